@@ -1,0 +1,57 @@
+//! What the engine sees of a registry: four verbs and a stream of whole views.
+
+pub(crate) mod open;
+mod tree;
+
+use std::net::IpAddr;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+use crate::error::Result;
+use crate::model::{Grant, Registration, ServiceName, View};
+
+pub use open::Constructor;
+pub use tree::TreeBackend;
+
+/// A service registry. The verbs take the registration back each time, so a backend needs no table of
+/// what it registered. The registration is complete: it has a host and a ttl.
+///
+/// Errors: `LeaseLost` when the registration is gone and should be made again; `Replaced` when another
+/// owner holds the id; a retriable kind when the registry cannot be reached; anything else is final.
+/// Every call ends by itself within a bound.
+pub trait Backend: Send + Sync + 'static {
+    /// Whether the registry answers: one cheap round trip.
+    fn probe(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Makes the instance visible. Once it returns, a reader of the registry sees it.
+    fn register<'a>(&'a self, registration: &'a Registration) -> BoxFuture<'a, Result<Grant>>;
+
+    /// Keeps a registration alive for another TTL.
+    fn heartbeat<'a>(
+        &'a self,
+        registration: &'a Registration,
+        grant: Grant,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Changes attributes and tags of a live registration; its age stays.
+    fn update<'a>(
+        &'a self,
+        registration: &'a Registration,
+        grant: Grant,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Removes the instance, if this grant still holds it. Removing what is gone succeeds.
+    fn unregister<'a>(
+        &'a self,
+        registration: &'a Registration,
+        grant: Grant,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// The whole set of a service, at once and after each change. Ends after an error; the engine
+    /// opens it again. Silent while nothing changes.
+    fn subscribe(&self, service: &ServiceName) -> BoxStream<'static, Result<View>>;
+
+    /// The address of this machine that others reach, for registrations that name no host.
+    fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>>;
+}

@@ -1,0 +1,180 @@
+//! From a URL to a backend: the only place that knows schemes and layout names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Backend, TreeBackend};
+use crate::error::{Error, Kind, Result};
+use crate::layout::{Layout, Native};
+use crate::model::{check_host, check_ttl};
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::uri::Uri;
+
+/// Makes a backend of one's own from its URL. Options that the client itself understands (see
+/// [`COMMON`]) are taken from the same URL.
+pub type Constructor = Arc<dyn Fn(&Uri) -> Result<Arc<dyn Backend>> + Send + Sync>;
+
+/// The options that every scheme has.
+pub const COMMON: [&str; 4] = ["ttl", "connect_timeout", "lazy", "advertise"];
+
+const SCHEMES: [&str; 4] = ["local", "memory", "etcd", "etcds"];
+const LAYOUTS: [&str; 1] = ["native"];
+
+/// A backend and what the URL says about how to use it.
+pub(crate) struct Opened {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) settings: Settings,
+}
+
+/// What a URL says that concerns every backend.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// For registrations that name none.
+    pub(crate) ttl: Duration,
+    pub(crate) connect_timeout: Duration,
+    /// Whether to return at once, with the registry unreachable.
+    pub(crate) lazy: bool,
+    /// The host for registrations that name none.
+    pub(crate) advertise: Option<String>,
+}
+
+impl Settings {
+    fn read(uri: &Uri) -> Result<Settings> {
+        let advertise = uri.option("advertise").map(check_host).transpose()?;
+        Ok(Settings {
+            ttl: check_ttl(uri.duration("ttl")?.unwrap_or(Duration::from_secs(10)))?,
+            connect_timeout: uri
+                .duration("connect_timeout")?
+                .unwrap_or(Duration::from_secs(5)),
+            lazy: uri.flag("lazy")?,
+            advertise: advertise.map(str::to_owned),
+        })
+    }
+}
+
+/// Opens the backend of a URL. Nothing is asked of the network yet.
+pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<Opened> {
+    let settings = Settings::read(uri)?;
+    let backend = match uri.scheme() {
+        scheme if custom.contains_key(scheme) => (custom[scheme])(uri)?,
+        "memory" => {
+            expect(uri, &["layout"])?;
+            tree(
+                uri,
+                Arc::new(MemoryStore::open(&format!(
+                    "{}{}",
+                    uri.authority(),
+                    uri.path()
+                ))),
+            )?
+        }
+        "local" => local(uri)?,
+        "etcd" | "etcds" => etcd3(uri)?,
+        other => {
+            let own = custom.keys().map(String::as_str);
+            let known: Vec<&str> = SCHEMES.into_iter().chain(own).collect();
+            return Err(Error::invalid(format!(
+                "unknown scheme {other:?}; known are {}",
+                known.join(", ")
+            )));
+        }
+    };
+    Ok(Opened { backend, settings })
+}
+
+#[cfg(feature = "local")]
+fn local(uri: &Uri) -> Result<Arc<dyn Backend>> {
+    expect(uri, &["layout"])?;
+    if !uri.authority().is_empty() {
+        return Err(Error::invalid(format!(
+            "{uri}: local:// has no host; a directory has three slashes, as in local:///path"
+        )));
+    }
+    tree(
+        uri,
+        Arc::new(crate::store::local::LocalStore::open(uri.path())?),
+    )
+}
+
+#[cfg(not(feature = "local"))]
+fn local(uri: &Uri) -> Result<Arc<dyn Backend>> {
+    Err(not_built(uri, "local"))
+}
+
+#[cfg(feature = "etcd")]
+fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
+    use crate::store::etcd3::Etcd3;
+    use crate::store::etcd3_config::Config;
+    expect(
+        uri,
+        &[
+            "layout",
+            "user",
+            "password",
+            "ca",
+            "cert",
+            "key",
+            "server_name",
+        ],
+    )?;
+    tree(
+        uri,
+        Arc::new(Etcd3::new(Config::read(uri, uri.scheme() == "etcds")?)),
+    )
+}
+
+#[cfg(not(feature = "etcd"))]
+fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
+    Err(not_built(uri, "etcd"))
+}
+
+#[allow(dead_code, reason = "only builds that lack a backend need it")]
+fn not_built(uri: &Uri, feature: &str) -> Error {
+    let scheme = uri.scheme();
+    Error::new(
+        Kind::Unsupported,
+        format!("{scheme}:// is not in this build; build with the feature {feature}"),
+    )
+}
+
+fn expect(uri: &Uri, own: &[&str]) -> Result<()> {
+    uri.expect_options(&[own, &COMMON].concat())
+}
+
+fn tree(uri: &Uri, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(TreeBackend::new(store, layout(uri)?)))
+}
+
+fn layout(uri: &Uri) -> Result<Arc<dyn Layout>> {
+    match uri.option("layout").unwrap_or("native") {
+        "native" => Ok(Arc::new(Native)),
+        other => Err(Error::invalid(format!(
+            "unknown layout {other:?}; known are {}",
+            LAYOUTS.join(", ")
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        match open(&Uri::parse(url).unwrap(), &HashMap::new()) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_with_what_is_known() {
+        assert!(refusal("zoo://").contains("local, memory, etcd, etcds"));
+        assert!(refusal("memory://a?layout=x").contains("\"x\"; known are native"));
+        assert!(refusal("memory://a?tll=1s").contains("it has layout, ttl"));
+        assert!(refusal("memory://a?ttl=1ms").contains("1s to 24h"));
+        assert!(refusal("memory://a?ttl=soon").contains("write a time such as"));
+        assert!(refusal("local://host").contains("local:///path"));
+    }
+}

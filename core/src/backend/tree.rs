@@ -1,0 +1,234 @@
+//! A store seen through a layout.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::layout::{Decoded, Layout};
+use crate::model::{Grant, Instance, Registration, ServiceName, View};
+use crate::store::Store;
+use crate::tree::{Change, Changes, Key, Node};
+
+/// `create renew update remove watch` over entries become
+/// `register heartbeat update unregister subscribe` over registrations.
+pub struct TreeBackend {
+    store: Arc<dyn Store>,
+    layout: Arc<dyn Layout>,
+}
+
+impl TreeBackend {
+    /// Reads and writes `store` in `layout`.
+    pub fn new(store: Arc<dyn Store>, layout: Arc<dyn Layout>) -> TreeBackend {
+        TreeBackend { store, layout }
+    }
+}
+
+impl Backend for TreeBackend {
+    fn probe(&self) -> BoxFuture<'_, Result<()>> {
+        self.store.probe()
+    }
+
+    fn register<'a>(&'a self, r: &'a Registration) -> BoxFuture<'a, Result<Grant>> {
+        let ttl = r.ttl.unwrap_or(Duration::from_secs(10));
+        async move { self.store.create(&self.layout.encode(r)?, ttl).await }.boxed()
+    }
+
+    fn heartbeat<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
+        async move { self.store.renew(&self.layout.encode(r)?, grant).await }.boxed()
+    }
+
+    fn update<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
+        async move { self.store.update(&self.layout.encode(r)?, grant).await }.boxed()
+    }
+
+    fn unregister<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
+        async move { self.store.remove(&self.layout.encode(r)?, grant).await }.boxed()
+    }
+
+    fn subscribe(&self, service: &ServiceName) -> BoxStream<'static, Result<View>> {
+        let prefix = match self.layout.prefix(service) {
+            Ok(prefix) => prefix,
+            Err(error) => return stream::iter([Err(error)]).boxed(),
+        };
+        let mut mirror = Mirror::new(self.layout.clone(), service.clone());
+        let views = self
+            .store
+            .watch(&prefix)
+            .map(move |item| Ok(mirror.fold(item?)));
+        views.filter_map(async |view| view.transpose()).boxed()
+    }
+
+    fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
+        self.store.local_address()
+    }
+}
+
+/// Folds edges into whole views, and is silent about what changes nothing.
+struct Mirror {
+    layout: Arc<dyn Layout>,
+    service: ServiceName,
+    /// What each key holds; `None` for a record that cannot be read.
+    records: BTreeMap<Key, Option<Arc<Instance>>>,
+    view: View,
+    /// Whether a view was ever given out: the first is, even when it is empty.
+    told: bool,
+}
+
+impl Mirror {
+    fn new(layout: Arc<dyn Layout>, service: ServiceName) -> Mirror {
+        Mirror {
+            layout,
+            service,
+            records: BTreeMap::new(),
+            view: View::default(),
+            told: false,
+        }
+    }
+
+    fn fold(&mut self, item: Changes) -> Option<View> {
+        let before = self.view.clone();
+        for change in item.changes {
+            match change {
+                Change::Reset(nodes) => {
+                    self.records.clear();
+                    self.view = View::default();
+                    nodes.into_iter().for_each(|node| self.put(&node));
+                }
+                Change::Put(node) => self.put(&node),
+                Change::Delete(key) => self.delete(&key),
+            }
+        }
+        self.view.revision = item.revision;
+        let same = self.view.instances == before.instances && self.view.invalid == before.invalid;
+        (!same || !std::mem::replace(&mut self.told, true)).then(|| self.view.clone())
+    }
+
+    fn put(&mut self, node: &Node) {
+        let old = self.forget(&node.key);
+        let record = match self.layout.decode(&self.service, node) {
+            Decoded::Ignored => return,
+            Decoded::Malformed(why) => {
+                log::warn!("skipping the record {}: {why}", node.key);
+                self.view.invalid += 1;
+                None
+            }
+            Decoded::Instance(new) => {
+                // The same instance, changed, keeps its count of calls in flight; unchanged, it keeps
+                // its very self, so that a difference of views need not look inside.
+                let new = match old {
+                    Some(old) if *old == new => old,
+                    Some(old) if old.created() == new.created() => Arc::new(new.with_load_of(&old)),
+                    _ => Arc::new(new),
+                };
+                self.view.instances.insert(new.seniority(), new.clone());
+                Some(new)
+            }
+        };
+        self.records.insert(node.key.clone(), record);
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.forget(key);
+        let beneath = key.beneath();
+        let keys = self.records.range(key.clone()..).map(|(key, _)| key);
+        let keys = keys.take_while(|k| k.as_str().starts_with(key.as_str()));
+        let keys: Vec<Key> = keys
+            .filter(|k| k.under(&beneath).is_some())
+            .cloned()
+            .collect();
+        for key in keys {
+            self.forget(&key);
+        }
+    }
+
+    fn forget(&mut self, key: &Key) -> Option<Arc<Instance>> {
+        match self.records.remove(key)? {
+            Some(instance) => {
+                self.view.instances.remove(&instance.seniority());
+                Some(instance)
+            }
+            None => {
+                self.view.invalid -= 1;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Native;
+
+    fn node(name: &str, value: &str, created: u64) -> Node {
+        let key = Key::new(&format!("/discover/services/web/{name}")).unwrap();
+        Node {
+            key,
+            value: value.as_bytes().into(),
+            created,
+        }
+    }
+
+    fn mirror() -> Mirror {
+        Mirror::new(Arc::new(Native), ServiceName::new("web").unwrap())
+    }
+
+    fn fold(mirror: &mut Mirror, changes: impl Into<Vec<Change>>) -> Option<Vec<String>> {
+        let view = mirror.fold(Changes {
+            revision: 1,
+            changes: changes.into(),
+        })?;
+        Some(view.instances.values().map(|i| i.id().to_owned()).collect())
+    }
+
+    #[test]
+    fn the_first_view_is_told_even_when_empty_and_then_only_changes_are() {
+        let mut mirror = mirror();
+        assert_eq!(fold(&mut mirror, [Change::Reset(vec![])]), Some(vec![]));
+        assert_eq!(fold(&mut mirror, [Change::Reset(vec![])]), None);
+        assert!(fold(&mut mirror, [Change::Put(node("h:1", "null", 1))]).is_some());
+        assert_eq!(
+            fold(&mut mirror, [Change::Put(node("h:1", "null", 1))]),
+            None
+        );
+        assert_eq!(
+            fold(&mut mirror, [Change::Reset(vec![node("h:1", "null", 1)])]),
+            None
+        );
+    }
+
+    #[test]
+    fn a_bad_record_hides_no_other_and_is_counted_while_it_is_there() {
+        let mut mirror = mirror();
+        let both = vec![node("h:1", "{", 1), node("h:2", "null", 2)];
+        assert_eq!(fold(&mut mirror, [Change::Reset(both)]).unwrap(), ["h:2"]);
+        assert_eq!(mirror.view.invalid, 1);
+        fold(&mut mirror, [Change::Put(node("h:1", "null", 1))]);
+        assert_eq!((mirror.view.invalid, mirror.view.instances.len()), (0, 2));
+    }
+
+    #[test]
+    fn views_are_ordered_by_age_and_a_delete_takes_all_beneath() {
+        let mut mirror = mirror();
+        let nodes = vec![
+            node("h:2", "null", 5),
+            node("h:1", "null", 9),
+            node("h:3", "null", 1),
+        ];
+        assert_eq!(
+            fold(&mut mirror, [Change::Reset(nodes)]).unwrap(),
+            ["h:3", "h:2", "h:1"]
+        );
+        let folder = Key::new("/discover/services/web").unwrap();
+        assert_eq!(
+            fold(&mut mirror, [Change::Delete(folder)]).unwrap(),
+            Vec::<String>::new()
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! The way in: connect, register, follow services, close.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::backend::open::{self, Opened, Settings};
+use crate::backend::{Backend, Constructor};
+use crate::error::{Error, Kind, Result};
+use crate::lease::{Lease, Order};
+use crate::model::{Registration, ServiceName};
+use crate::set::{Core, ServiceSet};
+use crate::uri::Uri;
+use crate::watch::Backoff;
+
+/// The URL where none is given and `DISCOVER_URL` is not set.
+pub const DEFAULT_URL: &str = "local://";
+
+/// A connection to a registry. Cheap to clone; all clones are the same connection.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    uri: Uri,
+    backend: Arc<dyn Backend>,
+    settings: Settings,
+    closed: AtomicBool,
+    sets: Mutex<HashMap<ServiceName, Weak<Core>>>,
+    leases: Mutex<Vec<mpsc::WeakSender<Order>>>,
+}
+
+/// Makes a [`Client`] that knows backends of one's own.
+#[derive(Clone, Default)]
+pub struct Builder {
+    url: Option<String>,
+    custom: HashMap<String, Constructor>,
+}
+
+impl Builder {
+    /// Where the registry is; by default `DISCOVER_URL`, else `local://`.
+    pub fn url(mut self, url: impl Into<String>) -> Builder {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// Adds a scheme. Options in the URL beyond those of every scheme are the constructor's to check.
+    pub fn backend(
+        mut self,
+        scheme: &str,
+        constructor: impl Fn(&Uri) -> Result<Arc<dyn Backend>> + Send + Sync + 'static,
+    ) -> Builder {
+        self.custom.insert(scheme.to_owned(), Arc::new(constructor));
+        self
+    }
+
+    /// Opens the client; fails within `connect_timeout` if the registry does not answer, or, with
+    /// `lazy=true`, never for that reason. Must be called on a tokio runtime, which it stays on.
+    pub async fn connect(self) -> Result<Client> {
+        let env = || {
+            std::env::var("DISCOVER_URL")
+                .ok()
+                .filter(|url| !url.is_empty())
+        };
+        let url = self
+            .url
+            .or_else(env)
+            .unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let uri = Uri::parse(&url)?;
+        let Opened { backend, settings } = open::open(&uri, &self.custom)?;
+        if !settings.lazy {
+            let within = settings.connect_timeout;
+            let probed = insist(within, "connect", || backend.probe()).await;
+            probed.map_err(|e| Error::caused_by(e.kind(), format!("cannot open {uri}"), e))?;
+        }
+        let (closed, sets, leases) = Default::default();
+        Ok(Client(Arc::new(Inner {
+            uri,
+            backend,
+            settings,
+            closed,
+            sets,
+            leases,
+        })))
+    }
+}
+
+impl Client {
+    /// Opens the registry at `url`: `local://`, `etcd://host:2379?ttl=10s`, …
+    pub async fn connect(url: &str) -> Result<Client> {
+        Client::builder().url(url).connect().await
+    }
+
+    /// For what `connect` does not offer.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Where the registry is, secrets hidden.
+    pub fn uri(&self) -> &Uri {
+        &self.0.uri
+    }
+
+    /// Registers an instance and keeps it alive until the lease is released or dropped. Once it
+    /// returns, others see the instance.
+    pub async fn register(&self, registration: Registration) -> Result<Lease> {
+        self.check_open()?;
+        let Settings {
+            ttl,
+            connect_timeout,
+            ..
+        } = self.0.settings;
+        let host = self.host(&registration).await?;
+        let registration = registration.complete(&host, ttl);
+        let backend = &self.0.backend;
+        let keep = || Lease::keep(backend.clone(), registration.clone());
+        let lease = insist(connect_timeout, "register", keep).await?;
+        let mut leases = self.leases();
+        leases.retain(|lease| lease.strong_count() > 0);
+        leases.push(lease.orders());
+        drop(leases);
+        // Closing meanwhile has not seen this lease; it goes as it is dropped.
+        self.check_open()?;
+        Ok(lease)
+    }
+
+    /// The live set of a service. All sets of one service share one watch, which lives as long as
+    /// any of them.
+    pub fn services(&self, service: &str) -> Result<ServiceSet> {
+        let service = ServiceName::new(service)?;
+        let mut sets = self.sets();
+        self.check_open()?;
+        if let Some(core) = sets.get(&service).and_then(Weak::upgrade) {
+            return Ok(ServiceSet::new(core));
+        }
+        sets.retain(|_, core| core.strong_count() > 0);
+        let core = Arc::new(Core::watch(self.0.backend.clone(), service.clone()));
+        sets.insert(service, Arc::downgrade(&core));
+        Ok(ServiceSet::new(core))
+    }
+
+    /// Releases all leases and ends all sets. What the store does not confirm within `timeout` goes
+    /// with its TTL. Closing again is no error.
+    pub async fn close(&self, timeout: Duration) -> Result<()> {
+        self.0.closed.store(true, Ordering::SeqCst);
+        for core in self.sets().drain().filter_map(|(_, core)| core.upgrade()) {
+            core.close();
+        }
+        let leases = std::mem::take(&mut *self.leases());
+        let all = join_all(
+            leases
+                .iter()
+                .filter_map(mpsc::WeakSender::upgrade)
+                .map(release),
+        );
+        let late = || format!("leases were not released within {timeout:?}");
+        let released = tokio::time::timeout(timeout, all).await;
+        released
+            .map_err(|_| Error::new(Kind::Timeout, late()))?
+            .into_iter()
+            .collect()
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.0.closed.load(Ordering::SeqCst) {
+            false => Ok(()),
+            true => Err(Error::new(Kind::Closed, "the client was closed")),
+        }
+    }
+
+    async fn host(&self, registration: &Registration) -> Result<String> {
+        match (&registration.host, &self.0.settings.advertise) {
+            (Some(host), _) | (None, Some(host)) => Ok(host.clone()),
+            (None, None) => Ok(self.0.backend.local_address().await?.to_string()),
+        }
+    }
+
+    fn sets(&self) -> MutexGuard<'_, HashMap<ServiceName, Weak<Core>>> {
+        self.0.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Vec<mpsc::WeakSender<Order>>> {
+        self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.0.uri)
+    }
+}
+
+/// Ends a lease on behalf of its owner.
+async fn release(lease: mpsc::Sender<Order>) -> Result<()> {
+    let (reply, answer) = oneshot::channel();
+    // A keeper that is gone has released already.
+    match lease.send(Order::Unregister(reply)).await {
+        Ok(()) => answer.await.unwrap_or(Ok(())),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Tries again what may succeed later, until the time is up; then gives the last reason.
+async fn insist<T, F>(within: Duration, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let deadline = Instant::now() + within;
+    let mut backoff = Backoff::default();
+    let mut last = None;
+    loop {
+        match timeout_at(deadline, attempt()).await {
+            Ok(Err(error)) if error.is_retriable() => {
+                let wait = backoff.next_wait();
+                if Instant::now() + wait >= deadline {
+                    return Err(error);
+                }
+                last = Some(error);
+                sleep(wait).await;
+            }
+            Ok(done) => return done,
+            Err(_) => {
+                let slow = || {
+                    Error::new(
+                        Kind::Timeout,
+                        format!("{what}: no answer within {within:?}"),
+                    )
+                };
+                return Err(last.unwrap_or_else(slow));
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The one thread on which foreign code runs. It owns what it calls, so no lock is shared with the
+//! engine, cancelling is a message, and dropping a sink there *is* its destroy notification.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+use crate::set::{Cursor, Event};
+
+/// Says that there is something to drain. Called and dropped on the dispatch thread only.
+pub trait Bell: Send + 'static {
+    /// Rings are merged: one stands for everything until the next drain.
+    fn ring(&mut self);
+}
+
+/// Takes events. Called and dropped on the dispatch thread only.
+pub trait Sink: Send + 'static {
+    /// One event; the next comes after it returns.
+    fn event(&mut self, event: &Event);
+}
+
+/// Somebody to be called.
+pub(super) enum Listener {
+    Bell(Box<dyn Bell>),
+    Sink(Box<Cursor>, Box<dyn Sink>),
+}
+
+/// What the engine and the thread both look at.
+#[derive(Default)]
+pub(super) struct Flags {
+    /// A ring is on its way that nobody has answered yet.
+    pub(super) posted: AtomicBool,
+    pub(super) cancelled: AtomicBool,
+}
+
+pub(super) enum Message {
+    Add(u64, Listener, Arc<Flags>),
+    Ring(u64),
+    Remove(u64),
+    Run(Box<dyn FnOnce() + Send>),
+    Stop,
+}
+
+/// The handle to the thread.
+pub(super) struct Dispatch {
+    messages: Sender<Message>,
+    /// Hangs up when the thread is over.
+    over: std::sync::Mutex<Receiver<()>>,
+    thread: ThreadId,
+    handle: std::sync::Mutex<Option<JoinHandle<()>>>,
+    ids: AtomicU64,
+}
+
+impl Dispatch {
+    pub(super) fn start() -> Result<Dispatch> {
+        let (messages, inbox) = channel();
+        let (alive, over) = channel();
+        let body = move || {
+            run(&inbox);
+            drop(alive);
+        };
+        let handle = thread::Builder::new()
+            .name("discover-cb".to_owned())
+            .spawn(body)
+            .map_err(|e| {
+                Error::caused_by(Kind::Resource, "cannot start the thread discover-cb", e)
+            })?;
+        Ok(Dispatch {
+            messages,
+            over: over.into(),
+            thread: handle.thread().id(),
+            handle: Some(handle).into(),
+            ids: AtomicU64::new(0),
+        })
+    }
+
+    /// A number for a new listener.
+    pub(super) fn new_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the caller is inside a callback.
+    pub(super) fn is_here(&self) -> bool {
+        thread::current().id() == self.thread
+    }
+
+    /// Sends a message. One that comes after the end is dropped, with what it owns, by the caller.
+    pub(super) fn post(&self, message: Message) {
+        let _ = self.messages.send(message);
+    }
+
+    /// Drops all listeners and ends the thread; false if a callback still runs when the time is up.
+    /// The thread then ends when that callback does.
+    pub(super) fn stop(&self, within: Duration) -> bool {
+        self.post(Message::Stop);
+        let over = self
+            .over
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Err(RecvTimeoutError::Timeout) = over.recv_timeout(within) {
+            return false;
+        }
+        let mut handle = self
+            .handle
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // A panic in there was caught and logged where it happened.
+        let _ = handle.take().map(JoinHandle::join);
+        true
+    }
+}
+
+fn run(inbox: &Receiver<Message>) {
+    let mut listeners: HashMap<u64, (Listener, Arc<Flags>)> = HashMap::new();
+    while let Ok(message) = inbox.recv() {
+        match message {
+            Message::Add(id, listener, flags) => {
+                listeners.insert(id, (listener, flags));
+            }
+            Message::Ring(id) => {
+                if let Some((listener, flags)) = listeners.get_mut(&id) {
+                    foreign(|| call(listener, flags));
+                }
+            }
+            Message::Remove(id) => {
+                let listener = listeners.remove(&id);
+                foreign(|| drop(listener));
+            }
+            Message::Run(done) => foreign(done),
+            Message::Stop => break,
+        }
+    }
+    for (_, listener) in listeners.drain() {
+        foreign(|| drop(listener));
+    }
+}
+
+fn call(listener: &mut Listener, flags: &Flags) {
+    match listener {
+        // The drain answers the ring, whenever it comes.
+        Listener::Bell(bell) => {
+            if !flags.cancelled.load(Ordering::Acquire) {
+                bell.ring();
+            }
+        }
+        Listener::Sink(cursor, sink) => {
+            flags.posted.store(false, Ordering::Release);
+            for event in cursor.drain() {
+                if flags.cancelled.load(Ordering::Acquire) {
+                    return;
+                }
+                sink.event(&event);
+            }
+        }
+    }
+}
+
+/// A bug in an adapter must not take the thread, and with it everybody else's news.
+fn foreign(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        log::error!("a callback adapter panicked; its subscription lives on");
+    }
+}

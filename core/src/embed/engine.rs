@@ -1,0 +1,330 @@
+//! The engine: a client with a runtime and a dispatch thread of its own.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::watch;
+
+use crate::client::Client;
+use crate::embed::dispatch::{Bell, Dispatch, Sink};
+use crate::embed::feed::{Feed, Subscription};
+use crate::embed::own::Own;
+use crate::embed::pending::Pending;
+use crate::error::{Error, Kind, Result};
+use crate::lease::{Lease, Standing};
+use crate::model::{Attributes, Instance, Registration, ServiceName};
+use crate::set::{Policy, ServiceSet, Snapshot, Status};
+
+/// A client for other languages. Closed when dropped, without waiting.
+pub struct Engine(Own<Arc<Shared>>);
+
+/// What an engine and all that came out of it share.
+pub(super) struct Shared {
+    client: OnceLock<Client>,
+    pub(super) dispatch: Dispatch,
+    /// True once closing; calls under way hold a receiver until they have handed over their result.
+    pub(super) closing: watch::Sender<bool>,
+    handle: Handle,
+    /// Taken by whoever closes; the lock makes closers wait for each other.
+    runtime: Mutex<Option<Runtime>>,
+}
+
+impl Shared {
+    fn start() -> Result<Arc<Shared>> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("discover-rt")
+            .enable_all()
+            .build()
+            .map_err(|e| {
+                Error::caused_by(Kind::Resource, "cannot start the thread discover-rt", e)
+            })?;
+        Ok(Arc::new(Shared {
+            client: OnceLock::new(),
+            dispatch: Dispatch::start()?,
+            closing: watch::Sender::new(false),
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime).into(),
+        }))
+    }
+
+    /// Where calls run, unless closed.
+    pub(super) fn runtime(&self) -> Result<&Handle> {
+        if *self.closing.borrow() {
+            return Err(Error::new(Kind::Closed, "the client was closed"));
+        }
+        Ok(&self.handle)
+    }
+
+    fn client(&self) -> Result<Client> {
+        self.runtime()?;
+        self.client
+            .get()
+            .cloned()
+            .ok_or_else(|| Error::new(Kind::Internal, "used before it was open"))
+    }
+
+    fn runtime_slot(&self) -> MutexGuard<'_, Option<Runtime>> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In this order: calls under way end, leases are released, callbacks end and their owners are
+    /// told, threads end.
+    fn close(&self, timeout: Duration) -> Result<()> {
+        if self.dispatch.is_here() {
+            return Err(Error::new(
+                Kind::Busy,
+                "a client cannot be closed inside its own callback",
+            ));
+        }
+        let mut slot = self.runtime_slot();
+        let Some(runtime) = slot.take() else {
+            return Ok(());
+        };
+        let client = self.client.get().cloned();
+        self.closing.send_replace(true);
+        let released = self.closing.clone();
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        runtime.spawn(async move {
+            let done = match client {
+                Some(client) => client.close(timeout).await,
+                None => Ok(()),
+            };
+            let _ = tokio::time::timeout(timeout, released.closed()).await;
+            let _ = sender.send(done);
+        });
+        let done = receiver.recv().unwrap_or(Ok(()));
+        let stopped = self.dispatch.stop(timeout);
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        if stopped {
+            return done;
+        }
+        let text = format!("closed, but a callback was still running after {timeout:?}");
+        Err(Error::new(Kind::Timeout, text))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Reached unclosed only when opening failed or an engine was dropped; nobody waits for us.
+        if let Some(runtime) = self.runtime_slot().take() {
+            self.closing.send_replace(true);
+            self.dispatch.post(crate::embed::dispatch::Message::Stop);
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Engine {
+    /// Starts the threads; waiting for the result connects. Without a URL, `DISCOVER_URL` counts, else
+    /// `local://`.
+    pub fn open(url: Option<&str>) -> Result<Pending<Engine>> {
+        let shared = Shared::start()?;
+        let builder = match url {
+            Some(url) => Client::builder().url(url),
+            None => Client::builder(),
+        };
+        let opened = shared.clone();
+        let work = async move {
+            let client = builder.connect().await?;
+            let _ = opened.client.set(client);
+            Ok(Engine(Own::new(opened)))
+        };
+        Ok(Pending {
+            shared,
+            work: work.boxed(),
+        })
+    }
+
+    /// Where the registry is, secrets hidden.
+    pub fn url(&self) -> Result<String> {
+        Ok(self.0.get()?.client()?.uri().to_string())
+    }
+
+    /// Registers an instance and keeps it alive until the lease is released or dropped. Gives up after
+    /// `timeout`, or by itself when none is given.
+    pub fn register(
+        &self,
+        r: Registration,
+        timeout: Option<Duration>,
+    ) -> Result<Pending<LeaseHandle>> {
+        let shared = self.0.get()?.clone();
+        let client = shared.client()?;
+        let owner = shared.clone();
+        let work = async move {
+            let lease = within(timeout, "register", client.register(r)).await?;
+            Ok(LeaseHandle(Own::new((owner, Arc::new(lease)))))
+        };
+        Ok(Pending {
+            shared,
+            work: work.boxed(),
+        })
+    }
+
+    /// The live set of a service. Does not wait; the set says whether it is current yet.
+    pub fn services(&self, service: &str) -> Result<SetHandle> {
+        let shared = self.0.get()?.clone();
+        let client = shared.client()?;
+        // Watching starts a task, so the runtime must be known.
+        let _entered = shared.handle.enter();
+        let set = client.services(service)?;
+        drop(_entered);
+        Ok(SetHandle(Own::new((shared, set))))
+    }
+
+    /// Releases leases, ends calls under way, waits for callbacks and drops all listeners, ends both
+    /// threads; each step within `timeout`. `busy`, and still open, inside a callback. Closing again
+    /// is no error; closing at the same time waits for the first.
+    pub fn close(&self, timeout: Duration) -> Result<()> {
+        self.0.get()?.close(timeout)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Ok(shared) = self.0.get() {
+            shared.closing.send_replace(true);
+        }
+    }
+}
+
+/// A registration. Unregisters when dropped.
+pub struct LeaseHandle(Own<(Arc<Shared>, Arc<Lease>)>);
+
+impl LeaseHandle {
+    /// Says "I am alive" now.
+    pub fn heartbeat(&self) -> Result<Pending<()>> {
+        self.pending(|lease| async move { lease.heartbeat().await }.boxed())
+    }
+
+    /// Replaces all attributes.
+    pub fn update(&self, attributes: Attributes) -> Result<Pending<()>> {
+        self.pending(|lease| async move { lease.update(attributes).await }.boxed())
+    }
+
+    /// Takes the instance away. Doing it again is no error.
+    pub fn unregister(&self) -> Result<Pending<()>> {
+        self.pending(|lease| async move { lease.unregister().await }.boxed())
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Result<Standing> {
+        Ok(self.0.get()?.1.standing())
+    }
+
+    /// The id under which others see it.
+    pub fn id(&self) -> String {
+        self.0.peek().1.registration().instance_id()
+    }
+
+    /// The address under which others see it.
+    pub fn address(&self) -> String {
+        self.0.peek().1.registration().address()
+    }
+
+    /// The service.
+    pub fn service(&self) -> &ServiceName {
+        self.0.peek().1.registration().service()
+    }
+
+    fn pending(
+        &self,
+        work: impl FnOnce(Arc<Lease>) -> futures_util::future::BoxFuture<'static, Result<()>>,
+    ) -> Result<Pending<()>> {
+        let (shared, lease) = self.0.get()?;
+        Ok(Pending {
+            shared: shared.clone(),
+            work: work(lease.clone()),
+        })
+    }
+}
+
+/// A live set. Reads are of memory only, and go on after the client is closed.
+pub struct SetHandle(Own<(Arc<Shared>, ServiceSet)>);
+
+impl SetHandle {
+    fn set(&self) -> &ServiceSet {
+        &self.0.peek().1
+    }
+
+    /// The service.
+    pub fn service(&self) -> &ServiceName {
+        self.set().service()
+    }
+
+    /// What the set is now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.set().snapshot()
+    }
+
+    /// How fresh it is.
+    pub fn status(&self) -> Status {
+        self.set().status()
+    }
+
+    /// One of those online, or none.
+    pub fn pick(&self, policy: Policy<'_>) -> Option<Arc<Instance>> {
+        self.set().pick(policy)
+    }
+
+    /// Says that a call to an instance picked by `p2c` is over.
+    pub fn done(&self, instance: &Instance) {
+        self.set().done(instance);
+    }
+
+    /// The set of those that match.
+    pub fn filter(&self, attributes: Attributes, tags: Vec<String>) -> Result<SetHandle> {
+        let (shared, set) = self.0.get()?;
+        Ok(SetHandle(Own::new((
+            shared.clone(),
+            set.filter(attributes, tags),
+        ))))
+    }
+
+    /// Waits until at least `count` are online, and gives the snapshot.
+    pub fn wait(&self, count: usize, timeout: Duration) -> Result<Pending<Arc<Snapshot>>> {
+        let (shared, set) = self.0.get()?;
+        let set = set.clone();
+        let work = async move {
+            set.wait(count, timeout).await?;
+            Ok(set.snapshot())
+        };
+        Ok(Pending {
+            shared: shared.clone(),
+            work: work.boxed(),
+        })
+    }
+
+    /// Has each event handed to `sink`, on the dispatch thread. The sink is dropped there in any case.
+    pub fn subscribe(&self, sink: Box<dyn Sink>) -> Result<Subscription> {
+        let (shared, set) = self.0.get()?;
+        Subscription::new(shared.clone(), set, sink)
+    }
+
+    /// Has `bell` rung when there is something to drain.
+    pub fn feed(&self, bell: Box<dyn Bell>) -> Result<Feed> {
+        let (shared, set) = self.0.get()?;
+        Feed::new(shared.clone(), set, bell)
+    }
+}
+
+async fn within<T>(
+    timeout: Option<Duration>,
+    what: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(timeout) = timeout else {
+        return work.await;
+    };
+    let late = || {
+        Error::new(
+            Kind::Timeout,
+            format!("{what}: no answer within {timeout:?}"),
+        )
+    };
+    tokio::time::timeout(timeout, work)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}

@@ -1,0 +1,31 @@
+//! What the other languages stand on: an engine that owns its threads, calls that can be waited for or
+//! not, and news as events pushed or pulled. No futures, no generics to implement.
+//!
+//! Two threads: `discover-rt` runs the engine, `discover-cb` runs all foreign code, one call at a
+//! time. No foreign code ever runs on the former, and no lock of ours is held while the latter calls.
+//!
+//! Everything here may be used from any thread, except that nothing may *wait* on `discover-cb`; there
+//! a call that would wait is refused as `busy`. After a fork, the child gets `forked` from what its
+//! parent made, and dropping it there touches nothing.
+
+mod dispatch;
+mod engine;
+mod feed;
+mod log;
+mod own;
+mod pending;
+
+pub use dispatch::{Bell, Sink};
+pub use engine::{Engine, LeaseHandle, SetHandle};
+pub use feed::{Feed, Subscription};
+pub use log::{LogSink, set_log};
+pub use pending::{Pending, Waiting};
+
+pub use crate::error::{Error, Kind, Result};
+pub use crate::lease::Standing;
+pub use crate::model::{Attributes, Heartbeat, Instance, Registration, ServiceName, address};
+pub use crate::set::{Departed, Event, Fault, Policy, Snapshot, State, Status};
+pub use ::log::Level;
+
+/// The version of the library.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

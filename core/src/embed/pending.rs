@@ -1,0 +1,85 @@
+//! A call that may take time, and the three ways to have its result.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::embed::dispatch::Message;
+use crate::embed::engine::Shared;
+use crate::error::{Error, Kind, Result};
+
+/// A call that has not begun. It ends by itself: with its result, at its deadline, or as `closed`
+/// when the client is.
+#[must_use = "nothing happens until it is waited for"]
+pub struct Pending<T> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) work: BoxFuture<'static, Result<T>>,
+}
+
+/// A call that is under way. Letting go of it does not stop the call.
+pub struct Waiting<T>(Receiver<Result<T>>);
+
+impl<T: Send + 'static> Pending<T> {
+    /// Waits for the result on this thread. Inside a callback that is refused as `busy`.
+    pub fn wait(self) -> Result<T> {
+        self.start()?.0.recv().unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Begins, to be waited for in slices. Inside a callback that is refused as `busy`.
+    pub fn start(self) -> Result<Waiting<T>> {
+        if self.shared.dispatch.is_here() {
+            return Err(Error::new(
+                Kind::Busy,
+                "a call that waits was made inside a callback; make it from another thread",
+            ));
+        }
+        let (sender, receiver) = sync_channel(1);
+        self.run(move |result, _| drop(sender.send(result)))?;
+        Ok(Waiting(receiver))
+    }
+
+    /// Begins, and has `done` called once on the dispatch thread. Never waits.
+    pub fn then(self, done: impl FnOnce(Result<T>) + Send + 'static) -> Result<()> {
+        self.run(move |result, shared| {
+            shared
+                .dispatch
+                .post(Message::Run(Box::new(move || done(result))));
+        })
+    }
+
+    fn run(self, done: impl FnOnce(Result<T>, &Shared) + Send + 'static) -> Result<()> {
+        let Pending { shared, work } = self;
+        let mut closing = shared.closing.subscribe();
+        let runtime = shared.runtime()?;
+        let keep = Arc::downgrade(&shared);
+        runtime.spawn(async move {
+            let result = tokio::select! {
+                result = work => result,
+                _ = closing.wait_for(|closing| *closing) => Err(closed()),
+            };
+            // Closing waits until all receivers are dropped, so the engine is still there.
+            if let Some(shared) = keep.upgrade() {
+                done(result, &shared);
+            }
+            drop(closing);
+        });
+        Ok(())
+    }
+}
+
+impl<T> Waiting<T> {
+    /// The result, if it comes within `slice`.
+    pub fn wait_for(&self, slice: Duration) -> Option<Result<T>> {
+        match self.0.recv_timeout(slice) {
+            Ok(result) => Some(result),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(closed())),
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Closed, "the client was closed")
+}

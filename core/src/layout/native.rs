@@ -1,0 +1,213 @@
+//! The layout of Flynn's go-discover: `/discover/services/NAME/HOST:PORT` holds a JSON object of
+//! string attributes, or `null` when there are none.
+//!
+//! The address is the id. Tags are kept in the attribute `tags`, joined by commas.
+
+use crate::error::{Error, Result};
+use crate::layout::{Decoded, Layout};
+use crate::model::{
+    Attributes, Instance, MAX_ATTRIBUTES, Registration, ServiceName, check_host, split_address,
+};
+use crate::tree::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
+
+/// See the module.
+pub struct Native;
+
+const ROOT: &str = "/discover/services/";
+const TAGS: &str = "tags";
+
+impl Layout for Native {
+    fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
+        Prefix::new(&format!("{ROOT}{service}"))
+    }
+
+    fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
+        let address = registration.address();
+        let id = registration.instance_id();
+        if id != address {
+            return Err(Error::invalid(format!(
+                "id {id:?}: layout native names an instance by its address, {address}; leave the id out"
+            )));
+        }
+        Ok(vec![Entry {
+            key: self.prefix(&registration.service)?.join(&address)?,
+            value: write(&registration.attributes, &registration.tags)?,
+            lifetime: Lifetime::Leased,
+        }])
+    }
+
+    fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
+        let name = self
+            .prefix(service)
+            .ok()
+            .and_then(|prefix| node.key.under(&prefix));
+        // Deeper keys and keys that are no address belong to somebody else.
+        let Some((name, (host, port))) = name.and_then(|name| Some((name, parse_name(name)?)))
+        else {
+            return Decoded::Ignored;
+        };
+        match read(&node.value) {
+            Ok((attributes, tags)) => Decoded::Instance(Instance::new(
+                service.clone(),
+                name,
+                host,
+                port,
+                attributes,
+                tags,
+                node.created,
+            )),
+            Err(why) => Decoded::Malformed(why),
+        }
+    }
+}
+
+fn parse_name(name: &str) -> Option<(&str, u16)> {
+    let (host, port) = split_address(name).ok()?;
+    let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
+    Some((check_host(host).ok()?, port))
+}
+
+fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
+    if attributes.contains_key(TAGS) {
+        return Err(Error::invalid(
+            "attribute \"tags\": layout native keeps the tags there; give them as tags",
+        ));
+    }
+    if let Some(tag) = tags.iter().find(|tag| tag.contains(',')) {
+        return Err(Error::invalid(format!(
+            "tag {tag:?}: layout native separates tags by commas"
+        )));
+    }
+    if attributes.is_empty() && tags.is_empty() {
+        return Ok(b"null".to_vec());
+    }
+    let mut all = attributes.clone();
+    if !tags.is_empty() {
+        all.insert(TAGS.to_owned(), tags.join(","));
+    }
+    serde_json::to_vec(&all)
+        .map_err(|e| Error::invalid(format!("attributes cannot be written: {e}")))
+}
+
+fn read(value: &[u8]) -> std::result::Result<(Attributes, Vec<String>), String> {
+    if value.len() > MAX_VALUE {
+        return Err(format!(
+            "the value has {} bytes; the limit is {MAX_VALUE}",
+            value.len()
+        ));
+    }
+    let parsed: Option<Attributes> = serde_json::from_slice(value)
+        .map_err(|e| format!("the value is not a JSON object of strings, or null: {e}"))?;
+    let mut attributes = parsed.unwrap_or_default();
+    if attributes.len() > MAX_ATTRIBUTES {
+        return Err(format!(
+            "{} attributes; the limit is {MAX_ATTRIBUTES}",
+            attributes.len()
+        ));
+    }
+    let tags = attributes.remove(TAGS).unwrap_or_default();
+    Ok((
+        attributes,
+        tags.split(',')
+            .filter(|t| !t.is_empty())
+            .map(str::to_owned)
+            .collect(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn web() -> ServiceName {
+        ServiceName::new("web").unwrap()
+    }
+
+    fn node(key: &str, value: &[u8]) -> Node {
+        Node {
+            key: crate::tree::Key::new(key).unwrap(),
+            value: value.into(),
+            created: 7,
+        }
+    }
+
+    /// Rows S1.20 of the older system's description, byte for byte.
+    #[test]
+    fn writes_what_go_discover_writes() {
+        let plain = Registration::at("web", "127.0.0.1:9876").unwrap();
+        let with = plain.clone().attributes([("id", "cache1")]).unwrap();
+        let entry = |r: &Registration| Native.encode(r).unwrap().remove(0);
+        assert_eq!(
+            entry(&plain).key.as_str(),
+            "/discover/services/web/127.0.0.1:9876"
+        );
+        assert_eq!(entry(&plain).value, b"null");
+        assert_eq!(entry(&with).value, br#"{"id":"cache1"}"#);
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_express() {
+        let web = || Registration::at("web", "h:1").unwrap();
+        for (registration, names) in [
+            (web().id("mine").unwrap(), "id"),
+            (web().tags(["a,b"]).unwrap(), "tag"),
+            (web().attributes([("tags", "a")]).unwrap(), "attribute"),
+        ] {
+            let error = Native.encode(&registration).unwrap_err().to_string();
+            assert!(error.starts_with(names), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_record_is_malformed_and_a_foreign_key_is_ignored() {
+        let at = "/discover/services/web/h:1";
+        for value in [
+            &b""[..],
+            b"{",
+            b"[]",
+            br#"{"a":1}"#,
+            b"\xff",
+            &[b'['; 100_000],
+        ] {
+            assert!(matches!(
+                Native.decode(&web(), &node(at, value)),
+                Decoded::Malformed(_)
+            ));
+        }
+        for key in [
+            "/discover/services/web/h",
+            "/discover/services/web/a/h:1",
+            "/other/h:1",
+        ] {
+            assert_eq!(
+                Native.decode(&web(), &node(key, b"null")),
+                Decoded::Ignored,
+                "{key}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            host in "[a-z]{1,8}|::1|10\\.0\\.0\\.[0-9]",
+            port in 1u16..,
+            attributes in proptest::collection::btree_map("[^t]{1,9}", ".{0,9}", 0..5),
+            tags in proptest::collection::vec("[a-z]{1,5}", 0..4),
+        ) {
+            prop_assume!(!attributes.contains_key("weight"));
+            let made = Registration::new("web", port).unwrap().host(&host).unwrap()
+                .attributes(attributes).unwrap().tags(tags).unwrap();
+            let entry = Native.encode(&made).unwrap().remove(0);
+            prop_assert!(entry.key.under(&Native.prefix(&web()).unwrap()).is_some());
+            let read = Native.decode(&web(), &Node { key: entry.key, value: entry.value.into(), created: 7 });
+            prop_assert_eq!(read, Decoded::Instance(made.instance(7)));
+        }
+
+        #[test]
+        fn decoding_never_panics(name in "[^/]{1,20}", value: Vec<u8>) {
+            let _ = Native.decode(&web(), &node(&format!("/discover/services/web/{name}"), &value));
+        }
+    }
+}

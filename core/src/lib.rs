@@ -1,0 +1,57 @@
+//! Services find each other in a network that changes all the time.
+//!
+//! ```
+//! use discover_core::{Client, Registration};
+//! use std::time::Duration;
+//!
+//! # #[tokio::main] async fn main() -> discover_core::Result<()> {
+//! let client = Client::connect("memory://docs").await?;
+//! let lease = client.register(Registration::new("web", 8080)?.attributes([("zone", "eu")])?).await?;
+//! let web = client.services("web")?;
+//! for instance in web.wait(1, Duration::from_secs(2)).await? {
+//!     println!("{} {:?}", instance.address(), instance.attributes());
+//! }
+//! lease.unregister().await?;
+//! client.close(Duration::from_secs(5)).await
+//! # }
+//! ```
+//!
+//! A program describes itself with a [`Registration`] and gets a [`Lease`] that is kept alive until it
+//! is released or dropped, or the process dies. It follows others as a [`ServiceSet`]: the live, local
+//! view of one service, which it reads without waiting, or is told about as [`Event`]s.
+//!
+//! From the top: `client` and `lease` and `set` are what a program holds; `watch` makes a failing
+//! stream one that never fails; a `backend` turns registrations into grants and gives whole views; most
+//! backends are a `store` (a coordinated tree) seen through a `layout` (how instances are written in
+//! it). `embed` is what the other languages stand on.
+
+#![forbid(unsafe_code)]
+
+pub mod embed;
+
+mod backend;
+mod client;
+mod error;
+mod layout;
+mod lease;
+mod model;
+mod set;
+mod store;
+mod tree;
+mod uri;
+mod watch;
+
+pub use backend::{Backend, Constructor, TreeBackend};
+pub use client::{Builder, Client, DEFAULT_URL};
+pub use error::{Error, Kind, Result};
+pub use layout::{Decoded, Layout, Native};
+pub use lease::{Lease, Standing};
+pub use model::{
+    Attributes, Grant, Heartbeat, Instance, Registration, Seniority, ServiceName, View,
+};
+pub use set::{
+    Cursor, Departed, Departure, Event, Fault, Online, Policy, ServiceSet, Snapshot, State, Status,
+};
+pub use store::Store;
+pub use tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix};
+pub use uri::Uri;

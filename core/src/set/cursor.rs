@@ -1,0 +1,40 @@
+//! What one listener has been told, and what it has not.
+
+use std::sync::Arc;
+
+use crate::set::event::{Event, diff};
+use crate::set::{Pulse, ServiceSet, Snapshot};
+
+/// One listener's place. It holds one old snapshot, not a queue: however slow it is, it costs that
+/// much, delays nobody, and always gets the last state. Intermediate states may be skipped.
+pub struct Cursor {
+    set: ServiceSet,
+    seen: Arc<Snapshot>,
+    pulse: tokio::sync::watch::Receiver<Pulse>,
+}
+
+impl Cursor {
+    pub(crate) fn new(set: ServiceSet) -> Cursor {
+        let mut pulse = set.pulse();
+        // Whoever joins late has not seen what is there already.
+        pulse.mark_changed();
+        Cursor {
+            set,
+            seen: Arc::new(Snapshot::empty()),
+            pulse,
+        }
+    }
+
+    /// The events since the last call; may be empty. Never waits.
+    pub fn drain(&mut self) -> Vec<Event> {
+        let now = self.set.snapshot();
+        let events = diff(&self.seen, &now);
+        self.seen = now;
+        events
+    }
+
+    /// Waits until `drain` may have something. False once the client is closed.
+    pub async fn changed(&mut self) -> bool {
+        self.pulse.changed().await.is_ok() && !self.pulse.borrow_and_update().closed
+    }
+}

@@ -1,0 +1,386 @@
+//! The live, local view of one service. Readers never wait; there is one writer.
+
+mod cursor;
+mod event;
+mod select;
+mod snapshot;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use imbl::ordmap::DiffItem;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::backend::Backend;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Attributes, Instance, ServiceName, View};
+use crate::watch::{Backoff, Signal, recover};
+
+pub use cursor::Cursor;
+pub use event::Event;
+pub use select::Policy;
+pub use snapshot::{Departed, Departure, Fault, Snapshot};
+
+/// The live set of the instances of one service, or of those that match a filter.
+///
+/// Reading it never asks the network and never waits. Cheap to clone; the watch behind it lives as
+/// long as any clone does.
+#[derive(Clone)]
+pub struct ServiceSet {
+    core: Arc<Core>,
+    filter: Option<Arc<Filter>>,
+    turn: Arc<AtomicUsize>,
+}
+
+/// The one watched set of a service, shared by all its handles.
+pub(crate) struct Core {
+    service: ServiceName,
+    slot: Arc<Slot>,
+    watch: AbortHandle,
+}
+
+/// Where the writer puts what readers read.
+struct Slot {
+    current: ArcSwap<Snapshot>,
+    pulse: watch::Sender<Pulse>,
+}
+
+/// What wakes listeners.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pulse {
+    version: u64,
+    pub(crate) closed: bool,
+}
+
+/// Those online at the moment of asking: a slice of instances, oldest first.
+pub struct Online(Arc<Snapshot>);
+
+impl std::ops::Deref for Online {
+    type Target = [Arc<Instance>];
+
+    fn deref(&self) -> &[Arc<Instance>] {
+        self.0.online()
+    }
+}
+
+/// How fresh a set is.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// `pending` before the first view, then `current` or `stale`.
+    pub state: State,
+    /// Why it is not current, and since when.
+    pub fault: Option<Fault>,
+    /// Grows with each change.
+    pub version: u64,
+    /// The store's revision.
+    pub revision: u64,
+    /// How many records of the service cannot be read.
+    pub invalid: usize,
+}
+
+/// How fresh a set is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing received yet.
+    Pending,
+    /// As the store has it.
+    Current,
+    /// The store is lost; this is how it was.
+    Stale,
+}
+
+impl State {
+    /// `pending`, `current` or `stale`.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::Current => "current",
+            State::Stale => "stale",
+        }
+    }
+}
+
+impl Core {
+    /// Starts watching a service. Must be called on a tokio runtime.
+    pub(crate) fn watch(backend: Arc<dyn Backend>, service: ServiceName) -> Core {
+        let slot = Arc::new(Slot {
+            current: ArcSwap::from_pointee(Snapshot::empty()),
+            pulse: watch::Sender::default(),
+        });
+        let (writer, name) = (slot.clone(), service.clone());
+        let follow = async move {
+            let open = move || backend.subscribe(&name);
+            let mut signals = std::pin::pin!(recover(open, Backoff::default()));
+            while let Some(signal) = signals.next().await {
+                writer.publish(signal);
+            }
+        };
+        Core {
+            service,
+            slot,
+            watch: tokio::spawn(follow).abort_handle(),
+        }
+    }
+
+    /// Ends the watch for good and wakes all who wait.
+    pub(crate) fn close(&self) {
+        self.watch.abort();
+        self.slot.pulse.send_modify(|pulse| pulse.closed = true);
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+impl Slot {
+    /// The one writer.
+    fn publish(&self, signal: Signal) {
+        let old = self.current.load();
+        let now = SystemTime::now();
+        let next = match signal {
+            Signal::View(view) => old.with_view(view, now),
+            Signal::Lost(error) => {
+                if old.fault.is_none() {
+                    log::warn!("lost the watch, trying again: {error}");
+                }
+                old.with_fault(error, now)
+            }
+        };
+        let version = next.version;
+        self.current.store(Arc::new(next));
+        self.pulse.send_modify(|pulse| pulse.version = version);
+    }
+}
+
+impl ServiceSet {
+    pub(crate) fn new(core: Arc<Core>) -> ServiceSet {
+        ServiceSet {
+            core,
+            filter: None,
+            turn: Arc::default(),
+        }
+    }
+
+    /// The service.
+    pub fn service(&self) -> &ServiceName {
+        &self.core.service
+    }
+
+    /// What the set is now. Wait-free but for the first look through a filter after a change.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        let whole = self.core.slot.current.load_full();
+        match &self.filter {
+            None => whole,
+            Some(filter) => filter.narrow(whole),
+        }
+    }
+
+    /// Those online, oldest first, as of now. Nothing is copied.
+    pub fn online(&self) -> Online {
+        Online(self.snapshot())
+    }
+
+    /// Those recently gone, with when and how.
+    pub fn offline(&self) -> Vec<Departed> {
+        self.snapshot().offline().to_vec()
+    }
+
+    /// The oldest instance online.
+    pub fn leader(&self) -> Option<Arc<Instance>> {
+        self.snapshot().leader().cloned()
+    }
+
+    /// How fresh the set is.
+    pub fn status(&self) -> Status {
+        let now = self.core.slot.current.load();
+        let state = match (now.ready, &now.fault) {
+            (false, _) => State::Pending,
+            (true, None) => State::Current,
+            (true, Some(_)) => State::Stale,
+        };
+        Status {
+            state,
+            fault: now.fault.clone(),
+            version: now.version,
+            revision: now.revision(),
+            invalid: now.invalid(),
+        }
+    }
+
+    /// The set of those that have all these attributes, with these values, and all these tags.
+    pub fn filter<K: Into<String>, V: Into<String>, T: Into<String>>(
+        &self,
+        attributes: impl IntoIterator<Item = (K, V)>,
+        tags: impl IntoIterator<Item = T>,
+    ) -> ServiceSet {
+        let parent = self.filter.as_deref();
+        let mut wanted = parent.map_or_else(Attributes::new, |filter| filter.attributes.clone());
+        wanted.extend(attributes.into_iter().map(|(k, v)| (k.into(), v.into())));
+        let mut all = parent.map_or_else(Vec::new, |filter| filter.tags.clone());
+        all.extend(tags.into_iter().map(Into::into));
+        let filter = Filter {
+            attributes: wanted,
+            tags: all,
+            narrowed: ArcSwap::default(),
+        };
+        ServiceSet {
+            core: self.core.clone(),
+            filter: Some(Arc::new(filter)),
+            turn: Arc::default(),
+        }
+    }
+
+    /// One of those online, or none if there is none.
+    pub fn pick(&self, policy: Policy<'_>) -> Option<Arc<Instance>> {
+        match &self.filter {
+            None => select::pick(&self.core.slot.current.load(), &self.turn, policy),
+            Some(_) => select::pick(&self.snapshot(), &self.turn, policy),
+        }
+    }
+
+    /// Says that a call to an instance picked by [`Policy::P2c`] is over.
+    pub fn done(&self, instance: &Instance) {
+        instance.load().end();
+    }
+
+    /// Waits until at least `count` are online, and gives them.
+    pub async fn wait(&self, count: usize, timeout: Duration) -> Result<Vec<Arc<Instance>>> {
+        let enough = async {
+            let mut pulse = self.pulse();
+            loop {
+                let now = self.snapshot();
+                // Even none must be known, not just not yet heard.
+                if now.is_ready() && now.online().len() >= count {
+                    return Ok(now.online().to_vec());
+                }
+                if pulse.borrow_and_update().closed || pulse.changed().await.is_err() {
+                    return Err(Error::new(Kind::Closed, "the client was closed"));
+                }
+            }
+        };
+        tokio::time::timeout(timeout, enough)
+            .await
+            .unwrap_or_else(|_| Err(self.too_few(count, timeout)))
+    }
+
+    fn too_few(&self, count: usize, timeout: Duration) -> Error {
+        let now = self.snapshot();
+        let service = self.service();
+        let online = now.online().len();
+        let text =
+            format!("{online} of {count} instances of {service} were online after {timeout:?}");
+        match now.fault() {
+            Some(fault) => Error::caused_by(Kind::Timeout, text, fault.error.clone()),
+            None => Error::new(Kind::Timeout, text),
+        }
+    }
+
+    /// The whole state as events, then each change; ends when the client is closed.
+    pub fn subscribe(&self) -> BoxStream<'static, Event> {
+        let start = (self.cursor(), VecDeque::new());
+        stream::unfold(start, |(mut cursor, mut waiting)| async move {
+            loop {
+                if let Some(event) = waiting.pop_front() {
+                    return Some((event, (cursor, waiting)));
+                }
+                if !cursor.changed().await {
+                    return None;
+                }
+                waiting.extend(cursor.drain());
+            }
+        })
+        .boxed()
+    }
+
+    /// A listener of one's own, to be drained by hand.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::new(self.clone())
+    }
+
+    pub(crate) fn pulse(&self) -> watch::Receiver<Pulse> {
+        self.core.slot.pulse.subscribe()
+    }
+}
+
+impl fmt::Debug for ServiceSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ServiceSet({}, {} online)",
+            self.service(),
+            self.snapshot().online().len()
+        )
+    }
+}
+
+/// What a narrowed set keeps. It is worked out by whoever reads first after a change, from what that
+/// change was, and then shared.
+struct Filter {
+    attributes: Attributes,
+    tags: Vec<String>,
+    narrowed: ArcSwap<Option<Narrowed>>,
+}
+
+struct Narrowed {
+    whole: Arc<Snapshot>,
+    part: Arc<Snapshot>,
+}
+
+impl Filter {
+    fn narrow(&self, whole: Arc<Snapshot>) -> Arc<Snapshot> {
+        let last = self.narrowed.load();
+        if let Some(last) = &**last
+            && Arc::ptr_eq(&last.whole, &whole)
+        {
+            return last.part.clone();
+        }
+        let none = View::default();
+        let (old, mut kept) = match &**last {
+            Some(last) => (&last.whole.view, last.part.view.instances.clone()),
+            None => (&none, none.instances.clone()),
+        };
+        for item in old.instances.diff(&whole.view.instances) {
+            match item {
+                DiffItem::Remove(key, _) => {
+                    kept.remove(key);
+                }
+                DiffItem::Add(key, new)
+                | DiffItem::Update {
+                    new: (key, new), ..
+                } => {
+                    if self.matches(new) {
+                        kept.insert(key.clone(), new.clone());
+                    } else {
+                        kept.remove(key);
+                    }
+                }
+            }
+        }
+        let view = View {
+            instances: kept,
+            ..whole.view.clone()
+        };
+        let part = Arc::new(whole.narrowed(view, |instance| self.matches(instance)));
+        self.narrowed.store(Arc::new(Some(Narrowed {
+            whole,
+            part: part.clone(),
+        })));
+        part
+    }
+
+    fn matches(&self, instance: &Instance) -> bool {
+        self.attributes
+            .iter()
+            .all(|(name, value)| instance.attributes().get(name) == Some(value))
+            && self.tags.iter().all(|tag| instance.tags().contains(tag))
+    }
+}

@@ -1,0 +1,212 @@
+//! What a set is at one moment, for as long as somebody holds it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use crate::error::Error;
+use crate::model::{Instance, View};
+
+/// How many departed instances a set remembers.
+const REMEMBERED: usize = 64;
+
+/// The whole truth of one moment: immutable, and true for as long as it is held.
+pub struct Snapshot {
+    pub(crate) version: u64,
+    pub(crate) view: View,
+    /// Whether a view was ever received.
+    pub(crate) ready: bool,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) offline: Arc<[Departed]>,
+    online: OnceLock<Box<[Arc<Instance>]>>,
+    weights: OnceLock<Box<[u64]>>,
+}
+
+/// Why and since when a set is not current.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What the store said, or did not.
+    pub error: Error,
+    /// When that began.
+    pub since: SystemTime,
+}
+
+/// An instance that went.
+#[derive(Clone, Debug)]
+pub struct Departed {
+    /// As it was last seen.
+    pub instance: Arc<Instance>,
+    /// When its going was noticed.
+    pub at: SystemTime,
+    /// How it was noticed.
+    pub reason: Departure,
+}
+
+/// How it was noticed that an instance had gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// The store told so as it happened: unregistered, or its lease ran out.
+    Removed,
+    /// It was not there any more when the store could be read again.
+    Missing,
+}
+
+impl Departure {
+    /// `removed` or `missing`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Departure::Removed => "removed",
+            Departure::Missing => "missing",
+        }
+    }
+}
+
+impl Snapshot {
+    /// Before anything was heard.
+    pub(crate) fn empty() -> Snapshot {
+        Snapshot::new(0, View::default(), false, None, Arc::new([]))
+    }
+
+    pub(crate) fn new(
+        version: u64,
+        view: View,
+        ready: bool,
+        fault: Option<Fault>,
+        offline: Arc<[Departed]>,
+    ) -> Snapshot {
+        let (online, weights) = Default::default();
+        Snapshot {
+            version,
+            view,
+            ready,
+            fault,
+            offline,
+            online,
+            weights,
+        }
+    }
+
+    /// The next snapshot, with a new view from the store.
+    pub(crate) fn with_view(&self, view: View, now: SystemTime) -> Snapshot {
+        let reason = if self.fault.is_some() {
+            Departure::Missing
+        } else {
+            Departure::Removed
+        };
+        let offline = self.remember(&view, now, reason);
+        Snapshot::new(self.version + 1, view, true, None, offline)
+    }
+
+    /// The next snapshot, with the store lost: the same view, and why it may be out of date.
+    pub(crate) fn with_fault(&self, error: Error, now: SystemTime) -> Snapshot {
+        let since = self.fault.as_ref().map_or(now, |fault| fault.since);
+        let fault = Some(Fault { error, since });
+        let next = self.version + 1;
+        Snapshot::new(
+            next,
+            self.view.clone(),
+            self.ready,
+            fault,
+            self.offline.clone(),
+        )
+    }
+
+    /// A narrowed view of another set's snapshot.
+    pub(crate) fn narrowed(&self, view: View, keep: impl Fn(&Instance) -> bool) -> Snapshot {
+        let offline = self
+            .offline
+            .iter()
+            .filter(|d| keep(&d.instance))
+            .cloned()
+            .collect();
+        Snapshot::new(self.version, view, self.ready, self.fault.clone(), offline)
+    }
+
+    /// Those that went with this view, after those that went before and are not back.
+    fn remember(&self, view: &View, at: SystemTime, reason: Departure) -> Arc<[Departed]> {
+        let diff = || self.view.instances.diff(&view.instances);
+        let mut gone = Vec::new();
+        let mut back = Vec::new();
+        for item in diff() {
+            match item {
+                imbl::ordmap::DiffItem::Remove(_, instance) => {
+                    gone.push(Departed {
+                        instance: instance.clone(),
+                        at,
+                        reason,
+                    });
+                }
+                imbl::ordmap::DiffItem::Add(_, instance) => back.push(instance.id()),
+                imbl::ordmap::DiffItem::Update { .. } => {}
+            }
+        }
+        if gone.is_empty() && back.is_empty() {
+            return self.offline.clone();
+        }
+        let is_back = |departed: &&Departed| !back.contains(&departed.instance.id());
+        let all: Vec<Departed> = self
+            .offline
+            .iter()
+            .chain(&gone)
+            .filter(is_back)
+            .cloned()
+            .collect();
+        all[all.len().saturating_sub(REMEMBERED)..].into()
+    }
+
+    /// Those online, oldest first. The slice is made once for each snapshot.
+    pub fn online(&self) -> &[Arc<Instance>] {
+        self.online
+            .get_or_init(|| self.view.instances.values().cloned().collect())
+    }
+
+    /// Those recently gone, in the order in which they went; at most 64.
+    pub fn offline(&self) -> &[Departed] {
+        &self.offline
+    }
+
+    /// The oldest instance online.
+    pub fn leader(&self) -> Option<&Arc<Instance>> {
+        self.view.instances.get_min().map(|(_, instance)| instance)
+    }
+
+    /// Grows with each change of the set.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The store's revision; 0 before the first, and where the store has none.
+    pub fn revision(&self) -> u64 {
+        self.view.revision
+    }
+
+    /// How many records of the service could not be read.
+    pub fn invalid(&self) -> usize {
+        self.view.invalid
+    }
+
+    /// Whether a whole view was ever received.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether this is what the store has, as far as anybody can know.
+    pub fn is_current(&self) -> bool {
+        self.ready && self.fault.is_none()
+    }
+
+    /// Why it is not current.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// Running sums of the weights of those online.
+    pub(crate) fn weights(&self) -> &[u64] {
+        self.weights.get_or_init(|| {
+            let sum = |sum: &mut u64, instance: &Arc<Instance>| {
+                *sum += u64::from(instance.weight());
+                Some(*sum)
+            };
+            self.online().iter().scan(0, sum).collect()
+        })
+    }
+}

@@ -1,0 +1,399 @@
+//! etcd v3. One connection per client; a lease per registration; a watch per service.
+//!
+//! The client crate reconnects calls but neither watches nor leases; those end here with an error,
+//! and the engine above opens them again.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use etcd_client::{
+    Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, KeyValue, LeaseClient,
+    LeaseGrantOptions, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchResponse,
+    WatchStream,
+};
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use crate::error::{Error, Kind, Result};
+use crate::model::Grant;
+use crate::store::Store;
+use crate::store::etcd3_config::Config;
+use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix};
+
+/// The bound of every single call.
+const CALL: Duration = Duration::from_secs(5);
+
+/// See the module. Cheap to clone: all clones share the connection.
+#[derive(Clone)]
+pub(crate) struct Etcd3 {
+    config: std::sync::Arc<Config>,
+    /// Made at the first call, because with a password even making it needs the server.
+    client: std::sync::Arc<OnceCell<Client>>,
+}
+
+impl Etcd3 {
+    pub(crate) fn new(config: Config) -> Etcd3 {
+        Etcd3 {
+            config: config.into(),
+            client: std::sync::Arc::default(),
+        }
+    }
+
+    async fn client(&self) -> Result<Client> {
+        let connect = async || {
+            let options = ConnectOptions::new()
+                .with_require_leader(true)
+                .with_auto_token_refresh(true)
+                .with_connect_timeout(CALL)
+                // The server forbids pings closer than 5 s.
+                .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
+                .with_keep_alive_while_idle(true);
+            Client::connect(&self.config.endpoints, Some(self.config.apply(options)?))
+                .await
+                .map_err(|e| self.explain(e))
+        };
+        self.client.get_or_try_init(connect).await.cloned()
+    }
+
+    /// Runs one call within its bound.
+    async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
+    ) -> Result<T> {
+        let work = async {
+            call(self.client().await?)
+                .await
+                .map_err(|e| self.explain(e))
+        };
+        timeout(CALL, work).await.unwrap_or_else(|_| {
+            let endpoints = self.config.shown();
+            Err(Error::new(
+                Kind::Timeout,
+                format!("etcd at {endpoints} did not answer within {CALL:?}"),
+            ))
+        })
+    }
+
+    fn explain(&self, error: etcd_client::Error) -> Error {
+        let kind = kind_of(&error);
+        Error::caused_by(kind, format!("etcd at {}", self.config.shown()), error)
+    }
+
+    fn path(&self, key: &str) -> String {
+        format!("{}{key}", self.config.root)
+    }
+
+    /// Puts for all entries, under the lease or for good.
+    fn puts(&self, entries: &[Entry], lease: i64) -> Vec<TxnOp> {
+        let put = |entry: &Entry| {
+            let leased = entry.lifetime == Lifetime::Leased;
+            let options = leased.then(|| PutOptions::new().with_lease(lease));
+            TxnOp::put(self.path(entry.key.as_str()), entry.value.clone(), options)
+        };
+        entries.iter().map(put).collect()
+    }
+
+    /// Does `then` if the lease still holds all leased entries; else says who does.
+    async fn if_held(&self, entries: &[Entry], lease: i64, then: Vec<TxnOp>) -> Result<()> {
+        let leased = || entries.iter().filter(|e| e.lifetime == Lifetime::Leased);
+        let path = |entry: &Entry| self.path(entry.key.as_str());
+        let held: Vec<_> = leased()
+            .map(|e| Compare::lease(path(e), CompareOp::Equal, lease))
+            .collect();
+        let reads: Vec<_> = leased().map(|e| TxnOp::get(path(e), None)).collect();
+        let txn = Txn::new().when(held).and_then(then).or_else(reads);
+        let answer = self.call(async |mut client| client.txn(txn).await).await?;
+        if answer.succeeded() {
+            return Ok(());
+        }
+        let holders = answer
+            .op_responses()
+            .into_iter()
+            .filter_map(|response| match response {
+                TxnOpResponse::Get(got) => got.kvs().first().map(KeyValue::lease),
+                _ => None,
+            });
+        // No lease at all is no owner: somebody wrote over the key by hand, and we put it back.
+        let taken = holders
+            .into_iter()
+            .any(|holder| holder != 0 && holder != lease);
+        let names = leased()
+            .map(|e| e.key.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        Err(if taken {
+            Error::new(Kind::Replaced, format!("{names} has another owner now"))
+        } else {
+            Error::new(
+                Kind::LeaseLost,
+                format!("{names} was deleted or overwritten"),
+            )
+        })
+    }
+}
+
+impl Store for Etcd3 {
+    fn probe(&self) -> BoxFuture<'_, Result<()>> {
+        async {
+            // Any key will do, and no permission is as good an answer as a value.
+            let key = self.path("/");
+            match self
+                .call(async |mut client| client.get(key, None).await)
+                .await
+            {
+                Err(error)
+                    if error.kind() == Kind::PermissionDenied && self.client.initialized() =>
+                {
+                    Ok(())
+                }
+                other => other.map(drop),
+            }
+        }
+        .boxed()
+    }
+
+    fn create<'a>(&'a self, entries: &'a [Entry], ttl: Duration) -> BoxFuture<'a, Result<Grant>> {
+        async move {
+            // The id is ours to choose, so that a lease whose answer is lost can still be ended.
+            let id = fastrand::i64(1..);
+            let seconds = ttl.as_secs_f64().ceil() as i64;
+            let options = LeaseGrantOptions::new().with_id(id);
+            let mut orphan = Orphan {
+                lease: Some((self.client().await?.lease_client(), id)),
+            };
+            let granted = self
+                .call(async |mut client| client.lease_grant(seconds, Some(options)).await)
+                .await?;
+            let txn = Txn::new().and_then(self.puts(entries, id));
+            self.call(async |mut client| client.txn(txn).await).await?;
+            orphan.lease = None;
+            Ok(Grant {
+                id: id as u64,
+                ttl: Duration::from_secs(granted.ttl().max(1) as u64),
+            })
+        }
+        .boxed()
+    }
+
+    fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let lease = grant.id as i64;
+            // The crate makes a first answer of zero seconds, a lease that is gone, an error.
+            self.call(async |mut client| client.lease_keep_alive(lease).await)
+                .await?;
+            self.if_held(entries, lease, Vec::new()).await
+        }
+        .boxed()
+    }
+
+    fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        let lease = grant.id as i64;
+        async move {
+            self.if_held(entries, lease, self.puts(entries, lease))
+                .await
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        async move {
+            // Deletes exactly the keys that this lease still holds, in one revision.
+            match self
+                .call(async |mut client| client.lease_revoke(grant.id as i64).await)
+                .await
+            {
+                Err(error) if error.kind() != Kind::LeaseLost => Err(error),
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
+    fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
+        let start = Watch::List(self.clone(), self.path(prefix.as_str()));
+        stream::unfold(start, |watch| async {
+            match watch.step().await {
+                Ok(Some((changes, next))) => Some((Ok(changes), next)),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), Watch::Over)),
+            }
+        })
+        .boxed()
+    }
+
+    fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
+        self.config.local_address().boxed()
+    }
+}
+
+/// Ends a lease whose making was given up half-way, so that nothing lives on without an owner.
+struct Orphan {
+    lease: Option<(LeaseClient, i64)>,
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let Some((mut client, id)) = self.lease.take() else {
+            return;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { timeout(CALL, client.revoke(id)).await });
+        }
+    }
+}
+
+/// Where a watch is: what comes next is decided here and nowhere else.
+enum Watch {
+    /// Nothing read yet.
+    List(Etcd3, String),
+    /// The list was read at a revision, and the watch begins right after it.
+    Events(Etcd3, String, Box<WatchStream>),
+    /// An error was told.
+    Over,
+}
+
+impl Watch {
+    async fn step(self) -> Result<Option<(Changes, Watch)>> {
+        match self {
+            Watch::List(etcd, prefix) => {
+                let (list, revision) = etcd.list(&prefix).await?;
+                let from = WatchOptions::new()
+                    .with_prefix()
+                    .with_start_revision(revision + 1)
+                    .with_progress_notify();
+                let key = prefix.clone();
+                let stream = etcd
+                    .call(async |client| {
+                        let mut client =
+                            client.watch_client().max_decoding_message_size(usize::MAX);
+                        client.watch(key, Some(from)).await.map(Box::new)
+                    })
+                    .await?;
+                let reset = Changes {
+                    revision: revision as u64,
+                    changes: vec![Change::Reset(list)],
+                };
+                Ok(Some((reset, Watch::Events(etcd, prefix, stream))))
+            }
+            Watch::Events(etcd, prefix, mut stream) => loop {
+                let answer = stream.message().await.map_err(|e| etcd.explain(e))?;
+                let answer = answer.ok_or_else(|| {
+                    let endpoints = etcd.config.shown();
+                    Error::new(
+                        Kind::Unavailable,
+                        format!("etcd at {endpoints} ended the watch"),
+                    )
+                })?;
+                if answer.canceled() {
+                    return Err(canceled(&answer));
+                }
+                if !answer.events().is_empty() {
+                    let changes = etcd.changes(&answer);
+                    return Ok(Some((changes, Watch::Events(etcd, prefix, stream))));
+                }
+            },
+            Watch::Over => Ok(None),
+        }
+    }
+}
+
+impl Etcd3 {
+    /// Everything under a prefix at one revision, in one shot: a page costs the server as much as
+    /// all that follow it.
+    async fn list(&self, prefix: &str) -> Result<(Vec<Node>, i64)> {
+        let options = GetOptions::new().with_prefix();
+        let answer = self
+            .call(async |client| {
+                let mut client = client.kv_client().max_decoding_message_size(usize::MAX);
+                client.get(prefix, Some(options)).await
+            })
+            .await?;
+        let revision = answer.header().map_or(0, |header| header.revision());
+        Ok((
+            answer.kvs().iter().filter_map(|kv| self.node(kv)).collect(),
+            revision,
+        ))
+    }
+
+    fn changes(&self, answer: &WatchResponse) -> Changes {
+        let change = |event: &etcd_client::Event| {
+            let kv = event.kv()?;
+            match event.event_type() {
+                EventType::Put => self.node(kv).map(Change::Put),
+                EventType::Delete => self.key(kv).map(Change::Delete),
+            }
+        };
+        Changes {
+            revision: answer.header().map_or(0, |header| header.revision() as u64),
+            changes: answer.events().iter().filter_map(change).collect(),
+        }
+    }
+
+    fn node(&self, kv: &KeyValue) -> Option<Node> {
+        let created = kv.create_revision() as u64;
+        Some(Node {
+            key: self.key(kv)?,
+            value: kv.value().into(),
+            created,
+        })
+    }
+
+    /// The key below our root. One that is no path cannot be ours.
+    fn key(&self, kv: &KeyValue) -> Option<Key> {
+        let path = std::str::from_utf8(kv.key()).ok();
+        let key = path
+            .and_then(|p| p.strip_prefix(&self.config.root))
+            .and_then(|p| Key::new(p).ok());
+        if key.is_none() {
+            log::warn!(
+                "skipping the key {:?}: not a path",
+                String::from_utf8_lossy(kv.key())
+            );
+        }
+        key
+    }
+}
+
+fn canceled(answer: &WatchResponse) -> Error {
+    let reason = answer.cancel_reason();
+    if answer.compact_revision() > 0 {
+        let at = answer.compact_revision();
+        return Error::new(
+            Kind::Unavailable,
+            format!("etcd compacted its history at revision {at}"),
+        );
+    }
+    let denied = reason.contains("auth") || reason.contains("permission");
+    let kind = if denied {
+        Kind::PermissionDenied
+    } else {
+        Kind::Unavailable
+    };
+    Error::new(kind, format!("etcd cancelled the watch: {reason}"))
+}
+
+/// Streams fail with all sorts of codes when a connection breaks, so what is not known to be final is
+/// taken for a store that cannot be reached.
+fn kind_of(error: &etcd_client::Error) -> Kind {
+    use etcd_client::Error as E;
+    match error {
+        E::GRpcStatus(status) => match (status.code() as i32, status.message()) {
+            // Numbers of the gRPC protocol.
+            (_, text) if text.contains("authentication") || text.contains("user name") => {
+                Kind::PermissionDenied
+            }
+            (7 | 16, _) => Kind::PermissionDenied,
+            (5, text) if text.contains("lease") => Kind::LeaseLost,
+            (4, _) => Kind::Timeout,
+            (8, _) => Kind::Resource,
+            (3 | 11, _) => Kind::InvalidArgument,
+            (12, _) => Kind::Unsupported,
+            _ => Kind::Unavailable,
+        },
+        E::LeaseKeepAliveError(_) => Kind::LeaseLost,
+        E::InvalidArgs(_) | E::InvalidUri(_) | E::InvalidMetadataValue(_) => Kind::InvalidArgument,
+        _ => Kind::Unavailable,
+    }
+}

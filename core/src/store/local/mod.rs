@@ -1,0 +1,195 @@
+//! Every process of this machine, without a server: a directory in which each entry is a file that
+//! its owner keeps open and locked.
+//!
+//! The kernel drops the lock and reports the close when the owner dies, however it dies, so a death is
+//! seen at once and without a heartbeat. File names are unique to their owner, so cleaning up after
+//! the dead can never remove a file of the living.
+
+mod file;
+mod shelf;
+mod watcher;
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::stream::BoxStream;
+use tokio::task::AbortHandle;
+
+use crate::error::{Error, Kind, Result};
+use crate::model::Grant;
+use crate::store::Store;
+use crate::tree::{Changes, Entry, Lifetime, Prefix};
+use file::Written;
+use shelf::Shelf;
+
+/// See the module. Must be opened on a tokio runtime.
+pub(crate) struct LocalStore {
+    shelf: Arc<Shelf>,
+    /// The open, locked files of each grant. Dropping them is what a death does.
+    owned: Mutex<HashMap<u64, Vec<Written>>>,
+    watcher: AbortHandle,
+}
+
+impl LocalStore {
+    /// Opens the directory `path`, or the user's own one when it is empty, and reads it.
+    pub(crate) fn open(path: &str) -> Result<LocalStore> {
+        let directory = if path.is_empty() {
+            default_directory()
+        } else {
+            PathBuf::from(path)
+        };
+        prepare(&directory)?;
+        let shelf = Arc::new(Shelf::new(directory));
+        let watcher = watcher::start(shelf.clone())?;
+        Ok(LocalStore {
+            shelf,
+            owned: Mutex::default(),
+            watcher,
+        })
+    }
+
+    fn owned(&self) -> MutexGuard<'_, HashMap<u64, Vec<Written>>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the entries as files of `grant`; all of them or none.
+    fn write(&self, entries: &[Entry], grant: u64) -> Result<Vec<Written>> {
+        let mut written = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let created = self.shelf.created(&entry.key).unwrap_or(grant);
+            match Written::new(self.shelf.directory(), entry, created, grant) {
+                Ok(file) => written.push(file),
+                Err(error) => {
+                    written.iter().for_each(Written::remove);
+                    return Err(error);
+                }
+            }
+        }
+        // Our own view has them at once; others are told by the kernel.
+        for file in &written {
+            self.shelf.refresh(file.name());
+        }
+        written.retain(|file| file.lifetime() == Lifetime::Leased);
+        Ok(written)
+    }
+
+    fn check(&self, entries: &[Entry], grant: Grant) -> Result<()> {
+        let gone = |what: &str| Err(Error::new(Kind::LeaseLost, format!("{what} is gone")));
+        match self.owned().get(&grant.id) {
+            None => return gone("the registration"),
+            Some(files) => {
+                if let Some(file) = files.iter().find(|file| !file.is_in_place()) {
+                    self.shelf.refresh(file.name());
+                    return gone(&file.path().display().to_string());
+                }
+            }
+        }
+        let newest = |entry: &&Entry| self.shelf.newest(&entry.key).is_some_and(|n| n > grant.id);
+        match entries
+            .iter()
+            .filter(|e| e.lifetime == Lifetime::Leased)
+            .find(newest)
+        {
+            Some(taken) => Err(Error::new(
+                Kind::Replaced,
+                format!("{} has another owner now", taken.key),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for LocalStore {
+    fn drop(&mut self) {
+        self.watcher.abort();
+        self.owned().values().flatten().for_each(Written::remove);
+    }
+}
+
+impl Store for LocalStore {
+    fn probe(&self) -> BoxFuture<'_, Result<()>> {
+        ready(prepare(self.shelf.directory())).boxed()
+    }
+
+    // The files are small and the directory is in memory, as a rule; no call here waits for anybody.
+
+    fn create<'a>(&'a self, entries: &'a [Entry], ttl: Duration) -> BoxFuture<'a, Result<Grant>> {
+        async move {
+            prepare(self.shelf.directory())?;
+            let id = file::now_micros();
+            let written = self.write(entries, id)?;
+            self.owned().insert(id, written);
+            Ok(Grant { id, ttl })
+        }
+        .boxed()
+    }
+
+    fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        ready(self.check(entries, grant)).boxed()
+    }
+
+    fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        async move {
+            self.check(entries, grant)?;
+            let written = self.write(entries, grant.id)?;
+            let old = self.owned().insert(grant.id, written).unwrap_or_default();
+            for file in &old {
+                file.remove();
+                self.shelf.refresh(file.name());
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        for file in self.owned().remove(&grant.id).unwrap_or_default() {
+            file.remove();
+            self.shelf.refresh(file.name());
+        }
+        ready(Ok(())).boxed()
+    }
+
+    fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
+        self.shelf.watch(prefix)
+    }
+}
+
+/// `$XDG_RUNTIME_DIR/libdiscover`, else a directory of this user under the temporary directory.
+fn default_directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => Path::new(&dir).join("libdiscover"),
+        None => std::env::temp_dir().join(format!("libdiscover-{}", nix::unistd::geteuid())),
+    }
+}
+
+/// Makes the directory, readable by its owner only, or checks that it is ours alone.
+fn prepare(directory: &Path) -> Result<()> {
+    let refuse = |kind, why: &str| {
+        Err(Error::new(
+            kind,
+            format!("local directory {}: {why}", directory.display()),
+        ))
+    };
+    match fs::symlink_metadata(directory) {
+        Ok(found) if !found.is_dir() => refuse(Kind::InvalidArgument, "is not a directory"),
+        Ok(found) if found.uid() != nix::unistd::geteuid().as_raw() => {
+            refuse(Kind::PermissionDenied, "belongs to another user")
+        }
+        Ok(found) if found.mode() & 0o022 != 0 => refuse(
+            Kind::PermissionDenied,
+            "may be written by other users; chmod it to 700",
+        ),
+        Ok(_) => Ok(()),
+        Err(_) => fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|e| file::failed("cannot make", directory, e)),
+    }
+}

@@ -1,0 +1,140 @@
+//! What is in the directory, mirrored as a tree. Where several files hold one key, because a new owner
+//! took it over or an update is under way, the newest counts.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::stream::BoxStream;
+
+use crate::error::Result;
+use crate::store::local::file::{self, Look, Record, failed};
+use crate::store::memory::Tree;
+use crate::tree::{Changes, Key, Prefix};
+
+/// See the module.
+pub(super) struct Shelf {
+    directory: PathBuf,
+    tree: Arc<Tree>,
+    files: Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Files {
+    records: HashMap<String, Record>,
+    /// The files of each key, by serial and name; the last one counts.
+    of_key: HashMap<Key, BTreeSet<(u64, String)>>,
+}
+
+impl Shelf {
+    pub(super) fn new(directory: PathBuf) -> Shelf {
+        Shelf {
+            directory,
+            tree: Arc::default(),
+            files: Mutex::default(),
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
+        self.tree.watch(prefix)
+    }
+
+    /// When the live instance at `key` came online.
+    pub(super) fn created(&self, key: &Key) -> Option<u64> {
+        self.files().newest(key).map(|record| record.created)
+    }
+
+    /// The serial of the file that counts for `key`.
+    pub(super) fn newest(&self, key: &Key) -> Option<u64> {
+        self.files().newest(key).map(|record| record.serial)
+    }
+
+    /// Looks at one file again. Whether it is (still) there and its owner lives.
+    pub(super) fn refresh(&self, name: &str) -> bool {
+        let mut files = self.files();
+        let found = match file::look(&self.directory, name) {
+            Ok(Look::Alive(record)) => Some(record),
+            Ok(Look::Dead | Look::Nothing) => None,
+            Err(error) => {
+                log::warn!("{error}");
+                return true;
+            }
+        };
+        let alive = found.is_some();
+        for key in files.set(name, found) {
+            self.show(&files, &key);
+        }
+        alive
+    }
+
+    /// Looks at the whole directory again.
+    pub(super) fn rescan(&self) -> Result<()> {
+        let unreadable = |e| failed("cannot list", &self.directory, e);
+        let mut seen = HashSet::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {
+            let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() else {
+                continue;
+            };
+            if file::is_leftover(&self.directory, &name) {
+                let _ = std::fs::remove_file(self.directory.join(&name));
+            }
+            seen.insert(name);
+        }
+        let known: HashSet<String> = self.files().records.keys().cloned().collect();
+        seen.union(&known).for_each(|name| {
+            self.refresh(name);
+        });
+        Ok(())
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the tree in line with what counts for `key`. Called with the files locked, so that the
+    /// tree takes changes in the order in which they were seen.
+    fn show(&self, files: &Files, key: &Key) {
+        self.tree.edit(|edit| match files.newest(key) {
+            Some(record) => edit.put(
+                key,
+                &record.value,
+                Some(record.created),
+                Some(record.serial),
+            ),
+            None => edit.delete(key),
+        });
+    }
+}
+
+impl Files {
+    fn newest(&self, key: &Key) -> Option<&Record> {
+        let (_, name) = self.of_key.get(key)?.last()?;
+        self.records.get(name)
+    }
+
+    /// Notes what a file holds now; gives the keys concerned.
+    fn set(&mut self, name: &str, found: Option<Record>) -> Vec<Key> {
+        let mut keys = Vec::new();
+        if let Some(old) = self.records.remove(name) {
+            if let Some(names) = self.of_key.get_mut(&old.key) {
+                names.remove(&(old.serial, name.to_owned()));
+                if names.is_empty() {
+                    self.of_key.remove(&old.key);
+                }
+            }
+            keys.push(old.key);
+        }
+        if let Some(new) = found {
+            keys.push(new.key.clone());
+            let names = self.of_key.entry(new.key.clone()).or_default();
+            names.insert((new.serial, name.to_owned()));
+            self.records.insert(name.to_owned(), new);
+        }
+        keys.dedup();
+        keys
+    }
+}

@@ -1,0 +1,327 @@
+//! A tree in this process: the store behind `memory://NAME`, and the mirror inside `local://`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Kind, Result};
+use crate::model::Grant;
+use crate::store::Store;
+use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix};
+
+/// How many changes a watcher may be behind before it is given a Reset instead.
+const BACKLOG: usize = 1024;
+
+/// A tree with revisions and watchers. No lock is held while anything waits.
+#[derive(Default)]
+pub(crate) struct Tree {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    revision: u64,
+    grants: u64,
+    nodes: BTreeMap<Key, Held>,
+    watchers: Vec<(Prefix, mpsc::Sender<Changes>)>,
+}
+
+struct Held {
+    node: Node,
+    grant: Option<u64>,
+}
+
+/// Changes being made at one revision.
+pub(crate) struct Edit<'a> {
+    state: &'a mut State,
+    changes: Vec<Change>,
+}
+
+impl Tree {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere does not make the tree wrong: each edit is applied whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes changes that become visible together, and tells the watchers.
+    pub(crate) fn edit<R>(&self, change: impl FnOnce(&mut Edit<'_>) -> R) -> R {
+        let mut state = self.lock();
+        state.revision += 1;
+        let mut edit = Edit {
+            state: &mut state,
+            changes: Vec::new(),
+        };
+        let result = change(&mut edit);
+        let changes = edit.changes;
+        if changes.is_empty() {
+            state.revision -= 1;
+        } else {
+            state.tell(&changes);
+        }
+        result
+    }
+
+    /// The current nodes under `prefix` and the changes from there on.
+    fn attach(&self, prefix: &Prefix) -> (Changes, mpsc::Receiver<Changes>) {
+        let mut state = self.lock();
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        state.watchers.push((prefix.clone(), sender));
+        let nodes = state.under(prefix).map(|held| held.node.clone()).collect();
+        (
+            Changes {
+                revision: state.revision,
+                changes: vec![Change::Reset(nodes)],
+            },
+            receiver,
+        )
+    }
+
+    /// What is under `prefix`, then what changes; never ends.
+    pub(crate) fn watch(self: &Arc<Tree>, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
+        let start = (self.clone(), prefix.clone(), None);
+        stream::unfold(start, |(tree, prefix, receiver)| async move {
+            if let Some(mut receiver) = receiver {
+                let received: Option<Changes> = mpsc::Receiver::recv(&mut receiver).await;
+                if let Some(changes) = received {
+                    return Some((Ok(changes), (tree, prefix, Some(receiver))));
+                }
+            }
+            // New here, or so far behind that the tree let go of us: start again from the whole.
+            let (reset, receiver) = tree.attach(&prefix);
+            Some((Ok(reset), (tree, prefix, Some(receiver))))
+        })
+        .boxed()
+    }
+}
+
+impl State {
+    fn under<'a>(&'a self, prefix: &'a Prefix) -> impl Iterator<Item = &'a Held> {
+        let lies_under = |held: &&Held| held.node.key.under(prefix).is_some();
+        self.nodes.values().filter(lies_under)
+    }
+
+    fn tell(&mut self, changes: &[Change]) {
+        let revision = self.revision;
+        self.watchers.retain(|(prefix, sender)| {
+            let theirs = |change: &&Change| match change {
+                Change::Reset(_) => false,
+                Change::Put(node) => node.key.under(prefix).is_some(),
+                Change::Delete(key) => key.under(prefix).is_some(),
+            };
+            let changes: Vec<Change> = changes.iter().filter(theirs).cloned().collect();
+            if changes.is_empty() {
+                return !sender.is_closed();
+            }
+            sender.try_send(Changes { revision, changes }).is_ok()
+        });
+    }
+}
+
+impl Edit<'_> {
+    /// A number that no other grant of this tree has.
+    fn new_grant(&mut self) -> u64 {
+        self.state.grants += 1;
+        self.state.grants
+    }
+
+    /// Writes a node. Age survives a rewrite unless `created` says otherwise; the same value is silent.
+    pub(crate) fn put(
+        &mut self,
+        key: &Key,
+        value: &[u8],
+        created: Option<u64>,
+        grant: Option<u64>,
+    ) {
+        let old = self.state.nodes.get_mut(key);
+        let age = old
+            .as_ref()
+            .map_or(self.state.revision, |held| held.node.created);
+        let created = created.unwrap_or(age);
+        if let Some(held) = old
+            && *held.node.value == *value
+            && held.node.created == created
+        {
+            held.grant = grant;
+            return;
+        }
+        let node = Node {
+            key: key.clone(),
+            value: value.into(),
+            created,
+        };
+        self.changes.push(Change::Put(node.clone()));
+        self.state.nodes.insert(key.clone(), Held { node, grant });
+    }
+
+    /// Deletes a node, if it is there.
+    pub(crate) fn delete(&mut self, key: &Key) {
+        if self.state.nodes.remove(key).is_some() {
+            self.changes.push(Change::Delete(key.clone()));
+        }
+    }
+
+    fn write(&mut self, entries: &[Entry], grant: u64) {
+        for Entry {
+            key,
+            value,
+            lifetime,
+        } in entries
+        {
+            self.put(
+                key,
+                value,
+                None,
+                (*lifetime == Lifetime::Leased).then_some(grant),
+            );
+        }
+    }
+
+    /// Whether `grant` still holds all leased entries.
+    fn check(&self, entries: &[Entry], grant: u64) -> Result<()> {
+        for Entry { key, .. } in entries.iter().filter(|e| e.lifetime == Lifetime::Leased) {
+            match self.state.nodes.get(key).map(|held| held.grant) {
+                Some(Some(holder)) if holder == grant => {}
+                Some(Some(_)) => {
+                    return Err(Error::new(
+                        Kind::Replaced,
+                        format!("{key} has another owner now"),
+                    ));
+                }
+                _ => return Err(Error::new(Kind::LeaseLost, format!("{key} is gone"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, grant: u64) {
+        let held = |(key, held): (&Key, &Held)| (held.grant == Some(grant)).then(|| key.clone());
+        let keys: Vec<Key> = self.state.nodes.iter().filter_map(held).collect();
+        keys.iter().for_each(|key| self.delete(key));
+    }
+}
+
+/// The store of one client. What it registered goes when it is dropped, as a process's would.
+pub(crate) struct MemoryStore {
+    tree: Arc<Tree>,
+    grants: Mutex<HashSet<u64>>,
+}
+
+impl MemoryStore {
+    /// The tree that all clients of this process share under `name`.
+    pub(crate) fn open(name: &str) -> MemoryStore {
+        // The one global of the core besides the log: `memory://NAME` means the same tree to every
+        // client of the process. Weak, so a tree goes with its last client.
+        static TREES: Mutex<Option<HashMap<String, Weak<Tree>>>> = Mutex::new(None);
+        let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
+        let trees = trees.get_or_insert_with(HashMap::new);
+        trees.retain(|_, tree| tree.strong_count() > 0);
+        let tree = trees.get(name).and_then(Weak::upgrade).unwrap_or_default();
+        trees.insert(name.to_owned(), Arc::downgrade(&tree));
+        MemoryStore {
+            tree,
+            grants: Mutex::default(),
+        }
+    }
+
+    fn grants(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for MemoryStore {
+    fn drop(&mut self) {
+        let grants = std::mem::take(&mut *self.grants());
+        self.tree
+            .edit(|edit| grants.iter().for_each(|grant| edit.end(*grant)));
+    }
+}
+
+impl Store for MemoryStore {
+    fn probe(&self) -> BoxFuture<'_, Result<()>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn create<'a>(&'a self, entries: &'a [Entry], ttl: Duration) -> BoxFuture<'a, Result<Grant>> {
+        let id = self.tree.edit(|edit| {
+            let grant = edit.new_grant();
+            edit.write(entries, grant);
+            grant
+        });
+        self.grants().insert(id);
+        ready(Ok(Grant { id, ttl })).boxed()
+    }
+
+    fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        ready(self.tree.edit(|edit| edit.check(entries, grant.id))).boxed()
+    }
+
+    fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        let write = |edit: &mut Edit<'_>| {
+            edit.check(entries, grant.id)?;
+            edit.write(entries, grant.id);
+            Ok(())
+        };
+        ready(self.tree.edit(write)).boxed()
+    }
+
+    fn remove<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        self.tree.edit(|edit| edit.end(grant.id));
+        self.grants().remove(&grant.id);
+        ready(Ok(())).boxed()
+    }
+
+    fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
+        self.tree.watch(prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::new(&format!("/s/{name}")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_falls_behind_is_reset_to_the_truth() {
+        let tree = Arc::new(Tree::default());
+        let mut watch = tree.watch(&Prefix::new("/s").unwrap());
+        assert_eq!(
+            watch.next().await.unwrap().unwrap().changes,
+            [Change::Reset(vec![])]
+        );
+        for i in 0..BACKLOG + 2 {
+            tree.edit(|edit| edit.put(&key("a"), i.to_string().as_bytes(), None, None));
+        }
+        let mut last = None;
+        for _ in 0..=BACKLOG {
+            last = watch.next().await;
+        }
+        let Change::Reset(nodes) = &last.unwrap().unwrap().changes[0] else {
+            panic!("no reset")
+        };
+        assert_eq!(&*nodes[0].value, (BACKLOG + 1).to_string().as_bytes());
+        assert_eq!(nodes[0].created, 1, "age survives rewrites");
+    }
+
+    #[tokio::test]
+    async fn an_edit_is_one_item_and_silence_is_none() {
+        let tree = Arc::new(Tree::default());
+        let mut watch = tree.watch(&Prefix::new("/s").unwrap());
+        watch.next().await;
+        tree.edit(|edit| edit.put(&key("a"), b"1", None, None));
+        tree.edit(|edit| edit.put(&key("a"), b"1", None, None));
+        tree.edit(|edit| {
+            edit.put(&key("b"), b"2", None, None);
+            edit.delete(&key("a"));
+        });
+        assert_eq!(watch.next().await.unwrap().unwrap().changes.len(), 1);
+        let both = watch.next().await.unwrap().unwrap();
+        assert_eq!((both.revision, both.changes.len()), (2, 2));
+    }
+}

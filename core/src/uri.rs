@@ -1,0 +1,273 @@
+//! The one way to say where a registry is: `scheme://user:password@h1:1,h2:2/path?option=value`.
+//!
+//! Parsed by hand because URLs of stores list several hosts. Whatever is secret is never printed.
+
+use std::fmt;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+use crate::error::{Error, Result};
+
+/// Options whose values are never shown.
+const SECRET: [&str; 2] = ["password", "token"];
+
+/// A parsed registry URL. `Display` and `Debug` show secrets as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Uri {
+    scheme: String,
+    user: Option<String>,
+    password: Option<String>,
+    authority: String,
+    path: String,
+    options: Vec<(String, String)>,
+}
+
+impl Uri {
+    /// Parses `text`. Errors never repeat the text, which may hold a password.
+    pub fn parse(text: &str) -> Result<Uri> {
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+            Error::invalid(
+                "the registry URL has no scheme; write for example local:// or etcd://host:2379",
+            )
+        })?;
+        let is_scheme = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'+';
+        if scheme.is_empty() || !scheme.bytes().all(is_scheme) {
+            return Err(Error::invalid(
+                "the registry URL's scheme has characters other than a-z 0-9 +",
+            ));
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let (login, hosts) = match authority.rsplit_once('@') {
+            Some((login, hosts)) => (Some(login), hosts),
+            None => (None, authority),
+        };
+        let (user, password) = match login.map(|l| l.split_once(':').unwrap_or((l, ""))) {
+            Some((user, "")) => (Some(decode("user", user)?), None),
+            Some((user, secret)) => (
+                Some(decode("user", user)?),
+                Some(decode("password", secret)?),
+            ),
+            None => (None, None),
+        };
+        let mut uri = Uri {
+            scheme: scheme.to_owned(),
+            user,
+            password,
+            authority: decode("host", hosts)?,
+            path: decode("path", path)?,
+            options: Vec::new(),
+        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode("option", name)?;
+            if uri.option(&name).is_some() {
+                return Err(Error::invalid(format!("option {name} is given twice")));
+            }
+            let value = decode(&name, value)?;
+            uri.options.push((name, value));
+        }
+        Ok(uri)
+    }
+
+    /// The word before `://`.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Everything between `://` (and the login) and the path.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The hosts, at commas.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.authority
+            .split(',')
+            .map(str::trim)
+            .filter(|host| !host.is_empty())
+    }
+
+    /// The path, with its first slash; empty without one.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Name and password, from the authority or from the options `user` and `password`.
+    pub fn login(&self) -> (Option<&str>, Option<&str>) {
+        (
+            self.user.as_deref().or(self.option("user")),
+            self.password.as_deref().or(self.option("password")),
+        )
+    }
+
+    /// The value of an option.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// An option that is a time: `500ms`, `10s`, `2m`, or a plain number of seconds.
+    pub fn duration(&self, name: &str) -> Result<Option<Duration>> {
+        let Some(text) = self.option(name) else {
+            return Ok(None);
+        };
+        parse_duration(text).map(Some).ok_or_else(|| {
+            Error::invalid(format!(
+                "option {name} is {text:?}; write a time such as 500ms, 10s or 2m"
+            ))
+        })
+    }
+
+    /// An option that is `true` or `false`; given without a value it is true.
+    pub fn flag(&self, name: &str) -> Result<bool> {
+        match self.option(name) {
+            None | Some("false" | "off" | "0") => Ok(false),
+            Some("" | "true" | "on" | "1") => Ok(true),
+            Some(other) => Err(Error::invalid(format!(
+                "option {name} is {other:?}; write true or false"
+            ))),
+        }
+    }
+
+    /// Refuses options that are not among `known`.
+    pub fn expect_options(&self, known: &[&str]) -> Result<()> {
+        for (name, _) in &self.options {
+            if !known.contains(&name.as_str()) {
+                return Err(Error::invalid(format!(
+                    "{}:// has no option {name:?}; it has {}",
+                    self.scheme,
+                    known.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://", self.scheme)?;
+        if let Some(user) = &self.user {
+            let secret = if self.password.is_some() { ":***" } else { "" };
+            write!(f, "{user}{secret}@")?;
+        }
+        write!(f, "{}{}", self.authority, self.path)?;
+        for (i, (name, value)) in self.options.iter().enumerate() {
+            let shown = if SECRET.contains(&name.as_str()) {
+                "***"
+            } else {
+                value
+            };
+            write!(f, "{}{name}={shown}", if i == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn decode(what: &str, text: &str) -> Result<String> {
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| {
+        Error::invalid(format!(
+            "the registry URL's {what} is not UTF-8 after percent-decoding"
+        ))
+    })?;
+    if decoded.contains('\0') {
+        return Err(Error::invalid(format!(
+            "the registry URL's {what} has a NUL character"
+        )));
+    }
+    Ok(decoded.into_owned())
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_its_parts() {
+        let uri = Uri::parse("etcd://me:p%40ss@a:1,b:2/prod?ttl=1.5s&lazy").unwrap();
+        assert_eq!(uri.scheme(), "etcd");
+        assert_eq!(uri.hosts().collect::<Vec<_>>(), ["a:1", "b:2"]);
+        assert_eq!(uri.path(), "/prod");
+        assert_eq!(uri.login(), (Some("me"), Some("p@ss")));
+        assert_eq!(
+            uri.duration("ttl").unwrap(),
+            Some(Duration::from_millis(1500))
+        );
+        assert!(uri.flag("lazy").unwrap());
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let uri = Uri::parse("etcd://me:hunter2@h/?password=hunter2&token=hunter2").unwrap();
+        let shown = format!("{uri} {uri:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("me:***@h"));
+        for bad in [
+            "hunter2",
+            "Q://u:hunter2@h",
+            "etcd://u:hunter2%ff@h",
+            "etcd://h?a=hunter2&a=hunter2",
+        ] {
+            let error = Uri::parse(bad).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_lists_the_known_ones() {
+        let error = Uri::parse("local://?tll=3")
+            .unwrap()
+            .expect_options(&["ttl", "lazy"])
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "local:// has no option \"tll\"; it has ttl, lazy"
+        );
+    }
+
+    #[test]
+    fn times_need_a_known_unit() {
+        let time = |text: &str| Uri::parse(&format!("x://?t={text}")).unwrap().duration("t");
+        assert_eq!(time("2m").unwrap(), Some(Duration::from_secs(120)));
+        assert_eq!(time("250ms").unwrap(), Some(Duration::from_millis(250)));
+        assert_eq!(time("3").unwrap(), Some(Duration::from_secs(3)));
+        for bad in ["", "s", "3d", "-1s", "1e99h"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".*") {
+            let _ = Uri::parse(&text).map(|uri| uri.to_string());
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `install`: the built C library, laid out as packages and build systems expect to find it.
+//! Everything installed is relocatable: the tree can be moved, or staged with --destdir.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::{root, target_dir};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What a static program links besides the library: `cargo rustc -p discover-ffi --crate-type
+/// staticlib -- --print native-static-libs`.
+const SYSTEM_LIBRARIES: [&str; 7] = ["gcc_s", "util", "rt", "pthread", "m", "dl", "c"];
+
+const PKG_CONFIG: &str = include_str!("../templates/discover.pc");
+const CMAKE_CONFIG: &str = include_str!("../templates/libdiscoverConfig.cmake");
+const CMAKE_VERSION: &str = include_str!("../templates/libdiscoverConfigVersion.cmake");
+
+struct Options {
+    prefix: PathBuf,
+    destdir: PathBuf,
+    profile: String,
+}
+
+pub fn run(arguments: &[&str]) -> Result<(), String> {
+    let options = parse(arguments)?;
+    let destination = under(&options.destdir, &options.prefix);
+    install(
+        &target_dir().join(&options.profile),
+        &root().join("include"),
+        &destination,
+    )?;
+    println!(
+        "installed libdiscover {VERSION} in {}",
+        destination.display()
+    );
+    Ok(())
+}
+
+fn parse(arguments: &[&str]) -> Result<Options, String> {
+    let mut prefix = None;
+    let mut options = Options {
+        prefix: PathBuf::new(),
+        destdir: PathBuf::new(),
+        profile: "release".to_owned(),
+    };
+    for pair in arguments.chunks(2) {
+        match *pair {
+            ["--prefix", dir] => prefix = Some(PathBuf::from(dir)),
+            ["--destdir", dir] => options.destdir = PathBuf::from(dir),
+            ["--profile", profile] => options.profile = profile.to_owned(),
+            _ => return Err(format!("install: cannot make sense of {}", pair.join(" "))),
+        }
+    }
+    options.prefix = prefix.ok_or("install: --prefix is missing")?;
+    if !options.prefix.is_absolute() {
+        return Err("install: --prefix is an absolute path".to_owned());
+    }
+    Ok(options)
+}
+
+/// The prefix as found beneath the destination folder, the way DESTDIR works everywhere.
+fn under(destdir: &Path, prefix: &Path) -> PathBuf {
+    if destdir.as_os_str().is_empty() {
+        return prefix.to_owned();
+    }
+    let relative = prefix
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_)));
+    destdir.join(relative.collect::<PathBuf>())
+}
+
+fn install(built: &Path, include: &Path, destination: &Path) -> Result<(), String> {
+    let (lib, headers) = (destination.join("lib"), destination.join("include"));
+    let cmake = lib.join("cmake/libdiscover");
+
+    let shared = format!("libdiscover.so.{VERSION}");
+    let soname = format!("libdiscover.so.{}", abi(VERSION));
+    copy(&built.join("libdiscover.so"), &lib.join(&shared))?;
+    link(&shared, &lib.join(&soname))?;
+    link(&soname, &lib.join("libdiscover.so"))?;
+    copy(&built.join("libdiscover.a"), &lib.join("libdiscover.a"))?;
+
+    copy(&include.join("discover.h"), &headers.join("discover.h"))?;
+    copy(&include.join("discover.hpp"), &headers.join("discover.hpp"))?;
+
+    write(&fill(PKG_CONFIG), &lib.join("pkgconfig/discover.pc"))?;
+    write(&fill(CMAKE_CONFIG), &cmake.join("libdiscoverConfig.cmake"))?;
+    write(
+        &fill(CMAKE_VERSION),
+        &cmake.join("libdiscoverConfigVersion.cmake"),
+    )
+}
+
+/// The part of a version within which programs need no relinking, and so the number in the
+/// SONAME: `0.MINOR` below 1.0, `MAJOR` after. ffi/build.rs has the same rule.
+fn abi(version: &str) -> String {
+    let parts: Vec<&str> = version.split('.').collect();
+    let significant = if parts[0] == "0" { 2 } else { 1 };
+    parts[..significant.min(parts.len())].join(".")
+}
+
+fn fill(template: &str) -> String {
+    template
+        .replace("@VERSION@", VERSION)
+        .replace("@ABI@", &abi(VERSION))
+        .replace(
+            "@FLAGS@",
+            &SYSTEM_LIBRARIES.map(|name| format!("-l{name}")).join(" "),
+        )
+        .replace("@LIBRARIES@", &SYSTEM_LIBRARIES.join(";"))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    replacing(to, || fs::copy(from, to).map(drop))
+        .map_err(|error| format!("install: {} to {}: {error}", from.display(), to.display()))
+}
+
+fn write(text: &str, to: &Path) -> Result<(), String> {
+    replacing(to, || fs::write(to, text))
+        .map_err(|error| format!("install: {}: {error}", to.display()))
+}
+
+fn link(target: &str, link: &Path) -> Result<(), String> {
+    replacing(link, || std::os::unix::fs::symlink(target, link))
+        .map_err(|error| format!("install: {}: {error}", link.display()))
+}
+
+/// Removes what is there first: writing through would change the library under programs that have
+/// it open, or follow an old link.
+fn replacing(to: &Path, place: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => place(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_abi_is_the_minor_version_below_1_and_the_major_after() {
+        assert_eq!(abi("0.1.0"), "0.1");
+        assert_eq!(abi("0.12.3"), "0.12");
+        assert_eq!(abi("1.2.3"), "1");
+        assert_eq!(abi("10.0.0-rc.1"), "10");
+    }
+
+    #[test]
+    fn destdir_goes_before_the_prefix() {
+        assert_eq!(under(Path::new(""), Path::new("/usr")), Path::new("/usr"));
+        assert_eq!(
+            under(Path::new("/stage"), Path::new("/usr/local")),
+            Path::new("/stage/usr/local")
+        );
+    }
+
+    #[test]
+    fn templates_are_filled_to_the_last_mark() {
+        for template in [PKG_CONFIG, CMAKE_CONFIG, CMAKE_VERSION] {
+            let filled = fill(template);
+            assert!(!filled.contains('@'), "{filled}");
+        }
+        assert!(fill(PKG_CONFIG).contains("-lpthread"));
+    }
+
+    #[test]
+    fn options_need_a_prefix_and_are_all_known() {
+        let options = parse(&["--prefix", "/usr", "--profile", "debug"]).ok();
+        assert_eq!(
+            options.map(|options| options.profile).as_deref(),
+            Some("debug")
+        );
+        assert!(parse(&["--destdir", "/stage"]).is_err());
+        assert!(parse(&["--prefix", "usr"]).is_err());
+        assert!(parse(&["--prefix"]).is_err());
+        assert!(parse(&["--prefix", "/usr", "--libdir", "lib64"]).is_err());
+    }
+
+    #[test]
+    fn a_library_is_installed_twice_over_itself() {
+        let scratch =
+            std::env::temp_dir().join(format!("libdiscover-install-{}", std::process::id()));
+        let (built, include) = (scratch.join("built"), scratch.join("include"));
+        for file in [
+            "built/libdiscover.so",
+            "built/libdiscover.a",
+            "include/discover.h",
+            "include/discover.hpp",
+        ] {
+            write(file, &scratch.join(file)).unwrap();
+        }
+        let destination = scratch.join("usr");
+        for _ in 0..2 {
+            install(&built, &include, &destination).unwrap();
+        }
+        let library = fs::read_to_string(destination.join("lib/libdiscover.so")).unwrap();
+        assert_eq!(library, "built/libdiscover.so", "through both links");
+        let soname = fs::read_link(destination.join("lib/libdiscover.so")).unwrap();
+        assert_eq!(
+            soname.to_str(),
+            Some(format!("libdiscover.so.{}", abi(VERSION)).as_str())
+        );
+        fs::remove_dir_all(&scratch).unwrap();
+    }
+}

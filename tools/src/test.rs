@@ -1,0 +1,91 @@
+//! `test`: runs the stages, goes on after a failing one, and ends with the sums.
+
+use std::time::{Duration, Instant};
+
+use crate::counts::Counts;
+use crate::root;
+use crate::stages::{self, Stage};
+
+struct Outcome {
+    stage: &'static str,
+    counts: Counts,
+    time: Duration,
+    /// What failed, or why nothing ran.
+    note: String,
+}
+
+pub fn run(names: &[&str]) -> Result<(), String> {
+    let outcomes: Vec<Outcome> = selected(names)?.iter().map(run_stage).collect();
+    print_table(&outcomes);
+    let sum: Counts = outcomes.iter().map(|outcome| outcome.counts).sum();
+    println!("\n{sum}");
+    // Whoever reads the output finds the sum last, so there is nothing left to say.
+    let success = sum.failed == 0 && sum.passed > 0;
+    success.then_some(()).ok_or_else(String::new)
+}
+
+/// The named stages, in their own order; all of them where none is named.
+fn selected(names: &[&str]) -> Result<Vec<Stage>, String> {
+    let all = stages::all();
+    let known: Vec<&str> = all.iter().map(|stage| stage.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        return Err(format!(
+            "no stage is called {unknown}; there are: {}",
+            known.join(" ")
+        ));
+    }
+    let wanted = |stage: &Stage| names.is_empty() || names.contains(&stage.name);
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is the wall clock that we wait by"
+)]
+fn run_stage(stage: &Stage) -> Outcome {
+    let begin = Instant::now();
+    let mut counts = Counts::default();
+    let mut note = String::new();
+    if root().join(stage.about).exists() {
+        for step in &stage.steps {
+            println!("\n==> {}: {}", stage.name, step.command_line());
+            counts += step.run();
+            if counts.failed > 0 {
+                note = format!("failed: {}", step.command_line());
+                break;
+            }
+        }
+    } else {
+        counts.skipped = 1;
+        note = format!("skipped: there is no {}", stage.about);
+    }
+    Outcome {
+        stage: stage.name,
+        counts,
+        time: begin.elapsed(),
+        note,
+    }
+}
+
+fn print_table(outcomes: &[Outcome]) {
+    println!(
+        "\n{:<13}{:>8}{:>8}{:>8}{:>9}",
+        "stage", "passed", "failed", "skipped", "time"
+    );
+    for Outcome {
+        stage,
+        counts,
+        time,
+        note,
+    } in outcomes
+    {
+        let Counts {
+            passed,
+            failed,
+            skipped,
+        } = counts;
+        let time = format!("{:.1} s", time.as_secs_f64());
+        let line = format!("{stage:<13}{passed:>8}{failed:>8}{skipped:>8}{time:>9}  {note}");
+        println!("{}", line.trim_end());
+    }
+}
