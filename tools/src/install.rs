@@ -113,30 +113,34 @@ fn fill(template: &str) -> String {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    replacing(to, || fs::copy(from, to).map(drop))
+    place(to, |new| fs::copy(from, new).map(drop))
         .map_err(|error| format!("install: {} to {}: {error}", from.display(), to.display()))
 }
 
 fn write(text: &str, to: &Path) -> Result<(), String> {
-    replacing(to, || fs::write(to, text))
+    place(to, |new| fs::write(new, text))
         .map_err(|error| format!("install: {}: {error}", to.display()))
 }
 
 fn link(target: &str, link: &Path) -> Result<(), String> {
-    replacing(link, || std::os::unix::fs::symlink(target, link))
+    place(link, |new| std::os::unix::fs::symlink(target, new))
         .map_err(|error| format!("install: {}: {error}", link.display()))
 }
 
-/// Removes what is there first: writing through would change the library under programs that have
-/// it open, or follow an old link.
-fn replacing(to: &Path, place: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+/// Makes the file beside its place and renames it into it: a failure leaves what was there, and a
+/// program that runs keeps the library that it has open.
+fn place(to: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     if let Some(dir) = to.parent() {
         fs::create_dir_all(dir)?;
     }
-    match fs::remove_file(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => place(),
+    let mut new = to.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => make(&new)?,
     }
+    fs::rename(&new, to)
 }
 
 #[cfg(test)]
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_is_installed_twice_over_itself() {
+    fn installing_again_replaces_and_failing_to_leaves_what_was_there() {
         let scratch =
             std::env::temp_dir().join(format!("libdiscover-install-{}", std::process::id()));
         let (built, include) = (scratch.join("built"), scratch.join("include"));
@@ -199,6 +203,7 @@ mod tests {
         for _ in 0..2 {
             install(&built, &include, &destination).unwrap();
         }
+        install(&scratch.join("not built"), &include, &destination).unwrap_err();
         let library = fs::read_to_string(destination.join("lib/libdiscover.so")).unwrap();
         assert_eq!(library, "built/libdiscover.so", "through both links");
         let soname = fs::read_link(destination.join("lib/libdiscover.so")).unwrap();

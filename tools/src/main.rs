@@ -17,7 +17,7 @@ mod step;
 mod test;
 mod tidy;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -51,11 +51,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The top of the repository.
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("/"))
+/// The top of the repository that we stand in. Not the one that we were built in: a target folder
+/// may be moved along with its repository, or shared by two.
+fn root() -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    let top = here
+        .ancestors()
+        .find(|dir| dir.join("tools/Cargo.toml").exists());
+    top.unwrap_or(&here).to_owned()
 }
 
 /// Where cargo builds: one folder for the workspace, maturin and npm, so that nothing is built twice.

@@ -1,0 +1,42 @@
+//! Registers a service until Enter is pressed: `register PORT`.
+
+use std::time::Duration;
+
+use discover_core::{Client, Registration};
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    match run().await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("register: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let port: u16 = std::env::args()
+        .nth(1)
+        .ok_or("usage: register PORT")?
+        .parse()?;
+
+    // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+    let client = Client::builder().connect().await?;
+
+    // Say who we are. Once `register` returns, others see us.
+    let registration = Registration::new("web", port)?
+        .host("127.0.0.1")?
+        .attributes([("zone", "eu"), ("version", "1")])?;
+    let lease = client.register(registration).await?;
+    println!("registered web at {}", lease.registration().address());
+
+    // The library keeps us alive; we are free to do our work.
+    tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;
+
+    // Leave: others see us go at once. Dropping the lease would do the same.
+    lease.unregister().await?;
+    println!("unregistered");
+    client.close(Duration::from_secs(5)).await?;
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! Prints what happens to the service `web` until Enter is pressed: `watch`.
+
+use std::time::Duration;
+
+use discover_core::{Client, Event};
+use futures_util::StreamExt;
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    match run().await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("watch: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+    let client = Client::builder().connect().await?;
+
+    // Follow the service: first the whole state, then `current`, then every change.
+    let mut events = client.services("web")?.subscribe();
+    let told = tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            print_event(&event);
+        }
+    });
+
+    // The events come by themselves; we are free to do our work.
+    tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;
+
+    // Once the client is closed, no event follows.
+    client.close(Duration::from_secs(5)).await?;
+    Ok(told.await?)
+}
+
+fn print_event(event: &Event) {
+    match (event.instance(), event.error()) {
+        (Some(instance), _) => println!("{} {}", event.kind(), instance.address()),
+        (None, Some(error)) => println!("{} {error}", event.kind()),
+        (None, None) if event.kind() == "leader" => println!("leader none"),
+        (None, None) => println!("{}", event.kind()),
+    }
+}
