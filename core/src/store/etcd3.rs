@@ -137,14 +137,16 @@ impl Etcd3 {
 impl Store for Etcd3 {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
         async {
-            // Any key will do, and no permission is as good an answer as a value.
             let key = self.path("/");
             match self
                 .call(async |mut client| client.get(key, None).await)
                 .await
             {
+                // Any key will do: a user whose login was taken need not be allowed to read this one.
                 Err(error)
-                    if error.kind() == Kind::PermissionDenied && self.client.initialized() =>
+                    if error.kind() == Kind::PermissionDenied
+                        && self.config.has_user()
+                        && self.client.initialized() =>
                 {
                     Ok(())
                 }

@@ -83,6 +83,10 @@ impl Config {
         Ok(options)
     }
 
+    pub(crate) fn has_user(&self) -> bool {
+        self.user.is_some()
+    }
+
     /// The endpoints, for messages.
     pub(crate) fn shown(&self) -> String {
         self.endpoints.join(", ")

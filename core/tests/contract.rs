@@ -1,0 +1,303 @@
+//! What every backend promises, on every backend. A new store adds a line at the end and no test.
+
+mod support;
+
+use std::time::Duration;
+
+use discover_core::{Heartbeat, Kind, Policy, Registration, State};
+use support::{Listener, PATIENCE, Place, eventually};
+
+fn web(port: u16) -> Registration {
+    Registration::new("web", port)
+        .unwrap()
+        .host("127.0.0.1")
+        .unwrap()
+}
+
+/// G1: once `register` returns, a reader of the store sees the instance.
+async fn what_is_registered_is_visible(place: &Place) {
+    let (writer, reader) = (place.client().await, place.client().await);
+    let _lease = writer
+        .register(web(1).tags(["a", "b"]).unwrap())
+        .await
+        .unwrap();
+    let set = reader.services("web").unwrap();
+    let online = set.wait(0, PATIENCE).await.unwrap();
+    assert_eq!(online.len(), 1, "the first whole view has it");
+    assert_eq!(
+        (online[0].address(), online[0].id()),
+        ("127.0.0.1:1", "127.0.0.1:1")
+    );
+    assert_eq!(online[0].tags(), ["a", "b"]);
+    assert!(online[0].created() > 0);
+}
+
+/// G7: the whole state, then `current`, then changes.
+async fn a_late_listener_is_told_the_whole_state_first(place: &Place) {
+    let client = place.client().await;
+    let _one = client.register(web(1)).await.unwrap();
+    let _two = client.register(web(2)).await.unwrap();
+    let set = client.services("web").unwrap();
+    set.wait(2, PATIENCE).await.unwrap();
+    let mut late = Listener::new(&set);
+    late.hear_all(&[
+        "up 127.0.0.1:1",
+        "up 127.0.0.1:2",
+        "leader 127.0.0.1:1",
+        "current",
+    ])
+    .await;
+    let _three = client.register(web(3)).await.unwrap();
+    late.hear_all(&["up 127.0.0.1:3"]).await;
+}
+
+/// G9: heartbeats and rewrites of the same are silent; G2: an update is one event and keeps the age.
+async fn an_update_is_one_event_and_keeps_the_age(place: &Place) {
+    let client = place.client().await;
+    let set = client.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    let one = client
+        .register(web(1).attributes([("v", "1")]).unwrap())
+        .await
+        .unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1 v=1", "leader 127.0.0.1:1 v=1"])
+        .await;
+    let created = set.leader().unwrap().created();
+    let two = client.register(web(2)).await.unwrap();
+    listener.hear_all(&["up 127.0.0.1:2"]).await;
+    for _ in 0..3 {
+        one.heartbeat().await.unwrap();
+        one.update([("v", "1")]).await.unwrap();
+    }
+    one.update([("v", "2")]).await.unwrap();
+    listener.hear_all(&["update 127.0.0.1:1 v=2"]).await;
+    assert_eq!(set.leader().unwrap().created(), created);
+    assert_eq!(
+        set.leader().unwrap().address(),
+        "127.0.0.1:1",
+        "the oldest leads"
+    );
+    two.heartbeat().await.unwrap();
+    one.unregister().await.unwrap();
+    listener
+        .hear_all(&["down 127.0.0.1:1 v=2", "leader 127.0.0.1:2"])
+        .await;
+    assert_eq!(set.offline()[0].instance.address(), "127.0.0.1:1");
+}
+
+/// G3: released by call, by drop and by close, an instance goes at once; all of it may happen twice.
+async fn an_instance_goes_when_it_is_released(place: &Place) {
+    let (client, other) = (place.client().await, place.client().await);
+    let set = client.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    let by_call = other.register(web(1)).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        .await;
+    by_call.unregister().await.unwrap();
+    by_call.unregister().await.unwrap();
+    assert_eq!(by_call.standing().name(), "released");
+    assert_eq!(by_call.heartbeat().await.unwrap_err().kind(), Kind::Closed);
+    listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+    let by_drop = other.register(web(2)).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:2", "leader 127.0.0.1:2"])
+        .await;
+    drop(by_drop);
+    listener.hear_all(&["down 127.0.0.1:2", "leader"]).await;
+    let _by_close = other.register(web(3)).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:3", "leader 127.0.0.1:3"])
+        .await;
+    other.close(PATIENCE).await.unwrap();
+    other.close(PATIENCE).await.unwrap();
+    listener.hear_all(&["down 127.0.0.1:3", "leader"]).await;
+}
+
+/// G3, G20: a closed client says so, and its listeners end.
+async fn a_closed_client_says_so(place: &Place) {
+    let client = place.client().await;
+    let set = client.services("web").unwrap();
+    set.wait(0, PATIENCE).await.unwrap();
+    let mut cursor = set.cursor();
+    client.close(PATIENCE).await.unwrap();
+    while cursor.changed().await {}
+    assert_eq!(client.services("web").unwrap_err().kind(), Kind::Closed);
+    assert_eq!(
+        client.register(web(1)).await.unwrap_err().kind(),
+        Kind::Closed
+    );
+    assert_eq!(
+        set.wait(1, PATIENCE).await.unwrap_err().kind(),
+        Kind::Closed
+    );
+    assert_eq!(set.online().len(), 0, "reads go on");
+}
+
+/// G4, G6: whoever registers a live id again takes it over; the one before is told, and its going
+/// takes nothing away.
+async fn a_taken_over_id_is_reported_and_left_alone(place: &Place) {
+    let (first, second) = (place.client().await, place.client().await);
+    let mut old = first
+        .register(web(1).attributes([("by", "first")]).unwrap())
+        .await
+        .unwrap();
+    let new = second
+        .register(web(1).attributes([("by", "second")]).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(old.changed().await.name(), "replaced");
+    assert_eq!(old.heartbeat().await.unwrap_err().kind(), Kind::Replaced);
+    assert_eq!(
+        old.update([("by", "me")]).await.unwrap_err().kind(),
+        Kind::Replaced
+    );
+    old.unregister().await.unwrap();
+    new.heartbeat().await.unwrap();
+    let online = second
+        .services("web")
+        .unwrap()
+        .wait(1, PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(online[0].attributes()["by"], "second");
+}
+
+/// With manual heartbeats the program must say that it is alive, and is put back when it does.
+async fn a_missed_manual_heartbeat_is_a_death_until_the_next(place: &Place) {
+    let client = place.client().await;
+    let mut listener = Listener::new(&client.services("web").unwrap());
+    listener.hear_all(&["current"]).await;
+    let manual = web(1).heartbeat(Heartbeat::Manual);
+    let mut lease = client.register(manual).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        .await;
+    lease.heartbeat().await.unwrap();
+    listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+    if lease.standing().name() == "live" {
+        lease.changed().await;
+    }
+    assert_eq!(lease.standing().name(), "lapsed");
+    lease.heartbeat().await.unwrap();
+    assert_eq!(lease.standing().name(), "live");
+    listener
+        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        .await;
+}
+
+/// Filters narrow what is read, told and led, at once and later.
+async fn a_filter_narrows_what_is_read_and_told(place: &Place) {
+    let client = place.client().await;
+    let at = |port, zone| web(port).attributes([("zone", zone)]).unwrap();
+    let all = client.services("web").unwrap();
+    let eu = all.filter([("zone", "eu")], [] as [&str; 0]);
+    let mut listener = Listener::new(&eu);
+    listener.hear_all(&["current"]).await;
+    let moved = client.register(at(1, "us")).await.unwrap();
+    let _stays = client
+        .register(at(2, "eu").tags(["fast"]).unwrap())
+        .await
+        .unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:2 zone=eu", "leader 127.0.0.1:2 zone=eu"])
+        .await;
+    moved.update([("zone", "eu")]).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1 zone=eu", "leader 127.0.0.1:1 zone=eu"])
+        .await;
+    let fast = eu.filter([] as [(&str, &str); 0], ["fast"]);
+    assert_eq!(fast.online().len(), 1);
+    assert_eq!(fast.pick(Policy::Random).unwrap().port(), 2);
+    assert_eq!((eu.online().len(), all.online().len()), (2, 2));
+    moved.update([("zone", "us")]).await.unwrap();
+    listener
+        .hear_all(&["down 127.0.0.1:1 zone=eu", "leader 127.0.0.1:2 zone=eu"])
+        .await;
+}
+
+/// A wait says how far it got.
+async fn a_wait_in_vain_says_how_far_it_got(place: &Place) {
+    let client = place.client().await;
+    let set = client.services("web").unwrap();
+    let _one = client.register(web(1)).await.unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    let error = set.wait(2, Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout);
+    assert!(
+        error.to_string().starts_with("1 of 2 instances of web"),
+        "{error}"
+    );
+    assert_eq!(set.status().state, State::Current);
+}
+
+/// Bad input is refused with the name of what was bad, before anything is written.
+async fn bad_input_is_refused_before_anything_is_written(place: &Place) {
+    let client = place.client().await;
+    let named = client
+        .register(web(1).id("mine").unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(named.kind(), Kind::InvalidArgument);
+    assert!(named.to_string().contains("id \"mine\""), "{named}");
+    let tagged = client
+        .register(web(1).tags(["a,b"]).unwrap())
+        .await
+        .unwrap_err();
+    assert!(tagged.to_string().contains("tag"), "{tagged}");
+    let lease = client.register(web(2)).await.unwrap();
+    let refused = lease.update([("weight", "heavy")]).await.unwrap_err();
+    assert!(refused.to_string().contains("weight"), "{refused}");
+    assert_eq!(lease.standing().name(), "live");
+    let set = client.services("web").unwrap();
+    let online = set.wait(1, PATIENCE).await.unwrap();
+    assert_eq!(online.len(), 1);
+    assert!(online[0].attributes().is_empty());
+}
+
+/// G11: many handles of one service share one watch; it ends with the last.
+async fn handles_of_one_service_share_its_watch(place: &Place) {
+    let client = place.client().await;
+    let one = client.services("web").unwrap();
+    let two = client.services("web").unwrap();
+    let _lease = client.register(web(1)).await.unwrap();
+    one.wait(1, PATIENCE).await.unwrap();
+    assert!(std::sync::Arc::ptr_eq(&one.snapshot(), &two.snapshot()));
+    drop((one, two));
+    let again = client.services("web").unwrap();
+    eventually("the set is there again", async || again.online().len() == 1).await;
+}
+
+macro_rules! contract {
+    ($($scheme:ident: $($test:ident)*;)*) => {$(
+        mod $scheme {
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+            async fn $test() {
+                if let Some(place) = Place::new(stringify!($scheme)) {
+                    super::$test(&place).await;
+                }
+            })*
+        }
+    )*};
+    (on $($scheme:ident)*; $tests:tt) => { $(contract!(@one $scheme $tests);)* };
+    (@one $scheme:ident { $($test:ident)* }) => { contract!($scheme: $($test)*;); };
+}
+
+contract!(on memory local etcd; {
+    what_is_registered_is_visible
+    a_late_listener_is_told_the_whole_state_first
+    an_update_is_one_event_and_keeps_the_age
+    an_instance_goes_when_it_is_released
+    a_closed_client_says_so
+    a_taken_over_id_is_reported_and_left_alone
+    a_missed_manual_heartbeat_is_a_death_until_the_next
+    a_filter_narrows_what_is_read_and_told
+    a_wait_in_vain_says_how_far_it_got
+    bad_input_is_refused_before_anything_is_written
+    handles_of_one_service_share_its_watch
+});

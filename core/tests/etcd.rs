@@ -1,0 +1,284 @@
+//! Faults of a real etcd: killed, restarted, emptied, expired, out of reach, full of rubbish.
+
+mod support;
+
+use std::time::Duration;
+
+use discover_core::{Client, Departure, Kind, Registration, State};
+use support::etcd::Etcd;
+use support::{Listener, PATIENCE, eventually};
+
+fn web(port: u16) -> Registration {
+    Registration::new("web", port)
+        .unwrap()
+        .host("127.0.0.1")
+        .unwrap()
+}
+
+async fn client(etcd: &Etcd, options: &str) -> Client {
+    Client::connect(&format!("etcd://{}/?ttl=60s{options}", etcd.endpoint()))
+        .await
+        .unwrap()
+}
+
+/// G12: losing the store keeps the set, marked stale; back again, only the differences are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_told_as_stale_the_differences_and_fresh() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    let client = client(&etcd, "").await;
+    let set = client.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    let _stays = client.register(web(1)).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        .await;
+    etcd.ctl(&["put", "/discover/services/web/h:2", "null"]);
+    listener.hear_all(&["up h:2"]).await;
+    etcd.kill();
+    listener.hear_all(&["stale"]).await;
+    assert_eq!((set.status().state, set.online().len()), (State::Stale, 2));
+    assert!(set.status().fault.unwrap().error.is_retriable());
+    etcd.restart();
+    listener.hear_all(&["fresh"]).await;
+    assert_eq!(set.status().state, State::Current);
+    etcd.ctl(&["put", "/discover/services/web/h:3", r#"{"v":"1"}"#]);
+    listener.hear_all(&["up h:3 v=1"]).await;
+}
+
+/// What went while nobody could see it is told when the store is back, and is remembered as missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_during_an_outage_is_told_after_it() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    let client = client(&etcd, "").await;
+    let set = client.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    etcd.ctl(&["put", "/discover/services/web/h:1", "null"]);
+    listener.hear_all(&["up h:1", "leader h:1"]).await;
+    etcd.ctl(&["put", "/discover/services/web/h:2", "null"]);
+    listener.hear_all(&["up h:2"]).await;
+    etcd.kill();
+    listener.hear_all(&["stale"]).await;
+    // Meanwhile the store lives on where our client does not look for it.
+    let port = etcd.listen_elsewhere(None);
+    etcd.restart();
+    etcd.ctl(&["del", "/discover/services/web/h:1"]);
+    etcd.ctl(&["put", "/discover/services/web/h:2", r#"{"v":"2"}"#]);
+    etcd.ctl(&["put", "/discover/services/web/h:3", "null"]);
+    etcd.kill();
+    etcd.listen_elsewhere(Some(port));
+    etcd.restart();
+    listener
+        .hear_all(&[
+            "down h:1",
+            "update h:2 v=2",
+            "up h:3",
+            "leader h:2 v=2",
+            "fresh",
+        ])
+        .await;
+    assert_eq!(set.offline()[0].reason, Departure::Missing);
+}
+
+/// G2: a lost lease is registered again, by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_lease_is_registered_again() {
+    let Some(etcd) = Etcd::start() else { return };
+    let client = client(&etcd, "").await;
+    let mut listener = Listener::new(&client.services("web").unwrap());
+    listener.hear_all(&["current"]).await;
+    let lease = client
+        .register(web(1).ttl(Duration::from_secs(3)).unwrap())
+        .await
+        .unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        .await;
+    let listed = etcd.ctl(&["lease", "list"]);
+    let id = listed.lines().last().unwrap();
+    assert!(
+        etcd.ctl(&["lease", "revoke", id]).contains("revoked"),
+        "{listed}"
+    );
+    listener
+        .hear_all(&[
+            "down 127.0.0.1:1",
+            "leader",
+            "up 127.0.0.1:1",
+            "leader 127.0.0.1:1",
+        ])
+        .await;
+    // A key that somebody deleted is put back too, and one that somebody wrote over.
+    etcd.ctl(&["del", "/discover/services/web/127.0.0.1:1"]);
+    listener
+        .hear_all(&[
+            "down 127.0.0.1:1",
+            "leader",
+            "up 127.0.0.1:1",
+            "leader 127.0.0.1:1",
+        ])
+        .await;
+    etcd.ctl(&[
+        "put",
+        "/discover/services/web/127.0.0.1:1",
+        r#"{"by":"hand"}"#,
+    ]);
+    listener
+        .hear_all(&["update 127.0.0.1:1 by=hand", "update 127.0.0.1:1"])
+        .await;
+    assert_eq!(lease.standing().name(), "live");
+    lease.unregister().await.unwrap();
+    listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+    assert!(
+        etcd.ctl(&["lease", "list"]).contains("found 0 leases"),
+        "no orphan is left"
+    );
+}
+
+/// G2: a store that comes back empty has our registration again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_store_is_filled_again() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    let client = client(&etcd, "").await;
+    let set = client.services("web").unwrap();
+    let _lease = client
+        .register(web(1).ttl(Duration::from_secs(3)).unwrap())
+        .await
+        .unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    etcd.kill();
+    etcd.wipe();
+    etcd.restart();
+    eventually("the key is back", async || {
+        etcd.ctl(&["get", "--prefix", "/"])
+            .contains("/discover/services/web/127.0.0.1:1")
+    })
+    .await;
+    eventually("the set is current", async || {
+        set.snapshot().is_current() && set.online().len() == 1
+    })
+    .await;
+}
+
+/// G3: an instance whose process is gone goes with its TTL.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_process_goes_with_its_ttl() {
+    let Some(etcd) = Etcd::start() else { return };
+    let client = client(&etcd, "").await;
+    let mut listener = Listener::new(&client.services("web").unwrap());
+    listener.hear_all(&["current"]).await;
+    let url = format!("etcd://{}/?ttl=2s", etcd.endpoint());
+    // A runtime that is gone without a word is all that etcd sees of a killed process.
+    let lease = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let lease = runtime.block_on(async {
+            let dying = Client::connect(&url).await.unwrap();
+            dying.register(web(1)).await.unwrap()
+        });
+        runtime.shutdown_background();
+        lease
+    });
+    let _lease = lease.join().unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        .await;
+    listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+}
+
+/// G15: rubbish is skipped and counted, and hides no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_in_the_store_hides_no_other() {
+    let Some(etcd) = Etcd::start() else { return };
+    let client = client(&etcd, "").await;
+    let set = client.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    let prefix = "/discover/services/web";
+    for rubbish in ["{", "[]", r#"{"port":1}"#, ""] {
+        etcd.ctl(&["put", &format!("{prefix}/h:1"), rubbish]);
+    }
+    etcd.ctl(&["put", &format!("{prefix}/not-an-address"), "null"]);
+    etcd.ctl(&["put", &format!("{prefix}-admin/h:9"), "null"]);
+    etcd.ctl(&["put", &format!("{prefix}/h:2"), "null"]);
+    listener.hear_all(&["up h:2", "leader h:2"]).await;
+    assert_eq!(set.status().invalid, 1);
+    etcd.ctl(&["put", &format!("{prefix}/h:1"), "null"]);
+    listener.hear_all(&["up h:1", "leader h:1"]).await;
+    assert_eq!(set.status().invalid, 0);
+}
+
+/// A store out of reach fails a connect in time, with the endpoint and the cause and no secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_out_of_reach_is_named_with_the_cause() {
+    let refused = Client::connect("etcd://127.0.0.1:1?connect_timeout=300ms")
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unavailable);
+    let text = refused.to_string();
+    assert!(
+        text.contains("127.0.0.1:1") && text.contains("refused"),
+        "{text}"
+    );
+    // One that takes the connection and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let url = format!("etcd://me:hunter2@{address}?connect_timeout=300ms");
+    let error = Client::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout);
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+}
+
+/// Asked to, a client opens without its store, says so, and finds it later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lazy_client_waits_for_its_store() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    etcd.kill();
+    let client = client(&etcd, "&lazy=true&connect_timeout=300ms").await;
+    let set = client.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["stale"]).await;
+    assert_eq!(set.status().state, State::Pending);
+    assert_eq!(
+        client.register(web(1)).await.unwrap_err().kind(),
+        Kind::Unavailable
+    );
+    etcd.restart();
+    listener.hear_all(&["current", "fresh"]).await;
+    let _lease = client.register(web(1)).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        .await;
+}
+
+/// Users and passwords: the right one works, the wrong one is refused as such.
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_are_checked() {
+    let Some(etcd) = Etcd::start() else { return };
+    etcd.ctl(&["user", "add", "root:secret"]);
+    etcd.ctl(&["user", "grant-role", "root", "root"]);
+    assert!(etcd.ctl(&["auth", "enable"]).contains("Enabled"));
+    let url = |login: &str| format!("etcd://{login}{}/?connect_timeout=2s", etcd.endpoint());
+    let right = Client::connect(&url("root:secret@")).await.unwrap();
+    let _lease = right.register(web(1)).await.unwrap();
+    right
+        .services("web")
+        .unwrap()
+        .wait(1, PATIENCE)
+        .await
+        .unwrap();
+    for login in ["root:wrong@", ""] {
+        let error = Client::connect(&url(login)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::PermissionDenied, "{error}");
+        assert!(!error.to_string().contains("wrong"), "{error}");
+    }
+}

@@ -1,0 +1,171 @@
+//! A real etcd, started for the tests and ended with them.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::PATIENCE;
+
+/// One etcd of a single member. Killed when dropped.
+pub struct Etcd {
+    name: String,
+    client_port: u16,
+    peer_port: u16,
+    data: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+/// The one that all tests of a program share, each under a prefix of its own.
+pub fn shared() -> Option<&'static Etcd> {
+    static SHARED: OnceLock<Option<Etcd>> = OnceLock::new();
+    SHARED.get_or_init(Etcd::start).as_ref()
+}
+
+impl Etcd {
+    /// Starts one on free ports, or says loudly that there is none to start.
+    pub fn start() -> Option<Etcd> {
+        if Command::new("etcd")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status()
+            .is_err()
+        {
+            let required = std::env::var("DISCOVER_REQUIRE_SERVERS").unwrap_or_default();
+            assert!(
+                !required.contains("etcd"),
+                "etcd is required and not installed"
+            );
+            // Past the capture of the test runner, so that the skip is counted.
+            writeln!(std::io::stdout(), "SKIPPED: etcd: it is not installed").unwrap();
+            return None;
+        }
+        let mut etcd = Etcd {
+            name: format!("test-{:016x}", fastrand::u64(..)),
+            client_port: free_port(),
+            peer_port: free_port(),
+            data: tempfile::tempdir().unwrap(),
+            child: None,
+        };
+        etcd.restart();
+        Some(etcd)
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Starts it again on its old data.
+    pub fn restart(&mut self) {
+        let client = format!("http://{}", self.endpoint());
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let mut command = Command::new("setpriv");
+        command
+            // Ended by the kernel with the thread that starts it, if all else fails.
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "etcd",
+                "--unsafe-no-fsync",
+                "--log-level",
+                "error",
+            ])
+            .args(["--name", &self.name, "--data-dir"])
+            .arg(self.data.path())
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
+            .args(["--initial-cluster", &format!("{}={peer}", self.name)])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = spawn(command);
+        let deadline = std::time::SystemTime::now() + PATIENCE;
+        while !self.answers() {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "etcd ended at once: {ended:?}");
+            assert!(
+                std::time::SystemTime::now() < deadline,
+                "etcd does not answer"
+            );
+        }
+        self.child = Some(child);
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Will listen for clients on another port, while it is not running; gives the one before.
+    pub fn listen_elsewhere(&mut self, port: Option<u16>) -> u16 {
+        assert!(self.child.is_none(), "kill it first");
+        std::mem::replace(&mut self.client_port, port.unwrap_or_else(free_port))
+    }
+
+    /// Forgets all data, while it is not running.
+    pub fn wipe(&mut self) {
+        assert!(self.child.is_none(), "kill it first");
+        self.data = tempfile::tempdir().unwrap();
+    }
+
+    /// What etcdctl says to these arguments.
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.endpoint()])
+            .args(arguments)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Whether the one that answers is the one that was started.
+    fn answers(&self) -> bool {
+        self.ctl(&["member", "list"]).contains(&self.name)
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// Starts a child from a thread that lives as long as the program: the parent whose death ends the
+/// child is that thread, and a test's own thread is gone after the test.
+fn spawn(command: Command) -> Child {
+    type Order = (Command, Sender<Child>);
+    static NURSE: OnceLock<Sender<Order>> = OnceLock::new();
+    let nurse = NURSE.get_or_init(|| {
+        let (orders, inbox): (Sender<Order>, Receiver<Order>) = channel();
+        std::thread::spawn(move || {
+            for (mut command, reply) in inbox {
+                reply.send(command.spawn().unwrap()).unwrap();
+            }
+        });
+        orders
+    });
+    let (reply, child) = channel();
+    nurse.send((command, reply)).unwrap();
+    child.recv().unwrap()
+}

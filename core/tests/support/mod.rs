@@ -1,0 +1,97 @@
+//! What the tests of the core share: real servers, places of their own, and listening with a deadline.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+pub mod etcd;
+
+use std::time::Duration;
+
+use discover_core::{Client, Event, Instance, ServiceSet};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+
+/// How long to wait for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A URL nobody else uses, and what must live as long as it.
+pub struct Place {
+    pub url: String,
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Place {
+    /// A registry of this scheme for one test; none, said loudly, when its server cannot be had.
+    pub fn new(scheme: &str) -> Option<Place> {
+        let unique = format!("{:016x}", fastrand::u64(..));
+        Some(match scheme {
+            "memory" => Place {
+                url: format!("memory://{unique}?ttl=1s"),
+                _directory: None,
+            },
+            "local" => {
+                let directory = tempfile::tempdir().unwrap();
+                let url = format!("local://{}?ttl=1s", directory.path().display());
+                Place {
+                    url,
+                    _directory: Some(directory),
+                }
+            }
+            "etcd" => {
+                let url = format!("etcd://{}/{unique}?ttl=2s", etcd::shared()?.endpoint());
+                Place {
+                    url,
+                    _directory: None,
+                }
+            }
+            other => panic!("no scheme {other}"),
+        })
+    }
+
+    /// A client of its own.
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.url).await.unwrap()
+    }
+}
+
+/// Hears the events of one set, in order.
+pub struct Listener(BoxStream<'static, Event>);
+
+impl Listener {
+    pub fn new(set: &ServiceSet) -> Listener {
+        Listener(set.subscribe())
+    }
+
+    /// The next event as text, its instance as address and attributes.
+    pub async fn hear(&mut self) -> String {
+        let event = tokio::time::timeout(PATIENCE, self.0.next()).await;
+        let event = event.expect("nothing was heard").expect("the watch ended");
+        match event.instance() {
+            Some(instance) => format!("{} {}", event.kind(), describe(instance)),
+            None => event.kind().to_owned(),
+        }
+    }
+
+    pub async fn hear_all(&mut self, expected: &[&str]) {
+        for expected in expected {
+            assert_eq!(self.hear().await, *expected);
+        }
+    }
+}
+
+fn describe(instance: &Instance) -> String {
+    let attributes = instance
+        .attributes()
+        .iter()
+        .map(|(name, value)| format!(" {name}={value}"));
+    format!("{}{}", instance.address(), attributes.collect::<String>())
+}
+
+/// Waits until something holds.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        // tidy: sleep, polling a condition with a deadline
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
