@@ -89,9 +89,10 @@ impl Dispatch {
         thread::current().id() == self.thread
     }
 
-    /// Sends a message. One that comes after the end is dropped, with what it owns, by the caller.
-    pub(super) fn post(&self, message: Message) {
-        let _ = self.messages.send(message);
+    /// Sends a message. One that comes after the end is dropped at once, with what it owns, and false
+    /// says so.
+    pub(super) fn post(&self, message: Message) -> bool {
+        self.messages.send(message).is_ok()
     }
 
     /// Drops all listeners and ends the thread; false if a callback still runs when the time is up.

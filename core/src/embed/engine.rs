@@ -154,13 +154,14 @@ impl Engine {
         let client = shared.client()?;
         let owner = shared.clone();
         let work = async move {
-            let lease = within(timeout, "register", client.register(r)).await?;
+            let lease = client.register(r).await?;
             Ok(LeaseHandle(Own::new((owner, Arc::new(lease)))))
         };
-        Ok(Pending {
+        let pending = Pending {
             shared,
             work: work.boxed(),
-        })
+        };
+        Ok(pending.within(timeout, "register"))
     }
 
     /// The live set of a service. Does not wait; the set says whether it is current yet.
@@ -297,7 +298,8 @@ impl SetHandle {
         })
     }
 
-    /// Has each event handed to `sink`, on the dispatch thread. The sink is dropped there in any case.
+    /// Has each event handed to `sink`, on the dispatch thread. The sink is dropped there, after its
+    /// last event; or, when this fails, before it returns.
     pub fn subscribe(&self, sink: Box<dyn Sink>) -> Result<Subscription> {
         let (shared, set) = self.0.get()?;
         Subscription::new(shared.clone(), set, sink)
@@ -308,23 +310,4 @@ impl SetHandle {
         let (shared, set) = self.0.get()?;
         Feed::new(shared.clone(), set, bell)
     }
-}
-
-async fn within<T>(
-    timeout: Option<Duration>,
-    what: &str,
-    work: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let Some(timeout) = timeout else {
-        return work.await;
-    };
-    let late = || {
-        Error::new(
-            Kind::Timeout,
-            format!("{what}: no answer within {timeout:?}"),
-        )
-    };
-    tokio::time::timeout(timeout, work)
-        .await
-        .unwrap_or_else(|_| Err(late()))
 }

@@ -8,8 +8,9 @@ use tokio::task::AbortHandle;
 use crate::embed::dispatch::{Bell, Flags, Listener, Message, Sink};
 use crate::embed::engine::Shared;
 use crate::embed::own::Own;
-use crate::error::Result;
-use crate::set::{Cursor, Event, ServiceSet};
+use crate::embed::pending::closed;
+use crate::error::{Error, Kind, Result};
+use crate::set::{Cursor, Event, ServiceSet, Snapshot};
 
 /// Events pushed. Cancelled when dropped.
 pub struct Subscription(Own<Line>);
@@ -58,6 +59,21 @@ impl Feed {
         cursor.drain()
     }
 
+    /// Fails once nothing can come any more: in a forked child, when cancelled, or when the client is
+    /// closed.
+    pub fn check(&self) -> Result<()> {
+        let (_, line) = self.0.get()?;
+        if line.flags.cancelled.load(Ordering::Acquire) {
+            return Err(Error::new(Kind::Closed, "the feed was cancelled"));
+        }
+        line.shared.runtime().map(drop)
+    }
+
+    /// The snapshot to which the events drained so far lead.
+    pub fn seen(&self) -> &Arc<Snapshot> {
+        self.0.peek().0.seen()
+    }
+
     /// Ends it: the bell rings no more.
     pub fn cancel(&self) {
         if let Ok((_, line)) = self.0.get() {
@@ -75,23 +91,15 @@ struct Line {
 }
 
 impl Line {
+    /// When it fails, the listener is dropped before it returns; else on the dispatch thread, later.
     fn open(shared: Arc<Shared>, set: &ServiceSet, listener: Listener) -> Result<Line> {
         let flags = Arc::new(Flags::default());
         let id = shared.dispatch.new_id();
-        let runtime = match shared.runtime() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                // Even then the listener's owner is told on the thread that was promised, if it is
-                // still there.
-                shared
-                    .dispatch
-                    .post(Message::Run(Box::new(move || drop(listener))));
-                return Err(error);
-            }
-        };
-        shared
-            .dispatch
-            .post(Message::Add(id, listener, flags.clone()));
+        let runtime = shared.runtime()?;
+        let added = Message::Add(id, listener, flags.clone());
+        if !shared.dispatch.post(added) {
+            return Err(closed());
+        }
         let mut pulse = set.pulse();
         pulse.mark_changed();
         let (owner, told) = (Arc::downgrade(&shared), flags.clone());

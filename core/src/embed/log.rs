@@ -1,10 +1,12 @@
 //! Log records for the host language. The one global of a process that loads the library: a host has
 //! one log.
 
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::process;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use arc_swap::ArcSwapOption;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::error::{Error, Kind, Result};
@@ -18,27 +20,24 @@ pub trait LogSink: Send + 'static {
 /// How many records may wait; more are dropped, for a log must not stop what it tells of.
 const BACKLOG: usize = 1024;
 
-static LOGGER: Logger = Logger {
-    outlet: Mutex::new(None),
-};
-
-struct Logger {
-    outlet: Mutex<Option<Outlet>>,
-}
+/// Read without a lock, which a fork could leave locked for ever.
+static OUTLET: ArcSwapOption<Outlet> = ArcSwapOption::const_empty();
 
 struct Outlet {
+    /// A forked child inherits the outlet, but not the thread at its other end.
+    pid: u32,
     records: SyncSender<(Level, String, String)>,
-    thread: JoinHandle<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Sends records of `level` and graver to `sink`, in place of any before; with none, to nobody.
 /// The sink before is dropped, and its last call over, when this returns, unless it is called from
-/// inside that very sink.
+/// inside that very sink. When this fails, `sink` is dropped before it returns, and the one before stays.
 pub fn set_log(level: Level, sink: Option<Box<dyn LogSink>>) -> Result<()> {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         // Fails only if the host, being Rust, has a logger already, which then stays.
-        let _ = log::set_logger(&LOGGER);
+        let _ = log::set_logger(&Logger);
     });
     let new = sink.map(Outlet::start).transpose()?;
     log::set_max_level(if new.is_some() {
@@ -46,22 +45,17 @@ pub fn set_log(level: Level, sink: Option<Box<dyn LogSink>>) -> Result<()> {
     } else {
         LevelFilter::Off
     });
-    let old = std::mem::replace(&mut *LOGGER.outlet(), new);
-    if let Some(Outlet { records, thread }) = old {
-        drop(records);
-        if thread::current().id() != thread.thread().id() {
-            let _ = thread.join();
-        }
+    if let Some(old) = OUTLET.swap(new.map(Arc::new)) {
+        Outlet::end(old);
     }
     Ok(())
 }
 
 impl Outlet {
     fn start(mut sink: Box<dyn LogSink>) -> Result<Outlet> {
-        let (records, inbox) = sync_channel(BACKLOG);
+        let (records, inbox) = sync_channel::<(Level, String, String)>(BACKLOG);
         let body = move || {
             while let Ok((level, target, text)) = inbox.recv() {
-                let (target, text): (String, String) = (target, text);
                 sink.record(level, &target, &text);
             }
         };
@@ -71,17 +65,36 @@ impl Outlet {
         let failed =
             |e| Error::caused_by(Kind::Resource, "cannot start the thread discover-log", e);
         Ok(Outlet {
+            pid: process::id(),
             records,
-            thread: thread.map_err(failed)?,
+            thread: Mutex::new(Some(thread.map_err(failed)?)),
         })
+    }
+
+    fn is_ours(&self) -> bool {
+        self.pid == process::id()
+    }
+
+    /// Waits until all records are told, but not for the thread that asks.
+    fn end(this: Arc<Outlet>) {
+        if !this.is_ours() {
+            std::mem::forget(this);
+            return;
+        }
+        let mut slot = this.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = slot.take();
+        drop(slot);
+        // The thread ends when the last sender does.
+        drop(this);
+        if let Some(handle) = handle
+            && handle.thread().id() != thread::current().id()
+        {
+            let _ = handle.join();
+        }
     }
 }
 
-impl Logger {
-    fn outlet(&self) -> MutexGuard<'_, Option<Outlet>> {
-        self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+struct Logger;
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -92,14 +105,13 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        if let Some(outlet) = &*self.outlet() {
+        if let Some(outlet) = &*OUTLET.load()
+            && outlet.is_ours()
+        {
             let target = record.target().replace("::", ".");
-            match outlet
-                .records
-                .try_send((record.level(), target, record.args().to_string()))
-            {
-                Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-            }
+            let text = record.args().to_string();
+            // A full backlog drops the record.
+            let _ = outlet.records.try_send((record.level(), target, text));
         }
     }
 

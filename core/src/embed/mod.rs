@@ -15,17 +15,22 @@ mod log;
 mod own;
 mod pending;
 
+use std::time::Duration;
+
 pub use dispatch::{Bell, Sink};
 pub use engine::{Engine, LeaseHandle, SetHandle};
 pub use feed::{Feed, Subscription};
 pub use log::{LogSink, set_log};
-pub use pending::{Pending, Waiting};
+pub use pending::{Abort, Pending, Waiting};
 
 pub use crate::error::{Error, Kind, Result};
 pub use crate::lease::Standing;
 pub use crate::model::{Attributes, Heartbeat, Instance, Registration, ServiceName, address};
 pub use crate::set::{Departed, Event, Fault, Policy, Snapshot, State, Status};
 pub use ::log::Level;
+
+/// How long closing may take where a program does not say, and when a process leaves.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The version of the library.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{AbortHandle, BoxFuture, FutureExt, abortable};
 
 use crate::embed::dispatch::Message;
 use crate::embed::engine::Shared;
@@ -21,7 +21,37 @@ pub struct Pending<T> {
 /// A call that is under way. Letting go of it does not stop the call.
 pub struct Waiting<T>(Receiver<Result<T>>);
 
+/// Ends a call early. Letting go of it does nothing.
+pub struct Abort(AbortHandle);
+
+impl Abort {
+    /// Ends the call if it is still under way.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+}
+
 impl<T: Send + 'static> Pending<T> {
+    /// The same with a deadline, if one is given. What a lease was asked to do goes on after it.
+    pub fn within(self, timeout: Option<Duration>, what: &'static str) -> Pending<T> {
+        let Some(timeout) = timeout else {
+            return self;
+        };
+        let Pending { shared, work } = self;
+        let late = move |_| {
+            let text = format!("{what}: no answer within {timeout:?}");
+            Err(Error::new(Kind::Timeout, text))
+        };
+        let work = async move {
+            let done = tokio::time::timeout(timeout, work).await;
+            done.unwrap_or_else(late)
+        };
+        Pending {
+            shared,
+            work: work.boxed(),
+        }
+    }
+
     /// Waits for the result on this thread. Inside a callback that is refused as `busy`.
     pub fn wait(self) -> Result<T> {
         self.start()?.0.recv().unwrap_or_else(|_| Err(closed()))
@@ -47,6 +77,17 @@ impl<T: Send + 'static> Pending<T> {
                 .dispatch
                 .post(Message::Run(Box::new(move || done(result))));
         })
+    }
+
+    /// The same call, and what ends it before its time, as `closed`.
+    pub fn abortable(self) -> (Pending<T>, Abort) {
+        let Pending { shared, work } = self;
+        let (work, handle) = abortable(work);
+        let work = work.map(|result| {
+            result.unwrap_or_else(|_| Err(Error::new(Kind::Closed, "the call was aborted")))
+        });
+        let work = work.boxed();
+        (Pending { shared, work }, Abort(handle))
     }
 
     fn run(self, done: impl FnOnce(Result<T>, &Shared) + Send + 'static) -> Result<()> {
@@ -80,6 +121,6 @@ impl<T> Waiting<T> {
     }
 }
 
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::new(Kind::Closed, "the client was closed")
 }

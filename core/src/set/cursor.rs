@@ -33,6 +33,11 @@ impl Cursor {
         events
     }
 
+    /// The snapshot to which the events drained so far lead.
+    pub fn seen(&self) -> &Arc<Snapshot> {
+        &self.seen
+    }
+
     /// Waits until `drain` may have something. False once the client is closed.
     pub async fn changed(&mut self) -> bool {
         self.pulse.changed().await.is_ok() && !self.pulse.borrow_and_update().closed

@@ -202,13 +202,8 @@ impl ServiceSet {
     /// How fresh the set is.
     pub fn status(&self) -> Status {
         let now = self.core.slot.current.load();
-        let state = match (now.ready, &now.fault) {
-            (false, _) => State::Pending,
-            (true, None) => State::Current,
-            (true, Some(_)) => State::Stale,
-        };
         Status {
-            state,
+            state: now.state(),
             fault: now.fault.clone(),
             version: now.version,
             revision: now.revision(),
@@ -257,12 +252,14 @@ impl ServiceSet {
         let enough = async {
             let mut pulse = self.pulse();
             loop {
+                // First the pulse, then the look: what comes in between wakes us again.
+                let closed = pulse.borrow_and_update().closed;
                 let now = self.snapshot();
                 // Even none must be known, not just not yet heard.
                 if now.is_ready() && now.online().len() >= count {
                     return Ok(now.online().to_vec());
                 }
-                if pulse.borrow_and_update().closed || pulse.changed().await.is_err() {
+                if closed || pulse.changed().await.is_err() {
                     return Err(Error::new(Kind::Closed, "the client was closed"));
                 }
             }

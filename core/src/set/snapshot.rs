@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::model::{Instance, View};
+use crate::set::State;
 
 /// How many departed instances a set remembers.
 const REMEMBERED: usize = 64;
@@ -192,6 +193,15 @@ impl Snapshot {
     /// Whether this is what the store has, as far as anybody can know.
     pub fn is_current(&self) -> bool {
         self.ready && self.fault.is_none()
+    }
+
+    /// How fresh it is.
+    pub fn state(&self) -> State {
+        match (self.ready, &self.fault) {
+            (false, _) => State::Pending,
+            (true, None) => State::Current,
+            (true, Some(_)) => State::Stale,
+        }
     }
 
     /// Why it is not current.

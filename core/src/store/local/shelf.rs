@@ -39,7 +39,11 @@ impl Shelf {
         &self.directory
     }
 
+    /// Begins with all that was registered before the call, told by the kernel or not yet.
     pub(super) fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
+        if let Err(error) = self.catch_up() {
+            log::warn!("{error}");
+        }
         self.tree.watch(prefix)
     }
 
@@ -71,10 +75,32 @@ impl Shelf {
         alive
     }
 
-    /// Looks at the whole directory again.
+    /// Looks at the whole directory again, at every file of it.
     pub(super) fn rescan(&self) -> Result<()> {
+        let (listed, known) = (self.list()?, self.known());
+        for name in listed.union(&known) {
+            self.refresh(name);
+        }
+        Ok(())
+    }
+
+    /// Looks at the files that came or went without our having been told yet.
+    fn catch_up(&self) -> Result<()> {
+        let (listed, known) = (self.list()?, self.known());
+        for name in listed.symmetric_difference(&known) {
+            self.refresh(name);
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> HashSet<String> {
+        self.files().records.keys().cloned().collect()
+    }
+
+    /// The names in the directory, the leftovers of the dead swept away.
+    fn list(&self) -> Result<HashSet<String>> {
         let unreadable = |e| failed("cannot list", &self.directory, e);
-        let mut seen = HashSet::new();
+        let mut names = HashSet::new();
         for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {
             let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() else {
                 continue;
@@ -82,13 +108,9 @@ impl Shelf {
             if file::is_leftover(&self.directory, &name) {
                 let _ = std::fs::remove_file(self.directory.join(&name));
             }
-            seen.insert(name);
+            names.insert(name);
         }
-        let known: HashSet<String> = self.files().records.keys().cloned().collect();
-        seen.union(&known).for_each(|name| {
-            self.refresh(name);
-        });
-        Ok(())
+        Ok(names)
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
