@@ -370,3 +370,6 @@ impl Keeper {
         Error::new(Kind::Replaced, format!("{id} has another owner now"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,11 +74,6 @@ impl Feed {
         self.0.peek().0.seen()
     }
 
-    /// The snapshot to which the events drained so far lead.
-    pub fn seen(&self) -> &Arc<Snapshot> {
-        self.0.peek().0.seen()
-    }
-
     /// Ends it: the bell rings no more.
     pub fn cancel(&self) {
         if let Ok((_, line)) = self.0.get() {

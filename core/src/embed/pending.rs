@@ -31,16 +31,6 @@ impl Abort {
     }
 }
 
-/// Ends a call early. Letting go of it does nothing.
-pub struct Abort(AbortHandle);
-
-impl Abort {
-    /// Ends the call if it is still under way.
-    pub fn abort(&self) {
-        self.0.abort();
-    }
-}
-
 impl<T: Send + 'static> Pending<T> {
     /// The same with a deadline, if one is given. What a lease was asked to do goes on after it.
     pub fn within(self, timeout: Option<Duration>, what: &'static str) -> Pending<T> {
@@ -87,17 +77,6 @@ impl<T: Send + 'static> Pending<T> {
                 .dispatch
                 .post(Message::Run(Box::new(move || done(result))));
         })
-    }
-
-    /// The same call, and what ends it before its time, as `closed`.
-    pub fn abortable(self) -> (Pending<T>, Abort) {
-        let Pending { shared, work } = self;
-        let (work, handle) = abortable(work);
-        let work = work.map(|result| {
-            result.unwrap_or_else(|_| Err(Error::new(Kind::Closed, "the call was aborted")))
-        });
-        let work = work.boxed();
-        (Pending { shared, work }, Abort(handle))
     }
 
     /// The same call, and what ends it before its time, as `closed`.

@@ -1,0 +1,237 @@
+//! The keeper against a backend that fails on cue, on a clock that is paused.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::time::sleep;
+
+use super::*;
+use crate::model::{ServiceName, View};
+
+const TTL: Duration = Duration::from_secs(9);
+
+/// Answers as scripted, then with success; notes what was asked of it and when.
+struct Scripted {
+    start: Instant,
+    script: Mutex<VecDeque<Kind>>,
+    calls: Mutex<Vec<(u64, &'static str, String)>>,
+}
+
+impl Scripted {
+    fn new(script: impl IntoIterator<Item = Kind>) -> Arc<Scripted> {
+        Arc::new(Scripted {
+            start: Instant::now(),
+            script: Mutex::new(script.into_iter().collect()),
+            calls: Mutex::default(),
+        })
+    }
+
+    fn fails_next(&self, kinds: impl IntoIterator<Item = Kind>) {
+        self.script.lock().unwrap().extend(kinds);
+    }
+
+    fn answer(&self, call: &'static str, r: &Registration) -> Result<()> {
+        let at = self.start.elapsed().as_millis() as u64;
+        let value = r.attributes.get("v").cloned().unwrap_or_default();
+        self.calls.lock().unwrap().push((at, call, value));
+        match self.script.lock().unwrap().pop_front() {
+            Some(kind) => Err(Error::new(kind, "as scripted")),
+            None => Ok(()),
+        }
+    }
+
+    fn calls(&self) -> Vec<&'static str> {
+        self.calls
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, call, _)| *call)
+            .collect()
+    }
+
+    fn last(&self) -> (u64, &'static str, String) {
+        self.calls.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+impl Backend for Scripted {
+    fn probe(&self) -> BoxFuture<'_, Result<()>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn register<'a>(&'a self, r: &'a Registration) -> BoxFuture<'a, Result<Grant>> {
+        ready(
+            self.answer("register", r)
+                .map(|()| Grant { id: 1, ttl: TTL }),
+        )
+        .boxed()
+    }
+
+    fn heartbeat<'a>(&'a self, r: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
+        ready(self.answer("heartbeat", r)).boxed()
+    }
+
+    fn update<'a>(&'a self, r: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
+        ready(self.answer("update", r)).boxed()
+    }
+
+    fn unregister<'a>(&'a self, r: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
+        ready(self.answer("unregister", r)).boxed()
+    }
+
+    fn subscribe(&self, _: &ServiceName) -> BoxStream<'static, Result<View>> {
+        stream::pending().boxed()
+    }
+
+    fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
+        ready(Ok([127, 0, 0, 1].into())).boxed()
+    }
+}
+
+async fn keep(backend: &Arc<Scripted>, heartbeat: Heartbeat) -> Lease {
+    let registration = Registration::new("web", 80).unwrap().heartbeat(heartbeat);
+    Lease::keep(backend.clone(), registration.complete("h", TTL))
+        .await
+        .unwrap()
+}
+
+/// Lets the paused clock run.
+async fn pass(milliseconds: u64) {
+    // tidy: sleep, the clock is paused
+    sleep(Duration::from_millis(milliseconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_beats_three_times_in_a_ttl() {
+    let backend = Scripted::new([]);
+    let lease = keep(&backend, Heartbeat::Automatic).await;
+    pass(9_100).await;
+    assert_eq!(
+        backend.calls(),
+        ["register", "heartbeat", "heartbeat", "heartbeat"]
+    );
+    assert_eq!(lease.standing().name(), "live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn updates_do_not_put_off_the_heartbeat() {
+    let backend = Scripted::new([]);
+    let lease = keep(&backend, Heartbeat::Automatic).await;
+    for step in 0..9 {
+        pass(1_000).await;
+        lease.update([("v", step.to_string())]).await.unwrap();
+    }
+    pass(100).await;
+    assert_eq!(
+        backend
+            .calls()
+            .iter()
+            .filter(|call| **call == "heartbeat")
+            .count(),
+        3
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_is_registered_again_at_once_with_the_last_update() {
+    let backend = Scripted::new([]);
+    let lease = keep(&backend, Heartbeat::Automatic).await;
+    lease.update([("v", "2")]).await.unwrap();
+    backend.fails_next([Kind::LeaseLost]);
+    pass(3_100).await;
+    assert_eq!(
+        backend.calls()[2..],
+        ["heartbeat", "unregister", "register"]
+    );
+    assert_eq!(backend.last().2, "2");
+    assert_eq!(lease.standing().name(), "live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_longer_than_the_ttl_is_told_and_healed() {
+    let backend = Scripted::new([]);
+    let mut lease = keep(&backend, Heartbeat::Automatic).await;
+    backend.fails_next([Kind::Unavailable; 12]);
+    let lapsed = lease.changed().await;
+    assert_eq!(lapsed.name(), "lapsed");
+    assert_eq!(lapsed.error().unwrap().kind(), Kind::Unavailable);
+    let at = backend.start.elapsed();
+    assert!(at >= TTL && at < TTL + TTL / 3, "{at:?}");
+    assert_eq!(lease.changed().await.name(), "live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_taken_over_id_is_never_fought_over() {
+    let backend = Scripted::new([]);
+    let mut lease = keep(&backend, Heartbeat::Automatic).await;
+    backend.fails_next([Kind::Replaced]);
+    assert_eq!(lease.changed().await.name(), "replaced");
+    pass(100_000).await;
+    assert_eq!(
+        lease.update([("v", "2")]).await.unwrap_err().kind(),
+        Kind::Replaced
+    );
+    lease.unregister().await.unwrap();
+    assert_eq!(backend.calls(), ["register", "heartbeat"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_update_left_in_doubt_is_settled_by_the_next_heartbeat() {
+    let backend = Scripted::new([]);
+    let lease = keep(&backend, Heartbeat::Automatic).await;
+    lease.update([("v", "1")]).await.unwrap();
+    backend.fails_next([Kind::Timeout]);
+    assert_eq!(
+        lease.update([("v", "2")]).await.unwrap_err().kind(),
+        Kind::Timeout
+    );
+    pass(1_000).await;
+    // The update failed, so the value before it holds, whatever the store has taken.
+    let (_, call, value) = backend.last();
+    assert_eq!((call, value.as_str()), ("update", "1"));
+    pass(4_000).await;
+    assert_eq!(backend.last().1, "heartbeat");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unregister_wins_against_a_reconnect() {
+    let backend = Scripted::new([]);
+    let lease = keep(&backend, Heartbeat::Automatic).await;
+    backend.fails_next([Kind::LeaseLost, Kind::Unavailable, Kind::Unavailable]);
+    pass(3_050).await;
+    lease.unregister().await.unwrap();
+    let calls = backend.calls().len();
+    pass(100_000).await;
+    assert_eq!(backend.calls().len(), calls, "nothing follows");
+    assert_eq!(lease.standing().name(), "released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_unregisters() {
+    let backend = Scripted::new([]);
+    drop(keep(&backend, Heartbeat::Automatic).await);
+    pass(1).await;
+    assert_eq!(backend.calls(), ["register", "unregister"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_manual_heartbeat_it_goes_after_a_ttl_and_not_before() {
+    let backend = Scripted::new([]);
+    let mut lease = keep(&backend, Heartbeat::Manual).await;
+    pass(8_000).await;
+    backend.fails_next([Kind::Unavailable]);
+    assert_eq!(
+        lease.heartbeat().await.unwrap_err().kind(),
+        Kind::Unavailable
+    );
+    lease.heartbeat().await.unwrap();
+    assert_eq!(lease.changed().await.name(), "lapsed");
+    assert_eq!(backend.last(), (17_000, "unregister", String::new()));
+    pass(100_000).await;
+    lease.heartbeat().await.unwrap();
+    assert_eq!(backend.last().1, "register");
+    assert_eq!(lease.standing().name(), "live");
+}

@@ -1,0 +1,201 @@
+//! What can happen to processes and files on `local://`.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use discover_core::{Client, Kind, Registration};
+use support::{Listener, PATIENCE, eventually};
+
+fn web(port: u16) -> Registration {
+    Registration::new("web", port)
+        .unwrap()
+        .host("127.0.0.1")
+        .unwrap()
+}
+
+/// A TTL so long that no heartbeat can play a part.
+fn url(directory: &Path) -> String {
+    format!("local://{}?ttl=1h", directory.display())
+}
+
+/// Another process that registers and waits.
+fn member(directory: &Path, address: &str) -> Child {
+    let program = std::env::current_exe()
+        .unwrap()
+        .with_file_name("../examples/story");
+    let mut child = Command::new(program)
+        .args([&url(directory), "member", "web", address])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "ready\n");
+    child
+}
+
+/// A killed process is seen to go without any heartbeat, and its file is swept away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_is_seen_to_go_without_a_heartbeat() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::connect(&url(directory.path())).await.unwrap();
+    let mut listener = Listener::new(&client.services("web").unwrap());
+    listener.hear_all(&["current"]).await;
+    for _ in 0..20 {
+        let mut child = member(directory.path(), "127.0.0.1:1");
+        listener
+            .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+            .await;
+        child.kill().unwrap();
+        listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+        child.wait().unwrap();
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// One that died while nobody looked is not there for whoever comes next.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dead_are_not_there_for_who_comes_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut dead, mut alive) = (
+        member(directory.path(), "127.0.0.1:1"),
+        member(directory.path(), "127.0.0.1:2"),
+    );
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    let client = Client::connect(&url(directory.path())).await.unwrap();
+    let online = client
+        .services("web")
+        .unwrap()
+        .wait(0, PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(
+        online.iter().map(|i| i.address()).collect::<Vec<_>>(),
+        ["127.0.0.1:2"]
+    );
+    alive.kill().unwrap();
+    alive.wait().unwrap();
+}
+
+/// A directory that somebody removes is made again, and everybody's registrations with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_directory_is_made_and_filled_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("registry");
+    let client = Client::connect(&url(&directory)).await.unwrap();
+    let set = client.services("web").unwrap();
+    let lease = client.register(web(1)).await.unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    fs::remove_dir_all(&directory).unwrap();
+    eventually("the set is empty", async || set.online().is_empty()).await;
+    lease.heartbeat().await.unwrap();
+    let other = Client::connect(&url(&directory)).await.unwrap();
+    assert_eq!(
+        other
+            .services("web")
+            .unwrap()
+            .wait(1, PATIENCE)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    set.wait(1, PATIENCE).await.unwrap();
+}
+
+/// Files of others in the directory hide nothing and are left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_files_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let key = "+discover+services+web+h:1~kept";
+    fs::write(path("README"), "hello").unwrap();
+    fs::write(path("notes~kept"), "libdiscover 1 x y\n").unwrap();
+    fs::write(
+        path(key),
+        "libdiscover 1 5 /discover/services/web/h:1\n{broken",
+    )
+    .unwrap();
+    fs::create_dir(path("folder~kept")).unwrap();
+    symlink("/etc/passwd", path("link~kept")).unwrap();
+    let client = Client::connect(&url(directory.path())).await.unwrap();
+    let set = client.services("web").unwrap();
+    let _lease = client.register(web(2)).await.unwrap();
+    assert_eq!(set.wait(1, PATIENCE).await.unwrap()[0].port(), 2);
+    assert_eq!(set.status().invalid, 1);
+    client.close(PATIENCE).await.unwrap();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);
+}
+
+/// A directory that others may write, or that is none, is refused with its name and the remedy.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsafe_directory_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let open = parent.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = Client::connect(&url(&open)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::PermissionDenied);
+    assert!(error.to_string().contains("chmod"), "{error}");
+    let file = parent.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(
+        Client::connect(&url(&file))
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("not a directory")
+    );
+    symlink(parent.path(), parent.path().join("link")).unwrap();
+    assert!(
+        Client::connect(&url(&parent.path().join("link")))
+            .await
+            .is_err()
+    );
+}
+
+/// A name too long for a file is refused with the limit, and nothing is left of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_too_long_for_a_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::connect(&url(directory.path())).await.unwrap();
+    let long = Registration::new(&"s".repeat(120), 1)
+        .unwrap()
+        .host(&"h".repeat(120))
+        .unwrap();
+    let error = client.register(long).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert!(error.to_string().contains("255"), "{error}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// Made private, and with a time to live that plays no part while the process lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_directory_and_its_files_are_private() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("a/b");
+    let client = Client::connect(&url(&directory)).await.unwrap();
+    let lease = client
+        .register(web(1).ttl(Duration::from_secs(1)).unwrap())
+        .await
+        .unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    let file = fs::read_dir(&directory).unwrap().next().unwrap().unwrap();
+    assert!(
+        file.file_name()
+            .to_string_lossy()
+            .starts_with("+discover+services+web+127.0.0.1:1~")
+    );
+    assert_eq!(mode(&file.path()), 0o600);
+    lease.unregister().await.unwrap();
+}
