@@ -84,9 +84,15 @@ impl Dispatch {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether the caller is inside a callback.
-    pub(super) fn is_here(&self) -> bool {
-        thread::current().id() == self.thread
+    /// Refuses to wait inside a callback: what is waited for would come after it.
+    pub(super) fn check_may_wait(&self) -> Result<()> {
+        if thread::current().id() != self.thread {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Busy,
+            "a call that waits was made inside a callback; make it from another thread",
+        ))
     }
 
     /// Sends a message. One that comes after the end is dropped at once, with what it owns, and false

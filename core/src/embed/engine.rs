@@ -73,12 +73,7 @@ impl Shared {
     /// In this order: calls under way end, leases are released, callbacks end and their owners are
     /// told, threads end.
     fn close(&self, timeout: Duration) -> Result<()> {
-        if self.dispatch.is_here() {
-            return Err(Error::new(
-                Kind::Busy,
-                "a client cannot be closed inside its own callback",
-            ));
-        }
+        self.dispatch.check_may_wait()?;
         let mut slot = self.runtime_slot();
         let Some(runtime) = slot.take() else {
             return Ok(());
@@ -173,6 +168,11 @@ impl Engine {
         let set = client.services(service)?;
         drop(_entered);
         Ok(SetHandle(Own::new((shared, set))))
+    }
+
+    /// For who waits in a way of its own: `busy` inside a callback, `forked` in a child.
+    pub fn check_may_wait(&self) -> Result<()> {
+        self.0.get()?.dispatch.check_may_wait()
     }
 
     /// Releases leases, ends calls under way, waits for callbacks and drops all listeners, ends both

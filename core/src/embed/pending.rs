@@ -59,12 +59,7 @@ impl<T: Send + 'static> Pending<T> {
 
     /// Begins, to be waited for in slices. Inside a callback that is refused as `busy`.
     pub fn start(self) -> Result<Waiting<T>> {
-        if self.shared.dispatch.is_here() {
-            return Err(Error::new(
-                Kind::Busy,
-                "a call that waits was made inside a callback; make it from another thread",
-            ));
-        }
+        self.shared.dispatch.check_may_wait()?;
         let (sender, receiver) = sync_channel(1);
         self.run(move |result, _| drop(sender.send(result)))?;
         Ok(Waiting(receiver))
