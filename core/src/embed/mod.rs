@@ -4,9 +4,9 @@
 //! Two threads: `discover-rt` runs the engine, `discover-cb` runs all foreign code, one call at a
 //! time. No foreign code ever runs on the former, and no lock of ours is held while the latter calls.
 //!
-//! Everything here may be used from any thread, except that nothing may *wait* on `discover-cb`; there
-//! a call that would wait is refused as `busy`. After a fork, the child gets `forked` from what its
-//! parent made, and dropping it there touches nothing.
+//! Everything here may be used from any thread, inside a callback too; only closing is refused there,
+//! as `busy`, because it waits for that very callback. After a fork, the child gets `forked` from what
+//! its parent made, and dropping it there touches nothing.
 
 mod dispatch;
 mod engine;
@@ -26,7 +26,7 @@ pub use pending::{Abort, Pending, Waiting};
 pub use crate::error::{Error, Kind, Result};
 pub use crate::lease::Standing;
 pub use crate::model::{Attributes, Heartbeat, Instance, Registration, ServiceName, address};
-pub use crate::set::{Departed, Event, Fault, Policy, Snapshot, State, Status};
+pub use crate::set::{Departed, Departure, Event, Fault, Policy, Snapshot, State, Status};
 pub use ::log::Level;
 
 /// How long closing may take where a program does not say, and when a process leaves.

@@ -52,12 +52,12 @@ impl<T: Send + 'static> Pending<T> {
         }
     }
 
-    /// Waits for the result on this thread. Inside a callback that is refused as `busy`.
+    /// Waits for the result on this thread. Allowed inside a callback, where it delays the others.
     pub fn wait(self) -> Result<T> {
         self.start()?.0.recv().unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Begins, to be waited for in slices. Inside a callback that is refused as `busy`.
+    /// Begins, to be waited for in slices.
     pub fn start(self) -> Result<Waiting<T>> {
         self.shared.dispatch.check_may_wait()?;
         let (sender, receiver) = sync_channel(1);

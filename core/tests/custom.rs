@@ -1,0 +1,103 @@
+//! A backend of the user's own, added by a scheme and a constructor.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use discover_core::{
+    Backend, Client, Grant, Kind, Registration, Result, Seniority, ServiceName, Uri, View,
+};
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+/// A registry that is a list in its URL: `fixed://h1:1,h2:2`. Nothing can be registered.
+struct Fixed(Vec<String>);
+
+impl Fixed {
+    fn open(uri: &Uri) -> Result<Arc<dyn Backend>> {
+        uri.expect_options(&["ttl", "lazy", "connect_timeout", "advertise"])?;
+        Ok(Arc::new(Fixed(uri.hosts().map(str::to_owned).collect())))
+    }
+}
+
+fn read_only<T>() -> Result<T> {
+    Err(discover_core::Error::new(
+        Kind::Unsupported,
+        "fixed:// is a list, not a registry",
+    ))
+}
+
+impl Backend for Fixed {
+    fn probe(&self) -> BoxFuture<'_, Result<()>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn register<'a>(&'a self, _: &'a Registration) -> BoxFuture<'a, Result<Grant>> {
+        ready(read_only()).boxed()
+    }
+
+    fn heartbeat<'a>(&'a self, _: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
+        ready(read_only()).boxed()
+    }
+
+    fn update<'a>(&'a self, _: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
+        ready(read_only()).boxed()
+    }
+
+    fn unregister<'a>(&'a self, _: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn subscribe(&self, service: &ServiceName) -> BoxStream<'static, Result<View>> {
+        let instance = |(age, address): (usize, &String)| {
+            let made = Registration::at(service.as_str(), address)
+                .unwrap()
+                .instance(age as u64);
+            (
+                Seniority {
+                    created: age as u64,
+                    id: made.id().into(),
+                },
+                Arc::new(made),
+            )
+        };
+        let instances = self.0.iter().enumerate().map(instance).collect();
+        let view = View {
+            instances,
+            ..View::default()
+        };
+        stream::iter([Ok(view)]).chain(stream::pending()).boxed()
+    }
+
+    fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
+        ready(Ok([127, 0, 0, 1].into())).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_backend_of_ones_own_has_everything_that_stands_on_backends() {
+    let connect = |url: &str| {
+        Client::builder()
+            .backend("fixed", Fixed::open)
+            .url(url)
+            .connect()
+    };
+    let client = connect("fixed://a:1,b:2,c:3").await.unwrap();
+    let set = client.services("web").unwrap();
+    let online = set.wait(3, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(
+        online.iter().map(|i| i.address()).collect::<Vec<_>>(),
+        ["a:1", "b:2", "c:3"]
+    );
+    assert_eq!(set.leader().unwrap().address(), "a:1");
+    let refused = client
+        .register(Registration::new("web", 1).unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unsupported);
+    let unknown = connect("fixes://a:1").await.unwrap_err().to_string();
+    assert!(
+        unknown.contains("fixed"),
+        "the known schemes have it: {unknown}"
+    );
+}

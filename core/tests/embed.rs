@@ -1,0 +1,249 @@
+//! The floor that other languages stand on: threads, callbacks, feeds, closing.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use discover_core::embed::{
+    Bell, Engine, Event, Kind, LeaseHandle, Registration, SetHandle, Sink, Subscription,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn engine() -> Arc<Engine> {
+    let url = format!("memory://{:016x}", fastrand::u64(..));
+    Arc::new(Engine::open(Some(&url)).unwrap().wait().unwrap())
+}
+
+fn register(engine: &Engine, port: u16) -> LeaseHandle {
+    let registration = Registration::new("web", port).unwrap();
+    engine.register(registration, None).unwrap().wait().unwrap()
+}
+
+/// What a sink reports of its life: the thread's name and the event, and its end.
+enum News {
+    Event(String, String),
+    Over,
+}
+
+struct Reporter {
+    news: Sender<News>,
+    then: Box<dyn FnMut(&Event) + Send>,
+}
+
+impl Sink for Reporter {
+    fn event(&mut self, event: &Event) {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        self.news
+            .send(News::Event(thread, event.kind().to_owned()))
+            .unwrap();
+        (self.then)(event);
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        let _ = self.news.send(News::Over);
+    }
+}
+
+fn subscribe(
+    set: &SetHandle,
+    then: impl FnMut(&Event) + Send + 'static,
+) -> (Subscription, Receiver<News>) {
+    let (news, inbox) = channel();
+    let sink = Box::new(Reporter {
+        news,
+        then: Box::new(then),
+    });
+    (set.subscribe(sink).unwrap(), inbox)
+}
+
+fn hear(inbox: &Receiver<News>) -> String {
+    match inbox.recv_timeout(PATIENCE).expect("nothing was heard") {
+        News::Event(thread, event) => {
+            assert_eq!(thread, "discover-cb");
+            event
+        }
+        News::Over => "over".to_owned(),
+    }
+}
+
+#[test]
+fn events_come_on_the_dispatch_thread_and_the_sink_goes_once_after_the_last() {
+    let engine = engine();
+    let set = engine.services("web").unwrap();
+    let (subscription, inbox) = subscribe(&set, |_| {});
+    assert_eq!(hear(&inbox), "current");
+    let lease = register(&engine, 1);
+    assert_eq!([hear(&inbox), hear(&inbox)], ["up", "leader"]);
+    subscription.cancel();
+    subscription.cancel();
+    assert_eq!(hear(&inbox), "over");
+    drop(lease);
+    drop(subscription);
+    assert!(
+        inbox.recv_timeout(PATIENCE).is_err(),
+        "the sender is gone, nothing else was sent"
+    );
+    engine.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn inside_a_callback_everything_but_closing_is_allowed() {
+    let engine = engine();
+    let set = engine.services("web").unwrap();
+    let (inner, held) = (engine.clone(), Arc::new(Mutex::new(Vec::new())));
+    let kept = held.clone();
+    let (_subscription, inbox) = subscribe(&set, move |event| {
+        if event.kind() == "current" {
+            assert_eq!(inner.close(PATIENCE).unwrap_err().kind(), Kind::Busy);
+            kept.lock().unwrap().push(register(&inner, 7));
+            let snapshot = inner
+                .services("web")
+                .unwrap()
+                .wait(1, PATIENCE)
+                .unwrap()
+                .wait();
+            assert_eq!(snapshot.unwrap().online().len(), 1);
+        }
+    });
+    assert_eq!(
+        [hear(&inbox), hear(&inbox), hear(&inbox)],
+        ["current", "up", "leader"]
+    );
+    held.lock().unwrap().clear();
+    assert_eq!([hear(&inbox), hear(&inbox)], ["down", "leader"]);
+    engine.close(PATIENCE).unwrap();
+    assert_eq!(hear(&inbox), "over");
+}
+
+#[test]
+fn a_subscription_cancelled_inside_its_callback_hears_no_more() {
+    let engine = engine();
+    let set = engine.services("web").unwrap();
+    let own: Arc<Mutex<Option<Subscription>>> = Arc::default();
+    // Three events are there to be told at once: up, leader and current.
+    let _lease = register(&engine, 1);
+    set.wait(1, PATIENCE).unwrap().wait().unwrap();
+    let (cell, gate) = (own.clone(), Arc::new(Mutex::new(())));
+    let (waits, closed) = (gate.clone(), gate.lock().unwrap());
+    let (subscription, inbox) = subscribe(&set, move |_| {
+        drop(waits.lock().unwrap());
+        cell.lock().unwrap().take();
+    });
+    *own.lock().unwrap() = Some(subscription);
+    drop(closed);
+    assert_eq!(hear(&inbox), "up");
+    assert_eq!(hear(&inbox), "over");
+    engine.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn closing_is_for_all_at_once_and_ends_calls_under_way() {
+    let engine = engine();
+    let set = engine.services("web").unwrap();
+    let (_subscription, inbox) = subscribe(&set, |_| {});
+    let (done, settled) = channel();
+    set.wait(5, Duration::from_secs(3600))
+        .unwrap()
+        .then(move |result| done.send(result.map(drop).map_err(|e| e.kind())).unwrap())
+        .unwrap();
+    let waiting = set
+        .wait(5, Duration::from_secs(3600))
+        .unwrap()
+        .start()
+        .unwrap();
+    let _lease = register(&engine, 1);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| engine.close(PATIENCE).unwrap());
+        }
+    });
+    assert_eq!(settled.recv_timeout(PATIENCE).unwrap(), Err(Kind::Closed));
+    assert_eq!(
+        waiting.wait_for(PATIENCE).unwrap().err().unwrap().kind(),
+        Kind::Closed
+    );
+    let last = std::iter::from_fn(|| Some(hear(&inbox))).take_while(|event| event != "over");
+    assert!(last.count() <= 3);
+    assert_eq!(engine.services("web").err().unwrap().kind(), Kind::Closed);
+    let registration = Registration::new("web", 1).unwrap();
+    assert_eq!(
+        engine.register(registration, None).err().unwrap().kind(),
+        Kind::Closed
+    );
+    assert!(set.snapshot().online().len() <= 1, "reads go on");
+}
+
+#[test]
+fn a_callback_that_never_returns_does_not_keep_the_client_from_closing() {
+    let engine = engine();
+    let set = engine.services("web").unwrap();
+    let (never, stuck) = channel::<()>();
+    let (_subscription, inbox) = subscribe(&set, move |_| drop(stuck.recv()));
+    assert_eq!(hear(&inbox), "current");
+    let error = engine.close(Duration::from_millis(100)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout);
+    assert!(error.to_string().contains("callback"), "{error}");
+    // It is closed all the same, and the sink goes when the callback returns.
+    engine.close(PATIENCE).unwrap();
+    drop(never);
+    assert_eq!(hear(&inbox), "over");
+}
+
+struct Doorbell(Arc<AtomicUsize>, Sender<()>);
+
+impl Bell for Doorbell {
+    fn ring(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        self.1.send(()).unwrap();
+    }
+}
+
+/// G10: a slow listener costs one old snapshot, and gets the last state.
+#[test]
+fn rings_are_merged_and_the_last_state_is_drained() {
+    let engine = engine();
+    let set = engine.services("web").unwrap();
+    let (rings, rung) = channel();
+    let count = Arc::new(AtomicUsize::new(0));
+    let mut feed = set.feed(Box::new(Doorbell(count.clone(), rings))).unwrap();
+    rung.recv_timeout(PATIENCE).unwrap();
+    let lease = register(&engine, 1);
+    for n in 0..100 {
+        let v = [("v".to_owned(), n.to_string())].into_iter().collect();
+        lease.update(v).unwrap().wait().unwrap();
+    }
+    set.wait(1, PATIENCE).unwrap().wait().unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 1, "one ring until the drain");
+    let mut heard: Vec<Event> = Vec::new();
+    while !heard
+        .iter()
+        .any(|e| e.instance().is_some_and(|i| i.attributes()["v"] == "99"))
+    {
+        heard.extend(feed.drain());
+        if heard.is_empty() {
+            rung.recv_timeout(PATIENCE).unwrap();
+        }
+    }
+    assert!(heard.len() <= 2 * 100);
+    feed.cancel();
+    assert!(feed.drain().is_empty());
+    engine.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_hundred_clients_come_and_go() {
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = (threads(), descriptors());
+    for _ in 0..100 {
+        let engine = engine();
+        let _lease = register(&engine, 1);
+        engine.close(PATIENCE).unwrap();
+    }
+    // Other tests of this program run beside this one, so only the order of magnitude counts.
+    assert!(threads() < before.0 + 50 && descriptors() < before.1 + 100);
+}
