@@ -84,14 +84,14 @@ impl Dispatch {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Refuses to wait inside a callback: what is waited for would come after it.
+    /// Refuses, inside a callback, to wait for what this thread would do after it.
     pub(super) fn check_may_wait(&self) -> Result<()> {
         if thread::current().id() != self.thread {
             return Ok(());
         }
         Err(Error::new(
             Kind::Busy,
-            "a call that waits was made inside a callback; make it from another thread",
+            "inside a callback, this would wait for that very callback; do it from another thread",
         ))
     }
 

@@ -59,7 +59,6 @@ impl<T: Send + 'static> Pending<T> {
 
     /// Begins, to be waited for in slices.
     pub fn start(self) -> Result<Waiting<T>> {
-        self.shared.dispatch.check_may_wait()?;
         let (sender, receiver) = sync_channel(1);
         self.run(move |result, _| drop(sender.send(result)))?;
         Ok(Waiting(receiver))
