@@ -1,0 +1,61 @@
+"""A real etcd for the tests, ended with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+
+import pytest
+
+
+class Etcd:
+    """One member on free ports, its data in a fresh directory."""
+
+    def __init__(self) -> None:
+        self.name = f"test-{uuid.uuid4().hex}"
+        self.data = tempfile.mkdtemp(prefix="etcd-")
+        client, peer = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+        self.endpoint = client.removeprefix("http://")
+        # The kernel ends it with us, if all else fails.
+        command = ["setpriv", "--pdeathsig", "KILL", "etcd", "--unsafe-no-fsync", "--log-level", "error"]
+        command += ["--name", self.name, "--data-dir", self.data]
+        command += ["--listen-client-urls", client, "--advertise-client-urls", client]
+        command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+        command += ["--initial-cluster", f"{self.name}={peer}"]
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+        deadline = time.monotonic() + 30
+        while self.name not in self.ctl("member", "list"):
+            assert self.process.poll() is None, "etcd ended at once"
+            assert time.monotonic() < deadline, "etcd does not answer"
+
+    def ctl(self, *arguments: str) -> str:
+        """What etcdctl says; the name of the member proves that it is ours that answers."""
+        command = ["etcdctl", "--endpoints", self.endpoint, *arguments]
+        environment = {**os.environ, "ETCDCTL_API": "3"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def start_etcd() -> Etcd:
+    if shutil.which("etcd") is None:
+        if "etcd" in os.environ.get("DISCOVER_REQUIRE_SERVERS", ""):
+            pytest.fail("etcd is required and not installed")
+        pytest.skip("etcd is not installed")
+    return Etcd()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
