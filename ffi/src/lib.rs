@@ -1,1 +1,48 @@
-//! Being written.
+//! The C ABI. Types in, types out; nothing is decided here.
+//!
+//! The comments of what is exported are the manual in `include/discover.h`, so they are written in the
+//! words of C. Each function is the same three lines: check, call, store; `guard` has the checks and
+//! the boundary that no panic crosses.
+//!
+//! Signatures say who owns what: `Option<&T>` is borrowed, `Option<Box<T>>` is taken, `MaybeUninit` is a
+//! place for a result. NULL is `None` in each.
+
+#![allow(
+    non_camel_case_types,
+    reason = "types have the names that C programs use"
+)]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what callers must keep to is said in the words of C, for those who read the header"
+)]
+
+mod given;
+mod guard;
+
+// In the order of the header.
+
+mod version;
+
+mod status;
+
+mod error;
+
+mod client;
+
+mod registration;
+
+mod lease;
+
+mod set;
+
+mod snapshot;
+
+mod instance;
+
+mod event;
+
+mod subscription;
+
+mod feed;
+
+mod log;

@@ -1,0 +1,257 @@
+//! One running copy of a service.
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr;
+use std::sync::Arc;
+
+use discover_core::embed::Instance;
+
+use crate::given::c_string;
+use crate::guard::{read, release};
+
+/// One running copy of a service, as others see it. It never changes; a change makes a new one.
+///
+/// Owned ones come from discover_set_pick() and discover_instance_clone(). Borrowed ones, which are
+/// const, belong to a snapshot or an event; a clone outlives it. All strings are NUL-terminated UTF-8,
+/// and borrowed until the instance is released, or what it was borrowed from; one that holds a NUL ends
+/// there. Each function takes NULL, and then returns NULL or 0.
+///
+/// Release: discover_instance_free(). Threads: any number at once.
+#[cfg_attr(not(cbindgen), repr(transparent))]
+pub struct discover_instance(Instance);
+
+impl discover_instance {
+    /// For the caller to own: a counted reference as it is, nothing is copied.
+    pub(crate) fn give(instance: Arc<Instance>) -> *mut discover_instance {
+        Arc::into_raw(instance).cast_mut().cast()
+    }
+
+    /// For the caller to look at while somebody else holds it.
+    pub(crate) fn lend(instance: &Arc<Instance>) -> *const discover_instance {
+        Arc::as_ptr(instance).cast()
+    }
+
+    pub(crate) fn value(&self) -> &Instance {
+        &self.0
+    }
+
+    /// Its strings for C, made at the first look and kept with the instance.
+    fn strings(&self) -> Option<&Strings> {
+        let make = || -> Box<dyn std::any::Any + Send + Sync> { Box::new(Strings::of(&self.0)) };
+        self.0.foreign().get_or_init(make).downcast_ref()
+    }
+}
+
+struct Strings {
+    service: CString,
+    id: CString,
+    host: CString,
+    address: CString,
+    /// In the order of their names.
+    attributes: Vec<(CString, CString)>,
+    tags: Vec<CString>,
+}
+
+impl Strings {
+    fn of(instance: &Instance) -> Strings {
+        let attributes = instance.attributes().iter();
+        let pair = |(name, value): (&String, &String)| (c_string(name), c_string(value));
+        Strings {
+            service: c_string(instance.service().as_str()),
+            id: c_string(instance.id()),
+            host: c_string(instance.host()),
+            address: c_string(instance.address()),
+            attributes: attributes.map(pair).collect(),
+            tags: instance.tags().iter().map(|tag| c_string(tag)).collect(),
+        }
+    }
+
+    fn attribute(&self, name: &CStr) -> Option<&CStr> {
+        let mut all = self.attributes.iter();
+        let (_, value) = all.find(|(own, _)| own.as_c_str() == name)?;
+        Some(value)
+    }
+}
+
+/// The service it is an instance of.
+///
+/// instance  [in, borrowed]
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_service(instance: Option<&discover_instance>) -> *const c_char {
+    string(instance, |strings| Some(&strings.service))
+}
+
+/// Unique within the service.
+///
+/// instance  [in, borrowed]
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_id(instance: Option<&discover_instance>) -> *const c_char {
+    string(instance, |strings| Some(&strings.id))
+}
+
+/// A host name or an IP address, without brackets.
+///
+/// instance  [in, borrowed]
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_host(instance: Option<&discover_instance>) -> *const c_char {
+    string(instance, |strings| Some(&strings.host))
+}
+
+/// 1 to 65535.
+///
+/// instance  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_port(instance: Option<&discover_instance>) -> u16 {
+    read(0, || Some(instance?.0.port()))
+}
+
+/// host:port, IPv6 in brackets.
+///
+/// instance  [in, borrowed]
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_address(instance: Option<&discover_instance>) -> *const c_char {
+    string(instance, |strings| Some(&strings.address))
+}
+
+/// The value of an attribute; NULL if there is none of that name.
+///
+/// instance  [in, borrowed]
+/// name      [in, borrowed]
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn discover_instance_attribute(
+    instance: Option<&discover_instance>,
+    name: *const c_char,
+) -> *const c_char {
+    if name.is_null() {
+        return ptr::null();
+    }
+    // SAFETY: a string of the caller's, not NULL.
+    let name = unsafe { CStr::from_ptr(name) };
+    string(instance, |strings| strings.attribute(name))
+}
+
+/// How many attributes it has.
+///
+/// instance  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_attribute_count(instance: Option<&discover_instance>) -> usize {
+    read(0, || Some(instance?.0.attributes().len()))
+}
+
+/// The name of an attribute, in the order of the names; NULL from discover_instance_attribute_count()
+/// on.
+///
+/// instance  [in, borrowed]
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_attribute_name(
+    instance: Option<&discover_instance>,
+    index: usize,
+) -> *const c_char {
+    string(instance, |strings| Some(&strings.attributes.get(index)?.0))
+}
+
+/// The value of an attribute, in the order of the names; NULL from
+/// discover_instance_attribute_count() on.
+///
+/// instance  [in, borrowed]
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_attribute_value(
+    instance: Option<&discover_instance>,
+    index: usize,
+) -> *const c_char {
+    string(instance, |strings| Some(&strings.attributes.get(index)?.1))
+}
+
+/// How many tags it has.
+///
+/// instance  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_tag_count(instance: Option<&discover_instance>) -> usize {
+    read(0, || Some(instance?.0.tags().len()))
+}
+
+/// A tag, in the order given; NULL from discover_instance_tag_count() on.
+///
+/// instance  [in, borrowed]
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_tag(
+    instance: Option<&discover_instance>,
+    index: usize,
+) -> *const c_char {
+    string(instance, |strings| Some(strings.tags.get(index)?))
+}
+
+/// The registry's revision at which it came online. The lowest in a set is the leader.
+///
+/// instance  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_created(instance: Option<&discover_instance>) -> u64 {
+    read(0, || Some(instance?.0.created()))
+}
+
+/// From its attribute "weight"; 1 without it.
+///
+/// instance  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_weight(instance: Option<&discover_instance>) -> u32 {
+    read(0, || Some(instance?.0.weight()))
+}
+
+/// From its attribute "zone"; NULL without it.
+///
+/// instance  [in, borrowed]
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_zone(instance: Option<&discover_instance>) -> *const c_char {
+    string(instance, |strings| strings.attribute(c"zone"))
+}
+
+/// Keeps an instance beyond what it was borrowed from. Nothing is copied.
+///
+/// instance  [in, borrowed]
+///
+/// Returns [owned]. Release: discover_instance_free()
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn discover_instance_clone(
+    instance: *const discover_instance,
+) -> *mut discover_instance {
+    if !instance.is_null() {
+        // SAFETY: every instance that a caller has is a counted one, and somebody holds it now.
+        unsafe { Arc::increment_strong_count(instance.cast::<Instance>()) };
+    }
+    instance.cast_mut()
+}
+
+/// Releases an instance that is owned.
+///
+/// instance  [in, taken, optional]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn discover_instance_free(instance: *mut discover_instance) {
+    let instance: *const Instance = instance.cast();
+    // SAFETY: not NULL, it is a reference that was given to the caller, who now gives it back.
+    release((!instance.is_null()).then(|| unsafe { Arc::from_raw(instance) }));
+}
+
+fn string(
+    instance: Option<&discover_instance>,
+    find: impl FnOnce(&Strings) -> Option<&CStr>,
+) -> *const c_char {
+    read(ptr::null(), || Some(find(instance?.strings()?)?.as_ptr()))
+}

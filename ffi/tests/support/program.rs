@@ -1,0 +1,1 @@
+//! C and C++ programs, built against the library and run with it.
