@@ -1,1 +1,41 @@
-//! Being written.
+//! The native half of the npm package `libdiscover`: types in, types out, nothing decided here.
+//!
+//! What people import is `ts/`; this module is private to it. Calls settle promises, reads are
+//! synchronous, and news comes as a ring of one doorbell, after which JavaScript drains.
+
+mod client;
+mod door;
+mod error;
+mod json;
+mod lease;
+mod log;
+mod promise;
+mod set;
+
+use discover_core::embed::{self, Kind};
+use napi_derive::napi;
+
+/// One row of the table of errors.
+#[napi(object)]
+pub struct ErrorKind {
+    /// `lease_lost`.
+    pub name: String,
+    /// Whether the same call may succeed later.
+    pub retriable: bool,
+}
+
+/// The table of errors, for the one class that stands for all of them.
+#[napi]
+pub fn error_kinds() -> Vec<ErrorKind> {
+    let row = |kind: &Kind| ErrorKind {
+        name: kind.name().to_owned(),
+        retriable: kind.is_retriable(),
+    };
+    Kind::ALL.iter().map(row).collect()
+}
+
+/// The version of the library.
+#[napi]
+pub fn version() -> &'static str {
+    embed::VERSION
+}

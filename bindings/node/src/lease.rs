@@ -1,0 +1,69 @@
+//! A registration that is kept alive.
+
+use discover_core::embed::{Attributes, LeaseHandle};
+use napi::Env;
+use napi::bindgen_prelude::Object;
+use napi_derive::napi;
+
+use crate::error::{Result, failure};
+use crate::json;
+use crate::promise::promise;
+
+#[napi]
+pub struct NativeLease(LeaseHandle);
+
+impl NativeLease {
+    pub fn new(lease: LeaseHandle) -> NativeLease {
+        NativeLease(lease)
+    }
+}
+
+#[napi]
+impl NativeLease {
+    #[napi(getter)]
+    pub fn id(&self) -> String {
+        self.0.id()
+    }
+
+    #[napi(getter)]
+    pub fn address(&self) -> String {
+        self.0.address()
+    }
+
+    #[napi(getter)]
+    pub fn service(&self) -> String {
+        self.0.service().to_string()
+    }
+
+    /// `live`, `lapsed`, `replaced` or `released`.
+    #[napi(getter)]
+    pub fn standing(&self) -> Result<&'static str> {
+        Ok(self.0.standing().map_err(failure)?.name())
+    }
+
+    /// Why it is lapsed or replaced, as JSON.
+    #[napi(getter)]
+    pub fn error(&self) -> Result<Option<String>> {
+        let standing = self.0.standing().map_err(failure)?;
+        Ok(standing.error().map(|e| json::failure(e).to_string()))
+    }
+
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn heartbeat<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        promise(env, self.0.heartbeat(), |_, ()| Ok(()))
+    }
+
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn update<'env>(
+        &self,
+        env: &'env Env,
+        #[napi(ts_arg_type = "Record<string, string>")] attributes: Attributes,
+    ) -> Result<Object<'env>> {
+        promise(env, self.0.update(attributes), |_, ()| Ok(()))
+    }
+
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn unregister<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        promise(env, self.0.unregister(), |_, ()| Ok(()))
+    }
+}

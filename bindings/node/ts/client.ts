@@ -1,0 +1,117 @@
+import { type NativeClient, type NativeRegistration, binding } from './binding';
+import * as check from './check';
+import { asyncDispose } from './dispose';
+import { Doorbell } from './doorbell';
+import { native, settled } from './errors';
+import { Lease } from './lease';
+import { closeAtExit, forget } from './leaving';
+import { routeLog } from './log';
+import { ServiceSet } from './set';
+import type { CloseOptions, RegisterOptions } from './types';
+
+/**
+ * Opens the registry at `url`: `local://`, `etcd://host:2379?ttl=10s`, … By default `DISCOVER_URL`
+ * counts, else `local://`. Fails if the registry does not answer.
+ */
+export async function connect(url?: string): Promise<Client> {
+  const where = check.maybe(check.text, 'url', url);
+  routeLog();
+  return new Client(await settled(() => binding.connect(where)));
+}
+
+/**
+ * A connection to a registry. It stays open until it is closed or the process ends, which then closes
+ * it; it does not keep the process alive.
+ */
+export class Client {
+  readonly #native: NativeClient;
+  readonly #doorbell: Doorbell;
+  /** Held here, or a lease that a program let go of would be unregistered by the garbage collector. */
+  readonly #leases = new Set<Lease>();
+
+  /** @internal */
+  constructor(native: NativeClient) {
+    this.#native = native;
+    this.#doorbell = new Doorbell(native);
+    closeAtExit(this, () => native.closeNow());
+  }
+
+  /** Where the registry is, secrets hidden. */
+  get url(): string {
+    return native(() => this.#native.url);
+  }
+
+  /** Registers an instance and keeps it alive. Once the promise is fulfilled, others see the instance. */
+  async register(options: RegisterOptions): Promise<Lease> {
+    const { registration, timeout } = readRegistration(options);
+    const registered = await settled(() => this.#native.register(registration, timeout));
+    const lease = new Lease(registered, (released) => this.#leases.delete(released));
+    this.#leases.add(lease);
+    return lease;
+  }
+
+  /** The live set of a service. Does not wait; its `status` says whether it is current yet. */
+  services(service: string): ServiceSet {
+    const name = check.text('service', service);
+    return new ServiceSet(
+      native(() => this.#native.services(name)),
+      this.#doorbell,
+    );
+  }
+
+  /**
+   * Unregisters all leases and ends all subscriptions: from the call on, no callback is called. Closing
+   * again is no error. What the store does not confirm in time goes with its ttl, and the promise is
+   * rejected.
+   */
+  async close(options: CloseOptions = {}): Promise<void> {
+    const given = check.options('options', options, 'timeout');
+    const timeout = check.maybe(check.millis, 'timeout', given.timeout);
+    this.#doorbell.end();
+    try {
+      await settled(() => this.#native.close(timeout));
+    } finally {
+      this.#leases.clear();
+      this.#native.detach();
+      forget(this);
+    }
+  }
+
+  /** Closes. */
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+const REGISTER_OPTIONS = [
+  'service',
+  'port',
+  'host',
+  'address',
+  'id',
+  'attributes',
+  'tags',
+  'ttl',
+  'heartbeat',
+  'timeout',
+] as const;
+
+const heartbeat = check.oneOf('automatic', 'manual');
+
+function readRegistration(options: RegisterOptions): { registration: NativeRegistration; timeout?: number } {
+  const given = check.options('options', options, ...REGISTER_OPTIONS);
+  return {
+    registration: {
+      service: check.text('service', given.service),
+      port: check.maybe(check.whole, 'port', given.port),
+      host: check.maybe(check.text, 'host', given.host),
+      address: check.maybe(check.text, 'address', given.address),
+      id: check.maybe(check.text, 'id', given.id),
+      attributes: check.maybe(check.attributes, 'attributes', given.attributes),
+      tags: check.maybe(check.texts, 'tags', given.tags),
+      ttlMs: check.maybe(check.millis, 'ttl', given.ttl),
+      manual: check.maybe(heartbeat, 'heartbeat', given.heartbeat) === 'manual',
+    },
+    timeout: check.maybe(check.millis, 'timeout', given.timeout),
+  };
+}

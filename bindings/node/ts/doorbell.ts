@@ -1,0 +1,64 @@
+/** The one doorbell of a client: from here each ring goes to whoever listens. */
+
+import type { NativeClient, NativeFeed, NativeSet } from './binding';
+import { native } from './errors';
+import { View } from './view';
+
+export interface Feed {
+  /** To be drained when it rang. */
+  readonly native: NativeFeed;
+  /** It rings no more. */
+  cancel(): void;
+}
+
+interface Listener {
+  /** There is something to drain. */
+  ring(): void;
+  /** Nothing comes any more, for the client is closed. */
+  end(): void;
+}
+
+export class Doorbell {
+  readonly #listeners = new Map<number, Listener>();
+  readonly #forgotten = new FinalizationRegistry<number>((number) => this.#listeners.delete(number));
+  #last = 0;
+
+  constructor(client: NativeClient) {
+    native(() => client.attach((feeds) => this.#rang(feeds)));
+  }
+
+  /** Opens a feed of `set` that rings at `listener`, and holds it until it is cancelled. */
+  open(set: NativeSet, listener: Listener): Feed {
+    const number = ++this.#last;
+    const feed = native(() => set.feed(number));
+    this.#listeners.set(number, listener);
+    const cancel = (): void => {
+      this.#listeners.delete(number);
+      feed.cancel();
+    };
+    return { native: feed, cancel };
+  }
+
+  /** Opens a view of `set`, and does not hold it: it ends when nobody reads it any more. */
+  view(set: NativeSet): View {
+    const number = ++this.#last;
+    const view = new View(native(() => set.feed(number)));
+    const reader = new WeakRef(view);
+    this.#listeners.set(number, { ring: () => reader.deref()?.changed(), end: () => {} });
+    this.#forgotten.register(view, number);
+    return view;
+  }
+
+  /** Ends all who listen. */
+  end(): void {
+    for (const listener of [...this.#listeners.values()]) {
+      listener.end();
+    }
+  }
+
+  #rang(feeds: number[]): void {
+    for (const number of feeds) {
+      this.#listeners.get(number)?.ring();
+    }
+  }
+}

@@ -1,0 +1,67 @@
+import type { NativeLease } from './binding';
+import * as check from './check';
+import { asyncDispose } from './dispose';
+import { type DiscoverError, type Failure, discoverError, native, settled } from './errors';
+import type { Standing } from './types';
+
+/**
+ * A registration that is kept alive: until it is unregistered, its client is closed, or this process
+ * ends. The client holds it, so a program may let go of it.
+ */
+export class Lease {
+  readonly #native: NativeLease;
+  readonly #released: (lease: Lease) => void;
+
+  /** @internal */
+  constructor(native: NativeLease, released: (lease: Lease) => void) {
+    this.#native = native;
+    this.#released = released;
+  }
+
+  /** The id under which others see the instance. */
+  get id(): string {
+    return this.#native.id;
+  }
+
+  /** The address under which others see the instance. */
+  get address(): string {
+    return this.#native.address;
+  }
+
+  get service(): string {
+    return this.#native.service;
+  }
+
+  /** How it stands now. */
+  get standing(): Standing {
+    return native(() => this.#native.standing) as Standing;
+  }
+
+  /** Why it is `lapsed` or `replaced`. */
+  get error(): DiscoverError | null {
+    const text = native(() => this.#native.error);
+    return text === null ? null : discoverError(JSON.parse(text) as Failure);
+  }
+
+  /** Says "I am alive" now. With `heartbeat: 'manual'` this must happen within each ttl. */
+  async heartbeat(): Promise<void> {
+    await settled(() => this.#native.heartbeat());
+  }
+
+  /** Replaces all attributes. When it fails, the old ones hold. */
+  async update(attributes: Readonly<Record<string, string>>): Promise<void> {
+    const checked = check.attributes('attributes', attributes);
+    await settled(() => this.#native.update(checked));
+  }
+
+  /** Takes the instance away; others see it go at once. Doing it again is no error. */
+  async unregister(): Promise<void> {
+    this.#released(this);
+    await settled(() => this.#native.unregister());
+  }
+
+  /** Unregisters. */
+  [asyncDispose](): Promise<void> {
+    return this.unregister();
+  }
+}

@@ -1,0 +1,20 @@
+import { debuglog } from 'node:util';
+import { isMainThread } from 'node:worker_threads';
+import { binding } from './binding';
+import { native } from './errors';
+
+let routed = false;
+
+/**
+ * Shows the library's log with `NODE_DEBUG=discover`. A process has one log, so the main thread shows
+ * that of its workers too.
+ */
+export function routeLog(): void {
+  const log = debuglog('discover');
+  if (routed || !isMainThread || !log.enabled) {
+    return;
+  }
+  routed = true;
+  native(() => binding.setLogTo((level, target, text) => log('%s %s: %s', level, target, text)));
+  process.on('exit', () => native(() => binding.unsetLog()));
+}

@@ -1,0 +1,64 @@
+/** From the native module's JSON to the frozen objects that people see. */
+
+import { type Failure, discoverError } from './errors';
+import type { Departed, DiscoverEvent, Instance, Status } from './types';
+
+/** What `NativeFeed.read` gives. */
+export interface Reading {
+  status: Status;
+  /** Null where they are the same as before. */
+  offline: readonly Departed[] | null;
+  events: DiscoverEvent[];
+}
+
+export function parseEvents(text: string): DiscoverEvent[] {
+  return (JSON.parse(text) as RawEvent[]).map(event);
+}
+
+export function parseReading(text: string): Reading {
+  const { status, offline, events } = JSON.parse(text) as RawReading;
+  return {
+    status: Object.freeze({ ...status, fault: fault(status.fault) }),
+    offline: offline && Object.freeze(offline.map(departed)),
+    events: events.map(event),
+  };
+}
+
+interface RawEvent {
+  kind: DiscoverEvent['kind'];
+  instance?: Instance | null;
+  error?: Failure;
+}
+
+interface RawFault {
+  error: Failure;
+  since: number;
+}
+
+interface RawReading {
+  status: Omit<Status, 'fault'> & { fault: RawFault | null };
+  offline: { instance: Instance; at: number; reason: Departed['reason'] }[] | null;
+  events: RawEvent[];
+}
+
+function event(raw: RawEvent): DiscoverEvent {
+  const about = {
+    ...(raw.instance && { instance: freeze(raw.instance) }),
+    ...(raw.error && { error: discoverError(raw.error) }),
+  };
+  return Object.freeze({ ...raw, ...about }) as DiscoverEvent;
+}
+
+function fault(raw: RawFault | null): Status['fault'] {
+  return raw && Object.freeze({ error: discoverError(raw.error), since: new Date(raw.since) });
+}
+
+function departed({ instance, at, reason }: NonNullable<RawReading['offline']>[number]): Departed {
+  return Object.freeze({ instance: freeze(instance), at: new Date(at), reason });
+}
+
+function freeze(instance: Instance): Instance {
+  Object.freeze(instance.attributes);
+  Object.freeze(instance.tags);
+  return Object.freeze(instance);
+}

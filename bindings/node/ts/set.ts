@@ -1,0 +1,142 @@
+import type { NativeSet } from './binding';
+import * as check from './check';
+import type { Doorbell } from './doorbell';
+import { AbortError, native, settled } from './errors';
+import { Subscription } from './subscription';
+import type {
+  Departed,
+  DiscoverEvent,
+  FilterOptions,
+  Instance,
+  Policy,
+  Snapshot,
+  Status,
+  WaitOptions,
+  WatchOptions,
+} from './types';
+import type { View } from './view';
+import { Watch } from './watch';
+
+/**
+ * The live, local view of one service, or of those of its instances that match a filter. Iterating it
+ * gives those online.
+ *
+ * Reading it never waits and never asks the network. What it tells changes between turns of the event
+ * loop, not within one; and after the client is closed it tells what was last known.
+ */
+export class ServiceSet implements Iterable<Instance> {
+  readonly #native: NativeSet;
+  readonly #doorbell: Doorbell;
+  readonly #view: View;
+
+  /** @internal */
+  constructor(native: NativeSet, doorbell: Doorbell) {
+    this.#native = native;
+    this.#doorbell = doorbell;
+    this.#view = doorbell.view(native);
+  }
+
+  get service(): string {
+    return this.#native.service;
+  }
+
+  /** Those online, oldest first: the same frozen array until one of them changes. */
+  online(): readonly Instance[] {
+    return this.#view.online;
+  }
+
+  /** Those recently gone, with when and how. */
+  offline(): readonly Departed[] {
+    return this.#view.offline;
+  }
+
+  /** The oldest instance online. */
+  leader(): Instance | null {
+    return this.#view.leader;
+  }
+
+  /** All of it, as of one moment. */
+  snapshot(): Snapshot {
+    return this.#view.snapshot;
+  }
+
+  /** How fresh it is. */
+  status(): Status {
+    return this.#view.status;
+  }
+
+  [Symbol.iterator](): Iterator<Instance> {
+    return this.online()[Symbol.iterator]();
+  }
+
+  /** The set of those that have all these attributes, with these values, and all these tags. */
+  filter(filter: FilterOptions): ServiceSet {
+    const given = check.options('filter', filter, 'attributes', 'tags');
+    const attributes = check.maybe(check.attributes, 'attributes', given.attributes) ?? {};
+    const tags = check.maybe(check.texts, 'tags', given.tags) ?? [];
+    return new ServiceSet(
+      native(() => this.#native.filter(attributes, tags)),
+      this.#doorbell,
+    );
+  }
+
+  /** One of those online, or null if there is none. By default one after the other. */
+  pick(policy?: Policy, key?: string): Instance | null {
+    const name = check.maybe(check.text, 'policy', policy);
+    const hashed = check.maybe(check.text, 'key', key);
+    for (;;) {
+      const picked = native(() => this.#native.pick(name, hashed));
+      if (picked === null) {
+        return null;
+      }
+      const instance = this.#view.get(picked) ?? this.#view.anew.get(picked);
+      if (instance) {
+        return instance;
+      }
+      // It came and went between two looks; there may be another.
+    }
+  }
+
+  /** Says that a call to an instance picked by `p2c` is over. */
+  done(instance: Instance): void {
+    const { created, id } = instance;
+    this.#native.done(check.whole('instance.created', created), check.text('instance.id', id));
+  }
+
+  /** Waits until at least `count` are online, and gives them. */
+  async wait(count: number, options: WaitOptions): Promise<readonly Instance[]> {
+    const given = check.options('options', options, 'timeout', 'signal');
+    const timeout = check.millis('timeout', given.timeout);
+    const signal = check.maybe(check.signal, 'signal', given.signal);
+    if (signal?.aborted) {
+      throw new AbortError(signal);
+    }
+    const wait = native(() => this.#native.wait(check.count('count', count), timeout));
+    const abort = (): void => wait.abort();
+    signal?.addEventListener('abort', abort);
+    try {
+      await settled(() => wait.promise());
+    } catch (error) {
+      throw signal?.aborted ? new AbortError(signal) : error;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+    return this.#view.anew.online;
+  }
+
+  /** Has `callback` called with each event: the whole state first, then `current`, then changes. */
+  subscribe(callback: (event: DiscoverEvent) => void): Subscription {
+    check.callback('callback', callback);
+    return new Subscription(this.#doorbell, this.#native, (event) => {
+      this.#view.changed();
+      callback(event);
+    });
+  }
+
+  /** The same for `for await`. */
+  watch(options: WatchOptions = {}): Watch {
+    const given = check.options('options', options, 'signal');
+    const signal = check.maybe(check.signal, 'signal', given.signal);
+    return new Watch(this.#doorbell, this.#native, signal);
+  }
+}

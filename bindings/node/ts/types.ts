@@ -1,0 +1,123 @@
+/** What people read and write: plain objects, frozen where they come from the library. */
+
+import type { DiscoverError } from './errors';
+
+/** One running copy of a service, as others see it. Immutable; a change makes a new one. */
+export interface Instance {
+  readonly service: string;
+  /** Unique within the service. */
+  readonly id: string;
+  /** A name or an IP address, without brackets. */
+  readonly host: string;
+  readonly port: number;
+  /** `host:port`, IPv6 in brackets. */
+  readonly address: string;
+  readonly attributes: Readonly<Record<string, string>>;
+  readonly tags: readonly string[];
+  /** From the attribute `weight`, 1 without it. */
+  readonly weight: number;
+  /** From the attribute `zone`. */
+  readonly zone: string | null;
+  /** The store's revision at which it came online. The lowest in a set is the leader. */
+  readonly created: number;
+}
+
+/** One piece of news about a set. The first are the whole state, then `current`, then changes. */
+export type DiscoverEvent =
+  /** An instance came online. */
+  | { readonly kind: 'up'; readonly instance: Instance }
+  /** An instance changed its attributes or tags. */
+  | { readonly kind: 'update'; readonly instance: Instance }
+  /** An instance went; this is how it was last seen. */
+  | { readonly kind: 'down'; readonly instance: Instance }
+  /** Another instance is the oldest now, or there is none. */
+  | { readonly kind: 'leader'; readonly instance: Instance | null }
+  /** The whole state has been told. Once for each listener. */
+  | { readonly kind: 'current' }
+  /** The store is lost for the moment. The set is kept as it was. */
+  | { readonly kind: 'stale'; readonly error: DiscoverError }
+  /** The store is back, and what changed meanwhile has been told. */
+  | { readonly kind: 'fresh' };
+
+/** An instance that went. */
+export interface Departed {
+  /** As it was last seen. */
+  readonly instance: Instance;
+  /** When its going was noticed. */
+  readonly at: Date;
+  /** `removed`: told as it happened. `missing`: not there any more when the store could be read again. */
+  readonly reason: 'removed' | 'missing';
+}
+
+/** How fresh a set is. */
+export interface Status {
+  /** `pending` before the first view, then `current` or `stale`. */
+  readonly state: 'pending' | 'current' | 'stale';
+  /** Why it is not current, and since when. */
+  readonly fault: { readonly error: DiscoverError; readonly since: Date } | null;
+  /** Grows with each change. */
+  readonly version: number;
+  /** The store's revision; 0 where it has none. */
+  readonly revision: number;
+  /** How many records of the service cannot be read. */
+  readonly invalid: number;
+}
+
+/** The whole truth of one moment, for as long as it is held. */
+export interface Snapshot extends Status {
+  /** Oldest first. */
+  readonly online: readonly Instance[];
+  /** Those recently gone, in the order in which they went; at most 64. */
+  readonly offline: readonly Departed[];
+  /** The oldest of those online. */
+  readonly leader: Instance | null;
+}
+
+/** How a registration stands. */
+export type Standing = 'live' | 'lapsed' | 'replaced' | 'released';
+
+/** How `pick` chooses; `hash` takes a key. */
+export type Policy = 'round_robin' | 'random' | 'weighted' | 'p2c' | 'hash';
+
+/** What to register: where this program can be reached, and what others should know of it. */
+export interface RegisterOptions {
+  service: string;
+  /** Either `port`, or `address` with the port in it. */
+  port?: number | undefined;
+  /** A name or an IP address; by default this machine's own address. */
+  host?: string | undefined;
+  /** `host:port`, `[ipv6]:port` or `:port`, in place of `host` and `port`. */
+  address?: string | undefined;
+  /** Unique within the service; by default the address. */
+  id?: string | undefined;
+  /** `weight` (0 to 65535) and `zone` have a meaning to `pick`. */
+  attributes?: Readonly<Record<string, string>> | undefined;
+  tags?: readonly string[] | undefined;
+  /** How long the instance outlives its last heartbeat, in milliseconds; by default the URL's `ttl`. */
+  ttl?: number | undefined;
+  /** `manual`: the program calls `heartbeat()` within each ttl. By default the library does. */
+  heartbeat?: 'automatic' | 'manual' | undefined;
+  /** Give up after so many milliseconds. */
+  timeout?: number | undefined;
+}
+
+/** Which instances to keep: those that have all these attributes, with these values, and all these tags. */
+export interface FilterOptions {
+  attributes?: Readonly<Record<string, string>> | undefined;
+  tags?: readonly string[] | undefined;
+}
+
+export interface WaitOptions {
+  /** In milliseconds. */
+  timeout: number;
+  signal?: AbortSignal | undefined;
+}
+
+export interface WatchOptions {
+  signal?: AbortSignal | undefined;
+}
+
+export interface CloseOptions {
+  /** How long each step of closing may take, in milliseconds. */
+  timeout?: number | undefined;
+}

@@ -1,0 +1,107 @@
+/** A set in JavaScript memory, read without a call into the native module until it has changed. */
+
+import type { NativeFeed } from './binding';
+import { parseReading } from './news';
+import type { Departed, DiscoverEvent, Instance, Snapshot, Status } from './types';
+
+export class View {
+  readonly #feed: NativeFeed;
+  readonly #instances = new Map<string, Instance>();
+  #isCurrent = false;
+  #online: readonly Instance[] | null = null;
+  #offline: readonly Departed[] = [];
+  #leader: string | null = null;
+  #status!: Status;
+
+  constructor(feed: NativeFeed) {
+    this.#feed = feed;
+  }
+
+  /** Has the next read look at the set anew. */
+  changed(): void {
+    this.#isCurrent = false;
+  }
+
+  /** The view, whether it rang or not. */
+  get anew(): this {
+    this.changed();
+    return this;
+  }
+
+  /** Oldest first; the same frozen array until one of them changes. */
+  get online(): readonly Instance[] {
+    this.#read();
+    this.#online ??= Object.freeze([...this.#instances.values()].sort(bySeniority));
+    return this.#online;
+  }
+
+  get offline(): readonly Departed[] {
+    this.#read();
+    return this.#offline;
+  }
+
+  get leader(): Instance | null {
+    this.#read();
+    return (this.#leader !== null && this.#instances.get(this.#leader)) || null;
+  }
+
+  get status(): Status {
+    this.#read();
+    return this.#status;
+  }
+
+  get snapshot(): Snapshot {
+    const { status, online, offline, leader } = this;
+    return Object.freeze({ ...status, online, offline, leader });
+  }
+
+  /** The instance that the native module calls `key`. */
+  get(key: string): Instance | undefined {
+    this.#read();
+    return this.#instances.get(key);
+  }
+
+  #read(): void {
+    if (this.#isCurrent) {
+      return;
+    }
+    // What changes from here on rings again.
+    this.#isCurrent = true;
+    const { status, offline, events } = parseReading(this.#feed.read());
+    this.#status = status;
+    this.#offline = offline ?? this.#offline;
+    events.forEach((event) => this.#fold(event));
+  }
+
+  #fold(event: DiscoverEvent): void {
+    switch (event.kind) {
+      case 'up':
+      case 'update':
+        this.#instances.set(keyOf(event.instance), event.instance);
+        this.#online = null;
+        break;
+      case 'down':
+        this.#instances.delete(keyOf(event.instance));
+        this.#online = null;
+        break;
+      case 'leader':
+        this.#leader = event.instance && keyOf(event.instance);
+        break;
+      case 'current':
+      case 'stale':
+      case 'fresh':
+        // The status says so.
+        break;
+    }
+  }
+}
+
+/** The name of an instance for as long as it is online. */
+function keyOf(instance: Instance): string {
+  return `${instance.created}/${instance.id}`;
+}
+
+/** As the core orders them: by age, and by the bytes of the id where they are of one age. */
+function bySeniority(a: Instance, b: Instance): number {
+  return a.created - b.created || Buffer.compare(Buffer.from(a.id), Buffer.from(b.id));
+}

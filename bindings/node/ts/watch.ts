@@ -1,0 +1,140 @@
+import type { NativeSet } from './binding';
+import { asyncDispose } from './dispose';
+import type { Doorbell, Feed } from './doorbell';
+import { AbortError } from './errors';
+import { parseEvents } from './news';
+import { keepAlive } from './subscription';
+import type { DiscoverEvent } from './types';
+
+type Result = IteratorResult<DiscoverEvent, undefined>;
+
+interface Waiter {
+  resolve(result: Result): void;
+  reject(error: Error): void;
+}
+
+/**
+ * Events for `for await`. Begins when it is first asked; leaving the loop ends it, and so does closing
+ * the client. Aborting its signal makes the loop throw an `AbortError`, at once.
+ *
+ * From its first question to its end it keeps the process alive, as a timer does, unless `unref` is
+ * called. However slow the loop is, it costs the events of one look at the set: what happens while it
+ * is busy is told as the difference, in which intermediate states are skipped.
+ */
+export class Watch implements AsyncIterableIterator<DiscoverEvent, undefined> {
+  readonly #open: (watch: Watch) => Feed;
+  readonly #signal: AbortSignal | undefined;
+  readonly #waiting: Waiter[] = [];
+  #feed: Feed | undefined;
+  #alive: NodeJS.Timeout | undefined;
+  #referenced = true;
+  /** What was drained and not yet asked for: the last is the next. */
+  #told: DiscoverEvent[] = [];
+  #rang = false;
+  #ended = false;
+  /** To be thrown once. */
+  #error: Error | undefined;
+
+  /** @internal */
+  constructor(doorbell: Doorbell, set: NativeSet, signal: AbortSignal | undefined) {
+    this.#open = (watch) => doorbell.open(set, { ring: () => watch.#ring(), end: () => watch.#end() });
+    this.#signal = signal;
+  }
+
+  next(): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      this.#begin();
+      this.#waiting.push({ resolve, reject });
+      this.#serve();
+    });
+  }
+
+  /** Ends it; called by leaving a loop. */
+  async return(): Promise<Result> {
+    this.#end();
+    return { done: true, value: undefined };
+  }
+
+  /** Keeps the process alive again. */
+  ref(): this {
+    this.#referenced = true;
+    this.#alive?.ref();
+    return this;
+  }
+
+  /** Lets the process exit although somebody is waiting for news. */
+  unref(): this {
+    this.#referenced = false;
+    this.#alive?.unref();
+    return this;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** Ends it. */
+  async [asyncDispose](): Promise<void> {
+    this.#end();
+  }
+
+  #begin(): void {
+    if (this.#feed || this.#ended) {
+      return;
+    }
+    if (this.#signal?.aborted) {
+      this.#end(new AbortError(this.#signal));
+      return;
+    }
+    this.#feed = this.#open(this);
+    this.#signal?.addEventListener('abort', this.#abort);
+    this.#alive = keepAlive();
+    if (!this.#referenced) {
+      this.#alive.unref();
+    }
+  }
+
+  readonly #abort = (): void => this.#end(this.#signal && new AbortError(this.#signal));
+
+  #ring(): void {
+    this.#rang = true;
+    this.#serve();
+  }
+
+  /** Gives those who wait what there is. Drains only when somebody asks, so that nothing piles up. */
+  #serve(): void {
+    while (this.#waiting.length > 0) {
+      if (this.#told.length === 0 && this.#rang && this.#feed) {
+        this.#rang = false;
+        this.#told = parseEvents(this.#feed.native.drain()).reverse();
+      }
+      const value = this.#told.pop();
+      if (value === undefined && !this.#ended) {
+        return;
+      }
+      const waiter = this.#waiting.shift();
+      if (value !== undefined) {
+        waiter?.resolve({ done: false, value });
+      } else if (this.#error) {
+        waiter?.reject(this.#error);
+        this.#error = undefined;
+      } else {
+        waiter?.resolve({ done: true, value: undefined });
+      }
+    }
+  }
+
+  #end(error?: Error): void {
+    if (this.#ended) {
+      return;
+    }
+    this.#ended = true;
+    this.#error = error;
+    this.#told = [];
+    this.#rang = false;
+    clearInterval(this.#alive);
+    this.#signal?.removeEventListener('abort', this.#abort);
+    this.#feed?.cancel();
+    this.#serve();
+  }
+}

@@ -1,0 +1,43 @@
+// Registers a service until Enter is pressed: `register PORT`.
+
+import { createInterface } from 'node:readline';
+import { connect } from 'libdiscover';
+
+async function main(): Promise<void> {
+  if (process.argv.length !== 3) {
+    throw new Error('usage: register PORT');
+  }
+  const port = Number(process.argv[2]);
+
+  // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+  const client = await connect();
+
+  // Say who we are. Once `register` is fulfilled, others see us.
+  const lease = await client.register({
+    service: 'web',
+    host: '127.0.0.1',
+    port,
+    attributes: { zone: 'eu', version: '1' },
+  });
+  console.log(`registered web at ${lease.address}`);
+
+  // The library keeps us alive; we are free to do our work.
+  await enter();
+
+  // Leave: others see us go at once.
+  await lease.unregister();
+  console.log('unregistered');
+  await client.close();
+}
+
+/** Waits for a line, or for the end of the input. */
+async function enter(): Promise<void> {
+  for await (const _line of createInterface({ input: process.stdin })) {
+    return;
+  }
+}
+
+main().catch((error: Error) => {
+  console.error(`register: ${error.message}`);
+  process.exit(1);
+});

@@ -1,0 +1,53 @@
+// Prints what happens to the service `web` until Enter is pressed: `watch`.
+
+import { createInterface } from 'node:readline';
+import { type DiscoverEvent, connect } from 'libdiscover';
+
+async function main(): Promise<void> {
+  // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+  const client = await connect();
+
+  // Follow the service: first the whole state, then `current`, then every change.
+  const told = tell(client.services('web').watch());
+
+  // The events come by themselves; we are free to do our work.
+  await enter();
+
+  // Once the client is closed, no event follows, and the loop ends.
+  await client.close();
+  await told;
+}
+
+async function tell(events: AsyncIterable<DiscoverEvent>): Promise<void> {
+  for await (const event of events) {
+    switch (event.kind) {
+      case 'up':
+      case 'update':
+      case 'down':
+        console.log(`${event.kind} ${event.instance.address}`);
+        break;
+      case 'leader':
+        console.log(`leader ${event.instance?.address ?? 'none'}`);
+        break;
+      case 'stale':
+        console.log(`stale ${event.error.message}`);
+        break;
+      case 'current':
+      case 'fresh':
+        console.log(event.kind);
+        break;
+    }
+  }
+}
+
+/** Waits for a line, or for the end of the input. */
+async function enter(): Promise<void> {
+  for await (const _line of createInterface({ input: process.stdin })) {
+    return;
+  }
+}
+
+main().catch((error: Error) => {
+  console.error(`watch: ${error.message}`);
+  process.exit(1);
+});
