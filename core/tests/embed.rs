@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use discover_core::embed::{
-    Bell, Engine, Event, Kind, LeaseHandle, Registration, SetHandle, Sink, Subscription,
+    Bell, Engine, Error, Event, Kind, LeaseHandle, Registration, SetHandle, Sink, Subscription,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,6 +68,18 @@ fn hear(inbox: &Receiver<News>) -> String {
         }
         News::Over => "over".to_owned(),
     }
+}
+
+#[test]
+fn an_opening_that_fails_says_why() {
+    let opening = || Engine::open(Some("nowhere://")).unwrap();
+    let refused = opening().wait().err().unwrap();
+    assert_eq!(refused.kind(), Kind::InvalidArgument);
+    let (sender, inbox) = channel();
+    let done = move |opened: Result<Engine, Error>| drop(sender.send(opened.err()));
+    opening().then(done).unwrap();
+    let refused = inbox.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(refused.message().contains("nowhere"), "{refused}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A store seen through a layout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,87 +76,86 @@ struct Mirror {
     /// What each key holds; `None` for a record that cannot be read.
     records: BTreeMap<Key, Option<Arc<Instance>>>,
     view: View,
-    /// Whether a view was ever given out: the first is, even when it is empty.
-    told: bool,
+    /// Whether the view is other than the one given out last. The first is, even when it is empty.
+    changed: bool,
 }
 
 impl Mirror {
     fn new(layout: Arc<dyn Layout>, service: ServiceName) -> Mirror {
+        let (records, view) = Default::default();
         Mirror {
             layout,
             service,
-            records: BTreeMap::new(),
-            view: View::default(),
-            told: false,
+            records,
+            view,
+            changed: true,
         }
     }
 
     fn fold(&mut self, item: Changes) -> Option<View> {
-        let before = self.view.clone();
         for change in item.changes {
             match change {
                 Change::Reset(nodes) => {
-                    self.records.clear();
-                    self.view = View::default();
-                    nodes.into_iter().for_each(|node| self.put(&node));
+                    let listed: BTreeSet<&Key> = nodes.iter().map(|node| &node.key).collect();
+                    let unlisted = |key: &&Key| !listed.contains(key);
+                    let gone: Vec<Key> = self.records.keys().filter(unlisted).cloned().collect();
+                    gone.iter().for_each(|key| self.forget(key));
+                    nodes.iter().for_each(|node| self.put(node));
                 }
                 Change::Put(node) => self.put(&node),
                 Change::Delete(key) => self.delete(&key),
             }
         }
         self.view.revision = item.revision;
-        let same = self.view.instances == before.instances && self.view.invalid == before.invalid;
-        (!same || !std::mem::replace(&mut self.told, true)).then(|| self.view.clone())
+        std::mem::take(&mut self.changed).then(|| self.view.clone())
     }
 
     fn put(&mut self, node: &Node) {
-        let old = self.forget(&node.key);
-        let record = match self.layout.decode(&self.service, node) {
-            Decoded::Ignored => return,
-            Decoded::Malformed(why) => {
+        let old = self.records.get(&node.key);
+        let record = match (self.layout.decode(&self.service, node), old) {
+            (Decoded::Ignored, _) => return self.forget(&node.key),
+            // Told and counted already.
+            (Decoded::Malformed(_), Some(None)) => return,
+            (Decoded::Malformed(why), _) => {
                 log::warn!("skipping the record {}: {why}", node.key);
-                self.view.invalid += 1;
                 None
             }
-            Decoded::Instance(new) => {
-                // The same instance, changed, keeps its count of calls in flight; unchanged, it keeps
-                // its very self, so that a difference of views need not look inside.
-                let new = match old {
-                    Some(old) if *old == new => old,
-                    Some(old) if old.created() == new.created() => Arc::new(new.with_load_of(&old)),
-                    _ => Arc::new(new),
-                };
-                self.view.instances.insert(new.seniority(), new.clone());
-                Some(new)
+            (Decoded::Instance(new), Some(Some(old))) if **old == new => return,
+            // The same instance, changed, keeps its count of calls in flight.
+            (Decoded::Instance(new), Some(Some(old))) if old.created() == new.created() => {
+                Some(Arc::new(new.with_load_of(old)))
             }
+            (Decoded::Instance(new), _) => Some(Arc::new(new)),
         };
+        self.forget(&node.key);
+        self.changed = true;
+        match &record {
+            Some(new) => drop(self.view.instances.insert(new.seniority(), new.clone())),
+            None => self.view.invalid += 1,
+        }
         self.records.insert(node.key.clone(), record);
     }
 
     fn delete(&mut self, key: &Key) {
         self.forget(key);
         let beneath = key.beneath();
-        let keys = self.records.range(key.clone()..).map(|(key, _)| key);
-        let keys = keys.take_while(|k| k.as_str().starts_with(key.as_str()));
-        let keys: Vec<Key> = keys
+        let from_here = self.records.range(key.clone()..).map(|(key, _)| key);
+        let near = from_here.take_while(|k| k.as_str().starts_with(key.as_str()));
+        let gone: Vec<Key> = near
             .filter(|k| k.under(&beneath).is_some())
             .cloned()
             .collect();
-        for key in keys {
-            self.forget(&key);
-        }
+        gone.iter().for_each(|key| self.forget(key));
     }
 
-    fn forget(&mut self, key: &Key) -> Option<Arc<Instance>> {
-        match self.records.remove(key)? {
-            Some(instance) => {
-                self.view.instances.remove(&instance.seniority());
-                Some(instance)
-            }
-            None => {
-                self.view.invalid -= 1;
-                None
-            }
+    fn forget(&mut self, key: &Key) {
+        let Some(record) = self.records.remove(key) else {
+            return;
+        };
+        self.changed = true;
+        match record {
+            Some(instance) => drop(self.view.instances.remove(&instance.seniority())),
+            None => self.view.invalid -= 1,
         }
     }
 }
@@ -211,6 +210,30 @@ mod tests {
         assert_eq!(mirror.view.invalid, 1);
         fold(&mut mirror, [Change::Put(node("h:1", "null", 1))]);
         assert_eq!((mirror.view.invalid, mirror.view.instances.len()), (0, 2));
+    }
+
+    #[test]
+    fn an_instance_that_is_listed_again_is_the_very_same_and_keeps_its_calls() {
+        let mut mirror = mirror();
+        let list = || {
+            vec![Change::Reset(vec![
+                node("h:1", "null", 1),
+                node("h:2", "null", 2),
+            ])]
+        };
+        fold(&mut mirror, list());
+        let before = mirror.view.instances.clone();
+        before.values().for_each(|instance| instance.load().begin());
+        assert_eq!(fold(&mut mirror, list()), None);
+        assert!(mirror.view.instances.ptr_eq(&before));
+        fold(&mut mirror, [Change::Put(node("h:1", r#"{"v":"2"}"#, 1))]);
+        assert!(
+            mirror
+                .view
+                .instances
+                .values()
+                .all(|instance| instance.load().get() == 1)
+        );
     }
 
     #[test]

@@ -88,16 +88,15 @@ impl<T: Send + 'static> Pending<T> {
         let Pending { shared, work } = self;
         let mut closing = shared.closing.subscribe();
         let runtime = shared.runtime()?;
-        let keep = Arc::downgrade(&shared);
+        // What is opened is kept by nobody else, should it fail to open.
+        let owner = shared.clone();
         runtime.spawn(async move {
             let result = tokio::select! {
                 result = work => result,
                 _ = closing.wait_for(|closing| *closing) => Err(closed()),
             };
-            // Closing waits until all receivers are dropped, so the engine is still there.
-            if let Some(shared) = keep.upgrade() {
-                done(result, &shared);
-            }
+            done(result, &owner);
+            // Closing waits until all receivers are dropped, so the dispatch thread is still there.
             drop(closing);
         });
         Ok(())
