@@ -1,0 +1,134 @@
+//! What is acceptable, in one place: limits, addresses, and messages that name both.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::model::Attributes;
+
+/// The longest service name, instance id and host, in bytes.
+pub const MAX_NAME: usize = 128;
+/// The longest host name, as in DNS.
+pub const MAX_HOST: usize = 253;
+/// The most attributes of one instance.
+pub const MAX_ATTRIBUTES: usize = 64;
+/// The most bytes of all attribute names and values, and of all tags, together.
+pub const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
+/// The heaviest weight; an instance without a `weight` attribute weighs 1.
+pub const MAX_WEIGHT: u32 = 65_535;
+/// The shortest and the longest time to live.
+pub const TTL_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+
+/// `host:port`, IPv6 in brackets.
+pub fn address(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// Splits `host:port`, `[v6]:port` and `:port`; the host comes without brackets.
+pub fn split_address(address: &str) -> Result<(&str, i64)> {
+    let bad = |why: &str| {
+        Error::invalid(format!(
+            "address {address:?} {why}; write host:port, [ipv6]:port or :port"
+        ))
+    };
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| bad("has no port"))?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')
+            .ok_or_else(|| bad("has an unclosed bracket"))?,
+        None if host.contains(':') => return Err(bad("is IPv6 without brackets or has no port")),
+        None => host,
+    };
+    let port = port
+        .parse()
+        .map_err(|_| bad("has a port that is not a number"))?;
+    Ok((host, port))
+}
+
+/// Checks a change of attributes against the limits that a registration has.
+pub(crate) fn check_attributes(attributes: &Attributes, tags: &[String]) -> Result<()> {
+    if attributes.len() > MAX_ATTRIBUTES {
+        let n = attributes.len();
+        return Err(Error::invalid(format!(
+            "{n} attributes; the limit is {MAX_ATTRIBUTES}"
+        )));
+    }
+    let bytes = attributes
+        .iter()
+        .map(|(k, v)| k.len() + v.len())
+        .sum::<usize>()
+        + tags.iter().map(String::len).sum::<usize>();
+    if bytes > MAX_ATTRIBUTE_BYTES {
+        return Err(Error::invalid(format!(
+            "attributes and tags have {bytes} bytes; the limit is {MAX_ATTRIBUTE_BYTES}"
+        )));
+    }
+    if attributes.keys().any(String::is_empty) {
+        return Err(Error::invalid("an attribute has an empty name"));
+    }
+    if let Some(weight) = attributes.get("weight") {
+        weight
+            .parse::<u32>()
+            .ok()
+            .filter(|w| *w <= MAX_WEIGHT)
+            .ok_or_else(|| {
+                Error::invalid(format!(
+                    "attribute weight is {weight:?}; it must be 0 to {MAX_WEIGHT}"
+                ))
+            })?;
+    }
+    tags.iter()
+        .try_for_each(|tag| check_text("tag", tag, MAX_NAME))
+}
+
+/// Checks a time to live.
+pub(crate) fn check_ttl(ttl: Duration) -> Result<Duration> {
+    if TTL_RANGE.contains(&ttl) {
+        return Ok(ttl);
+    }
+    Err(Error::invalid(format!(
+        "ttl is {ttl:?}; it must be 1s to 24h"
+    )))
+}
+
+/// Checks a host and strips the brackets of an IPv6 address.
+pub(crate) fn check_host(host: &str) -> Result<&str> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
+    if bare.is_empty() || bare.len() > MAX_HOST {
+        let n = bare.len();
+        return Err(Error::invalid(format!(
+            "host has {n} bytes; it must have 1 to {MAX_HOST}"
+        )));
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_v6 = bare.parse::<std::net::Ipv6Addr>().is_ok();
+    if !is_v6 && !bare.chars().all(is_name) {
+        return Err(Error::invalid(format!(
+            "host {host:?} is neither a host name nor an IP address"
+        )));
+    }
+    Ok(bare)
+}
+
+/// Checks a text that is shown to people.
+pub(crate) fn check_text(what: &str, text: &str, limit: usize) -> Result<()> {
+    if text.is_empty() || text.len() > limit {
+        let n = text.len();
+        return Err(Error::invalid(format!(
+            "{what} has {n} bytes; it must have 1 to {limit}"
+        )));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Error::invalid(format!(
+            "{what} {text:?} has a control character"
+        )));
+    }
+    Ok(())
+}

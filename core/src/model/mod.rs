@@ -1,0 +1,99 @@
+//! The nouns: what a program registers, and what others see of it.
+
+mod check;
+mod instance;
+mod registration;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imbl::OrdMap;
+
+use crate::error::{Error, Result};
+
+pub use check::{MAX_ATTRIBUTES, MAX_NAME, address, split_address};
+pub(crate) use check::{check_attributes, check_host, check_ttl};
+pub use instance::Instance;
+pub use registration::{Heartbeat, Registration};
+
+/// Attributes of an instance, in the order of their names.
+pub type Attributes = BTreeMap<String, String>;
+
+/// The name under which instances of one kind find each other: 1 to 128 of `A-Z a-z 0-9 . _ -`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName(Arc<str>);
+
+impl ServiceName {
+    /// Checks the name.
+    pub fn new(name: &str) -> Result<ServiceName> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(Error::invalid(format!(
+                "service name has {} bytes; it must have 1 to {MAX_NAME}",
+                name.len()
+            )));
+        }
+        if let Some(at) = name.bytes().position(|b| !allowed(b)) {
+            return Err(Error::invalid(format!(
+                "service name {name:?} has a character at byte {at} that is not one of A-Z a-z 0-9 . _ -"
+            )));
+        }
+        if name == "." || name == ".." {
+            return Err(Error::invalid(format!("service name {name:?} is reserved")));
+        }
+        Ok(ServiceName(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Orders instances by age; the same id with another `created` is another instance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seniority {
+    /// The store's revision at which the instance came online.
+    pub created: u64,
+    /// Breaks ties.
+    pub id: Box<str>,
+}
+
+/// The whole set of a service at one revision, oldest first.
+///
+/// Immutable; copies share their structure, so a change costs O(log n), and the difference of two
+/// views costs what differs.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The revision of the store that this view equals; 0 where the store has none.
+    pub revision: u64,
+    /// The instances.
+    pub instances: OrdMap<Seniority, Arc<Instance>>,
+    /// How many records of the service could not be read.
+    pub invalid: usize,
+}
+
+/// A backend's own number for a live promise, and how long it lasts without a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// A lease id in etcd; what the backend likes elsewhere.
+    pub id: u64,
+    /// What the store granted, which may be more than was asked for.
+    pub ttl: Duration,
+}
