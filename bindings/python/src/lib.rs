@@ -1,1 +1,48 @@
-//! Being written.
+//! The native module of the Python package: types in, types out; nothing is decided here.
+//!
+//! The package in `python/libdiscover` is what people see. No Python code ever runs beneath a frame of
+//! ours on a thread that the interpreter may end (see `gate`), and nothing waits with the GIL held.
+
+mod arguments;
+mod call;
+mod callback;
+mod client;
+mod errors;
+mod feed;
+mod gate;
+mod log;
+mod set;
+mod values;
+
+use pyo3::prelude::*;
+
+/// The native half of libdiscover. Private: import `libdiscover` instead.
+#[pymodule(gil_used = false)]
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::call::Call;
+    #[pymodule_export]
+    use crate::client::{Client, Lease, connect};
+    #[pymodule_export]
+    use crate::feed::{Feed, Subscription};
+    #[pymodule_export]
+    use crate::gate::{forked, leave};
+    #[pymodule_export]
+    use crate::set::ServiceSet;
+    #[pymodule_export]
+    use crate::values::{Departed, Event, Instance, Snapshot, Status};
+
+    #[pymodule_export]
+    const VERSION: &str = discover_core::embed::VERSION;
+
+    /// In seconds.
+    #[pymodule_export]
+    const CLOSE_TIMEOUT: f64 = discover_core::embed::CLOSE_TIMEOUT.as_secs_f64();
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::errors::add_to(module)
+    }
+}

@@ -1,0 +1,83 @@
+"""Services find each other: register, heartbeat, look up and watch, against the store you already run.
+
+    import libdiscover
+
+    with libdiscover.connect() as client:
+        with client.register("web", port=8080, attributes={"zone": "eu"}):
+            for event in client.services("web").watch():
+                print(event.kind, event.instance)
+
+`connect` takes a URL (`local://`, `etcd://host:2379`, `memory://name` for tests); without one,
+`DISCOVER_URL` counts, and then `local://`, which needs no server. `libdiscover.aio` offers the same
+names for asyncio.
+
+Threads: everything here may be used from any thread. No call holds the GIL while it waits, and every
+wait heeds Ctrl-C. Callbacks run on one thread of their client, one at a time; a call that would wait
+there raises `Busy`.
+
+Times: a timeout is a number of seconds or a `timedelta`; a moment is a `datetime` in UTC.
+
+Errors: all are a `DiscoverError`, with `code` and `retriable`, and also the builtin they mean, so that
+`except TimeoutError` and `except ConnectionError` catch what they say. A timeout is `Timeout`, a closed
+client is `Closed`, and a client inherited from a parent process is `Forked`: open one of your own.
+
+The library logs to the logger `libdiscover`, and never prints. A process that exits closes its clients.
+"""
+
+from libdiscover._client import Client, Lease, connect
+from libdiscover._native import (
+    VERSION as __version__,
+    Busy,
+    Closed,
+    Departed,
+    DiscoverError,
+    Event,
+    Forked,
+    Instance,
+    Internal,
+    InvalidArgument,
+    LeaseLost,
+    NotFound,
+    PermissionDenied,
+    Replaced,
+    Resource,
+    Snapshot,
+    Status,
+    Subscription,
+    Timeout,
+    Unavailable,
+    Unsupported,
+)
+from libdiscover._process import prepare
+from libdiscover._set import ServiceSet, Watch
+
+__all__ = [
+    "Busy",
+    "Client",
+    "Closed",
+    "Departed",
+    "DiscoverError",
+    "Event",
+    "Forked",
+    "Instance",
+    "Internal",
+    "InvalidArgument",
+    "Lease",
+    "LeaseLost",
+    "NotFound",
+    "PermissionDenied",
+    "Replaced",
+    "Resource",
+    "ServiceSet",
+    "Snapshot",
+    "Status",
+    "Subscription",
+    "Timeout",
+    "Unavailable",
+    "Unsupported",
+    "Watch",
+    "__version__",
+    "connect",
+]
+
+prepare()

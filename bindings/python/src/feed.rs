@@ -1,0 +1,204 @@
+//! News: events pushed into a callback, or drained after a bell.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+use discover_core::embed::{self, SetHandle};
+
+use crate::call::SLICE;
+use crate::callback::Callback;
+use crate::client::Owner;
+use crate::errors::raising;
+use crate::gate;
+use crate::values::Event;
+
+/// A callback that hears of each change, until cancelled or its client is closed; not only while
+/// somebody holds this.
+#[pyclass(frozen, module = "libdiscover")]
+pub(crate) struct Subscription(Arc<OnceLock<embed::Subscription>>);
+
+impl Subscription {
+    pub(crate) fn new(
+        set: &SetHandle,
+        owner: Arc<Owner>,
+        callback: Bound<'_, PyAny>,
+    ) -> PyResult<Subscription> {
+        let py = callback.py();
+        if !callback.is_callable() {
+            let text = format!("callback is {}, which cannot be called", callback.repr()?);
+            return Err(PyTypeError::new_err(text));
+        }
+        let itself = Arc::new(OnceLock::new());
+        let sink = PySink {
+            callback: Callback::new(callback),
+            _kept: (itself.clone(), owner),
+        };
+        let subscription = set.subscribe(Box::new(sink)).map_err(raising(py))?;
+        let _ = itself.set(subscription);
+        Ok(Subscription(itself))
+    }
+}
+
+#[pymethods]
+impl Subscription {
+    /// Ends it, at once and for good. May be called from any thread and from inside the callback;
+    /// from another thread, one last call may be under way.
+    fn cancel(&self) {
+        if let Some(subscription) = self.0.get() {
+            subscription.cancel();
+        }
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_raised))]
+    fn __exit__(&self, _raised: &Bound<'_, PyAny>) {
+        self.cancel();
+    }
+}
+
+/// Lives on the dispatch thread. It keeps its own subscription, and the client, so that what was
+/// subscribed to goes on being told.
+struct PySink {
+    callback: Callback,
+    _kept: (Arc<OnceLock<embed::Subscription>>, Arc<Owner>),
+}
+
+impl embed::Sink for PySink {
+    fn event(&mut self, event: &embed::Event) {
+        self.callback
+            .call(|py| Ok((Py::new(py, Event::new(event.clone()))?,)));
+    }
+}
+
+/// Events to be drained. Cancelled when dropped.
+#[pyclass(frozen, module = "libdiscover._native")]
+pub(crate) struct Feed {
+    feed: Mutex<embed::Feed>,
+    bell: Arc<Bell>,
+    owner: Arc<Owner>,
+}
+
+impl Feed {
+    pub(crate) fn new(
+        py: Python<'_>,
+        set: &SetHandle,
+        owner: Arc<Owner>,
+        ring: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Feed> {
+        let bell = Arc::new(Bell::default());
+        let ringer = Ringer {
+            bell: bell.clone(),
+            ring: ring.map(Callback::new),
+        };
+        let feed = Mutex::new(set.feed(Box::new(ringer)).map_err(raising(py))?);
+        Ok(Feed { feed, bell, owner })
+    }
+
+    fn feed(&self) -> MutexGuard<'_, embed::Feed> {
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Feed {
+    /// The events since the last call; may be empty. Never waits.
+    fn drain(&self) -> Vec<Event> {
+        // The lock is let go of before anything of Python's is made.
+        let events = self.feed().drain();
+        events.into_iter().map(Event::new).collect()
+    }
+
+    /// Whether it was cancelled or its client closed.
+    #[getter]
+    fn ended(&self) -> bool {
+        self.bell.lock().ended
+    }
+
+    /// Waits until there may be something to drain, or it has ended.
+    fn wait(&self, py: Python<'_>) -> PyResult<()> {
+        let _away = gate::enter().map_err(raising(py))?;
+        self.owner.engine().check_may_wait().map_err(raising(py))?;
+        while !py.detach(|| self.bell.wait()) {
+            gate::check().map_err(raising(py))?;
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    /// Ends it.
+    fn cancel(&self) {
+        self.feed().cancel();
+        self.bell.end();
+    }
+}
+
+/// What a waiting thread looks at.
+#[derive(Default)]
+struct Bell {
+    state: Mutex<Rung>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Rung {
+    rung: bool,
+    ended: bool,
+}
+
+impl Bell {
+    fn lock(&self) -> MutexGuard<'_, Rung> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        self.lock().rung = true;
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits a slice; true if it was rung since the last time, or has ended.
+    fn wait(&self) -> bool {
+        let quiet = |state: &mut Rung| !state.rung && !state.ended;
+        let waited = self.changed.wait_timeout_while(self.lock(), SLICE, quiet);
+        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.rung = false;
+        !timeout.timed_out()
+    }
+}
+
+/// The end of a bell that lives on the dispatch thread.
+struct Ringer {
+    bell: Arc<Bell>,
+    ring: Option<Callback>,
+}
+
+impl Ringer {
+    fn call(&self) {
+        if let Some(ring) = &self.ring {
+            ring.call(|_| Ok(()));
+        }
+    }
+}
+
+impl embed::Bell for Ringer {
+    fn ring(&mut self) {
+        self.bell.ring();
+        self.call();
+    }
+}
+
+impl Drop for Ringer {
+    fn drop(&mut self) {
+        self.bell.end();
+        self.call();
+    }
+}

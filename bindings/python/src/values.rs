@@ -1,0 +1,372 @@
+//! What is handed out: immutable, of any thread, and true for as long as it is held.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyMappingProxy, PyString, PyTuple};
+
+use discover_core::embed::{self, Fault};
+
+use crate::errors::exception;
+
+/// One running copy of a service. Immutable: a change makes a new one.
+#[pyclass(frozen, eq, hash, module = "libdiscover")]
+pub(crate) struct Instance(Arc<embed::Instance>);
+
+/// The parts of an instance that cost something to make, made once for all its Python objects.
+struct Made {
+    address: Py<PyString>,
+    attributes: Py<PyMappingProxy>,
+    tags: Py<PyTuple>,
+}
+
+impl Instance {
+    pub(crate) fn new(instance: Arc<embed::Instance>) -> Instance {
+        Instance(instance)
+    }
+
+    pub(crate) fn inner(&self) -> &embed::Instance {
+        &self.0
+    }
+
+    fn made(&self, py: Python<'_>) -> PyResult<&Made> {
+        let place = self.0.foreign();
+        if place.get().is_none() {
+            // Whoever comes second drops what it made.
+            let _ = place.set(Box::new(Made::new(py, &self.0)?));
+        }
+        let made = place.get().and_then(|made| made.downcast_ref::<Made>());
+        made.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("made by another language"))
+    }
+}
+
+impl Made {
+    fn new(py: Python<'_>, instance: &embed::Instance) -> PyResult<Made> {
+        let attributes = PyDict::new(py);
+        for (name, value) in instance.attributes() {
+            attributes.set_item(name, value)?;
+        }
+        Ok(Made {
+            address: PyString::new(py, instance.address()).unbind(),
+            attributes: PyMappingProxy::new(py, attributes.as_mapping()).unbind(),
+            tags: PyTuple::new(py, instance.tags())?.unbind(),
+        })
+    }
+}
+
+impl PartialEq for Instance {
+    fn eq(&self, other: &Instance) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Hash for Instance {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0.id(), self.0.created()).hash(state);
+    }
+}
+
+#[pymethods]
+impl Instance {
+    /// The service it is an instance of.
+    #[getter]
+    fn service(&self) -> &str {
+        self.0.service().as_str()
+    }
+
+    /// Unique within the service; the address, unless it was registered with another.
+    #[getter]
+    fn id(&self) -> &str {
+        self.0.id()
+    }
+
+    /// A host name or an IP address, without brackets.
+    #[getter]
+    fn host(&self) -> &str {
+        self.0.host()
+    }
+
+    /// 1 to 65535.
+    #[getter]
+    fn port(&self) -> u16 {
+        self.0.port()
+    }
+
+    /// `host:port`, IPv6 in brackets.
+    #[getter]
+    fn address(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
+        Ok(self.made(py)?.address.clone_ref(py))
+    }
+
+    /// A read-only mapping of strings to strings.
+    #[getter]
+    fn attributes(&self, py: Python<'_>) -> PyResult<Py<PyMappingProxy>> {
+        Ok(self.made(py)?.attributes.clone_ref(py))
+    }
+
+    /// A tuple of strings, in the order given.
+    #[getter]
+    fn tags(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
+        Ok(self.made(py)?.tags.clone_ref(py))
+    }
+
+    /// The store's revision at which it came online: the lowest in a set is the leader.
+    #[getter]
+    fn created(&self) -> u64 {
+        self.0.created()
+    }
+
+    /// From the attribute `weight`, 1 without it.
+    #[getter]
+    fn weight(&self) -> u32 {
+        self.0.weight()
+    }
+
+    /// From the attribute `zone`, None without it.
+    #[getter]
+    fn zone(&self) -> Option<&str> {
+        self.0.zone()
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let attributes = self.made(py)?.attributes.bind(py);
+        let attributes = attributes.call_method0("copy")?.repr()?;
+        Ok(format!(
+            "<Instance {} {} {attributes}>",
+            self.0.service(),
+            self.0.address()
+        ))
+    }
+}
+
+/// A tuple of instances.
+pub(crate) fn tuple_of(py: Python<'_>, all: &[Arc<embed::Instance>]) -> PyResult<Py<PyTuple>> {
+    Ok(PyTuple::new(py, all.iter().cloned().map(Instance))?.unbind())
+}
+
+/// One piece of news about a set.
+#[pyclass(frozen, module = "libdiscover")]
+pub(crate) struct Event(embed::Event);
+
+impl Event {
+    pub(crate) fn new(event: embed::Event) -> Event {
+        Event(event)
+    }
+}
+
+#[pymethods]
+impl Event {
+    /// `up`, `update`, `down`, `leader`, `current`, `stale` or `fresh`.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    /// The instance it is about; None for `current`, `stale`, `fresh`, and for `leader` when there is
+    /// none.
+    #[getter]
+    fn instance(&self) -> Option<Instance> {
+        self.0.instance().cloned().map(Instance)
+    }
+
+    /// Why the set is stale: a DiscoverError for `stale`, else None.
+    #[getter]
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.error().map(|error| exception(py, error)).transpose()
+    }
+
+    fn __repr__(&self) -> String {
+        match (self.0.instance(), self.0.error()) {
+            (Some(instance), _) => format!("<Event {} {}>", self.0.kind(), instance.address()),
+            (None, Some(error)) => format!("<Event {}: {error}>", self.0.kind()),
+            (None, None) => format!("<Event {}>", self.0.kind()),
+        }
+    }
+}
+
+/// What a set is at one moment: one revision's whole truth, for as long as it is held.
+#[pyclass(frozen, module = "libdiscover")]
+pub(crate) struct Snapshot {
+    snapshot: Arc<embed::Snapshot>,
+    online: PyOnceLock<Py<PyTuple>>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(snapshot: Arc<embed::Snapshot>) -> Snapshot {
+        Snapshot {
+            snapshot,
+            online: PyOnceLock::new(),
+        }
+    }
+
+    pub(crate) fn is_of(&self, snapshot: &Arc<embed::Snapshot>) -> bool {
+        Arc::ptr_eq(&self.snapshot, snapshot)
+    }
+
+    fn fault(&self) -> Option<&Fault> {
+        self.snapshot.fault()
+    }
+}
+
+#[pymethods]
+impl Snapshot {
+    /// Those online, oldest first, as a tuple.
+    #[getter]
+    pub(crate) fn online(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
+        let made = self
+            .online
+            .get_or_try_init(py, || tuple_of(py, self.snapshot.online()))?;
+        Ok(made.clone_ref(py))
+    }
+
+    /// Those recently gone, in the order in which they went, as a tuple; at most 64.
+    #[getter]
+    fn offline<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.snapshot.offline().iter().cloned().map(Departed))
+    }
+
+    /// The oldest instance online, or None.
+    #[getter]
+    fn leader(&self) -> Option<Instance> {
+        self.snapshot.leader().cloned().map(Instance)
+    }
+
+    /// Grows with each change of the set.
+    #[getter]
+    fn version(&self) -> u64 {
+        self.snapshot.version()
+    }
+
+    /// The store's revision; 0 before the first, and where the store has none.
+    #[getter]
+    fn revision(&self) -> u64 {
+        self.snapshot.revision()
+    }
+
+    /// How many records of the service could not be read.
+    #[getter]
+    fn invalid(&self) -> usize {
+        self.snapshot.invalid()
+    }
+
+    /// Whether a whole view was ever received.
+    #[getter]
+    fn is_ready(&self) -> bool {
+        self.snapshot.is_ready()
+    }
+
+    /// Whether this is what the store has, as far as anybody can know.
+    #[getter]
+    fn is_current(&self) -> bool {
+        self.snapshot.is_current()
+    }
+
+    /// Why it is not current: a DiscoverError, or None.
+    #[getter]
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.fault()
+            .map(|fault| exception(py, &fault.error))
+            .transpose()
+    }
+
+    /// Since when it is not current: a datetime in UTC, or None.
+    #[getter]
+    fn since(&self) -> Option<SystemTime> {
+        self.fault().map(|fault| fault.since)
+    }
+
+    fn __repr__(&self) -> String {
+        let online = self.snapshot.online().len();
+        format!("<Snapshot {}: {online} online>", self.snapshot.version())
+    }
+}
+
+/// How fresh a set is.
+#[pyclass(frozen, module = "libdiscover")]
+pub(crate) struct Status(embed::Status);
+
+impl Status {
+    pub(crate) fn new(status: embed::Status) -> Status {
+        Status(status)
+    }
+}
+
+#[pymethods]
+impl Status {
+    /// `pending` before the first view, then `current` or `stale`.
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.0.state.name()
+    }
+
+    /// Why it is not current: a DiscoverError, or None.
+    #[getter]
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0
+            .fault
+            .as_ref()
+            .map(|fault| exception(py, &fault.error))
+            .transpose()
+    }
+
+    /// Since when it is not current: a datetime in UTC, or None.
+    #[getter]
+    fn since(&self) -> Option<SystemTime> {
+        self.0.fault.as_ref().map(|fault| fault.since)
+    }
+
+    /// Grows with each change of the set.
+    #[getter]
+    fn version(&self) -> u64 {
+        self.0.version
+    }
+
+    /// The store's revision; 0 before the first, and where the store has none.
+    #[getter]
+    fn revision(&self) -> u64 {
+        self.0.revision
+    }
+
+    /// How many records of the service cannot be read.
+    #[getter]
+    fn invalid(&self) -> usize {
+        self.0.invalid
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Status {} {}>", self.state(), self.0.version)
+    }
+}
+
+/// An instance that went.
+#[pyclass(frozen, module = "libdiscover")]
+pub(crate) struct Departed(embed::Departed);
+
+#[pymethods]
+impl Departed {
+    /// As it was last seen.
+    #[getter]
+    fn instance(&self) -> Instance {
+        Instance(self.0.instance.clone())
+    }
+
+    /// When its going was noticed: a datetime in UTC.
+    #[getter]
+    fn at(&self) -> SystemTime {
+        self.0.at
+    }
+
+    /// `removed`: the store told so as it happened. `missing`: it was not there any more when the store
+    /// could be read again.
+    #[getter]
+    fn reason(&self) -> &'static str {
+        self.0.reason.name()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Departed {} {}>", self.0.instance.address(), self.reason())
+    }
+}

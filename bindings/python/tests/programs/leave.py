@@ -1,0 +1,68 @@
+"""Leaves in the middle of everything: hot callbacks, threads inside calls, futures nobody awaits."""
+
+import asyncio
+import itertools
+import sys
+import threading
+from typing import Callable
+
+import libdiscover
+from libdiscover import aio
+
+URL, NOBODY = sys.argv[1:]
+heard = threading.Semaphore(0)
+
+client = libdiscover.connect(URL)
+web = client.services("web")
+subscriptions = [web.subscribe(lambda event: heard.release()) for _ in range(3)]
+lease = client.register("web", address="127.0.0.1:1")
+numbers = itertools.count()
+
+
+def change() -> None:
+    lease.update({"number": str(next(numbers))})
+
+
+def follow() -> None:
+    for event in web.watch():
+        repr(event.instance)
+
+
+def wait() -> None:
+    web.wait(99, timeout=60)
+
+
+def connect() -> None:
+    libdiscover.connect(NOBODY)
+
+
+def register() -> None:
+    with client.register("web", address=f"127.0.0.1:{next(numbers) % 60000 + 1}"):
+        client.services("web").filter(number="1").online()
+
+
+async def many() -> None:
+    async with await aio.connect(URL) as other:
+        services = other.services("web")
+        subscription = services.subscribe(lambda event: heard.release())
+        waits = [asyncio.ensure_future(services.wait(99, timeout=60)) for _ in range(10)]
+        async for event in services.watch():
+            repr((event, subscription))
+        await asyncio.gather(*waits)
+
+
+def run(body: Callable[[], object]) -> None:
+    """Goes on when calls are refused, as a careless daemon does."""
+    while True:
+        try:
+            body()
+        except (libdiscover.DiscoverError, RuntimeError):
+            pass
+
+
+for body in [change, change, follow, wait, wait, connect, register, lambda: asyncio.run(many())]:
+    threading.Thread(target=run, args=[body], daemon=True).start()
+
+for _ in range(100):
+    if not heard.acquire(timeout=20):
+        sys.exit("no callbacks")

@@ -1,0 +1,12 @@
+"""Registers a service at an address, says so, and lives until it is killed."""
+
+import sys
+import threading
+
+import libdiscover
+
+URL, SERVICE, ADDRESS = sys.argv[1:]
+
+with libdiscover.connect(URL) as client, client.register(SERVICE, address=ADDRESS):
+    print("ready", flush=True)
+    threading.Event().wait()

@@ -1,0 +1,139 @@
+"""The live set: reads, filters, picks."""
+
+from __future__ import annotations
+
+import collections
+from datetime import datetime, timezone
+
+import pytest
+
+import libdiscover
+from conftest import SECONDS, Heard
+from libdiscover import Client
+
+
+def test_the_tuple_is_the_same_while_nothing_changes(client: Client) -> None:
+    web = client.services("web")
+    with client.register("web", address="h:1"):
+        first = web.wait(timeout=SECONDS)
+        online = web.online()
+        assert first == online and web.online() is online
+        assert web.snapshot() is web.snapshot() and web.snapshot().online is online
+        assert list(web) == list(online) and len(web) == 1
+        with client.register("web", address="h:2"):
+            assert len(web.wait(2, timeout=SECONDS)) == 2
+            assert web.online() is not online
+            assert len(online) == 1, "what was read stays as it was"
+
+
+def test_an_instance_is_a_value(client: Client) -> None:
+    web = client.services("web")
+    with client.register("web", address="h:1", attributes={"zone": "eu"}):
+        (one,) = web.wait(timeout=SECONDS)
+        again = web.leader()
+        assert again is not None
+        assert one == again and hash(one) == hash(again) and {one: 1}[again] == 1
+        assert one != "h:1"
+        assert one.attributes is again.attributes, "made once"
+        with pytest.raises(AttributeError):
+            setattr(one, "port", 2)
+        with pytest.raises(TypeError):
+            one.attributes["zone"] = "us"  # type: ignore[index]
+
+
+def test_the_oldest_is_the_leader(client: Client) -> None:
+    web = client.services("web")
+    assert web.leader() is None
+    with client.register("web", address="h:1"), client.register("web", address="h:2"):
+        oldest, youngest = web.wait(2, timeout=SECONDS)
+        assert oldest.created <= youngest.created
+        assert web.leader() == oldest == web.snapshot().leader
+
+
+def test_the_departed_are_remembered_with_when_and_how(client: Client) -> None:
+    web, heard = client.services("web"), Heard()
+    web.subscribe(heard)
+    heard.until("current")
+    with client.register("web", address="h:1"):
+        heard.until("up")
+    heard.until("down")
+    (gone,) = web.offline()
+    assert (gone.instance.address, gone.reason) == ("h:1", "removed")
+    assert gone.at.tzinfo == timezone.utc
+    assert abs((datetime.now(timezone.utc) - gone.at).total_seconds()) < SECONDS
+    assert repr(gone) == "<Departed h:1 removed>"
+
+
+def test_status_and_snapshot_say_how_fresh_they_are(client: Client) -> None:
+    web = client.services("web")
+    assert web.wait(0, timeout=SECONDS) == ()
+    status, snapshot = web.status(), web.snapshot()
+    assert (status.state, status.error, status.since, status.invalid) == ("current", None, None, 0)
+    assert snapshot.is_ready and snapshot.is_current
+    assert (snapshot.error, snapshot.since) == (None, None)
+    assert status.version == snapshot.version and status.revision == snapshot.revision
+
+
+def test_a_set_of_an_unreachable_store_is_pending_and_then_says_why() -> None:
+    with libdiscover.connect("etcd://127.0.0.1:1?lazy=true") as client:
+        web, heard = client.services("web"), Heard()
+        assert web.status().state == "pending"
+        web.subscribe(heard)
+        stale = heard.until("stale")
+        assert isinstance(stale.error, libdiscover.Unavailable)
+        assert isinstance(web.status().error, ConnectionError)
+        assert web.status().since is not None
+        assert not web.snapshot().is_ready
+
+
+def test_filters_narrow_by_attributes_and_tags_and_stay_live(client: Client) -> None:
+    web = client.services("web")
+    eu = web.filter(zone="eu")
+    tagged = eu.filter({"app": "x"}, tags=["canary"])
+    with client.register("web", address="h:1", attributes={"zone": "us"}):
+        with client.register("web", address="h:2", attributes={"zone": "eu"}):
+            attributes = {"zone": "eu", "app": "x"}
+            with client.register("web", address="h:3", attributes=attributes, tags=["canary"]):
+                assert len(web.wait(3, timeout=SECONDS)) == 3
+                assert [one.address for one in eu.wait(2, timeout=SECONDS)] == ["h:2", "h:3"]
+                assert [one.address for one in tagged.wait(1, timeout=SECONDS)] == ["h:3"]
+                assert repr(tagged) == "<ServiceSet web: 1 online>"
+
+
+def test_each_policy_picks_one_of_those_online(client: Client) -> None:
+    web = client.services("web")
+    assert web.pick() is None and web
+    with client.register("web", address="h:1"), client.register("web", address="h:2"):
+        both = set(web.wait(2, timeout=SECONDS))
+        turns = collections.Counter(web.pick() for _ in range(10))
+        assert set(turns.values()) == {5}
+        assert web.pick("random") in both and web.pick("weighted") in both
+        assert web.pick("hash", key="user-1") == web.pick("hash", key="user-1")
+        busy = web.pick("p2c")
+        assert busy is not None and web.pick("p2c") != busy
+        web.done(busy)
+        assert web.pick("p2c") == busy
+
+
+def test_a_policy_that_is_none_is_refused(memory: str) -> None:
+    with libdiscover.connect(memory) as client:
+        web = client.services("web")
+        with pytest.raises(ValueError, match="round_robin, random, weighted, p2c, hash"):
+            web.pick("best")  # type: ignore[arg-type]
+        with pytest.raises(libdiscover.InvalidArgument, match="needs a key"):
+            web.pick("hash")
+
+
+def test_waiting_for_more_than_there_are_times_out_and_says_so(client: Client) -> None:
+    web = client.services("web")
+    with client.register("web", address="h:1"):
+        with pytest.raises(TimeoutError, match="1 of 2 instances of web were online") as raised:
+            web.wait(2, timeout=0.3)
+    assert isinstance(raised.value, libdiscover.Timeout)
+    assert raised.value.retriable and raised.value.code == "timeout"
+
+
+def test_a_bad_name_is_refused(memory: str) -> None:
+    with libdiscover.connect(memory) as client:
+        with pytest.raises(libdiscover.InvalidArgument, match="at byte 1"):
+            client.services("a/b")
