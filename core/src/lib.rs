@@ -55,3 +55,8 @@ pub use set::{
 pub use store::Store;
 pub use tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix};
 pub use uri::Uri;
+
+/// The Rust block of the README, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
