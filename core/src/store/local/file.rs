@@ -15,6 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::{Error, Kind, Result};
+use crate::sys::NotInherited;
 use crate::tree::{Entry, Key, Lifetime, MAX_VALUE};
 
 const MAGIC: &str = "libdiscover 1";
@@ -31,6 +32,8 @@ const KEPT: &str = "~kept";
 
 /// An entry that this process wrote; its owner lives as long as the file is open.
 pub(super) struct Written {
+    /// Before the file, so that it goes before it.
+    _not_inherited: NotInherited,
     file: Flock<File>,
     path: PathBuf,
     name: String,
@@ -66,6 +69,7 @@ impl Written {
             failed("cannot write", &path, e)
         })?;
         Ok(Written {
+            _not_inherited: NotInherited::new(&file),
             file,
             path,
             name,
