@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void check(discover_status status, discover_error *error) {
+static void check(discover_status status, discover_error **error) {
     if (status != DISCOVER_OK) {
-        fprintf(stderr, "service.c: %s\n", discover_error_message(error));
+        fprintf(stderr, "service.c: %s\n", discover_error_message(*error));
         exit(1);
     }
 }
@@ -22,17 +22,17 @@ int main(int argc, char **argv) {
     discover_error *error = NULL;
     char line[16];
 
-    check(discover_client_open(NULL, &client, &error), error);
-    check(discover_registration_new("shop", argc > 1 ? atol(argv[1]) : 0, &registration, &error), error);
-    check(discover_registration_set_attribute(registration, "language", "C", &error), error);
-    check(discover_client_register(client, registration, 5000, &lease, &error), error);
+    check(discover_client_open(NULL, &client, &error), &error);
+    check(discover_registration_new("shop", argc > 1 ? atol(argv[1]) : 0, &registration, &error), &error);
+    check(discover_registration_set_attribute(registration, "language", "C", &error), &error);
+    check(discover_client_register(client, registration, 5000, &lease, &error), &error);
     while (fgets(line, sizeof line, stdin) != NULL) {
         if (strcmp(line, "update\n") == 0) {
-            check(discover_lease_update(lease, names, values, 2, 5000, &error), error);
+            check(discover_lease_update(lease, names, values, 2, 5000, &error), &error);
         }
     }
     discover_lease_release(lease);
     discover_registration_free(registration);
-    check(discover_client_close(client, 5000, &error), error);
+    check(discover_client_close(client, 5000, &error), &error);
     return 0;
 }

@@ -42,6 +42,8 @@ struct teller {
 
 static void give_up(const char *format, ...) {
     va_list arguments;
+
+    fputs("story: ", stderr);
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
@@ -50,7 +52,7 @@ static void give_up(const char *format, ...) {
 }
 
 static void check(discover_status status, discover_error **error) {
-    if (status != DISCOVER_OK) give_up("story: %s", discover_error_message(*error));
+    if (status != DISCOVER_OK) give_up("%s", discover_error_message(*error));
 }
 
 static void append(char *text, const char *format, ...) {
@@ -82,7 +84,7 @@ static void on_event(const discover_event *event, void *user_data) {
     struct heard *heard = calloc(1, sizeof *heard);
     struct heard **last;
 
-    if (heard == NULL) give_up("story: out of memory");
+    if (heard == NULL) give_up("out of memory");
     describe(event, heard->text);
     pthread_mutex_lock(&ear->lock);
     for (last = &ear->first; *last != NULL; last = &(*last)->next) {}
@@ -117,7 +119,7 @@ static discover_lease *register_at(discover_client *client, const char *service,
     discover_lease *lease;
     discover_error *error;
 
-    if (port == NULL) give_up("story: %s has no port", address);
+    if (port == NULL) give_up("%s has no port", address);
     *port = '\0';
     check(discover_registration_new(service, atol(port + 1), &registration, &error), &error);
     check(discover_registration_set_host(registration, address, &error), &error);
@@ -151,7 +153,7 @@ static pid_t spawn(struct teller *teller, char *service, char *address) {
     FILE *said;
     pid_t pid;
 
-    if (pipe(ends) != 0 || (pid = fork()) < 0) give_up("story: %s", strerror(errno));
+    if (pipe(ends) != 0 || (pid = fork()) < 0) give_up("%s", strerror(errno));
     if (pid == 0) {
         dup2(ends[1], STDOUT_FILENO);
         execv(teller->program, arguments);
@@ -160,7 +162,7 @@ static pid_t spawn(struct teller *teller, char *service, char *address) {
     close(ends[1]);
     said = fdopen(ends[0], "r");
     if (said == NULL || fgets(line, sizeof line, said) == NULL || strcmp(line, "ready\n") != 0) {
-        give_up("story: the member is not ready");
+        give_up("the member is not ready");
     }
     fclose(said);
     return pid;
@@ -194,7 +196,7 @@ static void step(struct teller *t, char **words) {
         if (!tell_next(&t->ear, 0)) puts("silence");
         while (tell_next(&t->ear, 0)) {}
     } else {
-        give_up("story: no such step: %s", verb);
+        give_up("no such step: %s", verb);
     }
 }
 
@@ -203,7 +205,7 @@ static void tell(struct teller *teller) {
     FILE *story = fopen(path, "r");
     char line[MAX_TEXT];
 
-    if (story == NULL) give_up("story: %s: %s", path, strerror(errno));
+    if (story == NULL) give_up("%s: %s", path, strerror(errno));
     while (fgets(line, sizeof line, story) != NULL) {
         char *words[MAX_WORDS + 1] = {NULL};
         char **first = words;
