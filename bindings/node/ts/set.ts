@@ -105,13 +105,14 @@ export class ServiceSet implements Iterable<Instance> {
 
   /** Waits until at least `count` are online, and gives them. */
   async wait(count: number, options: WaitOptions): Promise<readonly Instance[]> {
+    const wanted = check.count('count', count);
     const given = check.options('options', options, 'timeout', 'signal');
     const timeout = check.millis('timeout', given.timeout);
     const signal = check.maybe(check.signal, 'signal', given.signal);
     if (signal?.aborted) {
       throw new AbortError(signal);
     }
-    const wait = native(() => this.#native.wait(check.count('count', count), timeout));
+    const wait = native(() => this.#native.wait(wanted, timeout));
     const abort = (): void => wait.abort();
     signal?.addEventListener('abort', abort);
     try {

@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { HERE, local, open, run, told, until } from './help.mjs';
+
+/** A process that registers and stays until it is ended. */
+const member = (url) => `
+  import { connect } from 'libdiscover';
+  const client = await connect('${url}');
+  await client.register({ service: 'web', address: '127.0.0.1:7' });
+  console.log('ready');
+  process.stdin.resume();
+`;
+
+test('another process is seen to come, and to go when it is killed', async (t) => {
+  const url = local(t);
+  const client = await open(t, url);
+  const heard = [];
+  client.services('web').subscribe((event) => heard.push(told(event)));
+  const kill = (child) => child.kill('SIGKILL');
+  const started = (child) => void until(() => heard.includes('up 7')).then(() => kill(child));
+  const { signal } = await run(member(url), { started });
+  assert.equal(signal, 'SIGKILL');
+  await until(() => heard.includes('down 7'));
+});
+
+test('a process that exits unregisters what it left registered', async (t) => {
+  const url = local(t);
+  const client = await open(t, url);
+  const web = client.services('web');
+  for (const ending of ['process.exit(0);', 'process.stdin.destroy();']) {
+    const { code } = await run(`${member(url)}; ${ending}`);
+    assert.equal(code, 0);
+    await until(() => web.online().length === 0);
+  }
+  assert.equal(web.offline().length, 1);
+});
+
+test('a forked process is one of its own', async (t) => {
+  const url = local(t);
+  const client = await open(t, url);
+  await client.register({ service: 'web', address: '127.0.0.1:1' });
+  const child = fork(join(HERE, 'programs', 'forked.mjs'), [url]);
+  const [seen] = await once(child, 'message');
+  assert.deepEqual(seen, ['127.0.0.1:1', '127.0.0.1:2']);
+  const [code] = await once(child, 'exit');
+  assert.equal(code, 0);
+  await until(() => client.services('web').online().length === 1);
+});
