@@ -54,13 +54,13 @@ class Heard:
     def __call__(self, event: Event) -> None:
         self._events.put(event)
 
-    def next(self) -> Event:
-        return self._events.get(timeout=SECONDS)
+    def next(self, within: float = SECONDS) -> Event:
+        return self._events.get(timeout=within)
 
-    def until(self, kind: str, address: Union[str, None] = None) -> Event:
+    def until(self, kind: str, address: Union[str, None] = None, within: float = SECONDS) -> Event:
         """The next event of a kind, about an address if one is given."""
         while True:
-            event = self.next()
+            event = self.next(within)
             if event.kind == kind and address in (None, event.instance and event.instance.address):
                 return event
 

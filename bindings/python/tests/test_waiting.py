@@ -102,8 +102,7 @@ def test_closing_does_not_wait_for_ever_for_a_callback(memory: str) -> None:
 def test_ctrl_c_ends_a_wait_within_a_fifth_of_a_second(nobody: str, way: str) -> None:
     with Program("interrupted.py", way, nobody.replace("1s", "60s")) as program:
         assert program.line() == "waiting"
-        # tidy: sleep, there is no sign of a call being inside its wait.
-        time.sleep(0.2)
+        time.sleep(0.2)  # tidy: sleep, nothing tells that a call is inside its wait
         sent = time.time()
         program.send_signal(signal.SIGINT)
         took = float(program.line()) - sent

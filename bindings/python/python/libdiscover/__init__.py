@@ -12,8 +12,8 @@
 names for asyncio.
 
 Threads: everything here may be used from any thread. No call holds the GIL while it waits, and every
-wait heeds Ctrl-C. Callbacks run on one thread of their client, one at a time; a call that would wait
-there raises `Busy`.
+wait heeds Ctrl-C. Callbacks run on one thread of their client, one at a time, and may call everything
+but what would wait for them, which raises `Busy`: closing, and waiting for a watch of the same client.
 
 Times: a timeout is a number of seconds or a `timedelta`; a moment is a `datetime` in UTC.
 

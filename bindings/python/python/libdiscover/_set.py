@@ -121,7 +121,8 @@ class ServiceSet(Reads):
         It runs on the client's callback thread, one call at a time, until the subscription is cancelled
         or the client closed, whether or not the subscription is kept. A slow callback may miss
         intermediate states, never the last, and delays no heartbeat. What it raises goes to
-        `sys.unraisablehook`. In it, a call that would wait raises Busy.
+        `sys.unraisablehook`. In it every call may be made but two: closing the client, and waiting for a
+        watch of it, would wait for this very callback, and raise Busy.
 
         Raises TypeError, Closed.
         """
