@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use discover_core::embed::{Departed, Error, Event, Fault, Instance, Snapshot};
+use discover_core::embed::{Departed, Error, Event, Instance, Snapshot};
 use serde_json::{Value, json};
 
 pub fn events(events: &[Event]) -> String {
@@ -19,7 +19,8 @@ pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[Departed]>)
     };
     let rest = json!({
         "state": now.state().name(),
-        "fault": now.fault().map(fault),
+        "error": now.fault().map(|fault| failure(&fault.error)),
+        "since": now.fault().map(|fault| millis(fault.since)),
         "version": now.version(),
         "revision": now.revision(),
         "invalid": now.invalid(),
@@ -42,10 +43,6 @@ fn gone(departed: &Departed) -> String {
     let (at, reason) = (millis(departed.at), departed.reason.name());
     let instance = instance(&departed.instance);
     format!(r#"{{"instance":{instance},"at":{at},"reason":"{reason}"}}"#)
-}
-
-fn fault(fault: &Fault) -> Value {
-    json!({ "error": failure(&fault.error), "since": millis(fault.since) })
 }
 
 /// What `ts/errors.ts` makes a `DiscoverError` of.

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -67,6 +67,13 @@ test('the log is shown where NODE_DEBUG asks for it, and only there', async () =
   assert.match(shown.err, /DISCOVER \d+: warn discover_core\S*: lost the watch/);
   const silent = await run(program);
   assert.deepEqual([shown.code, silent.code, silent.err], [0, 0, '']);
+});
+
+test('the README does what it says', async () => {
+  const readme = readFileSync(join(HERE, '..', 'README.md'), 'utf8');
+  const [, program, says] = readme.match(/```js\n(.*?)```.*?```text\n(.*?)```/s);
+  const { code, out, err } = await run(program, { env: { DISCOVER_URL: 'memory://readme' } });
+  assert.deepEqual([code, out, err], [0, says, '']);
 });
 
 test('programs find the types, by import and by require', (t) => {

@@ -25,8 +25,8 @@ test('before anything is known the set is pending and empty, and then current', 
   assert.equal(web.service, 'web');
   assert.deepEqual([web.online(), web.offline(), web.leader()], [[], [], null]);
   assert.deepEqual(await web.wait(0, { timeout: 10_000 }), []);
-  const { state, fault, invalid } = web.status();
-  assert.deepEqual({ state, fault, invalid }, { state: 'current', fault: null, invalid: 0 });
+  const { state, error, since, invalid } = web.status();
+  assert.deepEqual([state, error, since, invalid], ['current', null, null, 0]);
 });
 
 test('online gives the same frozen array of frozen instances until one changes', async (t) => {

@@ -2,7 +2,7 @@ import { type NativeClient, type NativeRegistration, binding } from './binding';
 import * as check from './check';
 import { asyncDispose } from './dispose';
 import { Doorbell } from './doorbell';
-import { native, settled } from './errors';
+import { call, settled } from './errors';
 import { Lease } from './lease';
 import { closeAtExit, forget } from './leaving';
 import { routeLog } from './log';
@@ -38,7 +38,7 @@ export class Client {
 
   /** Where the registry is, secrets hidden. */
   get url(): string {
-    return native(() => this.#native.url);
+    return call(() => this.#native.url);
   }
 
   /** Registers an instance and keeps it alive. Once the promise is fulfilled, others see the instance. */
@@ -54,7 +54,7 @@ export class Client {
   services(service: string): ServiceSet {
     const name = check.text('service', service);
     return new ServiceSet(
-      native(() => this.#native.services(name)),
+      call(() => this.#native.services(name)),
       this.#doorbell,
     );
   }

@@ -1,7 +1,7 @@
 /** The one doorbell of a client: from here each ring goes to whoever listens. */
 
 import type { NativeClient, NativeFeed, NativeSet } from './binding';
-import { native } from './errors';
+import { call } from './errors';
 import { View } from './view';
 
 export interface Feed {
@@ -24,13 +24,13 @@ export class Doorbell {
   #last = 0;
 
   constructor(client: NativeClient) {
-    native(() => client.attach((feeds) => this.#rang(feeds)));
+    call(() => client.attach((feeds) => this.#rang(feeds)));
   }
 
   /** Opens a feed of `set` that rings at `listener`, and holds it until it is cancelled. */
   open(set: NativeSet, listener: Listener): Feed {
     const number = ++this.#last;
-    const feed = native(() => set.feed(number));
+    const feed = call(() => set.feed(number));
     this.#listeners.set(number, listener);
     const cancel = (): void => {
       this.#listeners.delete(number);
@@ -42,7 +42,7 @@ export class Doorbell {
   /** Opens a view of `set`, and does not hold it: it ends when nobody reads it any more. */
   view(set: NativeSet): View {
     const number = ++this.#last;
-    const view = new View(native(() => set.feed(number)));
+    const view = new View(call(() => set.feed(number)));
     const reader = new WeakRef(view);
     this.#listeners.set(number, { ring: () => reader.deref()?.changed(), end: () => {} });
     this.#forgotten.register(view, number);

@@ -61,18 +61,18 @@ export function invalid(message: string): DiscoverError {
 }
 
 /** Calls into the native module. */
-export function native<T>(call: () => T): T {
+export function call<T>(work: () => T): T {
   try {
-    return call();
+    return work();
   } catch (error) {
     throw discoverError(error as Failure);
   }
 }
 
 /** Calls into the native module and awaits; the error knows who called. */
-export async function settled<T>(call: () => Promise<T>): Promise<T> {
+export async function settled<T>(work: () => Promise<T>): Promise<T> {
   try {
-    return await call();
+    return await work();
   } catch (error) {
     throw discoverError(error as Failure);
   }

@@ -1,7 +1,7 @@
 import type { NativeLease } from './binding';
 import * as check from './check';
 import { asyncDispose } from './dispose';
-import { type DiscoverError, type Failure, discoverError, native, settled } from './errors';
+import { type DiscoverError, type Failure, call, discoverError, settled } from './errors';
 import type { Standing } from './types';
 
 /**
@@ -34,12 +34,12 @@ export class Lease {
 
   /** How it stands now. */
   get standing(): Standing {
-    return native(() => this.#native.standing) as Standing;
+    return call(() => this.#native.standing) as Standing;
   }
 
   /** Why it is `lapsed` or `replaced`. */
   get error(): DiscoverError | null {
-    const text = native(() => this.#native.error);
+    const text = call(() => this.#native.error);
     return text === null ? null : discoverError(JSON.parse(text) as Failure);
   }
 

@@ -1,7 +1,7 @@
 import { debuglog } from 'node:util';
 import { isMainThread } from 'node:worker_threads';
 import { binding } from './binding';
-import { native } from './errors';
+import { call } from './errors';
 
 let routed = false;
 
@@ -15,6 +15,6 @@ export function routeLog(): void {
     return;
   }
   routed = true;
-  native(() => binding.setLogTo((level, target, text) => log('%s %s: %s', level, target, text)));
-  process.on('exit', () => native(() => binding.unsetLog()));
+  call(() => binding.setLogTo((level, target, text) => log('%s %s: %s', level, target, text)));
+  process.on('exit', () => call(() => binding.unsetLog()));
 }

@@ -18,7 +18,11 @@ export function parseEvents(text: string): DiscoverEvent[] {
 export function parseReading(text: string): Reading {
   const { status, offline, events } = JSON.parse(text) as RawReading;
   return {
-    status: Object.freeze({ ...status, fault: fault(status.fault) }),
+    status: Object.freeze({
+      ...status,
+      error: status.error && discoverError(status.error),
+      since: status.since === null ? null : new Date(status.since),
+    }),
     offline: offline && Object.freeze(offline.map(departed)),
     events: events.map(event),
   };
@@ -30,13 +34,8 @@ interface RawEvent {
   error?: Failure;
 }
 
-interface RawFault {
-  error: Failure;
-  since: number;
-}
-
 interface RawReading {
-  status: Omit<Status, 'fault'> & { fault: RawFault | null };
+  status: Omit<Status, 'error' | 'since'> & { error: Failure | null; since: number | null };
   offline: { instance: Instance; at: number; reason: Departed['reason'] }[] | null;
   events: RawEvent[];
 }
@@ -47,10 +46,6 @@ function event(raw: RawEvent): DiscoverEvent {
     ...(raw.error && { error: discoverError(raw.error) }),
   };
   return Object.freeze({ ...raw, ...about }) as DiscoverEvent;
-}
-
-function fault(raw: RawFault | null): Status['fault'] {
-  return raw && Object.freeze({ error: discoverError(raw.error), since: new Date(raw.since) });
 }
 
 function departed({ instance, at, reason }: NonNullable<RawReading['offline']>[number]): Departed {

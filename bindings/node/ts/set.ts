@@ -1,7 +1,7 @@
 import type { NativeSet } from './binding';
 import * as check from './check';
 import type { Doorbell } from './doorbell';
-import { AbortError, native, settled } from './errors';
+import { AbortError, call, settled } from './errors';
 import { Subscription } from './subscription';
 import type {
   Departed,
@@ -75,7 +75,7 @@ export class ServiceSet implements Iterable<Instance> {
     const attributes = check.maybe(check.attributes, 'attributes', given.attributes) ?? {};
     const tags = check.maybe(check.texts, 'tags', given.tags) ?? [];
     return new ServiceSet(
-      native(() => this.#native.filter(attributes, tags)),
+      call(() => this.#native.filter(attributes, tags)),
       this.#doorbell,
     );
   }
@@ -85,7 +85,7 @@ export class ServiceSet implements Iterable<Instance> {
     const name = check.maybe(check.text, 'policy', policy);
     const hashed = check.maybe(check.text, 'key', key);
     for (;;) {
-      const picked = native(() => this.#native.pick(name, hashed));
+      const picked = call(() => this.#native.pick(name, hashed));
       if (picked === null) {
         return null;
       }
@@ -112,7 +112,7 @@ export class ServiceSet implements Iterable<Instance> {
     if (signal?.aborted) {
       throw new AbortError(signal);
     }
-    const wait = native(() => this.#native.wait(wanted, timeout));
+    const wait = call(() => this.#native.wait(wanted, timeout));
     const abort = (): void => wait.abort();
     signal?.addEventListener('abort', abort);
     try {

@@ -53,8 +53,10 @@ export interface Departed {
 export interface Status {
   /** `pending` before the first view, then `current` or `stale`. */
   readonly state: 'pending' | 'current' | 'stale';
-  /** Why it is not current, and since when. */
-  readonly fault: { readonly error: DiscoverError; readonly since: Date } | null;
+  /** Why it is not current. */
+  readonly error: DiscoverError | null;
+  /** Since when it is not. */
+  readonly since: Date | null;
   /** Grows with each change. */
   readonly version: number;
   /** The store's revision; 0 where it has none. */

@@ -49,9 +49,14 @@ export class Watch implements AsyncIterableIterator<DiscoverEvent, undefined> {
     });
   }
 
+  /** Ends it, and with it the loop. */
+  cancel(): void {
+    this.#end();
+  }
+
   /** Ends it; called by leaving a loop. */
   async return(): Promise<Result> {
-    this.#end();
+    this.cancel();
     return { done: true, value: undefined };
   }
 
@@ -75,7 +80,7 @@ export class Watch implements AsyncIterableIterator<DiscoverEvent, undefined> {
 
   /** Ends it. */
   async [asyncDispose](): Promise<void> {
-    this.#end();
+    this.cancel();
   }
 
   #begin(): void {
