@@ -38,8 +38,9 @@ async function tell(events: AsyncIterable<DiscoverEvent>, own: string): Promise<
 /** Waits for a line, or for the end of the input. */
 async function enter(): Promise<void> {
   for await (const _line of createInterface({ input: process.stdin })) {
-    return;
+    break;
   }
+  process.stdin.destroy(); // Open, it would keep the process alive.
 }
 
 main().catch((error: Error) => {

@@ -33,8 +33,9 @@ async function main(): Promise<void> {
 /** Waits for a line, or for the end of the input. */
 async function enter(): Promise<void> {
   for await (const _line of createInterface({ input: process.stdin })) {
-    return;
+    break;
   }
+  process.stdin.destroy(); // Open, it would keep the process alive.
 }
 
 main().catch((error: Error) => {
