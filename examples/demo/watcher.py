@@ -33,8 +33,10 @@ class Demo:
 
     def told(self, event: libdiscover.Event) -> None:
         """The live watch: called for each piece of news, as it comes."""
-        about = f" {event.instance.address}  {dict(event.instance.attributes)}" if event.instance else ""
-        say(f"    {event.kind:7}{about}")
+        about = "none" if event.kind == "leader" else ""
+        if event.instance is not None:
+            about = f"{event.instance.address}  {dict(event.instance.attributes)}"
+        say(f"    {event.kind:7} {about}")
         self.events.put(event)
 
     def await_event(self, kind: str, language: str) -> None:
