@@ -38,7 +38,7 @@ test('a watch keeps the program alive', async () => {
   await leaves(
     `
     let heard = 0;
-    setTimeout(() => client.register({ service: 'web', port: 1 }), 200).unref();
+    setTimeout(() => client.register({ service: 'web', port: 1 }), 200).unref(); // tidy: sleep, idle meanwhile
     for await (const event of web.watch()) {
       console.log(event.kind);
       if (++heard === 3) {
@@ -53,7 +53,7 @@ test('a watch keeps the program alive', async () => {
 test('a subscription keeps the program alive', async () => {
   await leaves(
     `
-    setTimeout(() => client.register({ service: 'web', port: 1 }), 200).unref();
+    setTimeout(() => client.register({ service: 'web', port: 1 }), 200).unref(); // tidy: sleep, idle meanwhile
     const subscription = web.subscribe((event) => {
       console.log(event.kind);
       if (event.kind === 'leader') {
@@ -72,7 +72,7 @@ test('a watch or a subscription that is not referenced lets the program end', as
     const watch = web.watch().unref();
     (async () => { for await (const event of watch); console.log('never'); })();
     const back = web.subscribe(() => {}).unref().ref();
-    setTimeout(() => back.unref(), 100);
+    setTimeout(() => back.unref(), 100); // tidy: sleep, idle meanwhile
     process.on('exit', () => console.log('left'));
     `,
     'left\n',
@@ -106,7 +106,8 @@ const BUSY = `
 
 test('process.exit in the middle of everything is clean', async () => {
   for (let round = 0; round < ROUNDS; round += 1) {
-    await leaves(`${BUSY} setTimeout(() => process.exit(0), ${round * 5});`, '');
+    const moment = round * 5;
+    await leaves(`${BUSY} setTimeout(() => process.exit(0), ${moment});`, ''); // tidy: sleep, any moment
   }
 });
 
@@ -116,7 +117,7 @@ test('process.exit while opening or closing is clean', async () => {
       `${BUSY}
       connect('etcd://127.0.0.1:1').catch(() => {});
       client.close();
-      setTimeout(() => process.exit(0), ${round});`,
+      setTimeout(() => process.exit(0), ${round}); // tidy: sleep, any moment`,
       '',
     );
   }
@@ -128,7 +129,7 @@ test('an uncaught exception in the middle of everything ends with its own code',
     const client = await connect('memory://leaving');
     const web = client.services('web');
     ${BUSY}
-    setTimeout(() => { throw new Error('oh no'); }, 10);
+    setTimeout(() => { throw new Error('oh no'); }, 10); // tidy: sleep, any moment
   `;
   const { code, signal } = await run(program);
   assert.deepEqual({ code, signal }, { code: 1, signal: null });

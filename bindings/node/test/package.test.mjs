@@ -56,11 +56,18 @@ test('nothing runs at import', async () => {
 test('the log is shown where NODE_DEBUG asks for it, and only there', async () => {
   const program = `
     import { connect } from 'libdiscover';
+    const write = process.stderr.write;
+    const shown = new Promise((resolve) => {
+      process.stderr.write = (...words) => (resolve(), write.apply(process.stderr, words));
+    });
     const client = await connect('etcd://127.0.0.1:1?lazy=true');
     for await (const event of client.services('web').watch()) {
       if (event.kind === 'stale') break;
     }
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    // A log keeps no process alive.
+    const timer = setInterval(() => {}, 1_000);
+    await (process.env.NODE_DEBUG && shown);
+    clearInterval(timer);
     await client.close();
   `;
   const shown = await run(program, { env: { NODE_DEBUG: 'discover' } });

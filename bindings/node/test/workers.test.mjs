@@ -32,7 +32,7 @@ const program = (waves, each, end) => `
     const workers = Array.from({ length: ${each} }, () => new Worker(source, { eval: true, execArgv: [], workerData: port++ }));
     await Promise.all(workers.map((worker) => once(worker, 'message')));
     await Promise.all(workers.map(async (worker, at) => {
-      await new Promise((resolve) => setTimeout(resolve, at * 3));
+      await new Promise((resolve) => setTimeout(resolve, at * 3)); // tidy: sleep, any moment
       ${end}
     }));
   }
@@ -54,7 +54,7 @@ test('workers that are terminated while they start do no harm', async () => {
     const source = ${JSON.stringify(WORKER)};
     for (let n = 0; n < 30; n += 1) {
       const worker = new Worker(source, { eval: true, execArgv: [], workerData: n + 1 });
-      await new Promise((resolve) => setTimeout(resolve, n * 2));
+      await new Promise((resolve) => setTimeout(resolve, n * 2)); // tidy: sleep, any moment
       await worker.terminate();
     }
     console.log('left');
