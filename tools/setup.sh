@@ -32,6 +32,7 @@ want_servers_and_checkers() {
     want etcd-client etcdctl
     want clang clang
     want valgrind valgrind
+    want openssl openssl
     want cmake cmake
     want pkg-config pkg-config
 }

@@ -72,7 +72,7 @@ impl Config {
         })
     }
 
-    /// Adds login and TLS. Files are read at each connect, so that renewed ones are taken up.
+    /// Adds login and TLS, whose files are read now.
     pub(crate) fn apply(&self, mut options: ConnectOptions) -> Result<ConnectOptions> {
         if let Some((user, password)) = &self.user {
             options = options.with_user(user, password);

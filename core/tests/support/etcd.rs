@@ -14,7 +14,16 @@ pub struct Etcd {
     client_port: u16,
     peer_port: u16,
     data: tempfile::TempDir,
+    tls: Option<Tls>,
     child: Option<Child>,
+}
+
+/// Files in PEM; the server asks its clients for a certificate of the same authority.
+#[derive(Clone)]
+pub struct Tls {
+    pub ca: String,
+    pub cert: String,
+    pub key: String,
 }
 
 /// The one that all tests of a program share, each under a prefix of its own.
@@ -26,6 +35,10 @@ pub fn shared() -> Option<&'static Etcd> {
 impl Etcd {
     /// Starts one on free ports, or says loudly that there is none to start.
     pub fn start() -> Option<Etcd> {
+        Etcd::start_with_tls(None)
+    }
+
+    pub fn start_with_tls(tls: Option<Tls>) -> Option<Etcd> {
         if Command::new("etcd")
             .arg("--version")
             .stdout(Stdio::null())
@@ -47,6 +60,7 @@ impl Etcd {
             client_port: free_port(),
             peer_port: free_port(),
             data: tempfile::tempdir().unwrap(),
+            tls,
             child: None,
         };
         etcd.restart();
@@ -59,7 +73,8 @@ impl Etcd {
 
     /// Starts it again on its old data.
     pub fn restart(&mut self) {
-        let client = format!("http://{}", self.endpoint());
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let client = format!("{scheme}://{}", self.endpoint());
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let mut command = Command::new("setpriv");
         command
@@ -89,6 +104,10 @@ impl Etcd {
             .args(["--initial-cluster", &format!("{}={peer}", self.name)])
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        if let Some(Tls { ca, cert, key }) = &self.tls {
+            command.args(["--client-cert-auth", "--trusted-ca-file", ca]);
+            command.args(["--cert-file", cert, "--key-file", key]);
+        }
         let mut child = spawn(command);
         let deadline = std::time::SystemTime::now() + PATIENCE;
         while !self.answers() {
@@ -123,12 +142,14 @@ impl Etcd {
 
     /// What etcdctl says to these arguments.
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let output = Command::new("etcdctl")
+        let mut command = Command::new("etcdctl");
+        command
             .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.endpoint()])
-            .args(arguments)
-            .output()
-            .unwrap();
+            .args(["--endpoints", &self.endpoint()]);
+        if let Some(Tls { ca, cert, key }) = &self.tls {
+            command.args(["--cacert", ca, "--cert", cert, "--key", key]);
+        }
+        let output = command.args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 

@@ -1,0 +1,105 @@
+//! etcd behind TLS, with certificates made for the test.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use discover_core::{Client, Kind, Registration};
+use support::PATIENCE;
+use support::etcd::{Etcd, Tls};
+
+/// Runs openssl in a folder.
+fn openssl(folder: &Path, arguments: &str) {
+    let output = Command::new("openssl")
+        .current_dir(folder)
+        .args(arguments.split(' '))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// An authority and a certificate of it for 127.0.0.1, good for both ends.
+fn certificates(folder: &Path, name: &str) -> Tls {
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(
+        folder,
+        &format!(
+            "req -x509 {key} -keyout {name}-ca.key -out {name}-ca.pem -subj /CN={name} -days 2"
+        ),
+    );
+    openssl(
+        folder,
+        &format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN=node"),
+    );
+    std::fs::write(folder.join("san"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    openssl(
+        folder,
+        &format!(
+            "x509 -req -in {name}.csr -CA {name}-ca.pem -CAkey {name}-ca.key -CAcreateserial -out {name}.pem -days 2 -extfile san"
+        ),
+    );
+    let path = |file: String| folder.join(file).display().to_string();
+    Tls {
+        ca: path(format!("{name}-ca.pem")),
+        cert: path(format!("{name}.pem")),
+        key: path(format!("{name}.key")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ends_prove_who_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, foreign) = (
+        certificates(folder.path(), "own"),
+        certificates(folder.path(), "foreign"),
+    );
+    let Some(etcd) = Etcd::start_with_tls(Some(own.clone())) else {
+        return;
+    };
+    let url = |ca: &str, tls: &Tls| {
+        let (host, Tls { cert, key, .. }) = (etcd.endpoint(), tls);
+        format!("etcds://{host}/?connect_timeout=1s&ca={ca}&cert={cert}&key={key}")
+    };
+    let client = Client::connect(&url(&own.ca, &own)).await.unwrap();
+    let _lease = client
+        .register(Registration::new("web", 1).unwrap())
+        .await
+        .unwrap();
+    client
+        .services("web")
+        .unwrap()
+        .wait(1, PATIENCE)
+        .await
+        .unwrap();
+
+    // A server we do not trust, a server that does not trust us, and a word in clear.
+    for wrong in [
+        url(&foreign.ca, &own),
+        url(&own.ca, &foreign),
+        format!(
+            "etcds://{}/?connect_timeout=1s&ca={}",
+            etcd.endpoint(),
+            own.ca
+        ),
+        format!("etcd://{}/?connect_timeout=1s", etcd.endpoint()),
+    ] {
+        let error = Client::connect(&wrong).await.unwrap_err();
+        assert!(
+            matches!(error.kind(), Kind::Unavailable | Kind::Timeout),
+            "{wrong}: {error}"
+        );
+    }
+    let missing = format!("etcds://{}/?ca=/no/such.pem", etcd.endpoint());
+    let error = Client::connect(&missing).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("option ca: cannot read \"/no/such.pem\""),
+        "{error}"
+    );
+}
