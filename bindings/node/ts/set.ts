@@ -21,8 +21,8 @@ import { Watch } from './watch';
  * The live, local view of one service, or of those of its instances that match a filter. Iterating it
  * gives those online.
  *
- * Reading it never waits and never asks the network. What it tells changes between turns of the event
- * loop, not within one; and after the client is closed it tells what was last known.
+ * Reading it never waits and never asks the network. Within one turn of the event loop it tells the
+ * same, unless `pick` meets an instance that is newer; after the client is closed, what was last known.
  */
 export class ServiceSet implements Iterable<Instance> {
   readonly #native: NativeSet;
