@@ -16,10 +16,10 @@
  *     discover_set_release(web);
  *     discover_client_close(client, 5000, NULL);
  *
- * Linking. The library is called discover: `cc program.c $(pkg-config --cflags --libs discover)`, or
- * `find_package(libdiscover)` and `libdiscover::libdiscover` in CMake. The header is C99 and C++17;
- * discover.hpp is the same for C++, with destructors and exceptions. Within one number of the shared
- * library's name nothing is removed or changed.
+ * Linking. The library is called discover: `cc program.c $(pkg-config --cflags --libs discover)`; for
+ * CMake there is a package, libdiscover. The header is C99 and C++17; discover.hpp is the same for C++,
+ * with destructors and exceptions. Within one number of the shared library's name nothing is removed
+ * or changed.
  *
  * Names. A function is discover_NOUN_VERB, and its first argument is the noun. The ten types are opaque
  * and only ever seen as pointers.

@@ -16,10 +16,10 @@
  *     discover_set_release(web);
  *     discover_client_close(client, 5000, NULL);
  *
- * Linking. The library is called discover: `cc program.c $(pkg-config --cflags --libs discover)`, or
- * `find_package(libdiscover)` and `libdiscover::libdiscover` in CMake. The header is C99 and C++17;
- * discover.hpp is the same for C++, with destructors and exceptions. Within one number of the shared
- * library's name nothing is removed or changed.
+ * Linking. The library is called discover: `cc program.c $(pkg-config --cflags --libs discover)`; for
+ * CMake there is a package, libdiscover. The header is C99 and C++17; discover.hpp is the same for C++,
+ * with destructors and exceptions. Within one number of the shared library's name nothing is removed
+ * or changed.
  *
  * Names. A function is discover_NOUN_VERB, and its first argument is the noun. The ten types are opaque
  * and only ever seen as pointers.
@@ -489,7 +489,8 @@ discover_status discover_registration_set_host(discover_registration *registrati
                                                discover_error **error);
 
 /**
- * Sets the id, which is unique within the service. By default it is the address, host:port.
+ * Sets the id, which is unique within the service. By default it is the address, host:port, and some
+ * ways to write a registry know no other.
  *
  * registration  [in, borrowed]
  * id            [in, borrowed]
@@ -1119,7 +1120,7 @@ int discover_feed_fd(const discover_feed *feed);
  *
  * DISCOVER_ERR_CLOSED says that the client was closed, and nothing will ever follow.
  *
- * feed       [in, borrowed]            not to be drained or cancelled by on_event
+ * feed       [in, borrowed]            not to be used by on_event
  * on_event                             called with each event; must not throw or longjmp
  * user_data  [in, borrowed, optional]  handed to on_event
  * error      [out, owned, optional]    why it failed. Release: discover_error_free()

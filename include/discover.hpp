@@ -338,9 +338,9 @@ public:
     }
 
     /// One of those online, or none.
-    std::optional<instance> pick(const std::string &policy) const { return pick(policy, nullptr); }
+    std::optional<instance> pick(const std::string &policy) const { return pick_by(policy, nullptr); }
     std::optional<instance> pick(const std::string &policy, const std::string &key) const {
-        return pick(policy, key.c_str());
+        return pick_by(policy, key.c_str());
     }
     void done(const instance &picked) const { discover_set_done(get(), picked.get()); }
 
@@ -352,7 +352,7 @@ public:
     const discover_set *get() const noexcept { return handle_.get(); }
 
 private:
-    std::optional<instance> pick(const std::string &policy, const char *key) const {
+    std::optional<instance> pick_by(const std::string &policy, const char *key) const {
         const detail::handle<discover_instance, discover_instance_free> picked(
             detail::make<discover_instance>([&](auto out, auto e) {
                 return discover_set_pick(get(), policy.c_str(), key, out, e);

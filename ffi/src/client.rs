@@ -65,17 +65,18 @@ pub extern "C" fn discover_client_url(client: Option<&discover_client>) -> *cons
 /// out           [out, owned]            the lease; NULL on failure. Release: discover_lease_release()
 /// error         [out, owned, optional]  why it failed. Release: discover_error_free()
 #[unsafe(no_mangle)]
-pub extern "C" fn discover_client_register(
-    client: Option<&discover_client>,
+pub unsafe extern "C" fn discover_client_register(
+    client: *const discover_client,
     registration: Option<&discover_registration>,
     timeout_ms: u32,
     out: Option<&mut MaybeUninit<*mut discover_lease>>,
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
     make(out, error, || {
-        let client = given(client, "client")?;
+        // SAFETY: it is open until the call waits, and is not looked at then: closing may free it.
+        let engine = unsafe { client.as_ref() }.map(|client| &client.engine);
         let registration = given(registration, "registration")?.value();
-        let pending = client.engine.register(registration, timeout(timeout_ms))?;
+        let pending = given(engine, "client")?.register(registration, timeout(timeout_ms))?;
         Ok(discover_lease::give(pending.wait()?))
     })
 }

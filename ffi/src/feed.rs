@@ -90,7 +90,7 @@ pub extern "C" fn discover_feed_fd(feed: Option<&discover_feed>) -> c_int {
 ///
 /// DISCOVER_ERR_CLOSED says that the client was closed, and nothing will ever follow.
 ///
-/// feed       [in, borrowed]            not to be drained or cancelled by on_event
+/// feed       [in, borrowed]            not to be used by on_event
 /// on_event                             called with each event; must not throw or longjmp
 /// user_data  [in, borrowed, optional]  handed to on_event
 /// error      [out, owned, optional]    why it failed. Release: discover_error_free()

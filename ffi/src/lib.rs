@@ -46,3 +46,18 @@ mod subscription;
 mod feed;
 
 mod log;
+
+/// What the header says of threads, said to the compiler.
+const _: () = {
+    const fn any_number_at_once<T: Send + Sync>() {}
+    const fn one_at_a_time<T: Send>() {}
+    any_number_at_once::<client::discover_client>();
+    any_number_at_once::<lease::discover_lease>();
+    any_number_at_once::<set::discover_set>();
+    any_number_at_once::<snapshot::discover_snapshot>();
+    any_number_at_once::<instance::discover_instance>();
+    any_number_at_once::<subscription::discover_subscription>();
+    one_at_a_time::<registration::discover_registration>();
+    one_at_a_time::<feed::discover_feed>();
+    one_at_a_time::<error::discover_error>();
+};

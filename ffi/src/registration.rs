@@ -77,7 +77,8 @@ pub unsafe extern "C" fn discover_registration_set_host(
     })
 }
 
-/// Sets the id, which is unique within the service. By default it is the address, host:port.
+/// Sets the id, which is unique within the service. By default it is the address, host:port, and some
+/// ways to write a registry know no other.
 ///
 /// registration  [in, borrowed]
 /// id            [in, borrowed]

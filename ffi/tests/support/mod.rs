@@ -2,9 +2,14 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+mod program;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+#[allow(unused_imports, reason = "likewise")]
+pub use program::{Program, path, scratch};
 
 /// The top of the repository.
 pub fn root() -> &'static Path {

@@ -1,1 +1,109 @@
 //! C and C++ programs, built against the library and run with it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::{library, root, run};
+
+/// How the header promises that programs can be compiled.
+const C: &[&str] = &["cc", "-std=c99", "-D_POSIX_C_SOURCE=200809L"];
+const CPP: &[&str] = &["c++", "-std=c++17"];
+const STRICT: &[&str] = &["-Wall", "-Wextra", "-Werror", "-g", "-pthread"];
+
+/// What a static program links besides the library, as `make install` tells it to.
+const SYSTEM_LIBRARIES: &[&str] = &[
+    "-lgcc_s",
+    "-lutil",
+    "-lrt",
+    "-lpthread",
+    "-lm",
+    "-ldl",
+    "-lc",
+];
+
+/// Of two threads, one that spins must not keep the other from running.
+const VALGRIND: &[&str] = &[
+    "valgrind",
+    "--quiet",
+    "--error-exitcode=9",
+    "--fair-sched=yes",
+];
+
+/// A program that runs longer than this, in seconds, hangs.
+const PATIENCE: &str = "300";
+
+/// A program in a folder of its own, which goes with it.
+pub struct Program {
+    dir: TempDir,
+    path: PathBuf,
+}
+
+impl Program {
+    /// Compiles sources, told from the top of the repository, in the language of the first.
+    pub fn new(sources: &[&str]) -> Program {
+        let shared = ["-L", path(library()), "-ldiscover"];
+        Program::link(sources, &shared)
+    }
+
+    /// The same with the library inside the program.
+    pub fn with_static_library(sources: &[&str]) -> Program {
+        let archive = library().join("libdiscover.a");
+        Program::link(sources, &[&[path(&archive)], SYSTEM_LIBRARIES].concat())
+    }
+
+    fn link(sources: &[&str], libraries: &[&str]) -> Program {
+        let language = if sources[0].ends_with(".cc") { CPP } else { C };
+        let dir = scratch();
+        let program = dir.path().join("program");
+        let mut compiler = Command::new(language[0]);
+        compiler.args(&language[1..]).args(STRICT).args(sources);
+        compiler.args(["-I", "include", "-o", path(&program)]);
+        run(compiler.args(libraries).current_dir(root()));
+        Program { dir, path: program }
+    }
+
+    /// A place on local:// that goes with the program.
+    pub fn local_url(&self) -> String {
+        format!("local://{}/registry", path(self.dir.path()))
+    }
+
+    /// The command that runs it.
+    pub fn command(&self) -> Command {
+        self.prepared(&[])
+    }
+
+    /// The command that runs it with every use of memory checked, and all of it given back.
+    pub fn under_valgrind(&self) -> Command {
+        let leaks = [
+            "--leak-check=full",
+            "--show-leak-kinds=definite",
+            "--errors-for-leak-kinds=definite",
+        ];
+        self.prepared(&[VALGRIND, &leaks].concat())
+    }
+
+    /// The same for a program whose forked children cannot give back what their parent's threads hold.
+    pub fn under_valgrind_but_leaking(&self) -> Command {
+        self.prepared(VALGRIND)
+    }
+
+    fn prepared(&self, runner: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.arg(PATIENCE).args(runner).arg(&self.path);
+        command.env("LD_LIBRARY_PATH", library());
+        command.env("STORY", root().join("tests/story/story.txt"));
+        command.env_remove("DISCOVER_URL").current_dir(root());
+        command
+    }
+}
+
+/// A folder for files that go when the test does.
+pub fn scratch() -> TempDir {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder for the test")
+}
+
+pub fn path(path: &Path) -> &str {
+    path.to_str().expect("the path is text")
+}

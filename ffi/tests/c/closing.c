@@ -1,0 +1,103 @@
+/* Closing: what it ends, what it leaves, and that it is bounded. */
+#include "check.h"
+
+static void what_came_out_of_a_closed_client_can_be_read_and_not_used(const char *url) {
+    discover_client *client = open_client(url);
+    discover_lease *lease = enter(client, describe("web", 7001));
+    discover_set *set = services(client, "web"), *filtered;
+    discover_snapshot *snapshot = await_online(set, 1), *out = snapshot;
+    discover_feed *feed;
+    discover_instance *picked;
+
+    OK(discover_client_close(client, PATIENCE_MS, NULL));
+    FAILS(DISCOVER_ERR_CLOSED, "closed", discover_set_wait(set, 1, PATIENCE_MS, &out, &error));
+    CHECK(out == NULL);
+    FAILS(DISCOVER_ERR_CLOSED, "closed", discover_set_feed(set, &feed, &error));
+    CHECK(feed == NULL);
+    FAILS(DISCOVER_ERR_CLOSED, "", discover_lease_heartbeat(lease, PATIENCE_MS, &error));
+    FAILS(DISCOVER_ERR_CLOSED, "", discover_lease_update(lease, NULL, NULL, 0, PATIENCE_MS, &error));
+    CHECK(discover_lease_standing(lease, NULL) == DISCOVER_STANDING_RELEASED);
+    SAME(discover_lease_address(lease), "127.0.0.1:7001");
+
+    SAME(discover_instance_address(discover_snapshot_online(snapshot, 0)), "127.0.0.1:7001");
+    OK(discover_set_filter(set, NULL, NULL, 0, NULL, 0, &filtered, NULL));
+    OK(discover_set_pick(filtered, "round_robin", NULL, &picked, NULL));
+    discover_instance_free(picked);
+    discover_set_release(filtered);
+    discover_snapshot_free(snapshot);
+    discover_set_release(set);
+    discover_lease_release(lease);
+}
+
+struct waiter {
+    const discover_set *set;
+    discover_status status;
+    sem_t begun;
+};
+
+static void *wait_for_nobody(void *user_data) {
+    struct waiter *waiter = user_data;
+    discover_snapshot *none;
+
+    sem_post(&waiter->begun);
+    waiter->status = discover_set_wait(waiter->set, 99, DISCOVER_NO_TIMEOUT, &none, NULL);
+    return NULL;
+}
+
+static void a_call_that_waits_in_another_thread_is_ended(const char *url) {
+    discover_client *client = open_client(url);
+    struct waiter waiter = {.set = services(client, "web")};
+    pthread_t thread;
+
+    sem_init(&waiter.begun, 0, 0);
+    CHECK(pthread_create(&thread, NULL, wait_for_nobody, &waiter) == 0);
+    await_sem(&waiter.begun);
+    OK(discover_client_close(client, PATIENCE_MS, NULL));
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(waiter.status == DISCOVER_ERR_CLOSED);
+    discover_set_release((discover_set *)waiter.set);
+}
+
+struct slow {
+    sem_t begun, may_end, destroyed;
+};
+
+static void stay(const discover_event *event, void *user_data) {
+    struct slow *slow = user_data;
+
+    (void)event;
+    sem_post(&slow->begun);
+    await_sem(&slow->may_end);
+}
+
+static void left(void *user_data) {
+    sem_post(&((struct slow *)user_data)->destroyed);
+}
+
+static void a_callback_that_does_not_end_is_waited_for_so_long_and_no_longer(const char *url) {
+    discover_client *client = open_client(url);
+    discover_set *set = services(client, "web");
+    discover_subscription *subscription;
+    struct slow slow;
+
+    sem_init(&slow.begun, 0, 0);
+    sem_init(&slow.may_end, 0, 0);
+    sem_init(&slow.destroyed, 0, 0);
+    OK(discover_set_subscribe(set, stay, &slow, left, &subscription, NULL));
+    await_sem(&slow.begun);
+    FAILS(DISCOVER_ERR_TIMEOUT, "callback was still running", discover_client_close(client, 50, &error));
+    discover_subscription_cancel(subscription);
+    discover_set_release(set);
+    CHECK(sem_trywait(&slow.destroyed) != 0);
+    sem_post(&slow.may_end);
+    await_sem(&slow.destroyed);
+}
+
+int main(int argc, char **argv) {
+    const char *url = url_of(argc, argv);
+
+    what_came_out_of_a_closed_client_can_be_read_and_not_used(url);
+    a_call_that_waits_in_another_thread_is_ended(url);
+    a_callback_that_does_not_end_is_waited_for_so_long_and_no_longer(url);
+    return 0;
+}
