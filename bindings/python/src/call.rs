@@ -22,7 +22,7 @@ pub(crate) const SLICE: Duration = Duration::from_millis(50);
 #[pyclass(frozen, module = "libdiscover._native")]
 pub(crate) struct Call {
     work: Mutex<Option<Box<dyn Work>>>,
-    /// Empty for what cannot be ended early.
+    /// Empty for what is not ended early.
     abort: OnceLock<Abort>,
 }
 
@@ -33,14 +33,24 @@ trait Work: Send {
 }
 
 impl Call {
-    /// A call of the core, and how to make its result a Python object.
+    /// A call of the core, and how to make its result a Python object. When nobody takes the result, it
+    /// is dropped, and so undone.
     pub(crate) fn new<T, F>(pending: Pending<T>, convert: F) -> Call
     where
         T: Send + 'static,
         F: FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
     {
+        Call::of(Pended { pending, convert })
+    }
+
+    /// One of which no half can stay, so that it may be ended early.
+    pub(crate) fn abortable<T, F>(pending: Pending<T>, convert: F) -> Call
+    where
+        T: Send + 'static,
+        F: FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
+    {
         let (pending, abort) = pending.abortable();
-        let call = Call::of(Pended { pending, convert });
+        let call = Call::new(pending, convert);
         let _ = call.abort.set(abort);
         call
     }
@@ -88,7 +98,7 @@ impl Call {
         Ok(())
     }
 
-    /// Ends the call early, if it is still under way and can be ended.
+    /// Ends the call early, if it is still under way and may be ended.
     fn abort(&self) {
         if let Some(abort) = self.abort.get() {
             abort.abort();

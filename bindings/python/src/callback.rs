@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::gate;
 
-/// Called and dropped attached. Once the interpreter is leaving, neither happens any more.
+/// Called and dropped attached. Once the process has left, neither happens any more.
 pub(crate) struct Callback(Option<Py<PyAny>>);
 
 impl Callback {

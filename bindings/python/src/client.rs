@@ -33,7 +33,9 @@ pub(crate) fn connect(py: Python<'_>, url: Option<String>) -> PyResult<Call> {
     gate::check().map_err(raising(py))?;
     log::install(py)?;
     let pending = Engine::open(url.as_deref()).map_err(raising(py))?;
-    Ok(Call::new(pending, |py, engine| {
+    Ok(Call::abortable(pending, |py, engine| {
+        // One that is opened while the process leaves would not be closed with the others.
+        gate::check().map_err(raising(py))?;
         let url = engine.url().map_err(raising(py))?;
         let owner = Arc::new(Owner { engine, url });
         gate::remember(&owner);

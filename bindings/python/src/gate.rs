@@ -1,10 +1,12 @@
 //! How a process leaves. After `atexit` CPython ends, without ceremony, every thread that comes back
-//! for the GIL, which inside our frames is a crash. So whoever leaves the interpreter is counted, and
-//! whoever would leave it after the gate is shut is refused.
+//! for the GIL, which inside our frames is a crash. So whoever is away from the interpreter, or comes
+//! to it from a thread of ours, is counted. Leaving first lets nobody out any more, then closes what is
+//! open, then lets nobody in, and waits until the count is none.
 
 use std::mem;
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -15,10 +17,13 @@ use discover_core::embed::{Error, Kind, Level, Result, set_log};
 
 use crate::client::Owner;
 
-/// How long whoever is away may take to come home once all is closed: a slice of waiting, and his turn.
+/// How long the log may take to tell the rest, and then whoever is away to come home.
 const HOMEWARD: Duration = Duration::from_secs(1);
 
-static SHUT: AtomicBool = AtomicBool::new(false);
+/// Whether calls are refused.
+static CLOSED_OUT: AtomicBool = AtomicBool::new(false);
+/// Whether threads of ours are refused.
+static CLOSED_IN: AtomicBool = AtomicBool::new(false);
 static AWAY: AtomicUsize = AtomicUsize::new(0);
 /// Only ever locked with the GIL held, so that a fork never finds it locked.
 static LIVE: Mutex<Vec<Weak<Owner>>> = Mutex::new(Vec::new());
@@ -27,19 +32,34 @@ static LIVE: Mutex<Vec<Weak<Owner>>> = Mutex::new(Vec::new());
 /// Python objects before that.
 pub(crate) struct Away(u32);
 
-/// Lets somebody out, unless the process is leaving.
+/// Lets a call out, unless the process is leaving.
 pub(crate) fn enter() -> Result<Away> {
-    AWAY.fetch_add(1, Ordering::SeqCst);
-    let away = Away(process::id());
+    let away = Away::new();
     check().map(|()| away)
 }
 
-/// For whoever is out already: comes home when the process is leaving.
+/// For a call that is out already: it comes home when the process is leaving.
 pub(crate) fn check() -> Result<()> {
-    if SHUT.load(Ordering::SeqCst) {
+    if CLOSED_OUT.load(Ordering::SeqCst) {
         return Err(Error::new(Kind::Closed, "the interpreter is exiting"));
     }
     Ok(())
+}
+
+/// Runs `body` in the interpreter, from a thread of ours; none when the process has left.
+pub(crate) fn attach<R>(body: impl FnOnce(Python<'_>) -> R) -> Option<R> {
+    let _away = Away::new();
+    if CLOSED_IN.load(Ordering::SeqCst) {
+        return None;
+    }
+    Python::try_attach(body)
+}
+
+impl Away {
+    fn new() -> Away {
+        AWAY.fetch_add(1, Ordering::SeqCst);
+        Away(process::id())
+    }
 }
 
 impl Drop for Away {
@@ -51,12 +71,6 @@ impl Drop for Away {
     }
 }
 
-/// Runs `body` in the interpreter, from a thread that is not Python's; none while it is leaving.
-pub(crate) fn attach<R>(body: impl FnOnce(Python<'_>) -> R) -> Option<R> {
-    let _away = enter().ok()?;
-    Python::try_attach(body)
-}
-
 /// Has `owner` closed at exit, if it is still there then.
 pub(crate) fn remember(owner: &Arc<Owner>) {
     let mut live = live();
@@ -64,19 +78,18 @@ pub(crate) fn remember(owner: &Arc<Owner>) {
     live.push(Arc::downgrade(owner));
 }
 
-/// For `atexit`: shuts the gate, closes every client within `timeout` seconds and waits until nobody is
-/// away. Calls made later raise `Closed`.
+/// For `atexit`: closes every client within `timeout` seconds, lets the log tell the rest, and waits
+/// until nobody is away. Calls made from now on raise `Closed`.
 #[pyfunction]
 pub(crate) fn leave(py: Python<'_>, timeout: f64) {
-    SHUT.store(true, Ordering::SeqCst);
+    CLOSED_OUT.store(true, Ordering::SeqCst);
     let bound = Duration::try_from_secs_f64(timeout).unwrap_or_default();
     let owners: Vec<Arc<Owner>> = live().iter().filter_map(Weak::upgrade).collect();
     py.detach(|| {
         close_all(&owners, bound);
-        if !is_anybody_away() {
-            // The log's thread has nothing of Python's in hand now, so this does not wait.
-            let _ = set_log(Level::Error, None);
-        }
+        end_log();
+        CLOSED_IN.store(true, Ordering::SeqCst);
+        wait_until_home();
     });
 }
 
@@ -101,16 +114,25 @@ fn close_all(owners: &[Arc<Owner>], bound: Duration) {
     });
 }
 
-/// Gives everybody the time to come home first.
-fn is_anybody_away() -> bool {
-    let is_home = |_| {
-        let home = AWAY.load(Ordering::SeqCst) == 0;
-        if !home {
-            thread::sleep(Duration::from_millis(1));
-        }
-        home
+/// A handler of the program's that hangs must not hang the exit.
+fn end_log() {
+    let (sender, ended) = sync_channel(1);
+    let end = move || {
+        let _ = set_log(Level::Error, None);
+        let _ = sender.send(());
     };
-    !(0..HOMEWARD.as_millis()).any(is_home)
+    if thread::Builder::new().spawn(end).is_ok() {
+        let _ = ended.recv_timeout(HOMEWARD);
+    }
+}
+
+fn wait_until_home() {
+    for _ in 0..HOMEWARD.as_millis() {
+        if AWAY.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn live() -> MutexGuard<'static, Vec<Weak<Owner>>> {

@@ -119,7 +119,7 @@ impl ServiceSet {
             .set
             .wait(count, duration("timeout", timeout)?)
             .map_err(raising(py))?;
-        Ok(Call::new(pending, |py, snapshot| {
+        Ok(Call::abortable(pending, |py, snapshot| {
             tuple_of(py, snapshot.online())?.into_py_any(py)
         }))
     }

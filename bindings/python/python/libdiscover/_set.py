@@ -108,7 +108,7 @@ class ServiceSet(Reads):
     Threads: any number at once.
     """
 
-    def wait(self, count: int = 1, timeout: Seconds = 5.0) -> Tuple[Instance, ...]:
+    def wait(self, count: int = 1, *, timeout: Seconds) -> Tuple[Instance, ...]:
         """Waits until at least `count` are online, and gives them, oldest first.
 
         Raises Timeout, Closed.

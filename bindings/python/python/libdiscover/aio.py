@@ -8,8 +8,8 @@
                 print(event.kind, event.instance)
 
 Each client, set and subscription may be used from any loop; what is awaited is answered on the loop
-that awaits, and callbacks run on the loop that subscribed. A call that is cancelled is ended: nothing
-stays registered or open behind it. A client may outlive its loop. Errors are those of `libdiscover`.
+that awaits, and callbacks run on the loop that subscribed. A call that is cancelled leaves nothing
+registered or open behind it. A client may outlive its loop. Errors are those of `libdiscover`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Lease(LeaseFacts):
 class ServiceSet(Reads):
     """See `libdiscover.ServiceSet`."""
 
-    async def wait(self, count: int = 1, timeout: Seconds = 5.0) -> Tuple[Instance, ...]:
+    async def wait(self, count: int = 1, *, timeout: Seconds) -> Tuple[Instance, ...]:
         """See `libdiscover.ServiceSet.wait`."""
         return await _result(self._native.wait(count, timeout))
 

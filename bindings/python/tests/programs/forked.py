@@ -24,7 +24,7 @@ def in_child() -> None:
     refused: List[Callable[[], object]] = [
         lambda: parent.register("web", address="127.0.0.1:2"),
         lambda: parent.services("web"),
-        lambda: web.wait(),
+        lambda: web.wait(timeout=1),
         lambda: web.filter(zone="eu"),
         lambda: web.subscribe(print),
         lambda: lease.heartbeat(),
