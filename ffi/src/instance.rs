@@ -232,11 +232,13 @@ pub extern "C" fn discover_instance_zone(instance: Option<&discover_instance>) -
 pub unsafe extern "C" fn discover_instance_clone(
     instance: *const discover_instance,
 ) -> *mut discover_instance {
-    if !instance.is_null() {
-        // SAFETY: every instance that a caller has is a counted one, and somebody holds it now.
-        unsafe { Arc::increment_strong_count(instance.cast::<Instance>()) };
-    }
-    instance.cast_mut()
+    read(ptr::null_mut(), || {
+        if !instance.is_null() {
+            // SAFETY: every instance that a caller has is a counted one, and somebody holds it now.
+            unsafe { Arc::increment_strong_count(instance.cast::<Instance>()) };
+        }
+        Some(instance.cast_mut())
+    })
 }
 
 /// Releases an instance that is owned.

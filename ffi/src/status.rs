@@ -13,8 +13,7 @@ use crate::guard::read;
 /// number that you do not know as a failure.
 pub type discover_status = i32;
 
-/// Success.
-/// cbindgen:ignore
+/// Success; in the header it stands before the table.
 pub(crate) const DISCOVER_OK: discover_status = 0;
 
 /// The name of a status: "ok", "timeout", "lease_lost", ...; "unknown" for any other number.
@@ -24,12 +23,12 @@ pub(crate) const DISCOVER_OK: discover_status = 0;
 /// Threads: from any.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_status_name(status: discover_status) -> *const c_char {
-    let name = match kind(status) {
-        _ if status == DISCOVER_OK => c"ok",
-        Some(at) => CStr::from_bytes_until_nul(&NAMES[at]).unwrap_or(UNKNOWN),
-        None => UNKNOWN,
-    };
-    name.as_ptr()
+    if status == DISCOVER_OK {
+        return c"ok".as_ptr();
+    }
+    read(UNKNOWN.as_ptr(), || {
+        Some(NAMES[kind(status)?].as_ptr().cast())
+    })
 }
 
 /// Whether the same call may succeed later, its arguments unchanged.
@@ -41,13 +40,14 @@ pub extern "C" fn discover_status_is_retriable(status: discover_status) -> bool 
 }
 
 /// The name of what has none.
-pub(crate) const UNKNOWN: &CStr = c"unknown";
+const UNKNOWN: &CStr = c"unknown";
 
 /// The name of a constant: `names` are those of 1, 2, 3...
 pub(crate) fn name_of(number: i32, names: &[&'static CStr]) -> *const c_char {
-    let at = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));
-    let name = at.and_then(|at| names.get(at)).unwrap_or(&UNKNOWN);
-    name.as_ptr()
+    read(UNKNOWN.as_ptr(), || {
+        let at = usize::try_from(number).ok()?.checked_sub(1)?;
+        Some(names.get(at)?.as_ptr())
+    })
 }
 
 /// Where in the table of kinds a status is.

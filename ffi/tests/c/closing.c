@@ -1,6 +1,8 @@
 /* Closing: what it ends, what it leaves, and that it is bounded. */
 #include "check.h"
 
+#include <dirent.h>
+
 static void what_came_out_of_a_closed_client_can_be_read_and_not_used(const char *url) {
     discover_client *client = open_client(url);
     discover_lease *lease = enter(client, describe("web", 7001));
@@ -93,11 +95,59 @@ static void a_callback_that_does_not_end_is_waited_for_so_long_and_no_longer(con
     await_sem(&slow.destroyed);
 }
 
+static int count(const char *folder) {
+    DIR *dir = opendir(folder);
+    int entries = 0;
+
+    CHECK(dir != NULL);
+    while (readdir(dir) != NULL) entries++;
+    closedir(dir);
+    return entries;
+}
+
+static void use_all_of_it(const char *url) {
+    discover_client *client = open_client(url);
+    discover_lease *lease = enter(client, describe("web", 7001));
+    discover_set *set = services(client, "web");
+    struct ear ear = NEW_EAR;
+    discover_subscription *subscription = subscribe(set, &ear);
+    discover_feed *feed;
+
+    OK(discover_set_feed(set, &feed, NULL));
+    await_heard(&ear, "current\n");
+    OK(discover_client_close(client, PATIENCE_MS, NULL));
+    CHECK(ear.destroyed == 1);
+    discover_feed_cancel(feed);
+    discover_subscription_cancel(subscription);
+    discover_set_release(set);
+    discover_lease_release(lease);
+}
+
+static void no_thread_and_no_descriptor_is_left_behind(const char *url) {
+    int threads, descriptors;
+    discover_client *none;
+
+    use_all_of_it(url);
+    threads = count("/proc/self/task");
+    descriptors = count("/proc/self/fd");
+    for (int i = 0; i < 5; i++) use_all_of_it(url);
+    CHECK(count("/proc/self/task") == threads);
+    CHECK(count("/proc/self/fd") == descriptors);
+
+    /* Nor by what could not be opened, though nobody waits for its threads. */
+    for (int i = 0; i < 5; i++) {
+        FAILS(DISCOVER_ERR_INVALID_ARGUMENT, "scheme", discover_client_open("zoo://", &none, &error));
+        CHECK(none == NULL);
+    }
+    while (count("/proc/self/task") != threads || count("/proc/self/fd") != descriptors) {}
+}
+
 int main(int argc, char **argv) {
     const char *url = url_of(argc, argv);
 
     what_came_out_of_a_closed_client_can_be_read_and_not_used(url);
     a_call_that_waits_in_another_thread_is_ended(url);
+    no_thread_and_no_descriptor_is_left_behind(url);
     a_callback_that_does_not_end_is_waited_for_so_long_and_no_longer(url);
     return 0;
 }
