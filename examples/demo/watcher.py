@@ -19,6 +19,8 @@ SERVICES = {
     "Node": ["node", str(HERE / "service.cjs")],
 }
 START = time.monotonic()
+# Between two acts, so that a person can follow.
+PAUSE = 0.4
 
 
 def say(text: str) -> None:
@@ -80,10 +82,14 @@ def main() -> None:
         demo = Demo(client)
         for port, language in enumerate(SERVICES, 7001):
             demo.start(language, port)
-        demo.update("C")
-        demo.kill("Python")
-        demo.leave("C")
-        demo.leave("Node")
+        for act, language in (
+            (demo.update, "C"),
+            (demo.kill, "Python"),
+            (demo.leave, "C"),
+            (demo.leave, "Node"),
+        ):
+            time.sleep(PAUSE)
+            act(language)
         say("nobody is left; the watcher leaves too")
 
 
