@@ -2,19 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backend::open::{self, Opened, Settings};
 use crate::backend::{Backend, Constructor};
 use crate::error::{Error, Kind, Result};
-use crate::lease::{Lease, Order};
+use crate::lease::{Lease, Tracked};
 use crate::model::{Registration, ServiceName};
 use crate::set::{Core, ServiceSet};
 use crate::uri::Uri;
@@ -33,7 +31,7 @@ struct Inner {
     settings: Settings,
     closed: AtomicBool,
     sets: Mutex<HashMap<ServiceName, Weak<Core>>>,
-    leases: Mutex<Vec<mpsc::WeakSender<Order>>>,
+    leases: Mutex<Vec<Tracked>>,
 }
 
 /// Makes a [`Client`] that knows backends of one's own.
@@ -108,22 +106,29 @@ impl Client {
     }
 
     /// Registers an instance and keeps it alive until the lease is released or dropped. Once it
-    /// returns, others see the instance.
+    /// returns, others see the instance. Tries for `connect_timeout` while that may help.
     pub async fn register(&self, registration: Registration) -> Result<Lease> {
+        self.register_within(registration, self.0.settings.connect_timeout)
+            .await
+    }
+
+    /// The same, trying for as long as is said.
+    pub async fn register_within(
+        &self,
+        registration: Registration,
+        timeout: Duration,
+    ) -> Result<Lease> {
         self.check_open()?;
-        let Settings {
-            ttl,
-            connect_timeout,
-            ..
-        } = self.0.settings;
-        let host = self.host(&registration).await?;
-        let registration = registration.complete(&host, ttl);
-        let backend = &self.0.backend;
-        let keep = || Lease::keep(backend.clone(), registration.clone());
-        let lease = insist(connect_timeout, "register", keep).await?;
+        let asked = &registration;
+        let attempt = || async move {
+            let host = self.host(asked).await?;
+            let complete = asked.clone().complete(&host, self.0.settings.ttl);
+            Lease::keep(self.0.backend.clone(), complete).await
+        };
+        let lease = insist(timeout, "register", attempt).await?;
         let mut leases = self.leases();
-        leases.retain(|lease| lease.strong_count() > 0);
-        leases.push(lease.orders());
+        leases.retain(|lease| !lease.is_over());
+        leases.push(lease.track());
         drop(leases);
         // Closing meanwhile has not seen this lease; it goes as it is dropped.
         self.check_open()?;
@@ -153,18 +158,17 @@ impl Client {
             core.close();
         }
         let leases = std::mem::take(&mut *self.leases());
-        let all = join_all(
-            leases
-                .iter()
-                .filter_map(mpsc::WeakSender::upgrade)
-                .map(release),
-        );
-        let late = || format!("leases were not released within {timeout:?}");
-        let released = tokio::time::timeout(timeout, all).await;
-        released
-            .map_err(|_| Error::new(Kind::Timeout, late()))?
-            .into_iter()
-            .collect()
+        let all = async {
+            let released = join_all(leases.into_iter().map(Tracked::release)).await;
+            self.0.backend.close().await;
+            released.into_iter().collect()
+        };
+        tokio::time::timeout(timeout, all)
+            .await
+            .unwrap_or_else(|_| {
+                let late = format!("leases were not released within {timeout:?}");
+                Err(Error::new(Kind::Timeout, late))
+            })
     }
 
     fn check_open(&self) -> Result<()> {
@@ -185,7 +189,7 @@ impl Client {
         self.0.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leases(&self) -> MutexGuard<'_, Vec<mpsc::WeakSender<Order>>> {
+    fn leases(&self) -> MutexGuard<'_, Vec<Tracked>> {
         self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -193,16 +197,6 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Client({})", self.0.uri)
-    }
-}
-
-/// Ends a lease on behalf of its owner.
-async fn release(lease: mpsc::Sender<Order>) -> Result<()> {
-    let (reply, answer) = oneshot::channel();
-    // A keeper that is gone has released already.
-    match lease.send(Order::Unregister(reply)).await {
-        Ok(()) => answer.await.unwrap_or(Ok(())),
-        Err(_) => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::backend::Backend;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Attributes, Grant, Heartbeat, Registration, check_attributes};
+use crate::model::{Attributes, Claim, Grant, Heartbeat, Registration, check_attributes};
 use crate::watch::Backoff;
 
 /// A live registration. Unregisters when dropped; others see it go at once.
@@ -52,10 +52,13 @@ impl Standing {
     }
 }
 
+/// How soon, at the latest, to speak again to a store that did not answer.
+const PACE: Duration = Duration::from_secs(1);
+
 type Reply = oneshot::Sender<Result<()>>;
 
 /// What the owner asks of the keeper.
-pub(crate) enum Order {
+enum Order {
     Heartbeat(Reply),
     Update(Attributes, Reply),
     Unregister(Reply),
@@ -67,7 +70,7 @@ impl Lease {
         backend: Arc<dyn Backend>,
         registration: Registration,
     ) -> Result<Lease> {
-        let grant = backend.register(&registration).await?;
+        let grant = bounded(backend.register(&registration, Claim::TakeOver).await?);
         let (orders, inbox) = mpsc::channel(16);
         let (standing, told) = watch::channel(Standing::Live);
         let keeper = Keeper {
@@ -76,7 +79,7 @@ impl Lease {
             holding: Holding::Granted(grant),
             last_ok: Instant::now(),
             next: Instant::now(),
-            backoff: Backoff::new(Duration::from_millis(100), grant.ttl / 3),
+            backoff: Backoff::new(Duration::from_millis(100), PACE.min(grant.ttl / 3)),
             standing,
         };
         tokio::spawn(keeper.run(inbox));
@@ -133,8 +136,11 @@ impl Lease {
     }
 
     /// For whoever must end it without owning it.
-    pub(crate) fn orders(&self) -> mpsc::WeakSender<Order> {
-        self.orders.downgrade()
+    pub(crate) fn track(&self) -> Tracked {
+        Tracked {
+            orders: self.orders.downgrade(),
+            standing: self.standing.clone(),
+        }
     }
 
     async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<()> {
@@ -145,6 +151,41 @@ impl Lease {
             .await
             .map_err(|_| released())?;
         answer.await.map_err(|_| released())?
+    }
+}
+
+/// A lease as its client knows it.
+pub(crate) struct Tracked {
+    orders: mpsc::WeakSender<Order>,
+    standing: watch::Receiver<Standing>,
+}
+
+impl Tracked {
+    /// Whether there is nothing left to be done for it.
+    pub(crate) fn is_over(&self) -> bool {
+        // The keeper holds the other end until it has released.
+        self.standing.has_changed().is_err()
+    }
+
+    /// Ends it on behalf of its owner, or waits for the end that its owner has begun.
+    pub(crate) async fn release(mut self) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        if let Some(orders) = self.orders.upgrade()
+            && orders.send(Order::Unregister(reply)).await.is_ok()
+        {
+            return answer.await.unwrap_or(Ok(()));
+        }
+        while self.standing.changed().await.is_ok() {}
+        Ok(())
+    }
+}
+
+/// No backend is believed to promise more than we would ask of it.
+fn bounded(grant: Grant) -> Grant {
+    let (shortest, longest) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+    Grant {
+        ttl: grant.ttl.clamp(shortest, longest),
+        ..grant
     }
 }
 
@@ -191,6 +232,8 @@ impl Keeper {
                                 self.tell(Standing::Live);
                                 Ok(())
                             }
+                            // What was refused changes nothing for the registration itself.
+                            Err(error) if error.kind() == Kind::InvalidArgument => Err(error),
                             failed => self.settle(failed),
                         };
                         let _ = reply.send(done);
@@ -248,7 +291,13 @@ impl Keeper {
     async fn beat(&mut self) -> Result<()> {
         let done = match self.holding {
             Holding::Granted(grant) => self.backend.heartbeat(&self.registration, grant).await,
-            Holding::Doubtful(grant) => self.backend.update(&self.registration, grant).await,
+            // An update renews nothing, so a heartbeat must follow it.
+            Holding::Doubtful(grant) => {
+                match self.backend.update(&self.registration, grant).await {
+                    Ok(()) => self.backend.heartbeat(&self.registration, grant).await,
+                    failed => failed,
+                }
+            }
             Holding::Lost => Err(Error::new(Kind::LeaseLost, "not registered")),
             Holding::Taken => return Err(self.taken()),
         };
@@ -268,7 +317,8 @@ impl Keeper {
             let _ = self.backend.unregister(&self.registration, old).await;
         }
         self.holding = Holding::Lost;
-        self.holding = Holding::Granted(self.backend.register(&self.registration).await?);
+        let put_back = self.backend.register(&self.registration, Claim::PutBack);
+        self.holding = Holding::Granted(bounded(put_back.await?));
         log::info!("registered {} again", self.registration.address());
         Ok(())
     }
@@ -327,12 +377,10 @@ impl Keeper {
                 self.holding = Holding::Taken;
                 self.tell(Standing::Replaced(error.clone()));
             }
-            // A refused update changes nothing for the registration itself.
-            Err(error) if error.kind() == Kind::InvalidArgument => {}
             Err(error) => {
                 let lost = matches!(self.holding, Holding::Lost);
                 let lapsed = now.duration_since(self.last_ok) >= ttl || !error.is_retriable();
-                if lapsed || lost && self.is_manual() {
+                if lapsed || lost {
                     self.tell(Standing::Lapsed(error.clone()));
                 }
                 self.next = match (self.is_manual(), lost) {

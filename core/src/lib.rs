@@ -37,20 +37,23 @@ mod lease;
 mod model;
 mod set;
 mod store;
-#[cfg(feature = "local")]
 #[allow(unsafe_code, reason = "the one file of system calls")]
+#[cfg_attr(
+    not(feature = "local"),
+    allow(dead_code, reason = "its files are those of local://")
+)]
 mod sys;
 mod tree;
 mod uri;
 mod watch;
 
-pub use backend::{Backend, Constructor, TreeBackend};
+pub use backend::{Backend, COMMON_OPTIONS, Constructor, TreeBackend};
 pub use client::{Builder, Client, DEFAULT_URL};
 pub use error::{Error, Kind, Result};
 pub use layout::{Decoded, Layout, Native};
 pub use lease::{Lease, Standing};
 pub use model::{
-    Attributes, Grant, Heartbeat, Instance, Registration, Seniority, ServiceName, View,
+    Attributes, Claim, Grant, Heartbeat, Instance, Registration, Seniority, ServiceName, View,
 };
 pub use set::{
     Cursor, Departed, Departure, Event, Fault, Online, Policy, ServiceSet, Snapshot, State, Status,

@@ -1,13 +1,18 @@
-//! The one file of the core that is not safe Rust: what must not be inherited by a forked child.
+//! The one file of the core that is not safe Rust: what a forked child must know and must not keep.
 //!
 //! A lock on a file lives as long as any process holds its descriptor, a child that was only forked
 //! included. So the descriptors that say "my owner lives" are closed in every child as it is born.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fs::File;
+use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+/// How many forks lie between this process and the one that loaded the library.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// The descriptors to close; locked by the forking thread while it forks, so that the child finds it
 /// whole.
@@ -18,28 +23,51 @@ thread_local! {
         const { RefCell::new(None) };
 }
 
-/// Keeps a file from being inherited by forked children, while it is held.
-pub(crate) struct NotInherited(RawFd);
+/// Another number in a forked child than in its parent, once anybody has asked. Costs one load.
+pub(crate) fn generation() -> u32 {
+    install();
+    GENERATION.load(Ordering::Relaxed)
+}
 
-impl NotInherited {
-    /// `file` must be closed after this is dropped, in the process that made it, and never in a child.
-    pub(crate) fn new(file: &File) -> NotInherited {
-        static INSTALL: Once = Once::new();
-        // SAFETY: the three functions are of the type asked for and live as long as the program: the
-        // library is never unloaded (it is linked with `nodelete` where it is shared).
-        INSTALL.call_once(|| unsafe {
-            libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child));
-        });
-        let descriptor = file.as_raw_fd();
-        to_close().get_or_insert_default().insert(descriptor);
-        NotInherited(descriptor)
+/// Something open that forked children do not inherit. Must not be dropped in one.
+pub(crate) struct NotInherited<T: AsRawFd>(T);
+
+impl<T: AsRawFd> NotInherited<T> {
+    /// Opens it so that no fork can come between the opening and our knowing of it.
+    pub(crate) fn open(open: impl FnOnce() -> io::Result<T>) -> io::Result<NotInherited<T>> {
+        install();
+        let mut descriptors = to_close();
+        let opened = open()?;
+        descriptors
+            .get_or_insert_default()
+            .insert(opened.as_raw_fd());
+        Ok(NotInherited(opened))
     }
 }
 
-impl Drop for NotInherited {
-    fn drop(&mut self) {
-        to_close().get_or_insert_default().remove(&self.0);
+impl<T: AsRawFd> Deref for NotInherited<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
     }
+}
+
+impl<T: AsRawFd> Drop for NotInherited<T> {
+    fn drop(&mut self) {
+        to_close()
+            .get_or_insert_default()
+            .remove(&self.0.as_raw_fd());
+    }
+}
+
+fn install() {
+    static INSTALL: Once = Once::new();
+    // SAFETY: the three functions are of the type asked for and live as long as the program: the
+    // library is never unloaded (it is linked with `nodelete` where it is shared).
+    INSTALL.call_once(|| unsafe {
+        libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child));
+    });
 }
 
 fn to_close() -> MutexGuard<'static, Option<HashSet<RawFd>>> {
@@ -57,6 +85,7 @@ extern "C" fn in_parent() {
 }
 
 extern "C" fn in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
     let _ = FORKING.try_with(|held| {
         if let Some(mut descriptors) = held.borrow_mut().take() {
             for descriptor in descriptors.take().into_iter().flatten() {

@@ -37,6 +37,13 @@ impl Uri {
                 "the registry URL's scheme has characters other than a-z 0-9 +",
             ));
         }
+        let login_ends = rest.rfind('@').unwrap_or(0);
+        if rest.find(['/', '?']).is_some_and(|at| at < login_ends) {
+            // Not shown: it may be a part of a password.
+            return Err(Error::invalid(
+                "the registry URL has an @ after a / or ?; percent-encode / ? @ in a login (%2F %3F %40)",
+            ));
+        }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
@@ -235,6 +242,9 @@ mod tests {
             "Q://u:hunter2@h",
             "etcd://u:hunter2%ff@h",
             "etcd://h?a=hunter2&a=hunter2",
+            "etcd://me:hunter2/x@h",
+            "etcd://me:12/hunter2@h",
+            "etcd://me:p?hunter2@h",
         ] {
             let error = Uri::parse(bad).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");

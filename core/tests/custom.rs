@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use discover_core::{
-    Backend, Client, Grant, Kind, Registration, Result, Seniority, ServiceName, Uri, View,
+    Backend, COMMON_OPTIONS, Claim, Client, Grant, Kind, Registration, Result, Seniority,
+    ServiceName, Uri, View,
 };
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -15,7 +16,7 @@ struct Fixed(Vec<String>);
 
 impl Fixed {
     fn open(uri: &Uri) -> Result<Arc<dyn Backend>> {
-        uri.expect_options(&["ttl", "lazy", "connect_timeout", "advertise"])?;
+        uri.expect_options(&COMMON_OPTIONS)?;
         Ok(Arc::new(Fixed(uri.hosts().map(str::to_owned).collect())))
     }
 }
@@ -32,7 +33,7 @@ impl Backend for Fixed {
         ready(Ok(())).boxed()
     }
 
-    fn register<'a>(&'a self, _: &'a Registration) -> BoxFuture<'a, Result<Grant>> {
+    fn register<'a>(&'a self, _: &'a Registration, _: Claim) -> BoxFuture<'a, Result<Grant>> {
         ready(read_only()).boxed()
     }
 
@@ -48,7 +49,7 @@ impl Backend for Fixed {
         ready(Ok(())).boxed()
     }
 
-    fn subscribe(&self, service: &ServiceName) -> BoxStream<'static, Result<View>> {
+    fn subscribe(&self, service: &ServiceName, _: View) -> BoxStream<'static, Result<View>> {
         let instance = |(age, address): (usize, &String)| {
             let made = Registration::at(service.as_str(), address)
                 .unwrap()

@@ -5,13 +5,13 @@ mod tree;
 
 use std::net::IpAddr;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::BoxStream;
 
 use crate::error::Result;
-use crate::model::{Grant, Registration, ServiceName, View};
+use crate::model::{Claim, Grant, Registration, ServiceName, View};
 
-pub use open::Constructor;
+pub use open::{COMMON_OPTIONS, Constructor};
 pub use tree::TreeBackend;
 
 /// A service registry. The verbs take the registration back each time, so a backend needs no table of
@@ -24,8 +24,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether the registry answers: one cheap round trip.
     fn probe(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Makes the instance visible. Once it returns, a reader of the registry sees it.
-    fn register<'a>(&'a self, registration: &'a Registration) -> BoxFuture<'a, Result<Grant>>;
+    /// Makes the instance visible. Once it returns, a reader of the registry sees it. `claim` says what
+    /// becomes of another owner of the same id.
+    fn register<'a>(
+        &'a self,
+        registration: &'a Registration,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<Grant>>;
 
     /// Keeps a registration alive for another TTL.
     fn heartbeat<'a>(
@@ -49,8 +54,14 @@ pub trait Backend: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<()>>;
 
     /// The whole set of a service, at once and after each change. Ends after an error; the engine
-    /// opens it again. Silent while nothing changes.
-    fn subscribe(&self, service: &ServiceName) -> BoxStream<'static, Result<View>>;
+    /// opens it again. Silent while nothing changes. `last` is the view before, empty at first; an
+    /// instance that is still as it was there should be that very one, with its calls in flight.
+    fn subscribe(&self, service: &ServiceName, last: View) -> BoxStream<'static, Result<View>>;
+
+    /// Finishes what was left to be done behind a call that was given up. Called once, at the end.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
 
     /// The address of this machine that others reach, for registrations that name no host.
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>>;

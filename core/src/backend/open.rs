@@ -13,11 +13,11 @@ use crate::store::memory::MemoryStore;
 use crate::uri::Uri;
 
 /// Makes a backend of one's own from its URL. Options that the client itself understands (see
-/// [`COMMON`]) are taken from the same URL.
+/// [`COMMON_OPTIONS`]) are taken from the same URL.
 pub type Constructor = Arc<dyn Fn(&Uri) -> Result<Arc<dyn Backend>> + Send + Sync>;
 
 /// The options that every scheme has.
-pub const COMMON: [&str; 4] = ["ttl", "connect_timeout", "lazy", "advertise"];
+pub const COMMON_OPTIONS: [&str; 4] = ["ttl", "connect_timeout", "lazy", "advertise"];
 
 const SCHEMES: [&str; 4] = ["local", "memory", "etcd", "etcds"];
 const LAYOUTS: [&str; 1] = ["native"];
@@ -45,13 +45,23 @@ impl Settings {
         let advertise = uri.option("advertise").map(check_host).transpose()?;
         Ok(Settings {
             ttl: check_ttl(uri.duration("ttl")?.unwrap_or(Duration::from_secs(10)))?,
-            connect_timeout: uri
-                .duration("connect_timeout")?
-                .unwrap_or(Duration::from_secs(5)),
+            connect_timeout: connect_timeout(uri)?,
             lazy: uri.flag("lazy")?,
             advertise: advertise.map(str::to_owned),
         })
     }
+}
+
+fn connect_timeout(uri: &Uri) -> Result<Duration> {
+    let timeout = uri
+        .duration("connect_timeout")?
+        .unwrap_or(Duration::from_secs(5));
+    if timeout > Duration::from_secs(3600) {
+        return Err(Error::invalid(format!(
+            "option connect_timeout is {timeout:?}; it must be at most 1h"
+        )));
+    }
+    Ok(timeout)
 }
 
 /// Opens the backend of a URL. Nothing is asked of the network yet.
@@ -140,7 +150,7 @@ fn not_built(uri: &Uri, feature: &str) -> Error {
 }
 
 fn expect(uri: &Uri, own: &[&str]) -> Result<()> {
-    uri.expect_options(&[own, &COMMON].concat())
+    uri.expect_options(&[own, &COMMON_OPTIONS].concat())
 }
 
 fn tree(uri: &Uri, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
@@ -174,6 +184,7 @@ mod tests {
         assert!(refusal("memory://a?layout=x").contains("\"x\"; known are native"));
         assert!(refusal("memory://a?tll=1s").contains("it has layout, ttl"));
         assert!(refusal("memory://a?ttl=1ms").contains("1s to 24h"));
+        assert!(refusal("memory://a?connect_timeout=18000000000000000000s").contains("at most 1h"));
         assert!(refusal("memory://a?ttl=soon").contains("write a time such as"));
         assert!(refusal("local://host").contains("local:///path"));
     }

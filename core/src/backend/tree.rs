@@ -11,7 +11,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::layout::{Decoded, Layout};
-use crate::model::{Grant, Instance, Registration, ServiceName, View};
+use crate::model::{Claim, Grant, Instance, Registration, ServiceName, View};
 use crate::store::Store;
 use crate::tree::{Change, Changes, Key, Node};
 
@@ -34,9 +34,9 @@ impl Backend for TreeBackend {
         self.store.probe()
     }
 
-    fn register<'a>(&'a self, r: &'a Registration) -> BoxFuture<'a, Result<Grant>> {
+    fn register<'a>(&'a self, r: &'a Registration, claim: Claim) -> BoxFuture<'a, Result<Grant>> {
         let ttl = r.ttl.unwrap_or(Duration::from_secs(10));
-        async move { self.store.create(&self.layout.encode(r)?, ttl).await }.boxed()
+        async move { self.store.create(&self.layout.encode(r)?, ttl, claim).await }.boxed()
     }
 
     fn heartbeat<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
@@ -51,17 +51,21 @@ impl Backend for TreeBackend {
         async move { self.store.remove(&self.layout.encode(r)?, grant).await }.boxed()
     }
 
-    fn subscribe(&self, service: &ServiceName) -> BoxStream<'static, Result<View>> {
+    fn subscribe(&self, service: &ServiceName, last: View) -> BoxStream<'static, Result<View>> {
         let prefix = match self.layout.prefix(service) {
             Ok(prefix) => prefix,
             Err(error) => return stream::iter([Err(error)]).boxed(),
         };
-        let mut mirror = Mirror::new(self.layout.clone(), service.clone());
+        let mut mirror = Mirror::new(self.layout.clone(), service.clone(), last);
         let views = self
             .store
             .watch(&prefix)
             .map(move |item| Ok(mirror.fold(item?)));
         views.filter_map(async |view| view.transpose()).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.store.close()
     }
 
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
@@ -73,6 +77,8 @@ impl Backend for TreeBackend {
 struct Mirror {
     layout: Arc<dyn Layout>,
     service: ServiceName,
+    /// The view before this watch, whose instances are used again where they are the same.
+    last: View,
     /// What each key holds; `None` for a record that cannot be read.
     records: BTreeMap<Key, Option<Arc<Instance>>>,
     view: View,
@@ -81,11 +87,12 @@ struct Mirror {
 }
 
 impl Mirror {
-    fn new(layout: Arc<dyn Layout>, service: ServiceName) -> Mirror {
+    fn new(layout: Arc<dyn Layout>, service: ServiceName, last: View) -> Mirror {
         let (records, view) = Default::default();
         Mirror {
             layout,
             service,
+            last,
             records,
             view,
             changed: true,
@@ -106,27 +113,38 @@ impl Mirror {
                 Change::Delete(key) => self.delete(&key),
             }
         }
+        self.last = View::default();
         self.view.revision = item.revision;
         std::mem::take(&mut self.changed).then(|| self.view.clone())
     }
 
     fn put(&mut self, node: &Node) {
-        let old = self.records.get(&node.key);
-        let record = match (self.layout.decode(&self.service, node), old) {
-            (Decoded::Ignored, _) => return self.forget(&node.key),
-            // Told and counted already.
-            (Decoded::Malformed(_), Some(None)) => return,
-            (Decoded::Malformed(why), _) => {
+        let record = match self.layout.decode(&self.service, node) {
+            Decoded::Ignored => return self.forget(&node.key),
+            Decoded::Malformed(why) => {
+                // Told and counted already.
+                if let Some(None) = self.records.get(&node.key) {
+                    return;
+                }
                 log::warn!("skipping the record {}: {why}", node.key);
                 None
             }
-            (Decoded::Instance(new), Some(Some(old))) if **old == new => return,
-            // The same instance, changed, keeps its count of calls in flight.
-            (Decoded::Instance(new), Some(Some(old))) if old.created() == new.created() => {
-                Some(Arc::new(new.with_load_of(old)))
+            Decoded::Instance(new) => {
+                let seniority = new.seniority();
+                let now = self.view.instances.get(&seniority);
+                match now.or_else(|| self.last.instances.get(&seniority)) {
+                    Some(old) if **old == new => Some(old.clone()),
+                    // The same instance, changed, keeps its count of calls in flight.
+                    Some(old) => Some(Arc::new(new.with_load_of(old))),
+                    None => Some(Arc::new(new)),
+                }
             }
-            (Decoded::Instance(new), _) => Some(Arc::new(new)),
         };
+        if let (Some(Some(old)), Some(new)) = (self.records.get(&node.key), &record)
+            && Arc::ptr_eq(old, new)
+        {
+            return;
+        }
         self.forget(&node.key);
         self.changed = true;
         match &record {
@@ -174,8 +192,12 @@ mod tests {
         }
     }
 
+    fn mirror_after(last: View) -> Mirror {
+        Mirror::new(Arc::new(Native), ServiceName::new("web").unwrap(), last)
+    }
+
     fn mirror() -> Mirror {
-        Mirror::new(Arc::new(Native), ServiceName::new("web").unwrap())
+        mirror_after(View::default())
     }
 
     fn fold(mirror: &mut Mirror, changes: impl Into<Vec<Change>>) -> Option<Vec<String>> {
@@ -227,13 +249,12 @@ mod tests {
         assert_eq!(fold(&mut mirror, list()), None);
         assert!(mirror.view.instances.ptr_eq(&before));
         fold(&mut mirror, [Change::Put(node("h:1", r#"{"v":"2"}"#, 1))]);
-        assert!(
-            mirror
-                .view
-                .instances
-                .values()
-                .all(|instance| instance.load().get() == 1)
-        );
+        let busy = |mirror: &Mirror| mirror.view.instances.values().all(|i| i.load().get() == 1);
+        assert!(busy(&mirror));
+        // And after a reconnect, which begins with another mirror.
+        let mut next = mirror_after(mirror.view.clone());
+        fold(&mut next, list());
+        assert!(busy(&next));
     }
 
     #[test]

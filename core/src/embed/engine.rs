@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
 use crate::client::Client;
+use crate::embed::CLOSE_TIMEOUT;
 use crate::embed::dispatch::{Bell, Dispatch, Sink};
 use crate::embed::feed::{Feed, Subscription};
 use crate::embed::own::Own;
@@ -83,11 +84,11 @@ impl Shared {
         let released = self.closing.clone();
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         runtime.spawn(async move {
+            let _ = tokio::time::timeout(timeout, released.closed()).await;
             let done = match client {
                 Some(client) => client.close(timeout).await,
                 None => Ok(()),
             };
-            let _ = tokio::time::timeout(timeout, released.closed()).await;
             let _ = sender.send(done);
         });
         let done = receiver.recv().unwrap_or(Ok(()));
@@ -103,7 +104,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Reached unclosed only when opening failed or an engine was dropped; nobody waits for us.
+        // Reached unclosed only when opening failed; nobody waits for us.
         if let Some(runtime) = self.runtime_slot().take() {
             self.closing.send_replace(true);
             self.dispatch.post(crate::embed::dispatch::Message::Stop);
@@ -138,8 +139,8 @@ impl Engine {
         Ok(self.0.get()?.client()?.uri().to_string())
     }
 
-    /// Registers an instance and keeps it alive until the lease is released or dropped. Gives up after
-    /// `timeout`, or by itself when none is given.
+    /// Registers an instance and keeps it alive until the lease is released or dropped. Tries for
+    /// `timeout`, or for the client's `connect_timeout` when none is given.
     pub fn register(
         &self,
         r: Registration,
@@ -149,14 +150,16 @@ impl Engine {
         let client = shared.client()?;
         let owner = shared.clone();
         let work = async move {
-            let lease = client.register(r).await?;
-            Ok(LeaseHandle(Own::new((owner, Arc::new(lease)))))
+            let lease = match timeout {
+                Some(timeout) => client.register_within(r, timeout).await?,
+                None => client.register(r).await?,
+            };
+            Ok(LeaseHandle(Own::new((Arc::new(lease), owner))))
         };
-        let pending = Pending {
+        Ok(Pending {
             shared,
             work: work.boxed(),
-        };
-        Ok(pending.within(timeout, "register"))
+        })
     }
 
     /// The live set of a service. Does not wait; the set says whether it is current yet.
@@ -185,14 +188,23 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if let Ok(shared) = self.0.get() {
-            shared.closing.send_replace(true);
+        let Ok(shared) = self.0.get().cloned() else {
+            return;
+        };
+        if !*shared.closing.borrow() {
+            // Whoever drops does not wait. Without a thread to wait instead, the threads end all the
+            // same, and leases with their time to live.
+            let close = move || drop(shared.close(CLOSE_TIMEOUT));
+            let _ = std::thread::Builder::new()
+                .name("discover-close".to_owned())
+                .spawn(close);
         }
     }
 }
 
 /// A registration. Unregisters when dropped.
-pub struct LeaseHandle(Own<(Arc<Shared>, Arc<Lease>)>);
+/// The lease comes first, so that it goes first.
+pub struct LeaseHandle(Own<(Arc<Lease>, Arc<Shared>)>);
 
 impl LeaseHandle {
     /// Says "I am alive" now.
@@ -212,29 +224,29 @@ impl LeaseHandle {
 
     /// How it stands.
     pub fn standing(&self) -> Result<Standing> {
-        Ok(self.0.get()?.1.standing())
+        Ok(self.0.get()?.0.standing())
     }
 
     /// The id under which others see it.
     pub fn id(&self) -> String {
-        self.0.peek().1.registration().instance_id()
+        self.0.peek().0.registration().instance_id()
     }
 
     /// The address under which others see it.
     pub fn address(&self) -> String {
-        self.0.peek().1.registration().address()
+        self.0.peek().0.registration().address()
     }
 
     /// The service.
     pub fn service(&self) -> &ServiceName {
-        self.0.peek().1.registration().service()
+        self.0.peek().0.registration().service()
     }
 
     fn pending(
         &self,
         work: impl FnOnce(Arc<Lease>) -> futures_util::future::BoxFuture<'static, Result<()>>,
     ) -> Result<Pending<()>> {
-        let (shared, lease) = self.0.get()?;
+        let (lease, shared) = self.0.get()?;
         Ok(Pending {
             shared: shared.clone(),
             work: work(lease.clone()),
@@ -242,37 +254,43 @@ impl LeaseHandle {
     }
 }
 
-/// A live set. Reads are of memory only, and go on after the client is closed.
+/// A live set. Reads are of memory only, and go on after the client is closed. In a forked child the
+/// set is pending and empty: its parent's may have been in the middle of a change.
 pub struct SetHandle(Own<(Arc<Shared>, ServiceSet)>);
 
 impl SetHandle {
-    fn set(&self) -> &ServiceSet {
-        &self.0.peek().1
+    /// The set, unless it is the parent's.
+    fn set(&self) -> Option<&ServiceSet> {
+        self.0.get().ok().map(|(_, set)| set)
     }
 
     /// The service.
     pub fn service(&self) -> &ServiceName {
-        self.set().service()
+        self.0.peek().1.service()
     }
 
     /// What the set is now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.set().snapshot()
+        self.set()
+            .map_or_else(|| Arc::new(Snapshot::empty()), ServiceSet::snapshot)
     }
 
     /// How fresh it is.
     pub fn status(&self) -> Status {
-        self.set().status()
+        self.set()
+            .map_or_else(|| Snapshot::empty().status(), ServiceSet::status)
     }
 
     /// One of those online, or none.
     pub fn pick(&self, policy: Policy<'_>) -> Option<Arc<Instance>> {
-        self.set().pick(policy)
+        self.set()?.pick(policy)
     }
 
     /// Says that a call to an instance picked by `p2c` is over.
     pub fn done(&self, instance: &Instance) {
-        self.set().done(instance);
+        if let Some(set) = self.set() {
+            set.done(instance);
+        }
     }
 
     /// The set of those that match.

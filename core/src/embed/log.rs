@@ -1,7 +1,6 @@
 //! Log records for the host language. The one global of a process that loads the library: a host has
 //! one log.
 
-use std::process;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::error::{Error, Kind, Result};
+use crate::sys::generation;
 
 /// Takes log records. Called and dropped on the thread `discover-log` only.
 pub trait LogSink: Send + 'static {
@@ -25,7 +25,7 @@ static OUTLET: ArcSwapOption<Outlet> = ArcSwapOption::const_empty();
 
 struct Outlet {
     /// A forked child inherits the outlet, but not the thread at its other end.
-    pid: u32,
+    generation: u32,
     records: SyncSender<(Level, String, String)>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -65,14 +65,14 @@ impl Outlet {
         let failed =
             |e| Error::caused_by(Kind::Resource, "cannot start the thread discover-log", e);
         Ok(Outlet {
-            pid: process::id(),
+            generation: generation(),
             records,
             thread: Mutex::new(Some(thread.map_err(failed)?)),
         })
     }
 
     fn is_ours(&self) -> bool {
-        self.pid == process::id()
+        self.generation == generation()
     }
 
     /// Waits until all records are told, but not for the thread that asks.

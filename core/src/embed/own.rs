@@ -1,10 +1,12 @@
 //! What belongs to the process that made it.
 
 use crate::error::{Error, Kind, Result};
+use crate::sys::generation;
 
 /// A value that a forked child inherits but must not touch, not even to drop it: its threads did not
 /// come along, its locks may be held by them for ever, and its files and sockets are the parent's.
 pub(super) struct Own<T> {
+    generation: u32,
     pid: u32,
     value: Option<T>,
 }
@@ -12,13 +14,14 @@ pub(super) struct Own<T> {
 impl<T> Own<T> {
     pub(super) fn new(value: T) -> Own<T> {
         Own {
+            generation: generation(),
             pid: std::process::id(),
             value: Some(value),
         }
     }
 
     pub(super) fn is_ours(&self) -> bool {
-        self.pid == std::process::id()
+        self.generation == generation()
     }
 
     /// The value, in the process that made it.

@@ -1,5 +1,7 @@
 //! A call that may take time, and the three ways to have its result.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -90,6 +92,9 @@ impl<T: Send + 'static> Pending<T> {
         let runtime = shared.runtime()?;
         // What is opened is kept by nobody else, should it fail to open.
         let owner = shared.clone();
+        let work = AssertUnwindSafe(work)
+            .catch_unwind()
+            .map(|done| done.unwrap_or_else(bug));
         runtime.spawn(async move {
             let result = tokio::select! {
                 result = work => result,
@@ -112,6 +117,17 @@ impl<T> Waiting<T> {
             Err(RecvTimeoutError::Disconnected) => Some(Err(closed())),
         }
     }
+}
+
+/// The result of a call that panicked.
+fn bug<T>(panic: Box<dyn Any + Send>) -> Result<T> {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = text.unwrap_or_else(|| "no message".to_owned());
+    Err(Error::new(
+        Kind::Internal,
+        format!("a bug in libdiscover or a backend: {text}"),
+    ))
 }
 
 pub(super) fn closed() -> Error {

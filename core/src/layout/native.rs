@@ -85,8 +85,15 @@ fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
     if !tags.is_empty() {
         all.insert(TAGS.to_owned(), tags.join(","));
     }
-    serde_json::to_vec(&all)
-        .map_err(|e| Error::invalid(format!("attributes cannot be written: {e}")))
+    let written = serde_json::to_vec(&all)
+        .map_err(|e| Error::invalid(format!("attributes cannot be written: {e}")))?;
+    if written.len() > MAX_VALUE {
+        let n = written.len();
+        return Err(Error::invalid(format!(
+            "attributes and tags have {n} bytes in JSON; the limit is {MAX_VALUE}"
+        )));
+    }
+    Ok(written)
 }
 
 fn read(value: &[u8]) -> std::result::Result<(Attributes, Vec<String>), String> {
@@ -99,13 +106,11 @@ fn read(value: &[u8]) -> std::result::Result<(Attributes, Vec<String>), String> 
     let parsed: Option<Attributes> = serde_json::from_slice(value)
         .map_err(|e| format!("the value is not a JSON object of strings, or null: {e}"))?;
     let mut attributes = parsed.unwrap_or_default();
-    if attributes.len() > MAX_ATTRIBUTES {
-        return Err(format!(
-            "{} attributes; the limit is {MAX_ATTRIBUTES}",
-            attributes.len()
-        ));
-    }
     let tags = attributes.remove(TAGS).unwrap_or_default();
+    if attributes.len() > MAX_ATTRIBUTES {
+        let n = attributes.len();
+        return Err(format!("{n} attributes; the limit is {MAX_ATTRIBUTES}"));
+    }
     Ok((
         attributes,
         tags.split(',')
@@ -157,6 +162,35 @@ mod tests {
             let error = Native.encode(&registration).unwrap_err().to_string();
             assert!(error.starts_with(names), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_accepted_at_the_limits_can_be_read() {
+        let all = (0..64).map(|n| (n.to_string(), "v"));
+        let full = Registration::at("web", "h:1")
+            .unwrap()
+            .attributes(all)
+            .unwrap();
+        let full = full.tags(["t"]).unwrap();
+        let entry = Native.encode(&full).unwrap().remove(0);
+        let node = node(entry.key.as_str(), &entry.value);
+        assert_eq!(
+            Native.decode(&web(), &node),
+            Decoded::Instance(full.instance(7))
+        );
+        // Escapes make six bytes of one.
+        let long = [("k", "\x01".repeat(60_000))];
+        let long = Registration::at("web", "h:1")
+            .unwrap()
+            .attributes(long)
+            .unwrap();
+        assert!(
+            Native
+                .encode(&long)
+                .unwrap_err()
+                .to_string()
+                .contains("262144")
+        );
     }
 
     #[test]

@@ -62,12 +62,13 @@ impl Backend for Scripted {
         ready(Ok(())).boxed()
     }
 
-    fn register<'a>(&'a self, r: &'a Registration) -> BoxFuture<'a, Result<Grant>> {
-        ready(
-            self.answer("register", r)
-                .map(|()| Grant { id: 1, ttl: TTL }),
-        )
-        .boxed()
+    fn register<'a>(&'a self, r: &'a Registration, claim: Claim) -> BoxFuture<'a, Result<Grant>> {
+        let call = if claim == Claim::PutBack {
+            "put back"
+        } else {
+            "register"
+        };
+        ready(self.answer(call, r).map(|()| Grant { id: 1, ttl: TTL })).boxed()
     }
 
     fn heartbeat<'a>(&'a self, r: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
@@ -82,7 +83,7 @@ impl Backend for Scripted {
         ready(self.answer("unregister", r)).boxed()
     }
 
-    fn subscribe(&self, _: &ServiceName) -> BoxStream<'static, Result<View>> {
+    fn subscribe(&self, _: &ServiceName, _: View) -> BoxStream<'static, Result<View>> {
         stream::pending().boxed()
     }
 
@@ -144,7 +145,7 @@ async fn a_lost_lease_is_registered_again_at_once_with_the_last_update() {
     pass(3_100).await;
     assert_eq!(
         backend.calls()[2..],
-        ["heartbeat", "unregister", "register"]
+        ["heartbeat", "unregister", "put back"]
     );
     assert_eq!(backend.last().2, "2");
     assert_eq!(lease.standing().name(), "live");
@@ -154,7 +155,7 @@ async fn a_lost_lease_is_registered_again_at_once_with_the_last_update() {
 async fn an_outage_longer_than_the_ttl_is_told_and_healed() {
     let backend = Scripted::new([]);
     let mut lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([Kind::Unavailable; 12]);
+    backend.fails_next([Kind::Unavailable; 40]);
     let lapsed = lease.changed().await;
     assert_eq!(lapsed.name(), "lapsed");
     assert_eq!(lapsed.error().unwrap().kind(), Kind::Unavailable);
@@ -190,10 +191,29 @@ async fn what_an_update_left_in_doubt_is_settled_by_the_next_heartbeat() {
     );
     pass(1_000).await;
     // The update failed, so the value before it holds, whatever the store has taken.
-    let (_, call, value) = backend.last();
-    assert_eq!((call, value.as_str()), ("update", "1"));
-    pass(4_000).await;
-    assert_eq!(backend.last().1, "heartbeat");
+    // An update renews nothing, so a heartbeat follows at once.
+    assert_eq!(backend.calls()[3..], ["update", "heartbeat"]);
+    assert_eq!(backend.last().2, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_refuses_is_tried_again_at_a_measured_pace() {
+    let backend = Scripted::new([]);
+    let mut lease = keep(&backend, Heartbeat::Automatic).await;
+    backend.fails_next([Kind::InvalidArgument; 3]);
+    assert_eq!(lease.changed().await.name(), "lapsed");
+    assert_eq!(lease.changed().await.name(), "live");
+    assert_eq!(backend.calls().len(), 5);
+    assert_eq!(backend.last().0, 12_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_is_not_taken_from_a_new_owner() {
+    let backend = Scripted::new([]);
+    let mut lease = keep(&backend, Heartbeat::Automatic).await;
+    backend.fails_next([Kind::LeaseLost, Kind::Internal, Kind::Replaced]);
+    assert_eq!(lease.changed().await.name(), "replaced");
+    assert_eq!(backend.last().1, "put back");
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,6 +252,6 @@ async fn without_a_manual_heartbeat_it_goes_after_a_ttl_and_not_before() {
     assert_eq!(backend.last(), (17_000, "unregister", String::new()));
     pass(100_000).await;
     lease.heartbeat().await.unwrap();
-    assert_eq!(backend.last().1, "register");
+    assert_eq!(backend.last().1, "put back");
     assert_eq!(lease.standing().name(), "live");
 }

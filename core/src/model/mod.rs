@@ -89,6 +89,15 @@ pub struct View {
     pub invalid: usize,
 }
 
+/// What to do about another owner of the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Take over: the program says that it is this instance now.
+    TakeOver,
+    /// Fail with `Replaced`: we only put back what was ours.
+    PutBack,
+}
+
 /// A backend's own number for a live promise, and how long it lasts without a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {

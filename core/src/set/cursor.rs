@@ -40,6 +40,7 @@ impl Cursor {
 
     /// Waits until `drain` may have something. False once the client is closed.
     pub async fn changed(&mut self) -> bool {
-        self.pulse.changed().await.is_ok() && !self.pulse.borrow_and_update().closed
+        let closed = self.pulse.borrow().closed;
+        !closed && self.pulse.changed().await.is_ok() && !self.pulse.borrow_and_update().closed
     }
 }

@@ -115,7 +115,7 @@ impl Core {
         });
         let (writer, name) = (slot.clone(), service.clone());
         let follow = async move {
-            let open = move || backend.subscribe(&name);
+            let open = move |last| backend.subscribe(&name, last);
             let mut signals = std::pin::pin!(recover(open, Backoff::default()));
             while let Some(signal) = signals.next().await {
                 writer.publish(signal);
@@ -201,14 +201,7 @@ impl ServiceSet {
 
     /// How fresh the set is.
     pub fn status(&self) -> Status {
-        let now = self.core.slot.current.load();
-        Status {
-            state: now.state(),
-            fault: now.fault.clone(),
-            version: now.version,
-            revision: now.revision(),
-            invalid: now.invalid(),
-        }
+        self.core.slot.current.load().status()
     }
 
     /// The set of those that have all these attributes, with these values, and all these tags.

@@ -1,11 +1,12 @@
 //! What a set is at one moment, for as long as somebody holds it.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::model::{Instance, View};
-use crate::set::State;
+use crate::set::{State, Status};
 
 /// How many departed instances a set remembers.
 const REMEMBERED: usize = 64;
@@ -126,7 +127,7 @@ impl Snapshot {
     fn remember(&self, view: &View, at: SystemTime, reason: Departure) -> Arc<[Departed]> {
         let diff = || self.view.instances.diff(&view.instances);
         let mut gone = Vec::new();
-        let mut back = Vec::new();
+        let mut back = HashSet::new();
         for item in diff() {
             match item {
                 imbl::ordmap::DiffItem::Remove(_, instance) => {
@@ -136,14 +137,16 @@ impl Snapshot {
                         reason,
                     });
                 }
-                imbl::ordmap::DiffItem::Add(_, instance) => back.push(instance.id()),
+                imbl::ordmap::DiffItem::Add(_, instance) => {
+                    back.insert(instance.id());
+                }
                 imbl::ordmap::DiffItem::Update { .. } => {}
             }
         }
         if gone.is_empty() && back.is_empty() {
             return self.offline.clone();
         }
-        let is_back = |departed: &&Departed| !back.contains(&departed.instance.id());
+        let is_back = |departed: &&Departed| !back.contains(departed.instance.id());
         let all: Vec<Departed> = self
             .offline
             .iter()
@@ -201,6 +204,17 @@ impl Snapshot {
             (false, _) => State::Pending,
             (true, None) => State::Current,
             (true, Some(_)) => State::Stale,
+        }
+    }
+
+    /// The same with all that belongs to it.
+    pub fn status(&self) -> Status {
+        Status {
+            state: self.state(),
+            fault: self.fault.clone(),
+            version: self.version,
+            revision: self.revision(),
+            invalid: self.invalid(),
         }
     }
 

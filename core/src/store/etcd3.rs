@@ -3,21 +3,24 @@
 //! The client crate reconnects calls but neither watches nor leases; those end here with an error,
 //! and the engine above opens them again.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, KeyValue, LeaseClient,
-    LeaseGrantOptions, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchResponse,
-    WatchStream,
+    LeaseGrantOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchOptions,
+    WatchResponse, WatchStream,
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Kind, Result};
-use crate::model::Grant;
+use crate::model::{Claim, Grant};
 use crate::store::Store;
 use crate::store::etcd3_config::Config;
 use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix};
@@ -28,16 +31,48 @@ const CALL: Duration = Duration::from_secs(5);
 /// See the module. Cheap to clone: all clones share the connection.
 #[derive(Clone)]
 pub(crate) struct Etcd3 {
-    config: std::sync::Arc<Config>,
+    config: Arc<Config>,
     /// Made at the first call, because with a password even making it needs the server.
-    client: std::sync::Arc<OnceCell<Client>>,
+    client: Arc<OnceCell<Client>>,
+    leases: Arc<Leases>,
+}
+
+/// The leases that this client made, ended ones too until their time is over.
+#[derive(Default)]
+struct Leases {
+    /// Until when the store may still hold keys under each.
+    ours: Mutex<HashMap<i64, Instant>>,
+    /// Leases being ended whose making was given up.
+    orphans: Mutex<JoinSet<()>>,
+}
+
+impl Leases {
+    fn ours(&self) -> MutexGuard<'_, HashMap<i64, Instant>> {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn orphans(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new id. It is ours to choose, so that a lease whose answer is lost is still known.
+    fn issue(&self, ttl: Duration) -> i64 {
+        let id = fastrand::i64(1..);
+        let now = Instant::now();
+        let mut ours = self.ours();
+        ours.retain(|_, until| *until > now);
+        // After an election of its leader, etcd gives each lease its whole time again.
+        ours.insert(id, now + ttl * 2 + Duration::from_secs(60));
+        id
+    }
 }
 
 impl Etcd3 {
     pub(crate) fn new(config: Config) -> Etcd3 {
         Etcd3 {
             config: config.into(),
-            client: std::sync::Arc::default(),
+            client: Arc::default(),
+            leases: Arc::default(),
         }
     }
 
@@ -47,9 +82,9 @@ impl Etcd3 {
                 .with_require_leader(true)
                 .with_auto_token_refresh(true)
                 .with_connect_timeout(CALL)
-                // The server forbids pings closer than 5 s.
+                // The server forbids pings closer than 5 s, and any while there is no stream.
                 .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
-                .with_keep_alive_while_idle(true);
+                .with_keep_alive_while_idle(false);
             Client::connect(&self.config.endpoints, Some(self.config.apply(options)?))
                 .await
                 .map_err(|e| self.explain(e))
@@ -108,21 +143,14 @@ impl Etcd3 {
         if answer.succeeded() {
             return Ok(());
         }
-        let holders = answer
-            .op_responses()
-            .into_iter()
-            .filter_map(|response| match response {
-                TxnOpResponse::Get(got) => got.kvs().first().map(KeyValue::lease),
-                _ => None,
-            });
-        // No lease at all is no owner: somebody wrote over the key by hand, and we put it back.
-        let taken = holders
-            .into_iter()
-            .any(|holder| holder != 0 && holder != lease);
         let names = leased()
             .map(|e| e.key.as_str())
             .collect::<Vec<_>>()
             .join(", ");
+        // No lease at all is no owner: somebody wrote over the key by hand, and we put it back.
+        let taken = found(&answer)
+            .iter()
+            .any(|kv| kv.lease() != 0 && kv.lease() != lease);
         Err(if taken {
             Error::new(Kind::Replaced, format!("{names} has another owner now"))
         } else {
@@ -132,6 +160,42 @@ impl Etcd3 {
             )
         })
     }
+
+    /// Refuses to put back what somebody else holds now; gives what must still be so when it is put.
+    async fn check_free(&self, entries: &[Entry]) -> Result<Vec<Compare>> {
+        let leased = || entries.iter().filter(|e| e.lifetime == Lifetime::Leased);
+        let reads: Vec<_> = leased()
+            .map(|e| TxnOp::get(self.path(e.key.as_str()), None))
+            .collect();
+        let txn = Txn::new().and_then(reads);
+        let answer = self.call(async |mut client| client.txn(txn).await).await?;
+        let found = found(&answer);
+        let ours = self.leases.ours();
+        let foreign = |kv: &&KeyValue| kv.lease() != 0 && !ours.contains_key(&kv.lease());
+        if let Some(kv) = found.iter().find(foreign) {
+            let key = String::from_utf8_lossy(kv.key()).into_owned();
+            return Err(Error::new(
+                Kind::Replaced,
+                format!("{key} has another owner now"),
+            ));
+        }
+        let unchanged = |entry: &Entry| {
+            let path = self.path(entry.key.as_str());
+            let seen = found.iter().find(|kv| kv.key() == path.as_bytes());
+            let modified = seen.map_or(0, KeyValue::mod_revision);
+            Compare::mod_revision(path, CompareOp::Equal, modified)
+        };
+        Ok(leased().map(unchanged).collect())
+    }
+}
+
+/// What the reads of a transaction found.
+fn found(answer: &TxnResponse) -> Vec<KeyValue> {
+    let found = |response| match response {
+        TxnOpResponse::Get(mut got) => got.take_kvs(),
+        _ => Vec::new(),
+    };
+    answer.op_responses().into_iter().flat_map(found).collect()
 }
 
 impl Store for Etcd3 {
@@ -145,7 +209,7 @@ impl Store for Etcd3 {
                 // Any key will do: a user whose login was taken need not be allowed to read this one.
                 Err(error)
                     if error.kind() == Kind::PermissionDenied
-                        && self.config.has_user()
+                        && self.config.proves_who_we_are()
                         && self.client.initialized() =>
                 {
                     Ok(())
@@ -156,25 +220,34 @@ impl Store for Etcd3 {
         .boxed()
     }
 
-    fn create<'a>(&'a self, entries: &'a [Entry], ttl: Duration) -> BoxFuture<'a, Result<Grant>> {
+    fn create<'a>(
+        &'a self,
+        entries: &'a [Entry],
+        ttl: Duration,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<Grant>> {
         async move {
-            // The id is ours to choose, so that a lease whose answer is lost can still be ended.
-            let id = fastrand::i64(1..);
-            let seconds = ttl.as_secs_f64().ceil() as i64;
-            let options = LeaseGrantOptions::new().with_id(id);
-            let mut orphan = Orphan {
-                lease: Some((self.client().await?.lease_client(), id)),
+            let unchanged = match claim {
+                Claim::TakeOver => Vec::new(),
+                Claim::PutBack => self.check_free(entries).await?,
             };
+            let leases = self.call(async |client| Ok(client.lease_client())).await?;
+            let id = self.leases.issue(ttl);
+            let mut orphan = Orphan(Some((leases, id, self.leases.clone())));
+            let options = LeaseGrantOptions::new().with_id(id);
+            let seconds = ttl.as_secs_f64().ceil() as i64;
             let granted = self
                 .call(async |mut client| client.lease_grant(seconds, Some(options)).await)
                 .await?;
-            let txn = Txn::new().and_then(self.puts(entries, id));
-            self.call(async |mut client| client.txn(txn).await).await?;
-            orphan.lease = None;
-            Ok(Grant {
-                id: id as u64,
-                ttl: Duration::from_secs(granted.ttl().max(1) as u64),
-            })
+            let txn = Txn::new().when(unchanged).and_then(self.puts(entries, id));
+            let answer = self.call(async |mut client| client.txn(txn).await).await?;
+            if !answer.succeeded() {
+                let text = "the key changed while it was put back";
+                return Err(Error::new(Kind::Unavailable, text));
+            }
+            orphan.0 = None;
+            let ttl = Duration::from_secs(granted.ttl().max(1) as u64);
+            Ok(Grant { id: id as u64, ttl })
         }
         .boxed()
     }
@@ -225,23 +298,31 @@ impl Store for Etcd3 {
         .boxed()
     }
 
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let orphans = std::mem::take(&mut *self.leases.orphans());
+        orphans.join_all().map(drop).boxed()
+    }
+
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
         self.config.local_address().boxed()
     }
 }
 
 /// Ends a lease whose making was given up half-way, so that nothing lives on without an owner.
-struct Orphan {
-    lease: Option<(LeaseClient, i64)>,
-}
+struct Orphan(Option<(LeaseClient, i64, Arc<Leases>)>);
 
 impl Drop for Orphan {
     fn drop(&mut self) {
-        let Some((mut client, id)) = self.lease.take() else {
+        let Some((mut client, id, leases)) = self.0.take() else {
             return;
         };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { timeout(CALL, client.revoke(id)).await });
+            let mut orphans = leases.orphans();
+            while orphans.try_join_next().is_some() {}
+            orphans.spawn_on(
+                async move { drop(timeout(CALL, client.revoke(id)).await) },
+                &runtime,
+            );
         }
     }
 }
@@ -327,8 +408,13 @@ impl Etcd3 {
                 EventType::Delete => self.key(kv).map(Change::Delete),
             }
         };
+        // The header may be ahead of the events of a watch that catches up.
+        let modified = answer
+            .events()
+            .iter()
+            .filter_map(|e| e.kv().map(KeyValue::mod_revision));
         Changes {
-            revision: answer.header().map_or(0, |header| header.revision() as u64),
+            revision: modified.max().unwrap_or(0) as u64,
             changes: answer.events().iter().filter_map(change).collect(),
         }
     }
@@ -386,6 +472,8 @@ fn kind_of(error: &etcd_client::Error) -> Kind {
             (_, text) if text.contains("authentication") || text.contains("user name") => {
                 Kind::PermissionDenied
             }
+            // A login from before a change of the rights; the next one is from after it.
+            (_, text) if text.contains("revision of auth store is old") => Kind::Unavailable,
             (7 | 16, _) => Kind::PermissionDenied,
             (5, text) if text.contains("lease") => Kind::LeaseLost,
             (4, _) => Kind::Timeout,

@@ -83,8 +83,13 @@ impl Config {
         Ok(options)
     }
 
-    pub(crate) fn has_user(&self) -> bool {
+    /// Whether there is a login, by name or by certificate.
+    pub(crate) fn proves_who_we_are(&self) -> bool {
         self.user.is_some()
+            || self
+                .tls
+                .as_ref()
+                .is_some_and(|files| files.identity.is_some())
     }
 
     /// The endpoints, for messages.
@@ -181,6 +186,9 @@ fn endpoint(host: &str, tls: bool) -> Result<String> {
         .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     match (bare.starts_with('['), bare.ends_with(']'), has_port) {
         _ if bare.is_empty() => Err(Error::invalid("an etcd endpoint is empty")),
+        _ if bare.contains('@') => Err(Error::invalid(
+            "an etcd endpoint has a login in it; give it as user and password",
+        )),
         (true, true, _) => Ok(format!("{scheme}://{bare}:2379")),
         (_, _, true) => Ok(format!("{scheme}://{bare}")),
         _ if bare.contains(':') => Err(Error::invalid(format!(
@@ -207,10 +215,11 @@ fn login(
             Some(secret) => Ok(Some((name.to_owned(), secret))),
             None => Err(Error::invalid(format!("user {name:?} has no password"))),
         },
-        (None, _, Some((name, Some(password)))) => Ok(Some((name, password))),
-        (None, _, Some((name, None))) => {
+        (None, None, Some((name, Some(password)))) => Ok(Some((name, password))),
+        (None, None, Some((name, None))) => {
             Err(Error::invalid(format!("user {name:?} has no password")))
         }
+        (None, Some(password), Some((name, _))) => Ok(Some((name, password.to_owned()))),
         (None, Some(_), None) => Err(Error::invalid("a password is given without a user")),
         (None, None, None) => Ok(None),
     }

@@ -9,8 +9,9 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::Grant;
+use crate::model::{Claim, Grant};
 use crate::store::Store;
+use crate::sys::generation;
 use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix};
 
 /// How many changes a watcher may be behind before it is given a Reset instead.
@@ -69,6 +70,7 @@ impl Tree {
     fn attach(&self, prefix: &Prefix) -> (Changes, mpsc::Receiver<Changes>) {
         let mut state = self.lock();
         let (sender, receiver) = mpsc::channel(BACKLOG);
+        state.watchers.retain(|(_, sender)| !sender.is_closed());
         state.watchers.push((prefix.clone(), sender));
         let nodes = state.under(prefix).map(|held| held.node.clone()).collect();
         (
@@ -186,10 +188,7 @@ impl Edit<'_> {
             match self.state.nodes.get(key).map(|held| held.grant) {
                 Some(Some(holder)) if holder == grant => {}
                 Some(Some(_)) => {
-                    return Err(Error::new(
-                        Kind::Replaced,
-                        format!("{key} has another owner now"),
-                    ));
+                    return Err(replaced(key));
                 }
                 _ => return Err(Error::new(Kind::LeaseLost, format!("{key} is gone"))),
             }
@@ -197,11 +196,28 @@ impl Edit<'_> {
         Ok(())
     }
 
+    /// Whether nobody but the holders of our grants is there.
+    fn check_free(&self, entries: &[Entry], ours: impl Fn(u64) -> bool) -> Result<()> {
+        let foreign = |entry: &&Entry| {
+            let holder = self.state.nodes.get(&entry.key).and_then(|held| held.grant);
+            holder.is_some_and(|holder| !ours(holder))
+        };
+        match entries.iter().find(foreign) {
+            Some(Entry { key, .. }) => Err(replaced(key)),
+            None => Ok(()),
+        }
+    }
+
     fn end(&mut self, grant: u64) {
         let held = |(key, held): (&Key, &Held)| (held.grant == Some(grant)).then(|| key.clone());
         let keys: Vec<Key> = self.state.nodes.iter().filter_map(held).collect();
         keys.iter().for_each(|key| self.delete(key));
     }
+}
+
+/// The error of who has lost a key to another owner.
+pub(crate) fn replaced(key: &Key) -> Error {
+    Error::new(Kind::Replaced, format!("{key} has another owner now"))
 }
 
 /// The store of one client. What it registered goes when it is dropped, as a process's would.
@@ -215,12 +231,15 @@ impl MemoryStore {
     pub(crate) fn open(name: &str) -> MemoryStore {
         // The one global of the core besides the log: `memory://NAME` means the same tree to every
         // client of the process. Weak, so a tree goes with its last client.
-        static TREES: Mutex<Option<HashMap<String, Weak<Tree>>>> = Mutex::new(None);
+        type Trees = HashMap<(u32, String), Weak<Tree>>;
+        static TREES: Mutex<Option<Trees>> = Mutex::new(None);
         let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
         let trees = trees.get_or_insert_with(HashMap::new);
         trees.retain(|_, tree| tree.strong_count() > 0);
-        let tree = trees.get(name).and_then(Weak::upgrade).unwrap_or_default();
-        trees.insert(name.to_owned(), Arc::downgrade(&tree));
+        // A forked child begins anew: what it inherits is its parent's.
+        let name = (generation(), name.to_owned());
+        let tree = trees.get(&name).and_then(Weak::upgrade).unwrap_or_default();
+        trees.insert(name, Arc::downgrade(&tree));
         MemoryStore {
             tree,
             grants: Mutex::default(),
@@ -245,14 +264,26 @@ impl Store for MemoryStore {
         ready(Ok(())).boxed()
     }
 
-    fn create<'a>(&'a self, entries: &'a [Entry], ttl: Duration) -> BoxFuture<'a, Result<Grant>> {
-        let id = self.tree.edit(|edit| {
+    fn create<'a>(
+        &'a self,
+        entries: &'a [Entry],
+        ttl: Duration,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<Grant>> {
+        let mut grants = self.grants();
+        let create = |edit: &mut Edit<'_>| {
+            if claim == Claim::PutBack {
+                edit.check_free(entries, |holder| grants.contains(&holder))?;
+            }
             let grant = edit.new_grant();
             edit.write(entries, grant);
-            grant
-        });
-        self.grants().insert(id);
-        ready(Ok(Grant { id, ttl })).boxed()
+            Ok(grant)
+        };
+        let created = self.tree.edit(create);
+        if let Ok(id) = created {
+            grants.insert(id);
+        }
+        ready(created.map(|id| Grant { id, ttl })).boxed()
     }
 
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {

@@ -15,7 +15,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::BoxStream;
 
 use crate::error::Result;
-use crate::model::Grant;
+use crate::model::{Claim, Grant};
 use crate::tree::{Changes, Entry, Prefix};
 
 /// A coordinated tree of keys.
@@ -27,9 +27,14 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store answers: one cheap round trip.
     fn probe(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Writes all entries or none it can help. Writing a live key again keeps its `created` and takes
-    /// it over from whoever held it.
-    fn create<'a>(&'a self, entries: &'a [Entry], ttl: Duration) -> BoxFuture<'a, Result<Grant>>;
+    /// Writes all entries or none it can help. Writing a live key again keeps its `created`. What
+    /// becomes of another owner of it, `claim` says.
+    fn create<'a>(
+        &'a self,
+        entries: &'a [Entry],
+        ttl: Duration,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<Grant>>;
 
     /// Keeps the leased entries alive. `LeaseLost` once the grant or one of its keys is gone,
     /// `Replaced` once another grant holds one of them.
@@ -45,6 +50,11 @@ pub trait Store: Send + Sync + 'static {
     /// What is under `prefix`, then what changes. Begins with a Reset, may Reset again at will, and
     /// ends after an error. An item never splits a revision.
     fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>>;
+
+    /// Finishes what was left to be done behind a call that was given up. Called once, at the end.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
 
     /// The address of this machine that other users of the store reach.
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Exponential with full jitter: the n-th wait is random in `(base·2ⁿ/2 ..= base·2ⁿ)`, at most `cap`.
+/// Exponential with jitter: the n-th wait is random in `(base·2ⁿ/2 ..= base·2ⁿ)`, at most `cap`.
 ///
 /// A value, not a sleep: whoever holds it decides what to wait on.
 #[derive(Clone, Debug)]

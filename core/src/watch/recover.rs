@@ -16,42 +16,50 @@ pub(crate) enum Signal {
     Lost(Error),
 }
 
-/// A watch must hold this long before a failure counts as the first again; a store that accepts and
-/// drops us at once is paced like one that is down.
+/// A watch must hold this long, from its first view, before a failure counts as the first again; a
+/// store that accepts and drops us at once is paced like one that is down.
 const HEALTHY: std::time::Duration = std::time::Duration::from_secs(5);
 
 enum State {
     Open,
-    Watching(BoxStream<'static, Result<View>>, Instant),
+    /// With the moment of the first view, once there was one.
+    Watching(BoxStream<'static, Result<View>>, Option<Instant>),
     Waiting,
 }
 
-/// Opens the watch again, after a wait, whenever it fails or ends. Never ends, never errs.
+/// Opens the watch again, after a wait and with the last view, whenever it fails or ends. Never ends,
+/// never errs.
 pub(crate) fn recover(
-    open: impl Fn() -> BoxStream<'static, Result<View>> + Send + 'static,
+    open: impl Fn(View) -> BoxStream<'static, Result<View>> + Send + 'static,
     backoff: Backoff,
 ) -> impl Stream<Item = Signal> + Send {
+    let start = (State::Open, View::default(), backoff, open);
     stream::unfold(
-        (State::Open, backoff, open),
-        |(mut state, mut backoff, open)| async move {
+        start,
+        |(mut state, mut last, mut backoff, open)| async move {
             loop {
                 state = match state {
-                    State::Open => State::Watching(open(), Instant::now()),
+                    State::Open => State::Watching(open(last.clone()), None),
                     State::Waiting => {
                         sleep(backoff.next_wait()).await;
                         State::Open
                     }
                     State::Watching(mut views, since) => {
-                        let item = views.next().await;
-                        if since.elapsed() >= HEALTHY {
-                            backoff.reset();
-                        }
-                        let (signal, state) = match item {
-                            Some(Ok(view)) => (Signal::View(view), State::Watching(views, since)),
-                            Some(Err(error)) => (Signal::Lost(error), State::Waiting),
-                            None => (Signal::Lost(ended()), State::Waiting),
+                        let (signal, state) = match views.next().await {
+                            Some(Ok(view)) => {
+                                last = view.clone();
+                                let since = since.or_else(|| Some(Instant::now()));
+                                (Signal::View(view), State::Watching(views, since))
+                            }
+                            failed => {
+                                if since.is_some_and(|since| since.elapsed() >= HEALTHY) {
+                                    backoff.reset();
+                                }
+                                let error = failed.and_then(Result::err).unwrap_or_else(ended);
+                                (Signal::Lost(error), State::Waiting)
+                            }
                         };
-                        return Some((signal, (state, backoff, open)));
+                        return Some((signal, (state, last, backoff, open)));
                     }
                 }
             }
@@ -74,7 +82,7 @@ mod tests {
     async fn every_failure_is_told_and_tried_again_at_a_slowing_pace() {
         let opened = Arc::new(AtomicUsize::new(0));
         let counter = opened.clone();
-        let fails = move || {
+        let fails = move |_| {
             counter.fetch_add(1, Ordering::Relaxed);
             stream::iter([
                 Ok(View::default()),
@@ -94,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_ends_is_opened_again() {
-        let mut signals = Box::pin(recover(|| stream::empty().boxed(), Backoff::default()));
+        let mut signals = Box::pin(recover(|_| stream::empty().boxed(), Backoff::default()));
         assert!(matches!(signals.next().await, Some(Signal::Lost(_))));
         assert!(
             signals.next().now_or_never().is_none(),

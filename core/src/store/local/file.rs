@@ -1,15 +1,17 @@
 //! One entry as a file: its name, its form, and the lock that says that its owner lives.
 //!
-//! Name: the key, escaped, then `~` and a number that is unique to the owner and grows with time.
+//! Name: the key, escaped, then `~` and numbers that are unique to the owner and grow with time.
 //! Form: `libdiscover 1 CREATED KEY\n`, then the value. A file is written under a hidden name, locked,
 //! and then renamed, so that whoever sees it sees it whole and locked.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::time::{ClockId, clock_gettime};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -29,12 +31,12 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':');
 /// The end of the name of an entry that outlives its writer.
 const KEPT: &str = "~kept";
+/// The beginning of the name of a file that is being written.
+const HIDDEN: &str = ".libdiscover-";
 
 /// An entry that this process wrote; its owner lives as long as the file is open.
 pub(super) struct Written {
-    /// Before the file, so that it goes before it.
-    _not_inherited: NotInherited,
-    file: Flock<File>,
+    file: NotInherited<OwnFd>,
     path: PathBuf,
     name: String,
     lifetime: Lifetime,
@@ -50,17 +52,14 @@ impl Written {
     ) -> Result<Written> {
         let name = file_name(entry, grant)?;
         let path = directory.join(&name);
-        let hidden = directory.join(format!(".{:016x}.{}", now_micros(), std::process::id()));
+        let hidden = directory.join(hidden_name());
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
-        let file = options
-            .open(&hidden)
-            .map_err(|e| failed("cannot write", &hidden, e))?;
-        let publish = || -> std::io::Result<Flock<File>> {
-            let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-                .map_err(|(_, errno)| std::io::Error::from(errno))?;
-            file.write_all(format!("{MAGIC} {created} {}\n", entry.key).as_bytes())?;
-            file.write_all(&entry.value)?;
+        let publish = || -> std::io::Result<NotInherited<OwnFd>> {
+            let file = NotInherited::open(|| Ok(OwnFd(lock(options.open(&hidden)?)?)))?;
+            let mut writer: &File = &file.0;
+            writer.write_all(format!("{MAGIC} {created} {}\n", entry.key).as_bytes())?;
+            writer.write_all(&entry.value)?;
             fs::rename(&hidden, &path)?;
             Ok(file)
         };
@@ -69,7 +68,6 @@ impl Written {
             failed("cannot write", &path, e)
         })?;
         Ok(Written {
-            _not_inherited: NotInherited::new(&file),
             file,
             path,
             name,
@@ -91,7 +89,7 @@ impl Written {
 
     /// Whether the file that others see is still this one.
     pub(super) fn is_in_place(&self) -> bool {
-        match (fs::symlink_metadata(&self.path), self.file.metadata()) {
+        match (fs::symlink_metadata(&self.path), self.file.0.metadata()) {
             (Ok(seen), Ok(own)) => seen.ino() == own.ino() && seen.dev() == own.dev(),
             _ => false,
         }
@@ -125,61 +123,71 @@ pub(super) struct Record {
     pub(super) serial: u64,
 }
 
-/// Reads a file if its owner lives, and removes it if not.
+/// Reads a file if its owner lives, and removes it if not. What we did not write is left alone.
 pub(super) fn look(directory: &Path, name: &str) -> Result<Look> {
-    let Some(serial) = serial(name) else {
+    let Some((key, serial)) = parse_name(name) else {
         return Ok(Look::Nothing);
     };
     let path = directory.join(name);
+    let unreadable = |e| failed("cannot read", &path, e);
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file = match OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(&path)
-    {
+    let mut options = OpenOptions::new();
+    let mut file = match options.read(true).custom_flags(flags.bits()).open(&path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Look::Nothing),
-        Err(e) => return Err(failed("cannot read", &path, e)),
+        // A symbolic link is none of ours.
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Ok(Look::Nothing),
+        Err(e) => return Err(unreadable(e)),
     };
-    if !file.metadata().is_ok_and(|found| found.is_file()) {
+    if !file.metadata().map_err(unreadable)?.is_file() {
         return Ok(Look::Nothing);
     }
-    let mut file = if name.ends_with(KEPT) {
-        file
-    } else {
-        match Flock::lock(file, FlockArg::LockSharedNonblock) {
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
-            Err((_, errno)) => return Err(failed("cannot lock", &path, errno.into())),
-            Ok(_) => {
-                let _ = fs::remove_file(&path);
-                return Ok(Look::Dead);
-            }
-        }
-    };
     let mut bytes = Vec::new();
     let limit = (MAX_VALUE + 4096) as u64;
     (&mut file)
         .take(limit)
         .read_to_end(&mut bytes)
-        .map_err(|e| failed("cannot read", &path, e))?;
-    match parse(&bytes, serial) {
-        Some(record) => Ok(Look::Alive(record)),
-        None => {
-            log::warn!("skipping {}: not written by libdiscover", path.display());
-            Ok(Look::Nothing)
+        .map_err(unreadable)?;
+    let Some(record) = parse(&bytes, serial).filter(|record| escape(&record.key) == key) else {
+        log::warn!(
+            "passing over {}: not written by libdiscover",
+            path.display()
+        );
+        return Ok(Look::Nothing);
+    };
+    if name.ends_with(KEPT) {
+        return Ok(Look::Alive(record));
+    }
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Err((_, Errno::EWOULDBLOCK)) => Ok(Look::Alive(record)),
+        Err((_, errno)) => Err(failed("cannot lock", &path, errno.into())),
+        Ok(_) => {
+            let _ = fs::remove_file(&path);
+            Ok(Look::Dead)
         }
     }
 }
 
-/// Whether a name is that of a file half-written by a process that died over it.
-pub(super) fn is_leftover(directory: &Path, name: &str) -> bool {
-    let age = fs::symlink_metadata(directory.join(name))
-        .ok()
-        .and_then(|m| m.modified().ok());
-    let old = age
-        .and_then(|at| at.elapsed().ok())
-        .is_some_and(|age| age.as_secs() > 60);
-    name.starts_with('.') && old
+/// Removes a file half-written by a process that died over it.
+pub(super) fn sweep(directory: &Path, name: &str) {
+    let path = directory.join(name);
+    let old = |path: &Path| {
+        let found = fs::symlink_metadata(path)
+            .ok()
+            .filter(fs::Metadata::is_file)?;
+        found
+            .modified()
+            .ok()?
+            .elapsed()
+            .ok()
+            .filter(|age| age.as_secs() > 60)
+    };
+    if is_hidden_name(name)
+        && old(&path).is_some()
+        && File::open(&path).is_ok_and(|file| lock(file).is_ok())
+    {
+        let _ = fs::remove_file(&path);
+    }
 }
 
 /// Microseconds since the machine started, the same clock for all its processes, never twice the same
@@ -205,22 +213,35 @@ pub(super) fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
     Error::caused_by(kind, format!("{what} {}", path.display()), error)
 }
 
-fn file_name(entry: &Entry, grant: u64) -> Result<String> {
-    let key = entry
-        .key
-        .as_str()
+/// What says that the owner lives.
+struct OwnFd(Flock<File>);
+
+impl AsRawFd for OwnFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+fn lock(file: File) -> std::io::Result<Flock<File>> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+}
+
+fn escape(key: &Key) -> String {
+    let part = |part| utf8_percent_encode(part, ESCAPED).to_string();
+    key.as_str()
         .split('/')
-        .map(|part| utf8_percent_encode(part, ESCAPED).to_string());
-    let key = key.collect::<Vec<_>>().join("+");
+        .map(part)
+        .collect::<Vec<_>>()
+        .join("+")
+}
+
+fn file_name(entry: &Entry, grant: u64) -> Result<String> {
+    let key = escape(&entry.key);
     let name = match entry.lifetime {
-        // Every writing has a name of its own, an update too, so that no file is ever replaced.
+        // Every writing has a name of its own, an update too, so that none replaces another.
         Lifetime::Leased => {
-            format!(
-                "{key}~{:016x}.{:x}.{:x}",
-                grant,
-                std::process::id(),
-                now_micros()
-            )
+            let (process, now) = (std::process::id(), now_micros());
+            format!("{key}~{grant:016x}.{process:x}.{now:016x}")
         }
         Lifetime::Kept => format!("{key}{KEPT}"),
     };
@@ -233,12 +254,34 @@ fn file_name(entry: &Entry, grant: u64) -> Result<String> {
     Ok(name)
 }
 
-fn serial(name: &str) -> Option<u64> {
-    let (_, tail) = name.rsplit_once('~')?;
-    if tail == "kept" {
-        return Some(0);
+/// The escaped key and the serial of a name that is of our form.
+fn parse_name(name: &str) -> Option<(&str, u64)> {
+    let (key, tail) = name.rsplit_once('~')?;
+    if tail == &KEPT[1..] {
+        return Some((key, 0));
     }
-    u64::from_str_radix(tail.split('.').next()?, 16).ok()
+    let (serial, rest) = tail.split_once('.')?;
+    let (process, now) = rest.split_once('.')?;
+    u32::from_str_radix(process, 16).ok()?;
+    Some((key, hexadecimal(serial)?)).filter(|_| hexadecimal(now).is_some())
+}
+
+fn hidden_name() -> String {
+    format!("{HIDDEN}{:x}.{:016x}", std::process::id(), now_micros())
+}
+
+fn is_hidden_name(name: &str) -> bool {
+    let rest = name
+        .strip_prefix(HIDDEN)
+        .and_then(|rest| rest.split_once('.'));
+    rest.is_some_and(|(process, now)| {
+        u32::from_str_radix(process, 16).is_ok() && hexadecimal(now).is_some()
+    })
+}
+
+/// Sixteen hexadecimal digits.
+fn hexadecimal(text: &str) -> Option<u64> {
+    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok())?
 }
 
 fn parse(bytes: &[u8], serial: u64) -> Option<Record> {

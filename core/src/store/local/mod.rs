@@ -9,7 +9,7 @@ mod file;
 mod shelf;
 mod watcher;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -21,9 +21,10 @@ use futures_util::stream::BoxStream;
 use tokio::task::AbortHandle;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::Grant;
+use crate::model::{Claim, Grant};
 use crate::store::Store;
-use crate::tree::{Changes, Entry, Lifetime, Prefix};
+use crate::store::memory::replaced;
+use crate::tree::{Changes, Entry, Key, Lifetime, Prefix};
 use file::Written;
 use shelf::Shelf;
 
@@ -57,7 +58,7 @@ impl LocalStore {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the entries as files of `grant`; all of them or none.
+    /// Writes the entries as files of `grant`; all of them or none that others see for long.
     fn write(&self, entries: &[Entry], grant: u64) -> Result<Vec<Written>> {
         let mut written = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -65,7 +66,7 @@ impl LocalStore {
             match Written::new(self.shelf.directory(), entry, created, grant) {
                 Ok(file) => written.push(file),
                 Err(error) => {
-                    written.iter().for_each(Written::remove);
+                    self.take_away(&written);
                     return Err(error);
                 }
             }
@@ -74,8 +75,20 @@ impl LocalStore {
         for file in &written {
             self.shelf.refresh(file.name());
         }
-        written.retain(|file| file.lifetime() == Lifetime::Leased);
         Ok(written)
+    }
+
+    /// Removes the leased ones among the files.
+    fn take_away(&self, files: &[Written]) {
+        for file in files.iter().filter(|f| f.lifetime() == Lifetime::Leased) {
+            file.remove();
+            self.shelf.refresh(file.name());
+        }
+    }
+
+    fn end(&self, grant: Grant) {
+        let files = self.owned().remove(&grant.id);
+        self.take_away(&files.unwrap_or_default());
     }
 
     fn check(&self, entries: &[Entry], grant: Grant) -> Result<()> {
@@ -89,25 +102,29 @@ impl LocalStore {
                 }
             }
         }
-        let newest = |entry: &&Entry| self.shelf.newest(&entry.key).is_some_and(|n| n > grant.id);
-        match entries
-            .iter()
-            .filter(|e| e.lifetime == Lifetime::Leased)
-            .find(newest)
-        {
-            Some(taken) => Err(Error::new(
-                Kind::Replaced,
-                format!("{} has another owner now", taken.key),
-            )),
-            None => Ok(()),
+        if let Some(taken) = self.taken(entries, |serial| serial <= grant.id) {
+            // What we hold would come to light again when the other one goes.
+            self.end(grant);
+            return Err(replaced(taken));
         }
+        Ok(())
+    }
+
+    /// The first of the keys that has another owner.
+    fn taken<'a>(&self, entries: &'a [Entry], ours: impl Fn(u64) -> bool) -> Option<&'a Key> {
+        let mut leased = entries.iter().filter(|e| e.lifetime == Lifetime::Leased);
+        leased
+            .find(|entry| self.shelf.is_taken(&entry.key, &ours))
+            .map(|entry| &entry.key)
     }
 }
 
 impl Drop for LocalStore {
     fn drop(&mut self) {
         self.watcher.abort();
-        self.owned().values().flatten().for_each(Written::remove);
+        self.owned()
+            .values()
+            .for_each(|files| self.take_away(files));
     }
 }
 
@@ -118,9 +135,20 @@ impl Store for LocalStore {
 
     // The files are small and the directory is in memory, as a rule; no call here waits for anybody.
 
-    fn create<'a>(&'a self, entries: &'a [Entry], ttl: Duration) -> BoxFuture<'a, Result<Grant>> {
+    fn create<'a>(
+        &'a self,
+        entries: &'a [Entry],
+        ttl: Duration,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<Grant>> {
         async move {
             prepare(self.shelf.directory())?;
+            if claim == Claim::PutBack {
+                let ours: HashSet<u64> = self.owned().keys().copied().collect();
+                if let Some(taken) = self.taken(entries, |serial| ours.contains(&serial)) {
+                    return Err(replaced(taken));
+                }
+            }
             let id = file::now_micros();
             let written = self.write(entries, id)?;
             self.owned().insert(id, written);
@@ -137,21 +165,15 @@ impl Store for LocalStore {
         async move {
             self.check(entries, grant)?;
             let written = self.write(entries, grant.id)?;
-            let old = self.owned().insert(grant.id, written).unwrap_or_default();
-            for file in &old {
-                file.remove();
-                self.shelf.refresh(file.name());
-            }
+            let old = self.owned().insert(grant.id, written);
+            self.take_away(&old.unwrap_or_default());
             Ok(())
         }
         .boxed()
     }
 
     fn remove<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        for file in self.owned().remove(&grant.id).unwrap_or_default() {
-            file.remove();
-            self.shelf.refresh(file.name());
-        }
+        self.end(grant);
         ready(Ok(())).boxed()
     }
 

@@ -19,6 +19,17 @@ pub(super) struct Shelf {
     files: Mutex<Files>,
 }
 
+/// What a look at a file found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It is there, and its owner lives.
+    Alive,
+    /// It is not there any more, or was none of ours.
+    Gone,
+    /// It could not be looked at: out of descriptors, perhaps. Look again.
+    Unreadable,
+}
+
 #[derive(Default)]
 struct Files {
     records: HashMap<String, Record>,
@@ -47,41 +58,59 @@ impl Shelf {
         self.tree.watch(prefix)
     }
 
+    /// Whether somebody else than the holder of these serials lives at `key`.
+    pub(super) fn is_taken(&self, key: &Key, ours: impl Fn(u64) -> bool) -> bool {
+        loop {
+            let newest = self
+                .files()
+                .of_key
+                .get(key)
+                .and_then(|files| files.last().cloned());
+            match newest {
+                Some((serial, name)) if !ours(serial) => {
+                    // Its owner may have died a moment ago.
+                    if self.refresh(&name) != Seen::Gone {
+                        return true;
+                    }
+                }
+                _ => return false,
+            }
+        }
+    }
+
     /// When the live instance at `key` came online.
     pub(super) fn created(&self, key: &Key) -> Option<u64> {
         self.files().newest(key).map(|record| record.created)
     }
 
-    /// The serial of the file that counts for `key`.
-    pub(super) fn newest(&self, key: &Key) -> Option<u64> {
-        self.files().newest(key).map(|record| record.serial)
-    }
-
-    /// Looks at one file again. Whether it is (still) there and its owner lives.
-    pub(super) fn refresh(&self, name: &str) -> bool {
+    /// Looks at one file again.
+    pub(super) fn refresh(&self, name: &str) -> Seen {
         let mut files = self.files();
         let found = match file::look(&self.directory, name) {
             Ok(Look::Alive(record)) => Some(record),
             Ok(Look::Dead | Look::Nothing) => None,
             Err(error) => {
                 log::warn!("{error}");
-                return true;
+                return Seen::Unreadable;
             }
         };
-        let alive = found.is_some();
+        let seen = if found.is_some() {
+            Seen::Alive
+        } else {
+            Seen::Gone
+        };
         for key in files.set(name, found) {
             self.show(&files, &key);
         }
-        alive
+        seen
     }
 
     /// Looks at the whole directory again, at every file of it.
-    pub(super) fn rescan(&self) -> Result<()> {
+    /// Gives those that could not be looked at.
+    pub(super) fn rescan(&self) -> Result<Vec<String>> {
         let (listed, known) = (self.list()?, self.known());
-        for name in listed.union(&known) {
-            self.refresh(name);
-        }
-        Ok(())
+        let unreadable = |name: &&String| self.refresh(name) == Seen::Unreadable;
+        Ok(listed.union(&known).filter(unreadable).cloned().collect())
     }
 
     /// Looks at the files that came or went without our having been told yet.
@@ -105,9 +134,7 @@ impl Shelf {
             let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() else {
                 continue;
             };
-            if file::is_leftover(&self.directory, &name) {
-                let _ = std::fs::remove_file(self.directory.join(&name));
-            }
+            file::sweep(&self.directory, &name);
             names.insert(name);
         }
         Ok(names)

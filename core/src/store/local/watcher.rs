@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +17,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::error::Result;
 use crate::store::local::file::failed;
 use crate::store::local::prepare;
-use crate::store::local::shelf::Shelf;
+use crate::store::local::shelf::{Seen, Shelf};
 use crate::watch::Backoff;
 
 /// How long the kernel may take from telling that a file is closed to dropping its lock.
 const UNLOCK: Duration = Duration::from_secs(1);
+/// How often to see that the directory is still the one that is watched, and the slowest pace of
+/// looking again at what could not be looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often to look at everything, in case that something was not told.
+const SCAN: Duration = Duration::from_secs(60);
 
 /// Reads the directory and keeps following it until aborted.
 pub(super) fn start(shelf: Arc<Shelf>) -> Result<AbortHandle> {
@@ -30,28 +37,34 @@ pub(super) fn start(shelf: Arc<Shelf>) -> Result<AbortHandle> {
 struct Watcher {
     shelf: Arc<Shelf>,
     inotify: AsyncFd<Descriptor>,
-    /// Files that were closed by their owner but still seemed locked: look again then.
-    unlocking: Vec<Unlocking>,
+    /// Device and inode of the directory that is watched.
+    watched: (u64, u64),
+    next_tick: Instant,
+    next_scan: Instant,
+    again: Vec<Again>,
 }
 
-struct Unlocking {
+/// A file to look at again.
+struct Again {
     name: String,
     next: Instant,
     wait: Duration,
+    /// Until when it may still be locked although its owner has closed it.
+    unlocked_by: Instant,
 }
 
 /// What to do after some events.
+#[derive(PartialEq)]
 enum Next {
     Continue,
-    /// The kernel dropped events.
-    Rescan,
-    /// The directory itself is gone.
+    /// The directory is another one, or none.
     Reopen,
 }
 
 impl Watcher {
     /// First the watch, then the list: nothing falls between them.
     fn open(shelf: Arc<Shelf>) -> Result<Watcher> {
+        let directory = shelf.directory();
         let open = || -> io::Result<AsyncFd<Descriptor>> {
             let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
             let wanted = AddWatchFlags::IN_MOVED_TO
@@ -61,51 +74,50 @@ impl Watcher {
                 | AddWatchFlags::IN_DELETE_SELF
                 | AddWatchFlags::IN_MOVE_SELF
                 | AddWatchFlags::IN_ONLYDIR;
-            inotify.add_watch(shelf.directory(), wanted)?;
+            inotify.add_watch(directory, wanted)?;
             // What replaces this is unsafe to call; that our descriptor stays the same is plain here.
             #[allow(deprecated, reason = "the descriptor of `Descriptor` never changes")]
             AsyncFd::with_interest(Descriptor(inotify), Interest::READABLE)
         };
-        let inotify = open().map_err(|e| failed("cannot watch", shelf.directory(), e))?;
-        shelf.rescan()?;
-        Ok(Watcher {
-            shelf,
+        // A directory that is exchanged in between is found out by the first tick.
+        let unwatchable = |e| failed("cannot watch", directory, e);
+        let watched = identity(directory).map_err(unwatchable)?;
+        let inotify = open().map_err(unwatchable)?;
+        let now = Instant::now();
+        let mut watcher = Watcher {
+            shelf: shelf.clone(),
             inotify,
-            unlocking: Vec::new(),
-        })
+            watched,
+            next_tick: now + TICK,
+            // Once more soon: a file whose owner died as we looked may have seemed alive.
+            next_scan: now + UNLOCK,
+            again: Vec::new(),
+        };
+        watcher.look_again_at(shelf.rescan()?);
+        Ok(watcher)
     }
 
     async fn run(mut self) {
         loop {
-            match self.step().await {
-                Next::Continue => {}
-                Next::Rescan => {
-                    if let Err(error) = self.shelf.rescan() {
-                        log::warn!("{error}");
-                    }
-                }
-                Next::Reopen => self = self.reopen().await,
+            if self.step().await == Next::Reopen {
+                self = self.reopen().await;
             }
         }
     }
 
     async fn step(&mut self) -> Next {
-        let due = self.unlocking.iter().map(|u| u.next).min();
-        let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        let due = self.again.iter().map(|again| again.next).min();
+        let due = due.unwrap_or(self.next_tick).min(self.next_tick);
         tokio::select! {
             events = read(&self.inotify) => match events {
                 Ok(events) => self.take(&events),
                 Err(_) => Next::Reopen,
             },
-            () = sleep_until(due), if !self.unlocking.is_empty() => {
-                self.look_again();
-                Next::Continue
-            }
+            () = sleep_until(due) => self.tick(),
         }
     }
 
     fn take(&mut self, events: &[InotifyEvent]) -> Next {
-        let mut next = Next::Continue;
         let lost =
             AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_IGNORED;
         for event in events {
@@ -113,41 +125,71 @@ impl Watcher {
                 return Next::Reopen;
             }
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                next = Next::Rescan;
+                // The kernel dropped events: look at everything, now.
+                (self.next_tick, self.next_scan) = (Instant::now(), Instant::now());
             }
             let Some(name) = event.name.as_ref().and_then(|name| name.to_str()) else {
                 continue;
             };
-            // The kernel tells of the close just before it drops the lock.
-            if self.shelf.refresh(name) && event.mask.contains(AddWatchFlags::IN_CLOSE_WRITE) {
-                let wait = Duration::from_millis(1);
-                let next = Instant::now() + wait;
-                self.unlocking.push(Unlocking {
-                    name: name.to_owned(),
-                    next,
-                    wait,
-                });
+            match self.shelf.refresh(name) {
+                Seen::Gone => {}
+                // The kernel tells of the close just before it drops the lock.
+                Seen::Alive if !event.mask.contains(AddWatchFlags::IN_CLOSE_WRITE) => {}
+                Seen::Alive | Seen::Unreadable => self.look_again_at([name.to_owned()]),
             }
         }
-        next
+        Next::Continue
     }
 
-    fn look_again(&mut self) {
+    fn look_again_at(&mut self, names: impl IntoIterator<Item = String>) {
+        let (now, wait) = (Instant::now(), Duration::from_millis(1));
+        self.again.extend(names.into_iter().map(|name| Again {
+            name,
+            next: now + wait,
+            wait,
+            unlocked_by: now + UNLOCK,
+        }));
+    }
+
+    fn tick(&mut self) -> Next {
         let now = Instant::now();
         let shelf = &self.shelf;
-        self.unlocking.retain_mut(|file| {
-            if file.next > now {
+        self.again.retain_mut(|again| {
+            if again.next > now {
                 return true;
             }
-            file.wait *= 2;
-            file.next = now + file.wait;
-            shelf.refresh(&file.name) && file.wait < UNLOCK
+            again.wait = (again.wait * 2).min(TICK);
+            again.next = now + again.wait;
+            match shelf.refresh(&again.name) {
+                Seen::Gone => false,
+                Seen::Alive => now < again.unlocked_by,
+                Seen::Unreadable => true,
+            }
         });
+        if self.next_tick > now {
+            return Next::Continue;
+        }
+        self.next_tick = now + TICK;
+        // A removed directory that somebody still has open tells nothing of its removal.
+        if identity(self.shelf.directory()).ok() != Some(self.watched) {
+            return Next::Reopen;
+        }
+        if self.next_scan <= now {
+            match self.shelf.rescan() {
+                Ok(unreadable) => {
+                    self.next_scan = now + SCAN;
+                    self.look_again_at(unreadable);
+                }
+                // Again at the next tick.
+                Err(error) => log::warn!("{error}"),
+            }
+        }
+        Next::Continue
     }
 
     /// Makes the directory again and starts over; the owners of what was in it put it back.
     async fn reopen(self) -> Watcher {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(Duration::from_millis(10), TICK);
         let shelf = self.shelf;
         loop {
             let again = prepare(shelf.directory()).and_then(|()| Watcher::open(shelf.clone()));
@@ -158,6 +200,11 @@ impl Watcher {
             sleep(backoff.next_wait()).await;
         }
     }
+}
+
+fn identity(directory: &Path) -> io::Result<(u64, u64)> {
+    let found = std::fs::metadata(directory)?;
+    Ok((found.dev(), found.ino()))
 }
 
 /// What tokio needs to know of inotify.
