@@ -125,6 +125,7 @@ async fn a_closed_client_says_so(place: &Place) {
     let mut cursor = set.cursor();
     client.close(PATIENCE).await.unwrap();
     while cursor.changed().await {}
+    assert!(!cursor.changed().await, "and stays closed");
     assert_eq!(client.services("web").unwrap_err().kind(), Kind::Closed);
     assert_eq!(
         client.register(web(1)).await.unwrap_err().kind(),
@@ -156,6 +157,41 @@ async fn a_taken_over_id_is_reported_and_left_alone(place: &Place) {
         Kind::Replaced
     );
     old.unregister().await.unwrap();
+    new.heartbeat().await.unwrap();
+    let online = second
+        .services("web")
+        .unwrap()
+        .wait(1, PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(online[0].attributes()["by"], "second");
+    let set = second.services("web").unwrap();
+    new.unregister().await.unwrap();
+    eventually("nothing of the first comes back", async || {
+        set.online().is_empty()
+    })
+    .await;
+    let again = first
+        .services("web")
+        .unwrap()
+        .wait(0, PATIENCE)
+        .await
+        .unwrap();
+    assert!(again.is_empty());
+}
+
+/// G4: who has been away too long does not take its id back from who has come meanwhile.
+async fn what_was_lost_is_not_taken_from_a_new_owner(place: &Place) {
+    let (first, second) = (place.client().await, place.client().await);
+    let away = web(1).heartbeat(Heartbeat::Manual);
+    let mut lost = first.register(away).await.unwrap();
+    assert_eq!(lost.changed().await.name(), "lapsed");
+    let new = second
+        .register(web(1).attributes([("by", "second")]).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(lost.heartbeat().await.unwrap_err().kind(), Kind::Replaced);
+    assert_eq!(lost.standing().name(), "replaced");
     new.heartbeat().await.unwrap();
     let online = second
         .services("web")
@@ -295,6 +331,7 @@ contract!(on memory local etcd; {
     an_instance_goes_when_it_is_released
     a_closed_client_says_so
     a_taken_over_id_is_reported_and_left_alone
+    what_was_lost_is_not_taken_from_a_new_owner
     a_missed_manual_heartbeat_is_a_death_until_the_next
     a_filter_narrows_what_is_read_and_told
     a_wait_in_vain_says_how_far_it_got

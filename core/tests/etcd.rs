@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use discover_core::embed::Engine;
 use discover_core::{Client, Departure, Kind, Registration, State};
 use support::etcd::Etcd;
 use support::{Listener, PATIENCE, eventually};
@@ -138,6 +139,27 @@ async fn a_lost_lease_is_registered_again() {
         etcd.ctl(&["lease", "list"]).contains("found 0 leases"),
         "no orphan is left"
     );
+}
+
+/// G3, G20: closing waits for what was dropped a moment ago, and leaves no lease behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_waits_for_leases_just_dropped() {
+    let Some(etcd) = Etcd::start() else { return };
+    let url = format!("etcd://{}", etcd.endpoint());
+    for _ in 0..20 {
+        let engine = Engine::open(Some(&url)).unwrap();
+        let engine = tokio::task::spawn_blocking(|| engine.wait().unwrap())
+            .await
+            .unwrap();
+        let done = tokio::task::spawn_blocking(move || {
+            let lease = engine.register(web(1), None).unwrap().wait().unwrap();
+            drop(lease);
+            engine.close(PATIENCE)
+        });
+        done.await.unwrap().unwrap();
+        assert!(etcd.ctl(&["lease", "list"]).contains("found 0 leases"));
+        assert_eq!(etcd.ctl(&["get", "--prefix", "/"]), "");
+    }
 }
 
 /// G2: a store that comes back empty has our registration again.

@@ -95,21 +95,27 @@ async fn a_removed_directory_is_made_and_filled_again() {
     let set = client.services("web").unwrap();
     let lease = client.register(web(1)).await.unwrap();
     set.wait(1, PATIENCE).await.unwrap();
+    // While somebody has it as its working directory, the kernel tells nothing of its removal.
+    let mut shell = Command::new("sleep")
+        .arg("60")
+        .current_dir(&directory)
+        .spawn()
+        .unwrap();
     fs::remove_dir_all(&directory).unwrap();
     eventually("the set is empty", async || set.online().is_empty()).await;
     lease.heartbeat().await.unwrap();
     let other = Client::connect(&url(&directory)).await.unwrap();
-    assert_eq!(
-        other
-            .services("web")
-            .unwrap()
-            .wait(1, PATIENCE)
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
-    set.wait(1, PATIENCE).await.unwrap();
+    let found = other
+        .services("web")
+        .unwrap()
+        .wait(1, PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(found.len(), 1);
+    let _late = other.register(web(2)).await.unwrap();
+    set.wait(2, PATIENCE).await.unwrap();
+    shell.kill().unwrap();
+    shell.wait().unwrap();
 }
 
 /// Files of others in the directory hide nothing and are left alone.
@@ -118,6 +124,19 @@ async fn foreign_files_are_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let key = "+discover+services+web+h:1~kept";
+    // Names that look a little like ours, old enough to be swept.
+    for name in [
+        ".bashrc",
+        ".libdiscover-notes",
+        "report~20240101.pdf",
+        "a~00000000000000ff.1.2",
+    ] {
+        let file = fs::File::create(path(name)).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+    }
+    let alike = "+x~00000000000000ff.1.00000000000000ff";
+    fs::write(path(alike), "libdiscover 1 5 /y\n").unwrap();
     fs::write(path("README"), "hello").unwrap();
     fs::write(path("notes~kept"), "libdiscover 1 x y\n").unwrap();
     fs::write(
@@ -133,7 +152,7 @@ async fn foreign_files_are_left_alone() {
     assert_eq!(set.wait(1, PATIENCE).await.unwrap()[0].port(), 2);
     assert_eq!(set.status().invalid, 1);
     client.close(PATIENCE).await.unwrap();
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 10);
 }
 
 /// A directory that others may write, or that is none, is refused with its name and the remedy.

@@ -1,9 +1,13 @@
 """Waits in one of the ways there are, and says how long Ctrl-C took to end it."""
 
+import signal
 import sys
 import time
 
 import libdiscover
+
+# A shell starts what it starts in the background with Ctrl-C ignored, and Python heeds that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WAY, NOBODY = sys.argv[1:]
 
