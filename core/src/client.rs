@@ -21,6 +21,9 @@ use crate::watch::Backoff;
 /// The URL where none is given and `DISCOVER_URL` is not set.
 pub const DEFAULT_URL: &str = "local://";
 
+/// How long closing waits for what nobody waits for.
+const LEFT_OVER: Duration = Duration::from_secs(1);
+
 /// A connection to a registry. Cheap to clone; all clones are the same connection.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -158,17 +161,15 @@ impl Client {
             core.close();
         }
         let leases = std::mem::take(&mut *self.leases());
-        let all = async {
-            let released = join_all(leases.into_iter().map(Tracked::release)).await;
-            self.0.backend.close().await;
-            released.into_iter().collect()
+        let all = join_all(leases.into_iter().map(Tracked::release));
+        let released = tokio::time::timeout(timeout, all).await;
+        // What was never confirmed is ended where that is soon done; it dies by itself otherwise.
+        let _ = tokio::time::timeout(timeout.min(LEFT_OVER), self.0.backend.close()).await;
+        let late = |_| {
+            let text = format!("leases were not released within {timeout:?}");
+            Error::new(Kind::Timeout, text)
         };
-        tokio::time::timeout(timeout, all)
-            .await
-            .unwrap_or_else(|_| {
-                let late = format!("leases were not released within {timeout:?}");
-                Err(Error::new(Kind::Timeout, late))
-            })
+        released.map_err(late)?.into_iter().collect()
     }
 
     fn check_open(&self) -> Result<()> {

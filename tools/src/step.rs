@@ -18,6 +18,9 @@ pub enum Counted {
     Tests(Runner),
 }
 
+/// How long one step may take: several times what the slowest does from nothing on two cores.
+const LONGEST: &str = "30m";
+
 pub struct Step {
     counted: Counted,
     arguments: Vec<String>,
@@ -75,9 +78,11 @@ impl Step {
     }
 
     fn spawn(&self) -> io::Result<(bool, String)> {
-        let mut command = Command::new(&self.arguments[0]);
+        // A step that hangs fails by itself, and the others still run.
+        let mut command = Command::new("timeout");
         command
-            .args(&self.arguments[1..])
+            .args(["--kill-after=10", LONGEST])
+            .args(&self.arguments)
             .current_dir(root().join(self.dir));
         command
             .envs(shared_environment())

@@ -44,9 +44,9 @@ static void is_told_so(struct parent *parent) {
     discover_error_free(reason);
     discover_registration_free(registration);
 
-    /* What was known at the fork is still in memory. */
+    /* What the parent knew may have been in the middle of a change: the set is as if never heard of. */
     snapshot = discover_set_take_snapshot(parent->set);
-    CHECK(discover_snapshot_online_count(snapshot) == 1);
+    CHECK(!discover_snapshot_is_ready(snapshot) && discover_snapshot_online_count(snapshot) == 0);
     discover_snapshot_free(snapshot);
 }
 
