@@ -115,8 +115,7 @@ fn local(uri: &Uri) -> Result<Arc<dyn Backend>> {
 
 #[cfg(feature = "etcd")]
 fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
-    use crate::store::etcd3::Etcd3;
-    use crate::store::etcd3_config::Config;
+    use crate::store::etcd3::{Config, Etcd3};
     expect(
         uri,
         &[

@@ -1,117 +1,24 @@
 //! The engine: a client with a runtime and a dispatch thread of its own.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::watch;
 
 use crate::client::Client;
 use crate::embed::CLOSE_TIMEOUT;
-use crate::embed::dispatch::{Bell, Dispatch, Sink};
+use crate::embed::dispatch::{Bell, Sink};
 use crate::embed::feed::{Feed, Subscription};
 use crate::embed::own::Own;
 use crate::embed::pending::Pending;
-use crate::error::{Error, Kind, Result};
+use crate::embed::shared::Shared;
+use crate::error::Result;
 use crate::lease::{Lease, Standing};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::set::{Policy, ServiceSet, Snapshot, Status};
 
 /// A client for other languages. Closed when dropped, without waiting.
 pub struct Engine(Own<Arc<Shared>>);
-
-/// What an engine and all that came out of it share.
-pub(super) struct Shared {
-    client: OnceLock<Client>,
-    pub(super) dispatch: Dispatch,
-    /// True once closing; calls under way hold a receiver until they have handed over their result.
-    pub(super) closing: watch::Sender<bool>,
-    handle: Handle,
-    /// Taken by whoever closes; the lock makes closers wait for each other.
-    runtime: Mutex<Option<Runtime>>,
-}
-
-impl Shared {
-    fn start() -> Result<Arc<Shared>> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("discover-rt")
-            .enable_all()
-            .build()
-            .map_err(|e| {
-                Error::caused_by(Kind::Resource, "cannot start the thread discover-rt", e)
-            })?;
-        Ok(Arc::new(Shared {
-            client: OnceLock::new(),
-            dispatch: Dispatch::start()?,
-            closing: watch::Sender::new(false),
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime).into(),
-        }))
-    }
-
-    /// Where calls run, unless closed.
-    pub(super) fn runtime(&self) -> Result<&Handle> {
-        if *self.closing.borrow() {
-            return Err(Error::new(Kind::Closed, "the client was closed"));
-        }
-        Ok(&self.handle)
-    }
-
-    fn client(&self) -> Result<Client> {
-        self.runtime()?;
-        self.client
-            .get()
-            .cloned()
-            .ok_or_else(|| Error::new(Kind::Internal, "used before it was open"))
-    }
-
-    fn runtime_slot(&self) -> MutexGuard<'_, Option<Runtime>> {
-        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// In this order: calls under way end, leases are released, callbacks end and their owners are
-    /// told, threads end.
-    fn close(&self, timeout: Duration) -> Result<()> {
-        self.dispatch.check_may_wait()?;
-        let mut slot = self.runtime_slot();
-        let Some(runtime) = slot.take() else {
-            return Ok(());
-        };
-        let client = self.client.get().cloned();
-        self.closing.send_replace(true);
-        let released = self.closing.clone();
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        runtime.spawn(async move {
-            let _ = tokio::time::timeout(timeout, released.closed()).await;
-            let done = match client {
-                Some(client) => client.close(timeout).await,
-                None => Ok(()),
-            };
-            let _ = sender.send(done);
-        });
-        let done = receiver.recv().unwrap_or(Ok(()));
-        let stopped = self.dispatch.stop(timeout);
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        if stopped {
-            return done;
-        }
-        let text = format!("closed, but a callback was still running after {timeout:?}");
-        Err(Error::new(Kind::Timeout, text))
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // Reached unclosed only when opening failed; nobody waits for us.
-        if let Some(runtime) = self.runtime_slot().take() {
-            self.closing.send_replace(true);
-            self.dispatch.post(crate::embed::dispatch::Message::Stop);
-            runtime.shutdown_background();
-        }
-    }
-}
 
 impl Engine {
     /// Starts the threads; waiting for the result connects. Without a URL, `DISCOVER_URL` counts, else

@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering;
 use tokio::task::AbortHandle;
 
 use crate::embed::dispatch::{Bell, Flags, Listener, Message, Sink};
-use crate::embed::engine::Shared;
 use crate::embed::own::Own;
-use crate::embed::pending::closed;
+use crate::embed::shared::{Shared, closed};
 use crate::error::{Error, Kind, Result};
 use crate::set::{Cursor, Event, ServiceSet, Snapshot};
 

@@ -14,6 +14,7 @@ mod feed;
 mod log;
 mod own;
 mod pending;
+mod shared;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::{AbortHandle, BoxFuture, FutureExt, abortable};
 
 use crate::embed::dispatch::Message;
-use crate::embed::engine::Shared;
+use crate::embed::shared::{Shared, closed};
 use crate::error::{Error, Kind, Result};
 
 /// A call that has not begun. It ends by itself: with its result, at its deadline, or as `closed`
@@ -128,8 +128,4 @@ fn bug<T>(panic: Box<dyn Any + Send>) -> Result<T> {
         Kind::Internal,
         format!("a bug in libdiscover or a backend: {text}"),
     ))
-}
-
-pub(super) fn closed() -> Error {
-    Error::new(Kind::Closed, "the client was closed")
 }

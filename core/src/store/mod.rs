@@ -2,8 +2,6 @@
 
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd3;
-#[cfg(feature = "etcd")]
-pub(crate) mod etcd3_config;
 #[cfg(feature = "local")]
 pub(crate) mod local;
 pub(crate) mod memory;

@@ -3,27 +3,30 @@
 //! The client crate reconnects calls but neither watches nor leases; those end here with an error,
 //! and the engine above opens them again.
 
-use std::collections::HashMap;
+mod config;
+mod lease;
+mod watch;
+
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, KeyValue, LeaseClient,
-    LeaseGrantOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchOptions,
-    WatchResponse, WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, KeyValue, LeaseGrantOptions, PutOptions, Txn,
+    TxnOp, TxnOpResponse, TxnResponse,
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::OnceCell;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
 use crate::store::Store;
-use crate::store::etcd3_config::Config;
-use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix};
+use crate::tree::{Changes, Entry, Lifetime, Prefix};
+pub(crate) use config::Config;
+use lease::{Leases, Orphan};
+use watch::Watch;
 
 /// The bound of every single call.
 const CALL: Duration = Duration::from_secs(5);
@@ -35,36 +38,6 @@ pub(crate) struct Etcd3 {
     /// Made at the first call, because with a password even making it needs the server.
     client: Arc<OnceCell<Client>>,
     leases: Arc<Leases>,
-}
-
-/// The leases that this client made, ended ones too until their time is over.
-#[derive(Default)]
-struct Leases {
-    /// Until when the store may still hold keys under each.
-    ours: Mutex<HashMap<i64, Instant>>,
-    /// Leases being ended whose making was given up.
-    orphans: Mutex<JoinSet<()>>,
-}
-
-impl Leases {
-    fn ours(&self) -> MutexGuard<'_, HashMap<i64, Instant>> {
-        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn orphans(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A new id. It is ours to choose, so that a lease whose answer is lost is still known.
-    fn issue(&self, ttl: Duration) -> i64 {
-        let id = fastrand::i64(1..);
-        let now = Instant::now();
-        let mut ours = self.ours();
-        ours.retain(|_, until| *until > now);
-        // After an election of its leader, etcd gives each lease its whole time again.
-        ours.insert(id, now + ttl * 2 + Duration::from_secs(60));
-        id
-    }
 }
 
 impl Etcd3 {
@@ -306,160 +279,6 @@ impl Store for Etcd3 {
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
         self.config.local_address().boxed()
     }
-}
-
-/// Ends a lease whose making was given up half-way, so that nothing lives on without an owner.
-struct Orphan(Option<(LeaseClient, i64, Arc<Leases>)>);
-
-impl Drop for Orphan {
-    fn drop(&mut self) {
-        let Some((mut client, id, leases)) = self.0.take() else {
-            return;
-        };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let mut orphans = leases.orphans();
-            while orphans.try_join_next().is_some() {}
-            orphans.spawn_on(
-                async move { drop(timeout(CALL, client.revoke(id)).await) },
-                &runtime,
-            );
-        }
-    }
-}
-
-/// Where a watch is: what comes next is decided here and nowhere else.
-enum Watch {
-    /// Nothing read yet.
-    List(Etcd3, String),
-    /// The list was read at a revision, and the watch begins right after it.
-    Events(Etcd3, String, Box<WatchStream>),
-    /// An error was told.
-    Over,
-}
-
-impl Watch {
-    async fn step(self) -> Result<Option<(Changes, Watch)>> {
-        match self {
-            Watch::List(etcd, prefix) => {
-                let (list, revision) = etcd.list(&prefix).await?;
-                let from = WatchOptions::new()
-                    .with_prefix()
-                    .with_start_revision(revision + 1)
-                    .with_progress_notify();
-                let key = prefix.clone();
-                let stream = etcd
-                    .call(async |client| {
-                        let mut client =
-                            client.watch_client().max_decoding_message_size(usize::MAX);
-                        client.watch(key, Some(from)).await.map(Box::new)
-                    })
-                    .await?;
-                let reset = Changes {
-                    revision: revision as u64,
-                    changes: vec![Change::Reset(list)],
-                };
-                Ok(Some((reset, Watch::Events(etcd, prefix, stream))))
-            }
-            Watch::Events(etcd, prefix, mut stream) => loop {
-                let answer = stream.message().await.map_err(|e| etcd.explain(e))?;
-                let answer = answer.ok_or_else(|| {
-                    let endpoints = etcd.config.shown();
-                    Error::new(
-                        Kind::Unavailable,
-                        format!("etcd at {endpoints} ended the watch"),
-                    )
-                })?;
-                if answer.canceled() {
-                    return Err(canceled(&answer));
-                }
-                if !answer.events().is_empty() {
-                    let changes = etcd.changes(&answer);
-                    return Ok(Some((changes, Watch::Events(etcd, prefix, stream))));
-                }
-            },
-            Watch::Over => Ok(None),
-        }
-    }
-}
-
-impl Etcd3 {
-    /// Everything under a prefix at one revision, in one shot: a page costs the server as much as
-    /// all that follow it.
-    async fn list(&self, prefix: &str) -> Result<(Vec<Node>, i64)> {
-        let options = GetOptions::new().with_prefix();
-        let answer = self
-            .call(async |client| {
-                let mut client = client.kv_client().max_decoding_message_size(usize::MAX);
-                client.get(prefix, Some(options)).await
-            })
-            .await?;
-        let revision = answer.header().map_or(0, |header| header.revision());
-        Ok((
-            answer.kvs().iter().filter_map(|kv| self.node(kv)).collect(),
-            revision,
-        ))
-    }
-
-    fn changes(&self, answer: &WatchResponse) -> Changes {
-        let change = |event: &etcd_client::Event| {
-            let kv = event.kv()?;
-            match event.event_type() {
-                EventType::Put => self.node(kv).map(Change::Put),
-                EventType::Delete => self.key(kv).map(Change::Delete),
-            }
-        };
-        // The header may be ahead of the events of a watch that catches up.
-        let modified = answer
-            .events()
-            .iter()
-            .filter_map(|e| e.kv().map(KeyValue::mod_revision));
-        Changes {
-            revision: modified.max().unwrap_or(0) as u64,
-            changes: answer.events().iter().filter_map(change).collect(),
-        }
-    }
-
-    fn node(&self, kv: &KeyValue) -> Option<Node> {
-        let created = kv.create_revision() as u64;
-        Some(Node {
-            key: self.key(kv)?,
-            value: kv.value().into(),
-            created,
-        })
-    }
-
-    /// The key below our root. One that is no path cannot be ours.
-    fn key(&self, kv: &KeyValue) -> Option<Key> {
-        let path = std::str::from_utf8(kv.key()).ok();
-        let key = path
-            .and_then(|p| p.strip_prefix(&self.config.root))
-            .and_then(|p| Key::new(p).ok());
-        if key.is_none() {
-            log::warn!(
-                "skipping the key {:?}: not a path",
-                String::from_utf8_lossy(kv.key())
-            );
-        }
-        key
-    }
-}
-
-fn canceled(answer: &WatchResponse) -> Error {
-    let reason = answer.cancel_reason();
-    if answer.compact_revision() > 0 {
-        let at = answer.compact_revision();
-        return Error::new(
-            Kind::Unavailable,
-            format!("etcd compacted its history at revision {at}"),
-        );
-    }
-    let denied = reason.contains("auth") || reason.contains("permission");
-    let kind = if denied {
-        Kind::PermissionDenied
-    } else {
-        Kind::Unavailable
-    };
-    Error::new(kind, format!("etcd cancelled the watch: {reason}"))
 }
 
 /// Streams fail with all sorts of codes when a connection breaks, so what is not known to be final is
