@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 import libdiscover
+import pytest
 
 PARENT = """
 import os, sys, libdiscover
@@ -46,6 +47,8 @@ def test_a_child_does_not_keep_its_parent_alive(place: Callable[[str], str]) -> 
             os.kill(child, signal.SIGKILL)
 
 
+# Newer Pythons warn of forks beside threads, which is what this is about.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_that_exits_takes_nothing_from_its_parent(place: Callable[[str], str]) -> None:
     with libdiscover.connect(place("local")) as client:
         lease = client.register("web", host="127.0.0.1", port=1)
