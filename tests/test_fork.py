@@ -41,6 +41,8 @@ def test_a_child_does_not_keep_its_parent_alive(place: Callable[[str], str]) -> 
             child = int(said[0])
             web.wait(1, timeout=30)
             events = web.watch()
+            # What goes before it was told of is not told of.
+            assert "current" in (event.kind for event in events)
             parent.kill()
             assert "down" in (event.kind for event in events)
             os.kill(child, 0)  # It lives still.
