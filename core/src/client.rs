@@ -24,6 +24,9 @@ pub const DEFAULT_URL: &str = "local://";
 /// How long closing waits for what nobody waits for.
 const LEFT_OVER: Duration = Duration::from_secs(1);
 
+/// Longer than anybody waits.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// A connection to a registry. Cheap to clone; all clones are the same connection.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -206,7 +209,8 @@ async fn insist<T, F>(within: Duration, what: &str, mut attempt: impl FnMut() ->
 where
     F: Future<Output = Result<T>>,
 {
-    let deadline = Instant::now() + within;
+    // Whoever says for ever must not overflow the clock.
+    let deadline = Instant::now() + within.min(FOREVER);
     let mut backoff = Backoff::default();
     let mut last = None;
     loop {

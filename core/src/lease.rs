@@ -24,7 +24,8 @@ pub struct Lease {
 pub enum Standing {
     /// Present in the store, as far as is known.
     Live,
-    /// Not heard of for a whole TTL, so others may not see it; being put back.
+    /// Gone from the store, or not confirmed by it for a whole TTL, so others may not see it; being put
+    /// back.
     Lapsed(Error),
     /// Another owner has taken over the id. It is left alone.
     Replaced(Error),

@@ -17,8 +17,9 @@ fn web(port: u16) -> Registration {
 /// G1: once `register` returns, a reader of the store sees the instance.
 async fn what_is_registered_is_visible(place: &Place) {
     let (writer, reader) = (place.client().await, place.client().await);
+    // With a time that is no time at all, which must not overflow.
     let _lease = writer
-        .register(web(1).tags(["a", "b"]).unwrap())
+        .register_within(web(1).tags(["a", "b"]).unwrap(), Duration::MAX)
         .await
         .unwrap();
     let set = reader.services("web").unwrap();

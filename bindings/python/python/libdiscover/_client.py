@@ -125,7 +125,7 @@ class LeaseFacts:
 
     @property
     def standing(self) -> Standing:
-        """`live`, `lapsed` (not heard of for a whole TTL, and being put back), `replaced` (another owner
+        """`live`, `lapsed` (gone from the store, and being put back), `replaced` (another owner
         has taken over the id) or `released`."""
         return self._native.standing
 
