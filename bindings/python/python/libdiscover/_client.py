@@ -125,7 +125,7 @@ class LeaseFacts:
 
     @property
     def standing(self) -> Standing:
-        """`live`, `lapsed` (gone from the store, and being put back), `replaced` (another owner
+        """`live`, `lapsed` (gone, or not confirmed for a TTL; being put back), `replaced` (another owner
         has taken over the id) or `released`."""
         return self._native.standing
 
