@@ -2,21 +2,23 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::stream::BoxStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backend::open::{self, Opened, Settings};
 use crate::backend::{Backend, Constructor};
+use crate::backoff::Backoff;
+use crate::connection::Connection;
 use crate::error::{Error, Kind, Result};
 use crate::lease::{Lease, Tracked};
-use crate::model::{Registration, ServiceName};
+use crate::model::{ConnectionState, Metrics, Registration, ServiceName};
 use crate::set::{Core, ServiceSet};
 use crate::uri::Uri;
-use crate::watch::Backoff;
 
 /// The URL where none is given and `DISCOVER_URL` is not set.
 pub const DEFAULT_URL: &str = "local://";
@@ -38,6 +40,9 @@ struct Inner {
     closed: AtomicBool,
     sets: Mutex<HashMap<ServiceName, Weak<Core>>>,
     leases: Mutex<Vec<Tracked>>,
+    /// How often a registration was put back.
+    restored: Arc<AtomicU64>,
+    connection: Connection,
 }
 
 /// Makes a [`Client`] that knows backends of one's own.
@@ -83,7 +88,8 @@ impl Builder {
             let probed = insist(within, "connect", || backend.probe()).await;
             probed.map_err(|e| Error::caused_by(e.kind(), format!("cannot open {uri}"), e))?;
         }
-        let (closed, sets, leases) = Default::default();
+        let (closed, sets, leases, restored) = Default::default();
+        let connection = Connection::follow(backend.connection(), settings.ttl);
         Ok(Client(Arc::new(Inner {
             uri,
             backend,
@@ -91,6 +97,8 @@ impl Builder {
             closed,
             sets,
             leases,
+            restored,
+            connection,
         })))
     }
 }
@@ -129,7 +137,7 @@ impl Client {
         let attempt = || async move {
             let host = self.host(asked).await?;
             let complete = asked.clone().complete(&host, self.0.settings.ttl);
-            Lease::keep(self.0.backend.clone(), complete).await
+            Lease::keep(self.0.backend.clone(), complete, self.0.restored.clone()).await
         };
         let lease = insist(timeout, "register", attempt).await?;
         let mut leases = self.leases();
@@ -156,10 +164,29 @@ impl Client {
         Ok(ServiceSet::new(core))
     }
 
+    /// How the connection to the store fares now.
+    pub fn connection(&self) -> ConnectionState {
+        self.0.connection.now()
+    }
+
+    /// How the connection fares now, and then each change, until the client is closed. Latest wins.
+    pub fn connection_changes(&self) -> BoxStream<'static, ConnectionState> {
+        self.0.connection.changes()
+    }
+
+    /// What the client has been through.
+    pub fn metrics(&self) -> Metrics {
+        Metrics {
+            restored: self.0.restored.load(Ordering::Relaxed),
+            ..self.0.backend.metrics()
+        }
+    }
+
     /// Releases all leases and ends all sets. What the store does not confirm within `timeout` goes
     /// with its TTL. Closing again is no error.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         self.0.closed.store(true, Ordering::SeqCst);
+        self.0.connection.close();
         for core in self.sets().drain().filter_map(|(_, core)| core.upgrade()) {
             core.close();
         }

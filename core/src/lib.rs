@@ -30,11 +30,19 @@
 pub mod embed;
 
 mod backend;
+mod backoff;
 mod client;
+mod connection;
 mod error;
+#[cfg_attr(
+    not(feature = "etcd"),
+    allow(dead_code, reason = "etcd is what is followed")
+)]
+mod follow;
 mod layout;
 mod lease;
 mod model;
+mod planted;
 mod set;
 mod store;
 #[allow(unsafe_code, reason = "the one file of system calls")]
@@ -53,13 +61,14 @@ pub use error::{Error, Kind, Result};
 pub use layout::{Decoded, Layout, Native};
 pub use lease::{Lease, Standing};
 pub use model::{
-    Attributes, Claim, Grant, Heartbeat, Instance, Registration, Seniority, ServiceName, View,
+    Attributes, Claim, ConnectionState, Grant, Heartbeat, Instance, Metrics, Registration,
+    Seniority, ServiceName, View,
 };
 pub use set::{
     Cursor, Departed, Departure, Event, Fault, Online, Policy, ServiceSet, Snapshot, State, Status,
 };
-pub use store::Store;
-pub use tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix};
+pub use store::{Store, Terms};
+pub use tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope};
 pub use uri::Uri;
 
 /// The Rust block of the README, run as a test.

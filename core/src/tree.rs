@@ -110,7 +110,7 @@ pub enum Lifetime {
 }
 
 /// What we read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
     /// Where.
     pub key: Key,
@@ -118,12 +118,35 @@ pub struct Node {
     pub value: Arc<[u8]>,
     /// The revision at which the key came to be; survives rewrites.
     pub created: u64,
+    /// The revision of its last change.
+    pub modified: u64,
+    /// The grant with which it dies; 0 for one that stays, and where the store does not say.
+    pub owner: u64,
+}
+
+/// A part of a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Everything in a folder.
+    Under(Prefix),
+    /// One key.
+    Only(Key),
+}
+
+impl Scope {
+    /// Whether the key belongs to it.
+    pub fn has(&self, key: &Key) -> bool {
+        match self {
+            Scope::Under(prefix) => key.under(prefix).is_some(),
+            Scope::Only(only) => key == only,
+        }
+    }
 }
 
 /// One edge in the life of a tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// Forget everything under the prefix; this is what there is.
+    /// Forget everything; this is what there is.
     Reset(Vec<Node>),
     /// The key has this value now.
     Put(Node),
@@ -131,9 +154,13 @@ pub enum Change {
     Delete(Key),
 }
 
-/// Changes that became true together: one item is whole revisions, never a part of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Changes that became true together: one item is whole revisions, never a part of one. Without any
+/// it says that there were none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
+    /// Which history of the store the revision belongs to. Grows when the store turns out to be another
+    /// than it was, restored from a backup for instance; only then may the revision be lower.
+    pub epoch: u64,
     /// The revision after which all of them hold.
     pub revision: u64,
     /// In the order of the store.

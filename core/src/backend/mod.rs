@@ -1,15 +1,17 @@
 //! What the engine sees of a registry: four verbs and a stream of whole views.
 
+mod mirror;
 pub(crate) mod open;
+mod protect;
 mod tree;
 
 use std::net::IpAddr;
 
-use futures_util::future::{BoxFuture, FutureExt, ready};
-use futures_util::stream::BoxStream;
+use futures_util::future::{BoxFuture, FutureExt, pending, ready};
+use futures_util::stream::{self, BoxStream, StreamExt};
 
-use crate::error::Result;
-use crate::model::{Claim, Grant, Registration, ServiceName, View};
+use crate::error::{Error, Result};
+use crate::model::{Claim, ConnectionState, Grant, Metrics, Registration, ServiceName, View};
 
 pub use open::{COMMON_OPTIONS, Constructor};
 pub use tree::TreeBackend;
@@ -53,10 +55,27 @@ pub trait Backend: Send + Sync + 'static {
         grant: Grant,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// The whole set of a service, at once and after each change. Ends after an error; the engine
-    /// opens it again. Silent while nothing changes. `last` is the view before, empty at first; an
-    /// instance that is still as it was there should be that very one, with its calls in flight.
+    /// Waits until the registration is gone or another's, and says so as `heartbeat` would. A backend
+    /// that cannot be told says it when asked, in `heartbeat`.
+    fn guard<'a>(&'a self, _registration: &'a Registration, _grant: Grant) -> BoxFuture<'a, Error> {
+        pending().boxed()
+    }
+
+    /// The whole set of a service, at once and after each change. Silent while nothing changes. After an
+    /// error it ends, and the engine opens it again; or it goes on by itself, and the next view says
+    /// that all is well again. `last` is the view before, empty at first; an instance that is still as
+    /// it was there should be that very one, with its calls in flight.
     fn subscribe(&self, service: &ServiceName, last: View) -> BoxStream<'static, Result<View>>;
+
+    /// How the connection fares, from now on: each change, `Lost` excepted, which the client finds out.
+    fn connection(&self) -> BoxStream<'static, ConnectionState> {
+        stream::pending().boxed()
+    }
+
+    /// What it has been through.
+    fn metrics(&self) -> Metrics {
+        Metrics::default()
+    }
 
     /// Finishes what was left to be done behind a call that was given up. Called once, at the end.
     fn close(&self) -> BoxFuture<'_, ()> {

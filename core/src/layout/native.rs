@@ -134,6 +134,8 @@ mod tests {
             key: crate::tree::Key::new(key).unwrap(),
             value: value.into(),
             created: 7,
+            modified: 7,
+            owner: 0,
         }
     }
 
@@ -235,7 +237,7 @@ mod tests {
                 .attributes(attributes).unwrap().tags(tags).unwrap();
             let entry = Native.encode(&made).unwrap().remove(0);
             prop_assert!(entry.key.under(&Native.prefix(&web()).unwrap()).is_some());
-            let read = Native.decode(&web(), &Node { key: entry.key, value: entry.value.into(), created: 7 });
+            let read = Native.decode(&web(), &node(entry.key.as_str(), &entry.value));
             prop_assert_eq!(read, Decoded::Instance(made.instance(7)));
         }
 

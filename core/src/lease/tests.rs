@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
+use std::time::Duration;
+
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::model::{ServiceName, View};
+use crate::model::{Claim, Grant, Heartbeat, ServiceName, View};
 
 const TTL: Duration = Duration::from_secs(9);
 
@@ -94,9 +96,13 @@ impl Backend for Scripted {
 
 async fn keep(backend: &Arc<Scripted>, heartbeat: Heartbeat) -> Lease {
     let registration = Registration::new("web", 80).unwrap().heartbeat(heartbeat);
-    Lease::keep(backend.clone(), registration.complete("h", TTL))
-        .await
-        .unwrap()
+    Lease::keep(
+        backend.clone(),
+        registration.complete("h", TTL),
+        Arc::default(),
+    )
+    .await
+    .unwrap()
 }
 
 /// Lets the paused clock run.

@@ -19,6 +19,7 @@ pub struct Instance {
     tags: Vec<String>,
     created: u64,
     weight: u32,
+    suspect: bool,
     load: Load,
     foreign: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -70,6 +71,7 @@ impl Instance {
             tags,
             created,
             weight: weight.min(MAX_WEIGHT),
+            suspect: false,
             load: Load::default(),
             foreign: OnceLock::new(),
         }
@@ -125,6 +127,30 @@ impl Instance {
         self.attributes.get("zone").map(String::as_str)
     }
 
+    /// Whether the store may have lost it by mistake: it vanished in a mass expiry. It is picked last, is
+    /// no leader while another one can be, and goes unless it is back in time.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// The same, under suspicion.
+    pub(crate) fn suspected(&self) -> Instance {
+        Instance {
+            service: self.service.clone(),
+            id: self.id.clone(),
+            host: self.host.clone(),
+            port: self.port,
+            address: self.address.clone(),
+            attributes: self.attributes.clone(),
+            tags: self.tags.clone(),
+            created: self.created,
+            weight: self.weight,
+            suspect: true,
+            load: self.load.clone(),
+            foreign: OnceLock::new(),
+        }
+    }
+
     /// A place for what a language binding makes of this instance, so that it is made once.
     pub fn foreign(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
         &self.foreign
@@ -152,6 +178,7 @@ impl Instance {
 impl PartialEq for Instance {
     fn eq(&self, other: &Instance) -> bool {
         self.created == other.created
+            && self.suspect == other.suspect
             && self.port == other.port
             && self.id == other.id
             && self.host == other.host

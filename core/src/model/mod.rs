@@ -1,6 +1,7 @@
 //! The nouns: what a program registers, and what others see of it.
 
 mod check;
+mod health;
 mod instance;
 mod registration;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 
 pub use check::{MAX_ATTRIBUTES, MAX_NAME, address, split_address};
 pub(crate) use check::{check_attributes, check_host, check_ttl};
+pub use health::{ConnectionState, Metrics};
 pub use instance::Instance;
 pub use registration::{Heartbeat, Registration};
 
@@ -81,6 +83,8 @@ pub struct Seniority {
 /// views costs what differs.
 #[derive(Clone, Debug, Default)]
 pub struct View {
+    /// Which history of the store the revision belongs to; only a higher one may have a lower revision.
+    pub epoch: u64,
     /// The revision of the store that this view equals; 0 where the store has none.
     pub revision: u64,
     /// The instances.
@@ -99,7 +103,7 @@ pub enum Claim {
 }
 
 /// A backend's own number for a live promise, and how long it lasts without a heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// A lease id in etcd; what the backend likes elsewhere.
     pub id: u64,

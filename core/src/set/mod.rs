@@ -18,9 +18,10 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::backend::Backend;
+use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Attributes, Instance, ServiceName, View};
-use crate::watch::{Backoff, Signal, recover};
+use crate::watch::{Signal, recover};
 
 pub use cursor::Cursor;
 pub use event::Event;

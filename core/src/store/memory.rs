@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
-use crate::store::Store;
+use crate::store::{Store, Terms};
 use crate::sys::generation;
-use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix};
+use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
 
 /// How many changes a watcher may be behind before it is given a Reset instead.
 const BACKLOG: usize = 1024;
@@ -28,7 +27,7 @@ struct State {
     revision: u64,
     grants: u64,
     nodes: BTreeMap<Key, Held>,
-    watchers: Vec<(Prefix, mpsc::Sender<Changes>)>,
+    watchers: Vec<(Scope, mpsc::Sender<Changes>)>,
 }
 
 struct Held {
@@ -66,59 +65,87 @@ impl Tree {
         result
     }
 
-    /// The current nodes under `prefix` and the changes from there on.
-    fn attach(&self, prefix: &Prefix) -> (Changes, mpsc::Receiver<Changes>) {
+    /// The current nodes in `scope` and the changes from there on.
+    fn attach(&self, scope: &Scope) -> (Changes, mpsc::Receiver<Changes>) {
         let mut state = self.lock();
         let (sender, receiver) = mpsc::channel(BACKLOG);
         state.watchers.retain(|(_, sender)| !sender.is_closed());
-        state.watchers.push((prefix.clone(), sender));
-        let nodes = state.under(prefix).map(|held| held.node.clone()).collect();
+        state.watchers.push((scope.clone(), sender));
+        let nodes = state.inside(scope).map(|held| held.node.clone()).collect();
         (
             Changes {
                 revision: state.revision,
                 changes: vec![Change::Reset(nodes)],
+                ..Changes::default()
             },
             receiver,
         )
     }
 
-    /// What is under `prefix`, then what changes; never ends.
-    pub(crate) fn watch(self: &Arc<Tree>, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
-        let start = (self.clone(), prefix.clone(), None);
-        stream::unfold(start, |(tree, prefix, receiver)| async move {
+    /// What is in `scope`, then what changes; never ends.
+    pub(crate) fn watch(self: &Arc<Tree>, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
+        let start = (self.clone(), scope.clone(), None);
+        stream::unfold(start, |(tree, scope, receiver)| async move {
             if let Some(mut receiver) = receiver {
                 let received: Option<Changes> = mpsc::Receiver::recv(&mut receiver).await;
                 if let Some(changes) = received {
-                    return Some((Ok(changes), (tree, prefix, Some(receiver))));
+                    return Some((Ok(changes), (tree, scope, Some(receiver))));
                 }
             }
             // New here, or so far behind that the tree let go of us: start again from the whole.
-            let (reset, receiver) = tree.attach(&prefix);
-            Some((Ok(reset), (tree, prefix, Some(receiver))))
+            let (reset, receiver) = tree.attach(&scope);
+            Some((Ok(reset), (tree, scope, Some(receiver))))
         })
         .boxed()
     }
 }
 
+impl Tree {
+    /// Looks at each change of the leased entries whether they are still held, until they are not.
+    pub(crate) async fn guard(
+        self: &Arc<Tree>,
+        entries: &[Entry],
+        check: impl Fn() -> Result<()>,
+    ) -> Error {
+        let leased = entries
+            .iter()
+            .filter(|entry| entry.lifetime == Lifetime::Leased);
+        let watch = |entry: &Entry| self.watch(&Scope::Only(entry.key.clone()));
+        let mut changes = stream::select_all(leased.map(watch));
+        loop {
+            if let Err(lost) = check() {
+                return lost;
+            }
+            if changes.next().await.is_none() {
+                return pending().await;
+            }
+        }
+    }
+}
+
 impl State {
-    fn under<'a>(&'a self, prefix: &'a Prefix) -> impl Iterator<Item = &'a Held> {
-        let lies_under = |held: &&Held| held.node.key.under(prefix).is_some();
-        self.nodes.values().filter(lies_under)
+    fn inside<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Held> {
+        self.nodes.values().filter(|held| scope.has(&held.node.key))
     }
 
     fn tell(&mut self, changes: &[Change]) {
         let revision = self.revision;
-        self.watchers.retain(|(prefix, sender)| {
+        self.watchers.retain(|(scope, sender)| {
             let theirs = |change: &&Change| match change {
                 Change::Reset(_) => false,
-                Change::Put(node) => node.key.under(prefix).is_some(),
-                Change::Delete(key) => key.under(prefix).is_some(),
+                Change::Put(node) => scope.has(&node.key),
+                Change::Delete(key) => scope.has(key),
             };
             let changes: Vec<Change> = changes.iter().filter(theirs).cloned().collect();
             if changes.is_empty() {
                 return !sender.is_closed();
             }
-            sender.try_send(Changes { revision, changes }).is_ok()
+            let changes = Changes {
+                revision,
+                changes,
+                ..Changes::default()
+            };
+            sender.try_send(changes).is_ok()
         });
     }
 }
@@ -154,6 +181,8 @@ impl Edit<'_> {
             key: key.clone(),
             value: value.into(),
             created,
+            modified: self.state.revision,
+            owner: grant.unwrap_or(0),
         };
         self.changes.push(Change::Put(node.clone()));
         self.state.nodes.insert(key.clone(), Held { node, grant });
@@ -264,15 +293,10 @@ impl Store for MemoryStore {
         ready(Ok(())).boxed()
     }
 
-    fn create<'a>(
-        &'a self,
-        entries: &'a [Entry],
-        ttl: Duration,
-        claim: Claim,
-    ) -> BoxFuture<'a, Result<Grant>> {
+    fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
         let mut grants = self.grants();
         let create = |edit: &mut Edit<'_>| {
-            if claim == Claim::PutBack {
+            if terms.claim == Claim::PutBack {
                 edit.check_free(entries, |holder| grants.contains(&holder))?;
             }
             let grant = edit.new_grant();
@@ -283,7 +307,7 @@ impl Store for MemoryStore {
         if let Ok(id) = created {
             grants.insert(id);
         }
-        ready(created.map(|id| Grant { id, ttl })).boxed()
+        ready(created.map(|id| Grant { id, ttl: terms.ttl })).boxed()
     }
 
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
@@ -299,20 +323,30 @@ impl Store for MemoryStore {
         ready(self.tree.edit(write)).boxed()
     }
 
+    fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
+        let check = move || self.tree.edit(|edit| edit.check(entries, grant.id));
+        self.tree.guard(entries, check).boxed()
+    }
+
     fn remove<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         self.tree.edit(|edit| edit.end(grant.id));
         self.grants().remove(&grant.id);
         ready(Ok(())).boxed()
     }
 
-    fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
-        self.tree.watch(prefix)
+    fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
+        self.tree.watch(scope)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::Prefix;
+
+    fn scope() -> Scope {
+        Scope::Under(Prefix::new("/s").unwrap())
+    }
 
     fn key(name: &str) -> Key {
         Key::new(&format!("/s/{name}")).unwrap()
@@ -321,7 +355,7 @@ mod tests {
     #[tokio::test]
     async fn a_watcher_that_falls_behind_is_reset_to_the_truth() {
         let tree = Arc::new(Tree::default());
-        let mut watch = tree.watch(&Prefix::new("/s").unwrap());
+        let mut watch = tree.watch(&scope());
         assert_eq!(
             watch.next().await.unwrap().unwrap().changes,
             [Change::Reset(vec![])]
@@ -343,7 +377,7 @@ mod tests {
     #[tokio::test]
     async fn an_edit_is_one_item_and_silence_is_none() {
         let tree = Arc::new(Tree::default());
-        let mut watch = tree.watch(&Prefix::new("/s").unwrap());
+        let mut watch = tree.watch(&scope());
         watch.next().await;
         tree.edit(|edit| edit.put(&key("a"), b"1", None, None));
         tree.edit(|edit| edit.put(&key("a"), b"1", None, None));

@@ -9,12 +9,24 @@ pub(crate) mod memory;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt, ready};
-use futures_util::stream::BoxStream;
+use futures_util::future::{BoxFuture, FutureExt, pending, ready};
+use futures_util::stream::{self, BoxStream, StreamExt};
 
-use crate::error::Result;
-use crate::model::{Claim, Grant};
-use crate::tree::{Changes, Entry, Prefix};
+use crate::error::{Error, Result};
+use crate::model::{Claim, ConnectionState, Grant, Metrics};
+use crate::tree::{Changes, Entry, Scope};
+
+/// On what terms entries are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long the leased ones live without a renewal.
+    pub ttl: Duration,
+    /// What becomes of another owner.
+    pub claim: Claim,
+    /// Whether they are renewed only by what is said for them alone; else the store may keep them alive
+    /// together with others of this client.
+    pub alone: bool,
+}
 
 /// A coordinated tree of keys.
 ///
@@ -25,29 +37,47 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store answers: one cheap round trip.
     fn probe(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Writes all entries or none it can help. Writing a live key again keeps its `created`. What
-    /// becomes of another owner of it, `claim` says.
-    fn create<'a>(
-        &'a self,
-        entries: &'a [Entry],
-        ttl: Duration,
-        claim: Claim,
-    ) -> BoxFuture<'a, Result<Grant>>;
+    /// Writes all entries or none it can help. Writing a live key again keeps its `created`.
+    fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>>;
 
-    /// Keeps the leased entries alive. `LeaseLost` once the grant or one of its keys is gone,
-    /// `Replaced` once another grant holds one of them.
+    /// Keeps the leased entries alive. `LeaseLost` once the grant is gone. Whether each key is still
+    /// ours, it need not look: see `guard`.
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>>;
 
-    /// Writes new values under a live grant; age and grant stay. Fails as `renew` does.
+    /// Writes new values under a live grant; age and grant stay. `LeaseLost` once the grant or one of
+    /// its keys is gone, `Replaced` once another grant holds one of them.
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>>;
 
     /// Deletes the leased entries that this grant still holds and ends it. Removing what is gone
     /// succeeds.
     fn remove<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>>;
 
-    /// What is under `prefix`, then what changes. Begins with a Reset, may Reset again at will, and
-    /// ends after an error. An item never splits a revision.
-    fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>>;
+    /// Waits until the grant or one of its leased keys is gone or another's, and says so as `update`
+    /// would. A store that cannot be told says it when asked, in `renew`.
+    fn guard<'a>(&'a self, _entries: &'a [Entry], _grant: Grant) -> BoxFuture<'a, Error> {
+        pending().boxed()
+    }
+
+    /// Which of the grants are gone, as against keys that were deleted while their grants live. Asked
+    /// when many nodes vanish at once. A store whose nodes die only with their owners says none.
+    fn gone<'a>(&'a self, _owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
+        ready(Ok(Vec::new())).boxed()
+    }
+
+    /// What there is, then what changes. Begins with a Reset, may Reset again at will. An item never
+    /// splits a revision. After an error it ends, or goes on: then the next item says that what was
+    /// told holds again.
+    fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>>;
+
+    /// How the connection fares, from now on: each change.
+    fn connection(&self) -> BoxStream<'static, ConnectionState> {
+        stream::pending().boxed()
+    }
+
+    /// What it has been through.
+    fn metrics(&self) -> Metrics {
+        Metrics::default()
+    }
 
     /// Finishes what was left to be done behind a call that was given up. Called once, at the end.
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -3,9 +3,9 @@
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::time::{Instant, sleep};
 
+use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::model::View;
-use crate::watch::Backoff;
 
 /// What a recovered watch says.
 #[derive(Clone, Debug)]
@@ -22,13 +22,18 @@ const HEALTHY: std::time::Duration = std::time::Duration::from_secs(5);
 
 enum State {
     Open,
-    /// With the moment of the first view, once there was one.
-    Watching(BoxStream<'static, Result<View>>, Option<Instant>),
+    Watching {
+        views: BoxStream<'static, Result<View>>,
+        /// When the first view came.
+        since: Option<Instant>,
+        /// Whether the last item was an error.
+        failed: bool,
+    },
     Waiting,
 }
 
-/// Opens the watch again, after a wait and with the last view, whenever it fails or ends. Never ends,
-/// never errs.
+/// Opens the watch again, after a wait and with the last view, whenever it ends; one that goes on after
+/// an error is left to it. Never ends, never errs.
 pub(crate) fn recover(
     open: impl Fn(View) -> BoxStream<'static, Result<View>> + Send + 'static,
     backoff: Backoff,
@@ -39,25 +44,46 @@ pub(crate) fn recover(
         |(mut state, mut last, mut backoff, open)| async move {
             loop {
                 state = match state {
-                    State::Open => State::Watching(open(last.clone()), None),
+                    State::Open => State::Watching {
+                        views: open(last.clone()),
+                        since: None,
+                        failed: false,
+                    },
                     State::Waiting => {
                         sleep(backoff.next_wait()).await;
                         State::Open
                     }
-                    State::Watching(mut views, since) => {
-                        let (signal, state) = match views.next().await {
+                    State::Watching {
+                        mut views,
+                        since,
+                        failed,
+                    } => {
+                        let item = views.next().await;
+                        if item.is_none() && since.is_some_and(|since| since.elapsed() >= HEALTHY) {
+                            backoff.reset();
+                        }
+                        let signal = match item {
                             Some(Ok(view)) => {
                                 last = view.clone();
-                                let since = since.or_else(|| Some(Instant::now()));
-                                (Signal::View(view), State::Watching(views, since))
+                                Signal::View(view)
                             }
-                            failed => {
-                                if since.is_some_and(|since| since.elapsed() >= HEALTHY) {
-                                    backoff.reset();
-                                }
-                                let error = failed.and_then(Result::err).unwrap_or_else(ended);
-                                (Signal::Lost(error), State::Waiting)
+                            Some(Err(error)) => Signal::Lost(error),
+                            // Why it ended was told already.
+                            None if failed => {
+                                state = State::Waiting;
+                                continue;
                             }
+                            None => {
+                                let next = (State::Waiting, last, backoff, open);
+                                return Some((Signal::Lost(ended()), next));
+                            }
+                        };
+                        let failed = matches!(signal, Signal::Lost(_));
+                        let since = since.or_else(|| (!failed).then(Instant::now));
+                        let state = State::Watching {
+                            views,
+                            since,
+                            failed,
                         };
                         return Some((signal, (state, last, backoff, open)));
                     }

@@ -153,6 +153,23 @@ impl Etcd {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// The keys that still hang on any lease. A lease without keys is nothing: it runs out by itself.
+    pub fn leased_keys(&self) -> Vec<String> {
+        let listed = self.ctl(&["lease", "list"]);
+        let ids = listed.lines().filter(|line| !line.starts_with("found"));
+        ids.flat_map(|id| {
+            let about = self.ctl(&["lease", "timetolive", id, "--keys"]);
+            let keys = about
+                .split_once("attached keys([")
+                .map_or("", |(_, keys)| keys);
+            let keys = keys.split(']').next().unwrap_or_default();
+            keys.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
     /// Whether the one that answers is the one that was started.
     fn answers(&self) -> bool {
         self.ctl(&["member", "list"]).contains(&self.name)

@@ -1,60 +1,264 @@
-//! The leases that a client made, and the ending of those whose making was given up.
+//! The leases of a client. One serves many registrations: a lease for each would cost the store a
+//! renewal for each, and one for all would make it walk through all at each change.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use etcd_client::LeaseClient;
+use etcd_client::{Compare, CompareOp, LeaseGrantOptions, Txn, TxnOp};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::store::etcd3::CALL;
+use crate::error::{Error, Kind, Result};
+use crate::model::Grant;
+use crate::store::etcd3::Calls;
+use crate::tree::Key;
+
+/// How many keys a lease serves.
+const ROOM: usize = 100;
 
 /// The leases that this client made, ended ones too until their time is over.
 #[derive(Default)]
 pub(super) struct Leases {
-    /// Until when the store may still hold keys under each.
-    ours: Mutex<HashMap<i64, Instant>>,
-    /// Leases being ended whose making was given up.
+    state: Mutex<State>,
+    /// Held while a lease is made, so that those who come meanwhile share it.
+    making: tokio::sync::Mutex<()>,
+    /// What is left to be done behind calls that were given up.
     orphans: Mutex<JoinSet<()>>,
 }
 
-impl Leases {
-    pub(super) fn ours(&self) -> MutexGuard<'_, HashMap<i64, Instant>> {
-        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Default)]
+struct State {
+    /// Until when the store may still hold keys under each.
+    ours: HashMap<i64, Instant>,
+    leases: HashMap<i64, Arc<Lease>>,
+}
+
+/// A lease in use, with its keys.
+pub(super) struct Lease {
+    pub(super) id: i64,
+    /// What was asked for, in seconds.
+    asked: i64,
+    pub(super) ttl: Duration,
+    alone: bool,
+    /// The revision at which each key was written, 0 while that is not known.
+    keys: Mutex<HashMap<Key, u64>>,
+    /// When it was last confirmed.
+    renewed: tokio::sync::Mutex<Instant>,
+}
+
+impl Lease {
+    fn keys(&self) -> MutexGuard<'_, HashMap<Key, u64>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn orphans(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps room for the keys, unless there is none or one of them is here already: the lease is what
+    /// tells one owner of a key from the next.
+    fn reserve(&self, wanted: &[Key]) -> bool {
+        let mut keys = self.keys();
+        let room = keys.len() + wanted.len() <= ROOM;
+        let reserved = room && !wanted.iter().any(|key| keys.contains_key(key));
+        if reserved {
+            keys.extend(wanted.iter().map(|key| (key.clone(), 0)));
+        }
+        reserved
     }
 
-    /// A new id. It is ours to choose, so that a lease whose answer is lost is still known.
-    pub(super) fn issue(&self, ttl: Duration) -> i64 {
-        let id = fastrand::i64(1..);
-        let now = Instant::now();
-        let mut ours = self.ours();
-        ours.retain(|_, until| *until > now);
-        // After an election of its leader, etcd gives each lease its whole time again.
-        ours.insert(id, now + ttl * 2 + Duration::from_secs(60));
-        id
+    /// Notes at which revision the keys were written.
+    pub(super) fn written(&self, wanted: &[Key], revision: u64) {
+        self.keys()
+            .extend(wanted.iter().map(|key| (key.clone(), revision)));
+    }
+
+    /// When each of the keys was written.
+    pub(super) fn revisions(&self, wanted: &[Key]) -> Vec<(Key, u64)> {
+        let keys = self.keys();
+        wanted
+            .iter()
+            .filter_map(|key| Some((key.clone(), *keys.get(key)?)))
+            .collect()
+    }
+
+    /// The keys are not, or no longer, its own.
+    pub(super) fn release(&self, wanted: &[Key]) {
+        let mut keys = self.keys();
+        wanted.iter().for_each(|key| {
+            keys.remove(key);
+        });
+    }
+
+    /// Confirms the lease with the store, unless that was just done for another of its keys.
+    pub(super) async fn renew(&self, calls: &Calls) -> Result<()> {
+        let mut renewed = self.renewed.lock().await;
+        // All who share it ask about every third of the time to live, each at its own moment.
+        if !self.alone && renewed.elapsed() < self.ttl / 4 {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        // The crate makes a first answer of zero seconds, a lease that is gone, an error.
+        calls
+            .run(async |mut client| client.lease_keep_alive(self.id).await)
+            .await?;
+        *renewed = asked;
+        calls.leases.still_ours(self.id, asked + self.ttl * 2);
+        Ok(())
     }
 }
 
-/// Ends a lease whose making was given up half-way, so that nothing lives on without an owner.
-pub(super) struct Orphan(pub(super) Option<(LeaseClient, i64, Arc<Leases>)>);
+impl Leases {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-impl Drop for Orphan {
-    fn drop(&mut self) {
-        let Some((mut client, id, leases)) = self.0.take() else {
-            return;
-        };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let mut orphans = leases.orphans();
-            while orphans.try_join_next().is_some() {}
-            orphans.spawn_on(
-                async move { drop(timeout(CALL, client.revoke(id)).await) },
-                &runtime,
-            );
+    fn orphans(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this client made the lease.
+    pub(super) fn is_ours(&self, id: i64) -> bool {
+        self.state().ours.contains_key(&id)
+    }
+
+    fn still_ours(&self, id: i64, until: Instant) {
+        // After an election of its leader, etcd gives each lease its whole time again.
+        let until = until + Duration::from_secs(60);
+        let mut state = self.state();
+        state.ours.retain(|_, until| *until > Instant::now());
+        state.ours.insert(id, until);
+    }
+
+    /// The lease of a grant, unless it is gone.
+    pub(super) fn of(&self, grant: Grant) -> Result<Arc<Lease>> {
+        let lease = self.state().leases.get(&(grant.id as i64)).cloned();
+        lease.ok_or_else(|| Error::new(Kind::LeaseLost, "the lease is gone"))
+    }
+
+    /// The store says that it is no more: whoever shares it finds out when it asks.
+    pub(super) fn gone(&self, id: i64) {
+        self.state().leases.remove(&id);
+    }
+
+    /// A lease with room for the keys: one that is there, or a new one.
+    pub(super) async fn lease(
+        &self,
+        calls: &Calls,
+        keys: &[Key],
+        ttl: Duration,
+        alone: bool,
+    ) -> Result<Arc<Lease>> {
+        let asked = ttl.as_secs_f64().ceil() as i64;
+        let _making = self.making.lock().await;
+        while let Some(lease) = self.with_room(keys, asked, alone) {
+            match lease.renew(calls).await {
+                Ok(()) => return Ok(lease),
+                Err(error) => {
+                    lease.release(keys);
+                    if error.kind() != Kind::LeaseLost {
+                        return Err(error);
+                    }
+                    self.gone(lease.id);
+                }
+            }
         }
+        let lease = Arc::new(self.make(calls, asked, alone).await?);
+        lease.reserve(keys);
+        self.state().leases.insert(lease.id, lease.clone());
+        Ok(lease)
+    }
+
+    fn with_room(&self, keys: &[Key], asked: i64, alone: bool) -> Option<Arc<Lease>> {
+        let state = self.state();
+        let fits = |lease: &&Arc<Lease>| {
+            !alone && !lease.alone && lease.asked == asked && lease.reserve(keys)
+        };
+        state.leases.values().find(fits).cloned()
+    }
+
+    async fn make(&self, calls: &Calls, asked: i64, alone: bool) -> Result<Lease> {
+        // The id is ours to choose, so that a lease whose answer is lost is still known.
+        let id = fastrand::i64(1..);
+        let start = Instant::now();
+        self.still_ours(id, start + Duration::from_secs(asked as u64 * 2));
+        let mut unasked = Unasked(Some((calls.clone(), id)));
+        let options = LeaseGrantOptions::new().with_id(id);
+        let granted = calls
+            .run(async |mut client| client.lease_grant(asked, Some(options)).await)
+            .await?;
+        unasked.0 = None;
+        Ok(Lease {
+            id,
+            asked,
+            ttl: Duration::from_secs(granted.ttl().max(1) as u64),
+            alone,
+            keys: Mutex::default(),
+            renewed: tokio::sync::Mutex::new(start),
+        })
+    }
+
+    /// Does later what was given up half-way.
+    fn later(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let mut orphans = self.orphans();
+            while orphans.try_join_next().is_some() {}
+            orphans.spawn_on(work, &runtime);
+        }
+    }
+
+    /// Waits for all that was left to be done.
+    pub(super) async fn finish(&self) {
+        let orphans = std::mem::take(&mut *self.orphans());
+        orphans.join_all().await;
+    }
+}
+
+/// A lease of which nobody knows whether it was made: it is ended, so that it does not live on without
+/// an owner.
+struct Unasked(Option<(Calls, i64)>);
+
+impl Drop for Unasked {
+    fn drop(&mut self) {
+        if let Some((calls, id)) = self.0.take() {
+            let leases = calls.leases.clone();
+            leases.later(async move {
+                drop(
+                    calls
+                        .run(async |mut client| client.lease_revoke(id).await)
+                        .await,
+                );
+            });
+        }
+    }
+}
+
+/// Keys of which nobody knows whether they were written: if they were, they are deleted.
+pub(super) struct Unwritten(pub(super) Option<(Calls, Arc<Lease>, Vec<Key>)>);
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        if let Some((calls, lease, keys)) = self.0.take() {
+            let leases = calls.leases.clone();
+            leases.later(async move {
+                // If the store cannot be asked now, the keys stay reserved: they are never written
+                // under this lease again, and go with it.
+                if calls.delete_held(&keys, lease.id).await.is_ok() {
+                    lease.release(&keys);
+                }
+            });
+        }
+    }
+}
+
+impl Calls {
+    /// Deletes those of the keys that the lease still holds.
+    pub(super) async fn delete_held(&self, keys: &[Key], lease: i64) -> Result<()> {
+        for key in keys {
+            let path = self.config.path(key.as_str());
+            let held = Compare::lease(path.clone(), CompareOp::Equal, lease);
+            let txn = Txn::new()
+                .when([held])
+                .and_then([TxnOp::delete(path, None)]);
+            self.run(async |mut client| client.txn(txn).await).await?;
+        }
+        Ok(())
     }
 }

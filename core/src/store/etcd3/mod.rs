@@ -1,96 +1,94 @@
-//! etcd v3. One connection per client; a lease per registration; a watch per service.
+//! etcd v3. One connection per client, one watch stream for all that is followed, one lease for many
+//! registrations.
 //!
-//! The client crate reconnects calls but neither watches nor leases; those end here with an error,
-//! and the engine above opens them again.
+//! `hub` keeps the connection and follows parts of the store; `lease` shares leases; here are the calls.
 
 mod config;
+mod hub;
 mod lease;
-mod watch;
+mod read;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, KeyValue, LeaseGrantOptions, PutOptions, Txn,
-    TxnOp, TxnOpResponse, TxnResponse,
+    Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Claim, Grant};
-use crate::store::Store;
-use crate::tree::{Changes, Entry, Lifetime, Prefix};
+use crate::follow::Keys;
+use crate::model::{Claim, ConnectionState, Grant, Metrics};
+use crate::store::{Store, Terms};
+use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
 pub(crate) use config::Config;
-use lease::{Leases, Orphan};
-use watch::Watch;
+use hub::{Hub, Line};
+use lease::{Leases, Unwritten};
 
 /// The bound of every single call.
 const CALL: Duration = Duration::from_secs(5);
+/// How many leases are asked about at a time.
+const AT_A_TIME: usize = 32;
 
 /// See the module. Cheap to clone: all clones share the connection.
+pub(crate) type Etcd3 = Calls;
+
+/// The calls to one etcd.
 #[derive(Clone)]
-pub(crate) struct Etcd3 {
+pub(crate) struct Calls {
     config: Arc<Config>,
-    /// Made at the first call, because with a password even making it needs the server.
-    client: Arc<OnceCell<Client>>,
+    /// Started at the first call, because before that there may be no runtime to run on.
+    hub: Arc<OnceLock<Hub>>,
     leases: Arc<Leases>,
 }
 
-impl Etcd3 {
+impl Calls {
     pub(crate) fn new(config: Config) -> Etcd3 {
-        Etcd3 {
+        Calls {
             config: config.into(),
-            client: Arc::default(),
+            hub: Arc::default(),
             leases: Arc::default(),
         }
     }
 
-    async fn client(&self) -> Result<Client> {
-        let connect = async || {
-            let options = ConnectOptions::new()
-                .with_require_leader(true)
-                .with_auto_token_refresh(true)
-                .with_connect_timeout(CALL)
-                // The server forbids pings closer than 5 s, and any while there is no stream.
-                .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
-                .with_keep_alive_while_idle(false);
-            Client::connect(&self.config.endpoints, Some(self.config.apply(options)?))
-                .await
-                .map_err(|e| self.explain(e))
-        };
-        self.client.get_or_try_init(connect).await.cloned()
+    fn hub(&self) -> &Hub {
+        self.hub.get_or_init(|| Hub::start(self.config.clone()))
     }
 
-    /// Runs one call within its bound.
-    async fn call<T>(
+    /// Runs one call within its bound, and no longer than the connection lives.
+    async fn run<T>(
         &self,
         call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T> {
-        let work = async {
-            call(self.client().await?)
+        let (number, client) = self.hub().connection().await?;
+        let answer = async {
+            call(client)
                 .await
-                .map_err(|e| self.explain(e))
+                .map_err(|e| explain(&self.config.shown(), e))
         };
-        timeout(CALL, work).await.unwrap_or_else(|_| {
+        let result = tokio::select! {
+            result = timeout(CALL, answer) => result,
+            error = self.hub().broken(number) => return Err(error),
+        };
+        let slow = |_| {
             let endpoints = self.config.shown();
-            Err(Error::new(
-                Kind::Timeout,
-                format!("etcd at {endpoints} did not answer within {CALL:?}"),
-            ))
-        })
+            let text = format!("etcd at {endpoints} did not answer within {CALL:?}");
+            Err(Error::new(Kind::Timeout, text))
+        };
+        let result = result.unwrap_or_else(slow);
+        if let Err(error) = &result
+            && matches!(error.kind(), Kind::Timeout | Kind::Unavailable)
+        {
+            self.hub().doubt(number, error.clone());
+        }
+        result
     }
 
-    fn explain(&self, error: etcd_client::Error) -> Error {
-        let kind = kind_of(&error);
-        Error::caused_by(kind, format!("etcd at {}", self.config.shown()), error)
-    }
-
-    fn path(&self, key: &str) -> String {
-        format!("{}{key}", self.config.root)
+    fn path(&self, key: &Key) -> String {
+        self.config.path(key.as_str())
     }
 
     /// Puts for all entries, under the lease or for good.
@@ -98,68 +96,164 @@ impl Etcd3 {
         let put = |entry: &Entry| {
             let leased = entry.lifetime == Lifetime::Leased;
             let options = leased.then(|| PutOptions::new().with_lease(lease));
-            TxnOp::put(self.path(entry.key.as_str()), entry.value.clone(), options)
+            TxnOp::put(self.path(&entry.key), entry.value.clone(), options)
         };
         entries.iter().map(put).collect()
     }
 
-    /// Does `then` if the lease still holds all leased entries; else says who does.
-    async fn if_held(&self, entries: &[Entry], lease: i64, then: Vec<TxnOp>) -> Result<()> {
-        let leased = || entries.iter().filter(|e| e.lifetime == Lifetime::Leased);
-        let path = |entry: &Entry| self.path(entry.key.as_str());
-        let held: Vec<_> = leased()
-            .map(|e| Compare::lease(path(e), CompareOp::Equal, lease))
-            .collect();
-        let reads: Vec<_> = leased().map(|e| TxnOp::get(path(e), None)).collect();
-        let txn = Txn::new().when(held).and_then(then).or_else(reads);
-        let answer = self.call(async |mut client| client.txn(txn).await).await?;
-        if answer.succeeded() {
-            return Ok(());
-        }
-        let names = leased()
-            .map(|e| e.key.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
-        // No lease at all is no owner: somebody wrote over the key by hand, and we put it back.
-        let taken = found(&answer)
-            .iter()
-            .any(|kv| kv.lease() != 0 && kv.lease() != lease);
-        Err(if taken {
-            Error::new(Kind::Replaced, format!("{names} has another owner now"))
-        } else {
-            Error::new(
-                Kind::LeaseLost,
-                format!("{names} was deleted or overwritten"),
-            )
-        })
+    /// Reads the leased entries.
+    fn gets(&self, entries: &[Entry]) -> Vec<TxnOp> {
+        leased(entries)
+            .map(|key| TxnOp::get(self.path(key), None))
+            .collect()
     }
 
     /// Refuses to put back what somebody else holds now; gives what must still be so when it is put.
     async fn check_free(&self, entries: &[Entry]) -> Result<Vec<Compare>> {
-        let leased = || entries.iter().filter(|e| e.lifetime == Lifetime::Leased);
-        let reads: Vec<_> = leased()
-            .map(|e| TxnOp::get(self.path(e.key.as_str()), None))
-            .collect();
-        let txn = Txn::new().and_then(reads);
-        let answer = self.call(async |mut client| client.txn(txn).await).await?;
+        let txn = Txn::new().and_then(self.gets(entries));
+        let answer = self.run(async |mut client| client.txn(txn).await).await?;
         let found = found(&answer);
-        let ours = self.leases.ours();
-        let foreign = |kv: &&KeyValue| kv.lease() != 0 && !ours.contains_key(&kv.lease());
+        let foreign = |kv: &&KeyValue| kv.lease() != 0 && !self.leases.is_ours(kv.lease());
         if let Some(kv) = found.iter().find(foreign) {
-            let key = String::from_utf8_lossy(kv.key()).into_owned();
-            return Err(Error::new(
-                Kind::Replaced,
-                format!("{key} has another owner now"),
-            ));
+            return Err(replaced(&String::from_utf8_lossy(kv.key())));
         }
-        let unchanged = |entry: &Entry| {
-            let path = self.path(entry.key.as_str());
+        let unchanged = |key: &Key| {
+            let path = self.path(key);
             let seen = found.iter().find(|kv| kv.key() == path.as_bytes());
             let modified = seen.map_or(0, KeyValue::mod_revision);
             Compare::mod_revision(path, CompareOp::Equal, modified)
         };
-        Ok(leased().map(unchanged).collect())
+        Ok(leased(entries).map(unchanged).collect())
     }
+
+    async fn create(&self, entries: &[Entry], terms: Terms) -> Result<Grant> {
+        let unchanged = match terms.claim {
+            Claim::TakeOver => Vec::new(),
+            Claim::PutBack => self.check_free(entries).await?,
+        };
+        let keys: Vec<Key> = leased(entries).cloned().collect();
+        let lease = self
+            .leases
+            .lease(self, &keys, terms.ttl, terms.alone)
+            .await?;
+        let mut unwritten = Unwritten(Some((self.clone(), lease.clone(), keys.clone())));
+        let txn = Txn::new()
+            .when(unchanged)
+            .and_then(self.puts(entries, lease.id));
+        let answer = match self.run(async |mut client| client.txn(txn).await).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                if error.kind() == Kind::LeaseLost {
+                    self.leases.gone(lease.id);
+                }
+                return Err(error);
+            }
+        };
+        unwritten.0 = None;
+        if !answer.succeeded() {
+            lease.release(&keys);
+            let text = "the key changed while it was put back";
+            return Err(Error::new(Kind::Unavailable, text));
+        }
+        lease.written(&keys, revision(&answer));
+        Ok(Grant {
+            id: lease.id as u64,
+            ttl: lease.ttl,
+        })
+    }
+
+    /// Writes if the lease still holds all leased entries; else says who does.
+    async fn update(&self, entries: &[Entry], grant: Grant) -> Result<()> {
+        let lease = self.leases.of(grant)?;
+        let held = leased(entries)
+            .map(|key| Compare::lease(self.path(key), CompareOp::Equal, lease.id))
+            .collect::<Vec<_>>();
+        let txn = Txn::new()
+            .when(held)
+            .and_then(self.puts(entries, lease.id))
+            .or_else(self.gets(entries));
+        let answer = self.run(async |mut client| client.txn(txn).await).await?;
+        if answer.succeeded() {
+            return Ok(());
+        }
+        let owners = found(&answer)
+            .iter()
+            .map(|kv| kv.lease())
+            .collect::<Vec<_>>();
+        let names: Vec<&str> = leased(entries).map(Key::as_str).collect();
+        Err(not_held(&names.join(", "), &owners, lease.id))
+    }
+
+    /// Follows the keys from when they were written until one of them is not ours any more.
+    async fn guard(&self, entries: &[Entry], grant: Grant) -> Error {
+        let lease = match self.leases.of(grant) {
+            Ok(lease) => lease,
+            Err(gone) => return gone,
+        };
+        let keys: Vec<Key> = leased(entries).cloned().collect();
+        let known = lease.revisions(&keys);
+        let follow = |(key, revision): (Key, u64)| {
+            let known = Keys {
+                revision,
+                modified: [(key.clone(), revision)].into(),
+            };
+            // Without its revision it is read first.
+            let known = (revision > 0).then_some(known);
+            self.hub().follow(Scope::Only(key), known)
+        };
+        let mut changes = stream::select_all(known.into_iter().map(follow));
+        while let Some(item) = changes.next().await {
+            let lost = item
+                .ok()
+                .and_then(|changes| lost(&changes, &keys, lease.id));
+            if let Some(lost) = lost {
+                return lost;
+            }
+        }
+        Error::new(Kind::Closed, "the store was closed")
+    }
+}
+
+/// What changes of our keys mean for us.
+fn lost(changes: &Changes, keys: &[Key], lease: i64) -> Option<Error> {
+    let other = |node: &Node| {
+        let owner = node.owner as i64;
+        (owner != lease).then(|| not_held(node.key.as_str(), &[owner], lease))
+    };
+    changes.changes.iter().find_map(|change| match change {
+        Change::Put(node) => other(node),
+        Change::Delete(key) => Some(not_held(key.as_str(), &[], lease)),
+        Change::Reset(nodes) => match nodes.first() {
+            Some(node) => other(node),
+            None => Some(not_held(keys.first()?.as_str(), &[], lease)),
+        },
+    })
+}
+
+/// No lease at all is no owner: somebody wrote over the key by hand, and we put it back.
+fn not_held(names: &str, owners: &[i64], lease: i64) -> Error {
+    match owners.iter().any(|owner| *owner != 0 && *owner != lease) {
+        true => replaced(names),
+        false => Error::new(
+            Kind::LeaseLost,
+            format!("{names} was deleted or overwritten"),
+        ),
+    }
+}
+
+fn replaced(names: &str) -> Error {
+    Error::new(Kind::Replaced, format!("{names} has another owner now"))
+}
+
+fn leased(entries: &[Entry]) -> impl Iterator<Item = &Key> {
+    let leased = entries
+        .iter()
+        .filter(|entry| entry.lifetime == Lifetime::Leased);
+    leased.map(|entry| &entry.key)
+}
+
+fn revision(answer: &TxnResponse) -> u64 {
+    answer.header().map_or(0, |header| header.revision()) as u64
 }
 
 /// What the reads of a transaction found.
@@ -171,114 +265,113 @@ fn found(answer: &TxnResponse) -> Vec<KeyValue> {
     answer.op_responses().into_iter().flat_map(found).collect()
 }
 
-impl Store for Etcd3 {
+impl Store for Calls {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
-        async {
-            let key = self.path("/");
-            match self
-                .call(async |mut client| client.get(key, None).await)
-                .await
-            {
-                // Any key will do: a user whose login was taken need not be allowed to read this one.
-                Err(error)
-                    if error.kind() == Kind::PermissionDenied
-                        && self.config.proves_who_we_are()
-                        && self.client.initialized() =>
-                {
-                    Ok(())
-                }
-                other => other.map(drop),
-            }
-        }
-        .boxed()
+        // Making the connection reads something.
+        async { self.hub().connection().await.map(drop) }.boxed()
     }
 
-    fn create<'a>(
-        &'a self,
-        entries: &'a [Entry],
-        ttl: Duration,
-        claim: Claim,
-    ) -> BoxFuture<'a, Result<Grant>> {
-        async move {
-            let unchanged = match claim {
-                Claim::TakeOver => Vec::new(),
-                Claim::PutBack => self.check_free(entries).await?,
-            };
-            let leases = self.call(async |client| Ok(client.lease_client())).await?;
-            let id = self.leases.issue(ttl);
-            let mut orphan = Orphan(Some((leases, id, self.leases.clone())));
-            let options = LeaseGrantOptions::new().with_id(id);
-            let seconds = ttl.as_secs_f64().ceil() as i64;
-            let granted = self
-                .call(async |mut client| client.lease_grant(seconds, Some(options)).await)
-                .await?;
-            let txn = Txn::new().when(unchanged).and_then(self.puts(entries, id));
-            let answer = self.call(async |mut client| client.txn(txn).await).await?;
-            if !answer.succeeded() {
-                let text = "the key changed while it was put back";
-                return Err(Error::new(Kind::Unavailable, text));
-            }
-            orphan.0 = None;
-            let ttl = Duration::from_secs(granted.ttl().max(1) as u64);
-            Ok(Grant { id: id as u64, ttl })
-        }
-        .boxed()
+    fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
+        self.create(entries, terms).boxed()
     }
 
-    fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+    fn renew<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            let lease = grant.id as i64;
-            // The crate makes a first answer of zero seconds, a lease that is gone, an error.
-            self.call(async |mut client| client.lease_keep_alive(lease).await)
-                .await?;
-            self.if_held(entries, lease, Vec::new()).await
+            let lease = self.leases.of(grant)?;
+            let renewed = lease.renew(self).await;
+            if matches!(&renewed, Err(error) if error.kind() == Kind::LeaseLost) {
+                self.leases.gone(lease.id);
+            }
+            renewed
         }
         .boxed()
     }
 
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        let lease = grant.id as i64;
+        self.update(entries, grant).boxed()
+    }
+
+    fn remove<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            self.if_held(entries, lease, self.puts(entries, lease))
-                .await
+            let keys: Vec<Key> = leased(entries).cloned().collect();
+            self.delete_held(&keys, grant.id as i64).await?;
+            // The lease stays for others, or runs out: that it lives says that the keys were deleted,
+            // not lost.
+            if let Ok(lease) = self.leases.of(grant) {
+                lease.release(&keys);
+            }
+            Ok(())
         }
         .boxed()
     }
 
-    fn remove<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+    fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
+        self.guard(entries, grant).boxed()
+    }
+
+    fn gone<'a>(&'a self, owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
         async move {
-            // Deletes exactly the keys that this lease still holds, in one revision.
-            match self
-                .call(async |mut client| client.lease_revoke(grant.id as i64).await)
-                .await
-            {
-                Err(error) if error.kind() != Kind::LeaseLost => Err(error),
-                _ => Ok(()),
+            let ask = |owner: u64| async move {
+                let ask =
+                    async |mut client: Client| client.lease_time_to_live(owner as i64, None).await;
+                Ok::<_, Error>((self.run(ask).await?.ttl() <= 0).then_some(owner))
+            };
+            let owners = owners.to_vec();
+            let mut answers = stream::iter(owners).map(ask).buffer_unordered(AT_A_TIME);
+            let mut gone = Vec::new();
+            while let Some(answer) = answers.next().await {
+                gone.extend(answer?);
             }
+            Ok(gone)
         }
         .boxed()
     }
 
-    fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
-        let start = Watch::List(self.clone(), self.path(prefix.as_str()));
-        stream::unfold(start, |watch| async {
-            match watch.step().await {
-                Ok(Some((changes, next))) => Some((Ok(changes), next)),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), Watch::Over)),
-            }
+    fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
+        self.hub().follow(scope.clone(), None)
+    }
+
+    fn connection(&self) -> BoxStream<'static, ConnectionState> {
+        let state = |line: &Line| match line {
+            Line::Down(Some(error)) => ConnectionState::Suspended(error.clone()),
+            Line::Down(None) | Line::Up(..) => ConnectionState::Connected,
+        };
+        stream::unfold(self.hub().line(), move |mut line| async move {
+            line.changed().await.ok()?;
+            let now = state(&line.borrow_and_update());
+            Some((now, line))
         })
         .boxed()
     }
 
+    fn metrics(&self) -> Metrics {
+        let Some(hub) = self.hub.get() else {
+            return Metrics::default();
+        };
+        let counts = hub.counts();
+        Metrics {
+            reconnects: counts.connects.saturating_sub(1),
+            relists: counts.relists,
+            resyncs: counts.epochs,
+            duplicates: counts.duplicates,
+            mismatches: counts.mismatches,
+            lag: hub.lag(),
+            ..Metrics::default()
+        }
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
-        let orphans = std::mem::take(&mut *self.leases.orphans());
-        orphans.join_all().map(drop).boxed()
+        self.leases.finish().boxed()
     }
 
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
         self.config.local_address().boxed()
     }
+}
+
+/// An error of the crate as one of ours.
+fn explain(who: &str, error: etcd_client::Error) -> Error {
+    Error::caused_by(kind_of(&error), format!("etcd at {who}"), error)
 }
 
 /// Streams fail with all sorts of codes when a connection breaks, so what is not known to be final is
@@ -287,12 +380,14 @@ fn kind_of(error: &etcd_client::Error) -> Kind {
     use etcd_client::Error as E;
     match error {
         E::GRpcStatus(status) => match (status.code() as i32, status.message()) {
-            // Numbers of the gRPC protocol.
+            // A login that ran out, or from before a change of the rights: a new connection logs in
+            // again.
+            (_, text) if text.contains("invalid auth token") => Kind::Unavailable,
+            (_, text) if text.contains("revision of auth store is old") => Kind::Unavailable,
             (_, text) if text.contains("authentication") || text.contains("user name") => {
                 Kind::PermissionDenied
             }
-            // A login from before a change of the rights; the next one is from after it.
-            (_, text) if text.contains("revision of auth store is old") => Kind::Unavailable,
+            // Numbers of the gRPC protocol.
             (7 | 16, _) => Kind::PermissionDenied,
             (5, text) if text.contains("lease") => Kind::LeaseLost,
             (4, _) => Kind::Timeout,

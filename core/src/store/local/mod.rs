@@ -14,7 +14,6 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::BoxStream;
@@ -22,9 +21,9 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
-use crate::store::Store;
 use crate::store::memory::replaced;
-use crate::tree::{Changes, Entry, Key, Lifetime, Prefix};
+use crate::store::{Store, Terms};
+use crate::tree::{Changes, Entry, Key, Lifetime, Scope};
 use file::Written;
 use shelf::Shelf;
 
@@ -135,15 +134,10 @@ impl Store for LocalStore {
 
     // The files are small and the directory is in memory, as a rule; no call here waits for anybody.
 
-    fn create<'a>(
-        &'a self,
-        entries: &'a [Entry],
-        ttl: Duration,
-        claim: Claim,
-    ) -> BoxFuture<'a, Result<Grant>> {
+    fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
         async move {
             prepare(self.shelf.directory())?;
-            if claim == Claim::PutBack {
+            if terms.claim == Claim::PutBack {
                 let ours: HashSet<u64> = self.owned().keys().copied().collect();
                 if let Some(taken) = self.taken(entries, |serial| ours.contains(&serial)) {
                     return Err(replaced(taken));
@@ -152,7 +146,7 @@ impl Store for LocalStore {
             let id = file::now_micros();
             let written = self.write(entries, id)?;
             self.owned().insert(id, written);
-            Ok(Grant { id, ttl })
+            Ok(Grant { id, ttl: terms.ttl })
         }
         .boxed()
     }
@@ -177,8 +171,14 @@ impl Store for LocalStore {
         ready(Ok(())).boxed()
     }
 
-    fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
-        self.shelf.watch(prefix)
+    fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
+        self.shelf
+            .guard(entries, move || self.check(entries, grant))
+            .boxed()
+    }
+
+    fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
+        self.shelf.watch(scope)
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::BoxStream;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::local::file::{self, Look, Record, failed};
 use crate::store::memory::Tree;
-use crate::tree::{Changes, Key, Prefix};
+use crate::tree::{Changes, Entry, Key, Scope};
 
 /// See the module.
 pub(super) struct Shelf {
@@ -50,12 +50,17 @@ impl Shelf {
         &self.directory
     }
 
+    /// Looks at each change of the entries whether they are still held, until they are not.
+    pub(super) async fn guard(&self, entries: &[Entry], check: impl Fn() -> Result<()>) -> Error {
+        self.tree.guard(entries, check).await
+    }
+
     /// Begins with all that was registered before the call, told by the kernel or not yet.
-    pub(super) fn watch(&self, prefix: &Prefix) -> BoxStream<'static, Result<Changes>> {
+    pub(super) fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
         if let Err(error) = self.catch_up() {
             log::warn!("{error}");
         }
-        self.tree.watch(prefix)
+        self.tree.watch(scope)
     }
 
     /// Whether somebody else than the holder of these serials lives at `key`.

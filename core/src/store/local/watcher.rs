@@ -14,11 +14,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::store::local::file::failed;
 use crate::store::local::prepare;
 use crate::store::local::shelf::{Seen, Shelf};
-use crate::watch::Backoff;
 
 /// How long the kernel may take from telling that a file is closed to dropping its lock.
 const UNLOCK: Duration = Duration::from_secs(1);

@@ -1,0 +1,200 @@
+//! Mass expiry: a store that was away for longer than a TTL forgets everybody at once when it is back,
+//! before one of them could say that it is alive. Those are held as suspect for a while.
+//!
+//! Decided by evidence: a key that was deleted while its grant lives was deleted on purpose, and its
+//! instance goes at once, be it the last. Pure: who asks the store for evidence is `tree.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::mirror::Move;
+use crate::model::{Instance, View};
+use crate::planted::planted;
+
+/// What protection is by default.
+pub(super) mod protected {
+    use std::time::Duration;
+
+    /// How long a suspect is held.
+    pub(in crate::backend) const GRACE: Duration = Duration::from_secs(30);
+}
+
+/// Those that vanish within this time vanish together.
+const TOGETHER: Duration = Duration::from_secs(5);
+/// Fewer instances than this have no mass.
+const FEW: usize = 5;
+
+type Time = Duration;
+
+/// See the module.
+pub(super) struct Protect {
+    grace: Duration,
+    /// Who went a moment ago, by id, with their grants.
+    went: BTreeMap<Box<str>, Gone>,
+    /// Who is held, by id.
+    suspects: BTreeMap<Box<str>, Suspect>,
+    /// What the store has.
+    view: View,
+}
+
+struct Gone {
+    at: Time,
+    instance: Arc<Instance>,
+    owner: u64,
+}
+
+struct Suspect {
+    until: Time,
+    instance: Arc<Instance>,
+}
+
+impl Protect {
+    pub(super) fn new(grace: Duration) -> Protect {
+        let (went, suspects, view) = Default::default();
+        Protect {
+            grace,
+            went,
+            suspects,
+            view,
+        }
+    }
+
+    /// When `expire` has something to do.
+    pub(super) fn wake(&self) -> Option<Time> {
+        self.suspects.values().map(|suspect| suspect.until).min()
+    }
+
+    /// Takes note of what happened. Gives the grants to ask about, when so many vanished that the
+    /// store may have lost them.
+    pub(super) fn see(&mut self, view: &View, moves: Vec<Move>, now: Time) -> Vec<u64> {
+        for step in moves {
+            match step {
+                Move::Came(instance) => {
+                    self.went.remove(instance.id());
+                    self.suspects.remove(instance.id());
+                }
+                Move::Went(instance, owner) => {
+                    let gone = Gone {
+                        at: now,
+                        owner,
+                        instance: instance.clone(),
+                    };
+                    self.went.insert(instance.id().into(), gone);
+                }
+            }
+        }
+        self.view = view.clone();
+        self.went
+            .retain(|_, gone| now.saturating_sub(gone.at) <= TOGETHER);
+        let all = view.instances.len() + self.went.len() + self.suspects.len();
+        if all < FEW || (self.went.len() + self.suspects.len()) * 2 <= all {
+            return Vec::new();
+        }
+        let owners = self.went.values().map(|gone| gone.owner);
+        let mut owners: Vec<u64> = owners.filter(|owner| *owner != 0).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+
+    /// Of the grants that were asked about these are gone: who had them is held.
+    pub(super) fn judge(&mut self, asked: &[u64], gone: &[u64], now: Time) {
+        let until = now + self.grace;
+        for (id, one) in std::mem::take(&mut self.went) {
+            let expired = gone.contains(&one.owner) || planted!(all_are_suspect: true, false);
+            if asked.contains(&one.owner) && expired {
+                let instance = Arc::new(one.instance.suspected());
+                self.suspects.insert(id, Suspect { until, instance });
+            }
+        }
+    }
+
+    /// Lets those go whose time is over; the view without them, if there are any.
+    pub(super) fn expire(&mut self, now: Time) -> Option<View> {
+        let before = self.suspects.len();
+        self.suspects.retain(|_, suspect| now < suspect.until);
+        (self.suspects.len() < before).then(|| self.add_suspects(self.view.clone()))
+    }
+
+    /// What the store has and what it may have lost.
+    pub(super) fn add_suspects(&self, mut view: View) -> View {
+        for suspect in self.suspects.values() {
+            let instance = suspect.instance.clone();
+            view.instances.insert(instance.seniority(), instance);
+        }
+        view
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Registration;
+
+    fn instance(port: u16, created: u64) -> Arc<Instance> {
+        let made = Registration::new("web", port).unwrap().host("h").unwrap();
+        Arc::new(made.instance(created))
+    }
+
+    fn view(of: impl IntoIterator<Item = u16>) -> View {
+        let all = of.into_iter().map(|port| instance(port, port.into()));
+        View {
+            instances: all.map(|i| (i.seniority(), i)).collect(),
+            ..View::default()
+        }
+    }
+
+    fn went(ports: impl IntoIterator<Item = u16>) -> Vec<Move> {
+        let gone = |port: u16| Move::Went(instance(port, port.into()), port.into());
+        ports.into_iter().map(gone).collect()
+    }
+
+    fn names(view: &View) -> Vec<(u16, bool)> {
+        let name = |i: &Arc<Instance>| (i.port(), i.is_suspect());
+        view.instances.values().map(name).collect()
+    }
+
+    const T: Time = Duration::from_secs(100);
+    const GRACE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_death_is_a_death_and_so_are_half_of_them() {
+        let mut protect = Protect::new(GRACE);
+        assert_eq!(protect.see(&view(1..=6), Vec::new(), T), [0; 0]);
+        assert_eq!(protect.see(&view(2..=6), went([1]), T), [0; 0]);
+        assert_eq!(protect.see(&view(4..=6), went([2, 3]), T), [0; 0]);
+        assert_eq!(protect.see(&view(5..=6), went([4]), T), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn few_have_no_mass_and_those_that_go_slowly_neither() {
+        let mut protect = Protect::new(GRACE);
+        assert_eq!(protect.see(&view([]), went(1..=4), T), [0; 0]);
+        let mut protect = Protect::new(GRACE);
+        for port in 1..=9u16 {
+            let now = T + TOGETHER * u32::from(port) * 2;
+            assert_eq!(protect.see(&view(port + 1..=9), went([port]), now), [0; 0]);
+        }
+    }
+
+    #[test]
+    fn what_was_deleted_goes_and_what_expired_is_held_until_it_is_back_or_its_time_is_over() {
+        let mut protect = Protect::new(GRACE);
+        let asked = protect.see(&view([]), went(1..=6), T);
+        protect.judge(&asked, &[1, 2, 3], T);
+        let held = [(1, true), (2, true), (3, true)];
+        assert_eq!(names(&protect.add_suspects(view([]))), held);
+        let back = vec![Move::Came(instance(2, 900))];
+        let now = T + Duration::from_secs(1);
+        assert_eq!(protect.see(&view([]), back, now), [0; 0]);
+        assert_eq!(
+            names(&protect.add_suspects(view([]))),
+            [(1, true), (3, true)]
+        );
+        assert!(protect.expire(now).is_none());
+        assert_eq!(protect.wake(), Some(T + GRACE));
+        assert_eq!(names(&protect.expire(T + GRACE).unwrap()), []);
+        assert_eq!(protect.wake(), None);
+    }
+}

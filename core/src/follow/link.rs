@@ -1,0 +1,175 @@
+//! The connection: when to make it, where, and when it is dead.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::error::{Error, Kind};
+use crate::follow::{Mark, Time};
+use crate::planted::planted;
+use crate::tree::Node;
+
+/// A stream that was silent for this long is asked for a sign.
+const ASK: Duration = Duration::from_secs(1);
+/// One that was silent for this long is dead.
+const DEAD: Duration = Duration::from_millis(2500);
+/// A link must hold this long before a failure counts as the first again: a store that accepts and
+/// drops us at once is paced like one that is down.
+const HEALTHY: Duration = Duration::from_secs(5);
+
+/// What the link asks for.
+pub(super) enum LinkAsks {
+    Open { endpoint: usize, mark: Option<Mark> },
+    Sign,
+    Break(Error),
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Link {
+    phase: Phase,
+    backoff: Backoff,
+    endpoints: usize,
+    /// The endpoint that is tried next.
+    next: usize,
+    mark: Option<Mark>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// Nobody needs it yet.
+    Off,
+    Waiting {
+        until: Time,
+    },
+    Opening,
+    Up {
+        since: Time,
+        head: u64,
+        heard: Time,
+        asked: Option<Time>,
+    },
+}
+
+impl Link {
+    pub(super) fn new(endpoints: usize, seed: u64) -> Link {
+        let mut backoff = Backoff::seeded(Duration::from_millis(200), Duration::from_secs(5), seed);
+        // Not every client begins with the same member.
+        let next = (backoff.chance() * endpoints as f64) as usize;
+        Link {
+            phase: Phase::Off,
+            backoff,
+            endpoints: endpoints.max(1),
+            next,
+            mark: None,
+        }
+    }
+
+    /// The store's revision when the connection was made, while there is one.
+    pub(super) fn head(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Up { head, .. } => Some(head),
+            _ => None,
+        }
+    }
+
+    /// When the store last gave a sign of life; none while there is no connection.
+    pub(super) fn last_heard(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Up { heard, .. } => Some(heard),
+            _ => None,
+        }
+    }
+
+    pub(super) fn wake(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Off | Phase::Opening => None,
+            Phase::Waiting { until } => Some(until),
+            Phase::Up { heard, asked, .. } => match asked {
+                None => Some(heard + ASK),
+                Some(asked) => Some((asked + ASK).min(heard + DEAD)),
+            },
+        }
+    }
+
+    pub(super) fn want(&mut self) -> Option<LinkAsks> {
+        matches!(self.phase, Phase::Off).then(|| self.open())
+    }
+
+    fn open(&mut self) -> LinkAsks {
+        let endpoint = self.next % self.endpoints;
+        self.next = planted!(same_endpoint_for_ever: endpoint, endpoint + 1);
+        self.phase = Phase::Opening;
+        let mark = self.mark.clone();
+        LinkAsks::Open { endpoint, mark }
+    }
+
+    /// False if nobody waited for it.
+    pub(super) fn opened(&mut self, head: u64, now: Time) -> bool {
+        let waited = matches!(self.phase, Phase::Opening);
+        if waited {
+            self.phase = Phase::Up {
+                since: now,
+                head,
+                heard: now,
+                asked: None,
+            };
+        }
+        waited
+    }
+
+    /// False if there was nothing to break.
+    pub(super) fn broken(&mut self, now: Time) -> bool {
+        match self.phase {
+            Phase::Off | Phase::Waiting { .. } => return false,
+            Phase::Up { since, .. } if now.saturating_sub(since) >= HEALTHY => self.backoff.reset(),
+            Phase::Up { .. } | Phase::Opening => {}
+        }
+        let wait = planted!(no_wait_between_tries: Duration::ZERO, self.backoff.next_wait());
+        self.phase = Phase::Waiting { until: now + wait };
+        true
+    }
+
+    pub(super) fn heard(&mut self, now: Time) {
+        if let Phase::Up { heard, asked, .. } = &mut self.phase {
+            (*heard, *asked) = (now, None);
+        }
+    }
+
+    pub(super) fn tick(&mut self, watched: bool, now: Time) -> Option<LinkAsks> {
+        match &mut self.phase {
+            Phase::Waiting { until } if now >= *until => Some(self.open()),
+            Phase::Up { heard, asked, .. } => {
+                let silent = now.saturating_sub(*heard);
+                // With nothing watched the store owes us nothing; and if it was we who slept, what it
+                // said may be waiting for us.
+                if !watched || silent > DEAD + ASK {
+                    (*heard, *asked) = (now, None);
+                    return None;
+                }
+                if silent >= DEAD && planted!(silence_is_fine: false, true) {
+                    let text = format!("no sign of life for {} ms", silent.as_millis());
+                    return Some(LinkAsks::Break(Error::new(Kind::Timeout, text)));
+                }
+                let due = asked.map_or(*heard + ASK, |asked| asked + ASK);
+                if now < due {
+                    return None;
+                }
+                *asked = Some(now);
+                Some(LinkAsks::Sign)
+            }
+            _ => None,
+        }
+    }
+
+    /// Remembers the newest put that was seen.
+    pub(super) fn saw(&mut self, node: Node) {
+        let newest = self.mark.as_ref().map_or(0, |mark| mark.node.modified);
+        if node.modified > newest {
+            self.mark = Some(Mark { node });
+        }
+    }
+
+    pub(super) fn forget_mark(&mut self) {
+        self.mark = None;
+    }
+}

@@ -1,0 +1,363 @@
+//! One part of the store: what is known of it, and what is asked next.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::error::{Error, Result};
+use crate::follow::{Cancel, Keys, Listing, PartId, Ticket, Time};
+use crate::planted::planted;
+use crate::tree::{Change, Key, Node};
+
+/// After a gap of more revisions than this a list costs less than a replay.
+const REPLAY: u64 = 500;
+/// How long what a comparison showed may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// How often to compare, more or less.
+const AUDIT: Duration = Duration::from_secs(300);
+
+/// What a part asks for.
+pub(super) enum PartAsks {
+    List,
+    Compare,
+    Watch {
+        from: u64,
+        resumed: bool,
+    },
+    Unwatch(Ticket),
+    /// The store's revision is lower than it was.
+    WentBack,
+    /// The newest put that was seen, told or not.
+    Saw(Node),
+    Mismatch,
+    Duplicates(u64),
+    Tell {
+        revision: u64,
+        changes: Vec<Change>,
+    },
+    Lost(Error),
+    Break(Error),
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Part {
+    phase: Phase,
+    /// Everything up to here was seen; none before the first list.
+    revision: Option<u64>,
+    /// Each key there is, with the revision of its last change.
+    keys: BTreeMap<Key, u64>,
+    /// Seen after a resume, and not told before it is compared.
+    held: Option<Vec<Change>>,
+    audit: Audit,
+    /// Whether what is known comes from this very connection.
+    fresh: bool,
+    /// Whether a refused watch was answered with a new login already.
+    logged_in_again: bool,
+    pace: Backoff,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// There is no connection.
+    Idle,
+    Listing,
+    /// The watch is asked for, or stands.
+    Watching(Ticket),
+    /// The store refuses it to us; asked again from time to time.
+    Barred(Time),
+}
+
+/// The comparison of what we know with what there is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Audit {
+    No,
+    Due(Time),
+    /// With the revisions of what was deleted since, which the answer may not know yet.
+    Asked(BTreeMap<Key, u64>),
+    /// These differ, and must be explained by changes that are on their way.
+    Doubt {
+        at: u64,
+        doubts: BTreeMap<Key, Differs>,
+        until: Time,
+    },
+}
+
+/// How the list differs from what we know of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Differs {
+    /// It was changed at this revision.
+    Changed(u64),
+    /// It is not there.
+    Gone,
+}
+
+impl Part {
+    pub(super) fn new(id: PartId, known: Option<Keys>) -> Part {
+        Part {
+            phase: Phase::Idle,
+            revision: known.as_ref().map(|known| known.revision),
+            fresh: known.is_some(),
+            keys: known.map(|known| known.modified).unwrap_or_default(),
+            held: None,
+            audit: Audit::No,
+            logged_in_again: false,
+            pace: Backoff::seeded(Duration::from_secs(2), Duration::from_secs(10), id),
+        }
+    }
+
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self.phase {
+            Phase::Watching(ticket) => Some(ticket),
+            _ => None,
+        }
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.unwrap_or(0)
+    }
+
+    pub(super) fn wake(&self) -> Option<Time> {
+        let audit = match self.audit {
+            Audit::No | Audit::Asked(_) => None,
+            Audit::Due(at) => Some(at),
+            Audit::Doubt { until, .. } => Some(until),
+        };
+        match self.phase {
+            Phase::Barred(until) => Some(until),
+            _ => audit,
+        }
+    }
+
+    /// The watch that was asked for has this name.
+    pub(super) fn issued(&mut self, ticket: Ticket) {
+        self.phase = Phase::Watching(ticket);
+    }
+
+    /// There is a connection. `same` says that the store has the history that we know.
+    pub(super) fn connected(&mut self, same: bool, head: u64) -> Vec<PartAsks> {
+        let same = planted!(every_store_is_the_same: true, same);
+        match self.revision {
+            Some(known) if same && head.saturating_sub(known) <= REPLAY => {
+                if !self.fresh {
+                    self.held.get_or_insert_default();
+                }
+                let from = planted!(resume_one_too_far: known + 2, known + 1);
+                vec![PartAsks::Watch {
+                    from,
+                    resumed: true,
+                }]
+            }
+            _ => self.list(),
+        }
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.phase = Phase::Idle;
+        self.audit = Audit::No;
+        self.fresh = false;
+    }
+
+    fn list(&mut self) -> Vec<PartAsks> {
+        let ended = self.ticket().map(PartAsks::Unwatch);
+        self.phase = Phase::Listing;
+        self.audit = Audit::No;
+        ended.into_iter().chain([PartAsks::List]).collect()
+    }
+
+    pub(super) fn listed(&mut self, answer: Result<Listing>, now: Time) -> Vec<PartAsks> {
+        let Listing { revision, nodes } = match answer {
+            Ok(listing) if self.phase == Phase::Listing => listing,
+            Ok(_) => return Vec::new(),
+            Err(error) => return self.failed(error, now),
+        };
+        let mut asks = Vec::new();
+        if revision < self.revision() {
+            asks.push(PartAsks::WentBack);
+        }
+        self.revision = Some(revision);
+        self.keys = nodes.iter().map(|n| (n.key.clone(), n.modified)).collect();
+        self.held = None;
+        self.fresh = true;
+        asks.extend(
+            nodes
+                .iter()
+                .max_by_key(|n| n.modified)
+                .cloned()
+                .map(PartAsks::Saw),
+        );
+        let changes = vec![Change::Reset(nodes)];
+        asks.push(PartAsks::Tell { revision, changes });
+        let from = planted!(watch_skips_after_list: revision + 2, revision + 1);
+        asks.push(PartAsks::Watch {
+            from,
+            resumed: false,
+        });
+        asks
+    }
+
+    /// What could not be read because of the connection says nothing of the part; what was refused does.
+    fn failed(&mut self, error: Error, now: Time) -> Vec<PartAsks> {
+        if error.is_retriable() {
+            return vec![PartAsks::Break(error)];
+        }
+        let ended = self.ticket().map(PartAsks::Unwatch);
+        self.phase = Phase::Barred(now + self.pace.next_wait());
+        self.audit = Audit::No;
+        ended.into_iter().chain([PartAsks::Lost(error)]).collect()
+    }
+
+    pub(super) fn watching(&mut self, now: Time) -> Vec<PartAsks> {
+        self.logged_in_again = false;
+        self.pace.reset();
+        if self.held.is_some() {
+            return self.compare();
+        }
+        // Soon, because the store may have compacted between our list and our watch.
+        let soon = Duration::from_secs(1) + Duration::from_secs(2).mul_f64(self.pace.chance());
+        self.audit = Audit::Due(now + soon);
+        Vec::new()
+    }
+
+    fn compare(&mut self) -> Vec<PartAsks> {
+        self.audit = Audit::Asked(BTreeMap::new());
+        vec![PartAsks::Compare]
+    }
+
+    pub(super) fn canceled(&mut self, why: Cancel, now: Time) -> Vec<PartAsks> {
+        self.phase = Phase::Idle;
+        self.audit = Audit::No;
+        match why {
+            Cancel::Compacted => planted!(compaction_is_forgotten: Vec::new(), self.list()),
+            // The login may have run out; a new one is tried once.
+            Cancel::Refused(error) if !self.logged_in_again => {
+                self.logged_in_again = true;
+                vec![PartAsks::Break(error)]
+            }
+            Cancel::Refused(error) => self.failed(error, now),
+            Cancel::Other(error) => vec![PartAsks::Break(error)],
+        }
+    }
+
+    pub(super) fn events(&mut self, events: Vec<(u64, Change)>, now: Time) -> Vec<PartAsks> {
+        let seen = self.revision();
+        let all = events.len();
+        let newer = |(modified, _): &(u64, Change)| {
+            *modified > seen || planted!(duplicates_are_told: true, false)
+        };
+        let events: Vec<_> = events.into_iter().filter(newer).collect();
+        let mut asks = Vec::new();
+        if events.len() < all {
+            asks.push(PartAsks::Duplicates((all - events.len()) as u64));
+        }
+        let Some(last) = events.iter().map(|(modified, _)| *modified).max() else {
+            return asks;
+        };
+        self.revision = Some(last.max(seen));
+        events
+            .iter()
+            .for_each(|(modified, change)| self.note(*modified, change));
+        let puts = events.iter().rev().find_map(|(_, change)| match change {
+            Change::Put(node) => Some(node.clone()),
+            _ => None,
+        });
+        asks.extend(puts.map(PartAsks::Saw));
+        let changes = events.into_iter().map(|(_, change)| change);
+        match &mut self.held {
+            Some(held) => held.extend(changes),
+            None => asks.push(PartAsks::Tell {
+                revision: self.revision(),
+                changes: changes.collect(),
+            }),
+        }
+        asks.extend(self.settle_if_explained(now));
+        asks
+    }
+
+    /// Brings what is known of a key up to date, and takes a doubt away that this explains.
+    fn note(&mut self, modified: u64, change: &Change) {
+        let key = match change {
+            Change::Put(node) => {
+                self.keys.insert(node.key.clone(), modified);
+                &node.key
+            }
+            Change::Delete(key) => {
+                self.keys.remove(key);
+                if let Audit::Asked(deleted) = &mut self.audit {
+                    deleted.insert(key.clone(), modified);
+                }
+                key
+            }
+            Change::Reset(_) => return,
+        };
+        if let Audit::Doubt { doubts, .. } = &mut self.audit {
+            let explained = match doubts.get(key) {
+                Some(Differs::Changed(at)) => modified >= *at,
+                Some(Differs::Gone) => true,
+                None => false,
+            };
+            if explained {
+                doubts.remove(key);
+            }
+        }
+    }
+
+    pub(super) fn compared(&mut self, answer: Result<Keys>, now: Time) -> Vec<PartAsks> {
+        let Audit::Asked(deleted) = &self.audit else {
+            return Vec::new();
+        };
+        let there = match answer {
+            Ok(there) => there,
+            Err(error) => return self.failed(error, now),
+        };
+        let mut doubts = BTreeMap::new();
+        for (key, at) in &there.modified {
+            let ours = self.keys.get(key).or_else(|| deleted.get(key));
+            if ours.is_none_or(|ours| ours < at) {
+                doubts.insert(key.clone(), Differs::Changed(*at));
+            }
+        }
+        for (key, ours) in &self.keys {
+            if *ours <= there.revision && !there.modified.contains_key(key) {
+                doubts.insert(key.clone(), Differs::Gone);
+            }
+        }
+        if planted!(comparison_is_not_looked_at: true, false) {
+            doubts.clear();
+        }
+        self.audit = Audit::Doubt {
+            at: there.revision,
+            doubts,
+            until: now + ON_ITS_WAY,
+        };
+        self.settle_if_explained(now)
+    }
+
+    /// Ends a comparison in which nothing is in doubt any more: what was resumed can be told.
+    fn settle_if_explained(&mut self, now: Time) -> Vec<PartAsks> {
+        let Audit::Doubt { at, doubts, .. } = &self.audit else {
+            return Vec::new();
+        };
+        if !doubts.is_empty() {
+            return Vec::new();
+        }
+        // The keys are as in the list, so nothing up to its revision is unseen.
+        let revision = self.revision().max(*at);
+        self.revision = Some(revision);
+        self.audit = Audit::Due(now + AUDIT.mul_f64(0.75 + 0.5 * self.pace.chance()));
+        let tell = |changes| PartAsks::Tell { revision, changes };
+        self.held.take().map(tell).into_iter().collect()
+    }
+
+    pub(super) fn tick(&mut self, now: Time) -> Vec<PartAsks> {
+        match (&self.phase, &self.audit) {
+            (Phase::Barred(until), _) if now >= *until => self.list(),
+            (_, Audit::Due(at)) if now >= *at => self.compare(),
+            (_, Audit::Doubt { until, .. }) if now >= *until => {
+                let asks = self.list();
+                [PartAsks::Mismatch].into_iter().chain(asks).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}

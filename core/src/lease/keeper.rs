@@ -1,0 +1,194 @@
+//! One task for each lease: all that ever speaks of it to the store. It does what the machine says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt, pending};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::lease::Standing;
+use crate::lease::machine::{Call, Input, Machine, Order, OrderId, Output};
+use crate::model::{Attributes, Claim, Grant, Heartbeat, Registration};
+
+/// An order of the owner, and where its answer goes.
+pub(super) type Asked = (Order<Attributes>, oneshot::Sender<Result<()>>);
+
+type Answer = Result<Option<Grant>>;
+
+/// How many times in a row something must be put back before that is worth a warning each time.
+const FIGHT: u32 = 3;
+
+/// Registers, and starts the task that keeps it so.
+pub(super) async fn start(
+    backend: Arc<dyn Backend>,
+    registration: Registration,
+    restored: Arc<AtomicU64>,
+    inbox: mpsc::Receiver<Asked>,
+    standing: watch::Sender<Standing>,
+) -> Result<()> {
+    let start = Instant::now();
+    let grant = bounded(backend.register(&registration, Claim::TakeOver).await?);
+    let manual = registration.heartbeat == Heartbeat::Manual;
+    let wanted = registration.attributes.clone();
+    let machine = Machine::new(wanted, manual, grant, fastrand::u64(..), Duration::ZERO);
+    let mut keeper = Keeper {
+        backend,
+        registration,
+        machine,
+        start,
+        standing,
+        restored,
+        replies: HashMap::new(),
+        call: None,
+        guard: pending().boxed(),
+    };
+    keeper.watch_over(Some(grant));
+    tokio::spawn(keeper.run(inbox));
+    Ok(())
+}
+
+struct Keeper {
+    backend: Arc<dyn Backend>,
+    registration: Registration,
+    machine: Machine<Attributes>,
+    start: Instant,
+    standing: watch::Sender<Standing>,
+    restored: Arc<AtomicU64>,
+    replies: HashMap<OrderId, oneshot::Sender<Result<()>>>,
+    call: Option<BoxFuture<'static, Answer>>,
+    guard: BoxFuture<'static, (Grant, Error)>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Asked>) {
+        let mut orders = 0;
+        let mut owned = true;
+        while !matches!(*self.standing.borrow(), Standing::Released) {
+            let wake = self.machine.wake().map(|wake| self.start + wake);
+            let asleep = async {
+                match wake {
+                    Some(wake) => sleep_until(wake).await,
+                    None => pending().await,
+                }
+            };
+            let called = async {
+                match &mut self.call {
+                    Some(call) => call.await,
+                    None => pending().await,
+                }
+            };
+            let input = tokio::select! {
+                biased;
+                asked = inbox.recv(), if owned => match asked {
+                    Some((order, reply)) => {
+                        orders += 1;
+                        self.replies.insert(orders, reply);
+                        Input::Order(orders, order)
+                    }
+                    None => {
+                        owned = false;
+                        Input::Dropped
+                    }
+                },
+                answer = called => {
+                    self.call = None;
+                    if let (false, Err(error)) = (owned, &answer) {
+                        log::warn!("{} goes with its ttl: {error}", self.registration.address());
+                    }
+                    Input::Done(answer)
+                }
+                (grant, error) = &mut self.guard => {
+                    self.guard = pending().boxed();
+                    Input::Guard(grant, error)
+                }
+                () = asleep => Input::Tick,
+            };
+            let outputs = self.machine.step(input, self.start.elapsed());
+            for output in outputs {
+                self.obey(output);
+            }
+        }
+    }
+
+    fn obey(&mut self, output: Output<Attributes>) {
+        match output {
+            Output::Call(call) => self.call = Some(self.call(call)),
+            Output::Guard(grant) => self.watch_over(grant),
+            Output::Reply(id, answer) => {
+                if let Some(reply) = self.replies.remove(&id) {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(answer);
+                }
+            }
+            Output::Live => self.tell(Standing::Live),
+            Output::Lapsed(error) => self.tell(Standing::Lapsed(error)),
+            Output::Replaced(error) => self.tell(Standing::Replaced(error)),
+            Output::Released => drop(self.standing.send_replace(Standing::Released)),
+            Output::Restored(times) => self.note_restored(times),
+        }
+    }
+
+    /// The call, to be awaited beside everything else.
+    fn call(&self, call: Call<Attributes>) -> BoxFuture<'static, Answer> {
+        let backend = self.backend.clone();
+        let mut asked = self.registration.clone();
+        async move {
+            match call {
+                Call::PutBack(attributes) => {
+                    asked.attributes = attributes;
+                    let grant = backend.register(&asked, Claim::PutBack).await?;
+                    Ok(Some(bounded(grant)))
+                }
+                Call::Renew(grant) => backend.heartbeat(&asked, grant).await.map(|()| None),
+                Call::Update(attributes, grant) => {
+                    asked.attributes = attributes;
+                    backend.update(&asked, grant).await.map(|()| None)
+                }
+                Call::Unregister(grant) => backend.unregister(&asked, grant).await.map(|()| None),
+            }
+        }
+        .boxed()
+    }
+
+    fn watch_over(&mut self, grant: Option<Grant>) {
+        let Some(grant) = grant else {
+            self.guard = pending().boxed();
+            return;
+        };
+        let (backend, registration) = (self.backend.clone(), self.registration.clone());
+        self.guard = async move { (grant, backend.guard(&registration, grant).await) }.boxed();
+    }
+
+    fn note_restored(&self, times: u32) {
+        self.restored.fetch_add(1, Ordering::Relaxed);
+        let address = self.registration.address();
+        if times < FIGHT {
+            log::info!("registered {address} again");
+        } else {
+            log::warn!("registered {address} again, {times} times in a row: somebody removes it");
+        }
+    }
+
+    fn tell(&self, standing: Standing) {
+        let address = self.registration.address();
+        match standing.error() {
+            None => log::info!("{address} is {}", standing.name()),
+            Some(error) => log::warn!("{address} is {}: {error}", standing.name()),
+        }
+        self.standing.send_replace(standing);
+    }
+}
+
+/// No backend is believed to promise more than we would ask of it.
+fn bounded(grant: Grant) -> Grant {
+    let (shortest, longest) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+    Grant {
+        ttl: grant.ttl.clamp(shortest, longest),
+        ..grant
+    }
+}

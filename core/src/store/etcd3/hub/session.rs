@@ -1,0 +1,358 @@
+//! One connection: the requests that are under way on it and its one watch stream.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Client, ConnectOptions, GetOptions, WatchOptions, WatchRequestSender, WatchResponse,
+    WatchStream,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::error::{Error, Kind, Result};
+use crate::follow::{Cancel, Input, Keys, Listing, Mark, PartId, Ticket, Verdict};
+use crate::store::etcd3::{Config, explain};
+use crate::tree::Scope;
+
+/// How long making a connection may take: connect, log in, read.
+const OPEN: Duration = Duration::from_secs(3);
+/// How long a list may take. A dead link is noticed long before.
+const LIST: Duration = Duration::from_secs(60);
+
+/// What a connection brings.
+pub(super) enum News {
+    Opened(Client, Verdict, u64),
+    Response(WatchResponse),
+    Answer(Input),
+}
+
+/// See the module. Tells all news with the number of the connection that they come from.
+pub(super) struct Session {
+    config: Arc<Config>,
+    news: mpsc::UnboundedSender<(u64, News)>,
+    number: u64,
+    client: Option<Client>,
+    /// All that runs on the connection.
+    tasks: JoinSet<()>,
+    stream: Option<mpsc::UnboundedSender<Ask>>,
+    /// Watches that were asked for and not answered yet, in that order.
+    unanswered: VecDeque<Ticket>,
+}
+
+/// What is asked on the watch stream.
+enum Ask {
+    Watch(Vec<u8>, WatchOptions),
+    Unwatch(Ticket),
+    Sign,
+}
+
+impl Session {
+    pub(super) fn new(config: Arc<Config>, news: mpsc::UnboundedSender<(u64, News)>) -> Session {
+        Session {
+            config,
+            news,
+            number: 0,
+            client: None,
+            tasks: JoinSet::new(),
+            stream: None,
+            unanswered: VecDeque::new(),
+        }
+    }
+
+    /// Which connection this is.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Connects, logs in, and reads the mark.
+    pub(super) fn open(&mut self, endpoint: usize, mark: Option<Mark>) {
+        self.close();
+        self.number += 1;
+        let config = self.config.clone();
+        let at = config.endpoints[endpoint % config.endpoints.len()].clone();
+        self.run(async move {
+            let slow = |_| {
+                let text = format!("etcd at {at} did not answer within {OPEN:?}");
+                Err(Error::new(Kind::Timeout, text))
+            };
+            let opening = open(&config, &at, mark);
+            match timeout(OPEN, opening).await.unwrap_or_else(slow) {
+                Ok((client, verdict, head)) => News::Opened(client, verdict, head),
+                Err(error) => News::Answer(Input::Broken(error)),
+            }
+        });
+    }
+
+    pub(super) fn opened(&mut self, client: Client) {
+        self.client = Some(client);
+    }
+
+    /// Ends all that runs on the connection, and the connection.
+    pub(super) fn close(&mut self) {
+        self.tasks.abort_all();
+        self.tasks = JoinSet::new();
+        self.client = None;
+        self.stream = None;
+        self.unanswered.clear();
+    }
+
+    pub(super) fn list(&mut self, id: PartId, scope: &Scope) {
+        let (config, scope) = (self.config.clone(), scope.clone());
+        self.request(async move |client| {
+            let listing = read(&config, client, &scope, GetOptions::new()).await;
+            let listing = listing.map(|(revision, kvs)| Listing {
+                revision,
+                nodes: kvs.iter().filter_map(|kv| config.node(kv)).collect(),
+            });
+            Input::Listed(id, listing)
+        });
+    }
+
+    pub(super) fn compare(&mut self, id: PartId, scope: &Scope) {
+        let (config, scope) = (self.config.clone(), scope.clone());
+        self.request(async move |client| {
+            let options = GetOptions::new().with_keys_only();
+            let keys = read(&config, client, &scope, options).await;
+            let keys = keys.map(|(revision, kvs)| Keys {
+                revision,
+                modified: kvs
+                    .iter()
+                    .filter_map(|kv| Some((config.key(kv.key())?, kv.mod_revision() as u64)))
+                    .collect::<BTreeMap<_, _>>(),
+            });
+            Input::Compared(id, keys)
+        });
+    }
+
+    pub(super) fn watch(&mut self, ticket: Ticket, scope: &Scope, from: u64) {
+        let (key, is_prefix) = self.config.range(scope);
+        let mut options = WatchOptions::new()
+            .with_watch_id(ticket)
+            .with_start_revision(from as i64);
+        if is_prefix {
+            options = options.with_prefix();
+        }
+        self.unanswered.push_back(ticket);
+        self.ask(Ask::Watch(key, options));
+    }
+
+    pub(super) fn unwatch(&mut self, ticket: Ticket) {
+        self.ask(Ask::Unwatch(ticket));
+    }
+
+    pub(super) fn ask_sign(&mut self) {
+        self.ask(Ask::Sign);
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        // A stream that has ended has said so, and `close` comes next.
+        let ask = match &self.stream {
+            Some(stream) => return drop(stream.send(ask)),
+            None => ask,
+        };
+        let (Some(client), Ask::Watch(key, options)) = (self.client.clone(), ask) else {
+            return;
+        };
+        let (asks, inbox) = mpsc::unbounded_channel();
+        self.stream = Some(asks);
+        let (news, number) = (self.news.clone(), self.number);
+        self.tasks.spawn(async move {
+            let error = stream(client, key, options, inbox, &news, number).await;
+            let _ = news.send((number, News::Answer(Input::Broken(error))));
+        });
+    }
+
+    /// What an answer on the stream says.
+    pub(super) fn read(&mut self, response: WatchResponse) -> Vec<Input> {
+        let mut ticket = response.watch_id();
+        if response.created() {
+            // Answers come in the order of the questions; a refusal may come without its name.
+            ticket = self.unanswered.pop_front().unwrap_or(ticket);
+        }
+        if response.canceled() {
+            return vec![Input::Canceled(ticket, why_canceled(&response))];
+        }
+        if response.created() {
+            return vec![Input::Watching(ticket)];
+        }
+        if response.events().is_empty() {
+            return vec![Input::Heard];
+        }
+        let changes = response
+            .events()
+            .iter()
+            .filter_map(|e| self.config.change(e));
+        vec![Input::Events(ticket, changes.collect())]
+    }
+
+    /// Runs a request on the connection and tells its answer.
+    fn request<F>(&mut self, request: impl FnOnce(Client) -> F)
+    where
+        F: Future<Output = Input> + Send + 'static,
+    {
+        if let Some(client) = self.client.clone() {
+            let answer = request(client);
+            self.run(async move { News::Answer(answer.await) });
+        }
+    }
+
+    fn run(&mut self, work: impl Future<Output = News> + Send + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        let (news, number) = (self.news.clone(), self.number);
+        self.tasks.spawn(async move {
+            let _ = news.send((number, work.await));
+        });
+    }
+}
+
+async fn open(config: &Config, at: &str, mark: Option<Mark>) -> Result<(Client, Verdict, u64)> {
+    let explain = |error| explain(at, error);
+    let options = ConnectOptions::new()
+        .with_require_leader(true)
+        .with_auto_token_refresh(true)
+        .with_connect_timeout(OPEN)
+        // The server forbids pings closer than 5 s, and any while there is no stream. The watches
+        // have a quicker sign of life.
+        .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
+        .with_keep_alive_while_idle(false);
+    let mut client = Client::connect([at], Some(config.apply(options)?))
+        .await
+        .map_err(explain)?;
+    let Some(Mark { node }) = mark else {
+        let head = head(config, &mut client).await.map_err(explain)?;
+        return Ok((client, Verdict::Unknown, head));
+    };
+    let then = GetOptions::new().with_revision(node.modified as i64);
+    match client.get(config.path(node.key.as_str()), Some(then)).await {
+        Ok(answer) => {
+            let head = answer.header().map_or(0, |header| header.revision()) as u64;
+            let same = answer.kvs().first().and_then(|kv| config.node(kv)) == Some(node);
+            let verdict = if same { Verdict::Same } else { Verdict::Other };
+            Ok((client, verdict, head))
+        }
+        Err(error) => {
+            let verdict = what_it_means(&error).ok_or_else(|| explain(error))?;
+            let head = head(config, &mut client).await.map_err(explain)?;
+            Ok((client, verdict, head))
+        }
+    }
+}
+
+/// What a refusal to read the mark says of the store's history.
+fn what_it_means(error: &etcd_client::Error) -> Option<Verdict> {
+    let etcd_client::Error::GRpcStatus(status) = error else {
+        return None;
+    };
+    let text = status.message();
+    // It has forgotten what it told us.
+    let forgotten = text.contains("future revision").then_some(Verdict::Other);
+    let unreadable = text.contains("compacted") || text.contains("permission denied");
+    forgotten.or(unreadable.then_some(Verdict::Unknown))
+}
+
+/// The store's revision, read in a way that only a member in touch with the others can answer.
+async fn head(config: &Config, client: &mut Client) -> Result<u64, etcd_client::Error> {
+    let any = Some(GetOptions::new().with_count_only());
+    match client.get(config.path("/"), any).await {
+        Ok(answer) => Ok(answer.header().map_or(0, |header| header.revision()) as u64),
+        // Any key will do: a user whose login was taken need not be allowed to read this one.
+        Err(etcd_client::Error::GRpcStatus(status))
+            if config.proves_who_we_are() && status.message().contains("permission denied") =>
+        {
+            Ok(0)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Everything in a scope at one revision, in one shot: a page costs the server as much as all that
+/// follow it.
+async fn read(
+    config: &Config,
+    client: Client,
+    scope: &Scope,
+    options: GetOptions,
+) -> Result<(u64, Vec<etcd_client::KeyValue>)> {
+    let (key, is_prefix) = config.range(scope);
+    let options = if is_prefix {
+        options.with_prefix()
+    } else {
+        options
+    };
+    let mut kv = client.kv_client().max_decoding_message_size(usize::MAX);
+    let slow = |_| {
+        Err(Error::new(
+            Kind::Timeout,
+            format!("no list within {LIST:?}"),
+        ))
+    };
+    let answer = async {
+        kv.get(key, Some(options))
+            .await
+            .map_err(|e| explain(&config.shown(), e))
+    };
+    let mut answer = timeout(LIST, answer).await.unwrap_or_else(slow)?;
+    let revision = answer.header().map_or(0, |header| header.revision()) as u64;
+    Ok((revision, answer.take_kvs()))
+}
+
+/// The watch stream, until it fails.
+async fn stream(
+    client: Client,
+    key: Vec<u8>,
+    options: WatchOptions,
+    mut asks: mpsc::UnboundedReceiver<Ask>,
+    news: &mpsc::UnboundedSender<(u64, News)>,
+    number: u64,
+) -> Error {
+    let explain = |error| explain("the watch", error);
+    let mut watches = client.watch_client().max_decoding_message_size(usize::MAX);
+    let (mut sender, mut answers) = match watches.watch(key, Some(options)).await {
+        Ok(stream) => WatchStream::split(stream),
+        Err(error) => return explain(error),
+    };
+    let asking = async {
+        while let Some(ask) = asks.recv().await {
+            if let Err(error) = send(&mut sender, ask).await {
+                return explain(error);
+            }
+        }
+        std::future::pending().await
+    };
+    let hearing = async {
+        loop {
+            match answers.message().await {
+                Ok(Some(answer)) => drop(news.send((number, News::Response(answer)))),
+                Ok(None) => return Error::new(Kind::Unavailable, "etcd ended the watch"),
+                Err(error) => return explain(error),
+            }
+        }
+    };
+    tokio::select! {
+        error = asking => error,
+        error = hearing => error,
+    }
+}
+
+async fn send(sender: &mut WatchRequestSender, ask: Ask) -> Result<(), etcd_client::Error> {
+    match ask {
+        Ask::Watch(key, options) => sender.watch(key, Some(options)).await,
+        Ask::Unwatch(ticket) => sender.cancel(ticket).await,
+        Ask::Sign => sender.request_progress().await,
+    }
+}
+
+fn why_canceled(response: &WatchResponse) -> Cancel {
+    let reason = response.cancel_reason();
+    if response.compact_revision() > 0 {
+        return Cancel::Compacted;
+    }
+    let error = |kind| Error::new(kind, format!("etcd cancelled the watch: {reason}"));
+    match reason.contains("permission denied") || reason.contains("auth") {
+        true => Cancel::Refused(error(Kind::PermissionDenied)),
+        false => Cancel::Other(error(Kind::Unavailable)),
+    }
+}
