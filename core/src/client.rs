@@ -159,7 +159,11 @@ impl Client {
             return Ok(ServiceSet::new(core));
         }
         sets.retain(|_, core| core.strong_count() > 0);
-        let core = Arc::new(Core::watch(self.0.backend.clone(), service.clone()));
+        let core = Arc::new(Core::watch(
+            self.0.backend.clone(),
+            service.clone(),
+            self.0.settings.cache.clone(),
+        ));
         sets.insert(service, Arc::downgrade(&core));
         Ok(ServiceSet::new(core))
     }

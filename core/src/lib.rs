@@ -31,6 +31,7 @@ pub mod embed;
 
 mod backend;
 mod backoff;
+mod cache;
 mod client;
 mod connection;
 mod error;

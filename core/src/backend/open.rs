@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Backend, TreeBackend};
+use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Layout, Native};
 use crate::model::{check_host, check_ttl};
@@ -17,7 +18,7 @@ use crate::uri::Uri;
 pub type Constructor = Arc<dyn Fn(&Uri) -> Result<Arc<dyn Backend>> + Send + Sync>;
 
 /// The options that every scheme has.
-pub const COMMON_OPTIONS: [&str; 4] = ["ttl", "connect_timeout", "lazy", "advertise"];
+pub const COMMON_OPTIONS: [&str; 5] = ["ttl", "connect_timeout", "lazy", "advertise", "cache"];
 
 const SCHEMES: [&str; 4] = ["local", "memory", "etcd", "etcds"];
 const LAYOUTS: [&str; 1] = ["native"];
@@ -29,24 +30,32 @@ pub(crate) struct Opened {
 }
 
 /// What a URL says that concerns every backend.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// For registrations that name none.
     pub(crate) ttl: Duration,
     pub(crate) connect_timeout: Duration,
     /// Whether to return at once, with the registry unreachable.
     pub(crate) lazy: bool,
+    /// Where the last state is kept for a start without the registry.
+    pub(crate) cache: Option<Cache>,
     /// The host for registrations that name none.
     pub(crate) advertise: Option<String>,
 }
 
 impl Settings {
     fn read(uri: &Uri) -> Result<Settings> {
+        let cache = uri
+            .option("cache")
+            .map(|directory| Cache::open(directory, uri))
+            .transpose()?;
         let advertise = uri.option("advertise").map(check_host).transpose()?;
         Ok(Settings {
             ttl: check_ttl(uri.duration("ttl")?.unwrap_or(Duration::from_secs(10)))?,
             connect_timeout: connect_timeout(uri)?,
-            lazy: uri.flag("lazy")?,
+            // Who brings the last state along does not wait for the registry.
+            lazy: uri.flag("lazy")? || cache.is_some(),
+            cache,
             advertise: advertise.map(str::to_owned),
         })
     }
@@ -126,12 +135,15 @@ fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
             "cert",
             "key",
             "server_name",
+            "protect",
+            "grace",
         ],
     )?;
-    tree(
-        uri,
-        Arc::new(Etcd3::new(Config::read(uri, uri.scheme() == "etcds")?)),
-    )
+    let protect = uri.option("protect").is_none() || uri.flag("protect")?;
+    let grace = uri.duration("grace")?.unwrap_or(TreeBackend::GRACE);
+    let store = Arc::new(Etcd3::new(Config::read(uri, uri.scheme() == "etcds")?));
+    let backend = TreeBackend::new(store, layout(uri)?);
+    Ok(Arc::new(backend.grace(protect.then_some(grace))))
 }
 
 #[cfg(not(feature = "etcd"))]

@@ -12,14 +12,6 @@ use crate::backend::mirror::Move;
 use crate::model::{Instance, View};
 use crate::planted::planted;
 
-/// What protection is by default.
-pub(super) mod protected {
-    use std::time::Duration;
-
-    /// How long a suspect is held.
-    pub(in crate::backend) const GRACE: Duration = Duration::from_secs(30);
-}
-
 /// Those that vanish within this time vanish together.
 const TOGETHER: Duration = Duration::from_secs(5);
 /// Fewer instances than this have no mass.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::backend::Backend;
 use crate::backend::mirror::Mirror;
-use crate::backend::protect::{Protect, protected};
+use crate::backend::protect::Protect;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::model::{
@@ -31,12 +31,15 @@ pub struct TreeBackend {
 }
 
 impl TreeBackend {
+    /// For how long instances that vanished in a mass expiry are held, unless something else is said.
+    pub const GRACE: Duration = Duration::from_secs(30);
+
     /// Reads and writes `store` in `layout`.
     pub fn new(store: Arc<dyn Store>, layout: Arc<dyn Layout>) -> TreeBackend {
         TreeBackend {
             store,
             layout,
-            grace: Some(protected::GRACE),
+            grace: Some(TreeBackend::GRACE),
             invalid: Arc::default(),
         }
     }

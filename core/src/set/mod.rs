@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 
 use crate::backend::Backend;
 use crate::backoff::Backoff;
+use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Attributes, Instance, ServiceName, View};
 use crate::watch::{Signal, recover};
@@ -79,6 +80,8 @@ pub struct Status {
     pub fault: Option<Fault>,
     /// Grows with each change.
     pub version: u64,
+    /// Which history of the store the revision belongs to; see [`Snapshot::epoch`].
+    pub epoch: u64,
     /// The store's revision.
     pub revision: u64,
     /// How many records of the service cannot be read.
@@ -109,16 +112,33 @@ impl State {
 
 impl Core {
     /// Starts watching a service. Must be called on a tokio runtime.
-    pub(crate) fn watch(backend: Arc<dyn Backend>, service: ServiceName) -> Core {
+    pub(crate) fn watch(
+        backend: Arc<dyn Backend>,
+        service: ServiceName,
+        cache: Option<Cache>,
+    ) -> Core {
         let slot = Arc::new(Slot {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             pulse: watch::Sender::default(),
         });
-        let (writer, name) = (slot.clone(), service.clone());
+        let (writer, followed) = (slot.clone(), service.clone());
         let follow = async move {
-            let open = move |last| backend.subscribe(&name, last);
+            let service = followed.clone();
+            let open = move |last| backend.subscribe(&followed, last);
             let mut signals = std::pin::pin!(recover(open, Backoff::default()));
+            let kept = cache.as_ref().map(|cache| cache.keep(&service));
             while let Some(signal) = signals.next().await {
+                match (&signal, &cache, &kept) {
+                    (Signal::Lost(error), Some(cache), _) if !writer.is_ready() => {
+                        if let Some((view, at)) = cache.load(&service).await {
+                            writer.publish_cached(view, at, error);
+                        }
+                    }
+                    (Signal::View(view), _, Some(kept)) => {
+                        drop(kept.send_replace(Some(view.clone())))
+                    }
+                    _ => {}
+                }
                 writer.publish(signal);
             }
         };
@@ -143,6 +163,29 @@ impl Drop for Core {
 }
 
 impl Slot {
+    fn is_ready(&self) -> bool {
+        self.current.load().is_ready()
+    }
+
+    /// Begins with what was kept from an earlier time, before the store could be read.
+    fn publish_cached(&self, view: View, at: SystemTime, error: &Error) {
+        let fault = Fault {
+            error: error.clone(),
+            since: at,
+        };
+        log::warn!(
+            "the store is down; {} instances come from the cache",
+            view.instances.len()
+        );
+        self.put(self.current.load().with_cached(view, fault));
+    }
+
+    fn put(&self, next: Snapshot) {
+        let version = next.version;
+        self.current.store(Arc::new(next));
+        self.pulse.send_modify(|pulse| pulse.version = version);
+    }
+
     /// The one writer.
     fn publish(&self, signal: Signal) {
         let old = self.current.load();
@@ -156,9 +199,7 @@ impl Slot {
                 old.with_fault(error, now)
             }
         };
-        let version = next.version;
-        self.current.store(Arc::new(next));
-        self.pulse.send_modify(|pulse| pulse.version = version);
+        self.put(next);
     }
 }
 

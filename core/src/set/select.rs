@@ -56,7 +56,7 @@ pub(crate) fn pick(
     turn: &AtomicUsize,
     policy: Policy<'_>,
 ) -> Option<Arc<Instance>> {
-    let online = snapshot.online();
+    let online = snapshot.trusted();
     if online.is_empty() {
         return None;
     }

@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub(crate) fault: Option<Fault>,
     pub(crate) offline: Arc<[Departed]>,
     online: OnceLock<Box<[Arc<Instance>]>>,
+    /// Those that are no suspects, where some are.
+    trusted: OnceLock<Option<Box<[Arc<Instance>]>>>,
     weights: OnceLock<Box<[u64]>>,
 }
 
@@ -75,7 +77,7 @@ impl Snapshot {
         fault: Option<Fault>,
         offline: Arc<[Departed]>,
     ) -> Snapshot {
-        let (online, weights) = Default::default();
+        let (online, trusted, weights) = Default::default();
         Snapshot {
             version,
             view,
@@ -83,6 +85,7 @@ impl Snapshot {
             fault,
             offline,
             online,
+            trusted,
             weights,
         }
     }
@@ -108,6 +111,17 @@ impl Snapshot {
             self.view.clone(),
             self.ready,
             fault,
+            self.offline.clone(),
+        )
+    }
+
+    /// The next snapshot, with a view from an earlier time.
+    pub(crate) fn with_cached(&self, view: View, fault: Fault) -> Snapshot {
+        Snapshot::new(
+            self.version + 1,
+            view,
+            true,
+            Some(fault),
             self.offline.clone(),
         )
     }
@@ -163,14 +177,32 @@ impl Snapshot {
             .get_or_init(|| self.view.instances.values().cloned().collect())
     }
 
+    /// Those to choose from: the suspects only when there is nobody else.
+    pub(crate) fn trusted(&self) -> &[Arc<Instance>] {
+        let without_suspects = || {
+            let online = self.online();
+            let suspects = online.iter().filter(|i| i.is_suspect()).count();
+            let some = suspects > 0 && suspects < online.len();
+            let trusted = online.iter().filter(|i| !i.is_suspect()).cloned();
+            some.then(|| trusted.collect())
+        };
+        self.trusted
+            .get_or_init(without_suspects)
+            .as_deref()
+            .unwrap_or_else(|| self.online())
+    }
+
     /// Those recently gone, in the order in which they went; at most 64.
     pub fn offline(&self) -> &[Departed] {
         &self.offline
     }
 
-    /// The oldest instance online.
+    /// The oldest instance online that is no suspect; without any such, the oldest.
     pub fn leader(&self) -> Option<&Arc<Instance>> {
-        self.view.instances.get_min().map(|(_, instance)| instance)
+        let all = || self.view.instances.values();
+        all()
+            .find(|instance| !instance.is_suspect())
+            .or_else(|| all().next())
     }
 
     /// Grows with each change of the set.
@@ -178,7 +210,14 @@ impl Snapshot {
         self.version
     }
 
-    /// The store's revision; 0 before the first, and where the store has none.
+    /// Which history of the store the revision belongs to: grows when the store turns out to be
+    /// another than before, restored from a backup for instance.
+    pub fn epoch(&self) -> u64 {
+        self.view.epoch
+    }
+
+    /// The store's revision; 0 before the first, and where the store has none. Never lower within an
+    /// epoch.
     pub fn revision(&self) -> u64 {
         self.view.revision
     }
@@ -213,6 +252,7 @@ impl Snapshot {
             state: self.state(),
             fault: self.fault.clone(),
             version: self.version,
+            epoch: self.epoch(),
             revision: self.revision(),
             invalid: self.invalid(),
         }
@@ -223,14 +263,14 @@ impl Snapshot {
         self.fault.as_ref()
     }
 
-    /// Running sums of the weights of those online.
+    /// Running sums of the weights of those to choose from.
     pub(crate) fn weights(&self) -> &[u64] {
         self.weights.get_or_init(|| {
             let sum = |sum: &mut u64, instance: &Arc<Instance>| {
                 *sum += u64::from(instance.weight());
                 Some(*sum)
             };
-            self.online().iter().scan(0, sum).collect()
+            self.trusted().iter().scan(0, sum).collect()
         })
     }
 }

@@ -1,7 +1,7 @@
 //! A real etcd, started for the tests and ended with them.
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -126,6 +126,34 @@ impl Etcd {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Stops the process where it stands, or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        let Some(child) = &self.child else { return };
+        let signal = if paused { "-STOP" } else { "-CONT" };
+        let pid = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// A number of etcd's own metrics.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.endpoint()).unwrap();
+        let ask = "GET /metrics HTTP/1.0\r\n\r\n";
+        stream.write_all(ask.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok())
+            .unwrap_or(0.0) as u64
     }
 
     /// Will listen for clients on another port, while it is not running; gives the one before.

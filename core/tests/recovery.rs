@@ -1,0 +1,290 @@
+//! What a real etcd can do to a watch and a lease that the fault lab does not count: shared leases, one
+//! stream, deletions by hand, mass expiry, refusals, the disk cache.
+
+mod support;
+
+use std::time::Duration;
+
+use discover_core::{Client, ConnectionState, Kind, Lease, Registration, ServiceSet, State};
+use futures_util::StreamExt;
+use support::etcd::Etcd;
+use support::{Listener, PATIENCE, eventually};
+use tokio::time::{Instant, sleep};
+
+fn web(port: u16) -> Registration {
+    Registration::new("web", port)
+        .unwrap()
+        .host("127.0.0.1")
+        .unwrap()
+}
+
+async fn client(etcd: &Etcd, options: &str) -> Client {
+    let url = format!("etcd://{}/?{options}", etcd.endpoint());
+    Client::connect(&url).await.unwrap()
+}
+
+async fn register(client: &Client, ports: impl IntoIterator<Item = u16>) -> Vec<Lease> {
+    let all = ports.into_iter().map(|port| client.register(web(port)));
+    futures_util::future::try_join_all(all).await.unwrap()
+}
+
+fn suspects(set: &ServiceSet) -> usize {
+    set.online().iter().filter(|i| i.is_suspect()).count()
+}
+
+/// G5: registrations share leases, about a hundred to one, and each is still released alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn registrations_share_leases_and_are_released_alone() {
+    let Some(etcd) = Etcd::start() else { return };
+    let client = client(&etcd, "ttl=5s").await;
+    let mut leases = register(&client, 1..=150).await;
+    assert!(etcd.ctl(&["lease", "list"]).contains("found 2 leases"));
+    let set = client.services("web").unwrap();
+    assert_eq!(set.wait(150, PATIENCE).await.unwrap().len(), 150);
+    leases.remove(7).unregister().await.unwrap();
+    eventually("one is gone", async || set.online().len() == 149).await;
+    // Twice their time to live, on renewals that they share.
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
+        assert_eq!(set.online().len(), 149);
+        sleep(Duration::from_millis(100)).await; // tidy: sleep, nothing is to happen for this long
+    }
+    assert!(leases.iter().all(|lease| lease.standing().name() == "live"));
+    // The same id again, in the same client: the newer one owns it, under another lease.
+    let newer = client.register(web(1)).await.unwrap();
+    eventually("the older one is told", async || {
+        leases[0].standing().name() == "replaced"
+    })
+    .await;
+    drop(leases.remove(0));
+    assert_eq!(newer.standing().name(), "live");
+    newer.update([("v", "2")]).await.unwrap();
+    newer.unregister().await.unwrap();
+    eventually("it is gone", async || set.online().len() == 148).await;
+}
+
+/// G11: one connection and one stream, however many services and registrations.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_services_share_one_stream() {
+    let Some(etcd) = Etcd::start() else { return };
+    let client = client(&etcd, "ttl=30s").await;
+    let name = |n: usize| format!("service-{n}");
+    let sets: Vec<_> = (0..50)
+        .map(|n| client.services(&name(n)).unwrap())
+        .collect();
+    let _leases = register(&client, 1..=20).await;
+    for set in &sets {
+        set.wait(0, PATIENCE).await.unwrap();
+    }
+    eventually("each has its watch", async || {
+        etcd.metric("etcd_debugging_mvcc_watcher_total") == 70
+    })
+    .await;
+    assert_eq!(etcd.metric("etcd_debugging_mvcc_watch_stream_total"), 1);
+    drop(sets);
+    eventually("what nobody follows is not watched", async || {
+        etcd.metric("etcd_debugging_mvcc_watcher_total") == 20
+    })
+    .await;
+}
+
+/// G2, G4: what somebody deletes again and again is put back at most once a second; and an owner who
+/// takes over is left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fight_is_measured_and_an_owner_is_left_alone() {
+    let Some(etcd) = Etcd::start() else { return };
+    let client = client(&etcd, "ttl=60s").await;
+    let lease = client.register(web(1)).await.unwrap();
+    let key = "/discover/services/web/127.0.0.1:1";
+    let start = Instant::now();
+    let mut deleted = 0;
+    while start.elapsed() < Duration::from_secs(4) {
+        deleted += u64::from(etcd.ctl(&["del", key]).starts_with('1'));
+    }
+    let restored = client.metrics().restored;
+    assert!((2..=5).contains(&restored), "{restored} times");
+    assert!(deleted >= restored, "{deleted} deletions");
+    eventually("it is back", async || !etcd.ctl(&["get", key]).is_empty()).await;
+    eventually("it is live", async || lease.standing().name() == "live").await;
+    let other = self::client(&etcd, "ttl=60s").await;
+    let owner = other.register(web(1)).await.unwrap();
+    eventually("it is told", async || lease.standing().name() == "replaced").await;
+    let before = client.metrics().restored;
+    lease.unregister().await.unwrap();
+    assert_eq!(owner.standing().name(), "live");
+    assert!(!etcd.ctl(&["get", key]).is_empty());
+    assert_eq!(client.metrics().restored, before);
+}
+
+/// G13: a store that was away for longer than the TTL forgets everybody; nobody who lives is missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_slept_past_the_ttl_empties_no_set() {
+    let Some(etcd) = Etcd::start() else { return };
+    let watcher = client(&etcd, "").await;
+    let set = watcher.services("web").unwrap();
+    let mut leases = Vec::new();
+    for port in 1..=6 {
+        let client = client(&etcd, "ttl=2s").await;
+        leases.push((client.register(web(port)).await.unwrap(), client));
+    }
+    set.wait(6, PATIENCE).await.unwrap();
+    let born: Vec<u64> = set.online().iter().map(|i| i.created()).collect();
+    etcd.pause(true);
+    sleep(Duration::from_secs(6)).await; // tidy: sleep, three times the TTL is the fault
+    etcd.pause(false);
+    let all_are_back = async || {
+        let online = set.online();
+        assert!(online.len() >= 5, "only {} were left", online.len());
+        online.len() == 6
+            && online
+                .iter()
+                .all(|i| !i.is_suspect() && !born.contains(&i.created()))
+    };
+    eventually("all are registered again", all_are_back).await;
+}
+
+/// G13: the dead of a mass expiry are held as suspects, picked last, and let go; what is unregistered
+/// goes at once, the last one too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dead_of_a_mass_expiry_go_after_a_grace_and_the_released_at_once() {
+    let Some(etcd) = Etcd::start() else { return };
+    let watcher = client(&etcd, "grace=3s").await;
+    let set = watcher.services("web").unwrap();
+    let alive = client(&etcd, "ttl=30s").await;
+    let mut leases = register(&alive, [99]).await;
+    let granted = etcd.ctl(&["lease", "grant", "2"]);
+    let id = granted.split_whitespace().nth(1).unwrap();
+    for port in 1..=6 {
+        let key = format!("/discover/services/web/127.0.0.1:{port}");
+        etcd.ctl(&["put", &key, "null", "--lease", id]);
+    }
+    set.wait(7, PATIENCE).await.unwrap();
+    eventually("they are suspects", async || suspects(&set) == 6).await;
+    assert_eq!(set.online().len(), 7);
+    for _ in 0..20 {
+        assert_eq!(set.pick(discover_core::Policy::Random).unwrap().port(), 99);
+    }
+    assert_eq!(set.leader().unwrap().port(), 99);
+    eventually("they are let go", async || set.online().len() == 1).await;
+    // On purpose: nobody is held.
+    leases.extend(register(&alive, 1..=8).await);
+    set.wait(9, PATIENCE).await.unwrap();
+    let mut listener = Listener::new(&set);
+    while listener.hear().await != "current" {}
+    for lease in leases {
+        lease.unregister().await.unwrap();
+        assert_eq!(suspects(&set), 0);
+    }
+    eventually("all are gone", async || set.online().is_empty()).await;
+}
+
+/// What one may not read any more is told and kept; what one may read is current.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_lost_makes_one_set_stale_and_no_other() {
+    let Some(etcd) = Etcd::start() else { return };
+    for command in [
+        "user add root:root",
+        "user grant-role root root",
+        "role add reader",
+        "role grant-permission reader read --prefix=true /discover/services/web/",
+        "role grant-permission reader read --prefix=true /discover/services/api/",
+        "user add eve:pw",
+        "user grant-role eve reader",
+        "put /discover/services/web/h:1 null",
+        "put /discover/services/api/h:2 null",
+        "auth enable",
+    ] {
+        etcd.ctl(&command.split(' ').collect::<Vec<_>>());
+    }
+    let url = format!("etcd://eve:pw@{}/", etcd.endpoint());
+    let client = Client::connect(&url).await.unwrap();
+    let (web, api) = (
+        client.services("web").unwrap(),
+        client.services("api").unwrap(),
+    );
+    web.wait(1, PATIENCE).await.unwrap();
+    api.wait(1, PATIENCE).await.unwrap();
+    let root = ["--user", "root:root"];
+    let revoke = "role revoke-permission reader --prefix=true /discover/services/web/";
+    etcd.ctl(&[&root[..], &revoke.split(' ').collect::<Vec<_>>()].concat());
+    // etcd asks about rights when a watch begins.
+    let id = etcd.ctl(&[&root[..], &["put", "/discover/services/api/h:3", "null"]].concat());
+    assert!(id.contains("OK"));
+    eventually("the other goes on", async || api.online().len() == 2).await;
+    let again = Client::connect(&url).await.unwrap();
+    let refused = again.services("web").unwrap();
+    eventually("it is refused", async || {
+        let fault = refused.status().fault;
+        fault.is_some_and(|fault| fault.error.kind() == Kind::PermissionDenied)
+    })
+    .await;
+    assert_eq!(
+        again
+            .services("api")
+            .unwrap()
+            .wait(2, PATIENCE)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    let grant = "role grant-permission reader read --prefix=true /discover/services/web/";
+    etcd.ctl(&[&root[..], &grant.split(' ').collect::<Vec<_>>()].concat());
+    assert_eq!(refused.wait(1, PATIENCE).await.unwrap().len(), 1);
+}
+
+/// The connection is connected, suspended when the store goes, lost after the TTL, and back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_tells_how_it_fares() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    let client = client(&etcd, "ttl=1s").await;
+    let _lease = client.register(web(1)).await.unwrap();
+    let mut changes = client.connection_changes();
+    let mut hear = async || changes.next().await.as_ref().map(ConnectionState::name);
+    assert_eq!(hear().await, Some("connected"));
+    etcd.kill();
+    assert_eq!(hear().await, Some("suspended"));
+    assert_eq!(hear().await, Some("lost"));
+    assert!(client.connection().error().is_some());
+    etcd.restart();
+    assert_eq!(hear().await, Some("connected"));
+    assert!(client.metrics().reconnects >= 1);
+    client.close(PATIENCE).await.unwrap();
+    assert_eq!(hear().await, None);
+}
+
+/// G14: with a cache, a start without the store begins with the last state, marked stale.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_the_store_begins_with_the_cache() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let cache = format!("cache={}", directory.path().display());
+    let first = client(&etcd, &cache).await;
+    let _leases = register(&client(&etcd, "ttl=60s").await, [1, 2]).await;
+    let set = first.services("web").unwrap();
+    set.wait(2, PATIENCE).await.unwrap();
+    let written = || std::fs::read_dir(directory.path()).unwrap().flatten();
+    let says = |what: &str| {
+        written().any(|f| std::fs::read_to_string(f.path()).is_ok_and(|t| t.contains(what)))
+    };
+    eventually("it is written", async || {
+        says("127.0.0.1") && says("\"port\":2")
+    })
+    .await;
+    drop((set, first));
+    etcd.kill();
+    let second = client(&etcd, &cache).await;
+    let set = second.services("web").unwrap();
+    assert_eq!(set.wait(2, PATIENCE).await.unwrap().len(), 2);
+    assert_eq!(set.status().state, State::Stale);
+    assert!(set.status().fault.is_some());
+    etcd.restart();
+    eventually("it is current", async || {
+        set.status().state == State::Current
+    })
+    .await;
+}
