@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::set::{Cursor, Event};
+use crate::set::Event;
 
 /// Says that there is something to drain. Called and dropped on the dispatch thread only.
 pub trait Bell: Send + 'static {
@@ -24,11 +24,8 @@ pub trait Sink: Send + 'static {
     fn event(&mut self, event: &Event);
 }
 
-/// Somebody to be called.
-pub(super) enum Listener {
-    Bell(Box<dyn Bell>),
-    Sink(Box<Cursor>, Box<dyn Sink>),
-}
+/// Somebody to be called at each ring. Answers it, and heeds being cancelled, by the flags.
+pub(super) type Listener = Box<dyn FnMut(&Flags) + Send>;
 
 /// What the engine and the thread both look at.
 #[derive(Default)]
@@ -36,6 +33,17 @@ pub(super) struct Flags {
     /// A ring is on its way that nobody has answered yet.
     pub(super) posted: AtomicBool,
     pub(super) cancelled: AtomicBool,
+}
+
+impl Flags {
+    /// Answers the ring. What comes from now on rings again.
+    pub(super) fn answer(&self) {
+        self.posted.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
 }
 
 pub(super) enum Message {
@@ -131,7 +139,7 @@ fn run(inbox: &Receiver<Message>) {
             }
             Message::Ring(id) => {
                 if let Some((listener, flags)) = listeners.get_mut(&id) {
-                    foreign(|| call(listener, flags));
+                    foreign(|| listener(flags));
                 }
             }
             Message::Remove(id) => {
@@ -144,26 +152,6 @@ fn run(inbox: &Receiver<Message>) {
     }
     for (_, listener) in listeners.drain() {
         foreign(|| drop(listener));
-    }
-}
-
-fn call(listener: &mut Listener, flags: &Flags) {
-    match listener {
-        // The drain answers the ring, whenever it comes.
-        Listener::Bell(bell) => {
-            if !flags.cancelled.load(Ordering::Acquire) {
-                bell.ring();
-            }
-        }
-        Listener::Sink(cursor, sink) => {
-            flags.posted.store(false, Ordering::Release);
-            for event in cursor.drain() {
-                if flags.cancelled.load(Ordering::Acquire) {
-                    return;
-                }
-                sink.event(&event);
-            }
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::embed::pending::Pending;
 use crate::embed::shared::Shared;
 use crate::error::Result;
 use crate::lease::{Lease, Standing};
-use crate::model::{Attributes, Instance, Registration, ServiceName};
+use crate::model::{Attributes, ConnectionState, Instance, Metrics, Registration, ServiceName};
 use crate::set::{Policy, ServiceSet, Snapshot, Status};
 
 /// A client for other languages. Closed when dropped, without waiting.
@@ -80,6 +80,28 @@ impl Engine {
         Ok(SetHandle(Own::new((shared, set))))
     }
 
+    /// What the client has been through; still to be read when it is closed.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Ok(self.0.get()?.opened()?.metrics())
+    }
+
+    /// How the connection to the store fares.
+    pub fn connection(&self) -> Result<ConnectionState> {
+        Ok(self.0.get()?.client()?.connection())
+    }
+
+    /// Has `tell` called, on the dispatch thread, with how the connection fares now and then with each
+    /// change, latest wins. It is dropped there, after its last call; or, when this fails, before it
+    /// returns.
+    pub fn on_connection(
+        &self,
+        tell: impl FnMut(ConnectionState) + Send + 'static,
+    ) -> Result<Subscription> {
+        let shared = self.0.get()?.clone();
+        let changes = shared.client()?.connection_changes();
+        Subscription::to_states(shared, changes, tell)
+    }
+
     /// For who waits in a way of its own: `busy` inside a callback, `forked` in a child.
     pub fn check_may_wait(&self) -> Result<()> {
         self.0.get()?.dispatch.check_may_wait()
@@ -132,6 +154,13 @@ impl LeaseHandle {
     /// How it stands.
     pub fn standing(&self) -> Result<Standing> {
         Ok(self.0.get()?.0.standing())
+    }
+
+    /// Has `tell` called with how it stands now and then with each change, as [`Engine::on_connection`]
+    /// does; `Released` is the last, unless the client is closed.
+    pub fn on_standing(&self, tell: impl FnMut(Standing) + Send + 'static) -> Result<Subscription> {
+        let (lease, shared) = self.0.get()?;
+        Subscription::to_states(shared.clone(), lease.changes(), tell)
     }
 
     /// The id under which others see it.

@@ -1,8 +1,10 @@
-//! News pushed into a sink, or pulled after a bell.
+//! News of a set, pushed into a sink or pulled after a bell; and how something fares, each time anew.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt};
 use tokio::task::AbortHandle;
 
 use crate::embed::dispatch::{Bell, Flags, Listener, Message, Sink};
@@ -18,10 +20,48 @@ impl Subscription {
     pub(super) fn new(
         shared: Arc<Shared>,
         set: &ServiceSet,
-        sink: Box<dyn Sink>,
+        mut sink: Box<dyn Sink>,
     ) -> Result<Subscription> {
-        let listener = Listener::Sink(Box::new(set.cursor()), sink);
-        Ok(Subscription(Own::new(Line::open(shared, set, listener)?)))
+        let mut cursor = set.cursor();
+        let listener = move |flags: &Flags| {
+            flags.answer();
+            for event in cursor.drain() {
+                if flags.is_cancelled() {
+                    return;
+                }
+                sink.event(&event);
+            }
+        };
+        let line = Line::open(shared, Box::new(listener), pulses(set))?;
+        Ok(Subscription(Own::new(line)))
+    }
+
+    /// Has `tell` called with what `states` gives: latest wins. It is dropped when that ends, too.
+    pub(super) fn to_states<T: Send + 'static>(
+        shared: Arc<Shared>,
+        mut states: BoxStream<'static, T>,
+        mut tell: impl FnMut(T) + Send + 'static,
+    ) -> Result<Subscription> {
+        let latest = Arc::new(Mutex::new(None));
+        let told = latest.clone();
+        let take = move || told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let listener = move |flags: &Flags| {
+            flags.answer();
+            if let Some(state) = take().filter(|_| !flags.is_cancelled()) {
+                tell(state);
+            }
+        };
+        let pump = |ringer: Ringer| async move {
+            while let Some(state) = states.next().await {
+                *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+                if !ringer.ring() {
+                    return;
+                }
+            }
+            ringer.end();
+        };
+        let line = Line::open(shared, Box::new(listener), pump)?;
+        Ok(Subscription(Own::new(line)))
     }
 
     /// Ends it. Returns at once, also from inside the callback. No callback starts after that, except
@@ -37,9 +77,19 @@ impl Subscription {
 pub struct Feed(Own<(Cursor, Line)>);
 
 impl Feed {
-    pub(super) fn new(shared: Arc<Shared>, set: &ServiceSet, bell: Box<dyn Bell>) -> Result<Feed> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        set: &ServiceSet,
+        mut bell: Box<dyn Bell>,
+    ) -> Result<Feed> {
         let cursor = set.cursor();
-        let line = Line::open(shared, set, Listener::Bell(bell))?;
+        // The drain answers the ring, whenever it comes.
+        let listener = move |flags: &Flags| {
+            if !flags.is_cancelled() {
+                bell.ring();
+            }
+        };
+        let line = Line::open(shared, Box::new(listener), pulses(set))?;
         Ok(Feed(Own::new((cursor, line))))
     }
 
@@ -50,11 +100,11 @@ impl Feed {
             return Vec::new();
         }
         let (cursor, line) = self.0.peek_mut();
-        if line.flags.cancelled.load(Ordering::Acquire) {
+        if line.flags.is_cancelled() {
             return Vec::new();
         }
         // First answer the ring, then look: what comes in between rings again.
-        line.flags.posted.store(false, Ordering::Release);
+        line.flags.answer();
         cursor.drain()
     }
 
@@ -62,7 +112,7 @@ impl Feed {
     /// closed.
     pub fn check(&self) -> Result<()> {
         let (_, line) = self.0.get()?;
-        if line.flags.cancelled.load(Ordering::Acquire) {
+        if line.flags.is_cancelled() {
             return Err(Error::new(Kind::Closed, "the feed was cancelled"));
         }
         line.shared.runtime().map(drop)
@@ -91,7 +141,11 @@ struct Line {
 
 impl Line {
     /// When it fails, the listener is dropped before it returns; else on the dispatch thread, later.
-    fn open(shared: Arc<Shared>, set: &ServiceSet, listener: Listener) -> Result<Line> {
+    fn open<P: Future<Output = ()> + Send + 'static>(
+        shared: Arc<Shared>,
+        listener: Listener,
+        pump: impl FnOnce(Ringer) -> P,
+    ) -> Result<Line> {
         let flags = Arc::new(Flags::default());
         let id = shared.dispatch.new_id();
         let runtime = shared.runtime()?;
@@ -99,20 +153,12 @@ impl Line {
         if !shared.dispatch.post(added) {
             return Err(closed());
         }
-        let mut pulse = set.pulse();
-        pulse.mark_changed();
-        let (owner, told) = (Arc::downgrade(&shared), flags.clone());
-        let pump = async move {
-            while pulse.changed().await.is_ok() && !pulse.borrow_and_update().closed {
-                let Some(shared) = owner.upgrade() else {
-                    return;
-                };
-                if !told.posted.swap(true, Ordering::AcqRel) {
-                    shared.dispatch.post(Message::Ring(id));
-                }
-            }
+        let ringer = Ringer {
+            shared: Arc::downgrade(&shared),
+            id,
+            flags: flags.clone(),
         };
-        let pump = runtime.spawn(pump).abort_handle();
+        let pump = runtime.spawn(pump(ringer)).abort_handle();
         Ok(Line {
             shared,
             id,
@@ -132,5 +178,47 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.cancel();
+    }
+}
+
+/// What a pump does to its listener.
+struct Ringer {
+    shared: Weak<Shared>,
+    id: u64,
+    flags: Arc<Flags>,
+}
+
+impl Ringer {
+    /// Rings, unless a ring is on its way. False when there is nobody left to ring for.
+    fn ring(&self) -> bool {
+        let Some(shared) = self.shared.upgrade() else {
+            return false;
+        };
+        if !self.flags.posted.swap(true, Ordering::AcqRel) {
+            shared.dispatch.post(Message::Ring(self.id));
+        }
+        true
+    }
+
+    /// Has the listener dropped, after the rings that are on their way.
+    fn end(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.dispatch.post(Message::Remove(self.id));
+        }
+    }
+}
+
+/// Rings at once, and then at each change of the set, until its client is closed.
+fn pulses(set: &ServiceSet) -> impl FnOnce(Ringer) -> BoxFuture<'static, ()> + use<> {
+    let mut pulse = set.pulse();
+    pulse.mark_changed();
+    |ringer| {
+        Box::pin(async move {
+            while pulse.changed().await.is_ok() && !pulse.borrow_and_update().closed {
+                if !ringer.ring() {
+                    return;
+                }
+            }
+        })
     }
 }

@@ -26,7 +26,9 @@ pub use pending::{Abort, Pending, Waiting};
 
 pub use crate::error::{Error, Kind, Result};
 pub use crate::lease::Standing;
-pub use crate::model::{Attributes, Heartbeat, Instance, Registration, ServiceName, address};
+pub use crate::model::{
+    Attributes, ConnectionState, Heartbeat, Instance, Metrics, Registration, ServiceName, address,
+};
 pub use crate::set::{Departed, Departure, Event, Fault, Policy, Snapshot, State, Status};
 pub use ::log::Level;
 

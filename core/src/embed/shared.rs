@@ -52,6 +52,11 @@ impl Shared {
     /// The client, unless closed.
     pub(super) fn client(&self) -> Result<Client> {
         self.runtime()?;
+        self.opened()
+    }
+
+    /// The same, also when it is closed.
+    pub(super) fn opened(&self) -> Result<Client> {
         self.client
             .get()
             .cloned()

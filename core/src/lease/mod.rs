@@ -8,6 +8,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::Backend;
@@ -91,6 +92,18 @@ impl Lease {
         // The keeper ends only after it has said `Released`.
         let _ = self.standing.changed().await;
         self.standing.borrow_and_update().clone()
+    }
+
+    /// How it stands now, and then each change, until it is released. Latest wins.
+    pub fn changes(&self) -> BoxStream<'static, Standing> {
+        let mut standing = self.standing.clone();
+        standing.mark_changed();
+        stream::unfold(standing, |mut standing| async move {
+            standing.changed().await.ok()?;
+            let now = standing.borrow_and_update().clone();
+            Some((now, standing))
+        })
+        .boxed()
     }
 
     /// Says "I am alive" now. With manual heartbeats this must happen within each TTL; a lapsed
