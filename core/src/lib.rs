@@ -33,6 +33,7 @@ mod backend;
 mod backoff;
 mod cache;
 mod client;
+mod complain;
 mod connection;
 mod error;
 #[cfg_attr(

@@ -223,7 +223,6 @@ async fn rubbish_in_the_store_hides_no_other() {
     for rubbish in ["{", "[]", r#"{"port":1}"#, ""] {
         etcd.ctl(&["put", &format!("{prefix}/h:1"), rubbish]);
     }
-    etcd.ctl(&["put", &format!("{prefix}/not-an-address"), "null"]);
     etcd.ctl(&["put", &format!("{prefix}-admin/h:9"), "null"]);
     etcd.ctl(&["put", &format!("{prefix}/h:2"), "null"]);
     listener.hear_all(&["up h:2", "leader h:2"]).await;

@@ -3,14 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
+use crate::complain::Complaint;
 use crate::layout::{Decoded, Layout};
 use crate::model::{Instance, ServiceName, View};
 use crate::tree::{Change, Changes, Key, Node};
-
-/// At most one message about bad records in this time.
-const COMPLAIN: Duration = Duration::from_secs(1);
 
 /// Folds edges into whole views, and is silent about what changes nothing.
 pub(super) struct Mirror {
@@ -26,8 +23,7 @@ pub(super) struct Mirror {
     moves: Vec<Move>,
     /// How many bad records were read, here and by others.
     invalid: Arc<AtomicU64>,
-    complained: Option<Instant>,
-    untold: u64,
+    complaint: Complaint,
 }
 
 /// What a key holds.
@@ -61,8 +57,7 @@ impl Mirror {
             changed: true,
             moves,
             invalid,
-            complained: None,
-            untold: 0,
+            complaint: Complaint::default(),
         }
     }
 
@@ -102,7 +97,8 @@ impl Mirror {
             Decoded::Ignored => return self.forget(&node.key),
             Decoded::Malformed(why) => {
                 self.invalid.fetch_add(1, Ordering::Relaxed);
-                self.complain(node, &why);
+                let text = || format!("skipping the record {:?}: {why}", node.key);
+                self.complaint.warn(text);
                 None
             }
             Decoded::Instance(new) => {
@@ -139,23 +135,6 @@ impl Mirror {
         }
         self.records
             .insert(node.key.clone(), Record { instance, owner });
-    }
-
-    /// One message a second says enough about records that somebody writes again and again.
-    fn complain(&mut self, node: &Node, why: &str) {
-        if self
-            .complained
-            .is_some_and(|last| last.elapsed() < COMPLAIN)
-        {
-            self.untold += 1;
-            return;
-        }
-        let more = match std::mem::take(&mut self.untold) {
-            0 => String::new(),
-            untold => format!(" (and {untold} more since the last message)"),
-        };
-        log::warn!("skipping the record {:?}: {why}{more}", node.key);
-        self.complained = Some(Instant::now());
     }
 
     fn delete(&mut self, key: &Key) {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 
+use crate::complain::Complaint;
 use crate::error::{Error, Kind, Result};
 use crate::tree::Prefix;
 use crate::uri::Uri;
@@ -16,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) root: String,
     user: Option<(String, String)>,
     tls: Option<Files>,
+    /// About keys that are none.
+    pub(crate) complaint: Complaint,
 }
 
 struct Files {
@@ -69,6 +72,7 @@ impl Config {
             root: root.to_owned(),
             user: login(uri, env("ETCDCTL_USER"), env("ETCDCTL_PASSWORD"))?,
             tls: tls.then_some(files),
+            complaint: Complaint::default(),
         })
     }
 

@@ -47,7 +47,8 @@ impl Config {
             .and_then(|p| Key::new(p).ok());
         if ours.is_none() {
             let shown = String::from_utf8_lossy(&key[..key.len().min(200)]);
-            log::warn!("skipping the key {shown:?}: not a path");
+            self.complaint
+                .warn(|| format!("skipping the key {shown:?}: not a path"));
         }
         ours
     }

@@ -1,0 +1,135 @@
+//! G15: records that somebody else wrote, in every way in which they can be wrong.
+
+mod support;
+
+use discover_core::Client;
+use etcd_client::PutOptions;
+use support::etcd::Etcd;
+use support::{PATIENCE, eventually};
+
+const PREFIX: &str = "/discover/services/web/";
+
+/// Values that are no attributes.
+fn values() -> Vec<Vec<u8>> {
+    let texts = [
+        "",
+        " ",
+        "{",
+        "[]",
+        "0",
+        "NaN",
+        "nul",
+        "true",
+        "\"text\"",
+        "{}{}",
+        "[null]",
+        "{\"k\":1}",
+        "{\"k\":null}",
+        "{\"k\":{\"k\":\"v\"}}",
+        "{\"k\":[\"v\"]}",
+        "{\"k\":\"v\"",
+        "{k:\"v\"}",
+        "{\"k\":\"\\ud800\"}",
+        "{\"k\":1e999}",
+        "\u{feff}null",
+    ];
+    let many: Vec<String> = (0..60_000).map(|n| format!("\"k{n}\":\"\"")).collect();
+    let mut all: Vec<Vec<u8>> = texts
+        .into_iter()
+        .map(|text| text.as_bytes().to_vec())
+        .collect();
+    all.extend([
+        vec![0xff, 0xfe],
+        vec![0],
+        b"{\"k\":\"\xff\"}".to_vec(),
+        b"{\"k\":\"\xc0\xaf\"}".to_vec(),
+        "[".repeat(100_000).into_bytes(),
+        "{\"k\":".repeat(100_000).into_bytes(),
+        format!("{{\"k\":\"{}\"}}", "v".repeat(1_400_000)).into_bytes(),
+        format!("{{{}}}", many.join(",")).into_bytes(),
+    ]);
+    all
+}
+
+/// Keys that are no instances.
+fn keys() -> Vec<Vec<u8>> {
+    let texts = [
+        "",
+        "h",
+        "h:",
+        ":1",
+        "h:0",
+        "h:70000",
+        "h:-1",
+        "h:1x",
+        "h:99999999999999999999",
+        "/h:1",
+        "a/b:1",
+        "../admin/h:1",
+        "h:1/",
+        "a b:1",
+        "h\n:1",
+        "h\r\nx:1",
+        "h\u{1b}[31m:1",
+        "${jndi:ldap://x}:1",
+        "$(reboot):1",
+        "\u{202e}h:1",
+        "h\0:1",
+        "[::1:1",
+        "::1:1",
+    ];
+    let mut all: Vec<Vec<u8>> = texts
+        .into_iter()
+        .map(|text| text.as_bytes().to_vec())
+        .collect();
+    all.extend([
+        vec![0xff],
+        b"h\xff:1".to_vec(),
+        format!("{}:1", "h".repeat(5000)).into_bytes(),
+    ]);
+    all
+}
+
+/// Each is skipped and counted, none hides the neighbour, before the watch and during it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_written_beside_it_an_instance_stays_visible() {
+    let Some(etcd) = Etcd::start() else { return };
+    let mut raw = etcd_client::Client::connect([etcd.endpoint()], None)
+        .await
+        .unwrap();
+    let client = Client::connect(&format!("etcd://{}", etcd.endpoint()))
+        .await
+        .unwrap();
+    let set = client.services("web").unwrap();
+    set.wait(0, PATIENCE).await.unwrap();
+    raw.put(format!("{PREFIX}good:1"), r#"{"v":"1"}"#, None)
+        .await
+        .unwrap();
+    for (port, value) in (1..).zip(values()) {
+        raw.put(format!("{PREFIX}bad:{port}"), value, None)
+            .await
+            .unwrap();
+    }
+    for name in keys() {
+        let key = [PREFIX.as_bytes(), &name].concat();
+        raw.put(key, "null", None::<PutOptions>).await.unwrap();
+    }
+    raw.put(format!("{PREFIX}good:2"), "null", None)
+        .await
+        .unwrap();
+    let late = Client::connect(&format!("etcd://{}", etcd.endpoint()))
+        .await
+        .unwrap();
+    for (set, client) in [(set, client), (late.services("web").unwrap(), late)] {
+        let ids = || {
+            set.online()
+                .iter()
+                .map(|i| i.id().to_owned())
+                .collect::<Vec<_>>()
+        };
+        eventually("both are there", async || ids() == ["good:1", "good:2"]).await;
+        assert_eq!(set.status().invalid, values().len());
+        assert!(client.metrics().invalid >= values().len() as u64);
+        assert_eq!(client.metrics().mismatches, 0);
+    }
+}
