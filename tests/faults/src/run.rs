@@ -1,0 +1,202 @@
+//! Runs one scenario from beginning to end, and judges it.
+
+use std::collections::BTreeMap;
+
+use crate::check::{Broken, Kind, Rules, Seen, check, check_registrations};
+use crate::clock::{Micros, SECOND, now, pause, seconds};
+use crate::lab::{Evidence, Lab};
+use crate::load;
+use crate::record::Line;
+use crate::scenario::Scenario;
+use crate::watchers::MEMBERS;
+
+/// How a run ended.
+pub struct Outcome {
+    /// The name of the scenario.
+    pub scenario: &'static str,
+    /// Its row of the catalogue.
+    pub row: &'static str,
+    /// How many members the store had.
+    pub members: usize,
+    /// What happened in the fault.
+    pub evidence: Evidence,
+    /// Why the run proves nothing: the lab broke, or the fault was not met.
+    pub void: Option<String>,
+    /// One for each language.
+    pub rows: Vec<Row>,
+}
+
+/// What is said of one language.
+pub struct Row {
+    /// Which.
+    pub language: &'static str,
+    /// All broken promises.
+    pub broken: Vec<Broken>,
+    /// The longest that it was behind.
+    pub longest: Micros,
+    /// How many snapshots were compared.
+    pub compared: usize,
+    /// How often it listed anew, if it tells.
+    pub relists: Option<u64>,
+}
+
+impl Outcome {
+    /// Whether the fault was met and every promise kept.
+    pub fn passed(&self) -> bool {
+        self.void.is_none() && self.rows.iter().all(|row| row.broken.is_empty())
+    }
+}
+
+/// Runs a scenario; `bound` is how many seconds a watcher has to be current again.
+pub fn run(scenario: &Scenario, bound: f64) -> Outcome {
+    let mut outcome = Outcome {
+        scenario: scenario.name,
+        row: scenario.row,
+        members: scenario.setup.members,
+        evidence: Evidence::new(),
+        void: None,
+        rows: Vec::new(),
+    };
+    if let Err(why) = attempt(scenario, bound, &mut outcome) {
+        outcome.void = Some(why);
+    }
+    outcome
+}
+
+fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(), String> {
+    let mut lab = Lab::start(&scenario.setup)?;
+    outcome.evidence = (scenario.inject)(&lab)?;
+    // The load goes on for a while, so that who has come back is seen to follow.
+    lab.load.resume();
+    pause(1.5);
+    lab.load.settle()?;
+    // Who is late is late, and is judged for it.
+    let _ = lab.wait_even(bound + 2.0);
+    pause(0.5);
+    lab.truth.verify()?;
+    let history = lab.truth.history();
+    let micros = |time: f64| (time * SECOND as f64) as Micros;
+    let promise = &scenario.promise;
+    let rules = Rules {
+        bound: micros(bound),
+        faults: lab.faults(),
+        behind: promise.behind.map(|slack| micros(bound + slack)),
+        held: promise.held.map(micros),
+        end: now(),
+        ..Rules::default()
+    };
+    outcome.void = unmet(scenario, &lab, &rules, &outcome.evidence);
+    for watcher in std::mem::take(&mut lab.watchers) {
+        let language = watcher.language;
+        let (lines, registrants, died) = watcher.finish();
+        let (seen, relists) = sort(lines, rules.end);
+        let mut row = Row {
+            language,
+            broken: Vec::new(),
+            longest: 0,
+            compared: 0,
+            relists,
+        };
+        for service in [load::SERVICE, MEMBERS] {
+            let none = Seen::default();
+            let report = check(
+                &history,
+                service,
+                seen.get(service).unwrap_or(&none),
+                &rules,
+            );
+            row.longest = row.longest.max(report.longest);
+            row.compared += report.compared;
+            row.broken.extend(report.broken);
+        }
+        let rest = |r: crate::check::Registrant| crate::check::Registrant {
+            until: r.until.min(rules.end),
+            ..r
+        };
+        let registrants: Vec<_> = registrants.into_iter().map(rest).collect();
+        row.broken
+            .extend(check_registrations(&history, MEMBERS, &registrants, &rules));
+        if let Some(text) = died {
+            row.broken.push(Broken {
+                kind: Kind::Died,
+                at: rules.end,
+                id: String::new(),
+                text,
+            });
+        }
+        outcome.rows.push(row);
+    }
+    if outcome.void.is_some() || outcome.rows.iter().any(|row| !row.broken.is_empty()) {
+        keep_logs(lab);
+    }
+    Ok(())
+}
+
+/// Why the fault was none, if it was.
+fn unmet(scenario: &Scenario, lab: &Lab, rules: &Rules, evidence: &Evidence) -> Option<String> {
+    if rules.faults.is_empty() {
+        return Some("the injector told of no fault".to_owned());
+    }
+    if let Some((what, _)) = evidence.iter().find(|(_, count)| *count == 0) {
+        return Some(format!("the fault was not met: no {what}"));
+    }
+    let written = |(from, healed): &(Micros, Micros)| lab.truth.count_between(*from, *healed);
+    let writes: usize = rules.faults.iter().map(written).sum();
+    let wanted = scenario.promise.writes;
+    (writes < wanted)
+        .then(|| format!("the fault was not met: {writes} writes during it, of {wanted}"))
+}
+
+/// Lines by service, up to the end, and how often the library listed anew. As the programs leave one
+/// after the other, they see each other go; that is not judged.
+pub fn sort(lines: Vec<Line>, end: Micros) -> (BTreeMap<String, Seen>, Option<u64>) {
+    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+    let mut relists = None;
+    for line in lines {
+        match line {
+            Line::Snapshot(service, snapshot) if snapshot.at <= end => {
+                seen.entry(service).or_default().snapshots.push(snapshot)
+            }
+            Line::Event(service, event) if event.at <= end => {
+                seen.entry(service).or_default().events.push(event)
+            }
+            Line::Metrics(values) => relists = values.get("relists").copied(),
+            _ => {}
+        }
+    }
+    (seen, relists)
+}
+
+fn keep_logs(lab: Lab) {
+    if std::env::var_os("FAULTS_KEEP").is_some() {
+        eprintln!("logs: {}", lab.keep().display());
+    }
+}
+
+/// What a run says of itself, for people who watch.
+pub fn describe(outcome: &Outcome) -> String {
+    let evidence: Vec<_> = outcome
+        .evidence
+        .iter()
+        .map(|(what, count)| format!("{count} {what}"))
+        .collect();
+    let mut text = format!(
+        "{} on {}: {}\n",
+        outcome.scenario,
+        outcome.members,
+        evidence.join(", ")
+    );
+    if let Some(why) = &outcome.void {
+        text += &format!("  void: {why}\n");
+    }
+    for row in &outcome.rows {
+        for broken in row.broken.iter().take(8) {
+            text += &format!(
+                "  {} at {:.3}: {broken}\n",
+                row.language,
+                seconds(broken.at)
+            );
+        }
+    }
+    text
+}
