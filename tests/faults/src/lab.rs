@@ -260,5 +260,8 @@ fn url(ways: &[SocketAddr], login: &Login) -> String {
     let login = login.as_ref().map_or(String::new(), |(name, password)| {
         format!("{name}:{password}@")
     });
-    format!("etcd://{login}{}?ttl={TTL}s", ways.join(","))
+    format!(
+        "etcd://{login}{}?ttl={TTL}s&connect_timeout=20s",
+        ways.join(",")
+    )
 }

@@ -7,7 +7,7 @@ use crate::clock::{Micros, SECOND, now, pause, seconds};
 use crate::lab::{Evidence, Lab};
 use crate::load;
 use crate::record::Line;
-use crate::scenario::Scenario;
+use crate::scenario::{Promise, Scenario};
 use crate::watchers::MEMBERS;
 
 /// How a run ended.
@@ -43,7 +43,9 @@ pub struct Row {
 impl Outcome {
     /// Whether the fault was met and every promise kept.
     pub fn passed(&self) -> bool {
-        self.void.is_none() && self.rows.iter().all(|row| row.broken.is_empty())
+        self.void.is_none()
+            && !self.rows.is_empty()
+            && self.rows.iter().all(|row| row.broken.is_empty())
     }
 }
 
@@ -85,7 +87,9 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
         end: now(),
         ..Rules::default()
     };
-    outcome.void = unmet(scenario, &lab, &rules, &outcome.evidence);
+    let written = |(from, healed): &(Micros, Micros)| lab.truth.count_between(*from, *healed);
+    let writes = rules.faults.iter().map(written).sum();
+    outcome.void = unmet(promise, rules.faults.len(), writes, &outcome.evidence);
     for watcher in std::mem::take(&mut lab.watchers) {
         let language = watcher.language;
         let (lines, registrants, died) = watcher.finish();
@@ -132,17 +136,23 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
     Ok(())
 }
 
-/// Why the fault was none, if it was.
-fn unmet(scenario: &Scenario, lab: &Lab, rules: &Rules, evidence: &Evidence) -> Option<String> {
-    if rules.faults.is_empty() {
+/// Why the fault was none, if it was: a run that met none proves nothing.
+pub fn unmet(
+    promise: &Promise,
+    faults: usize,
+    writes: usize,
+    evidence: &Evidence,
+) -> Option<String> {
+    if faults == 0 {
         return Some("the injector told of no fault".to_owned());
+    }
+    if evidence.is_empty() {
+        return Some("the injector has nothing to show".to_owned());
     }
     if let Some((what, _)) = evidence.iter().find(|(_, count)| *count == 0) {
         return Some(format!("the fault was not met: no {what}"));
     }
-    let written = |(from, healed): &(Micros, Micros)| lab.truth.count_between(*from, *healed);
-    let writes: usize = rules.faults.iter().map(written).sum();
-    let wanted = scenario.promise.writes;
+    let wanted = promise.writes;
     (writes < wanted)
         .then(|| format!("the fault was not met: {writes} writes during it, of {wanted}"))
 }
@@ -199,4 +209,45 @@ pub fn describe(outcome: &Outcome) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_was_not_met_is_none() {
+        let promise = Promise {
+            behind: None,
+            held: None,
+            writes: 20,
+        };
+        let met = vec![("packets stopped", 7), ("elections", 1)];
+        let missed = vec![("packets stopped", 0), ("elections", 1)];
+        assert_eq!(unmet(&promise, 1, 20, &met), None);
+        assert!(unmet(&promise, 0, 20, &met).is_some(), "no fault at all");
+        assert!(unmet(&promise, 1, 19, &met).is_some(), "the load had ended");
+        assert!(
+            unmet(&promise, 1, 20, &missed).is_some(),
+            "nothing was stopped"
+        );
+        assert!(
+            unmet(&promise, 1, 20, &Evidence::new()).is_some(),
+            "nothing to show"
+        );
+    }
+
+    #[test]
+    fn a_void_run_has_not_passed() {
+        let outcome = |void: Option<&str>| Outcome {
+            scenario: "none",
+            row: "",
+            members: 1,
+            evidence: Evidence::new(),
+            void: void.map(str::to_owned),
+            rows: Vec::new(),
+        };
+        assert!(!outcome(Some("not met")).passed());
+        assert!(!outcome(None).passed(), "nobody watched");
+    }
 }

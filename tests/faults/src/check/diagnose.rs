@@ -68,31 +68,32 @@ impl Truth<'_> {
                 return Some(Kind::Ahead);
             }
         }
-        let different: BTreeSet<&str> = different(set, &snapshot.set).into_iter().collect();
-        let around = epoch
-            .revisions
-            .range(snapshot.revision..=snapshot.revision + 1);
-        let torn = around.into_iter().any(|(number, revision)| {
-            let changes: Vec<_> = revision
+        let before = self.state_at(epoch, snapshot.revision - 1);
+        let torn = self.is_part(epoch, snapshot.revision, &before, &snapshot.set)
+            || self.is_part(epoch, snapshot.revision + 1, set, &snapshot.set);
+        torn.then_some(Kind::Torn)
+    }
+
+    /// Whether it is the state before a revision with some of its changes, and not all.
+    fn is_part(&self, epoch: &Epoch, revision: u64, before: &Set, shown: &Set) -> bool {
+        let revision = epoch.revisions.get(&revision).cloned().unwrap_or_default();
+        let done = |id: &&str| {
+            let mut changes = revision
                 .changes
                 .iter()
-                .filter(|c| c.service == self.service)
-                .collect();
-            let ids: BTreeSet<&str> = changes.iter().map(|c| c.id.as_str()).collect();
-            // A part is missing of the revision named, or too much is there of the next.
-            let now_shown =
-                |c: &&&crate::history::Change| snapshot.set.get(&c.id) == c.now.as_ref();
-            let shown = changes.iter().filter(now_shown).count();
-            let partly = shown > 0 && shown < changes.len();
-            let all_of_next = *number == snapshot.revision
-                || different.iter().all(|id| {
-                    changes
-                        .iter()
-                        .any(|c| c.id == *id && snapshot.set.get(&c.id) == c.now.as_ref())
-                });
-            partly && different.is_subset(&ids) && all_of_next
-        });
-        torn.then_some(Kind::Torn)
+                .filter(|c| c.service == self.service);
+            changes.any(|c| c.id == **id && shown.get(*id) == c.now.as_ref())
+        };
+        let different = different(before, shown);
+        !different.is_empty() && different.iter().all(done)
+    }
+
+    fn state_at(&self, epoch: &Epoch, revision: u64) -> Set {
+        let mut set = Set::new();
+        for (_, revision) in epoch.revisions.range(..=revision) {
+            revision.apply(self.service, &mut set);
+        }
+        set
     }
 
     fn ever_was(&self, id: &str, shown: &Instance) -> bool {
