@@ -113,6 +113,9 @@ pub struct Broken {
     pub text: String,
 }
 
+/// How long before the end nothing may have been told, for the events to be compared with the set.
+const REST: Micros = SECOND / 3;
+
 /// All there is to say about one watcher and one service.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -168,7 +171,7 @@ pub fn check(history: &History, service: &str, seen: &Seen, rules: &Rules) -> Re
     let placed = truth.place(&seen.snapshots, &mut report);
     truth.check_pace(&seen.snapshots, &placed, &mut report);
     truth.check_end(seen, &mut report);
-    check_events(seen, &mut report);
+    check_events(seen, &mut report, rules.end);
     report
 }
 
@@ -331,7 +334,8 @@ impl Truth<'_> {
                     )
                 };
                 let text = again.map_or("never current again".to_owned(), after);
-                report.add(Kind::Late, healed, "", format!("{text}; in time: {held}"));
+                let again = if held { "" } else { ", and not at the bound" };
+                report.add(Kind::Late, healed, "", format!("{text}{again}"));
             }
         }
     }
@@ -365,8 +369,8 @@ impl Truth<'_> {
     }
 }
 
-/// Folding the events gives the last set.
-fn check_events(seen: &Seen, report: &mut Report) {
+/// Folding the events gives the last set. What is told in the last moment may be a part of one only.
+fn check_events(seen: &Seen, report: &mut Report, end: Micros) {
     if seen.events.is_empty() {
         return;
     }
@@ -394,7 +398,9 @@ fn check_events(seen: &Seen, report: &mut Report) {
             );
         }
     }
-    if let Some(last) = seen.snapshots.last() {
+    let told = seen.events.last().map_or(0, |event| event.at);
+    let at_rest = |last: &&Snapshot| last.at.max(told) + REST <= end;
+    if let Some(last) = seen.snapshots.last().filter(at_rest) {
         let set: BTreeMap<&str, u64> = last
             .set
             .iter()

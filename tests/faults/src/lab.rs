@@ -133,7 +133,7 @@ impl Lab {
             _network: network,
             directory,
         };
-        lab.wait_even(10.0)
+        lab.wait_even(20.0)
             .map_err(|why| format!("before any fault: {why}"))?;
         pause(1.0);
         Ok(lab)
@@ -157,11 +157,14 @@ impl Lab {
     ) -> Result<Evidence, String> {
         let began = now();
         let evidence = work()?;
-        self.faults
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((began, now()));
+        self.was_fault(began);
         Ok(evidence)
+    }
+
+    /// Remembers a fault that is healed now.
+    pub fn was_fault(&self, began: Micros) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.push((began, now()));
     }
 
     /// When faults began and were healed.
@@ -226,18 +229,15 @@ impl Lab {
 
     /// Waits until every program has got as far as the store is now, and says who has not.
     pub fn wait_even(&self, seconds: f64) -> Result<(), String> {
-        let head = self.truth.history();
-        let epoch = head.epochs.last().ok_or("no epoch")?;
-        let touches = |revision: &&crate::history::Revision| {
-            revision.changes.iter().any(|c| c.service == load::SERVICE)
-        };
-        let last = |n: &u64| epoch.revisions.get(n).filter(touches).is_some();
-        let owed = epoch.revisions.keys().copied().rfind(last).unwrap_or(0);
         let mut behind = Vec::new();
         let even = wait_until(seconds, || {
+            let owed =
+                [load::SERVICE, MEMBERS].map(|service| (service, self.truth.last_of(service)));
             let late = |w: &&Watcher| {
-                let seen = w.last(load::SERVICE);
-                !seen.is_some_and(|s| s.state == State::Current && s.revision >= owed)
+                owed.iter().any(|(service, revision)| {
+                    let seen = w.last(service);
+                    !seen.is_some_and(|s| s.state == State::Current && s.revision >= *revision)
+                })
             };
             behind = self
                 .watchers
@@ -248,7 +248,7 @@ impl Lab {
             behind.is_empty()
         });
         even.then_some(())
-            .ok_or_else(|| format!("{} not at revision {owed}", behind.join(", ")))
+            .ok_or_else(|| format!("{} not as far as the store", behind.join(", ")))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod check;
 pub mod clock;
 pub mod cut;
 pub mod etcd;
+pub mod gauge;
 pub mod history;
 pub mod lab;
 pub mod load;

@@ -83,7 +83,7 @@ impl Load {
         self.pause();
         let (shared, from) = (self.shared.clone(), now());
         let settling = raw::spawn(&self.admin, move || async move {
-            for attempt in 0..20 {
+            for attempt in 0..60 {
                 let member = shared.members[attempt % shared.members.len()];
                 if shared.write_all(member).await.is_ok() {
                     shared
@@ -240,9 +240,7 @@ impl Shared {
             _ => TxnOp::delete(key(instance), None),
         };
         let all: Vec<TxnOp> = (0..INSTANCES).map(one).collect();
-        raw::within(client.txn(Txn::new().and_then(all)))
-            .await
-            .map(drop)
+        client.txn(Txn::new().and_then(all)).await.map(drop)
     }
 
     async fn operation(

@@ -13,7 +13,7 @@ use crate::netns::Host;
 pub type Login = Option<(String, String)>;
 
 /// How long a single call may take.
-pub const CALL: Duration = Duration::from_millis(900);
+pub const CALL: Duration = Duration::from_millis(1500);
 
 /// Runs `work` to its end on a thread of its own, whose sockets are of the machine `host`.
 pub fn spawn<F: Future<Output = ()>>(

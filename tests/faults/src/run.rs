@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::check::{Broken, Kind, Rules, Seen, check, check_registrations};
 use crate::clock::{Micros, SECOND, now, pause, seconds};
+use crate::gauge::Gauge;
 use crate::lab::{Evidence, Lab};
 use crate::load;
 use crate::record::Line;
 use crate::scenario::{Promise, Scenario};
 use crate::watchers::MEMBERS;
+
+/// How soon after a fault a living process is registered again, in seconds.
+const REGISTERED: f64 = 2.0;
 
 /// How a run ended.
 pub struct Outcome {
@@ -18,6 +22,8 @@ pub struct Outcome {
     pub row: &'static str,
     /// How many members the store had.
     pub members: usize,
+    /// How many times longer things took because of what else the machine did.
+    pub busy: f64,
     /// What happened in the fault.
     pub evidence: Evidence,
     /// Why the run proves nothing: the lab broke, or the fault was not met.
@@ -55,6 +61,7 @@ pub fn run(scenario: &Scenario, bound: f64) -> Outcome {
         scenario: scenario.name,
         row: scenario.row,
         members: scenario.setup.members,
+        busy: 1.0,
         evidence: Evidence::new(),
         void: None,
         rows: Vec::new(),
@@ -66,6 +73,7 @@ pub fn run(scenario: &Scenario, bound: f64) -> Outcome {
 }
 
 fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(), String> {
+    let gauge = Gauge::start();
     let mut lab = Lab::start(&scenario.setup)?;
     outcome.evidence = (scenario.inject)(&lab)?;
     // The load goes on for a while, so that who has come back is seen to follow.
@@ -73,19 +81,20 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
     pause(1.5);
     lab.load.settle()?;
     // Who is late is late, and is judged for it.
-    let _ = lab.wait_even(bound + 2.0);
+    let _ = lab.wait_even((bound + 2.0) * gauge.busy());
     pause(0.5);
     lab.truth.verify()?;
     let history = lab.truth.history();
-    let micros = |time: f64| (time * SECOND as f64) as Micros;
+    outcome.busy = gauge.busy();
+    let micros = |time: f64| (time * outcome.busy * SECOND as f64) as Micros;
     let promise = &scenario.promise;
     let rules = Rules {
         bound: micros(bound),
+        registered: micros(REGISTERED),
         faults: lab.faults(),
         behind: promise.behind.map(|slack| micros(bound + slack)),
         held: promise.held.map(micros),
         end: now(),
-        ..Rules::default()
     };
     let written = |(from, healed): &(Micros, Micros)| lab.truth.count_between(*from, *healed);
     let writes = rules.faults.iter().map(written).sum();
@@ -191,10 +200,11 @@ pub fn describe(outcome: &Outcome) -> String {
         .map(|(what, count)| format!("{count} {what}"))
         .collect();
     let mut text = format!(
-        "{} on {}: {}\n",
+        "{} on {}: {} (machine busy: {:.1})\n",
         outcome.scenario,
         outcome.members,
-        evidence.join(", ")
+        evidence.join(", "),
+        outcome.busy
     );
     if let Some(why) = &outcome.void {
         text += &format!("  void: {why}\n");
@@ -243,6 +253,7 @@ mod tests {
             scenario: "none",
             row: "",
             members: 1,
+            busy: 1.0,
             evidence: Evidence::new(),
             void: void.map(str::to_owned),
             rows: Vec::new(),

@@ -90,6 +90,22 @@ impl Truth {
         self.shared.history().epochs.last().map_or(0, Epoch::head)
     }
 
+    /// The last revision of this epoch that concerned a service.
+    pub fn last_of(&self, service: &str) -> u64 {
+        let history = self.shared.history();
+        let Some(epoch) = history.epochs.last() else {
+            return 0;
+        };
+        let touches = |(_, revision): &(&u64, &Revision)| {
+            revision.changes.iter().any(|c| c.service == service)
+        };
+        epoch
+            .revisions
+            .iter()
+            .rfind(touches)
+            .map_or(0, |(number, _)| *number)
+    }
+
     /// How many revisions came between two moments.
     pub fn count_between(&self, from: Micros, to: Micros) -> usize {
         let history = self.shared.history();

@@ -160,7 +160,7 @@ int main(int argc, char **argv) {
         discover_feed_cancel(followed[i].feed);
         discover_set_release(followed[i].set);
     }
-    if (discover_client_close(client, 2000, &error) != DISCOVER_OK) tell_error("left", error);
+    if (discover_client_close(client, 8000, &error) != DISCOVER_OK) tell_error("left", error);
     for (size_t i = 0; i < leases; i++) discover_lease_release(held[i].lease);
     return 0;
 }

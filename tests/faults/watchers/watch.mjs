@@ -73,7 +73,7 @@ async function main() {
   if (client.metrics) {
     tell('metrics', { values: { ...client.metrics() } });
   }
-  await client.close({ timeout: 2000 }).catch((error) => tell('left', { text: error.message }));
+  await client.close({ timeout: 8000 }).catch((error) => tell('left', { text: error.message }));
   process.stdin.destroy();
 }
 

@@ -78,7 +78,7 @@ def main() -> None:
     if metrics is not None:
         tell("metrics", values=dict(metrics()))
     try:
-        client.close(2)
+        client.close(8)
     except libdiscover.DiscoverError as error:
         tell("left", text=str(error))
 

@@ -72,7 +72,7 @@ async fn run() -> Outcome {
     }
     followed.iter_mut().for_each(tell);
     // What the library counts will be told here, as {"kind": "metrics", "values": {...}}.
-    if let Err(error) = client.close(Duration::from_secs(2)).await {
+    if let Err(error) = client.close(Duration::from_secs(8)).await {
         println!("{}", json!({"kind": "left", "text": error.to_string()}));
     }
     Ok(())
