@@ -46,6 +46,8 @@ pub struct Epoch {
     pub began: Micros,
     /// The last revision that it had from the beginning.
     pub base: u64,
+    /// Up to here all is folded into one revision.
+    pub folded: u64,
     /// Every revision, those from before `began` too.
     pub revisions: BTreeMap<u64, Revision>,
 }
@@ -109,12 +111,19 @@ impl Epoch {
 }
 
 impl Epoch {
-    /// Makes one revision of all that came before a moment. For long runs, whose early part is done.
-    pub fn fold_before(&mut self, at: Micros) {
-        let last = self.revisions.iter().take_while(|(_, r)| r.at < at).last();
-        let Some(last) = last.map(|(number, _)| *number) else {
-            return;
-        };
+    /// The last revision up to which a service is as it was at this one.
+    pub fn same_until(&self, service: &str, revision: u64) -> u64 {
+        let later = self.revisions.range(revision + 1..);
+        let touches = |(_, r): &(&u64, &Revision)| r.changes.iter().any(|c| c.service == service);
+        later
+            .into_iter()
+            .find(touches)
+            .map_or(self.head(), |(number, _)| number - 1)
+    }
+
+    /// Makes one revision of all up to this one. For long runs, whose early part is done.
+    pub fn fold_until(&mut self, last: u64) {
+        self.folded = last;
         let after = self.revisions.split_off(&(last + 1));
         let mut alive: BTreeMap<(String, String), Change> = BTreeMap::new();
         let mut folded = Revision::default();

@@ -229,16 +229,33 @@ impl Lab {
 
     /// Waits until every program has got as far as the store is now, and says who has not.
     pub fn wait_even(&self, seconds: f64) -> Result<(), String> {
+        let owed = self.owed();
+        self.wait_for(seconds, || owed)
+    }
+
+    /// Waits until every program has got as far as the store then is. For a store at rest.
+    pub fn wait_rest(&self, seconds: f64) -> Result<(), String> {
+        self.wait_for(seconds, || self.owed())
+    }
+
+    /// The last revision of each service.
+    fn owed(&self) -> [(&'static str, u64); 2] {
+        [load::SERVICE, MEMBERS].map(|service| (service, self.truth.last_of(service)))
+    }
+
+    fn wait_for(
+        &self,
+        seconds: f64,
+        owed: impl Fn() -> [(&'static str, u64); 2],
+    ) -> Result<(), String> {
         let mut behind = Vec::new();
         let even = wait_until(seconds, || {
-            let owed =
-                [load::SERVICE, MEMBERS].map(|service| (service, self.truth.last_of(service)));
-            let late = |w: &&Watcher| {
-                owed.iter().any(|(service, revision)| {
-                    let seen = w.last(service);
-                    !seen.is_some_and(|s| s.state == State::Current && s.revision >= *revision)
-                })
+            let owed = owed();
+            let shown = |watcher: &Watcher, (service, revision): &(&str, u64)| {
+                let seen = watcher.last(service);
+                seen.is_some_and(|s| s.state == State::Current && s.revision >= *revision)
             };
+            let late = |w: &&Watcher| !owed.iter().all(|one| shown(w, one));
             behind = self
                 .watchers
                 .iter()
@@ -247,8 +264,8 @@ impl Lab {
                 .collect();
             behind.is_empty()
         });
-        even.then_some(())
-            .ok_or_else(|| format!("{} not as far as the store", behind.join(", ")))
+        let who = || format!("{} not as far as the store", behind.join(", "));
+        even.then_some(()).ok_or_else(who)
     }
 }
 

@@ -51,6 +51,12 @@ fn command(arguments: &[&str]) -> Result<bool, String> {
     if netns::skipped() {
         return Ok(true);
     }
+    if let ["soak", minutes] = arguments {
+        let minutes = minutes
+            .parse()
+            .map_err(|_| format!("{minutes} is no number of minutes"))?;
+        return discover_faults::soak::soak(minutes, bound);
+    }
     let scenarios = match arguments {
         [] => return Err(USAGE.to_owned()),
         ["all"] => catalogue(),

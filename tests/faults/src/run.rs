@@ -81,7 +81,7 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
     pause(1.5);
     lab.load.settle()?;
     // Who is late is late, and is judged for it.
-    let _ = lab.wait_even((bound + 2.0) * gauge.busy());
+    let _ = lab.wait_rest((bound + 2.0) * gauge.busy());
     pause(0.5);
     lab.truth.verify()?;
     let history = lab.truth.history();

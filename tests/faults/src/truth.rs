@@ -81,6 +81,7 @@ impl Truth {
         history.epochs.push(Epoch {
             began: now(),
             base,
+            folded: 0,
             revisions,
         });
     }
@@ -125,11 +126,11 @@ impl Truth {
         self.shared.history().clone()
     }
 
-    /// Forgets revisions that came before a moment, but for what they led to. Only for long runs.
-    pub fn forget_before(&self, at: Micros) {
+    /// Forgets the revisions up to one, but for what they led to. For long runs.
+    pub fn forget_until(&self, revision: u64) {
         let mut history = self.shared.history();
-        for epoch in &mut history.epochs {
-            epoch.fold_before(at);
+        if let Some(epoch) = history.epochs.last_mut() {
+            epoch.fold_until(revision);
         }
     }
 
@@ -238,7 +239,12 @@ impl Shared {
             }
             let mut history = self.history();
             for (number, changes) in batch {
-                let revisions = &mut history.epochs[epoch].revisions;
+                let epoch = &mut history.epochs[epoch];
+                // A member that was away tells again what is long folded.
+                if number <= epoch.folded {
+                    continue;
+                }
+                let revisions = &mut epoch.revisions;
                 revisions.entry(number).or_insert(Revision { at, changes });
             }
         }

@@ -21,6 +21,9 @@ impl Truth<'_> {
         }
         let truth = self.epochs.last().expect("a history has an epoch").last();
         for id in different(truth, &last.set) {
+            if self.changed_just_now(id) {
+                continue;
+            }
             let (right, shown) = (truth.get(id), last.set.get(id));
             let kind = match (right, shown) {
                 (Some(_), None) => Kind::MissingAtEnd,
@@ -35,6 +38,20 @@ impl Truth<'_> {
                 format!("it shows {shown:?}, right is {right:?}"),
             );
         }
+    }
+
+    /// What came so shortly before the end is not owed yet.
+    fn changed_just_now(&self, id: &str) -> bool {
+        let newest = self
+            .history
+            .epochs
+            .last()
+            .into_iter()
+            .flat_map(|e| e.revisions.values().rev());
+        let since = self.rules.end.saturating_sub(self.rules.bound);
+        let recent = newest.take_while(|revision| revision.at > since);
+        let mut changes = recent.flat_map(|revision| &revision.changes);
+        changes.any(|change| change.service == self.service && change.id == id)
     }
 
     fn still_held(&self, id: &str, created: u64) -> bool {

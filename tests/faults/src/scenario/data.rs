@@ -48,7 +48,7 @@ fn delete_at_compaction(lab: &Lab) -> Result<Evidence, String> {
     let proxy = lab.proxy()?;
     for _ in 0..5 {
         lab.load.settle()?;
-        lab.wait_even(20.0)?;
+        lab.wait_rest(20.0)?;
         let last = lab.truth.last_of(load::SERVICE);
         if lab.truth.head() == last && delete_next(lab, proxy, last)? {
             return Ok(vec![("deletes at the compaction", 1)]);

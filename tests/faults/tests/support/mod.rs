@@ -39,6 +39,7 @@ pub fn set_back(history: &mut History, lost: usize, steps: &[Step]) {
     let mut epoch = Epoch {
         began: ended + SECOND,
         base,
+        folded: 0,
         revisions: last
             .revisions
             .range(..=base)
