@@ -147,7 +147,15 @@ impl Lab {
     /// Keeps the logs of the run in a folder that stays, and gives it.
     pub fn keep(self) -> PathBuf {
         let Lab { directory, .. } = self;
-        directory.keep()
+        // Under another name, or the next lab takes it for a leftover.
+        let from = directory.keep();
+        let name = from
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let to = from.with_file_name(format!("faults-{name}"));
+        std::fs::rename(&from, &to).map_or(from, |()| to)
     }
 
     /// Does a fault and remembers when; its work returns what must have happened, counted.

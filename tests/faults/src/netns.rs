@@ -144,27 +144,24 @@ impl Host {
 
 /// Removes what is left of labs whose process is gone.
 fn remove_stale() {
-    remove(|namespace| {
-        let pid = namespace.split('-').nth(1).unwrap_or_default();
+    let stale = |name: &str| {
+        let pid = name.split('-').nth(1).unwrap_or_default();
         !Path::new("/proc").join(pid).exists()
-    });
+    };
+    remove(stale);
+    remove_folders(stale);
 }
 
 /// Removes all labs of this process, for who must leave at once.
 pub fn remove_own() {
     let own = format!("{TAG}-{}-", std::process::id());
-    remove(|namespace| namespace.starts_with(&own));
+    remove(|name| name.starts_with(&own));
+    remove_folders(|name| name.starts_with(&own));
 }
 
 /// Removes the namespaces of labs that are chosen, and kills what runs in them.
 fn remove(chosen: impl Fn(&str) -> bool) {
-    let Ok(listed) = std::fs::read_dir("/run/netns") else {
-        return;
-    };
-    let names = listed
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned());
-    for name in names.filter(|name| name.starts_with(&format!("{TAG}-")) && chosen(name)) {
+    for name in of_labs(Path::new("/run/netns")).filter(|name| chosen(name)) {
         let script = format!("ip netns pids {name} | xargs -r kill -KILL; ip netns del {name}");
         // Somebody else may be removing the same.
         let _ = Command::new("sh")
@@ -172,6 +169,21 @@ fn remove(chosen: impl Fn(&str) -> bool) {
             .stderr(Stdio::null())
             .status();
     }
+}
+
+/// Removes the folders of labs that are chosen.
+fn remove_folders(chosen: impl Fn(&str) -> bool) {
+    let temporary = std::env::temp_dir();
+    for name in of_labs(&temporary).filter(|name| chosen(name)) {
+        let _ = std::fs::remove_dir_all(temporary.join(name));
+    }
+}
+
+/// What is in a folder and has the name of a lab.
+fn of_labs(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(&format!("{TAG}-")))
 }
 
 fn shell(script: &str) -> Result<String, String> {
