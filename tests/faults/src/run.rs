@@ -93,7 +93,7 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
         registered: micros(REGISTERED),
         faults: lab.faults(),
         behind: promise.behind.map(|slack| micros(bound + slack)),
-        held: promise.held.map(micros),
+        held: promise.held.map(|time| (time * SECOND as f64) as Micros),
         end: now(),
     };
     let written = |(from, healed): &(Micros, Micros)| lab.truth.count_between(*from, *healed);
