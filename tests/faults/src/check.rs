@@ -16,7 +16,7 @@ use crate::clock::{Micros, SECOND};
 use crate::history::{History, Set, States};
 use crate::record::{Event, Snapshot, State};
 
-pub use registrations::{Registrant, check_registrations};
+pub use registrations::{Registrant, check_protected, check_registrations};
 
 /// What was promised for a run.
 #[derive(Clone, Debug)]
@@ -95,6 +95,8 @@ pub enum Kind {
     Blind,
     /// The events do not lead to the set.
     Events,
+    /// A living instance was taken away when the store lost everybody at once.
+    TakenAway,
     /// A living process was not registered for too long.
     Unregistered,
     /// The program died, or could not leave in order.

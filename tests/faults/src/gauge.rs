@@ -48,6 +48,12 @@ impl Gauge {
         }
     }
 
+    /// A bound in seconds, with what the machine may take of it: half a second more for each time that
+    /// work takes longer. Most of a bound is waiting, which a busy machine does as fast as any.
+    pub fn stretch(&self, bound: f64) -> f64 {
+        bound + 0.5 * (self.busy() - 1.0)
+    }
+
     /// How many times longer things take; 1 on a machine of one's own.
     pub fn busy(&self) -> f64 {
         let (passed, worked) = *self.measured.lock().unwrap_or_else(PoisonError::into_inner);

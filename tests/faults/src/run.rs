@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::check::{Broken, Kind, Rules, Seen, check, check_registrations};
+use crate::check::{
+    Broken, Kind, Registrant, Rules, Seen, check, check_protected, check_registrations,
+};
 use crate::clock::{Micros, SECOND, now, pause, seconds};
 use crate::gauge::Gauge;
 use crate::lab::{Evidence, Lab};
@@ -81,27 +83,34 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
     pause(1.5);
     lab.load.settle()?;
     // Who is late is late, and is judged for it.
-    let _ = lab.wait_rest((bound + 2.0) * gauge.busy());
+    let _ = lab.wait_rest(gauge.stretch(bound + 2.0));
     pause(0.5);
     lab.truth.verify()?;
     let history = lab.truth.history();
     outcome.busy = gauge.busy();
-    let micros = |time: f64| (time * outcome.busy * SECOND as f64) as Micros;
+    let micros = |time: f64| (time * SECOND as f64) as Micros;
+    let stretched = |bound: f64| micros(gauge.stretch(bound));
     let promise = &scenario.promise;
     let rules = Rules {
-        bound: micros(bound),
-        registered: micros(REGISTERED),
+        bound: stretched(bound),
+        registered: stretched(REGISTERED),
         faults: lab.faults(),
-        behind: promise.behind.map(|slack| micros(bound + slack)),
-        held: promise.held.map(|time| (time * SECOND as f64) as Micros),
+        behind: promise.behind.map(|slack| stretched(bound + slack)),
+        held: promise.held.map(micros),
         end: now(),
     };
     let written = |(from, healed): &(Micros, Micros)| lab.truth.count_between(*from, *healed);
     let writes = rules.faults.iter().map(written).sum();
     outcome.void = unmet(promise, rules.faults.len(), writes, &outcome.evidence);
+    let all: Vec<Registrant> = lab
+        .watchers
+        .iter()
+        .flat_map(|watcher| watcher.registrants(rules.end))
+        .collect();
     for watcher in std::mem::take(&mut lab.watchers) {
         let language = watcher.language;
-        let (lines, registrants, died) = watcher.finish();
+        let own = watcher.registrants(rules.end);
+        let (lines, died) = watcher.finish();
         let (seen, relists) = sort(lines, rules.end);
         let mut row = Row {
             language,
@@ -122,13 +131,12 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
             row.compared += report.compared;
             row.broken.extend(report.broken);
         }
-        let rest = |r: crate::check::Registrant| crate::check::Registrant {
-            until: r.until.min(rules.end),
-            ..r
-        };
-        let registrants: Vec<_> = registrants.into_iter().map(rest).collect();
         row.broken
-            .extend(check_registrations(&history, MEMBERS, &registrants, &rules));
+            .extend(check_registrations(&history, MEMBERS, &own, &rules));
+        if promise.protected {
+            let shown = seen.get(MEMBERS).map_or(&[][..], |seen| &seen.snapshots);
+            row.broken.extend(check_protected(shown, &all, &rules));
+        }
         if let Some(text) = died {
             row.broken.push(Broken {
                 kind: Kind::Died,
@@ -230,6 +238,7 @@ mod tests {
         let promise = Promise {
             behind: None,
             held: None,
+            protected: false,
             writes: 20,
         };
         let met = vec![("packets stopped", 7), ("elections", 1)];

@@ -92,9 +92,9 @@ fn round(lab: &Lab, scenario: &Scenario, bound: f64, kept: &mut [Kept]) -> Resul
         missed.map_or(Ok(()), |(what, _)| Err(format!("no {what}")))
     })?;
     lab.load.settle()?;
-    let _ = lab.wait_rest((bound + 2.0) * gauge.busy());
+    let _ = lab.wait_rest(gauge.stretch(bound + 2.0));
     pause(0.5);
-    let micros = (bound * gauge.busy() * SECOND as f64) as Micros;
+    let micros = (gauge.stretch(bound) * SECOND as f64) as Micros;
     let faults = lab.faults()[earlier..].to_vec();
     let rules = Rules {
         bound: micros,

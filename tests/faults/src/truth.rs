@@ -107,6 +107,19 @@ impl Truth {
             .map_or(0, |(number, _)| *number)
     }
 
+    /// How many instances of a service were deleted since a moment.
+    pub fn deletions_since(&self, service: &str, from: Micros) -> usize {
+        let history = self.shared.history();
+        let revisions = history
+            .epochs
+            .iter()
+            .flat_map(|epoch| epoch.revisions.values());
+        let changes = revisions.filter(|r| r.at >= from).flat_map(|r| &r.changes);
+        changes
+            .filter(|c| c.service == service && c.now.is_none())
+            .count()
+    }
+
     /// How many revisions came between two moments.
     pub fn count_between(&self, from: Micros, to: Micros) -> usize {
         let history = self.shared.history();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::check::Registrant;
-use crate::clock::{Micros, now, wait_until};
+use crate::clock::{Micros, wait_until};
 use crate::netns::{Host, run};
 use crate::record::{Line, Snapshot, parse};
 
@@ -126,10 +126,8 @@ impl Watcher {
         std::mem::take(&mut *self.lines())
     }
 
-    /// Asks it to leave and waits for it; gives what it printed, its registrations, and how it died if
-    /// it did.
-    pub fn finish(mut self) -> (Vec<Line>, Vec<Registrant>, Option<String>) {
-        let until = now();
+    /// Asks it to leave and waits for it; gives what it printed, and how it died if it did.
+    pub fn finish(mut self) -> (Vec<Line>, Option<String>) {
         drop(self.input.take().map(|mut input| input.write_all(b"\n")));
         let ended = wait_until(15.0, || matches!(self.child.try_wait(), Ok(Some(_))));
         if !ended {
@@ -149,10 +147,11 @@ impl Watcher {
             Ok(status) => Some(told.unwrap_or_else(|| status.to_string())),
             Err(error) => Some(error.to_string()),
         };
-        (lines, self.registrants(until), died)
+        (lines, died)
     }
 
-    fn registrants(&self, until: Micros) -> Vec<Registrant> {
+    /// What it has registered, up to a moment at which it lives.
+    pub fn registrants(&self, until: Micros) -> Vec<Registrant> {
         let one = |number| Registrant {
             id: format!("{}:{}", self.host, PORT + number),
             from: self.ready,

@@ -5,7 +5,9 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use discover_faults::check::{Kind, Registrant, Rules, Seen, check, check_registrations};
+use discover_faults::check::{
+    Kind, Registrant, Rules, Seen, check, check_protected, check_registrations,
+};
 use discover_faults::clock::{Micros, SECOND};
 use discover_faults::history::{History, Instance};
 use discover_faults::record::{Snapshot, State};
@@ -335,6 +337,29 @@ fn a_registration_missing_for_too_long_is_found() {
         check_registrations(&history, SERVICE, &[for_ever], &excused(lost, back, STEP)).len(),
         1
     );
+}
+
+#[test]
+fn who_takes_the_living_away_in_a_mass_expiry_is_found() {
+    let (history, seen, mut rules) = planted(0, |_| ());
+    // The second instance is missing in the fourth snapshot, and back in the fifth.
+    let registrant = Registrant {
+        id: id(2),
+        from: SECOND,
+        until: rules.end,
+    };
+    let living = std::slice::from_ref(&registrant);
+    assert!(
+        history.epochs.len() == 1 && check_protected(&seen.snapshots, living, &rules).is_empty()
+    );
+    rules.faults = vec![(seen.snapshots[2].at, seen.snapshots[4].at)];
+    let found = check_protected(&seen.snapshots, living, &rules);
+    assert_eq!(
+        found.iter().map(|b| b.kind).collect::<Vec<_>>(),
+        [Kind::TakenAway]
+    );
+    rules.faults = vec![(seen.snapshots[4].at, seen.snapshots[5].at)];
+    assert!(check_protected(&seen.snapshots, living, &rules).is_empty());
 }
 
 /// One change in a step, or a few of different instances.

@@ -3,6 +3,7 @@
 use super::{Broken, Kind, Rules};
 use crate::clock::Micros;
 use crate::history::History;
+use crate::record::Snapshot;
 
 /// A process that holds a registration.
 #[derive(Clone, Debug)]
@@ -41,6 +42,32 @@ pub fn check_registrations(
                     text,
                 });
             }
+        }
+    }
+    broken
+}
+
+/// Finds who was taken away from a watcher while and after the store lost everybody at once.
+pub fn check_protected(
+    snapshots: &[Snapshot],
+    registrants: &[Registrant],
+    rules: &Rules,
+) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    for registrant in registrants {
+        let lost = |s: &&Snapshot| {
+            let in_fault = rules.faults.iter().any(|(began, _)| s.at >= *began);
+            in_fault && s.at < registrant.until && !s.set.contains_key(&registrant.id)
+        };
+        if let Some(snapshot) = snapshots.iter().find(lost) {
+            let (kind, id) = (Kind::TakenAway, registrant.id.clone());
+            let text = format!("not there at revision {}", snapshot.revision);
+            broken.push(Broken {
+                kind,
+                at: snapshot.at,
+                id,
+                text,
+            });
         }
     }
     broken

@@ -1,8 +1,9 @@
 //! Members that die, stand still and start anew.
 
-use crate::clock::pause;
+use crate::clock::{pause, wait_until};
 use crate::lab::{Evidence, Lab, TTL};
 use crate::scenario::Scenario;
+use crate::watchers::MEMBERS;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -15,6 +16,7 @@ pub(super) fn all() -> Vec<Scenario> {
         Scenario::new("all-stop", "A04", all_stop).writes(0),
         Scenario::new("pause-3-ttl", "C04", pause_for_three_ttl)
             .held(30.0)
+            .protected()
             .writes(0),
         Scenario::new("quorum-lost", "A15", quorum_lost).writes(0),
         Scenario::new("rolling-restart", "A16", rolling_restart).reachable(2.0),
@@ -77,7 +79,12 @@ fn all_stop(lab: &Lab) -> Result<Evidence, String> {
 
 /// Longer than leases live: the store takes them all back at once when it wakes up.
 fn pause_for_three_ttl(lab: &Lab) -> Result<Evidence, String> {
-    stop_all_for(lab, TTL * 3.0)
+    let began = crate::clock::now();
+    let mut evidence = stop_all_for(lab, TTL * 3.0)?;
+    let expired = || lab.truth.deletions_since(MEMBERS, began) as u64;
+    wait_until(3.0, || expired() > 0);
+    evidence.push(("registrations expired", expired()));
+    Ok(evidence)
 }
 
 fn stop_all_for(lab: &Lab, seconds: f64) -> Result<Evidence, String> {

@@ -33,6 +33,8 @@ pub struct Promise {
     pub behind: Option<f64>,
     /// How long, in seconds, an instance lost by a mass expiry may still be shown.
     pub held: Option<f64>,
+    /// Whether living instances that the store lost all at once must be shown nevertheless.
+    pub protected: bool,
     /// How many revisions must come about during the fault.
     pub writes: usize,
 }
@@ -46,6 +48,7 @@ impl Scenario {
         let promise = Promise {
             behind: None,
             held: None,
+            protected: false,
             writes: 20,
         };
         Scenario {
@@ -66,6 +69,12 @@ impl Scenario {
     /// What a mass expiry took may be shown for this long.
     fn held(mut self, seconds: f64) -> Scenario {
         self.promise.held = Some(seconds);
+        self
+    }
+
+    /// Who lives is shown although the store lost everybody at once.
+    fn protected(mut self) -> Scenario {
+        self.promise.protected = true;
         self
     }
 
