@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
@@ -30,17 +31,21 @@ pub struct Host {
     pub address: Ipv4Addr,
 }
 
-/// Why there can be no lab here, if there cannot.
+/// Why there can be no lab here, if there cannot. Tried once in each process.
 pub fn unavailable() -> Option<String> {
+    static TRIED: OnceLock<Option<String>> = OnceLock::new();
+    TRIED.get_or_init(try_one).clone()
+}
+
+fn try_one() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("network namespaces need root".to_owned());
     }
     let probe = format!("{TAG}-{}-probe", std::process::id());
     let script = format!(
-        "ip netns add {probe} && ip netns exec {probe} iptables -w -L -n; ip netns del {probe}"
+        "ip netns add {probe}; ip netns exec {probe} iptables -w -L -n || failed=1; ip netns del {probe}; [ -z \"$failed\" ]"
     );
-    let made = Command::new("sh").args(["-ec", &script]).output();
-    match made {
+    match Command::new("sh").args(["-ec", &script]).output() {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Some(error.to_string()),
