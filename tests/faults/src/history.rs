@@ -161,6 +161,21 @@ impl Revision {
     }
 }
 
+impl History {
+    /// Those of some revisions that no epoch has.
+    pub fn missing(&self, revisions: impl Iterator<Item = u64>) -> Vec<u64> {
+        let empty = self.epochs.first().map_or(0, |first| first.base);
+        let known = |revision: &u64| {
+            *revision <= empty
+                || self
+                    .epochs
+                    .iter()
+                    .any(|e| e.revisions.contains_key(revision))
+        };
+        revisions.filter(|revision| !known(revision)).collect()
+    }
+}
+
 impl States {
     /// The set at a revision that was asked for.
     pub fn at(&self, revision: u64) -> Option<&Set> {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use etcd_client::{Client, PutOptions, Txn, TxnOp};
@@ -85,12 +85,8 @@ impl Load {
         let settling = raw::spawn(&self.admin, move || async move {
             for attempt in 0..60 {
                 let member = shared.members[attempt % shared.members.len()];
-                if shared.write_all(member).await.is_ok() {
-                    shared
-                        .committed
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push((now(), 0));
+                if let Ok(revision) = shared.write_all(member).await {
+                    shared.committed().push((now(), revision));
                     return;
                 }
                 sleep(Duration::from_millis(200)).await;
@@ -105,39 +101,17 @@ impl Load {
 
     /// How many writes were confirmed between two moments.
     pub fn committed_between(&self, from: Micros, to: Micros) -> usize {
-        count(
-            &self
-                .shared
-                .committed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-            from,
-            to,
-            |c| c.0,
-        )
+        count(&self.shared.committed(), from, to, |c| c.0)
     }
 
     /// How many writes failed between two moments.
     pub fn failed_between(&self, from: Micros, to: Micros) -> usize {
-        count(
-            &self
-                .shared
-                .failed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-            from,
-            to,
-            |at| *at,
-        )
+        count(&self.shared.failed(), from, to, |at| *at)
     }
 
     /// The revisions of all confirmed writes.
     pub fn revisions(&self) -> Vec<(Micros, u64)> {
-        self.shared
-            .committed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.shared.committed().clone()
     }
 
     /// Waits until a write is confirmed that began after now.
@@ -166,6 +140,20 @@ fn count<T>(all: &[T], from: Micros, to: Micros, at: impl Fn(&T) -> Micros) -> u
 }
 
 impl Shared {
+    fn committed(&self) -> MutexGuard<'_, Vec<(Micros, u64)>> {
+        self.committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Vec<Micros>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn login(&self) -> MutexGuard<'_, Login> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn work(&self, number: usize, rate: f64) {
         let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -183,16 +171,9 @@ impl Shared {
                 .await;
             self.busy.fetch_sub(1, Ordering::SeqCst);
             match written {
-                Ok(revision) => self
-                    .committed
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push((now(), revision)),
+                Ok(revision) => self.committed().push((now(), revision)),
                 Err(_) => {
-                    self.failed
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(now());
+                    self.failed().push(now());
                     // The next member may be better.
                     member += 1;
                     client = None;
@@ -207,11 +188,7 @@ impl Shared {
         client: &mut Option<Client>,
         member: Ipv4Addr,
     ) -> Result<u64, etcd_client::Error> {
-        let login = self
-            .login
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let login = self.login().clone();
         let client = match client {
             Some(client) => client,
             none => none.insert(raw::connect(member, &login).await?),
@@ -228,19 +205,16 @@ impl Shared {
         Ok(answer.header().map_or(0, |header| header.revision() as u64))
     }
 
-    async fn write_all(&self, member: Ipv4Addr) -> Result<(), etcd_client::Error> {
-        let login = self
-            .login
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+    async fn write_all(&self, member: Ipv4Addr) -> Result<u64, etcd_client::Error> {
+        let login = self.login().clone();
         let mut client = raw::connect(member, &login).await?;
         let one = |instance: usize| match instance % 2 {
             0 => TxnOp::put(key(instance), format!(r#"{{"last":"{instance}"}}"#), None),
             _ => TxnOp::delete(key(instance), None),
         };
         let all: Vec<TxnOp> = (0..INSTANCES).map(one).collect();
-        client.txn(Txn::new().and_then(all)).await.map(drop)
+        let answer = client.txn(Txn::new().and_then(all)).await?;
+        Ok(answer.header().map_or(0, |header| header.revision() as u64))
     }
 
     async fn operation(

@@ -7,11 +7,12 @@ use crate::check::{
 };
 use crate::clock::{Micros, SECOND, now, pause, seconds};
 use crate::gauge::Gauge;
+use crate::history::History;
 use crate::lab::{Evidence, Lab};
 use crate::load;
 use crate::record::Line;
 use crate::scenario::{Promise, Scenario};
-use crate::watchers::MEMBERS;
+use crate::watchers::{MEMBERS, Watcher};
 
 /// How soon after a fault a living process is registered again, in seconds.
 const REGISTERED: f64 = 2.0;
@@ -87,6 +88,17 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
     pause(0.5);
     lab.truth.verify()?;
     let history = lab.truth.history();
+    let unknown = history.missing(
+        lab.load
+            .revisions()
+            .into_iter()
+            .map(|(_, revision)| revision),
+    );
+    if !unknown.is_empty() {
+        return Err(format!(
+            "the recorded truth lacks confirmed writes: {unknown:?}"
+        ));
+    }
     outcome.busy = gauge.busy();
     let micros = |time: f64| (time * SECOND as f64) as Micros;
     let stretched = |bound: f64| micros(gauge.stretch(bound));
@@ -108,49 +120,53 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
         .flat_map(|watcher| watcher.registrants(rules.end))
         .collect();
     for watcher in std::mem::take(&mut lab.watchers) {
-        let language = watcher.language;
-        let own = watcher.registrants(rules.end);
-        let (lines, died) = watcher.finish();
-        let (seen, relists) = sort(lines, rules.end);
-        let mut row = Row {
-            language,
-            broken: Vec::new(),
-            longest: 0,
-            compared: 0,
-            relists,
-        };
-        for service in [load::SERVICE, MEMBERS] {
-            let none = Seen::default();
-            let report = check(
-                &history,
-                service,
-                seen.get(service).unwrap_or(&none),
-                &rules,
-            );
-            row.longest = row.longest.max(report.longest);
-            row.compared += report.compared;
-            row.broken.extend(report.broken);
-        }
-        row.broken
-            .extend(check_registrations(&history, MEMBERS, &own, &rules));
-        if promise.protected {
-            let shown = seen.get(MEMBERS).map_or(&[][..], |seen| &seen.snapshots);
-            row.broken.extend(check_protected(shown, &all, &rules));
-        }
-        if let Some(text) = died {
-            row.broken.push(Broken {
-                kind: Kind::Died,
-                at: rules.end,
-                id: String::new(),
-                text,
-            });
-        }
-        outcome.rows.push(row);
+        outcome
+            .rows
+            .push(judge(watcher, &all, &history, &rules, promise));
     }
     if outcome.void.is_some() || outcome.rows.iter().any(|row| !row.broken.is_empty()) {
         keep_logs(lab);
     }
     Ok(())
+}
+
+/// Lets a program leave, and judges it.
+fn judge(
+    watcher: Watcher,
+    all: &[Registrant],
+    history: &History,
+    rules: &Rules,
+    promise: &Promise,
+) -> Row {
+    let language = watcher.language;
+    let own = watcher.registrants(rules.end);
+    let (lines, died) = watcher.finish();
+    let (seen, relists) = sort(lines, rules.end);
+    let mut row = Row {
+        language,
+        broken: Vec::new(),
+        longest: 0,
+        compared: 0,
+        relists,
+    };
+    for service in [load::SERVICE, MEMBERS] {
+        let none = Seen::default();
+        let report = check(history, service, seen.get(service).unwrap_or(&none), rules);
+        row.longest = row.longest.max(report.longest);
+        row.compared += report.compared;
+        row.broken.extend(report.broken);
+    }
+    row.broken
+        .extend(check_registrations(history, MEMBERS, &own, rules));
+    if promise.protected {
+        let shown = seen.get(MEMBERS).map_or(&[][..], |seen| &seen.snapshots);
+        row.broken.extend(check_protected(shown, all, rules));
+    }
+    if let Some(text) = died {
+        let (kind, at, id) = (Kind::Died, rules.end, String::new());
+        row.broken.push(Broken { kind, at, id, text });
+    }
+    row
 }
 
 /// Why the fault was none, if it was: a run that met none proves nothing.
