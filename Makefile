@@ -5,13 +5,13 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
-# Which stages `make test` runs: fmt tidy clippy no-etcd rust python python-types node all.
+# Which stages `make test` runs: fmt tidy clippy no-etcd rust python python-types node faults all.
 STAGES  ?=
 
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build install header fmt lint setup clean
+.PHONY: help demo test faults build install header fmt lint setup clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,11 @@ demo: ## watch a C, a Python and a Node process find each other, without a serve
 
 test: setup ## run every test (some of them: STAGES="rust python")
 	@$(TOOLS) test $(STAGES)
+
+faults: setup ## break a real etcd in every way while all languages watch (RUN="leader-kill rollback")
+	@$(TOOLS) build
+	@cargo build --quiet -p discover-faults
+	@"$(CARGO_TARGET_DIR)/debug/faults" $(or $(RUN),all)
 
 build: setup ## build the C library, the Python package and the Node package in place
 	@$(TOOLS) build

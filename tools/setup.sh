@@ -35,6 +35,9 @@ want_servers_and_checkers() {
     want openssl openssl
     want cmake cmake
     want pkg-config pkg-config
+    # The fault lab's: network namespaces, and cuts between them.
+    want iproute2 ip
+    want iptables iptables
 }
 
 install_missing() {

@@ -39,7 +39,10 @@ pub fn all() -> Vec<Stage> {
             vec![
                 // `cargo test` alone does not make the libraries that the C programs link.
                 build::ffi(Features::Default),
-                tests(Runner::Cargo, "cargo test --workspace --no-fail-fast"),
+                tests(
+                    Runner::Cargo,
+                    "cargo test --workspace --exclude discover-faults --no-fail-fast",
+                ),
             ],
         ),
         stage(
@@ -58,6 +61,19 @@ pub fn all() -> Vec<Stage> {
                 build::node(Features::Default),
                 check("npx tsc --noEmit").dir("bindings/node"),
                 tests(Runner::Node, "npm test").dir("bindings/node"),
+            ],
+        ),
+        stage(
+            "faults",
+            "tests/faults",
+            vec![
+                build::ffi(Features::Default),
+                build::python(Features::Default),
+                build::node(Features::Default),
+                tests(
+                    Runner::Cargo,
+                    "cargo test -p discover-faults --no-fail-fast",
+                ),
             ],
         ),
         stage(

@@ -1,0 +1,124 @@
+//! Says what is wrong with a snapshot that fits nowhere.
+
+use std::collections::BTreeSet;
+
+use super::{Kind, Report, Truth};
+use crate::history::{Epoch, Instance, Set};
+use crate::record::Snapshot;
+
+/// How many revisions ahead a set is looked for.
+const AHEAD: usize = 300;
+
+impl Truth<'_> {
+    /// Adds what is wrong, seen from this epoch.
+    pub(super) fn diagnose(&self, epoch: usize, snapshot: &Snapshot, report: &mut Report) {
+        let epochs = &self.history.epochs;
+        // A revision of a later epoch is judged by that.
+        let begun =
+            (epoch..epochs.len()).filter(|e| *e == epoch || epochs[*e].began <= snapshot.at);
+        let judge = begun
+            .min_by_key(|e| self.differences(*e, snapshot))
+            .unwrap_or(epoch);
+        let truth = &epochs[judge];
+        let Some(set) = self.epochs[judge].at(snapshot.revision) else {
+            let text = format!(
+                "revision {}; the store got to {}",
+                snapshot.revision,
+                truth.head()
+            );
+            return report.add(Kind::UnknownRevision, snapshot.at, "", text);
+        };
+        if let Some(kind) = self.ahead_or_torn(truth, set, snapshot) {
+            let text = format!("revision {}", snapshot.revision);
+            return report.add(kind, snapshot.at, "", text);
+        }
+        for id in different(set, &snapshot.set) {
+            let (right, shown) = (set.get(id), snapshot.set.get(id));
+            let kind = match (right, shown) {
+                (Some(_), None) => Kind::Lost,
+                (None, Some(shown)) if !self.ever_was(id, shown) => Kind::Phantom,
+                (None, _) => Kind::Ghost,
+                (Some(right), Some(shown)) if right.created != shown.created => Kind::WrongCreated,
+                (Some(_), Some(_)) => Kind::WrongValue,
+            };
+            let text = format!(
+                "at revision {} it shows {shown:?}, right is {right:?}",
+                snapshot.revision
+            );
+            report.add(kind, snapshot.at, id, text);
+        }
+    }
+
+    fn differences(&self, epoch: usize, snapshot: &Snapshot) -> usize {
+        let set = self.epochs[epoch].at(snapshot.revision);
+        set.map_or(usize::MAX, |set| different(set, &snapshot.set).len())
+    }
+
+    /// Whether the set is exactly that of a later revision, or that of this one with a part of
+    /// another.
+    fn ahead_or_torn(&self, epoch: &Epoch, set: &Set, snapshot: &Snapshot) -> Option<Kind> {
+        let mut later = set.clone();
+        for revision in epoch
+            .revisions
+            .range(snapshot.revision + 1..)
+            .take(AHEAD)
+            .map(|(_, r)| r)
+        {
+            if revision.apply(self.service, &mut later) && later == snapshot.set {
+                return Some(Kind::Ahead);
+            }
+        }
+        let before = self.state_at(epoch, snapshot.revision - 1);
+        let torn = self.is_part(epoch, snapshot.revision, &before, &snapshot.set)
+            || self.is_part(epoch, snapshot.revision + 1, set, &snapshot.set);
+        torn.then_some(Kind::Torn)
+    }
+
+    /// Whether it is the state before a revision with some of its changes, and not all.
+    fn is_part(&self, epoch: &Epoch, revision: u64, before: &Set, shown: &Set) -> bool {
+        let revision = epoch.revisions.get(&revision).cloned().unwrap_or_default();
+        let done = |id: &&str| {
+            let mut changes = revision
+                .changes
+                .iter()
+                .filter(|c| c.service == self.service);
+            changes.any(|c| c.id == **id && shown.get(*id) == c.now.as_ref())
+        };
+        let different = different(before, shown);
+        !different.is_empty() && different.iter().all(done)
+    }
+
+    fn state_at(&self, epoch: &Epoch, revision: u64) -> Set {
+        let mut set = Set::new();
+        for (_, revision) in epoch.revisions.range(..=revision) {
+            revision.apply(self.service, &mut set);
+        }
+        set
+    }
+
+    fn ever_was(&self, id: &str, shown: &Instance) -> bool {
+        let revisions = self
+            .history
+            .epochs
+            .iter()
+            .flat_map(|epoch| epoch.revisions.values());
+        let mut changes = revisions
+            .flat_map(|r| &r.changes)
+            .filter(|c| c.service == self.service && c.id == id);
+        changes.any(|c| {
+            c.now
+                .as_ref()
+                .is_some_and(|now| now.created == shown.created)
+        })
+    }
+}
+
+/// The ids whose instances are not the same in both.
+pub(super) fn different<'a>(one: &'a Set, other: &'a Set) -> Vec<&'a str> {
+    let ids: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let differs = |id: &&String| one.get(*id) != other.get(*id);
+    ids.into_iter()
+        .filter(differs)
+        .map(String::as_str)
+        .collect()
+}

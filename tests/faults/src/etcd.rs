@@ -1,0 +1,343 @@
+//! A real etcd of one or more members, each on a machine of its own.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::clock::wait_until;
+use crate::netns::{Host, run};
+
+/// Where every member listens for clients.
+pub const PORT: u16 = 2379;
+const PEERS: u16 = 2380;
+
+/// The cluster. All members are killed when it is dropped.
+pub struct Cluster {
+    hosts: Vec<Host>,
+    admin: Host,
+    directory: PathBuf,
+    arguments: Vec<String>,
+    /// `name:password`, once there is a login.
+    login: Mutex<Option<String>>,
+    members: Vec<Mutex<Option<Child>>>,
+}
+
+impl Cluster {
+    /// Starts a member on each host, with further arguments, and waits until all answer.
+    pub fn start(
+        hosts: Vec<Host>,
+        admin: Host,
+        directory: &Path,
+        arguments: &[String],
+    ) -> Result<Cluster, String> {
+        let cluster = Cluster {
+            members: hosts.iter().map(|_| Mutex::new(None)).collect(),
+            hosts,
+            admin,
+            directory: directory.to_owned(),
+            arguments: arguments.to_vec(),
+            login: Mutex::default(),
+        };
+        cluster.start_all();
+        cluster.wait_healthy()?;
+        Ok(cluster)
+    }
+
+    /// How many members there are.
+    pub fn size(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// All their numbers.
+    pub fn all(&self) -> Vec<usize> {
+        (0..self.size()).collect()
+    }
+
+    /// The machine of a member.
+    pub fn host(&self, member: usize) -> &Host {
+        &self.hosts[member]
+    }
+
+    /// Where each member listens.
+    pub fn addresses(&self) -> Vec<Ipv4Addr> {
+        self.hosts.iter().map(|host| host.address).collect()
+    }
+
+    /// Starts a member on the data that it has, without waiting.
+    pub fn start_member(&self, member: usize) {
+        let at = |address: Ipv4Addr, port: u16| format!("http://{address}:{port}");
+        let own = self.hosts[member].address;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.directory.join(format!("m{member}.log")))
+            .expect("the lab's folder can be written");
+        let mut command = self.hosts[member].command("etcd");
+        command
+            .args([
+                "--unsafe-no-fsync",
+                "--log-level",
+                "warn",
+                "--logger",
+                "zap",
+            ])
+            .args([
+                "--name",
+                &format!("m{member}"),
+                "--initial-cluster-token",
+                "lab",
+            ])
+            .arg("--data-dir")
+            .arg(self.data(member))
+            .args([
+                "--listen-client-urls",
+                &at(own, PORT),
+                "--advertise-client-urls",
+                &at(own, PORT),
+            ])
+            .args([
+                "--listen-peer-urls",
+                &at(own, PEERS),
+                "--initial-advertise-peer-urls",
+                &at(own, PEERS),
+            ])
+            .args(["--initial-cluster", &self.peers()])
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .stderr(log);
+        *self.member(member) = Some(command.spawn().expect("setpriv is installed"));
+    }
+
+    /// Starts all members, without waiting.
+    pub fn start_all(&self) {
+        self.all()
+            .into_iter()
+            .for_each(|member| self.start_member(member));
+    }
+
+    /// Kills a member, as a crash would.
+    pub fn kill(&self, member: usize) {
+        if let Some(mut child) = self.member(member).take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks a member to end in peace, and waits for it.
+    pub fn terminate(&self, member: usize) {
+        if let Some(mut child) = self.member(member).take() {
+            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+            let _ = child.wait();
+        }
+    }
+
+    /// Freezes a member; its sockets stay open. True if it stands still afterwards.
+    pub fn freeze(&self, member: usize) -> bool {
+        self.signal(member, Signal::SIGSTOP);
+        wait_until(2.0, || self.is_frozen(member))
+    }
+
+    /// Lets a frozen member go on.
+    pub fn thaw(&self, member: usize) {
+        self.signal(member, Signal::SIGCONT);
+    }
+
+    /// Forgets the data of a member that does not run.
+    pub fn wipe(&self, member: usize) {
+        let _ = std::fs::remove_dir_all(self.data(member));
+    }
+
+    /// Writes a snapshot of the whole store to a file, and gives its revision.
+    pub fn save(&self, file: &Path) -> Result<u64, String> {
+        let file = file.display().to_string();
+        self.ctl_at(&self.addresses()[..1], &["snapshot", "save", &file])?;
+        let status = self.ctl(&["snapshot", "status", &file, "-w", "json"])?;
+        let status: Value = serde_json::from_str(&status).map_err(|e| format!("{status}: {e}"))?;
+        status["revision"]
+            .as_u64()
+            .ok_or_else(|| format!("no revision in {status}"))
+    }
+
+    /// Gives all members, which do not run, the data of a snapshot.
+    pub fn restore(&self, file: &Path) -> Result<(), String> {
+        for member in self.all() {
+            self.wipe(member);
+            let own = format!("http://{}:{PEERS}", self.hosts[member].address);
+            let mut command = etcdctl(&self.admin);
+            command
+                .args(["snapshot", "restore"])
+                .arg(file)
+                .args([
+                    "--name",
+                    &format!("m{member}"),
+                    "--initial-cluster-token",
+                    "lab",
+                ])
+                .args([
+                    "--initial-cluster",
+                    &self.peers(),
+                    "--initial-advertise-peer-urls",
+                    &own,
+                ])
+                .arg("--data-dir")
+                .arg(self.data(member));
+            run(&mut command)?;
+        }
+        Ok(())
+    }
+
+    /// The member that leads.
+    pub fn leader(&self) -> Result<usize, String> {
+        let mut leader = None;
+        wait_until(15.0, || {
+            leader = self.all().into_iter().find(|member| self.leads(*member));
+            leader.is_some()
+        });
+        leader.ok_or_else(|| "no member leads".to_owned())
+    }
+
+    /// Makes a member the leader.
+    pub fn lead(&self, member: usize) -> Result<(), String> {
+        let own = &self.addresses()[member..=member];
+        let status = self.ctl_at(own, &["endpoint", "status", "-w", "json"])?;
+        let status: Value = serde_json::from_str(&status).map_err(|e| e.to_string())?;
+        let id = status[0]["Status"]["header"]["member_id"]
+            .as_u64()
+            .ok_or("no id of the member")?;
+        let leader = self.leader()?;
+        self.ctl_at(
+            &self.addresses()[leader..=leader],
+            &["move-leader", &format!("{id:x}")],
+        )
+        .map(drop)
+    }
+
+    fn leads(&self, member: usize) -> bool {
+        let address = &self.addresses()[member..=member];
+        let status = self
+            .ctl_at(address, &["endpoint", "status", "-w", "json"])
+            .unwrap_or_default();
+        let status: Value = serde_json::from_str(&status).unwrap_or_default();
+        let status = &status[0]["Status"];
+        status["leader"].is_u64() && status["leader"] == status["header"]["member_id"]
+    }
+
+    /// Waits until every member answers and takes part in the quorum.
+    pub fn wait_healthy(&self) -> Result<(), String> {
+        self.wait_healthy_members(&self.all())
+    }
+
+    /// The same for some of them.
+    pub fn wait_healthy_members(&self, members: &[usize]) -> Result<(), String> {
+        let addresses: Vec<_> = members.iter().map(|m| self.hosts[*m].address).collect();
+        let mut last = String::new();
+        let healthy = wait_until(30.0, || {
+            match self.ctl_at(&addresses, &["endpoint", "health"]) {
+                Ok(_) => true,
+                Err(why) => {
+                    last = why;
+                    false
+                }
+            }
+        });
+        healthy
+            .then_some(())
+            .ok_or_else(|| format!("etcd does not become healthy: {last}"))
+    }
+
+    /// From now on etcdctl logs in.
+    pub fn log_in(&self, login: &str) {
+        *self.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login.to_owned());
+    }
+
+    /// What etcdctl says to these arguments, asked of all members.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<String, String> {
+        self.ctl_at(&self.addresses(), arguments)
+    }
+
+    /// The same, asked of some members.
+    pub fn ctl_at(&self, addresses: &[Ipv4Addr], arguments: &[&str]) -> Result<String, String> {
+        let endpoints: Vec<_> = addresses.iter().map(|a| format!("{a}:{PORT}")).collect();
+        let mut command = etcdctl(&self.admin);
+        command.args([
+            "--dial-timeout=1s",
+            "--command-timeout=3s",
+            "--endpoints",
+            &endpoints.join(","),
+        ]);
+        if let Some(login) = &*self.login.lock().unwrap_or_else(PoisonError::into_inner) {
+            command.args(["--user", login]);
+        }
+        run(command.args(arguments))
+    }
+
+    /// Puts the content of a file under a key.
+    pub fn fill(&self, key: &str, file: &Path) -> Result<(), String> {
+        let endpoint = format!("{}:{PORT}", self.hosts[0].address);
+        let script = format!(
+            "ETCDCTL_API=3 etcdctl --endpoints {endpoint} put {key} < {}",
+            file.display()
+        );
+        self.admin.shell(&script).map(drop)
+    }
+
+    /// Whether who does not log in is refused.
+    pub fn refuses_strangers(&self) -> bool {
+        let endpoint = format!("{}:{PORT}", self.hosts[0].address);
+        let mut command = etcdctl(&self.admin);
+        run(command.args(["--endpoints", &endpoint, "get", "/"])).is_err()
+    }
+
+    fn peers(&self) -> String {
+        let peer = |(at, host): (usize, &Host)| format!("m{at}=http://{}:{PEERS}", host.address);
+        self.hosts
+            .iter()
+            .enumerate()
+            .map(peer)
+            .collect::<Vec<_>>()
+            .join(",")
+    }
+
+    fn data(&self, member: usize) -> PathBuf {
+        self.directory.join(format!("m{member}.etcd"))
+    }
+
+    fn member(&self, member: usize) -> MutexGuard<'_, Option<Child>> {
+        self.members[member]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal(&self, member: usize, signal: Signal) {
+        if let Some(child) = &*self.member(member) {
+            let _ = kill(Pid::from_raw(child.id() as i32), signal);
+        }
+    }
+
+    fn is_frozen(&self, member: usize) -> bool {
+        let Some(pid) = self.member(member).as_ref().map(Child::id) else {
+            return false;
+        };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('T'))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.all().into_iter().for_each(|member| self.kill(member));
+    }
+}
+
+fn etcdctl(admin: &Host) -> Command {
+    let mut command = admin.command("etcdctl");
+    command.env("ETCDCTL_API", "3");
+    command
+}

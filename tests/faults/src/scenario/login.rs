@@ -1,0 +1,90 @@
+//! Tokens that expire.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::clock::pause;
+use crate::etcd::Cluster;
+use crate::lab::{Evidence, Lab};
+use crate::netns::run;
+use crate::scenario::Scenario;
+
+/// How long a token lives, in seconds.
+const TOKEN: f64 = 3.0;
+
+pub(super) fn all() -> Vec<Scenario> {
+    vec![
+        Scenario::new("token-expiry", "B14", expiry)
+            .proxied()
+            .login(),
+        Scenario::new("token-lost", "B14", lost)
+            .login()
+            .reachable(2.0),
+    ]
+}
+
+/// The arguments of etcd for tokens that live shortly, signed with a key made for it.
+pub fn tokens(directory: &Path) -> Result<Vec<String>, String> {
+    let (private, public) = (directory.join("token.key"), directory.join("token.pub"));
+    run(Command::new("openssl")
+        .args(["genrsa", "-out"])
+        .arg(&private)
+        .arg("2048"))?;
+    run(Command::new("openssl")
+        .args(["rsa", "-pubout", "-in"])
+        .arg(&private)
+        .arg("-out")
+        .arg(&public))?;
+    let (private, public) = (private.display(), public.display());
+    let token = format!("jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl={TOKEN}s");
+    // Passwords are checked so often here that it must cost little.
+    let cheap = ["--bcrypt-cost".to_owned(), "4".to_owned()];
+    Ok([vec!["--auth-token".to_owned(), token], cheap.to_vec()].concat())
+}
+
+/// Makes a login necessary, and gives one.
+pub fn enable(cluster: &Cluster) -> Result<(String, String), String> {
+    cluster.ctl(&["user", "add", "root:secret"])?;
+    cluster.ctl(&["user", "grant-role", "root", "root"])?;
+    cluster.ctl(&["auth", "enable"])?;
+    cluster.log_in("root:secret");
+    Ok(("root".to_owned(), "secret".to_owned()))
+}
+
+/// The tokens are too old when the connections break, so that nothing can be opened again with them.
+fn expiry(lab: &Lab) -> Result<Evidence, String> {
+    let proxy = lab.proxy()?;
+    let unauthenticated = lab.cluster.refuses_strangers();
+    pause(TOKEN + 1.0);
+    lab.fault(|| {
+        let before = proxy.harmed();
+        for _ in 0..2 {
+            proxy.reset();
+            pause(TOKEN + 1.0);
+        }
+        Ok(vec![
+            (
+                "connections reset after the tokens' time",
+                proxy.harmed() - before,
+            ),
+            ("strangers refused", unauthenticated.into()),
+        ])
+    })
+}
+
+/// A member starts anew after the tokens' time.
+fn lost(lab: &Lab) -> Result<Evidence, String> {
+    let unauthenticated = lab.cluster.refuses_strangers();
+    pause(TOKEN + 1.0);
+    lab.fault(|| {
+        for member in lab.cluster.all() {
+            lab.cluster.kill(member);
+            lab.cluster.start_member(member);
+            lab.wait_whole()?;
+        }
+        Ok(vec![
+            ("members restarted", lab.cluster.size() as u64),
+            ("strangers refused", unauthenticated.into()),
+        ])
+    })
+}
