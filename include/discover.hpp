@@ -128,6 +128,7 @@ public:
     std::string_view address() const { return discover_instance_address(get()); }
     std::uint64_t created() const { return discover_instance_created(get()); }
     std::uint32_t weight() const { return discover_instance_weight(get()); }
+    bool is_suspect() const { return discover_instance_is_suspect(get()); }
     std::optional<std::string_view> zone() const {
         return detail::maybe<std::string_view>(discover_instance_zone(get()));
     }
@@ -211,6 +212,7 @@ public:
 
     std::uint64_t version() const { return discover_snapshot_version(get()); }
     std::uint64_t revision() const { return discover_snapshot_revision(get()); }
+    std::uint64_t epoch() const { return discover_snapshot_epoch(get()); }
     std::size_t invalid_count() const { return discover_snapshot_invalid_count(get()); }
     bool is_ready() const { return discover_snapshot_is_ready(get()); }
     bool is_current() const { return discover_snapshot_is_current(get()); }
@@ -252,15 +254,25 @@ private:
     const discover_event *borrowed_;
 };
 
-/// A callback that is told the events of a set, until this is destroyed.
+/// How a connection or a registration fares.
+struct condition {
+    /// One of DISCOVER_CONNECTION_... or DISCOVER_STANDING_...
+    std::int32_t state;
+    /// Why it is a bad one, else nothing.
+    std::optional<error> reason;
+};
+
+/// A callback that is told the events of a set, or each condition of a connection or a registration,
+/// until this is destroyed.
 class subscription {
 public:
     using callback = std::function<void(const event &)>;
+    using condition_callback = std::function<void(const condition &)>;
 
-    /// Ends it at once; from another thread, one event may be under way.
+    /// Ends it at once; from another thread, one call may be under way.
     void cancel() { handle_.reset(); }
 
-    /// The first exception that the callback let out, if it did. The events go on after it.
+    /// The first exception that the callback let out, if it did. The news go on after it.
     std::exception_ptr failure() const {
         std::lock_guard<std::mutex> locked(state_->lock);
         return state_->failure;
@@ -268,35 +280,68 @@ public:
 
 private:
     friend class set;
+    friend class lease;
+    friend class client;
 
     struct state {
-        explicit state(callback c) : on_event(std::move(c)) {}
-        callback on_event;
         std::mutex lock;
         std::exception_ptr failure;
     };
 
-    subscription(const discover_set *set, callback on_event)
-        : state_(std::make_shared<state>(std::move(on_event))) {
-        // The library keeps a share of its own, until its last call is over.
-        auto share = std::make_unique<std::shared_ptr<state>>(state_);
-        handle_.reset(detail::make<discover_subscription>([&](auto out, auto e) {
-            return discover_set_subscribe(set, tell, share.release(), destroy, out, e);
-        }));
+    template <typename News>
+    struct listener : state {
+        explicit listener(std::function<void(const News &)> c) : tell(std::move(c)) {}
+        std::function<void(const News &)> tell;
+    };
+
+    template <typename News>
+    using shared = std::shared_ptr<listener<News>>;
+
+    subscription(const discover_set *set, callback on_event) {
+        begin<event>(discover_set_subscribe, set, hear_event, std::move(on_event));
     }
 
-    static void tell(const discover_event *borrowed, void *user_data) noexcept {
-        state &own = **static_cast<std::shared_ptr<state> *>(user_data);
+    /// `subscribe` is the function of the C library for what `of` is.
+    template <typename Subscribe, typename Of>
+    subscription(Subscribe subscribe, const Of *of, condition_callback on_state) {
+        begin<condition>(subscribe, of, hear_state, std::move(on_state));
+    }
+
+    template <typename News, typename Subscribe, typename Of, typename Hear>
+    void begin(Subscribe subscribe, const Of *of, Hear hear, std::function<void(const News &)> tell) {
+        auto own = std::make_shared<listener<News>>(std::move(tell));
+        // The library keeps a share of its own, until its last call is over.
+        auto share = std::make_unique<shared<News>>(own);
+        handle_.reset(detail::make<discover_subscription>([&](auto out, auto e) {
+            return subscribe(of, hear, share.release(), destroy<News>, out, e);
+        }));
+        state_ = std::move(own);
+    }
+
+    static void hear_event(const discover_event *borrowed, void *user_data) noexcept {
+        guarded<event>(user_data, [&](const auto &tell) { tell(event(borrowed)); });
+    }
+
+    static void hear_state(std::int32_t state, const discover_error *reason, void *user_data) noexcept {
+        guarded<condition>(user_data, [&](const auto &tell) {
+            tell(condition{state, detail::maybe<error>(reason)});
+        });
+    }
+
+    template <typename News, typename Call>
+    static void guarded(void *user_data, Call call) noexcept {
+        listener<News> &own = **static_cast<shared<News> *>(user_data);
         try {
-            own.on_event(event(borrowed));
+            call(own.tell);
         } catch (...) {
             std::lock_guard<std::mutex> locked(own.lock);
             if (!own.failure) own.failure = std::current_exception();
         }
     }
 
+    template <typename News>
     static void destroy(void *user_data) noexcept {
-        delete static_cast<std::shared_ptr<state> *>(user_data);
+        delete static_cast<shared<News> *>(user_data);
     }
 
     std::shared_ptr<state> state_;
@@ -431,6 +476,11 @@ public:
         return detail::maybe<error>(raw);
     }
 
+    /// Has on_state told how it stands, now and at each change, on the client's callback thread.
+    [[nodiscard]] subscription on_standing(subscription::condition_callback on_state) const {
+        return subscription(discover_lease_on_standing, get(), std::move(on_state));
+    }
+
     const discover_lease *get() const noexcept { return handle_.get(); }
 
 private:
@@ -460,6 +510,32 @@ public:
         return set(detail::make<discover_set>([&](auto out, auto e) {
             return discover_client_services(handle_.get(), service.c_str(), out, e);
         }));
+    }
+
+    /// One of DISCOVER_CONNECTION_..., and why it is a bad one.
+    condition connection() const {
+        discover_error *raw = nullptr;
+        const std::int32_t state = discover_client_connection(handle_.get(), &raw);
+        const detail::error_handle owned(raw);
+        if (state == 0) throw error(raw);
+        return {state, detail::maybe<error>(raw)};
+    }
+
+    /// Has on_state told how the connection fares, now and at each change, on the callback thread.
+    [[nodiscard]] subscription on_connection(subscription::condition_callback on_state) const {
+        return subscription(discover_client_on_connection, handle_.get(), std::move(on_state));
+    }
+
+    /// The counters by name; discover_metric_name() says what each is.
+    std::map<std::string, std::uint64_t> metrics() const {
+        std::map<std::string, std::uint64_t> all;
+        for (std::size_t i = 0; i < discover_metric_count(); i++) {
+            const char *name = discover_metric_name(i);
+            detail::check([&](auto e) {
+                return discover_client_metric(handle_.get(), name, &all[name], e);
+            });
+        }
+        return all;
     }
 
     /// Closes it now, and says how that went. Thrown with DISCOVER_ERR_BUSY, inside one of its own

@@ -27,8 +27,13 @@ class Etcd:
         command += ["--listen-client-urls", client, "--advertise-client-urls", client]
         command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
         command += ["--initial-cluster", f"{self.name}={peer}"]
+        self.command = command
+        self.start()
+
+    def start(self) -> None:
+        """With the data and at the place that it had."""
         quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+        self.process = subprocess.Popen(self.command, stdout=quiet, stderr=quiet)
         deadline = time.monotonic() + 30
         while self.name not in self.ctl("member", "list"):
             assert self.process.poll() is None, "etcd ended at once"
@@ -40,9 +45,13 @@ class Etcd:
         environment = {**os.environ, "ETCDCTL_API": "3"}
         return subprocess.run(command, env=environment, capture_output=True, text=True).stdout
 
-    def stop(self) -> None:
+    def kill(self) -> None:
+        """To be started again."""
         self.process.kill()
         self.process.wait()
+
+    def stop(self) -> None:
+        self.kill()
         shutil.rmtree(self.data, ignore_errors=True)
 
 

@@ -23,6 +23,12 @@ pub struct discover_client {
     url: CString,
 }
 
+impl discover_client {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
 /// Opens a client for the registry at url, and starts its threads. Fails if the registry does not
 /// answer within the URL's connect_timeout (5 seconds by default), unless the URL says lazy=true.
 ///

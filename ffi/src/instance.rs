@@ -223,6 +223,15 @@ pub extern "C" fn discover_instance_zone(instance: Option<&discover_instance>) -
     string(instance, |strings| strings.attribute(c"zone"))
 }
 
+/// Whether the registry may have lost it by mistake: it vanished together with many others. It is picked
+/// last, is no leader while another one can be, and goes unless it is back in time; false for NULL.
+///
+/// instance  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_is_suspect(instance: Option<&discover_instance>) -> bool {
+    read(false, || Some(instance?.0.is_suspect()))
+}
+
 /// Keeps an instance beyond what it was borrowed from. Nothing is copied.
 ///
 /// instance  [in, borrowed]

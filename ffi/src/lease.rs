@@ -30,6 +30,10 @@ impl discover_lease {
             lease,
         }))
     }
+
+    pub(crate) fn handle(&self) -> &LeaseHandle {
+        &self.lease
+    }
 }
 
 /// The instance is present, as far as is known.
@@ -44,7 +48,7 @@ pub const DISCOVER_STANDING_RELEASED: i32 = 4;
 
 const NAMES: [&CStr; 4] = [c"live", c"lapsed", c"replaced", c"released"];
 
-fn number(standing: &Standing) -> i32 {
+pub(crate) fn number(standing: &Standing) -> i32 {
     match standing {
         Standing::Live => DISCOVER_STANDING_LIVE,
         Standing::Lapsed(_) => DISCOVER_STANDING_LAPSED,

@@ -43,6 +43,10 @@ mod event;
 
 mod subscription;
 
+mod connection;
+
+mod metrics;
+
 mod feed;
 
 mod log;

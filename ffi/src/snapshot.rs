@@ -146,12 +146,22 @@ pub extern "C" fn discover_snapshot_version(snapshot: Option<&discover_snapshot>
     read(0, || Some(snapshot?.0.version()))
 }
 
-/// The registry's own revision; 0 before the first, where the registry has none, and for NULL.
+/// The registry's own revision; 0 before the first, where the registry has none, and for NULL. Never
+/// lower within an epoch.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_revision(snapshot: Option<&discover_snapshot>) -> u64 {
     read(0, || Some(snapshot?.0.revision()))
+}
+
+/// Which history of the registry the revision belongs to: grows when the registry turns out to be
+/// another than before, restored from a backup for instance; 0 for NULL.
+///
+/// snapshot  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_snapshot_epoch(snapshot: Option<&discover_snapshot>) -> u64 {
+    read(0, || Some(snapshot?.0.epoch()))
 }
 
 /// How many records of the service could not be read, and were left out; 0 for NULL.

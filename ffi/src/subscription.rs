@@ -4,7 +4,7 @@ use discover_core::embed::Subscription;
 
 use crate::guard::release;
 
-/// A callback that is told the events of a set.
+/// A callback that is told the events of a set, or how a connection or a registration fares.
 ///
 /// Release: discover_subscription_cancel(). Threads: any number at once; release once.
 pub struct discover_subscription {

@@ -68,6 +68,11 @@ fn leases_are_kept_changed_and_released() {
 }
 
 #[test]
+fn states_and_counters_are_told() {
+    holds("states.c");
+}
+
+#[test]
 fn a_feed_wakes_a_loop() {
     holds("feed.c");
 }

@@ -5,17 +5,19 @@ use std::thread;
 use std::time::Duration;
 
 use discover_core::embed::{
-    self, Attributes, CLOSE_TIMEOUT, Engine, Error, Heartbeat, Kind, Registration,
+    self, Attributes, CLOSE_TIMEOUT, ConnectionState, Engine, Error, Heartbeat, Kind, Registration,
 };
 use napi::Env;
 use napi::bindgen_prelude::{Function, Object};
 use napi_derive::napi;
 
-use crate::door::Attached;
+use crate::door::{Attached, Door};
 use crate::error::{Result, failure};
+use crate::json;
 use crate::lease::NativeLease;
 use crate::promise::{Deferred, promise};
 use crate::set::NativeSet;
+use crate::states::NativeStates;
 
 #[napi]
 pub struct NativeClient {
@@ -81,15 +83,37 @@ impl NativeClient {
         let registration = registration.read().map_err(failure)?;
         let timeout = timeout_ms.map(duration).transpose().map_err(failure)?;
         let call = self.engine.register(registration, timeout);
-        promise(env, call, |_, lease| Ok(NativeLease::new(lease)))
+        let door = self.door()?;
+        promise(env, call, |_, lease| Ok(NativeLease::new(lease, door)))
     }
 
     #[napi]
     pub fn services(&self, service: String) -> Result<NativeSet> {
         let set = self.engine.services(&service).map_err(failure)?;
-        let unattached = || Error::new(Kind::Closed, "the client was closed");
-        let attached = self.attached.as_ref().ok_or_else(unattached);
-        Ok(NativeSet::new(set, attached.map_err(failure)?.door()))
+        Ok(NativeSet::new(set, self.door()?))
+    }
+
+    /// The counters by name, as JSON.
+    #[napi]
+    pub fn metrics(&self) -> Result<String> {
+        let metrics = self.engine.metrics().map_err(failure)?;
+        Ok(json::metrics(&metrics))
+    }
+
+    /// How the connection fares, as JSON.
+    #[napi]
+    pub fn connection(&self) -> Result<String> {
+        let now = self.engine.connection().map_err(failure)?;
+        Ok(json::condition(now.name(), now.error()))
+    }
+
+    /// The same at each change, rung as `number`.
+    #[napi]
+    pub fn connection_states(&self, number: u32) -> Result<NativeStates> {
+        NativeStates::new(&self.door()?, number, |mut tell| {
+            let told = move |now: ConnectionState| tell(now.name(), now.error());
+            self.engine.on_connection(told)
+        })
     }
 
     /// Closes on a thread of its own, for it waits.
@@ -109,6 +133,14 @@ impl NativeClient {
     #[napi]
     pub fn close_now(&self) -> Result<()> {
         self.engine.close(CLOSE_TIMEOUT).map_err(failure)
+    }
+}
+
+impl NativeClient {
+    fn door(&self) -> Result<Arc<Door>> {
+        let unattached = || Error::new(Kind::Closed, "the client was closed");
+        let attached = self.attached.as_ref().ok_or_else(unattached);
+        Ok(attached.map_err(failure)?.door())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use discover_core::embed::{Departed, Error, Event, Instance, Snapshot};
+use discover_core::embed::{Departed, Error, Event, Instance, Metrics, Snapshot};
 use serde_json::{Value, json};
 
 pub fn events(events: &[Event]) -> String {
@@ -23,6 +23,7 @@ pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[Departed]>)
         "since": now.fault().map(|fault| millis(fault.since)),
         "version": now.version(),
         "revision": now.revision(),
+        "epoch": now.epoch(),
         "invalid": now.invalid(),
     });
     let events = events(changes);
@@ -43,6 +44,18 @@ fn gone(departed: &Departed) -> String {
     let (at, reason) = (millis(departed.at), departed.reason.name());
     let instance = instance(&departed.instance);
     format!(r#"{{"instance":{instance},"at":{at},"reason":"{reason}"}}"#)
+}
+
+/// The counters, by the names that they have in Rust.
+pub fn metrics(metrics: &Metrics) -> String {
+    let fields = metrics.fields().into_iter();
+    let fields = fields.map(|(name, value)| (name.to_owned(), Value::from(value)));
+    Value::Object(fields.collect()).to_string()
+}
+
+/// How a connection or a registration fares.
+pub fn condition(state: &str, error: Option<&Error>) -> String {
+    json!({ "state": state, "error": error.map(failure) }).to_string()
 }
 
 /// What `ts/errors.ts` makes a `DiscoverError` of.
@@ -71,6 +84,7 @@ fn write(instance: &Instance) -> String {
         "weight": instance.weight(),
         "zone": instance.zone(),
         "created": instance.created(),
+        "isSuspect": instance.is_suspect(),
     })
     .to_string()
 }

@@ -1,20 +1,24 @@
 //! A registration that is kept alive.
 
-use discover_core::embed::{Attributes, LeaseHandle};
+use std::sync::Arc;
+
+use discover_core::embed::{Attributes, LeaseHandle, Standing};
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 
+use crate::door::Door;
 use crate::error::{Result, failure};
 use crate::json;
 use crate::promise::promise;
+use crate::states::NativeStates;
 
 #[napi]
-pub struct NativeLease(LeaseHandle);
+pub struct NativeLease(LeaseHandle, Arc<Door>);
 
 impl NativeLease {
-    pub fn new(lease: LeaseHandle) -> NativeLease {
-        NativeLease(lease)
+    pub fn new(lease: LeaseHandle, door: Arc<Door>) -> NativeLease {
+        NativeLease(lease, door)
     }
 }
 
@@ -46,6 +50,15 @@ impl NativeLease {
     pub fn error(&self) -> Result<Option<String>> {
         let standing = self.0.standing().map_err(failure)?;
         Ok(standing.error().map(|e| json::failure(e).to_string()))
+    }
+
+    /// How it stands at each change, rung as `number`.
+    #[napi]
+    pub fn standings(&self, number: u32) -> Result<NativeStates> {
+        NativeStates::new(&self.1, number, |mut tell| {
+            let told = move |now: Standing| tell(now.name(), now.error());
+            self.0.on_standing(told)
+        })
     }
 
     #[napi(ts_return_type = "Promise<void>")]

@@ -14,6 +14,7 @@ mod lease;
 mod log;
 mod promise;
 mod set;
+mod states;
 
 use discover_core::embed::{self, Kind};
 use napi_derive::napi;

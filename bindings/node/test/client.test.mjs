@@ -54,6 +54,7 @@ test('a registration is seen as it was made', async (t) => {
     tags: ['x', 'y'],
     weight: 7,
     zone: 'eu',
+    isSuspect: false,
   });
 });
 

@@ -5,7 +5,7 @@
 
 import type * as Binding from '../dist/libdiscover';
 
-export type { NativeClient, NativeFeed, NativeLease, NativeRegistration, NativeSet } from '../dist/libdiscover';
+export type { NativeClient, NativeFeed, NativeLease, NativeRegistration, NativeSet, NativeStates } from '../dist/libdiscover';
 
 export const binding: typeof Binding = load();
 

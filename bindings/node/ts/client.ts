@@ -1,13 +1,16 @@
 import { type NativeClient, type NativeRegistration, binding } from './binding';
 import * as check from './check';
 import { asyncDispose } from './dispose';
-import { Doorbell } from './doorbell';
+import { Doorbell, type OpenFeed } from './doorbell';
 import { call, settled } from './errors';
 import { Lease } from './lease';
 import { closeAtExit, forget } from './leaving';
 import { routeLog } from './log';
+import { parseCondition, parseConditions } from './news';
 import { ServiceSet } from './set';
-import type { CloseOptions, RegisterOptions } from './types';
+import { Subscription } from './subscription';
+import type { CloseOptions, Condition, ConnectionState, Metrics, RegisterOptions, WatchOptions } from './types';
+import { Watch } from './watch';
 
 /**
  * Opens the registry at `url`: `local://`, `etcd://host:2379?ttl=10s`, … By default `DISCOVER_URL`
@@ -45,7 +48,7 @@ export class Client {
   async register(options: RegisterOptions): Promise<Lease> {
     const { registration, timeout } = readRegistration(options);
     const registered = await settled(() => this.#native.register(registration, timeout));
-    const lease = new Lease(registered, (released) => this.#leases.delete(released));
+    const lease = new Lease(registered, this.#doorbell, (released) => this.#leases.delete(released));
     this.#leases.add(lease);
     return lease;
   }
@@ -58,6 +61,35 @@ export class Client {
       this.#doorbell,
     );
   }
+
+  /** What the client has been through, in numbers; still to be read when it is closed. */
+  metrics(): Metrics {
+    const fields = Object.entries(JSON.parse(call(() => this.#native.metrics())) as Record<string, number>);
+    const camel = (name: string): string => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+    return Object.freeze(Object.fromEntries(fields.map(([name, value]) => [camel(name), value]))) as unknown as Metrics;
+  }
+
+  /** How the connection to the store fares, and why if that is bad. Does not wait. */
+  connection(): Condition<ConnectionState> {
+    return parseCondition(call(() => this.#native.connection()));
+  }
+
+  /** Has `callback` called with how the connection fares: first now, then at each change; latest wins. */
+  onConnection(callback: (condition: Condition<ConnectionState>) => void): Subscription {
+    check.callback('callback', callback);
+    const tell = (condition: Condition<ConnectionState>) => (): void => callback(condition);
+    const calls = (text: string): (() => void)[] => parseConditions<ConnectionState>(text).map(tell);
+    return new Subscription(this.#doorbell, this.#states, calls);
+  }
+
+  /** The same for `for await`. */
+  watchConnection(options: WatchOptions = {}): Watch<Condition<ConnectionState>> {
+    const given = check.options('options', options, 'signal');
+    const signal = check.maybe(check.signal, 'signal', given.signal);
+    return new Watch(this.#doorbell, this.#states, parseConditions<ConnectionState>, signal);
+  }
+
+  readonly #states: OpenFeed = (number) => this.#native.connectionStates(number);
 
   /**
    * Unregisters all leases and ends all subscriptions: from the call on, no callback is called. Closing

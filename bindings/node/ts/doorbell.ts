@@ -1,15 +1,19 @@
 /** The one doorbell of a client: from here each ring goes to whoever listens. */
 
-import type { NativeClient, NativeFeed, NativeSet } from './binding';
+import type { NativeClient, NativeSet } from './binding';
 import { call } from './errors';
 import { View } from './view';
 
+/** What rings when there is something to drain. */
 export interface Feed {
-  /** To be drained when it rang. */
-  readonly native: NativeFeed;
+  /** What there is, as JSON. */
+  drain(): string;
   /** It rings no more. */
   cancel(): void;
 }
+
+/** Opens a feed that rings as `number`. */
+export type OpenFeed = (number: number) => Feed;
 
 interface Listener {
   /** There is something to drain. */
@@ -27,16 +31,16 @@ export class Doorbell {
     call(() => client.attach((feeds) => this.#rang(feeds)));
   }
 
-  /** Opens a feed of `set` that rings at `listener`, and holds it until it is cancelled. */
-  open(set: NativeSet, listener: Listener): Feed {
+  /** Opens a feed that rings at `listener`, and holds it until it is cancelled. */
+  open(begin: OpenFeed, listener: Listener): Feed {
     const number = ++this.#last;
-    const feed = call(() => set.feed(number));
+    const feed = call(() => begin(number));
     this.#listeners.set(number, listener);
     const cancel = (): void => {
       this.#listeners.delete(number);
       feed.cancel();
     };
-    return { native: feed, cancel };
+    return { drain: () => feed.drain(), cancel };
   }
 
   /** Opens a view of `set`, and does not hold it: it ends when nobody reads it any more. */

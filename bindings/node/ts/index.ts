@@ -7,10 +7,13 @@ export { ServiceSet } from './set';
 export { Subscription } from './subscription';
 export type {
   CloseOptions,
+  Condition,
+  ConnectionState,
   Departed,
   DiscoverEvent,
   FilterOptions,
   Instance,
+  Metrics,
   Policy,
   RegisterOptions,
   Snapshot,

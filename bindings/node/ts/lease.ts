@@ -1,8 +1,11 @@
 import type { NativeLease } from './binding';
 import * as check from './check';
 import { asyncDispose } from './dispose';
+import type { Doorbell } from './doorbell';
 import { type DiscoverError, type Failure, call, discoverError, settled } from './errors';
-import type { Standing } from './types';
+import { parseConditions } from './news';
+import { Subscription } from './subscription';
+import type { Condition, Standing } from './types';
 
 /**
  * A registration that is kept alive: until it is unregistered, its client is closed, or this process
@@ -10,11 +13,13 @@ import type { Standing } from './types';
  */
 export class Lease {
   readonly #native: NativeLease;
+  readonly #doorbell: Doorbell;
   readonly #released: (lease: Lease) => void;
 
   /** @internal */
-  constructor(native: NativeLease, released: (lease: Lease) => void) {
+  constructor(native: NativeLease, doorbell: Doorbell, released: (lease: Lease) => void) {
     this.#native = native;
+    this.#doorbell = doorbell;
     this.#released = released;
   }
 
@@ -41,6 +46,23 @@ export class Lease {
   get error(): DiscoverError | null {
     const text = call(() => this.#native.error);
     return text === null ? null : discoverError(JSON.parse(text) as Failure);
+  }
+
+  /**
+   * Has `callback` called with how it stands: first now, then at each change; latest wins. `released` is
+   * the last, and ends the subscription.
+   */
+  onStanding(callback: (condition: Condition<Standing>) => void): Subscription {
+    check.callback('callback', callback);
+    const tell = (condition: Condition<Standing>) => (): void => {
+      if (condition.state === 'released') {
+        subscription.cancel();
+      }
+      callback(condition);
+    };
+    const calls = (text: string): (() => void)[] => parseConditions<Standing>(text).map(tell);
+    const subscription = new Subscription(this.#doorbell, (number) => this.#native.standings(number), calls);
+    return subscription;
   }
 
   /** Says "I am alive" now. With `heartbeat: 'manual'` this must happen within each ttl. */

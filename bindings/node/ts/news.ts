@@ -1,7 +1,7 @@
 /** From the native module's JSON to the frozen objects that people see. */
 
 import { type Failure, discoverError } from './errors';
-import type { Departed, DiscoverEvent, Instance, Status } from './types';
+import type { Condition, Departed, DiscoverEvent, Instance, Status } from './types';
 
 /** What `NativeFeed.read` gives. */
 export interface Reading {
@@ -13,6 +13,16 @@ export interface Reading {
 
 export function parseEvents(text: string): DiscoverEvent[] {
   return (JSON.parse(text) as RawEvent[]).map(event);
+}
+
+/** What `NativeStates.drain` gives. */
+export function parseConditions<S extends string>(text: string): Condition<S>[] {
+  return (JSON.parse(text) as RawCondition<S>[]).map(condition);
+}
+
+/** What `NativeClient.connection` gives. */
+export function parseCondition<S extends string>(text: string): Condition<S> {
+  return condition(JSON.parse(text) as RawCondition<S>);
 }
 
 export function parseReading(text: string): Reading {
@@ -28,6 +38,11 @@ export function parseReading(text: string): Reading {
   };
 }
 
+interface RawCondition<S extends string> {
+  state: S;
+  error: Failure | null;
+}
+
 interface RawEvent {
   kind: DiscoverEvent['kind'];
   instance?: Instance | null;
@@ -38,6 +53,10 @@ interface RawReading {
   status: Omit<Status, 'error' | 'since'> & { error: Failure | null; since: number | null };
   offline: { instance: Instance; at: number; reason: Departed['reason'] }[] | null;
   events: RawEvent[];
+}
+
+function condition<S extends string>({ state, error }: RawCondition<S>): Condition<S> {
+  return Object.freeze({ state, error: error && discoverError(error) });
 }
 
 function event(raw: RawEvent): DiscoverEvent {

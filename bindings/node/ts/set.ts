@@ -1,7 +1,8 @@
 import type { NativeSet } from './binding';
 import * as check from './check';
-import type { Doorbell } from './doorbell';
+import type { Doorbell, OpenFeed } from './doorbell';
 import { AbortError, call, settled } from './errors';
+import { parseEvents } from './news';
 import { Subscription } from './subscription';
 import type {
   Departed,
@@ -128,16 +129,19 @@ export class ServiceSet implements Iterable<Instance> {
   /** Has `callback` called with each event: the whole state first, then `current`, then changes. */
   subscribe(callback: (event: DiscoverEvent) => void): Subscription {
     check.callback('callback', callback);
-    return new Subscription(this.#doorbell, this.#native, (event) => {
+    const tell = (event: DiscoverEvent) => (): void => {
       this.#view.changed();
       callback(event);
-    });
+    };
+    return new Subscription(this.#doorbell, this.#feed, (text) => parseEvents(text).map(tell));
   }
 
   /** The same for `for await`. */
   watch(options: WatchOptions = {}): Watch {
     const given = check.options('options', options, 'signal');
     const signal = check.maybe(check.signal, 'signal', given.signal);
-    return new Watch(this.#doorbell, this.#native, signal);
+    return new Watch(this.#doorbell, this.#feed, parseEvents, signal);
   }
+
+  readonly #feed: OpenFeed = (number) => this.#native.feed(number);
 }

@@ -1,29 +1,34 @@
-import type { NativeSet } from './binding';
-import type { Doorbell, Feed } from './doorbell';
-import { parseEvents } from './news';
-import type { DiscoverEvent } from './types';
+import type { Doorbell, Feed, OpenFeed } from './doorbell';
+
+/** The calls of the callback that what was drained is worth. */
+export type Calls = (text: string) => (() => void)[];
 
 /** The longest that a timer can be set to. */
 const FOR_EVER = 2 ** 31 - 1;
 
 /**
- * Events handed to a callback, on the event loop, one at a time.
+ * News handed to a callback, on the event loop, one at a time.
  *
  * It keeps the process alive, as a timer does, until it is cancelled, its client is closed, or `unref`
  * is called. What the callback throws is thrown on as an uncaught exception, as from a listener of an
- * `EventTarget`; the subscription lives on and no event is lost.
+ * `EventTarget`; the subscription lives on and no news is lost.
  */
 export class Subscription {
   readonly #feed: Feed;
-  readonly #callback: (event: DiscoverEvent) => void;
+  readonly #calls: Calls;
   readonly #alive = keepAlive();
   #cancelled = false;
 
   /** @internal */
-  constructor(doorbell: Doorbell, set: NativeSet, callback: (event: DiscoverEvent) => void) {
-    this.#callback = callback;
+  constructor(doorbell: Doorbell, open: OpenFeed, calls: Calls) {
+    this.#calls = calls;
     const listener = { ring: () => this.#drain(), end: () => this.cancel() };
-    this.#feed = doorbell.open(set, listener);
+    try {
+      this.#feed = doorbell.open(open, listener);
+    } catch (error) {
+      clearInterval(this.#alive);
+      throw error;
+    }
   }
 
   /** Ends it: the callback is not called again. */
@@ -46,21 +51,17 @@ export class Subscription {
   }
 
   #drain(): void {
-    for (const event of parseEvents(this.#feed.native.drain())) {
+    for (const call of this.#calls(this.#feed.drain())) {
       if (this.#cancelled) {
         return;
       }
-      this.#tell(event);
-    }
-  }
-
-  #tell(event: DiscoverEvent): void {
-    try {
-      this.#callback(event);
-    } catch (error) {
-      process.nextTick(() => {
-        throw error;
-      });
+      try {
+        call();
+      } catch (error) {
+        process.nextTick(() => {
+          throw error;
+        });
+      }
     }
   }
 }

@@ -20,6 +20,11 @@ export interface Instance {
   readonly zone: string | null;
   /** The store's revision at which it came online. The lowest in a set is the leader. */
   readonly created: number;
+  /**
+   * Whether the store may have lost it by mistake: it vanished together with many others. It is picked
+   * last, is no leader while another one can be, and goes unless it is back in time.
+   */
+  readonly isSuspect: boolean;
 }
 
 /** One piece of news about a set. The first are the whole state, then `current`, then changes. */
@@ -61,6 +66,11 @@ export interface Status {
   readonly version: number;
   /** The store's revision; 0 where it has none. */
   readonly revision: number;
+  /**
+   * Which history of the store the revision belongs to: grows when the store turns out to be another than
+   * before, restored from a backup for instance.
+   */
+  readonly epoch: number;
   /** How many records of the service cannot be read. */
   readonly invalid: number;
 }
@@ -122,4 +132,43 @@ export interface WatchOptions {
 export interface CloseOptions {
   /** How long each step of closing may take, in milliseconds. */
   timeout?: number | undefined;
+}
+
+/**
+ * How the connection to the store fares. `connected`: the store answers, or has not been asked yet.
+ * `suspended`: it does not; sets are kept as they were, registrations live on in the store for their ttl.
+ * `lost`: it has not for the ttl that the URL says, so registrations may be gone; they are put back as soon
+ * as it does.
+ */
+export type ConnectionState = 'connected' | 'suspended' | 'lost';
+
+/** How a connection or a registration fares. */
+export interface Condition<S extends string = string> {
+  /** In a word. */
+  readonly state: S;
+  /** Why, if that is a bad one. */
+  readonly error: DiscoverError | null;
+}
+
+/** What a client has been through since it was opened. All but `lagMs` only grow. */
+export interface Metrics {
+  /** Connections made after the first. */
+  readonly reconnects: number;
+  /** Whole lists read after the first of each service. */
+  readonly relists: number;
+  /** Times the store turned out to have another history than before: restored, or wiped. */
+  readonly resyncs: number;
+  /** Changes that the store sent again, and that were dropped. */
+  readonly duplicates: number;
+  /** Comparisons with a list that showed that the store had not told of a change. */
+  readonly mismatches: number;
+  /** Records that could not be read, each time one came. */
+  readonly invalid: number;
+  /** Registrations put back after they were lost. */
+  readonly restored: number;
+  /**
+   * How old what is shown may be at most, in milliseconds: since the store last gave a sign of life. 0
+   * where nothing can be lost on the way, and while nothing is watched.
+   */
+  readonly lagMs: number;
 }

@@ -1,47 +1,47 @@
-import type { NativeSet } from './binding';
 import { asyncDispose } from './dispose';
-import type { Doorbell, Feed } from './doorbell';
+import type { Doorbell, Feed, OpenFeed } from './doorbell';
 import { AbortError } from './errors';
-import { parseEvents } from './news';
 import { keepAlive } from './subscription';
 import type { DiscoverEvent } from './types';
 
-type Result = IteratorResult<DiscoverEvent, undefined>;
+type Result<T> = IteratorResult<T, undefined>;
 
-interface Waiter {
-  resolve(result: Result): void;
+interface Waiter<T> {
+  resolve(result: Result<T>): void;
   reject(error: Error): void;
 }
 
 /**
- * Events for `for await`. Begins when it is first asked; leaving the loop ends it, and so does closing
+ * Events, or how a connection fares, for `for await`. Begins when it is first asked; leaving the loop ends it, and so does closing
  * the client. Aborting its signal makes the loop throw an `AbortError`, at once.
  *
  * From its first question to its end it keeps the process alive, as a timer does, unless `unref` is
  * called. However slow the loop is, it costs the events of one look at the set: what happens while it
  * is busy is told as the difference, in which intermediate states are skipped.
  */
-export class Watch implements AsyncIterableIterator<DiscoverEvent, undefined> {
-  readonly #open: (watch: Watch) => Feed;
+export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefined> {
+  readonly #open: (watch: Watch<T>) => Feed;
+  readonly #parse: (text: string) => T[];
   readonly #signal: AbortSignal | undefined;
-  readonly #waiting: Waiter[] = [];
+  readonly #waiting: Waiter<T>[] = [];
   #feed: Feed | undefined;
   #alive: NodeJS.Timeout | undefined;
   #referenced = true;
   /** What was drained and not yet asked for: the last is the next. */
-  #told: DiscoverEvent[] = [];
+  #told: T[] = [];
   #rang = false;
   #ended = false;
   /** To be thrown once. */
   #error: Error | undefined;
 
   /** @internal */
-  constructor(doorbell: Doorbell, set: NativeSet, signal: AbortSignal | undefined) {
-    this.#open = (watch) => doorbell.open(set, { ring: () => watch.#ring(), end: () => watch.#end() });
+  constructor(doorbell: Doorbell, open: OpenFeed, parse: (text: string) => T[], signal: AbortSignal | undefined) {
+    this.#parse = parse;
+    this.#open = (watch) => doorbell.open(open, { ring: () => watch.#ring(), end: () => watch.#end() });
     this.#signal = signal;
   }
 
-  next(): Promise<Result> {
+  next(): Promise<Result<T>> {
     return new Promise((resolve, reject) => {
       this.#begin();
       this.#waiting.push({ resolve, reject });
@@ -55,7 +55,7 @@ export class Watch implements AsyncIterableIterator<DiscoverEvent, undefined> {
   }
 
   /** Ends it; called by leaving a loop. */
-  async return(): Promise<Result> {
+  async return(): Promise<Result<T>> {
     this.cancel();
     return { done: true, value: undefined };
   }
@@ -111,7 +111,7 @@ export class Watch implements AsyncIterableIterator<DiscoverEvent, undefined> {
     while (this.#waiting.length > 0) {
       if (this.#told.length === 0 && this.#rang && this.#feed) {
         this.#rang = false;
-        this.#told = parseEvents(this.#feed.native.drain()).reverse();
+        this.#told = this.#parse(this.#feed.drain()).reverse();
       }
       const value = this.#told.pop();
       if (value === undefined && !this.#ended) {

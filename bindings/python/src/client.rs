@@ -1,17 +1,20 @@
 //! Opening, registering, closing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use discover_core::embed::{Engine, LeaseHandle};
+use discover_core::embed::{ConnectionState, Engine, LeaseHandle, Standing};
 
 use crate::arguments::{attributes, duration, heartbeat, optional_duration, placed};
 use crate::call::Call;
 use crate::errors::{exception, raising};
+use crate::feed::Subscription;
 use crate::set::ServiceSet;
+use crate::values::Condition;
 use crate::{gate, log};
 
 /// What everything that came out of a client keeps alive.
@@ -91,13 +94,7 @@ impl Client {
         let owner = self.0.clone();
         Ok(Call::new(
             register().map_err(raising(py))?,
-            move |py, lease| {
-                Lease {
-                    lease,
-                    _owner: owner,
-                }
-                .into_py_any(py)
-            },
+            move |py, lease| Lease { lease, owner }.into_py_any(py),
         ))
     }
 
@@ -105,6 +102,27 @@ impl Client {
     fn services(&self, py: Python<'_>, service: String) -> PyResult<ServiceSet> {
         let set = self.0.engine.services(&service).map_err(raising(py))?;
         Ok(ServiceSet::new(set, self.0.clone()))
+    }
+
+    /// The counters, by name.
+    fn metrics(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
+        let metrics = self.0.engine.metrics().map_err(raising(py))?;
+        Ok(metrics.fields().into_iter().collect())
+    }
+
+    /// How the connection fares.
+    fn connection(&self, py: Python<'_>) -> PyResult<Condition> {
+        let now = self.0.engine.connection().map_err(raising(py))?;
+        Ok(Condition::new(now.name(), now.error().cloned()))
+    }
+
+    /// Has `callback` called with each condition, on the client's callback thread.
+    #[pyo3(signature = (callback, end=false))]
+    fn on_connection(&self, callback: Bound<'_, PyAny>, end: bool) -> PyResult<Subscription> {
+        Subscription::to_states(self.0.clone(), callback, end, |mut tell| {
+            let told = move |now: ConnectionState| tell(now.name(), now.error());
+            self.0.engine.on_connection(told)
+        })
     }
 
     /// Ends everything that came out of it.
@@ -117,7 +135,7 @@ impl Client {
 #[pyclass(frozen, module = "libdiscover._native")]
 pub(crate) struct Lease {
     lease: LeaseHandle,
-    _owner: Arc<Owner>,
+    owner: Arc<Owner>,
 }
 
 #[pymethods]
@@ -154,6 +172,15 @@ impl Lease {
             .error()
             .map(|error| exception(py, error))
             .transpose()
+    }
+
+    /// Has `callback` called with each standing, on the client's callback thread.
+    #[pyo3(signature = (callback, end=false))]
+    fn on_standing(&self, callback: Bound<'_, PyAny>, end: bool) -> PyResult<Subscription> {
+        Subscription::to_states(self.owner.clone(), callback, end, |mut tell| {
+            let told = move |now: Standing| tell(now.name(), now.error());
+            self.lease.on_standing(told)
+        })
     }
 
     /// Says "I am alive" now.

@@ -5,14 +5,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use discover_core::embed::{self, SetHandle};
+use discover_core::embed::{self, Error, SetHandle};
 
 use crate::call::SLICE;
 use crate::callback::Callback;
 use crate::client::Owner;
 use crate::errors::raising;
 use crate::gate;
-use crate::values::Event;
+use crate::values::{Condition, Event};
+
+/// Told on the dispatch thread.
+pub(crate) type Tell = Box<dyn FnMut(&'static str, Option<&Error>) + Send>;
 
 /// A callback that hears of each change, until cancelled or its client is closed; not only while
 /// somebody holds this.
@@ -25,6 +28,28 @@ impl Subscription {
         owner: Arc<Owner>,
         callback: Bound<'_, PyAny>,
     ) -> PyResult<Subscription> {
+        Subscription::open(owner, callback, false, |sink| set.subscribe(Box::new(sink)))
+    }
+
+    /// One that `begin` has told how something fares: a word, and why. If it is to be told the `end`
+    /// too, that is None.
+    pub(crate) fn to_states(
+        owner: Arc<Owner>,
+        callback: Bound<'_, PyAny>,
+        end: bool,
+        begin: impl FnOnce(Tell) -> embed::Result<embed::Subscription>,
+    ) -> PyResult<Subscription> {
+        Subscription::open(owner, callback, end, |sink| {
+            begin(Box::new(move |state, error| sink.state(state, error)))
+        })
+    }
+
+    fn open(
+        owner: Arc<Owner>,
+        callback: Bound<'_, PyAny>,
+        end: bool,
+        begin: impl FnOnce(PySink) -> embed::Result<embed::Subscription>,
+    ) -> PyResult<Subscription> {
         let py = callback.py();
         if !callback.is_callable() {
             let text = format!("callback is {}, which cannot be called", callback.repr()?);
@@ -33,9 +58,10 @@ impl Subscription {
         let itself = Arc::new(OnceLock::new());
         let sink = PySink {
             callback: Callback::new(callback),
+            end,
             _kept: (itself.clone(), owner),
         };
-        let subscription = set.subscribe(Box::new(sink)).map_err(raising(py))?;
+        let subscription = begin(sink).map_err(raising(py))?;
         let _ = itself.set(subscription);
         Ok(Subscription(itself))
     }
@@ -65,7 +91,24 @@ impl Subscription {
 /// subscribed to goes on being told.
 struct PySink {
     callback: Callback,
+    /// Whether the callback is told the end.
+    end: bool,
     _kept: (Arc<OnceLock<embed::Subscription>>, Arc<Owner>),
+}
+
+impl PySink {
+    fn state(&self, state: &'static str, error: Option<&Error>) {
+        let condition = Condition::new(state, error.cloned());
+        self.callback.call(|py| Ok((Py::new(py, condition)?,)));
+    }
+}
+
+impl Drop for PySink {
+    fn drop(&mut self) {
+        if self.end {
+            self.callback.call(|py| Ok((py.None(),)));
+        }
+    }
 }
 
 impl embed::Sink for PySink {

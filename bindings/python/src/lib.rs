@@ -32,7 +32,7 @@ mod _native {
     #[pymodule_export]
     use crate::set::ServiceSet;
     #[pymodule_export]
-    use crate::values::{Departed, Event, Instance, Snapshot, Status};
+    use crate::values::{Condition, Departed, Event, Instance, Snapshot, Status};
 
     #[pymodule_export]
     const VERSION: &str = discover_core::embed::VERSION;

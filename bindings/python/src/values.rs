@@ -131,11 +131,19 @@ impl Instance {
         self.0.zone()
     }
 
+    /// Whether the store may have lost it by mistake: it vanished together with many others. It is picked
+    /// last, is no leader while another one can be, and goes unless it is back in time.
+    #[getter]
+    fn is_suspect(&self) -> bool {
+        self.0.is_suspect()
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let attributes = self.made(py)?.attributes.bind(py);
         let attributes = attributes.call_method0("copy")?.repr()?;
+        let suspect = if self.0.is_suspect() { " suspect" } else { "" };
         Ok(format!(
-            "<Instance {} {} {attributes}>",
+            "<Instance {} {} {attributes}{suspect}>",
             self.0.service(),
             self.0.address()
         ))
@@ -246,6 +254,13 @@ impl Snapshot {
         self.snapshot.revision()
     }
 
+    /// Which history of the store the revision belongs to: grows when the store turns out to be another
+    /// than before, restored from a backup for instance.
+    #[getter]
+    fn epoch(&self) -> u64 {
+        self.snapshot.epoch()
+    }
+
     /// How many records of the service could not be read.
     #[getter]
     fn invalid(&self) -> usize {
@@ -330,6 +345,13 @@ impl Status {
         self.0.revision
     }
 
+    /// Which history of the store the revision belongs to: grows when the store turns out to be another
+    /// than before, restored from a backup for instance.
+    #[getter]
+    fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
     /// How many records of the service cannot be read.
     #[getter]
     fn invalid(&self) -> usize {
@@ -368,5 +390,41 @@ impl Departed {
 
     fn __repr__(&self) -> String {
         format!("<Departed {} {}>", self.0.instance.address(), self.reason())
+    }
+}
+
+/// How a connection or a registration fares.
+#[pyclass(frozen, generic, module = "libdiscover")]
+pub(crate) struct Condition {
+    state: &'static str,
+    why: Option<embed::Error>,
+}
+
+impl Condition {
+    pub(crate) fn new(state: &'static str, why: Option<embed::Error>) -> Condition {
+        Condition { state, why }
+    }
+}
+
+#[pymethods]
+impl Condition {
+    /// Of a connection: `connected`, `suspended` or `lost`. Of a registration: its standing.
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.state
+    }
+
+    /// Why, if it is a bad state: a DiscoverError, or None.
+    #[getter]
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let why = self.why.as_ref();
+        why.map(|error| exception(py, error)).transpose()
+    }
+
+    fn __repr__(&self) -> String {
+        match &self.why {
+            Some(error) => format!("<Condition {}: {error}>", self.state),
+            None => format!("<Condition {}>", self.state),
+        }
     }
 }

@@ -143,6 +143,31 @@ static void a_callback_that_is_cancelled_is_destroyed(discover::client &client) 
     CHECK(second.use_count() == 1);
 }
 
+static void conditions_and_counters_are_told(discover::client &client) {
+    CHECK(client.connection().state == DISCOVER_CONNECTION_CONNECTED && !client.connection().reason);
+    CHECK(client.metrics().size() == discover_metric_count() && client.metrics().at("resyncs") == 0);
+
+    gate connected, live, released;
+    auto on_connection = [&](const discover::condition &now) {
+        if (now.state == DISCOVER_CONNECTION_CONNECTED && !now.reason) connected.open();
+        throw std::runtime_error("noted");
+    };
+    discover::subscription subscription = client.on_connection(on_connection);
+    CHECK(connected.await(1));
+    discover::lease lease = client.register_instance(described(7009));
+    discover::subscription standing = lease.on_standing([&](const discover::condition &now) {
+        if (now.state == DISCOVER_STANDING_LIVE) live.open();
+        if (now.state == DISCOVER_STANDING_RELEASED) released.open();
+    });
+    CHECK(live.await(1));
+    discover::snapshot now = client.services("web").wait(1, patience);
+    CHECK(!now.leader()->is_suspect() && now.epoch() == 0);
+    lease.unregister(patience);
+    CHECK(released.await(1));
+    // What is told later on the same thread comes after the exception was noted.
+    CHECK(subscription.failure());
+}
+
 static void closing_inside_a_callback_is_refused_and_the_client_stays_open(const char *url) {
     discover::client client{url};
     gate refused;
@@ -162,5 +187,6 @@ int main(int argc, char **argv) {
     reading_is_a_range(client);
     a_callback_that_throws_is_noted_and_lives_on(client);
     a_callback_that_is_cancelled_is_destroyed(client);
+    conditions_and_counters_are_told(client);
     closing_inside_a_callback_is_refused_and_the_client_stays_open(argv[1]);
 }

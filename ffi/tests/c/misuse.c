@@ -36,6 +36,38 @@ static const char *const good[] = {"zone", "version"};
 static const char *const half[] = {"zone", NULL};
 static const char *const bad[] = {BAD, "version"};
 
+static void numbers(void) {
+    uint64_t value = 7;
+
+    REFUSED("client is NULL", discover_client_metric(NULL, "relists", &value, &error));
+    CHECK(value == 0);
+    REFUSED("name is NULL", discover_client_metric(client, NULL, &value, &error));
+    REFUSED("name is not UTF-8 at byte 3", discover_client_metric(client, BAD, &value, &error));
+    REFUSED("no metric is called \"luck\"", discover_client_metric(client, "luck", &value, &error));
+    REFUSED("value is NULL", discover_client_metric(client, "relists", NULL, &error));
+    CHECK(discover_metric_name(discover_metric_count()) == NULL);
+}
+
+static void ignore(int32_t state, const discover_error *reason, void *user_data) {
+    (void)state, (void)reason, (void)user_data;
+}
+
+static void listeners(void) {
+    discover_subscription *u;
+    discover_error *reason = JUNK;
+
+    CHECK(discover_client_connection(NULL, NULL) == 0);
+    CHECK(discover_client_connection(NULL, &reason) == 0);
+    SAME(discover_error_message(reason), "client is NULL");
+    discover_error_free(reason);
+    REFUSED_OUT("client is NULL", u, discover_client_on_connection(NULL, ignore, NULL, NULL, &u, &error));
+    REFUSED_OUT("on_state is NULL", u, discover_client_on_connection(client, NULL, NULL, NULL, &u, &error));
+    REFUSED("out is NULL", discover_client_on_connection(client, ignore, NULL, NULL, NULL, &error));
+    REFUSED_OUT("lease is NULL", u, discover_lease_on_standing(NULL, ignore, NULL, NULL, &u, &error));
+    REFUSED_OUT("on_state is NULL", u, discover_lease_on_standing(lease, NULL, NULL, NULL, &u, &error));
+    REFUSED("out is NULL", discover_lease_on_standing(lease, ignore, NULL, NULL, NULL, &error));
+}
+
 static void clients(void) {
     discover_client *c;
     discover_lease *l;
@@ -51,6 +83,8 @@ static void clients(void) {
     REFUSED_OUT("service is not UTF-8 at byte 3", s, discover_client_services(client, BAD, &s, &error));
     REFUSED("out is NULL", discover_client_services(client, "web", NULL, &error));
     CHECK(discover_client_url(NULL) == NULL);
+    numbers();
+    listeners();
     OK(discover_client_close(NULL, 0, NULL));
 }
 
@@ -155,6 +189,7 @@ static void snapshots(void) {
     CHECK(discover_snapshot_leader(NULL) == NULL);
     CHECK(discover_snapshot_version(NULL) == 0);
     CHECK(discover_snapshot_revision(NULL) == 0);
+    CHECK(discover_snapshot_epoch(NULL) == 0);
     CHECK(discover_snapshot_invalid_count(NULL) == 0);
     CHECK(!discover_snapshot_is_ready(NULL));
     CHECK(!discover_snapshot_is_current(NULL));
@@ -185,6 +220,7 @@ static void instances(void) {
     CHECK(discover_instance_tag(web, 0) == NULL);
     CHECK(discover_instance_created(NULL) == 0);
     CHECK(discover_instance_weight(NULL) == 0);
+    CHECK(!discover_instance_is_suspect(NULL));
     CHECK(discover_instance_zone(NULL) == NULL);
     CHECK(discover_instance_clone(NULL) == NULL);
     discover_instance_free(NULL);
@@ -214,6 +250,7 @@ static void numbers_that_nobody_knows(void) {
         SAME(discover_event_kind_name(number), "unknown");
         SAME(discover_standing_name(number), "unknown");
         SAME(discover_state_name(number), "unknown");
+        SAME(discover_connection_name(number), "unknown");
         SAME(discover_departure_name(number), "unknown");
         SAME(discover_level_name(number), "unknown");
     }

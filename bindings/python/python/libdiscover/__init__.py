@@ -25,10 +25,12 @@ The library logs to the logger `libdiscover`, and never prints. A process that e
 """
 
 from libdiscover._client import Client, Lease, connect
+from libdiscover._metrics import Metrics
 from libdiscover._native import (
     VERSION as __version__,
     Busy,
     Closed,
+    Condition,
     Departed,
     DiscoverError,
     Event,
@@ -55,6 +57,7 @@ __all__ = [
     "Busy",
     "Client",
     "Closed",
+    "Condition",
     "Departed",
     "DiscoverError",
     "Event",
@@ -64,6 +67,7 @@ __all__ = [
     "InvalidArgument",
     "Lease",
     "LeaseLost",
+    "Metrics",
     "NotFound",
     "PermissionDenied",
     "Replaced",

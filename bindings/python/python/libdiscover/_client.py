@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from types import TracebackType
-from typing import Iterable, Mapping, Optional, Type
+from typing import Callable, Iterable, Mapping, Optional, Type
 
 from libdiscover import _native
-from libdiscover._native import CLOSE_TIMEOUT, Closed, DiscoverError, Forked
+from libdiscover._metrics import Metrics
+from libdiscover._native import CLOSE_TIMEOUT, Closed, Condition, DiscoverError, Forked, Subscription
 from libdiscover._set import ServiceSet, listed
-from libdiscover._types import Heartbeat, Seconds, Standing
+from libdiscover._types import ConnectionState, Heartbeat, Seconds, Standing
 
 
 def connect(url: Optional[str] = None) -> Client:
@@ -24,11 +25,8 @@ def connect(url: Optional[str] = None) -> Client:
     return Client(_native.connect(url).wait())
 
 
-class Client:
-    """A connection to a registry. Use it in `with`, or close it; at exit it is closed for you.
-
-    Threads: any number at once.
-    """
+class ClientFacts:
+    """What a client says without waiting. Shared by Client and its counterpart in `libdiscover.aio`."""
 
     def __init__(self, native: _native.Client) -> None:
         self._native = native
@@ -37,6 +35,31 @@ class Client:
     def url(self) -> str:
         """Where the registry is, secrets hidden."""
         return self._native.url
+
+    def metrics(self) -> Metrics:
+        """What the client has been through, in numbers; still to be read when it is closed."""
+        return Metrics(**self._native.metrics())
+
+    def connection(self) -> Condition[ConnectionState]:
+        """How the connection to the registry fares, and why if it is a bad state.
+
+        `connected`: the registry answers, or has not been asked yet. `suspended`: it does not; sets are
+        kept as they were, registrations live on in the registry for their ttl. `lost`: it has not for the
+        ttl that the URL says, so registrations may be gone; they are put back as soon as it does.
+
+        Raises Closed.
+        """
+        return self._native.connection()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.url}>"
+
+
+class Client(ClientFacts):
+    """A connection to a registry. Use it in `with`, or close it; at exit it is closed for you.
+
+    Threads: any number at once.
+    """
 
     def register(
         self,
@@ -76,6 +99,15 @@ class Client:
         """
         return ServiceSet(self._native.services(service))
 
+    def on_connection(self, callback: Callable[[Condition[ConnectionState]], object]) -> Subscription:
+        """Has `callback` called with how the connection fares: first now, then at each change.
+
+        It runs as one of `ServiceSet.subscribe` does: on the client's callback thread, latest wins.
+
+        Raises TypeError, Closed.
+        """
+        return self._native.on_connection(callback)
+
     def close(self, timeout: Seconds = CLOSE_TIMEOUT) -> None:
         """Unregisters all leases, ends all waits, watches and callbacks, and both threads.
 
@@ -97,9 +129,6 @@ class Client:
         # In a forked child there is nothing to close.
         with contextlib.suppress(Forked):
             self.close()
-
-    def __repr__(self) -> str:
-        return f"<Client {self.url}>"
 
 
 class LeaseFacts:
@@ -149,6 +178,16 @@ class Lease(LeaseFacts):
 
     Threads: any number at once.
     """
+
+    def on_standing(self, callback: Callable[[Condition[Standing]], object]) -> Subscription:
+        """Has `callback` called with how the registration stands: first now, then at each change.
+
+        It runs as one of `ServiceSet.subscribe` does. `released` is the last, unless the client is closed
+        before.
+
+        Raises TypeError, Closed.
+        """
+        return self._native.on_standing(callback)
 
     def heartbeat(self) -> None:
         """Says "I am alive" now. One that has lapsed is registered again.

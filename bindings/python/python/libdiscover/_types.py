@@ -8,6 +8,7 @@ from typing import Literal, Union
 Seconds = Union[float, timedelta]
 """How long: a number of seconds, or a timedelta."""
 
+ConnectionState = Literal["connected", "suspended", "lost"]
 EventKind = Literal["up", "update", "down", "leader", "current", "stale", "fresh"]
 Heartbeat = Literal["automatic", "manual"]
 Policy = Literal["round_robin", "random", "weighted", "p2c", "hash"]

@@ -18,17 +18,19 @@ import asyncio
 import contextlib
 from collections import deque
 from types import TracebackType
-from typing import Callable, Deque, Iterable, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Callable, Deque, Generic, Iterable, List, Mapping, Optional, Protocol, Tuple, Type, TypeVar
 
 from libdiscover import _native
-from libdiscover._client import LeaseFacts
-from libdiscover._native import CLOSE_TIMEOUT, Closed, Event, Forked, Instance
+from libdiscover._client import ClientFacts, LeaseFacts
+from libdiscover._native import CLOSE_TIMEOUT, Closed, Condition, Event, Forked, Instance
 from libdiscover._set import Reads, listed
-from libdiscover._types import Heartbeat, Seconds
+from libdiscover._types import ConnectionState, Heartbeat, Seconds, Standing
 
 __all__ = ["Client", "Lease", "ServiceSet", "Subscription", "Watch", "connect"]
 
 T = TypeVar("T")
+S = TypeVar("S", bound=str)
+Ring = Callable[[], None]
 
 
 async def connect(url: Optional[str] = None) -> Client:
@@ -36,16 +38,8 @@ async def connect(url: Optional[str] = None) -> Client:
     return Client(await _result(_native.connect(url)))
 
 
-class Client:
+class Client(ClientFacts):
     """See `libdiscover.Client`. Use it in `async with`, or close it."""
-
-    def __init__(self, native: _native.Client) -> None:
-        self._native = native
-
-    @property
-    def url(self) -> str:
-        """Where the registry is, secrets hidden."""
-        return self._native.url
 
     async def register(
         self,
@@ -71,6 +65,15 @@ class Client:
         """See `libdiscover.Client.services`. Does not wait."""
         return ServiceSet(self._native.services(service))
 
+    def on_connection(self, callback: Callable[[Condition[ConnectionState]], object]) -> Subscription:
+        """Has `callback` called on this loop: see `libdiscover.Client.on_connection`, and for what it may
+        do `ServiceSet.subscribe`. Needs a running loop."""
+        return Subscription(lambda ring: _States(self._native.on_connection, ring), callback)
+
+    def watch_connection(self) -> Watch[Condition[ConnectionState]]:
+        """The same to iterate over; ends when the client is closed. Needs a running loop."""
+        return Watch(lambda ring: _States(self._native.on_connection, ring))
+
     async def close(self, timeout: Seconds = CLOSE_TIMEOUT) -> None:
         """See `libdiscover.Client.close`. Once begun it goes on, even if it is not awaited to the end."""
         await _result(self._native.close(timeout))
@@ -87,12 +90,14 @@ class Client:
         with contextlib.suppress(Forked):
             await self.close()
 
-    def __repr__(self) -> str:
-        return f"<Client {self.url}>"
-
 
 class Lease(LeaseFacts):
     """See `libdiscover.Lease`. Unregisters when left (`async with`), dropped, or its client closed."""
+
+    def on_standing(self, callback: Callable[[Condition[Standing]], object]) -> Subscription:
+        """Has `callback` called on this loop: see `libdiscover.Lease.on_standing`, and for what it may do
+        `ServiceSet.subscribe`. Needs a running loop."""
+        return Subscription(lambda ring: _States(self._native.on_standing, ring), callback)
 
     async def heartbeat(self) -> None:
         """See `libdiscover.Lease.heartbeat`."""
@@ -132,24 +137,75 @@ class ServiceSet(Reads):
         What it raises goes to the loop's exception handler. In it everything may be called, and a task
         started. Needs a running loop.
         """
-        return Subscription(self._native, callback)
+        return Subscription(self._native.feed, callback)
 
-    def watch(self) -> Watch:
+    def watch(self) -> Watch[Event]:
         """See `libdiscover.ServiceSet.watch`. Needs a running loop."""
-        return Watch(self._native)
+        return Watch(self._native.feed)
+
+
+class _Feed(Protocol[T]):
+    """What rings when there is something to drain."""
+
+    @property
+    def ended(self) -> bool: ...
+    def drain(self) -> List[T]: ...
+    def cancel(self) -> None: ...
+
+
+class _States(Generic[S]):
+    """What is told of a connection or a registration, to be drained like a feed. Ends when let go of."""
+
+    def __init__(
+        self, begin: Callable[[Callable[[Optional[Condition[S]]], None], bool], _native.Subscription], ring: Ring
+    ) -> None:
+        # The last two: the latest, and None for the end.
+        news: Deque[Optional[Condition[S]]] = deque(maxlen=2)
+
+        def hear(condition: Optional[Condition[S]]) -> None:
+            """On the client's callback thread. Holds nothing of this."""
+            news.append(condition)
+            ring()
+
+        self._news, self._ring = news, ring
+        self._over = self.ended = False
+        self._subscription = begin(hear, True)
+
+    def drain(self) -> List[Condition[S]]:
+        told = []
+        while self._news:
+            condition = self._news.popleft()
+            if condition is None:
+                self._over = True
+            else:
+                told.append(condition)
+        if self._over and told:  # The end comes after what is told now.
+            self._ring()
+        elif self._over:
+            self.ended = True
+        return told
+
+    def cancel(self) -> None:
+        self.ended = True
+        self._subscription.cancel()
+
+    def __del__(self) -> None:
+        # Without one, it was refused.
+        if hasattr(self, "_subscription"):
+            self._subscription.cancel()
 
 
 class Subscription:
     """A callback that hears of each change, until cancelled or its client is closed; not only while
     somebody holds this. Threads: that of its loop."""
 
-    def __init__(self, native: _native.ServiceSet, callback: Callable[[Event], object]) -> None:
+    def __init__(self, feed: Callable[[Ring], _Feed[T]], callback: Callable[[T], object]) -> None:
         if not callable(callback):
             raise TypeError(f"callback is {callback!r}, which cannot be called")
         self._loop = asyncio.get_running_loop()
-        self._callback = callback
+        self._callback: Callable[[Any], object] = callback
         # The bell holds this method, and so this subscription, for as long as it may ring.
-        self._feed = native.feed(self._ring)
+        self._feed: _Feed[Any] = feed(self._ring)
 
     def cancel(self) -> None:
         """Ends it: from here on the callback is not called any more."""
@@ -185,13 +241,13 @@ class Subscription:
         self.cancel()
 
 
-class Watch:
-    """An asynchronous iterator of events. Ends when cancelled, dropped, or its client is closed.
+class Watch(Generic[T]):
+    """An asynchronous iterator of events, or of how a connection fares. Ends when cancelled, dropped, or its client is closed.
 
     Threads: that of its loop; one task at a time iterates.
     """
 
-    def __init__(self, native: _native.ServiceSet) -> None:
+    def __init__(self, feed: Callable[[Ring], _Feed[T]]) -> None:
         loop, rung = asyncio.get_running_loop(), asyncio.Event()
 
         # Holds nothing of this watch, so that a loop that is left ends it.
@@ -200,13 +256,13 @@ class Watch:
                 loop.call_soon_threadsafe(rung.set)
 
         self._rung = rung
-        self._feed = native.feed(ring)
-        self._events: Deque[Event] = deque()
+        self._feed = feed(ring)
+        self._events: Deque[T] = deque()
 
-    def __aiter__(self) -> Watch:
+    def __aiter__(self) -> Watch[T]:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> T:
         while not self._feed.ended:
             if self._events:
                 return self._events.popleft()
@@ -220,7 +276,7 @@ class Watch:
         self._feed.cancel()
         self._rung.set()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Watch[T]:
         return self
 
     def __exit__(

@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { connect } from 'libdiscover';
+import { memory, open, run, until } from './help.mjs';
+
+const NOBODY = 'etcd://127.0.0.1:1?lazy=true&ttl=1s';
+
+test('a connection is told as it is now', async (t) => {
+  const client = await open(t);
+  assert.deepEqual(client.connection(), { state: 'connected', error: null });
+  const told = [];
+  const subscription = client.onConnection((condition) => told.push(condition));
+  await until(() => told.length > 0);
+  assert.deepEqual(told, [{ state: 'connected', error: null }]);
+  assert.ok(Object.isFrozen(told[0]) && Object.isFrozen(client.connection()));
+  subscription.cancel();
+});
+
+test('a store that does not answer is told with the reason', async () => {
+  const client = await connect(NOBODY);
+  const told = [];
+  client.onConnection((condition) => told.push(condition));
+  const web = client.services('web');
+  const looped = (async () => {
+    const states = [];
+    for await (const { state } of client.watchConnection()) {
+      states.push(state);
+    }
+    return states;
+  })();
+  await until(() => told.at(-1)?.state === 'lost');
+  assert.equal(told.at(-1).error.code, 'ERR_DISCOVER_UNAVAILABLE');
+  assert.equal(client.connection().state, 'lost');
+  assert.equal(web.online().length, 0);
+  await client.close();
+  const changes = (states) => states.filter((state) => state !== 'connected');
+  assert.deepEqual(changes(told.map(({ state }) => state)), ['suspended', 'lost']);
+  assert.deepEqual(changes(await looped), ['suspended', 'lost']);
+});
+
+test('a registration is told to its end', async (t) => {
+  const client = await open(t);
+  const lease = await client.register({ service: 'web', address: '127.0.0.1:1' });
+  const told = [];
+  lease.onStanding(({ state }) => told.push(state));
+  await until(() => told.length > 0);
+  await lease.unregister();
+  await until(() => told.at(-1) === 'released');
+  assert.deepEqual(told, ['live', 'released']);
+});
+
+test('a registration that lapses is told with the reason', async (t) => {
+  const client = await open(t);
+  const lease = await client.register({ service: 'web', address: '127.0.0.1:1', heartbeat: 'manual', ttl: 1_000 });
+  const told = [];
+  lease.onStanding((condition) => told.push(condition));
+  await until(() => told.at(-1)?.state === 'lapsed');
+  assert.equal(told.at(-1).error.code, 'ERR_DISCOVER_LEASE_LOST');
+  await lease.heartbeat();
+  assert.ok(client.metrics().restored >= 1);
+});
+
+test('a cancelled listener is told nothing more', async (t) => {
+  const client = await open(t);
+  const lease = await client.register({ service: 'web', address: '127.0.0.1:1' });
+  const [told, other] = [[], []];
+  const subscription = lease.onStanding(({ state }) => {
+    told.push(state);
+    subscription.cancel();
+  });
+  lease.onStanding(({ state }) => other.push(state));
+  await until(() => told.length > 0 && other.length > 0);
+  await lease.unregister();
+  await until(() => other.at(-1) === 'released');
+  assert.deepEqual(told, ['live']);
+});
+
+test('a listener keeps the process alive until it ends', async () => {
+  const { code, out, err } = await run(`
+    import { connect } from 'libdiscover';
+    const client = await connect('memory://alive');
+    const lease = await client.register({ service: 'web', address: '127.0.0.1:1' });
+    lease.onStanding(({ state }) => {
+      console.log(state);
+      if (state === 'live') {
+        lease.unregister();
+      }
+    });
+    client.onConnection(({ state }) => console.log(state)).unref();
+  `);
+  assert.deepEqual([code, err], [0, '']);
+  assert.deepEqual(out.trim().split('\n').sort(), ['connected', 'live', 'released']);
+});
+
+test('what is wrong is said, and a closed client refuses', async () => {
+  const client = await connect(memory());
+  const lease = await client.register({ service: 'web', address: '127.0.0.1:1' });
+  const refused = { code: 'ERR_DISCOVER_INVALID_ARGUMENT' };
+  assert.throws(() => client.onConnection(), refused);
+  assert.throws(() => lease.onStanding(7), refused);
+  assert.throws(() => client.watchConnection({ signal: 1 }), refused);
+  await client.close();
+  const closed = { code: 'ERR_DISCOVER_CLOSED' };
+  assert.throws(() => client.onConnection(() => {}), closed);
+  assert.throws(() => lease.onStanding(() => {}), closed);
+  assert.throws(() => client.connection(), closed);
+});
+
+test('counters are numbers that stay readable', async () => {
+  const client = await connect(memory());
+  const none = {
+    reconnects: 0,
+    relists: 0,
+    resyncs: 0,
+    duplicates: 0,
+    mismatches: 0,
+    invalid: 0,
+    restored: 0,
+    lagMs: 0,
+  };
+  assert.deepEqual(client.metrics(), none);
+  assert.ok(Object.isFrozen(client.metrics()));
+  await client.close();
+  assert.equal(client.metrics().resyncs, 0);
+});
+
+test('a set has an epoch', async (t) => {
+  const client = await open(t);
+  const web = client.services('web');
+  assert.deepEqual([web.status().epoch, web.snapshot().epoch], [0, 0]);
+});
