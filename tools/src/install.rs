@@ -84,6 +84,8 @@ fn install(built: &Path, include: &Path, destination: &Path) -> Result<(), Strin
 
     copy(&include.join("discover.h"), &headers.join("discover.h"))?;
     copy(&include.join("discover.hpp"), &headers.join("discover.hpp"))?;
+    let base = "discover_base.hpp";
+    copy(&include.join(base), &headers.join(base))?;
 
     write(&fill(PKG_CONFIG), &lib.join("pkgconfig/discover.pc"))?;
     write(&fill(CMAKE_CONFIG), &cmake.join("libdiscoverConfig.cmake"))?;
@@ -196,6 +198,7 @@ mod tests {
             "built/libdiscover.a",
             "include/discover.h",
             "include/discover.hpp",
+            "include/discover_base.hpp",
         ] {
             write(file, &scratch.join(file)).unwrap();
         }
