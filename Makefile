@@ -7,11 +7,13 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 # Which stages `make test` runs: fmt tidy clippy no-etcd rust python python-types node all.
 STAGES  ?=
+# Which loops `make soak` runs; tools/src/soak.rs has their names.
+LOOPS   ?=
 
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build install header fmt lint setup clean
+.PHONY: help demo test soak build install header fmt lint setup clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +25,9 @@ demo: ## watch a C, a Python and a Node process find each other, without a serve
 
 test: setup ## run every test (some of them: STAGES="rust python")
 	@$(TOOLS) test $(STAGES)
+
+soak: setup ## run the long loops, a tenth of which `make test` does, in full (LOOPS="c-cycles")
+	@$(TOOLS) soak $(LOOPS)
 
 build: setup ## build the C library, the Python package and the Node package in place
 	@$(TOOLS) build

@@ -73,11 +73,11 @@ pub fn all() -> Vec<Stage> {
     ]
 }
 
-fn check(command: &str) -> Step {
+pub fn check(command: &str) -> Step {
     Step::new(Counted::Check, command)
 }
 
-fn tests(runner: Runner, command: &str) -> Step {
+pub fn tests(runner: Runner, command: &str) -> Step {
     Step::new(Counted::Tests(runner), command)
 }
 
