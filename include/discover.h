@@ -65,9 +65,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** The version of this header. */
+/** The major number of this header's version. */
 #define DISCOVER_VERSION_MAJOR 0
+/** The minor number of this header's version. */
 #define DISCOVER_VERSION_MINOR 1
+/** The patch number of this header's version. */
 #define DISCOVER_VERSION_PATCH 0
 
 /** Whether this header is of version major.minor.patch or later. */
@@ -347,6 +349,8 @@ const char *discover_version_string(void);
 /**
  * The name of a status: "ok", "timeout", "lease_lost", ...; "unknown" for any other number.
  *
+ * status  one of DISCOVER_OK and DISCOVER_ERR_...
+ *
  * Returns [borrowed, for ever].
  *
  * Threads: from any.
@@ -355,6 +359,8 @@ const char *discover_status_name(discover_status status);
 
 /**
  * Whether the same call may succeed later, its arguments unchanged.
+ *
+ * status  one of DISCOVER_OK and DISCOVER_ERR_...
  *
  * Threads: from any.
  */
@@ -557,6 +563,8 @@ void discover_registration_free(discover_registration *registration);
 /**
  * The name of a standing: "live", "lapsed", "replaced", "released"; "unknown" for any other number.
  *
+ * standing  one of DISCOVER_STANDING_...
+ *
  * Returns [borrowed, for ever].
  *
  * Threads: from any.
@@ -652,6 +660,8 @@ void discover_lease_release(discover_lease *lease);
 
 /**
  * The name of a state: "pending", "current", "stale"; "unknown" for any other number.
+ *
+ * state  one of DISCOVER_STATE_...
  *
  * Returns [borrowed, for ever].
  *
@@ -799,6 +809,8 @@ void discover_set_release(discover_set *set);
 /**
  * The name of a departure: "removed", "missing"; "unknown" for any other number.
  *
+ * departure  one of DISCOVER_DEPARTURE_...
+ *
  * Returns [borrowed, for ever].
  *
  * Threads: from any.
@@ -816,6 +828,7 @@ size_t discover_snapshot_online_count(const discover_snapshot *snapshot);
  * One of those online, oldest first; NULL from discover_snapshot_online_count() on.
  *
  * snapshot  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the snapshot is released].
  */
@@ -833,6 +846,7 @@ size_t discover_snapshot_offline_count(const discover_snapshot *snapshot);
  * discover_snapshot_offline_count() on.
  *
  * snapshot  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the snapshot is released].
  */
@@ -843,6 +857,7 @@ const discover_instance *discover_snapshot_offline(const discover_snapshot *snap
  * is NULL.
  *
  * snapshot  [in, borrowed]
+ * index                     counted from 0
  */
 int64_t discover_snapshot_offline_since_ms(const discover_snapshot *snapshot, size_t index);
 
@@ -851,6 +866,7 @@ int64_t discover_snapshot_offline_since_ms(const discover_snapshot *snapshot, si
  * NULL.
  *
  * snapshot  [in, borrowed]
+ * index                     counted from 0
  */
 int32_t discover_snapshot_offline_departure(const discover_snapshot *snapshot, size_t index);
 
@@ -987,6 +1003,7 @@ size_t discover_instance_attribute_count(const discover_instance *instance);
  * on.
  *
  * instance  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the instance is released].
  */
@@ -998,6 +1015,7 @@ const char *discover_instance_attribute_name(const discover_instance *instance,
  * discover_instance_attribute_count() on.
  *
  * instance  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the instance is released].
  */
@@ -1014,6 +1032,7 @@ size_t discover_instance_tag_count(const discover_instance *instance);
  * A tag, in the order given; NULL from discover_instance_tag_count() on.
  *
  * instance  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the instance is released].
  */
@@ -1061,6 +1080,8 @@ void discover_instance_free(discover_instance *instance);
 /**
  * The name of a kind of event: "up", "update", "down", "leader", "current", "stale", "fresh";
  * "unknown" for any other number.
+ *
+ * kind  one of DISCOVER_EVENT_...
  *
  * Returns [borrowed, for ever].
  *
@@ -1139,6 +1160,8 @@ void discover_feed_cancel(discover_feed *feed);
 
 /**
  * The name of a level: "error", "warn", "info", "debug", "trace"; "unknown" for any other number.
+ *
+ * level  one of DISCOVER_LEVEL_...
  *
  * Returns [borrowed, for ever].
  *

@@ -55,6 +55,8 @@ fn number(standing: &Standing) -> i32 {
 
 /// The name of a standing: "live", "lapsed", "replaced", "released"; "unknown" for any other number.
 ///
+/// standing  one of DISCOVER_STANDING_...
+///
 /// Returns [borrowed, for ever].
 ///
 /// Threads: from any.
