@@ -56,12 +56,12 @@ async def many() -> None:
 
 
 def run(body: Callable[[], object]) -> None:
-    """Goes on when calls are refused, as a careless daemon does."""
+    """Goes on when calls are refused, as a careless daemon does, after a moment."""
     while True:
         try:
             body()
         except (libdiscover.DiscoverError, RuntimeError):
-            pass
+            time.sleep(0.001)
 
 
 for body in [change, change, follow, wait, wait, connect, register, lambda: asyncio.run(many())]:
