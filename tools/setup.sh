@@ -35,6 +35,7 @@ want_servers_and_checkers() {
     want openssl openssl
     want cmake cmake
     want pkg-config pkg-config
+    want doxygen doxygen
 }
 
 install_missing() {

@@ -60,6 +60,7 @@ pub fn all() -> Vec<Stage> {
                 tests(Runner::Node, "npm test").dir("bindings/node"),
             ],
         ),
+        stage("docs", "tools/docs", manuals()),
         stage(
             "all",
             "tests",
@@ -85,6 +86,19 @@ pub fn tests(runner: Runner, command: &str) -> Step {
 fn builds_without_protoc() -> Step {
     check("cargo check -p discover-core --no-default-features --features local")
         .env("PROTOC", "/nonexistent")
+}
+
+/// Each manual is built, and a warning fails it.
+fn manuals() -> Vec<Step> {
+    vec![
+        build::python(Features::Default),
+        build::node(Features::Default),
+        check("tools/docs.sh rust"),
+        check("tools/docs.sh c"),
+        check("tools/docs.sh cpp"),
+        check("tools/docs.sh python"),
+        check("tools/docs.sh node"),
+    ]
 }
 
 /// The package, the programs that use it, and the stubs against the module they describe.

@@ -28,6 +28,7 @@ export class Lease {
     return this.#native.address;
   }
 
+  /** The service. */
   get service(): string {
     return this.#native.service;
   }

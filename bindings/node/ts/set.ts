@@ -36,6 +36,7 @@ export class ServiceSet implements Iterable<Instance> {
     this.#view = doorbell.view(native);
   }
 
+  /** The service. */
   get service(): string {
     return this.#native.service;
   }
@@ -65,6 +66,7 @@ export class ServiceSet implements Iterable<Instance> {
     return this.#view.status;
   }
 
+  /** Those online as of now, oldest first. */
   [Symbol.iterator](): Iterator<Instance> {
     return this.online()[Symbol.iterator]();
   }

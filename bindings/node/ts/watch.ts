@@ -41,6 +41,7 @@ export class Watch implements AsyncIterableIterator<DiscoverEvent, undefined> {
     this.#signal = signal;
   }
 
+  /** The next event; done when the watch has ended. One after the other is asked for, or many at once. */
   next(): Promise<Result> {
     return new Promise((resolve, reject) => {
       this.#begin();
@@ -74,6 +75,7 @@ export class Watch implements AsyncIterableIterator<DiscoverEvent, undefined> {
     return this;
   }
 
+  /** Itself. */
   [Symbol.asyncIterator](): this {
     return this;
   }
