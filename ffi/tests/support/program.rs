@@ -38,30 +38,41 @@ const PATIENCE: &str = "300";
 pub struct Program {
     dir: TempDir,
     path: PathBuf,
+    library: PathBuf,
 }
 
 impl Program {
     /// Compiles sources, told from the top of the repository, in the language of the first.
     pub fn new(sources: &[&str]) -> Program {
-        let shared = ["-L", path(library()), "-ldiscover"];
-        Program::link(sources, &shared)
+        Program::with_library(library(), sources, &[])
+    }
+
+    /// The same with the library in another folder, and with further flags for the compiler.
+    pub fn with_library(library: &Path, sources: &[&str], flags: &[&str]) -> Program {
+        let shared = [flags, &["-L", path(library), "-ldiscover"]].concat();
+        Program::link(library, sources, &shared)
     }
 
     /// The same with the library inside the program.
     pub fn with_static_library(sources: &[&str]) -> Program {
         let archive = library().join("libdiscover.a");
-        Program::link(sources, &[&[path(&archive)], SYSTEM_LIBRARIES].concat())
+        let inside = [&[path(&archive)], SYSTEM_LIBRARIES].concat();
+        Program::link(library(), sources, &inside)
     }
 
-    fn link(sources: &[&str], libraries: &[&str]) -> Program {
+    fn link(library: &Path, sources: &[&str], flags: &[&str]) -> Program {
         let language = if sources[0].ends_with(".cc") { CPP } else { C };
         let dir = scratch();
         let program = dir.path().join("program");
         let mut compiler = Command::new(language[0]);
         compiler.args(&language[1..]).args(STRICT).args(sources);
         compiler.args(["-I", "include", "-o", path(&program)]);
-        run(compiler.args(libraries).current_dir(root()));
-        Program { dir, path: program }
+        run(compiler.args(flags).current_dir(root()));
+        Program {
+            dir,
+            path: program,
+            library: library.to_owned(),
+        }
     }
 
     /// A place on local:// that goes with the program.
@@ -92,7 +103,7 @@ impl Program {
     fn prepared(&self, runner: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         command.arg(PATIENCE).args(runner).arg(&self.path);
-        command.env("LD_LIBRARY_PATH", library());
+        command.env("LD_LIBRARY_PATH", &self.library);
         command.env("STORY", root().join("tests/story/story.txt"));
         command.env_remove("DISCOVER_URL").current_dir(root());
         command
