@@ -84,20 +84,6 @@ def test_others_run_while_one_closes_and_waits_for_a_callback(memory: str) -> No
     assert go.is_set() and ticks.count > 10
 
 
-def test_closing_does_not_wait_for_ever_for_a_callback(memory: str) -> None:
-    client, entered, go = libdiscover.connect(memory), threading.Event(), threading.Event()
-
-    def stuck(event: object) -> None:
-        entered.set()
-        go.wait(SECONDS)
-
-    client.services("web").subscribe(stuck)
-    assert entered.wait(SECONDS)
-    with pytest.raises(libdiscover.Timeout, match="callback was still running"):
-        client.close(timeout=0.2)
-    go.set()
-
-
 @pytest.mark.parametrize("way", ["connect", "wait", "watch"])
 def test_ctrl_c_ends_a_wait_at_once(nobody: str, way: str) -> None:
     with Program("interrupted.py", way, nobody.replace("1s", "60s")) as program:
