@@ -44,11 +44,14 @@ pack(half);
 
 function begin(name, description) {
   const folder = join(stage, name);
+  const licenses = ['LICENSE-APACHE', 'LICENSE-MIT'];
   mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, 'package.json'), `${JSON.stringify(description, null, 2)}\n`);
-  for (const file of ['LICENSE-APACHE', 'LICENSE-MIT']) {
+  for (const file of licenses) {
     copyFileSync(join(here, file), join(folder, file));
   }
+  // npm takes a licence along unasked only if there is one.
+  const whole = { ...description, files: [...description.files, ...licenses] };
+  writeFileSync(join(folder, 'package.json'), `${JSON.stringify(whole, null, 2)}\n`);
   return folder;
 }
 
