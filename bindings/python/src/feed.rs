@@ -16,6 +16,8 @@ use crate::values::Event;
 
 /// A callback that hears of each change, until cancelled or its client is closed; not only while
 /// somebody holds this.
+///
+/// Threads: any number at once.
 #[pyclass(frozen, module = "libdiscover")]
 pub(crate) struct Subscription(Arc<OnceLock<embed::Subscription>>);
 

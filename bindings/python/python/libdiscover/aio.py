@@ -37,7 +37,10 @@ async def connect(url: Optional[str] = None) -> Client:
 
 
 class Client:
-    """See `libdiscover.Client`. Use it in `async with`, or close it."""
+    """See `libdiscover.Client`. Use it in `async with`, or close it.
+
+    Threads: any number at once, each with a loop of its own.
+    """
 
     def __init__(self, native: _native.Client) -> None:
         self._native = native
@@ -92,7 +95,10 @@ class Client:
 
 
 class Lease(LeaseFacts):
-    """See `libdiscover.Lease`. Unregisters when left (`async with`), dropped, or its client closed."""
+    """See `libdiscover.Lease`. Unregisters when left (`async with`), dropped, or its client closed.
+
+    Threads: any number at once, each with a loop of its own.
+    """
 
     async def heartbeat(self) -> None:
         """See `libdiscover.Lease.heartbeat`."""
@@ -120,7 +126,10 @@ class Lease(LeaseFacts):
 
 
 class ServiceSet(Reads):
-    """See `libdiscover.ServiceSet`."""
+    """See `libdiscover.ServiceSet`.
+
+    Threads: any number at once; those that wait, subscribe or watch have a loop of their own.
+    """
 
     async def wait(self, count: int = 1, *, timeout: Seconds) -> Tuple[Instance, ...]:
         """See `libdiscover.ServiceSet.wait`."""
