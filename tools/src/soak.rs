@@ -12,7 +12,15 @@ use crate::step::Step;
 const LONGEST: &str = "4h";
 
 pub fn all() -> Vec<Stage> {
-    vec![c("c-cycles", "--test hygiene cycles")]
+    vec![
+        c("c-cycles", "--test hygiene cycles"),
+        python("python-exits", "test_leaving.py"),
+        python("python-callbacks", "test_callbacks.py"),
+        forks(),
+        node("node-workers", "workers.test.mjs"),
+        node("node-exits", "leaving.test.mjs"),
+        node("node-cluster", "local.test.mjs"),
+    ]
 }
 
 /// Tests of the C library: what `cargo test -p discover-ffi` is given to run just them.
@@ -24,6 +32,47 @@ fn c(name: &'static str, which: &str) -> Stage {
         steps: vec![
             build::ffi(Features::Default),
             in_full(Runner::Cargo, &command),
+        ],
+    }
+}
+
+/// A file of the Python package's tests.
+fn python(name: &'static str, file: &str) -> Stage {
+    let command = format!("python -m pytest -raP bindings/python/tests/{file}");
+    Stage {
+        name,
+        about: "bindings/python",
+        steps: vec![
+            build::python(Features::Default),
+            // What they print says how long the slowest took.
+            in_full(Runner::Pytest, &command),
+        ],
+    }
+}
+
+fn forks() -> Stage {
+    Stage {
+        name: "forks",
+        about: "tests",
+        steps: vec![
+            build::python(Features::Default),
+            in_full(
+                Runner::Pytest,
+                "python -m pytest -ra tests/test_fork.py --durations=0",
+            ),
+        ],
+    }
+}
+
+/// A file of the Node package's tests.
+fn node(name: &'static str, file: &str) -> Stage {
+    let command = format!("node --test test/{file}");
+    Stage {
+        name,
+        about: "bindings/node",
+        steps: vec![
+            build::node(Features::Default),
+            in_full(Runner::Node, &command).dir("bindings/node"),
         ],
     }
 }

@@ -61,7 +61,7 @@ def run(body: Callable[[], object]) -> None:
         try:
             body()
         except (libdiscover.DiscoverError, RuntimeError):
-            time.sleep(0.001)
+            time.sleep(0.001)  # tidy: sleep, the moment
 
 
 for body in [change, change, follow, wait, wait, connect, register, lambda: asyncio.run(many())]:
