@@ -62,6 +62,10 @@ npm_packages() {
 }
 
 deb() {
+    if ! command -v dpkg-deb >/dev/null; then
+        echo "dist: there is no dpkg-deb here, so there are NO Debian packages" >&2
+        return
+    fi
     cargo build --quiet --profile "$profile" -p discover-ffi
     tools/deb.sh "$built" "$target/deb" "$out"
 }
