@@ -13,7 +13,9 @@ const LONGEST: &str = "4h";
 
 pub fn all() -> Vec<Stage> {
     vec![
-        c("c-cycles", "--test hygiene cycles"),
+        c("c-cycles", "--test guest cycles"),
+        c("c-resets", "--test guest a_reset"),
+        c("c-locks", "--test contract no_lock"),
         python("python-exits", "test_leaving.py"),
         python("python-callbacks", "test_callbacks.py"),
         forks(),

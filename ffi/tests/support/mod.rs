@@ -5,6 +5,7 @@
 mod declared;
 mod program;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -61,6 +62,21 @@ pub fn run(command: &mut Command) -> String {
         output.status
     );
     text
+}
+
+/// So many rounds in `make soak`, and a tenth of them beside all the other tests.
+pub fn rounds(full: usize) -> usize {
+    match std::env::var_os("DISCOVER_SOAK") {
+        Some(_) => full,
+        None => full / 10,
+    }
+}
+
+/// Says something past the capture of the test runner, for whoever runs the long loops.
+pub fn tell(text: &str) {
+    if std::env::var_os("DISCOVER_SOAK").is_some() {
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
 }
 
 /// The names of the functions that the header declares, in their order.

@@ -49,25 +49,34 @@ impl Program {
 
     /// The same with the library in another folder, and with further flags for the compiler.
     pub fn with_library(library: &Path, sources: &[&str], flags: &[&str]) -> Program {
-        let shared = [flags, &["-L", path(library), "-ldiscover"]].concat();
-        Program::link(library, sources, &shared)
+        Program::link(
+            library,
+            sources,
+            flags,
+            &["-L", path(library), "-ldiscover"],
+        )
+    }
+
+    /// The same with the header in another folder.
+    pub fn with_header(folder: &Path, sources: &[&str]) -> Program {
+        Program::with_library(library(), sources, &["-I", path(folder)])
     }
 
     /// The same with the library inside the program.
     pub fn with_static_library(sources: &[&str]) -> Program {
         let archive = library().join("libdiscover.a");
         let inside = [&[path(&archive)], SYSTEM_LIBRARIES].concat();
-        Program::link(library(), sources, &inside)
+        Program::link(library(), sources, &[], &inside)
     }
 
-    fn link(library: &Path, sources: &[&str], flags: &[&str]) -> Program {
+    fn link(library: &Path, sources: &[&str], flags: &[&str], libraries: &[&str]) -> Program {
         let language = if sources[0].ends_with(".cc") { CPP } else { C };
         let dir = scratch();
         let program = dir.path().join("program");
         let mut compiler = Command::new(language[0]);
-        compiler.args(&language[1..]).args(STRICT).args(sources);
+        compiler.args(&language[1..]).args(STRICT).args(flags);
         compiler.args(["-I", "include", "-o", path(&program)]);
-        run(compiler.args(flags).current_dir(root()));
+        run(compiler.args(sources).args(libraries).current_dir(root()));
         Program {
             dir,
             path: program,
