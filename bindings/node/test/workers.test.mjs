@@ -101,6 +101,11 @@ test('a worker whose callback never returns is terminated, and what it registere
       await once(worker, 'message');
       const seen = (await web.wait(1, { timeout: 10_000 })).length;
       await worker.terminate();
+      for await (const _ of web.watch()) {
+        if (web.online().length === 0) {
+          break;
+        }
+      }
       console.log(seen, web.online().length);
     }
     await client.close();
