@@ -84,12 +84,11 @@ def machine_worked() -> float:
 
 def leave_often(python: Path, package: Path, nobody: str, scratch: Path, times: int) -> None:
     """One after the other, each in a registry of its own, every other one with files and locks."""
-    ends = [
-        leave(python, package, f"local://{scratch}/{n}" if n % 2 else "memory://leave", nobody)
-        for n in range(times)
-    ]
-    unclean = [end for end in ends if (end.code, end.text) != (0, "")]
-    assert not unclean, f"{len(unclean)} of {times}, the first: {unclean[0]}"
+    ends = []
+    for number in range(times):
+        url = f"local://{scratch}/{number}" if number % 2 else "memory://leave"
+        ends.append(leave(python, package, url, nobody))
+        assert (ends[-1].code, ends[-1].text) == (0, ""), f"the {number}th of {times}: {ends[-1]}"
     slowest = sorted(round(end.took, 3) for end in ends)[-5:]
     print(f"{times} exits of {python} were clean; the slowest took {slowest} s")
     assert slowest[-1] < AT_ONCE
