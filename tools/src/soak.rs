@@ -16,6 +16,7 @@ pub fn all() -> Vec<Stage> {
         c("c-cycles", "--test guest cycles"),
         c("c-resets", "--test guest a_reset"),
         c("c-locks", "--test contract no_lock"),
+        c("c-races", "--test instrumented -- --ignored"),
         python("python-exits", "test_leaving.py"),
         python("python-callbacks", "test_callbacks.py"),
         forks(),

@@ -69,8 +69,34 @@ impl Program {
         Program::link(library(), sources, &[], &inside)
     }
 
+    /// Compiles one source for a checker, and links it with the checker's own archive: that of the Rust
+    /// compiler knows what both compilers have put in.
+    pub fn checked_by(library: &Path, source: &str, checker: &str, archive: &str) -> Program {
+        let dir = scratch();
+        let object = dir.path().join("program.o");
+        let language = if source.ends_with(".cc") { CPP } else { C };
+        let mut compiler = Command::new(language[0]);
+        compiler.args(&language[1..]).args(STRICT);
+        compiler.args([checker, "-I", "include", "-c", source, "-o", path(&object)]);
+        run(compiler.current_dir(root()));
+        let whole = format!("-Wl,--export-dynamic,--whole-archive,{archive},--no-whole-archive");
+        let libraries = ["-L", path(library), "-ldiscover", "-lm", "-ldl", "-lrt"];
+        // An object is linked in the language whose libraries do for both.
+        Program::with(library, &[path(&object)], CPP, &[&whole], &libraries)
+    }
+
     fn link(library: &Path, sources: &[&str], flags: &[&str], libraries: &[&str]) -> Program {
         let language = if sources[0].ends_with(".cc") { CPP } else { C };
+        Program::with(library, sources, language, flags, libraries)
+    }
+
+    fn with(
+        library: &Path,
+        sources: &[&str],
+        language: &[&str],
+        flags: &[&str],
+        libraries: &[&str],
+    ) -> Program {
         let dir = scratch();
         let program = dir.path().join("program");
         let mut compiler = Command::new(language[0]);
