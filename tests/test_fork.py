@@ -31,7 +31,7 @@ if child == 0:
         os.write(1, b"forked\\n")
     sys.stdin.read()          # outlives its parent
     sys.exit(0)
-print(child, flush=True)
+os.write(1, b"%d\\n" % child)  # at once, for the child writes there too
 sys.stdin.read()
 """
 
