@@ -4,14 +4,17 @@
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 PREFIX  ?= /usr/local
+LIBDIR  ?= lib
 DESTDIR ?=
-# Which stages `make test` runs: fmt tidy clippy no-etcd rust python python-types node faults all.
+# Which stages `make test` runs: fmt tidy clippy no-etcd rust python python-types node docs faults all.
 STAGES  ?=
+# Which loops `make soak` runs; tools/src/soak.rs has their names.
+LOOPS   ?=
 
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults build install header fmt lint setup clean
+.PHONY: help demo test soak faults build install dist docs header fmt lint setup clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,13 +32,23 @@ faults: setup ## break a real etcd in every way while all languages watch (RUN="
 	@cargo build --quiet -p discover-faults
 	@"$(CARGO_TARGET_DIR)/debug/faults" $(or $(RUN),all)
 
+soak: setup ## run the long loops, a tenth of which `make test` does, in full (LOOPS="c-cycles")
+	@$(TOOLS) soak $(LOOPS)
+
 build: setup ## build the C library, the Python package and the Node package in place
 	@$(TOOLS) build
 
-install: ## install the C library (PREFIX=/usr/local DESTDIR=)
+install: ## install the C library (PREFIX=/usr/local LIBDIR=lib DESTDIR=)
 	@tools/setup.sh build
 	cargo build --release -p discover-ffi
-	@$(TOOLS) install --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
+	@$(TOOLS) install --prefix "$(PREFIX)" --libdir "$(LIBDIR)" --destdir "$(DESTDIR)"
+
+dist: setup ## build the packages that people install, in release, into dist/ (WHAT="wheel sdist npm deb")
+	@tools/dist.sh $(WHAT)
+
+docs: setup ## build the manuals of all languages into target/site
+	@$(TOOLS) build
+	@tools/docs.sh
 
 header: ## write include/discover.h anew
 	@tools/setup.sh build
@@ -52,6 +65,6 @@ setup: ## install what the tests need; quiet when it is there
 
 clean: ## remove everything that was built or installed in this tree
 	cargo clean
-	rm -rf .venv .pytest_cache .mypy_cache bindings/node/node_modules bindings/node/dist
+	rm -rf .venv dist .pytest_cache .mypy_cache bindings/node/node_modules bindings/node/dist
 	find bindings \( -name '*.node' -o -name '*.so' \) -delete
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -36,6 +36,11 @@
  * releases it, and that takes NULL. Never free() what the library gave you. Strings given are
  * NUL-terminated UTF-8 and copied during the call.
  *
+ * A handle is a pointer like any other: one that was released, a client that was closed, or an event
+ * after its callback cannot be told from one that is good, and to use it, or to release it again, is
+ * undefined. Valgrind and AddressSanitizer find such uses. What is told, by DISCOVER_ERR_CLOSED, is that
+ * the client of a lease, set or feed has been closed, and by DISCOVER_ERR_FORKED that it is the parent's.
+ *
  * Errors. A call that can fail returns a discover_status, and DISCOVER_OK is 0. If you pass an error
  * pointer, it is set to NULL or to an object that says more, which you release. A call that fails
  * takes nothing and leaves nothing: outputs are NULL. A bug in the library is

@@ -36,6 +36,11 @@
  * releases it, and that takes NULL. Never free() what the library gave you. Strings given are
  * NUL-terminated UTF-8 and copied during the call.
  *
+ * A handle is a pointer like any other: one that was released, a client that was closed, or an event
+ * after its callback cannot be told from one that is good, and to use it, or to release it again, is
+ * undefined. Valgrind and AddressSanitizer find such uses. What is told, by DISCOVER_ERR_CLOSED, is that
+ * the client of a lease, set or feed has been closed, and by DISCOVER_ERR_FORKED that it is the parent's.
+ *
  * Errors. A call that can fail returns a discover_status, and DISCOVER_OK is 0. If you pass an error
  * pointer, it is set to NULL or to an object that says more, which you release. A call that fails
  * takes nothing and leaves nothing: outputs are NULL. A bug in the library is
@@ -65,9 +70,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** The version of this header. */
+/** The major number of this header's version. */
 #define DISCOVER_VERSION_MAJOR 0
+/** The minor number of this header's version. */
 #define DISCOVER_VERSION_MINOR 1
+/** The patch number of this header's version. */
 #define DISCOVER_VERSION_PATCH 0
 
 /** Whether this header is of version major.minor.patch or later. */
@@ -369,6 +376,8 @@ const char *discover_version_string(void);
 /**
  * The name of a status: "ok", "timeout", "lease_lost", ...; "unknown" for any other number.
  *
+ * status  one of DISCOVER_OK and DISCOVER_ERR_...
+ *
  * Returns [borrowed, for ever].
  *
  * Threads: from any.
@@ -377,6 +386,8 @@ const char *discover_status_name(discover_status status);
 
 /**
  * Whether the same call may succeed later, its arguments unchanged.
+ *
+ * status  one of DISCOVER_OK and DISCOVER_ERR_...
  *
  * Threads: from any.
  */
@@ -579,6 +590,8 @@ void discover_registration_free(discover_registration *registration);
 /**
  * The name of a standing: "live", "lapsed", "replaced", "released"; "unknown" for any other number.
  *
+ * standing  one of DISCOVER_STANDING_...
+ *
  * Returns [borrowed, for ever].
  *
  * Threads: from any.
@@ -674,6 +687,8 @@ void discover_lease_release(discover_lease *lease);
 
 /**
  * The name of a state: "pending", "current", "stale"; "unknown" for any other number.
+ *
+ * state  one of DISCOVER_STATE_...
  *
  * Returns [borrowed, for ever].
  *
@@ -821,6 +836,8 @@ void discover_set_release(discover_set *set);
 /**
  * The name of a departure: "removed", "missing"; "unknown" for any other number.
  *
+ * departure  one of DISCOVER_DEPARTURE_...
+ *
  * Returns [borrowed, for ever].
  *
  * Threads: from any.
@@ -838,6 +855,7 @@ size_t discover_snapshot_online_count(const discover_snapshot *snapshot);
  * One of those online, oldest first; NULL from discover_snapshot_online_count() on.
  *
  * snapshot  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the snapshot is released].
  */
@@ -855,6 +873,7 @@ size_t discover_snapshot_offline_count(const discover_snapshot *snapshot);
  * discover_snapshot_offline_count() on.
  *
  * snapshot  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the snapshot is released].
  */
@@ -865,6 +884,7 @@ const discover_instance *discover_snapshot_offline(const discover_snapshot *snap
  * is NULL.
  *
  * snapshot  [in, borrowed]
+ * index                     counted from 0
  */
 int64_t discover_snapshot_offline_since_ms(const discover_snapshot *snapshot, size_t index);
 
@@ -873,6 +893,7 @@ int64_t discover_snapshot_offline_since_ms(const discover_snapshot *snapshot, si
  * NULL.
  *
  * snapshot  [in, borrowed]
+ * index                     counted from 0
  */
 int32_t discover_snapshot_offline_departure(const discover_snapshot *snapshot, size_t index);
 
@@ -1018,6 +1039,7 @@ size_t discover_instance_attribute_count(const discover_instance *instance);
  * on.
  *
  * instance  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the instance is released].
  */
@@ -1029,6 +1051,7 @@ const char *discover_instance_attribute_name(const discover_instance *instance,
  * discover_instance_attribute_count() on.
  *
  * instance  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the instance is released].
  */
@@ -1045,6 +1068,7 @@ size_t discover_instance_tag_count(const discover_instance *instance);
  * A tag, in the order given; NULL from discover_instance_tag_count() on.
  *
  * instance  [in, borrowed]
+ * index                     counted from 0
  *
  * Returns [borrowed until the instance is released].
  */
@@ -1100,6 +1124,8 @@ void discover_instance_free(discover_instance *instance);
 /**
  * The name of a kind of event: "up", "update", "down", "leader", "current", "stale", "fresh";
  * "unknown" for any other number.
+ *
+ * kind  one of DISCOVER_EVENT_...
  *
  * Returns [borrowed, for ever].
  *
@@ -1288,6 +1314,8 @@ void discover_feed_cancel(discover_feed *feed);
 
 /**
  * The name of a level: "error", "warn", "info", "debug", "trace"; "unknown" for any other number.
+ *
+ * level  one of DISCOVER_LEVEL_...
  *
  * Returns [borrowed, for ever].
  *

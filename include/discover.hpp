@@ -15,6 +15,7 @@
 
 #include <discover_base.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -40,8 +41,7 @@ public:
     instance(const instance &other) : instance(other.get()) {}
     instance(instance &&) noexcept = default;
     instance &operator=(instance other) noexcept {
-        handle_.swap(other.handle_);
-        return *this;
+        return handle_.swap(other.handle_), *this;
     }
 
     std::string_view service() const { return discover_instance_service(get()); }
@@ -420,18 +420,23 @@ public:
     /// Opens the registry named by DISCOVER_URL, else local://.
     client() : handle_(open(nullptr)) {}
     explicit client(const std::string &url) : handle_(open(url.c_str())) {}
+    client(client &&other) noexcept : handle_(other.handle_.exchange(nullptr)) {}
+    client &operator=(client &&other) noexcept {
+        return end(handle_.exchange(other.handle_.exchange(nullptr))), *this;
+    }
+    ~client() { end(handle_); }
 
-    std::string_view url() const { return discover_client_url(handle_.get()); }
+    std::string_view url() const { return discover_client_url(get()); }
 
     lease register_instance(const registration &r, timeout within = no_timeout) const {
         return lease(detail::make<discover_lease>([&](auto out, auto e) {
-            return discover_client_register(handle_.get(), r.get(), detail::milliseconds(within), out, e);
+            return discover_client_register(get(), r.get(), detail::milliseconds(within), out, e);
         }));
     }
 
     set services(const std::string &service) const {
         return set(detail::make<discover_set>([&](auto out, auto e) {
-            return discover_client_services(handle_.get(), service.c_str(), out, e);
+            return discover_client_services(get(), service.c_str(), out, e);
         }));
     }
 
@@ -462,34 +467,31 @@ public:
     }
 
     /// Closes it now, and says how that went. Thrown with DISCOVER_ERR_BUSY, inside one of its own
-    /// callbacks, it is as open as before. Closing again does nothing.
+    /// callbacks, it is as open as before. Closing again does nothing; of several threads, one does it.
     void close(timeout within = patience) {
-        discover_client *raw = handle_.release();
+        const auto ms = detail::milliseconds(within);
+        discover_client *raw = handle_.exchange(nullptr);
         try {
-            detail::check([&](auto e) {
-                return discover_client_close(raw, detail::milliseconds(within), e);
-            });
+            detail::check([&](auto e) { return discover_client_close(raw, ms, e); });
         } catch (const error &e) {
-            if (e.status() == DISCOVER_ERR_BUSY) handle_.reset(raw);
+            if (e.status() == DISCOVER_ERR_BUSY) handle_ = raw;
             throw;
         }
     }
 
-    const discover_client *get() const noexcept { return handle_.get(); }
+    const discover_client *get() const noexcept { return handle_; }
 
 private:
-    struct closer {
-        void operator()(discover_client *owned) const noexcept {
-            discover_client_close(owned, detail::milliseconds(patience), nullptr);
-        }
-    };
-
     static discover_client *open(const char *url) {
         return detail::make<discover_client>(
             [&](auto out, auto e) { return discover_client_open(url, out, e); });
     }
 
-    std::unique_ptr<discover_client, closer> handle_;
+    static void end(discover_client *owned) noexcept {
+        discover_client_close(owned, detail::milliseconds(patience), nullptr);
+    }
+
+    std::atomic<discover_client *> handle_;
 };
 
 }  // namespace discover

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from languages import ROOT
 from servers import Etcd, start_etcd
+from shipped import Packages, make
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +24,30 @@ def etcd() -> Iterator[Etcd]:
     server = start_etcd()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library as `make install` installs it, from the build of the tests, and then moved."""
+    first = tmp_path_factory.mktemp("install") / "first"
+    tools = ["cargo", "run", "--quiet", "-p", "tools", "--", "install"]
+    arguments = ["--prefix", "/usr", "--destdir", str(first), "--profile", "debug"]
+    subprocess.run([*tools, *arguments], cwd=ROOT, check=True)
+    moved = first.with_name("moved")
+    shutil.move(first, moved)
+    return moved / "usr"
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    made: dict[str, list[Path]] = {}
+
+    def of(kind: str) -> list[Path]:
+        if kind not in made:
+            made[kind] = make(kind, tmp_path_factory.mktemp("dist"))
+        return made[kind]
+
+    return of
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ ROOT = Path(__file__).parent.parent
 BUILT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "debug"
 NODE_BUILT = ROOT / "bindings/node/dist"
 
+PROGRAMS = Path(__file__).parent / "programs"
+
 LANGUAGES = ("c", "cpp", "python", "node", "rust")
 SUFFIXES = {"c": ".c", "cpp": ".cc", "python": ".py", "node": ".ts", "rust": ".rs"}
 
@@ -39,3 +41,8 @@ def command(language: str, program: str, scratch: Path) -> list[str]:
 def compile_and_link(compiler: list[str], file: Path, binary: Path) -> None:
     where = ["-I", str(ROOT / "include"), "-L", str(BUILT), "-ldiscover", f"-Wl,-rpath,{BUILT}"]
     subprocess.run([*compiler, str(file), "-o", str(binary), *where, "-pthread"], check=True)
+
+
+def rounds(in_full: int) -> int:
+    """How often a long loop runs: in full in `make soak`, else a tenth of that."""
+    return in_full if os.environ.get("DISCOVER_SOAK") == "1" else in_full // 10

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -100,35 +99,23 @@ def test_demo() -> None:
         assert re.search(rf"^ *[\d.]+ s +{told} ", done.stdout, re.MULTILINE), told
 
 
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library as `make install` installs it, from the build of the tests, and then moved."""
-    first = tmp_path_factory.mktemp("install") / "first"
-    tools = ["cargo", "run", "--quiet", "-p", "tools", "--", "install"]
-    arguments = ["--prefix", "/usr", "--destdir", str(first), "--profile", "debug"]
-    subprocess.run([*tools, *arguments], cwd=ROOT, check=True)
-    moved = first.with_name("moved")
-    shutil.move(first, moved)
-    return moved / "usr"
-
-
-@pytest.mark.parametrize("language", ["c", "cpp"])
-def test_install(
-    language: str, installed: Path, place: Callable[[str], str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kind", ["c", "cpp", "c, static"])
+def test_install(kind: str, installed: Path, place: Callable[[str], str], tmp_path: Path) -> None:
     """The command that the README gives for C compiles against what was installed."""
+    language = kind.removesuffix(", static")
     source = tmp_path / ("web.c" if language == "c" else "web.cc")
     source.write_text(block(language))
     environment = {**os.environ, "PKG_CONFIG_PATH": str(installed / "lib/pkgconfig")}
     compiler = "cc" if language == "c" else "c++ -std=c++17"
+    links = "$(pkg-config --cflags --libs discover)"
+    if kind != language:
+        # The linker takes the shared one of two, unless it is told the file.
+        links = "$(pkg-config --static --cflags --libs discover | sed 's/-ldiscover/-l:libdiscover.a/')"
     subprocess.run(
-        f"{compiler} {source} $(pkg-config --cflags --libs discover)",
-        shell=True,
-        cwd=tmp_path,
-        env=environment,
-        check=True,
+        f"{compiler} {source} {links}", shell=True, cwd=tmp_path, env=environment, check=True
     )
-    libraries = {"LD_LIBRARY_PATH": str(installed / "lib")}
+    # A static one runs where the library is not to be found.
+    libraries = {"LD_LIBRARY_PATH": str(installed / "lib")} if kind == language else {}
     done = subprocess.run(
         [str(tmp_path / "a.out")],
         env={**os.environ, **libraries, "DISCOVER_URL": place("local")},

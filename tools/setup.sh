@@ -38,6 +38,7 @@ want_servers_and_checkers() {
     # The fault lab's: network namespaces, and cuts between them.
     want iproute2 ip
     want iptables iptables
+    want doxygen doxygen
 }
 
 install_missing() {

@@ -127,18 +127,35 @@ pub unsafe extern "C" fn discover_client_close(
     timeout_ms: u32,
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
+    let going = Going(client);
     call(error, || {
         // SAFETY: a client that is open, or NULL.
-        let Some(open) = (unsafe { client.as_ref() }) else {
+        let Some(open) = (unsafe { going.0.as_ref() }) else {
             return Ok(());
         };
-        let done = open
-            .engine
-            .close(timeout(timeout_ms).unwrap_or(Duration::MAX));
-        if !matches!(&done, Err(error) if error.kind() == Kind::Busy) {
-            // SAFETY: it came from a box, and nobody else uses it any more.
-            release(Some(unsafe { Box::from_raw(client) }));
+        let timeout = timeout(timeout_ms).unwrap_or(Duration::MAX);
+        let done = open.engine.close(timeout);
+        if matches!(&done, Err(error) if error.kind() == Kind::Busy) {
+            going.stays();
         }
         done
     })
+}
+
+/// A client that is freed however its closing ends, by a bug of ours too.
+struct Going(*mut discover_client);
+
+impl Going {
+    fn stays(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: it came from a box, and nobody else uses it any more.
+            release(Some(unsafe { Box::from_raw(self.0) }));
+        }
+    }
 }

@@ -60,6 +60,8 @@ fn number(event: &Event) -> i32 {
 /// The name of a kind of event: "up", "update", "down", "leader", "current", "stale", "fresh";
 /// "unknown" for any other number.
 ///
+/// kind  one of DISCOVER_EVENT_...
+///
 /// Returns [borrowed, for ever].
 ///
 /// Threads: from any.

@@ -57,6 +57,8 @@ pub(crate) fn release<T>(owned: Option<T>) {
 /// Runs `body`. A panic in it, which is a bug of ours, becomes an error.
 fn boundary<T>(body: impl FnOnce() -> T) -> Result<T> {
     quiet();
+    #[cfg(feature = "inject-panic")]
+    let body = crate::cue::before(body);
     catch_unwind(AssertUnwindSafe(body)).map_err(|panic| {
         let literal = panic.downcast_ref::<&str>().copied();
         let text = literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

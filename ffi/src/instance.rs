@@ -152,6 +152,7 @@ pub extern "C" fn discover_instance_attribute_count(instance: Option<&discover_i
 /// on.
 ///
 /// instance  [in, borrowed]
+/// index                     counted from 0
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
@@ -166,6 +167,7 @@ pub extern "C" fn discover_instance_attribute_name(
 /// discover_instance_attribute_count() on.
 ///
 /// instance  [in, borrowed]
+/// index                     counted from 0
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
@@ -187,6 +189,7 @@ pub extern "C" fn discover_instance_tag_count(instance: Option<&discover_instanc
 /// A tag, in the order given; NULL from discover_instance_tag_count() on.
 ///
 /// instance  [in, borrowed]
+/// index                     counted from 0
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]

@@ -59,6 +59,8 @@ pub(crate) fn number(standing: &Standing) -> i32 {
 
 /// The name of a standing: "live", "lapsed", "replaced", "released"; "unknown" for any other number.
 ///
+/// standing  one of DISCOVER_STANDING_...
+///
 /// Returns [borrowed, for ever].
 ///
 /// Threads: from any.

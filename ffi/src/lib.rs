@@ -16,6 +16,8 @@
     reason = "what callers must keep to is said in the words of C, for those who read the header"
 )]
 
+#[cfg(feature = "inject-panic")]
+mod cue;
 mod given;
 mod guard;
 

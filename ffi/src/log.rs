@@ -37,6 +37,8 @@ pub type discover_log_fn = Option<
 
 /// The name of a level: "error", "warn", "info", "debug", "trace"; "unknown" for any other number.
 ///
+/// level  one of DISCOVER_LEVEL_...
+///
 /// Returns [borrowed, for ever].
 ///
 /// Threads: from any.

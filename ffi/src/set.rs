@@ -53,6 +53,8 @@ fn number(state: State) -> i32 {
 
 /// The name of a state: "pending", "current", "stale"; "unknown" for any other number.
 ///
+/// state  one of DISCOVER_STATE_...
+///
 /// Returns [borrowed, for ever].
 ///
 /// Threads: from any.

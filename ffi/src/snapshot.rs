@@ -42,6 +42,8 @@ fn number(departure: Departure) -> i32 {
 
 /// The name of a departure: "removed", "missing"; "unknown" for any other number.
 ///
+/// departure  one of DISCOVER_DEPARTURE_...
+///
 /// Returns [borrowed, for ever].
 ///
 /// Threads: from any.
@@ -61,6 +63,7 @@ pub extern "C" fn discover_snapshot_online_count(snapshot: Option<&discover_snap
 /// One of those online, oldest first; NULL from discover_snapshot_online_count() on.
 ///
 /// snapshot  [in, borrowed]
+/// index                     counted from 0
 ///
 /// Returns [borrowed until the snapshot is released].
 #[unsafe(no_mangle)]
@@ -85,6 +88,7 @@ pub extern "C" fn discover_snapshot_offline_count(snapshot: Option<&discover_sna
 /// discover_snapshot_offline_count() on.
 ///
 /// snapshot  [in, borrowed]
+/// index                     counted from 0
 ///
 /// Returns [borrowed until the snapshot is released].
 #[unsafe(no_mangle)]
@@ -103,6 +107,7 @@ pub extern "C" fn discover_snapshot_offline(
 /// is NULL.
 ///
 /// snapshot  [in, borrowed]
+/// index                     counted from 0
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_offline_since_ms(
     snapshot: Option<&discover_snapshot>,
@@ -115,6 +120,7 @@ pub extern "C" fn discover_snapshot_offline_since_ms(
 /// NULL.
 ///
 /// snapshot  [in, borrowed]
+/// index                     counted from 0
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_offline_departure(
     snapshot: Option<&discover_snapshot>,

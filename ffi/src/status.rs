@@ -18,6 +18,8 @@ pub(crate) const DISCOVER_OK: discover_status = 0;
 
 /// The name of a status: "ok", "timeout", "lease_lost", ...; "unknown" for any other number.
 ///
+/// status  one of DISCOVER_OK and DISCOVER_ERR_...
+///
 /// Returns [borrowed, for ever].
 ///
 /// Threads: from any.
@@ -32,6 +34,8 @@ pub extern "C" fn discover_status_name(status: discover_status) -> *const c_char
 }
 
 /// Whether the same call may succeed later, its arguments unchanged.
+///
+/// status  one of DISCOVER_OK and DISCOVER_ERR_...
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]

@@ -3,9 +3,7 @@
 
 mod support;
 
-use std::fs;
-
-use support::{Program, declared_functions, root, run};
+use support::{Program, run};
 
 const MEMORY: &str = "memory://contract";
 
@@ -28,16 +26,6 @@ fn null_and_bad_text_are_answered() {
 }
 
 #[test]
-fn every_function_is_tried_with_null() {
-    let source = fs::read_to_string(root().join("ffi/tests/c/misuse.c")).expect("misuse.c");
-    let takes_nothing = ["discover_version_number", "discover_version_string"];
-    for name in declared_functions() {
-        let tried = source.contains(&format!("{name}("));
-        assert!(tried || takes_nothing.contains(&name.as_str()), "{name}");
-    }
-}
-
-#[test]
 fn destroy_is_called_exactly_once() {
     holds("destroy.c");
 }
@@ -45,6 +33,11 @@ fn destroy_is_called_exactly_once() {
 #[test]
 fn callbacks_may_do_all_but_close() {
     holds("callbacks.c");
+}
+
+#[test]
+fn no_lock_is_held_while_a_callback_runs() {
+    holds_without_valgrind("user_lock.c");
 }
 
 #[test]

@@ -11,9 +11,14 @@ use support::root;
 
 /// What the compiler of the library cannot know: the version, and the table of status codes.
 fn constants() -> String {
-    let mut text = String::from("\n/** The version of this header. */\n");
+    let mut text = String::from("\n");
     for (name, number) in ["MAJOR", "MINOR", "PATCH"].iter().zip(VERSION.split('.')) {
-        let _ = writeln!(text, "#define DISCOVER_VERSION_{name} {number}");
+        let word = name.to_lowercase();
+        let _ = writeln!(
+            text,
+            "/** The {word} number of this header's version. */\n\
+             #define DISCOVER_VERSION_{name} {number}"
+        );
     }
     text.push_str(
         "\n/** Whether this header is of version major.minor.patch or later. */\n\

@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use support::{Program, declared_functions, path, root, run, scratch};
+use support::{Program, functions, path, root, run, scratch};
 
 const STRICT: &[&str] = &["-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"];
 
@@ -51,42 +51,23 @@ fn the_versions_agree() {
     run(&mut Program::new(&["ffi/tests/c/versions.c"]).command());
 }
 
-/// Each function's comment and declaration.
-fn documented(header: &str) -> Vec<(&str, &str)> {
-    let chunks = header
-        .split("/**")
-        .filter_map(|chunk| chunk.split_once("*/"));
-    let declares = |(_, code): &(&str, &str)| {
-        let first = code.trim_start();
-        first.contains(");") && !first.starts_with("typedef") && !first.starts_with('#')
-    };
-    chunks.filter(declares).collect()
-}
-
-/// Whether a line of the comment begins with the name and has a bracket with the words of ownership.
-fn is_said(comment: &str, name: &str) -> bool {
-    let line = |line: &str| {
-        let text = line.trim_start_matches([' ', '*']);
-        let rest = text.strip_prefix(name).unwrap_or_default();
-        let rest = rest.strip_prefix(' ').unwrap_or_default().trim_start();
-        rest.starts_with("[in, ") || rest.starts_with("[out, ")
-    };
-    comment.lines().any(line)
-}
-
 #[test]
 fn the_comment_of_each_function_says_who_owns_each_pointer() {
-    let header = fs::read_to_string(root().join("include/discover.h")).expect("the header");
-    let functions = documented(&header);
-    assert_eq!(functions.len(), declared_functions().len());
-    for (comment, declaration) in functions {
-        let (result, parameters) = declaration.split_once('(').expect("a declaration");
-        let parameters = parameters.split(')').next().unwrap_or_default();
-        for pointer in parameters.split(',').filter(|one| one.contains('*')) {
-            let name = pointer.rsplit(['*', ' ']).next().unwrap_or_default();
-            assert!(is_said(comment, name), "{declaration}: {name}");
+    for function in functions() {
+        let name = &function.name;
+        for pointer in function
+            .parameters
+            .iter()
+            .filter(|one| one.kind.contains('*'))
+        {
+            let words = pointer.words();
+            let owned = words.starts_with("in, ") || words.starts_with("out, ");
+            assert!(owned, "{name}: {}", pointer.name);
         }
-        let returns = comment.contains("Returns [owned]") || comment.contains("Returns [borrowed");
-        assert_eq!(result.contains('*'), returns, "{declaration}");
+        let returns = |line: &String| {
+            line.starts_with("Returns [owned]") || line.starts_with("Returns [borrowed")
+        };
+        let said = function.comment.iter().any(returns);
+        assert_eq!(function.result.contains('*'), said, "{name}");
     }
 }

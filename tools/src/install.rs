@@ -19,6 +19,8 @@ const CMAKE_VERSION: &str = include_str!("../templates/libdiscoverConfigVersion.
 
 struct Options {
     prefix: PathBuf,
+    /// Below the prefix: `lib`, or what a distribution has in its place.
+    libdir: PathBuf,
     destdir: PathBuf,
     profile: String,
 }
@@ -30,6 +32,7 @@ pub fn run(arguments: &[&str]) -> Result<(), String> {
         &target_dir().join(&options.profile),
         &root().join("include"),
         &destination,
+        &options.libdir,
     )?;
     println!(
         "installed libdiscover {VERSION} in {}",
@@ -42,12 +45,14 @@ fn parse(arguments: &[&str]) -> Result<Options, String> {
     let mut prefix = None;
     let mut options = Options {
         prefix: PathBuf::new(),
+        libdir: PathBuf::from("lib"),
         destdir: PathBuf::new(),
         profile: "release".to_owned(),
     };
     for pair in arguments.chunks(2) {
         match *pair {
             ["--prefix", dir] => prefix = Some(PathBuf::from(dir)),
+            ["--libdir", dir] => options.libdir = PathBuf::from(dir),
             ["--destdir", dir] => options.destdir = PathBuf::from(dir),
             ["--profile", profile] => options.profile = profile.to_owned(),
             _ => return Err(format!("install: cannot make sense of {}", pair.join(" "))),
@@ -56,6 +61,10 @@ fn parse(arguments: &[&str]) -> Result<Options, String> {
     options.prefix = prefix.ok_or("install: --prefix is missing")?;
     if !options.prefix.is_absolute() {
         return Err("install: --prefix is an absolute path".to_owned());
+    }
+    let plain = |part| matches!(part, Component::Normal(_));
+    if !options.libdir.components().all(plain) {
+        return Err("install: --libdir is a folder below the prefix".to_owned());
     }
     Ok(options)
 }
@@ -71,8 +80,8 @@ fn under(destdir: &Path, prefix: &Path) -> PathBuf {
     destdir.join(relative.collect::<PathBuf>())
 }
 
-fn install(built: &Path, include: &Path, destination: &Path) -> Result<(), String> {
-    let (lib, headers) = (destination.join("lib"), destination.join("include"));
+fn install(built: &Path, include: &Path, destination: &Path, libdir: &Path) -> Result<(), String> {
+    let (lib, headers) = (destination.join(libdir), destination.join("include"));
     let cmake = lib.join("cmake/libdiscover");
 
     let shared = format!("libdiscover.so.{VERSION}");
@@ -87,12 +96,14 @@ fn install(built: &Path, include: &Path, destination: &Path) -> Result<(), Strin
     let base = "discover_base.hpp";
     copy(&include.join(base), &headers.join(base))?;
 
-    write(&fill(PKG_CONFIG), &lib.join("pkgconfig/discover.pc"))?;
-    write(&fill(CMAKE_CONFIG), &cmake.join("libdiscoverConfig.cmake"))?;
-    write(
-        &fill(CMAKE_VERSION),
-        &cmake.join("libdiscoverConfigVersion.cmake"),
-    )
+    for (template, place) in [
+        (PKG_CONFIG, lib.join("pkgconfig/discover.pc")),
+        (CMAKE_CONFIG, cmake.join("libdiscoverConfig.cmake")),
+        (CMAKE_VERSION, cmake.join("libdiscoverConfigVersion.cmake")),
+    ] {
+        write(&fill(template, libdir), &place)?;
+    }
+    Ok(())
 }
 
 /// The part of a version within which programs need no relinking, and so the number in the
@@ -103,9 +114,13 @@ fn abi(version: &str) -> String {
     parts[..significant.min(parts.len())].join(".")
 }
 
-fn fill(template: &str) -> String {
+/// The files find the prefix from where they are, so they say how far below it that is.
+fn fill(template: &str, libdir: &Path) -> String {
+    let up = vec![".."; libdir.components().count()].join("/");
     template
         .replace("@VERSION@", VERSION)
+        .replace("@LIBDIR@", &libdir.display().to_string())
+        .replace("@UP@", &up)
         .replace("@ABI@", &abi(VERSION))
         .replace(
             "@FLAGS@",
@@ -169,10 +184,15 @@ mod tests {
     #[test]
     fn templates_are_filled_to_the_last_mark() {
         for template in [PKG_CONFIG, CMAKE_CONFIG, CMAKE_VERSION] {
-            let filled = fill(template);
+            let filled = fill(template, Path::new("lib/x86_64-linux-gnu"));
             assert!(!filled.contains('@'), "{filled}");
         }
-        assert!(fill(PKG_CONFIG).contains("-lpthread"));
+        let filled = fill(PKG_CONFIG, Path::new("lib/x86_64-linux-gnu"));
+        assert!(filled.contains("-lpthread"));
+        assert!(
+            filled.starts_with("prefix=${pcfiledir}/../../..\n"),
+            "{filled}"
+        );
     }
 
     #[test]
@@ -185,7 +205,10 @@ mod tests {
         assert!(parse(&["--destdir", "/stage"]).is_err());
         assert!(parse(&["--prefix", "usr"]).is_err());
         assert!(parse(&["--prefix"]).is_err());
-        assert!(parse(&["--prefix", "/usr", "--libdir", "lib64"]).is_err());
+        assert!(parse(&["--prefix", "/usr", "--bindir", "bin"]).is_err());
+        for dir in ["/usr/lib64", "../lib"] {
+            assert!(parse(&["--prefix", "/usr", "--libdir", dir]).is_err());
+        }
     }
 
     #[test]
@@ -204,9 +227,10 @@ mod tests {
         }
         let destination = scratch.join("usr");
         for _ in 0..2 {
-            install(&built, &include, &destination).unwrap();
+            install(&built, &include, &destination, Path::new("lib")).unwrap();
         }
-        install(&scratch.join("not built"), &include, &destination).unwrap_err();
+        let not_built = scratch.join("not built");
+        install(&not_built, &include, &destination, Path::new("lib")).unwrap_err();
         let library = fs::read_to_string(destination.join("lib/libdiscover.so")).unwrap();
         assert_eq!(library, "built/libdiscover.so", "through both links");
         let soname = fs::read_link(destination.join("lib/libdiscover.so")).unwrap();

@@ -11,6 +11,7 @@
 mod build;
 mod counts;
 mod install;
+mod soak;
 mod source;
 mod stages;
 mod step;
@@ -25,8 +26,9 @@ usage: cargo run -p tools -- COMMAND
 
   build [--no-etcd]     build the C library, the Python package and the Node package for this tree
   test [STAGE...]       run the test stages (all of them, or those named) and count
+  soak [LOOP...]        run the long loops of the tests (all, or those named) with their full counts
   tidy                  check the house rules
-  install --prefix DIR [--destdir DIR] [--profile release|debug]
+  install --prefix DIR [--libdir lib] [--destdir DIR] [--profile release|debug]
                         install the built C library, its headers, pkg-config and CMake files
 ";
 
@@ -35,7 +37,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.split_first() {
         Some((&"build", rest)) => build::run(rest),
-        Some((&"test", rest)) => test::run(rest),
+        Some((&"test", rest)) => test::run(stages::all(), rest),
+        Some((&"soak", rest)) => test::run(soak::all(), rest),
         Some((&"tidy", [])) => tidy::run(),
         Some((&"install", rest)) => install::run(rest),
         _ => Err(USAGE.to_owned()),

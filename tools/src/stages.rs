@@ -63,6 +63,7 @@ pub fn all() -> Vec<Stage> {
                 tests(Runner::Node, "npm test").dir("bindings/node"),
             ],
         ),
+        stage("docs", "tools/docs", manuals()),
         stage(
             "faults",
             "tests/faults",
@@ -89,11 +90,11 @@ pub fn all() -> Vec<Stage> {
     ]
 }
 
-fn check(command: &str) -> Step {
+pub fn check(command: &str) -> Step {
     Step::new(Counted::Check, command)
 }
 
-fn tests(runner: Runner, command: &str) -> Step {
+pub fn tests(runner: Runner, command: &str) -> Step {
     Step::new(Counted::Tests(runner), command)
 }
 
@@ -101,6 +102,19 @@ fn tests(runner: Runner, command: &str) -> Step {
 fn builds_without_protoc() -> Step {
     check("cargo check -p discover-core --no-default-features --features local")
         .env("PROTOC", "/nonexistent")
+}
+
+/// Each manual is built, and a warning fails it.
+fn manuals() -> Vec<Step> {
+    vec![
+        build::python(Features::Default),
+        build::node(Features::Default),
+        check("tools/docs.sh rust"),
+        check("tools/docs.sh c"),
+        check("tools/docs.sh cpp"),
+        check("tools/docs.sh python"),
+        check("tools/docs.sh node"),
+    ]
 }
 
 /// The package, the programs that use it, and the stubs against the module they describe.

@@ -18,7 +18,8 @@ pub enum Counted {
     Tests(Runner),
 }
 
-/// How long one step may take: several times what the slowest does from nothing on two cores.
+/// How long one step may take, if it does not say: several times what the slowest does from nothing on
+/// two cores.
 const LONGEST: &str = "30m";
 
 pub struct Step {
@@ -26,6 +27,7 @@ pub struct Step {
     arguments: Vec<String>,
     dir: &'static str,
     env: Vec<(&'static str, &'static str)>,
+    longest: &'static str,
 }
 
 impl Step {
@@ -37,6 +39,7 @@ impl Step {
             arguments,
             dir: ".",
             env: Vec::new(),
+            longest: LONGEST,
         }
     }
 
@@ -53,6 +56,12 @@ impl Step {
 
     pub fn env(mut self, name: &'static str, value: &'static str) -> Step {
         self.env.push((name, value));
+        self
+    }
+
+    /// May take so long, as `timeout` reads it.
+    pub fn within(mut self, longest: &'static str) -> Step {
+        self.longest = longest;
         self
     }
 
@@ -81,7 +90,7 @@ impl Step {
         // A step that hangs fails by itself, and the others still run.
         let mut command = Command::new("timeout");
         command
-            .args(["--kill-after=10", LONGEST])
+            .args(["--kill-after=10", self.longest])
             .args(&self.arguments)
             .current_dir(root().join(self.dir));
         command

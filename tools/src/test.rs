@@ -1,10 +1,10 @@
-//! `test`: runs the stages, goes on after a failing one, and ends with the sums.
+//! `test` and `soak`: run stages, go on after a failing one, and end with the sums.
 
 use std::time::{Duration, Instant};
 
 use crate::counts::Counts;
 use crate::root;
-use crate::stages::{self, Stage};
+use crate::stages::Stage;
 
 struct Outcome {
     stage: &'static str,
@@ -14,8 +14,10 @@ struct Outcome {
     note: String,
 }
 
-pub fn run(names: &[&str]) -> Result<(), String> {
-    let outcomes: Vec<Outcome> = selected(names)?.iter().map(run_stage).collect();
+/// Runs the stages named, in their own order; all of them where none is named.
+pub fn run(stages: Vec<Stage>, names: &[&str]) -> Result<(), String> {
+    let stages = selected(stages, names)?;
+    let outcomes: Vec<Outcome> = stages.iter().map(run_stage).collect();
     print_table(&outcomes);
     let sum: Counts = outcomes.iter().map(|outcome| outcome.counts).sum();
     println!("\n{sum}");
@@ -24,13 +26,11 @@ pub fn run(names: &[&str]) -> Result<(), String> {
     success.then_some(()).ok_or_else(String::new)
 }
 
-/// The named stages, in their own order; all of them where none is named.
-fn selected(names: &[&str]) -> Result<Vec<Stage>, String> {
-    let all = stages::all();
+fn selected(all: Vec<Stage>, names: &[&str]) -> Result<Vec<Stage>, String> {
     let known: Vec<&str> = all.iter().map(|stage| stage.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
         return Err(format!(
-            "no stage is called {unknown}; there are: {}",
+            "nothing here is called {unknown}; there are: {}",
             known.join(" ")
         ));
     }

@@ -12,6 +12,11 @@ const PATIENCE = 30_000;
 
 let last = 0;
 
+/** How often a long loop runs: in full in `make soak`, else a tenth of that. */
+export function rounds(inFull) {
+  return process.env.DISCOVER_SOAK === '1' ? inFull : Math.ceil(inFull / 10);
+}
+
 /** A registry of this process that no other test knows. */
 export function memory() {
   return `memory://${process.pid}-${++last}`;
@@ -53,7 +58,7 @@ export function told(event) {
 }
 
 /** Runs a program, in which `libdiscover` is the package, and gives how it ended. */
-export function run(program, { args = [], env = {}, started = () => {} } = {}) {
+export function run(program, { args = [], env = {}, started = () => {}, limit = 2 * PATIENCE } = {}) {
   return new Promise((resolve, reject) => {
     const words = ['--input-type=module', '--eval', program, ...args];
     const child = spawn(process.execPath, words, { cwd: HERE, env: { ...process.env, ...env } });
@@ -63,7 +68,7 @@ export function run(program, { args = [], env = {}, started = () => {} } = {}) {
       started(child, output.out);
     });
     child.stderr.on('data', (data) => (output.err += data));
-    const timer = setTimeout(() => child.kill('SIGKILL'), 2 * PATIENCE); // tidy: sleep, the limit
+    const timer = setTimeout(() => child.kill('SIGKILL'), limit); // tidy: sleep, the limit
     child.on('error', reject);
     child.on('close', (code, signal) => {
       clearTimeout(timer);

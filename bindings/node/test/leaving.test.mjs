@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { run } from './help.mjs';
+import { rounds, run } from './help.mjs';
 
 const ROUNDS = 10;
 
@@ -108,6 +108,46 @@ test('process.exit in the middle of everything is clean', async () => {
   for (let round = 0; round < ROUNDS; round += 1) {
     const moment = round * 5;
     await leaves(`${BUSY} setTimeout(() => process.exit(0), ${moment});`, ''); // tidy: sleep, any moment
+  }
+});
+
+/** Where a program may be when it has had enough. */
+const HANDLERS = {
+  'a callback': `web.subscribe((event) => event.kind === 'update' && process.exit(0));`,
+  'a loop': `for await (const event of web.watch()) if (event.kind === 'update') process.exit(0);`,
+  'the answer to a register': `client.register({ service: 'web', port: 2 }).then(() => process.exit(0));`,
+  'the answer to a wait': `web.wait(1, { timeout: 10_000 }).then(() => process.exit(0));`,
+  'the answer to a wait in vain': `web.wait(99, { timeout: 5 }).catch(() => process.exit(0));`,
+  'the answer to a close': `client.close().then(() => process.exit(0));`,
+  'a callback that it closes in': `web.subscribe(() => { client.close(); process.exit(0); });`,
+};
+
+for (const [handler, begin] of Object.entries(HANDLERS)) {
+  test(`process.exit inside ${handler} is clean`, async () => {
+    for (let round = 0; round < rounds(50); round += 1) {
+      await leaves(`${BUSY} ${begin}`, '');
+    }
+  });
+}
+
+test('a program with hot watches that are not referenced ends by itself', async () => {
+  for (let round = 0; round < rounds(100); round += 1) {
+    await leaves(
+      `
+      const lease = await client.register({ service: 'web', port: 1 });
+      let heard = 0;
+      for (let n = 0; n < 5; n += 1) {
+        web.subscribe(() => (heard += 1)).unref();
+        const watch = web.watch().unref();
+        (async () => { for await (const event of watch) heard += 1; })();
+      }
+      let n = 0;
+      setInterval(() => lease.update({ n: String((n += 1)) }).catch(() => {}), 1).unref(); // tidy: sleep, hot
+      await new Promise((resolve) => setTimeout(resolve, ${round * 3 + 20})); // tidy: sleep, any moment
+      process.on('exit', () => console.log(heard > 0 ? 'left' : 'cold'));
+      `,
+      'left\n',
+    );
   }
 });
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { fork } from 'node:child_process';
+import { fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { HERE, local, open, run, told, until } from './help.mjs';
+import { HERE, local, open, rounds, run, told, until } from './help.mjs';
 
 /** A process that registers and stays until it is ended. */
 const member = (url) => `
@@ -48,4 +48,16 @@ test('a forked process is one of its own', async (t) => {
   const [code] = await once(child, 'exit');
   assert.equal(code, 0);
   await until(() => client.services('web').online().length === 1);
+});
+
+test('the workers of a cluster come and go, in every way, and the primary lives on', async (t) => {
+  const url = local(t);
+  const child = spawn(process.execPath, [join(HERE, 'programs', 'cluster.mjs'), url, String(rounds(20))], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const output = { out: '', err: '' };
+  child.stdout.on('data', (data) => (output.out += data));
+  child.stderr.on('data', (data) => (output.err += data));
+  const [code, signal] = await once(child, 'close');
+  assert.deepEqual({ code, signal, ...output }, { code: 0, signal: null, out: 'left\n', err: '' });
 });

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { run } from './help.mjs';
+import { rounds, run } from './help.mjs';
+
+/** How long as many as there are may take. */
+const LIMIT = { limit: 60_000 + rounds(500) * 2_000 };
 
 /** What each worker does: much, until it is ended. */
 const WORKER = `
@@ -43,8 +46,8 @@ const program = (waves, each, end) => `
   await client.close();
 `;
 
-test('sixty busy workers are terminated, and what they registered is gone', async () => {
-  const ended = await run(program(6, 10, 'await worker.terminate();'));
+test('busy workers are terminated by the hundred, and what they registered is gone', async () => {
+  const ended = await run(program(rounds(500) / 10, 10, 'await worker.terminate();'), LIMIT);
   assert.deepEqual(ended, { code: 0, signal: null, out: '0\n', err: '' });
 });
 
@@ -72,4 +75,40 @@ test('the process may exit while workers are busy', async () => {
     process.exit(0);
   `;
   assert.deepEqual(await run(source), { code: 0, signal: null, out: '', err: '' });
+});
+
+test('a worker whose callback never returns is terminated, and what it registered is gone', async () => {
+  const stuck = `
+    const { parentPort } = require('node:worker_threads');
+    const { connect } = require('libdiscover');
+    (async () => {
+      const client = await connect('memory://workers');
+      await client.register({ service: 'web', address: '127.0.0.1:1' });
+      client.services('web').subscribe(() => {
+        parentPort.postMessage('stuck');
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+      });
+    })();
+  `;
+  const source = `
+    import { Worker } from 'node:worker_threads';
+    import { once } from 'node:events';
+    import { connect } from 'libdiscover';
+    const client = await connect('memory://workers');
+    const web = client.services('web');
+    for (let n = 0; n < 5; n += 1) {
+      const worker = new Worker(${JSON.stringify(stuck)}, { eval: true, execArgv: [] });
+      await once(worker, 'message');
+      const seen = (await web.wait(1, { timeout: 10_000 })).length;
+      await worker.terminate();
+      for await (const _ of web.watch()) {
+        if (web.online().length === 0) {
+          break;
+        }
+      }
+      console.log(seen, web.online().length);
+    }
+    await client.close();
+  `;
+  assert.deepEqual(await run(source), { code: 0, signal: null, out: '1 0\n'.repeat(5), err: '' });
 });

@@ -9,11 +9,20 @@ export type { NativeClient, NativeFeed, NativeLease, NativeRegistration, NativeS
 
 export const binding: typeof Binding = load();
 
+/** Beside this file where the package was built, else in the package of this platform, which npm chose. */
 function load(): typeof Binding {
-  try {
-    return require('./libdiscover.node') as typeof Binding;
-  } catch (cause) {
-    const machine = `${process.platform} ${process.arch}`;
-    throw new Error(`libdiscover has no native module for ${machine}: run \`npm run build\` in its folder`, { cause });
+  const machine = `${process.platform}-${process.arch}${process.platform === 'linux' ? '-gnu' : ''}`;
+  for (const place of ['./libdiscover.node', `libdiscover-${machine}`]) {
+    try {
+      return require(place) as typeof Binding;
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') {
+        throw new Error(`libdiscover cannot load its native module ${place} on ${machine}`, { cause });
+      }
+    }
   }
+  throw new Error(
+    `libdiscover has no native module for ${machine}: install the package libdiscover-${machine}, ` +
+      'which npm leaves out with --omit=optional, or run `npm run build` in the folder of libdiscover',
+  );
 }

@@ -14,7 +14,11 @@ import { Watch } from './watch';
 
 /**
  * Opens the registry at `url`: `local://`, `etcd://host:2379?ttl=10s`, … By default `DISCOVER_URL`
- * counts, else `local://`. Fails if the registry does not answer.
+ * counts, else `local://`. Fails within the URL's `connect_timeout` (5 seconds) if the registry does not
+ * answer, unless the URL says `lazy=true`.
+ *
+ * Rejects with `ERR_DISCOVER_INVALID_ARGUMENT`, `_UNAVAILABLE`, `_TIMEOUT`, `_PERMISSION_DENIED` or
+ * `_UNSUPPORTED`.
  */
 export async function connect(url?: string): Promise<Client> {
   const where = check.maybe(check.text, 'url', url);
@@ -44,7 +48,12 @@ export class Client {
     return call(() => this.#native.url);
   }
 
-  /** Registers an instance and keeps it alive. Once the promise is fulfilled, others see the instance. */
+  /**
+   * Registers an instance and keeps it alive. Once the promise is fulfilled, others see the instance.
+   *
+   * Rejects with `ERR_DISCOVER_INVALID_ARGUMENT`, `_REPLACED`, `_UNAVAILABLE`, `_TIMEOUT`,
+   * `_PERMISSION_DENIED` or `_CLOSED`.
+   */
   async register(options: RegisterOptions): Promise<Lease> {
     const { registration, timeout } = readRegistration(options);
     const registered = await settled(() => this.#native.register(registration, timeout));
@@ -53,7 +62,11 @@ export class Client {
     return lease;
   }
 
-  /** The live set of a service. Does not wait; its `status` says whether it is current yet. */
+  /**
+   * The live set of a service. Does not wait; its `status` says whether it is current yet.
+   *
+   * Throws `ERR_DISCOVER_INVALID_ARGUMENT` or `_CLOSED`.
+   */
   services(service: string): ServiceSet {
     const name = check.text('service', service);
     return new ServiceSet(
@@ -94,7 +107,7 @@ export class Client {
   /**
    * Unregisters all leases and ends all subscriptions: from the call on, no callback is called. Closing
    * again is no error. What the store does not confirm in time goes with its ttl, and the promise is
-   * rejected.
+   * rejected with `ERR_DISCOVER_TIMEOUT`.
    */
   async close(options: CloseOptions = {}): Promise<void> {
     const given = check.options('options', options, 'timeout');

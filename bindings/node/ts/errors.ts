@@ -19,11 +19,14 @@ export const ERROR_CODES = [
   'ERR_DISCOVER_RESOURCE',
 ] as const;
 
+/** What a `DiscoverError` is told by: one code for each kind of failure, the same kinds in every language. */
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** What every failing call throws. Programs decide by `code` or `retriable`, never by the message. */
 export class DiscoverError extends Error {
+  /** `DiscoverError`, also where two copies of the package are loaded. */
   override readonly name = 'DiscoverError';
+  /** Which kind of failure it is. */
   readonly code: ErrorCode;
   /** Whether the same call may succeed later, its arguments unchanged. */
   readonly retriable: boolean;

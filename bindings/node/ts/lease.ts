@@ -33,6 +33,7 @@ export class Lease {
     return this.#native.address;
   }
 
+  /** The service. */
   get service(): string {
     return this.#native.service;
   }
@@ -65,18 +66,31 @@ export class Lease {
     return subscription;
   }
 
-  /** Says "I am alive" now. With `heartbeat: 'manual'` this must happen within each ttl. */
+  /**
+   * Says "I am alive" now. With `heartbeat: 'manual'` this must happen within each ttl. One that has
+   * lapsed is registered again.
+   *
+   * Rejects with `ERR_DISCOVER_UNAVAILABLE`, `_TIMEOUT`, `_REPLACED` or `_CLOSED`.
+   */
   async heartbeat(): Promise<void> {
     await settled(() => this.#native.heartbeat());
   }
 
-  /** Replaces all attributes. When it fails, the old ones hold. */
+  /**
+   * Replaces all attributes: those that are not given are gone. When it fails, the old ones hold.
+   *
+   * Rejects with `ERR_DISCOVER_INVALID_ARGUMENT`, `_UNAVAILABLE`, `_TIMEOUT`, `_REPLACED` or `_CLOSED`.
+   */
   async update(attributes: Readonly<Record<string, string>>): Promise<void> {
     const checked = check.attributes('attributes', attributes);
     await settled(() => this.#native.update(checked));
   }
 
-  /** Takes the instance away; others see it go at once. Doing it again is no error. */
+  /**
+   * Takes the instance away; others see it go at once. Doing it again is no error.
+   *
+   * Rejects with `ERR_DISCOVER_UNAVAILABLE` or `_TIMEOUT`: the instance then goes with its ttl.
+   */
   async unregister(): Promise<void> {
     this.#released(this);
     await settled(() => this.#native.unregister());

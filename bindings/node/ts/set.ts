@@ -37,6 +37,7 @@ export class ServiceSet implements Iterable<Instance> {
     this.#view = doorbell.view(native);
   }
 
+  /** The service. */
   get service(): string {
     return this.#native.service;
   }
@@ -66,6 +67,7 @@ export class ServiceSet implements Iterable<Instance> {
     return this.#view.status;
   }
 
+  /** Those online as of now, oldest first. */
   [Symbol.iterator](): Iterator<Instance> {
     return this.online()[Symbol.iterator]();
   }
@@ -81,7 +83,11 @@ export class ServiceSet implements Iterable<Instance> {
     );
   }
 
-  /** One of those online, or null if there is none. By default one after the other. */
+  /**
+   * One of those online, or null if there is none. By default one after the other.
+   *
+   * Throws `ERR_DISCOVER_INVALID_ARGUMENT`.
+   */
   pick(policy?: Policy, key?: string): Instance | null {
     const name = check.maybe(check.text, 'policy', policy);
     const hashed = check.maybe(check.text, 'key', key);
@@ -104,7 +110,12 @@ export class ServiceSet implements Iterable<Instance> {
     this.#native.done(check.whole('instance.created', created), check.text('instance.id', id));
   }
 
-  /** Waits until at least `count` are online, and gives them. */
+  /**
+   * Waits until at least `count` are online, and gives them, oldest first. With 0 it waits until the set
+   * has been received at all.
+   *
+   * Rejects with `ERR_DISCOVER_TIMEOUT` or `_CLOSED`, or an `AbortError`.
+   */
   async wait(count: number, options: WaitOptions): Promise<readonly Instance[]> {
     const wanted = check.count('count', count);
     const given = check.options('options', options, 'timeout', 'signal');
@@ -126,7 +137,12 @@ export class ServiceSet implements Iterable<Instance> {
     return this.#view.anew.online;
   }
 
-  /** Has `callback` called with each event: the whole state first, then `current`, then changes. */
+  /**
+   * Has `callback` called with each event: the whole state first, then `current`, then changes. Whoever is
+   * slow may miss states in between, never the last.
+   *
+   * Throws `ERR_DISCOVER_CLOSED`.
+   */
   subscribe(callback: (event: DiscoverEvent) => void): Subscription {
     check.callback('callback', callback);
     const tell = (event: DiscoverEvent) => (): void => {

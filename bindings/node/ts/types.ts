@@ -4,15 +4,19 @@ import type { DiscoverError } from './errors';
 
 /** One running copy of a service, as others see it. Immutable; a change makes a new one. */
 export interface Instance {
+  /** The service that it is a copy of. */
   readonly service: string;
   /** Unique within the service. */
   readonly id: string;
   /** A name or an IP address, without brackets. */
   readonly host: string;
+  /** 1 to 65535. */
   readonly port: number;
   /** `host:port`, IPv6 in brackets. */
   readonly address: string;
+  /** What it says of itself, by name. */
   readonly attributes: Readonly<Record<string, string>>;
+  /** In the order given. */
   readonly tags: readonly string[];
   /** From the attribute `weight`, 1 without it. */
   readonly weight: number;
@@ -27,22 +31,49 @@ export interface Instance {
   readonly isSuspect: boolean;
 }
 
-/** One piece of news about a set. The first are the whole state, then `current`, then changes. */
+/**
+ * One piece of news about a set. The first are the whole state, then `current`, then changes. A later
+ * version may bring new kinds, so pass over one that you do not know.
+ */
 export type DiscoverEvent =
-  /** An instance came online. */
-  | { readonly kind: 'up'; readonly instance: Instance }
-  /** An instance changed its attributes or tags. */
-  | { readonly kind: 'update'; readonly instance: Instance }
-  /** An instance went; this is how it was last seen. */
-  | { readonly kind: 'down'; readonly instance: Instance }
-  /** Another instance is the oldest now, or there is none. */
-  | { readonly kind: 'leader'; readonly instance: Instance | null }
-  /** The whole state has been told. Once for each listener. */
-  | { readonly kind: 'current' }
-  /** The store is lost for the moment. The set is kept as it was. */
-  | { readonly kind: 'stale'; readonly error: DiscoverError }
-  /** The store is back, and what changed meanwhile has been told. */
-  | { readonly kind: 'fresh' };
+  | {
+      /** An instance came online. */
+      readonly kind: 'up';
+      /** The one that came. */
+      readonly instance: Instance;
+    }
+  | {
+      /** An instance changed its attributes or tags. */
+      readonly kind: 'update';
+      /** As it is now. */
+      readonly instance: Instance;
+    }
+  | {
+      /** An instance went. */
+      readonly kind: 'down';
+      /** As it was last seen. */
+      readonly instance: Instance;
+    }
+  | {
+      /** Another instance is the oldest now, or there is none. */
+      readonly kind: 'leader';
+      /** The oldest, or null if nobody is online. */
+      readonly instance: Instance | null;
+    }
+  | {
+      /** The whole state has been told. Once for each listener. */
+      readonly kind: 'current';
+    }
+  | {
+      /** The store is lost for the moment. The set is kept as it was. */
+      readonly kind: 'stale';
+      /** Why it is lost. */
+      readonly error: DiscoverError;
+    }
+  | {
+      /** The store is back, and what changed meanwhile has been told. */
+      readonly kind: 'fresh';
+    };
 
 /** An instance that went. */
 export interface Departed {
@@ -85,16 +116,25 @@ export interface Snapshot extends Status {
   readonly leader: Instance | null;
 }
 
-/** How a registration stands. */
+/**
+ * How a registration stands. `live`: present, as far as is known. `lapsed`: the store has not heard of it
+ * for a whole ttl, so others may not see it; it is being put back. `replaced`: another owner has taken
+ * over the id. `released`: unregistered.
+ */
 export type Standing = 'live' | 'lapsed' | 'replaced' | 'released';
 
-/** How `pick` chooses; `hash` takes a key. */
+/**
+ * How `pick` chooses. `round_robin`: one after the other. `random`. `weighted`: by the attribute `weight`.
+ * `p2c`: the less busy of two at random; say `done` when the call is over. `hash`: the same one for the
+ * same key, in every process and language.
+ */
 export type Policy = 'round_robin' | 'random' | 'weighted' | 'p2c' | 'hash';
 
 /** What to register: where this program can be reached, and what others should know of it. */
 export interface RegisterOptions {
+  /** 1 to 128 of `A-Z a-z 0-9 . _ -`. */
   service: string;
-  /** Either `port`, or `address` with the port in it. */
+  /** 1 to 65535. Either `port`, or `address` with the port in it. */
   port?: number | undefined;
   /** A name or an IP address; by default this machine's own address. */
   host?: string | undefined;
@@ -104,33 +144,44 @@ export interface RegisterOptions {
   id?: string | undefined;
   /** `weight` (0 to 65535) and `zone` have a meaning to `pick`. */
   attributes?: Readonly<Record<string, string>> | undefined;
+  /** Others can filter by them. */
   tags?: readonly string[] | undefined;
-  /** How long the instance outlives its last heartbeat, in milliseconds; by default the URL's `ttl`. */
+  /**
+   * How long the instance outlives its last heartbeat, in milliseconds: 1000 to 86400000, that is 24
+   * hours; by default the URL's `ttl`, 10 seconds.
+   */
   ttl?: number | undefined;
   /** `manual`: the program calls `heartbeat()` within each ttl. By default the library does. */
   heartbeat?: 'automatic' | 'manual' | undefined;
-  /** Give up after so many milliseconds. */
+  /** Give up after so many milliseconds; by default after the URL's `connect_timeout`. */
   timeout?: number | undefined;
 }
 
 /** Which instances to keep: those that have all these attributes, with these values, and all these tags. */
 export interface FilterOptions {
+  /** Values by name. */
   attributes?: Readonly<Record<string, string>> | undefined;
+  /** In any order. */
   tags?: readonly string[] | undefined;
 }
 
+/** How long to wait. */
 export interface WaitOptions {
-  /** In milliseconds. */
+  /** Give up, with `ERR_DISCOVER_TIMEOUT`, after so many milliseconds. */
   timeout: number;
+  /** Aborting it ends the wait at once, with an `AbortError`. */
   signal?: AbortSignal | undefined;
 }
 
+/** When to stop. */
 export interface WatchOptions {
+  /** Aborting it ends the loop at once, with an `AbortError`. */
   signal?: AbortSignal | undefined;
 }
 
+/** How long to take leave. */
 export interface CloseOptions {
-  /** How long each step of closing may take, in milliseconds. */
+  /** How long each step of closing may take, in milliseconds; by default 5000. */
   timeout?: number | undefined;
 }
 

@@ -41,6 +41,7 @@ export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefi
     this.#signal = signal;
   }
 
+  /** The next one; done when the watch has ended. One after the other is asked for, or many at once. */
   next(): Promise<Result<T>> {
     return new Promise((resolve, reject) => {
       this.#begin();
@@ -74,6 +75,7 @@ export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefi
     return this;
   }
 
+  /** Itself. */
   [Symbol.asyncIterator](): this {
     return this;
   }

@@ -146,8 +146,14 @@ struct Closing {
 
 impl Closing {
     fn begin(self, done: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
-        self.owner.engine().check_may_wait()?;
-        let close = move || done(self.owner.engine().close(self.timeout));
+        let Closing { owner, timeout } = self;
+        owner.engine().check_may_wait()?;
+        let close = move || {
+            let result = owner.engine().close(timeout);
+            // Whoever is told finds this thread holding nothing that could be the last to go.
+            drop(owner);
+            done(result);
+        };
         let started = thread::Builder::new()
             .name("discover-close".to_owned())
             .spawn(close);

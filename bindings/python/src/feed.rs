@@ -19,6 +19,8 @@ pub(crate) type Tell = Box<dyn FnMut(&'static str, Option<&Error>) + Send>;
 
 /// A callback that hears of each change, until cancelled or its client is closed; not only while
 /// somebody holds this.
+///
+/// Threads: any number at once.
 #[pyclass(frozen, module = "libdiscover")]
 pub(crate) struct Subscription(Arc<OnceLock<embed::Subscription>>);
 
@@ -164,10 +166,16 @@ impl Feed {
 
     /// Waits until there may be something to drain, or it has ended.
     fn wait(&self, py: Python<'_>) -> PyResult<()> {
-        let _away = gate::enter().map_err(raising(py))?;
+        // A process that leaves closes its clients, and that ends this. Here it may be known sooner.
+        let Ok(_away) = gate::enter() else {
+            self.bell.end();
+            return Ok(());
+        };
         self.owner.engine().check_may_wait().map_err(raising(py))?;
         while !py.detach(|| self.bell.wait()) {
-            gate::check().map_err(raising(py))?;
+            if gate::check().is_err() {
+                self.bell.end();
+            }
             py.check_signals()?;
         }
         Ok(())

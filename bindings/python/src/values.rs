@@ -13,6 +13,8 @@ use discover_core::embed::{self, Fault};
 use crate::errors::exception;
 
 /// One running copy of a service. Immutable: a change makes a new one.
+///
+/// Threads: any number at once.
 #[pyclass(frozen, eq, hash, module = "libdiscover")]
 pub(crate) struct Instance(Arc<embed::Instance>);
 
@@ -156,6 +158,8 @@ pub(crate) fn tuple_of(py: Python<'_>, all: &[Arc<embed::Instance>]) -> PyResult
 }
 
 /// One piece of news about a set.
+///
+/// Threads: any number at once.
 #[pyclass(frozen, module = "libdiscover")]
 pub(crate) struct Event(embed::Event);
 
@@ -196,6 +200,8 @@ impl Event {
 }
 
 /// What a set is at one moment: one revision's whole truth, for as long as it is held.
+///
+/// Threads: any number at once.
 #[pyclass(frozen, module = "libdiscover")]
 pub(crate) struct Snapshot {
     snapshot: Arc<embed::Snapshot>,
@@ -300,6 +306,8 @@ impl Snapshot {
 }
 
 /// How fresh a set is.
+///
+/// Threads: any number at once.
 #[pyclass(frozen, module = "libdiscover")]
 pub(crate) struct Status(embed::Status);
 
@@ -364,6 +372,8 @@ impl Status {
 }
 
 /// An instance that went.
+///
+/// Threads: any number at once.
 #[pyclass(frozen, module = "libdiscover")]
 pub(crate) struct Departed(embed::Departed);
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
 import sys
@@ -17,6 +18,13 @@ from libdiscover import Client, Event
 PROGRAMS = Path(__file__).parent / "programs"
 SECONDS = 20.0
 """How long something may take that must happen."""
+SOAK = os.environ.get("DISCOVER_SOAK") == "1"
+"""Whether long loops run to their end, as in `make soak`."""
+
+
+def rounds(in_full: int, share: int = 10) -> int:
+    """How often a long loop runs: `in_full` in a soak, else one in `share` of that."""
+    return in_full if SOAK else in_full // share
 
 
 @pytest.fixture

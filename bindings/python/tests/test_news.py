@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import queue
-import sys
 import threading
 import weakref
-from typing import Any, List
+from typing import List
 
 import pytest
 
@@ -87,28 +86,6 @@ def test_every_call_but_closing_is_allowed_inside_a_callback(client: Client) -> 
     assert outcome.wait(SECONDS)
     assert [type(error) for error in errors] == [libdiscover.Busy, libdiscover.Busy]
     heard.until("current")
-
-
-def test_what_a_callback_raises_goes_to_the_unraisable_hook_and_it_lives_on(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unraisable: queue.Queue[Any] = queue.Queue()
-    monkeypatch.setattr(sys, "unraisablehook", unraisable.put)
-
-    def callback(event: Event) -> None:
-        # Only while the hook is ours: what follows comes when the test may be over.
-        if event.kind in ("current", "up"):
-            raise ValueError(event.kind)
-
-    def next_unraisable() -> str:
-        told = unraisable.get(timeout=SECONDS)
-        assert (told.exc_type, told.object) == (ValueError, callback)
-        return str(told.exc_value)
-
-    with client.services("web").subscribe(callback):
-        assert next_unraisable() == "current"
-        with client.register("web", address="h:1"):
-            assert next_unraisable() == "up"
 
 
 def test_cancelling_from_inside_is_the_last_that_is_heard(client: Client) -> None:

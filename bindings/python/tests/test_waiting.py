@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import statistics
 import threading
 import time
 from typing import Iterator
@@ -13,6 +14,8 @@ import pytest
 import libdiscover
 from conftest import SECONDS, Program
 from libdiscover import Client
+
+INTERRUPTS = 5
 
 
 @pytest.fixture
@@ -84,28 +87,21 @@ def test_others_run_while_one_closes_and_waits_for_a_callback(memory: str) -> No
     assert go.is_set() and ticks.count > 10
 
 
-def test_closing_does_not_wait_for_ever_for_a_callback(memory: str) -> None:
-    client, entered, go = libdiscover.connect(memory), threading.Event(), threading.Event()
-
-    def stuck(event: object) -> None:
-        entered.set()
-        go.wait(SECONDS)
-
-    client.services("web").subscribe(stuck)
-    assert entered.wait(SECONDS)
-    with pytest.raises(libdiscover.Timeout, match="callback was still running"):
-        client.close(timeout=0.2)
-    go.set()
-
-
-@pytest.mark.parametrize("way", ["connect", "wait", "watch"])
-def test_ctrl_c_ends_a_wait_at_once(nobody: str, way: str) -> None:
-    with Program("interrupted.py", way, nobody.replace("1s", "60s")) as program:
-        assert program.line() == "waiting"
-        time.sleep(0.2)  # tidy: sleep, nothing tells that a call is inside its wait
-        sent = time.time()
-        program.send_signal(signal.SIGINT)
-        took = float(program.line()) - sent
+def interrupt(way: str, nobody: str) -> float:
+    """How long it takes, as a rule, from Ctrl-C to its KeyboardInterrupt."""
+    took = []
+    with Program("interrupted.py", way, str(INTERRUPTS), nobody.replace("1s", "60s")) as program:
+        for _ in range(INTERRUPTS):
+            assert program.line() == "waiting"
+            time.sleep(0.1)  # tidy: sleep, nothing tells that a call is inside its wait
+            sent = time.monotonic()
+            program.send_signal(signal.SIGINT)
+            took.append(float(program.line()) - sent)
         assert program.end() == (0, "")
-    # As a rule 0.05 s, the slice in which signals are looked for; more only on a busy machine.
-    assert took < 1
+    return statistics.median(took)
+
+
+@pytest.mark.parametrize("way", ["connect", "register", "wait", "watch", "close", "aio"])
+def test_ctrl_c_ends_a_wait_at_once(nobody: str, way: str) -> None:
+    # Compared with what it takes Python itself, which on a busy machine is not nothing.
+    assert interrupt(way, nobody) - interrupt("nothing of ours", nobody) < 0.2

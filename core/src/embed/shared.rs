@@ -1,5 +1,6 @@
 //! What an engine and all that came out of it stand on: the client, the two threads, and their end.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -24,14 +25,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Starts both threads.
     pub(super) fn start() -> Result<Arc<Shared>> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("discover-rt")
-            .enable_all()
-            .build()
-            .map_err(|e| {
-                Error::caused_by(Kind::Resource, "cannot start the thread discover-rt", e)
-            })?;
+        let runtime = start_runtime()?;
         Ok(Arc::new(Shared {
             client: OnceLock::new(),
             dispatch: Dispatch::start()?,
@@ -106,6 +100,18 @@ impl Drop for Shared {
             self.dispatch.post(Message::Stop);
             runtime.shutdown_background();
         }
+    }
+}
+
+/// The runtime and its thread. Where there is none to be had, the builder panics instead of saying so.
+fn start_runtime() -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name("discover-rt");
+    let built = catch_unwind(AssertUnwindSafe(|| builder.enable_all().build()));
+    let text = "cannot start the thread discover-rt";
+    match built {
+        Ok(built) => built.map_err(|e| Error::caused_by(Kind::Resource, text, e)),
+        Err(_) => Err(Error::new(Kind::Resource, text)),
     }
 }
 

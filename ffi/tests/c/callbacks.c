@@ -7,7 +7,8 @@ struct test {
     discover_client *client;
     discover_set *set;
     discover_lease *lease;
-    struct ear other;
+    struct ear other, kept;
+    discover_subscription *inner;
     sem_t done;
 };
 
@@ -27,6 +28,7 @@ static void do_everything(struct test *test) {
     discover_instance_free(picked);
     other = subscribe(test->set, &test->other);
     discover_subscription_cancel(other);
+    test->inner = subscribe(test->set, &test->kept);
     FAILS(DISCOVER_ERR_BUSY, "callback", discover_client_close(test->client, 0, &error));
 }
 
@@ -41,7 +43,7 @@ static void on_event(const discover_event *event, void *user_data) {
 }
 
 int main(int argc, char **argv) {
-    struct test test = {.ear = NEW_EAR, .other = NEW_EAR};
+    struct test test = {.ear = NEW_EAR, .other = NEW_EAR, .kept = NEW_EAR};
     discover_subscription *subscription;
     discover_lease *second;
 
@@ -53,12 +55,17 @@ int main(int argc, char **argv) {
     await_heard(&test.ear, "up 127.0.0.1:7001\n");
     await_destroyed(&test.other);
     CHECK(test.other.events == 0);
+    /* What was subscribed inside is told the whole state, and then what the other is told. */
+    await_heard(&test.kept, "up 127.0.0.1:7001\nleader 127.0.0.1:7001\ncurrent\n");
 
     /* Still open, and closed from here as ever. */
     second = enter(test.client, describe("web", 7002));
     await_heard(&test.ear, "up 127.0.0.1:7002\n");
+    await_heard(&test.kept, "up 127.0.0.1:7002\n");
     OK(discover_client_close(test.client, PATIENCE_MS, NULL));
+    CHECK(test.kept.destroyed == 1 && test.other.destroyed == 1);
 
+    discover_subscription_cancel(test.inner);
     discover_subscription_cancel(subscription);
     discover_lease_release(second);
     discover_lease_release(test.lease);

@@ -60,6 +60,55 @@ static void a_call_that_waits_in_another_thread_is_ended(const char *url) {
     discover_set_release((discover_set *)waiter.set);
 }
 
+/* Eight clients of one registry, each with a callback that is busy with what the others do. */
+struct party {
+    discover_client *client;
+    discover_set *set;
+    discover_lease *lease;
+    discover_subscription *subscription;
+    struct ear ear;
+    pthread_t thread;
+};
+
+static pthread_barrier_t all_ready;
+
+static void *close_with_the_others(void *user_data) {
+    struct party *party = user_data;
+
+    pthread_barrier_wait(&all_ready);
+    OK(discover_client_close(party->client, PATIENCE_MS, NULL));
+    CHECK(party->ear.destroyed == 1);
+    return NULL;
+}
+
+static void eight_threads_close_at_once(const char *url) {
+    enum { EIGHT = 8 };
+    struct party parties[EIGHT];
+
+    CHECK(pthread_barrier_init(&all_ready, NULL, EIGHT) == 0);
+    for (int i = 0; i < EIGHT; i++) {
+        struct party *party = &parties[i];
+        struct ear ear = NEW_EAR;
+
+        party->ear = ear;
+        party->client = open_client(url);
+        party->set = services(party->client, "web");
+        party->subscription = subscribe(party->set, &party->ear);
+        party->lease = enter(party->client, describe("web", 7001 + i));
+    }
+    for (int i = 0; i < EIGHT; i++) {
+        CHECK(pthread_create(&parties[i].thread, NULL, close_with_the_others, &parties[i]) == 0);
+    }
+    for (int i = 0; i < EIGHT; i++) {
+        CHECK(pthread_join(parties[i].thread, NULL) == 0);
+        discover_subscription_cancel(parties[i].subscription);
+        CHECK(parties[i].ear.destroyed == 1);
+        discover_lease_release(parties[i].lease);
+        discover_set_release(parties[i].set);
+    }
+    pthread_barrier_destroy(&all_ready);
+}
+
 struct slow {
     sem_t begun, may_end, destroyed;
 };
@@ -93,6 +142,34 @@ static void a_callback_that_does_not_end_is_waited_for_so_long_and_no_longer(con
     CHECK(sem_trywait(&slow.destroyed) != 0);
     sem_post(&slow.may_end);
     await_sem(&slow.destroyed);
+    CHECK(sem_trywait(&slow.destroyed) != 0);
+}
+
+static void sleep_for_ever(const discover_event *event, void *user_data) {
+    (void)event;
+    sem_post(&((struct slow *)user_data)->begun);
+    for (;;) pause();
+}
+
+/* It is the last thing that the process does, and does not keep it from ending. */
+static void a_callback_that_never_ends_does_not_keep_the_process(const char *url) {
+    static struct slow slow;
+    discover_client *client = open_client(url);
+    discover_set *set = services(client, "web");
+    discover_subscription *subscription;
+    struct timespec before, after;
+
+    sem_init(&slow.begun, 0, 0);
+    sem_init(&slow.destroyed, 0, 0);
+    OK(discover_set_subscribe(set, sleep_for_ever, &slow, left, &subscription, NULL));
+    await_sem(&slow.begun);
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    FAILS(DISCOVER_ERR_TIMEOUT, "callback was still running", discover_client_close(client, 200, &error));
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    CHECK(after.tv_sec - before.tv_sec < PATIENCE_S);
+    discover_subscription_cancel(subscription);
+    discover_set_release(set);
+    CHECK(sem_trywait(&slow.destroyed) != 0);
 }
 
 static int count(const char *folder) {
@@ -147,7 +224,9 @@ int main(int argc, char **argv) {
 
     what_came_out_of_a_closed_client_can_be_read_and_not_used(url);
     a_call_that_waits_in_another_thread_is_ended(url);
+    eight_threads_close_at_once(url);
     no_thread_and_no_descriptor_is_left_behind(url);
     a_callback_that_does_not_end_is_waited_for_so_long_and_no_longer(url);
+    a_callback_that_never_ends_does_not_keep_the_process(url);
     return 0;
 }

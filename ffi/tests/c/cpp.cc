@@ -1,9 +1,11 @@
 // What discover.hpp adds: destructors, exceptions, ranges, std::function.
 #include <discover.hpp>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <iostream>
+#include <thread>
 
 using namespace std::chrono_literals;
 
@@ -168,6 +170,62 @@ static void conditions_and_counters_are_told(discover::client &client) {
     CHECK(subscription.failure());
 }
 
+// Throws at every event; the first is kept for whoever asks, and what it holds is let go of once.
+static void a_callback_that_throws_is_destroyed_once(const char *url) {
+    struct witness {
+        std::atomic<int> *destroyed;
+        ~witness() { ++*destroyed; }
+    };
+    std::atomic<int> destroyed{0}, thrown{0};
+    discover::client client{url};
+    discover::set set = client.services("web");
+    auto witnessed = std::make_shared<witness>(witness{&destroyed});
+    destroyed = 0;
+    gate heard;
+    std::optional<discover::subscription> subscription =
+        set.subscribe([&, witnessed](const discover::event &) {
+            thrown++;
+            heard.open();
+            throw thrown.load();
+        });
+    witnessed.reset();
+    CHECK(heard.await(1));
+    discover::lease lease = client.register_instance(described(7001), patience);
+    CHECK(heard.await(2));
+    client.close(patience);
+    CHECK(destroyed == 0);
+    try {
+        std::rethrow_exception(subscription->failure());
+    } catch (int first) {
+        CHECK(first == 1 && thrown > 1);
+    }
+    subscription.reset();
+    CHECK(destroyed == 1);
+}
+
+static void eight_threads_may_close_it_at_once(const char *url) {
+    discover::client client{url};
+    gate heard;
+    discover::subscription subscription =
+        client.services("web").subscribe([&](const discover::event &) { heard.open(); });
+    discover::lease lease = client.register_instance(described(7001), patience);
+    CHECK(heard.await(1));
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; i++) threads.emplace_back([&] { client.close(patience); });
+    for (std::thread &thread : threads) thread.join();
+    CHECK(status_of([&] { client.services("web"); }) == DISCOVER_ERR_INVALID_ARGUMENT);
+    CHECK(lease.standing() == DISCOVER_STANDING_RELEASED);
+}
+
+static void a_client_can_be_moved(const char *url) {
+    discover::client first{url};
+    discover::client second = std::move(first);
+    CHECK(second.url().substr(0, 5) == std::string_view(url).substr(0, 5));
+    discover::lease lease = second.register_instance(described(7001), patience);
+    second = discover::client{url};
+    CHECK(lease.standing() == DISCOVER_STANDING_RELEASED);
+}
+
 static void closing_inside_a_callback_is_refused_and_the_client_stays_open(const char *url) {
     discover::client client{url};
     gate refused;
@@ -189,4 +247,7 @@ int main(int argc, char **argv) {
     a_callback_that_is_cancelled_is_destroyed(client);
     conditions_and_counters_are_told(client);
     closing_inside_a_callback_is_refused_and_the_client_stays_open(argv[1]);
+    a_callback_that_throws_is_destroyed_once(argv[1]);
+    eight_threads_may_close_it_at_once(argv[1]);
+    a_client_can_be_moved(argv[1]);
 }

@@ -2,12 +2,16 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+mod declared;
 mod program;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+#[allow(unused_imports, reason = "likewise")]
+pub use declared::{Function, Parameter, functions};
 #[allow(unused_imports, reason = "likewise")]
 pub use program::{Program, path, scratch};
 
@@ -22,15 +26,27 @@ pub fn root() -> &'static Path {
 /// not for tests, so it is asked to, once in each process.
 pub fn library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .parent()
-            .expect("it is in the target folder");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "-p", "discover-ffi", "--target-dir"]);
-        run(cargo.arg(target).current_dir(root()));
-        target.join("debug")
-    })
+    BUILT.get_or_init(|| build(target(), &[]))
+}
+
+/// The folder with a library that is built in another way than the one that people get, without etcd,
+/// which takes longest to compile. `name` tells it from others.
+pub fn variant(name: &str, arguments: &[&str]) -> PathBuf {
+    let without_etcd = ["--no-default-features", "--features", "local"];
+    build(&target().join(name), &[&without_etcd, arguments].concat())
+}
+
+fn build(target: &Path, arguments: &[&str]) -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "-p", "discover-ffi", "--target-dir"]);
+    run(cargo.arg(target).args(arguments).current_dir(root()));
+    target.join("debug")
+}
+
+/// Where this test was built.
+fn target() -> &'static Path {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    place.parent().expect("it is in the target folder")
 }
 
 /// Runs a command that must succeed, and gives what it printed.
@@ -48,31 +64,24 @@ pub fn run(command: &mut Command) -> String {
     text
 }
 
-/// The header with its comments taken out.
-pub fn header_code() -> String {
-    let text = std::fs::read_to_string(root().join("include/discover.h")).expect("the header");
-    let mut code = String::new();
-    let mut rest = text.as_str();
-    while let Some((before, after)) = rest.split_once("/*") {
-        code.push_str(before);
-        rest = after.split_once("*/").expect("the comment ends").1;
+/// So many rounds in `make soak`, and a tenth of them beside all the other tests.
+pub fn rounds(full: usize) -> usize {
+    match std::env::var_os("DISCOVER_SOAK") {
+        Some(_) => full,
+        None => full / 10,
     }
-    code + rest
 }
 
-/// The functions that the header declares, in the order of their names.
+/// Says something past the capture of the test runner, for whoever runs the long loops.
+pub fn tell(text: &str) {
+    if std::env::var_os("DISCOVER_SOAK").is_some() {
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+}
+
+/// The names of the functions that the header declares, in their order.
 pub fn declared_functions() -> Vec<String> {
-    let code = header_code();
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let name_before = |text: &str| {
-        let at = text.rfind(|c| !is_name(c)).map_or(0, |at| at + 1);
-        text[at..].to_owned()
-    };
-    let mut names: Vec<String> = code
-        .match_indices('(')
-        .map(|(at, _)| name_before(&code[..at]))
-        .filter(|name| name.starts_with("discover_"))
-        .collect();
+    let mut names: Vec<String> = functions().into_iter().map(|one| one.name).collect();
     names.sort();
     names
 }

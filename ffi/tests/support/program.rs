@@ -38,30 +38,76 @@ const PATIENCE: &str = "300";
 pub struct Program {
     dir: TempDir,
     path: PathBuf,
+    library: PathBuf,
 }
 
 impl Program {
     /// Compiles sources, told from the top of the repository, in the language of the first.
     pub fn new(sources: &[&str]) -> Program {
-        let shared = ["-L", path(library()), "-ldiscover"];
-        Program::link(sources, &shared)
+        Program::with_library(library(), sources, &[])
+    }
+
+    /// The same with the library in another folder, and with further flags for the compiler.
+    pub fn with_library(library: &Path, sources: &[&str], flags: &[&str]) -> Program {
+        Program::link(
+            library,
+            sources,
+            flags,
+            &["-L", path(library), "-ldiscover"],
+        )
+    }
+
+    /// The same with the header in another folder.
+    pub fn with_header(folder: &Path, sources: &[&str]) -> Program {
+        Program::with_library(library(), sources, &["-I", path(folder)])
     }
 
     /// The same with the library inside the program.
     pub fn with_static_library(sources: &[&str]) -> Program {
         let archive = library().join("libdiscover.a");
-        Program::link(sources, &[&[path(&archive)], SYSTEM_LIBRARIES].concat())
+        let inside = [&[path(&archive)], SYSTEM_LIBRARIES].concat();
+        Program::link(library(), sources, &[], &inside)
     }
 
-    fn link(sources: &[&str], libraries: &[&str]) -> Program {
+    /// Compiles one source for a checker, and links it with the checker's own archive: that of the Rust
+    /// compiler knows what both compilers have put in.
+    pub fn checked_by(library: &Path, source: &str, checker: &str, archive: &str) -> Program {
+        let dir = scratch();
+        let object = dir.path().join("program.o");
+        let language = if source.ends_with(".cc") { CPP } else { C };
+        let mut compiler = Command::new(language[0]);
+        compiler.args(&language[1..]).args(STRICT);
+        compiler.args([checker, "-I", "include", "-c", source, "-o", path(&object)]);
+        run(compiler.current_dir(root()));
+        let whole = format!("-Wl,--export-dynamic,--whole-archive,{archive},--no-whole-archive");
+        let libraries = ["-L", path(library), "-ldiscover", "-lm", "-ldl", "-lrt"];
+        // An object is linked in the language whose libraries do for both.
+        Program::with(library, &[path(&object)], CPP, &[&whole], &libraries)
+    }
+
+    fn link(library: &Path, sources: &[&str], flags: &[&str], libraries: &[&str]) -> Program {
         let language = if sources[0].ends_with(".cc") { CPP } else { C };
+        Program::with(library, sources, language, flags, libraries)
+    }
+
+    fn with(
+        library: &Path,
+        sources: &[&str],
+        language: &[&str],
+        flags: &[&str],
+        libraries: &[&str],
+    ) -> Program {
         let dir = scratch();
         let program = dir.path().join("program");
         let mut compiler = Command::new(language[0]);
-        compiler.args(&language[1..]).args(STRICT).args(sources);
+        compiler.args(&language[1..]).args(STRICT).args(flags);
         compiler.args(["-I", "include", "-o", path(&program)]);
-        run(compiler.args(libraries).current_dir(root()));
-        Program { dir, path: program }
+        run(compiler.args(sources).args(libraries).current_dir(root()));
+        Program {
+            dir,
+            path: program,
+            library: library.to_owned(),
+        }
     }
 
     /// A place on local:// that goes with the program.
@@ -92,7 +138,7 @@ impl Program {
     fn prepared(&self, runner: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         command.arg(PATIENCE).args(runner).arg(&self.path);
-        command.env("LD_LIBRARY_PATH", library());
+        command.env("LD_LIBRARY_PATH", &self.library);
         command.env("STORY", root().join("tests/story/story.txt"));
         command.env_remove("DISCOVER_URL").current_dir(root());
         command

@@ -81,7 +81,8 @@ class Client(ClientFacts):
         `host`), or with `address`, "host:port". `id` is unique within the service, by default the
         address. `attributes` are strings by name; `weight` (0 to 65535) and `zone` have a meaning to
         `pick`. `ttl` (1 s to 24 h) says how long it outlives the process where the store cannot see it
-        die. With `heartbeat="manual"`, call `Lease.heartbeat` at least once in each `ttl`.
+        die. With `heartbeat="manual"`, call `Lease.heartbeat` at least once in each `ttl`. `timeout` says
+        how long to go on trying; by default it is the URL's `connect_timeout`.
 
         Keep the lease: dropping it unregisters.
 
@@ -111,7 +112,7 @@ class Client(ClientFacts):
     def close(self, timeout: Seconds = CLOSE_TIMEOUT) -> None:
         """Unregisters all leases, ends all waits, watches and callbacks, and both threads.
 
-        Each step takes at most `timeout`. What is closed stays readable. Closing again is no error.
+        Each step takes at most `timeout` (5 s). What is closed stays readable. Closing again is no error.
 
         Raises Timeout; Busy, and stays open, inside a callback.
         """

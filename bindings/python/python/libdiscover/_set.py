@@ -109,7 +109,7 @@ class ServiceSet(Reads):
     """
 
     def wait(self, count: int = 1, *, timeout: Seconds) -> Tuple[Instance, ...]:
-        """Waits until at least `count` are online, and gives them, oldest first.
+        """Waits until at least `count` are online, and gives them, oldest first; for `timeout` at most.
 
         Raises Timeout, Closed.
         """

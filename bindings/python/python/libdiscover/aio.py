@@ -39,7 +39,10 @@ async def connect(url: Optional[str] = None) -> Client:
 
 
 class Client(ClientFacts):
-    """See `libdiscover.Client`. Use it in `async with`, or close it."""
+    """See `libdiscover.Client`. Use it in `async with`, or close it.
+
+    Threads: any number at once, each with a loop of its own.
+    """
 
     async def register(
         self,
@@ -92,7 +95,10 @@ class Client(ClientFacts):
 
 
 class Lease(LeaseFacts):
-    """See `libdiscover.Lease`. Unregisters when left (`async with`), dropped, or its client closed."""
+    """See `libdiscover.Lease`. Unregisters when left (`async with`), dropped, or its client closed.
+
+    Threads: any number at once, each with a loop of its own.
+    """
 
     def on_standing(self, callback: Callable[[Condition[Standing]], object]) -> Subscription:
         """Has `callback` called on this loop: see `libdiscover.Lease.on_standing`, and for what it may do
@@ -125,7 +131,10 @@ class Lease(LeaseFacts):
 
 
 class ServiceSet(Reads):
-    """See `libdiscover.ServiceSet`."""
+    """See `libdiscover.ServiceSet`.
+
+    Threads: any number at once; those that wait, subscribe or watch have a loop of their own.
+    """
 
     async def wait(self, count: int = 1, *, timeout: Seconds) -> Tuple[Instance, ...]:
         """See `libdiscover.ServiceSet.wait`."""

@@ -226,7 +226,8 @@ fn lock(file: File) -> std::io::Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
 }
 
-fn escape(key: &Key) -> String {
+/// A key as it is written in names.
+pub(super) fn escape(key: &Key) -> String {
     let part = |part| utf8_percent_encode(part, ESCAPED).to_string();
     key.as_str()
         .split('/')
@@ -252,6 +253,11 @@ fn file_name(entry: &Entry, grant: u64) -> Result<String> {
         )));
     }
     Ok(name)
+}
+
+/// The escaped key of a name that is of our form.
+pub(super) fn key_of(name: &str) -> Option<&str> {
+    parse_name(name).map(|(key, _)| key)
 }
 
 /// The escaped key and the serial of a name that is of our form.

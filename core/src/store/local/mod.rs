@@ -81,7 +81,7 @@ impl LocalStore {
     fn take_away(&self, files: &[Written]) {
         for file in files.iter().filter(|f| f.lifetime() == Lifetime::Leased) {
             file.remove();
-            self.shelf.refresh(file.name());
+            self.shelf.forget(file.name());
         }
     }
 

@@ -90,24 +90,91 @@ impl Shelf {
 
     /// Looks at one file again.
     pub(super) fn refresh(&self, name: &str) -> Seen {
+        let seen = self.refresh_all(&[name]);
+        seen.first().copied().unwrap_or(Seen::Gone)
+    }
+
+    /// Looks at files again; says of each what was seen.
+    pub(super) fn refresh_all(&self, names: &[&str]) -> Vec<Seen> {
         let mut files = self.files();
-        let found = match file::look(&self.directory, name) {
-            Ok(Look::Alive(record)) => Some(record),
-            Ok(Look::Dead | Look::Nothing) => None,
+        let mut keys = Vec::new();
+        let mut look = |name: &&str| match file::look(&self.directory, name) {
+            Ok(Look::Alive(record)) => {
+                keys.extend(files.set(name, Some(record)));
+                Seen::Alive
+            }
+            // Its owner died over it.
+            Ok(Look::Dead) => {
+                keys.extend(files.set(name, None));
+                Seen::Gone
+            }
+            Ok(Look::Nothing) => Seen::Gone,
             Err(error) => {
                 log::warn!("{error}");
-                return Seen::Unreadable;
+                Seen::Unreadable
             }
         };
-        let seen = if found.is_some() {
-            Seen::Alive
-        } else {
-            Seen::Gone
-        };
-        for key in files.set(name, found) {
+        let mut seen: Vec<Seen> = names.iter().map(&mut look).collect();
+        let gone = names.iter().zip(&mut seen);
+        let mut gone: Vec<_> = gone.filter(|(_, seen)| **seen == Seen::Gone).collect();
+        match self.came_since(&files, gone.iter().map(|(name, _)| **name)) {
+            Ok(since) => {
+                for (name, record) in since {
+                    keys.extend(files.set(&name, Some(record)));
+                }
+                for (name, _) in gone {
+                    keys.extend(files.set(name, None));
+                }
+            }
+            Err(error) => {
+                log::warn!("{error}");
+                gone.iter_mut()
+                    .for_each(|(_, seen)| **seen = Seen::Unreadable);
+            }
+        }
+        for key in keys {
             self.show(&files, &key);
         }
         seen
+    }
+
+    /// Forgets a file that its owner, who is us, took away.
+    pub(super) fn forget(&self, name: &str) {
+        let mut files = self.files();
+        for key in files.set(name, None) {
+            self.show(&files, &key);
+        }
+    }
+
+    /// What came in the place of files that are gone, where they were the last that we knew of their
+    /// keys. An owner that updates faster than we are told has taken away again what we are told of
+    /// next, and must not seem to have gone.
+    fn came_since<'a>(
+        &self,
+        files: &Files,
+        gone: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<(String, Record)>> {
+        let last = gone.filter_map(|name| files.key_of_last(name));
+        let keys: HashSet<String> = last.map(file::escape).collect();
+        let (mut since, mut before) = (Vec::new(), Vec::new());
+        if keys.is_empty() {
+            return Ok(since);
+        }
+        loop {
+            let mut names = self.names_of(&keys)?;
+            for name in &names {
+                if let Look::Alive(record) = file::look(&self.directory, name)? {
+                    since.push((name.clone(), record));
+                }
+            }
+            names.sort();
+            // Others than the last time: one may have come and gone between the list and the look.
+            let found: HashSet<&Key> = since.iter().map(|(_, record)| &record.key).collect();
+            if found.len() == keys.len() || names == before {
+                return Ok(since);
+            }
+            before = names;
+        }
     }
 
     /// Looks at the whole directory again, at every file of it.
@@ -121,9 +188,8 @@ impl Shelf {
     /// Looks at the files that came or went without our having been told yet.
     fn catch_up(&self) -> Result<()> {
         let (listed, known) = (self.list()?, self.known());
-        for name in listed.symmetric_difference(&known) {
-            self.refresh(name);
-        }
+        let differing = listed.symmetric_difference(&known);
+        self.refresh_all(&differing.map(String::as_str).collect::<Vec<_>>());
         Ok(())
     }
 
@@ -141,6 +207,21 @@ impl Shelf {
             };
             file::sweep(&self.directory, &name);
             names.insert(name);
+        }
+        Ok(names)
+    }
+
+    /// The names in the directory of files of these keys, escaped as in names.
+    fn names_of(&self, keys: &HashSet<String>) -> Result<Vec<String>> {
+        let unreadable = |e| failed("cannot list", &self.directory, e);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            if let Some(name) = name.to_str()
+                && file::key_of(name).is_some_and(|key| keys.contains(key))
+            {
+                names.push(name.to_owned());
+            }
         }
         Ok(names)
     }
@@ -170,6 +251,12 @@ impl Files {
         self.records.get(name)
     }
 
+    /// The key of a file, if no other file of it is known.
+    fn key_of_last(&self, name: &str) -> Option<&Key> {
+        let key = &self.records.get(name)?.key;
+        (self.of_key.get(key)?.len() == 1).then_some(key)
+    }
+
     /// Notes what a file holds now; gives the keys concerned.
     fn set(&mut self, name: &str, found: Option<Record>) -> Vec<Key> {
         let mut keys = Vec::new();
@@ -190,5 +277,40 @@ impl Files {
         }
         keys.dedup();
         keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::local::file::Written;
+    use crate::tree::{Entry, Lifetime};
+
+    /// An owner that updates twice while we look elsewhere: each file that we are told of is gone.
+    #[test]
+    fn an_owner_that_is_faster_than_we_are_told_does_not_seem_to_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(directory.path().to_owned());
+        let key = Key::new("/services/web/a:1").unwrap();
+        let entry = Entry {
+            key: key.clone(),
+            value: "1".into(),
+            lifetime: Lifetime::Leased,
+        };
+        let write = || Written::new(shelf.directory(), &entry, 1, 1).unwrap();
+
+        let first = write();
+        assert!(shelf.refresh(first.name()) == Seen::Alive);
+        let second = write();
+        first.remove();
+        let third = write();
+        second.remove();
+        assert!(shelf.refresh(second.name()) == Seen::Gone);
+        assert!(shelf.refresh(first.name()) == Seen::Gone);
+        assert_eq!(shelf.created(&key), Some(1));
+
+        third.remove();
+        assert!(shelf.refresh(third.name()) == Seen::Gone);
+        assert_eq!(shelf.created(&key), None);
     }
 }

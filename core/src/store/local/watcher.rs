@@ -117,25 +117,28 @@ impl Watcher {
         }
     }
 
-    fn take(&mut self, events: &[InotifyEvent]) -> Next {
+    fn take<'a>(&mut self, events: &'a [InotifyEvent]) -> Next {
         let lost =
             AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_IGNORED;
-        for event in events {
-            if event.mask.intersects(lost) {
-                return Next::Reopen;
-            }
-            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                // The kernel dropped events: look at everything, now.
-                (self.next_tick, self.next_scan) = (Instant::now(), Instant::now());
-            }
-            let Some(name) = event.name.as_ref().and_then(|name| name.to_str()) else {
-                continue;
-            };
-            match self.shelf.refresh(name) {
+        if events.iter().any(|event| event.mask.intersects(lost)) {
+            return Next::Reopen;
+        }
+        if events
+            .iter()
+            .any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW))
+        {
+            // The kernel dropped events: look at everything, now.
+            (self.next_tick, self.next_scan) = (Instant::now(), Instant::now());
+        }
+        let named = |event: &'a InotifyEvent| Some((event.name.as_ref()?.to_str()?, event.mask));
+        let (names, masks): (Vec<_>, Vec<_>) = events.iter().filter_map(named).unzip();
+        let seen = self.shelf.refresh_all(&names);
+        for ((name, mask), seen) in names.iter().zip(masks).zip(seen) {
+            match seen {
                 Seen::Gone => {}
                 // The kernel tells of the close just before it drops the lock.
-                Seen::Alive if !event.mask.contains(AddWatchFlags::IN_CLOSE_WRITE) => {}
-                Seen::Alive | Seen::Unreadable => self.look_again_at([name.to_owned()]),
+                Seen::Alive if !mask.contains(AddWatchFlags::IN_CLOSE_WRITE) => {}
+                Seen::Alive | Seen::Unreadable => self.look_again_at([(*name).to_owned()]),
             }
         }
         Next::Continue

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { connect } from 'libdiscover';
+import { memory, open, run, told, until } from './help.mjs';
+
+const at = (port) => ({ service: 'web', host: '127.0.0.1', port });
+
+test('a callback may subscribe and cancel without end', async (t) => {
+  const client = await open(t);
+  const web = client.services('web');
+  let generation = 0;
+  const next = () => {
+    const subscription = web.subscribe(() => {
+      subscription.cancel();
+      if (++generation < 200) {
+        next();
+      }
+    });
+  };
+  next();
+  await until(() => generation === 200);
+});
+
+test('a callback that subscribes to another service hears of that too', async (t) => {
+  const client = await open(t);
+  const heard = [];
+  client.services('web').subscribe((event) => {
+    if (event.kind === 'up') {
+      client.services('db').subscribe((other) => heard.push(told(other)));
+    }
+  });
+  await client.register({ service: 'db', host: '127.0.0.1', port: 2 });
+  await client.register(at(1));
+  await until(() => heard.length === 3);
+  assert.deepEqual(heard, ['up 2', 'leader 2', 'current']);
+});
+
+test('a callback may close its client, and nothing is heard after that', async () => {
+  for (let round = 0; round < 20; round += 1) {
+    const client = await connect(memory());
+    const heard = [];
+    let closing;
+    for (let n = 0; n < 5; n += 1) {
+      client.services('web').subscribe((event) => {
+        heard.push(event.kind);
+        closing ??= client.close();
+      });
+    }
+    await client.register(at(1)).catch(() => {});
+    await until(() => heard.length > 0);
+    await closing;
+    assert.equal(heard.length, 1);
+    await client.close();
+  }
+});
+
+test('closing many times at once, in callbacks and out of them, is closing once', async () => {
+  const client = await connect(memory());
+  const closings = [];
+  client.services('web').subscribe(() => closings.push(client.close()));
+  await until(() => closings.length > 0);
+  closings.push(...Array.from({ length: 8 }, () => client.close()));
+  await Promise.all(closings);
+});
+
+test('a callback whose promise is never kept holds nothing up', async () => {
+  const client = await connect(memory());
+  const heard = [];
+  client.services('web').subscribe((event) => {
+    heard.push(event.kind);
+    return new Promise(() => {});
+  });
+  await client.register(at(1));
+  await until(() => heard.includes('leader'));
+  await client.close();
+});
+
+test('what an asynchronous callback throws is an unhandled rejection, each told once', async () => {
+  const { code, out, err } = await run(`
+    import { connect } from 'libdiscover';
+    const client = await connect('memory://rejecting');
+    process.on('unhandledRejection', (error) => console.log(error.message));
+    await client.register({ service: 'web', address: '127.0.0.1:1' });
+    let heard = 0;
+    client.services('web').subscribe(async (event) => {
+      if (++heard === 3) {
+        setImmediate(() => client.close());
+      }
+      throw new Error('thrown at ' + event.kind);
+    });
+  `);
+  assert.deepEqual([code, err], [0, '']);
+  assert.equal(out, 'thrown at up\nthrown at leader\nthrown at current\n');
+});
+
+test('one callback that throws does not stop another', async () => {
+  const { code, out, err } = await run(`
+    import { connect } from 'libdiscover';
+    const client = await connect('memory://throwing');
+    let thrown = 0;
+    process.on('uncaughtException', () => { thrown += 1; });
+    const web = client.services('web');
+    web.subscribe(() => { throw new Error('oh no'); });
+    await new Promise((done) => web.subscribe((event) => event.kind === 'down' && done())
+      && client.register({ service: 'web', port: 1 }).then((lease) => lease.unregister()));
+    await client.close();
+    console.log(thrown > 0);
+  `);
+  assert.deepEqual([code, out, err], [0, 'true\n', '']);
+});

@@ -1,0 +1,146 @@
+"""What each language offers, as a set of names: `Client.close`, `Client.close(timeout)`, `Standing=live`.
+
+Read from what its users read: the header, the manual's reading of discover.hpp, the modules as Python
+has them, the declarations for TypeScript, and the public items of the crate.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import typing
+import xml.etree.ElementTree as xml
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import libdiscover
+from languages import ROOT
+from libdiscover import _types, aio
+
+# What a C function has for its own sake: where results go, and what belongs to a callback.
+PLUMBING = {"out", "error", "user_data", "destroy"}
+
+# A public type or an impl of its own, its name and its body, as rustfmt lays it out.
+RUST_ITEM = r"^(impl|pub (?:struct|enum|trait)) ?(?:<[^>]*> )?(\w+)[^\n]*\{\n(.*?)^\}"
+
+
+def c() -> set[str]:
+    header = re.sub(r"/\*.*?\*/", "", (ROOT / "include/discover.h").read_text(), flags=re.DOTALL)
+    names = set(re.findall(r"^#define (DISCOVER_\w+) ", header, re.MULTILINE))
+    names |= set(re.findall(r"^typedef .*?\(?\*?(discover_\w+)(?:\)\(.*\))?;$", header, re.MULTILINE))
+    for name, declared in re.findall(r"^\w[\w *]*?\b(discover_\w+)\(([^;]*)\);", header, re.MULTILINE):
+        names.add(name)
+        parameters = [re.split(r"[ *]", each.strip())[-1] for each in declared.split(",")]
+        # The first is the noun; `names` are one thing with their `values` and their count.
+        first = re.match(r"(const )?discover_\w+ \*\w", declared.strip())
+        told = parameters[1:] if first and "**" not in declared.split(",")[0] else parameters
+        names |= {f"{name}({each})" for each in told if each not in PLUMBING | {"void"}}
+    return names
+
+
+def cpp(scratch: Path) -> set[str]:
+    """As doxygen reads it, without what is in `detail`."""
+    environment = {**os.environ, "VERSION": "0", "OUT": str(scratch), "XML": "YES"}
+    for manual in ("c", "cpp"):
+        config = f"tools/docs/{manual}.doxyfile"
+        subprocess.run(["doxygen", config], cwd=ROOT, env=environment, check=True)
+    names = set()
+    for file in scratch.glob("xml/*discover_1_1*.xml"):
+        compound = xml.parse(file).getroot().find("compounddef")
+        assert compound is not None
+        if compound.get("prot") == "private":
+            continue
+        owner = str(compound.findtext("compoundname")).removeprefix("discover::")
+        names |= {owner, *cpp_members(f"{owner}::", compound)}
+    (namespace,) = scratch.glob("xml/namespacediscover.xml")
+    return names | set(cpp_members("", xml.parse(namespace).getroot()))
+
+
+def cpp_members(owner: str, compound: xml.Element) -> Iterator[str]:
+    for member in compound.iter("memberdef"):
+        name = str(member.findtext("name"))
+        made = name.lstrip("~") == owner.removesuffix("::").rsplit("::")[-1]
+        if member.get("prot") != "public" or name.startswith("operator"):
+            continue
+        if not made:
+            yield owner + name
+        # A constructor from the C type is C's business.
+        of_c = "discover_" in str(member.findtext("argsstring"))
+        if member.get("kind") == "function" and not (made and of_c):
+            for parameter in member.iter("param"):
+                # The short names of setters say no more than the setter.
+                declared = parameter.findtext("declname")
+                if declared and len(declared) > 1:
+                    yield f"{owner}{name}({declared})"
+
+
+def python(module: object = libdiscover) -> set[str]:
+    names = set()
+    for name in module.__all__:  # type: ignore[attr-defined]
+        value = getattr(module, name)
+        if name.startswith("__"):
+            continue
+        names.add(name)
+        if inspect.isclass(value):
+            errors = issubclass(value, libdiscover.DiscoverError)
+            for member in [] if errors else [each for each in dir(value) if each[0] != "_"]:
+                names.add(f"{name}.{member}")
+                names |= python_parameters(f"{name}.{member}", inspect.getattr_static(value, member))
+        else:
+            names |= python_parameters(name, value)
+    # A DiscoverError has its fields from its making, not from its class.
+    return names | ({"DiscoverError.code", "DiscoverError.retriable"} if module is libdiscover else set())
+
+
+def python_parameters(name: str, value: object) -> set[str]:
+    if not callable(value):
+        return set()
+    signature = inspect.signature(value)
+    return {f"{name}({each})" for each in signature.parameters if each not in ("self", "named")}
+
+
+def python_values() -> set[str]:
+    literals = {name: value for name, value in vars(_types).items() if typing.get_origin(value) is Literal}
+    return {f"{name}={one}" for name, value in literals.items() for one in typing.get_args(value)}
+
+
+def python_aio() -> set[str]:
+    return python(aio)
+
+
+def node() -> set[str]:
+    program = [str(ROOT / "tests/parity/surface.mjs"), str(ROOT / "bindings/node")]
+    return set(subprocess.run(["node", *program], capture_output=True, text=True, check=True).stdout.split())
+
+
+def rust() -> set[str]:
+    """The items that lib.rs exports, and what they have of their own; rustfmt's layout makes it plain."""
+    exports = (ROOT / "core/src/lib.rs").read_text()
+    listed = re.findall(r"^pub use \w+::(?:\{(.*?)\}|(\w+));", exports, re.MULTILINE | re.DOTALL)
+    names = {name for several, one in listed for name in re.findall(r"\w+", several or one)}
+    sources = [path for path in (ROOT / "core/src").rglob("*.rs") if path.stem != "tests"]
+    found = set(names)
+    for source in sources:
+        text = source.read_text().split("#[cfg(test)]\nmod ")[0]
+        for kind, name, body in re.findall(RUST_ITEM, text, re.MULTILINE | re.DOTALL):
+            if name in names:
+                found |= {f"{name}::{member}" for member in rust_members(kind, body)}
+    # The kinds of errors are rows of a macro.
+    kinds = re.findall(r"^    (\w+) += \d+, ", (ROOT / "core/src/error.rs").read_text(), re.MULTILINE)
+    return found | {f"Kind::{kind}" for kind in kinds}
+
+
+def rust_members(kind: str, body: str) -> Iterator[str]:
+    if kind.endswith("enum"):
+        yield from re.findall(r"^    (\w+)[,({ ]", body, re.MULTILINE)
+    elif kind.endswith("struct"):
+        yield from re.findall(r"^    pub (\w+):", body, re.MULTILINE)
+    public = "" if kind.endswith("trait") else "pub "
+    functions = rf"^    {public}(?:const )?(?:async )?fn (\w+)(?:<[^(]*>)?\((.*?)\)(?: ->|[;{{]| \{{|\n    where)"
+    for name, declared in re.findall(functions, body, re.MULTILINE | re.DOTALL):
+        yield name
+        for parameter in re.findall(r"(?:^|[,(\n] *)(?:mut )?(\w+): ", declared):
+            yield f"{name}({parameter})"

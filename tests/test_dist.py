@@ -1,0 +1,165 @@
+"""What `make dist` makes installs and works where nothing of this tree is to be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from languages import BUILT, PROGRAMS, ROOT
+from shipped import VERSION, Packages, find_python, run
+
+NODE = ROOT / "bindings/node"
+
+# The first build with another linker takes minutes.
+pytestmark = pytest.mark.timeout(1500)
+
+
+def fresh_python(python: str, at: Path) -> str:
+    run([python, "-m", "venv", "--without-pip", str(at)])
+    return str(at / "bin/python")
+
+
+def pip_install(python: str, *what: str, **options: object) -> None:
+    """Our pip installs into the other environment, which has none."""
+    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *what], **options)
+
+
+def uses_the_package(python: str, tmp_path: Path) -> None:
+    said = run([python, str(PROGRAMS / "installed.py"), f"local://{tmp_path}/r"], cwd=tmp_path, timeout=120)
+    version, file = said.split()
+    assert version == VERSION and Path(file).is_relative_to(tmp_path)
+
+
+def test_the_version_is_said_in_one_place_and_everywhere_the_same() -> None:
+    header = (ROOT / "include/discover.h").read_text()
+    numbers = re.findall(r"#define DISCOVER_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header)
+    lock = json.loads((NODE / "package-lock.json").read_text())
+    said = {
+        "discover.h": ".".join(numbers),
+        "package.json": json.loads((NODE / "package.json").read_text())["version"],
+        "package-lock.json": lock["version"],
+        "package-lock.json, packages": lock["packages"][""]["version"],
+    }
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
+    for name, dependency in manifest["dependencies"].items():
+        if "path" in dependency:
+            said[f"Cargo.toml, {name}"] = dependency["version"]
+    for member in manifest["members"]:
+        package = tomllib.loads((ROOT / member / "Cargo.toml").read_text())["package"]
+        assert package["version"] == {"workspace": True}, member
+    python = tomllib.loads((ROOT / "bindings/python/pyproject.toml").read_text())["project"]
+    assert python["dynamic"] == ["version"] and "version" not in python
+    assert said == {place: VERSION for place in said}
+
+
+def test_the_wheel_is_one_for_all(packages: Packages, tmp_path: Path) -> None:
+    (wheel,) = packages("wheel")
+    machine = os.uname().machine
+    platform = f"manylinux2014_{machine}.manylinux_2_17_{machine}"
+    assert wheel.name == f"libdiscover-{VERSION}-cp39-abi3-{platform}.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name.split("/", 1)[1] for name in archive.namelist() if name.startswith("libdiscover/")}
+        assert {"__init__.py", "aio.py", "py.typed", "_native.pyi", "_native.abi3.so"} <= names
+        archive.extract("libdiscover/_native.abi3.so", tmp_path)
+    assert newest_glibc(tmp_path / "libdiscover/_native.abi3.so") <= (2, 17)
+
+
+def newest_glibc(library: Path) -> tuple[int, ...]:
+    told = run(["readelf", "-VW", str(library)])
+    return max(tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([\d.]+)", told))
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_the_wheel(version: str, packages: Packages, tmp_path: Path) -> None:
+    python = find_python(version)
+    if python is None:
+        pytest.skip(f"Python {version} is not here, so the wheel is NOT tested on it")
+    fresh = fresh_python(python, tmp_path / "env")
+    pip_install(fresh, "--no-index", "--no-deps", str(packages("wheel")[0]))
+    uses_the_package(fresh, tmp_path)
+
+
+def test_the_sdist(packages: Packages, tmp_path: Path) -> None:
+    (sdist,) = packages("sdist")
+    assert sdist.name == f"libdiscover-{VERSION}.tar.gz"
+    fresh = fresh_python(sys.executable, tmp_path / "env")
+    # The sources are others to cargo; what they stand on has been built.
+    target = {"CARGO_TARGET_DIR": str(BUILT.parent), "MATURIN_PEP517_ARGS": "--profile dev"}
+    pip_install(fresh, str(sdist), env={**os.environ, **target}, cwd=tmp_path)
+    uses_the_package(fresh, tmp_path)
+
+
+NODE_SAYS = (
+    "connect(process.argv[2]).then(async (client) => {"
+    "  await client.register({ service: 'web', port: 1, attributes: { zone: 'eu' } });"
+    "  const [one] = await client.services('web').wait(1, { timeout: 30000 });"
+    "  console.log(one.port, one.zone);"
+    "  await client.close();"
+    "});"
+)
+NODE_PROGRAMS = {
+    "esm": ("program.mjs", "import { connect } from 'libdiscover';"),
+    "commonjs": ("program.cjs", "const { connect } = require('libdiscover');"),
+    "typescript": ("program.mts", "import { connect, type Instance } from 'libdiscover';"),
+}
+
+
+@pytest.fixture(scope="session")
+def node_folder(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both packages installed, and nothing fetched."""
+    folder = tmp_path_factory.mktemp("npm")
+    npm_install(folder, *packages("npm"))
+    return folder
+
+
+def npm_install(folder: Path, *what: Path) -> None:
+    (folder / "package.json").write_text('{"private": true}')
+    npm = ["npm", "install", "--offline", "--no-audit", "--no-fund", "--omit=dev"]
+    run([*npm, *map(str, what)], cwd=folder)
+
+
+def test_the_npm_packages_hold_what_they_should(packages: Packages, node_folder: Path) -> None:
+    main, half = packages("npm")
+    assert main.name == f"libdiscover-{VERSION}.tgz"
+    name = half.name.removesuffix(f"-{VERSION}.tgz")
+    holds = {name: run(["tar", "tzf", str(tgz)]).split() for name, tgz in (("main", main), ("half", half))}
+    assert not [file for file in holds["main"] if file.endswith(".node")]
+    assert {"package/README.md", "package/LICENSE-MIT", "package/dist/index.d.mts"} <= set(holds["main"])
+    assert {"package/libdiscover.node", "package/LICENSE-MIT"} <= set(holds["half"])
+    description = json.loads((node_folder / "node_modules/libdiscover/package.json").read_text())
+    assert description["optionalDependencies"] == {name: VERSION}
+    assert "devDependencies" not in description and "scripts" not in description
+    assert newest_glibc(node_folder / "node_modules" / name / "libdiscover.node") <= (2, 17)
+
+
+@pytest.mark.parametrize("kind", NODE_PROGRAMS)
+def test_the_npm_packages(kind: str, node_folder: Path, tmp_path: Path) -> None:
+    name, imports = NODE_PROGRAMS[kind]
+    (node_folder / name).write_text(f"{imports}\n{NODE_SAYS}\n")
+    if kind == "typescript":
+        types = node_folder / "node_modules/@types"
+        if not types.exists():
+            types.symlink_to(NODE / "node_modules/@types")
+        options = ["--strict", "--module", "node16", "--target", "es2022", "--outDir", "js"]
+        run(["node", str(NODE / "node_modules/typescript/bin/tsc"), *options, name], cwd=node_folder)
+        name = "js/program.mjs"
+    said = run(["node", name, f"local://{tmp_path}/r"], cwd=node_folder, timeout=60)
+    assert said == "1 eu\n"
+
+
+def test_the_npm_package_alone_says_what_is_missing(packages: Packages, tmp_path: Path) -> None:
+    main, half = packages("npm")
+    npm_install(tmp_path, main)
+    done = subprocess.run(
+        ["node", "-e", "require('libdiscover')"], cwd=tmp_path, capture_output=True, text=True
+    )
+    name = half.name.removesuffix(f"-{VERSION}.tgz")
+    assert done.returncode != 0 and f"install the package {name}" in done.stderr, done.stderr
