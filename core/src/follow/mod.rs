@@ -267,7 +267,8 @@ impl Follower {
         self.counts.connects += 1;
         // A store that is behind what it told before has lost it, whatever else it says.
         let known = self.parts.values().map(Part::revision).max().unwrap_or(0);
-        let behind = head < known && planted!(a_lower_revision_is_fine: false, true);
+        // Who may not read is not told the revision: no store is at 0.
+        let behind = head > 0 && head < known && planted!(a_lower_revision_is_fine: false, true);
         if verdict == Verdict::Other || behind {
             self.new_epoch();
         }
