@@ -312,8 +312,11 @@ impl Part {
         };
         let mut doubts = BTreeMap::new();
         for (key, at) in &there.modified {
-            let ours = self.keys.get(key).or_else(|| deleted.get(key));
-            if ours.is_none_or(|ours| ours < at) {
+            let ours = self.keys.get(key);
+            // What we saw after the list was taken is not in it.
+            let newer = ours.or_else(|| deleted.get(key));
+            let newer = newer.is_some_and(|ours| *ours > there.revision);
+            if ours != Some(at) && !newer {
                 doubts.insert(key.clone(), Differs::Changed(*at));
             }
         }
