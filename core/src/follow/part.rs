@@ -290,10 +290,11 @@ impl Part {
             }
             Change::Reset(_) => return,
         };
-        if let Audit::Doubt { doubts, .. } = &mut self.audit {
+        if let Audit::Doubt { at, doubts, .. } = &mut self.audit {
             let explained = match doubts.get(key) {
-                Some(Differs::Changed(at)) => modified >= *at,
-                Some(Differs::Gone) => true,
+                Some(Differs::Changed(changed)) => modified >= *changed,
+                // A put from before the list was taken is followed by the delete that the list shows.
+                Some(Differs::Gone) => deleted || modified > *at || planted!(a_put_explains_a_loss: true, false),
                 None => false,
             };
             if explained {
@@ -301,6 +302,7 @@ impl Part {
             }
         }
     }
+        let deleted = matches!(change, Change::Delete(_));
 
     pub(super) fn compared(&mut self, answer: Result<Keys>, now: Time) -> Vec<PartAsks> {
         let Audit::Asked(deleted) = &self.audit else {
