@@ -169,6 +169,11 @@ impl Link {
         }
     }
 
+    /// Up to which revision the mark shows the history.
+    pub(super) fn mark_revision(&self) -> u64 {
+        self.mark.as_ref().map_or(0, |mark| mark.node.modified)
+    }
+
     pub(super) fn forget_mark(&mut self) {
         self.mark = None;
     }

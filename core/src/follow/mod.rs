@@ -275,7 +275,8 @@ impl Follower {
         let same = verdict == Verdict::Same && !behind;
         let ids: Vec<PartId> = self.parts.keys().copied().collect();
         for id in ids {
-            self.part(id, now, out, |p| p.connected(same, head));
+        let proven = self.link.mark_revision();
+            self.part(id, now, out, |p| p.connected(same && p.is_within(proven), head));
         }
     }
 

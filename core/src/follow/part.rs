@@ -155,6 +155,12 @@ impl Part {
     pub(super) fn disconnected(&mut self) {
         self.phase = Phase::Idle;
         self.audit = Audit::No;
+    /// Whether no key is newer. What was known from the beginning may be newer than what was seen.
+    pub(super) fn is_within(&self, revision: u64) -> bool {
+        let within = self.keys.values().all(|modified| *modified <= revision);
+        planted!(all_is_within_the_mark: true, within)
+    }
+
         self.fresh = false;
     }
 
