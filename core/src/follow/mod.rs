@@ -270,7 +270,7 @@ impl Follower {
         // Who may not read is not told the revision: no store is at 0.
         let behind = head > 0 && head < known && planted!(a_lower_revision_is_fine: false, true);
         if verdict == Verdict::Other || behind {
-            self.new_epoch();
+            self.new_epoch(None, now, out);
         }
         let same = verdict == Verdict::Same && !behind;
         let ids: Vec<PartId> = self.parts.keys().copied().collect();
@@ -280,13 +280,18 @@ impl Follower {
         }
     }
 
-    /// The store is not the one we knew: nothing that was seen says anything about it.
-    fn new_epoch(&mut self) {
+    /// The store is not the one we knew: nothing that was seen says anything about it. Every part is
+    /// told anew, but for the one that has just found it out.
+    fn new_epoch(&mut self, but: Option<PartId>, now: Time, out: &mut Vec<Output>) {
         self.epoch += 1;
         self.counts.epochs += 1;
         self.link.forget_mark();
     }
 
+        let others = self.parts.keys().copied().filter(|id| Some(*id) != but);
+        for id in others.collect::<Vec<_>>() {
+            self.part(id, now, out, Part::know_nothing);
+        }
     fn broken(&mut self, error: &Error, now: Time, out: &mut Vec<Output>) {
         if !self.link.broken(now) {
             return;
@@ -370,7 +375,7 @@ impl Follower {
         for ask in asks {
             match ask {
                 PartAsks::List => {
-                    let again = self.parts.get(&id).is_some_and(|part| part.revision() > 0);
+                    let again = self.parts.get_mut(&id).is_some_and(Part::is_listed_again);
                     self.counts.relists += u64::from(again);
                     out.push(Output::List(id));
                 }
@@ -386,7 +391,7 @@ impl Follower {
                     }
                 }
                 PartAsks::Unwatch(ticket) => out.push(Output::Unwatch(ticket)),
-                PartAsks::WentBack => self.new_epoch(),
+                PartAsks::WentBack => self.new_epoch(Some(id), now, out),
                 PartAsks::Saw(node) => self.link.saw(node),
                 PartAsks::Mismatch => self.counts.mismatches += 1,
                 PartAsks::Duplicates(n) => self.counts.duplicates += n,

@@ -52,6 +52,8 @@ pub(super) struct Part {
     audit: Audit,
     /// Whether what is known comes from this very connection.
     fresh: bool,
+    /// Whether it was listed, or known, before.
+    listed: bool,
     /// Whether a refused watch was answered with a new login already.
     logged_in_again: bool,
     pace: Backoff,
@@ -98,6 +100,7 @@ impl Part {
             phase: Phase::Idle,
             revision: known.as_ref().map(|known| known.revision),
             fresh: known.is_some(),
+            listed: known.is_some(),
             keys: known.map(|known| known.modified).unwrap_or_default(),
             held: None,
             audit: Audit::No,
@@ -162,6 +165,22 @@ impl Part {
     }
 
         self.fresh = false;
+    }
+
+    /// The store has another history than the one that was seen.
+    pub(super) fn know_nothing(&mut self) -> Vec<PartAsks> {
+        self.revision = None;
+        self.held = None;
+        self.keys.clear();
+        match self.phase {
+            Phase::Watching(_) => self.list(),
+            Phase::Idle | Phase::Listing | Phase::Barred(_) => Vec::new(),
+        }
+    }
+
+    /// Whether this list is not the first.
+    pub(super) fn is_listed_again(&mut self) -> bool {
+        std::mem::replace(&mut self.listed, true)
     }
 
     fn list(&mut self) -> Vec<PartAsks> {
