@@ -321,7 +321,7 @@ impl<V: Clone> Machine<V> {
                 self.failed(doing, Error::new(Kind::LeaseLost, text), now, out);
             }
             (Step::PutBack, Ok(grant)) => self.put_back(doing, grant, now, out),
-            (Step::Renew, Ok(_)) => self.confirm(doing, out),
+            (Step::Renew, Ok(_)) => self.confirm(doing, now, out),
             (Step::Settle, Ok(_)) => {
                 self.now_granted();
                 self.begin(Step::Renew, doing.order, doing.old, now, out);
@@ -329,7 +329,7 @@ impl<V: Clone> Machine<V> {
             (Step::Update, Ok(_)) => {
                 // A changed value renews nothing, so the next heartbeat stays when it is.
                 self.now_granted();
-                self.live(out);
+                self.live(now, out);
                 reply(doing.order, Ok(()), out);
             }
             (_, Err(error)) if error.kind() == Kind::LeaseLost && self.held().is_some() => {
@@ -375,19 +375,19 @@ impl<V: Clone> Machine<V> {
         if self.manual && doing.order.is_none() {
             // Only the program says that it is alive.
             self.next = self.confirmed + self.ttl;
-            return self.live(out);
+            return self.live(now, out);
         }
-        self.confirm(doing, out);
+        self.confirm(doing, now, out);
     }
 
     /// The store has confirmed the registration.
-    fn confirm(&mut self, doing: Doing<V>, out: &mut Vec<Output<V>>) {
+    fn confirm(&mut self, doing: Doing<V>, now: Time, out: &mut Vec<Output<V>>) {
         self.backoff.reset();
-        // What was lost meanwhile is lost, whatever an older call says.
-        if !matches!(self.holding, Holding::Lost(_)) {
+        // What was lost or taken meanwhile is so, whatever an older call says.
+        if self.held().is_some() {
             // Its clock began when the call did, at the latest.
             self.rest(doing.since);
-            self.live(out);
+            self.live(now, out);
         }
         reply(doing.order, Ok(()), out);
     }
@@ -449,9 +449,12 @@ impl<V: Clone> Machine<V> {
 
     fn taken(&mut self, error: Error, out: &mut Vec<Output<V>>) {
         self.holding = Holding::Taken;
-        self.told = Told::Replaced;
         out.push(Output::Guard(None));
-        out.push(Output::Replaced(error));
+        // The guard and the answer to a call may both say so.
+        if self.told != Told::Replaced {
+            self.told = Told::Replaced;
+            out.push(Output::Replaced(error));
+        }
     }
 
     fn tick(&mut self, now: Time, out: &mut Vec<Output<V>>) {
@@ -468,8 +471,10 @@ impl<V: Clone> Machine<V> {
         }
     }
 
-    fn live(&mut self, out: &mut Vec<Output<V>>) {
-        if self.told != Told::Live {
+    /// Says that it is live, if that is known: an update shows who holds it, and not for how long yet.
+    fn live(&mut self, now: Time, out: &mut Vec<Output<V>>) {
+        let known = self.held().is_some() && now < self.confirmed + self.ttl;
+        if self.told != Told::Live && planted!(live_without_proof: true, known) {
             self.told = Told::Live;
             out.push(Output::Live);
         }
