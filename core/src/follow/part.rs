@@ -155,15 +155,15 @@ impl Part {
         }
     }
 
-    pub(super) fn disconnected(&mut self) {
-        self.phase = Phase::Idle;
-        self.audit = Audit::No;
     /// Whether no key is newer. What was known from the beginning may be newer than what was seen.
     pub(super) fn is_within(&self, revision: u64) -> bool {
         let within = self.keys.values().all(|modified| *modified <= revision);
         planted!(all_is_within_the_mark: true, within)
     }
 
+    pub(super) fn disconnected(&mut self) {
+        self.phase = Phase::Idle;
+        self.audit = Audit::No;
         self.fresh = false;
     }
 
@@ -301,6 +301,7 @@ impl Part {
 
     /// Brings what is known of a key up to date, and takes a doubt away that this explains.
     fn note(&mut self, modified: u64, change: &Change) {
+        let deleted = matches!(change, Change::Delete(_));
         let key = match change {
             Change::Put(node) => {
                 self.keys.insert(node.key.clone(), modified);
@@ -327,7 +328,6 @@ impl Part {
             }
         }
     }
-        let deleted = matches!(change, Change::Delete(_));
 
     pub(super) fn compared(&mut self, answer: Result<Keys>, now: Time) -> Vec<PartAsks> {
         let Audit::Asked(deleted) = &self.audit else {
