@@ -43,6 +43,8 @@ mod layout;
 mod lease;
 mod model;
 mod planted;
+#[cfg(test)]
+mod prove;
 mod set;
 mod store;
 #[allow(unsafe_code, reason = "the one file of system calls")]

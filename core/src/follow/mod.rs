@@ -22,6 +22,8 @@
 
 mod link;
 mod part;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -273,10 +275,12 @@ impl Follower {
             self.new_epoch(None, now, out);
         }
         let same = verdict == Verdict::Same && !behind;
+        let proven = self.link.mark_revision();
         let ids: Vec<PartId> = self.parts.keys().copied().collect();
         for id in ids {
-        let proven = self.link.mark_revision();
-            self.part(id, now, out, |p| p.connected(same && p.is_within(proven), head));
+            self.part(id, now, out, |p| {
+                p.connected(same && p.is_within(proven), head)
+            });
         }
     }
 
@@ -286,12 +290,12 @@ impl Follower {
         self.epoch += 1;
         self.counts.epochs += 1;
         self.link.forget_mark();
-    }
-
         let others = self.parts.keys().copied().filter(|id| Some(*id) != but);
         for id in others.collect::<Vec<_>>() {
             self.part(id, now, out, Part::know_nothing);
         }
+    }
+
     fn broken(&mut self, error: &Error, now: Time, out: &mut Vec<Output>) {
         if !self.link.broken(now) {
             return;

@@ -320,7 +320,9 @@ impl Part {
             let explained = match doubts.get(key) {
                 Some(Differs::Changed(changed)) => modified >= *changed,
                 // A put from before the list was taken is followed by the delete that the list shows.
-                Some(Differs::Gone) => deleted || modified > *at || planted!(a_put_explains_a_loss: true, false),
+                Some(Differs::Gone) => {
+                    deleted || modified > *at || planted!(a_put_explains_a_loss: true, false)
+                }
                 None => false,
             };
             if explained {

@@ -3,6 +3,8 @@
 mod keeper;
 mod machine;
 #[cfg(test)]
+mod proof;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

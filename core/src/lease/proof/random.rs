@@ -1,0 +1,24 @@
+//! Random fates of a registration, made smaller when one of them shows a mistake.
+
+use proptest::prelude::*;
+
+use super::ops::{Op, any_op};
+use super::world::World;
+use crate::prove;
+
+type Fate = (bool, bool, u64, Vec<Op>);
+
+pub(super) fn fate() -> impl Strategy<Value = Fate> {
+    let ops = prop::collection::vec(any_op(), 1..40);
+    (prop::bool::weighted(0.25), any::<bool>(), 0..1000u64, ops)
+}
+
+pub(super) fn holds((manual, shared, seed, ops): Fate) -> Result<(), String> {
+    World::started(manual, shared, seed).run(&ops)
+}
+
+/// Never believed alive without proof, never a ghost, never forgotten, never a fight.
+#[test]
+fn a_registration_is_kept_through_every_fate() {
+    prove::holds(file!(), 20_000, fate(), holds);
+}
