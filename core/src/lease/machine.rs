@@ -216,7 +216,9 @@ impl<V: Clone> Machine<V> {
     ) {
         let step = match (&what, self.holding) {
             (Order::Unregister, Holding::Granted(_) | Holding::Doubtful(_)) => Step::Release,
-            (Order::Unregister, Holding::Lost(Some(_))) => Step::Release,
+            (Order::Unregister, Holding::Lost(Some(_))) => {
+                planted!(release_does_not_win: Step::Clear, Step::Release)
+            }
             (Order::Unregister, Holding::Lost(None) | Holding::Taken) => {
                 return self.release(order, Ok(()), out);
             }
@@ -230,7 +232,13 @@ impl<V: Clone> Machine<V> {
             (Order::Update(_), _) => Step::Update,
         };
         let old = match what {
-            Order::Update(value) => Some(std::mem::replace(&mut self.wanted, value)),
+            Order::Update(value) => {
+                let value = planted!(an_update_is_lost_when_put_back: match self.holding {
+                    Holding::Lost(_) => self.wanted.clone(),
+                    _ => value,
+                }, value);
+                Some(std::mem::replace(&mut self.wanted, value))
+            }
             _ => None,
         };
         self.begin(step, order, old, now, out);
@@ -248,7 +256,7 @@ impl<V: Clone> Machine<V> {
                 return;
             }
             (Holding::Lost(_), true) if now < self.confirmed + self.ttl => Step::Clear,
-            (_, true) => Step::Expire,
+            (_, true) => planted!(a_silent_program_is_kept: Step::Renew, Step::Expire),
             (Holding::Granted(_), false) => Step::Renew,
             (Holding::Doubtful(_), false) => Step::Settle,
             (Holding::Lost(_), false) => Step::Clear,
@@ -322,6 +330,10 @@ impl<V: Clone> Machine<V> {
             }
             (Step::PutBack, Ok(grant)) => self.put_back(doing, grant, now, out),
             (Step::Renew, Ok(_)) => self.confirm(doing, now, out),
+            (Step::Settle, Ok(_)) if self.holding == Holding::Taken => {
+                let text = "the id has another owner now";
+                reply(doing.order, Err(Error::new(Kind::Replaced, text)), out);
+            }
             (Step::Settle, Ok(_)) => {
                 self.now_granted();
                 self.begin(Step::Renew, doing.order, doing.old, now, out);
@@ -334,10 +346,21 @@ impl<V: Clone> Machine<V> {
             }
             (_, Err(error)) if error.kind() == Kind::LeaseLost && self.held().is_some() => {
                 self.holding = Holding::Lost(self.held());
+                let earliest = self.earliest(now);
+                if doing.order.is_none() && now < earliest {
+                    self.next = earliest;
+                    return self.lapse(error, out);
+                }
                 self.begin(Step::Clear, doing.order, doing.old, now, out);
             }
             (_, Err(error)) => self.failed(doing, error, now, out),
         }
+    }
+
+    /// When it may be put back again.
+    fn earliest(&self, now: Time) -> Time {
+        let pause = planted!(put_back_without_a_pause: Duration::ZERO, PAUSE);
+        self.restored.map_or(now, |last| last + pause)
     }
 
     fn held(&self) -> Option<Grant> {
@@ -386,7 +409,7 @@ impl<V: Clone> Machine<V> {
         // What was lost or taken meanwhile is so, whatever an older call says.
         if self.held().is_some() {
             // Its clock began when the call did, at the latest.
-            self.rest(doing.since);
+            self.rest(planted!(confirmed_by_the_answer: now, doing.since));
             self.live(now, out);
         }
         reply(doing.order, Ok(()), out);
@@ -422,10 +445,11 @@ impl<V: Clone> Machine<V> {
         if lost || unconfirmed || !error.is_retriable() {
             self.lapse(error.clone(), out);
         }
+        let pause = if lost { self.earliest(now) } else { now };
         self.next = match (self.manual, lost) {
             (true, true) => NEVER,
             (true, false) => (self.confirmed + self.ttl).max(now),
-            (false, _) if error.is_retriable() => now + self.backoff.next_wait(),
+            (false, _) if error.is_retriable() => (now + self.backoff.next_wait()).max(pause),
             (false, _) => now + self.ttl / 3,
         };
     }
@@ -440,8 +464,7 @@ impl<V: Clone> Machine<V> {
         }
         self.holding = Holding::Lost(Some(grant));
         // Whatever is under way finds out by itself.
-        let earliest = self.restored.map_or(now, |last| last + PAUSE);
-        self.next = earliest.max(now);
+        self.next = self.earliest(now).max(now);
         if self.next > now {
             self.lapse(error, out);
         }
