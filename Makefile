@@ -5,13 +5,15 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
-# Which stages `make test` runs: fmt tidy clippy no-etcd rust python python-types node all.
+# Which stages `make test` runs: fmt tidy clippy no-etcd rust planted python python-types node all.
 STAGES  ?=
+# How many random histories of each kind `make prove` tries.
+N       ?= 200000
 
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build install header fmt lint setup clean
+.PHONY: help demo test prove build install header fmt lint setup clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +25,10 @@ demo: ## watch a C, a Python and a Node process find each other, without a serve
 
 test: setup ## run every test (some of them: STAGES="rust python")
 	@$(TOOLS) test $(STAGES)
+
+prove: setup ## prove the machines on N random histories, every order of more events, a whole day
+	DISCOVER_PROVE=$(N) cargo test -p discover-core --lib -- --nocapture proof:: follow::tests::
+	cargo test -p discover-core --lib --features planted -- --nocapture planted_mistake
 
 build: setup ## build the C library, the Python package and the Node package in place
 	@$(TOOLS) build

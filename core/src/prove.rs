@@ -59,3 +59,62 @@ fn search<T: Debug>(
         Err(TestError::Abort(why)) => Err(format!("gave up: {why}")),
     }
 }
+
+/// The names of the mistakes that are planted in the sources under a folder. None can be forgotten.
+#[cfg(feature = "planted")]
+fn planted_in(folder: &str) -> Vec<&'static str> {
+    fn read(path: &std::path::Path, text: &mut String) {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).unwrap();
+            entries.for_each(|entry| read(&entry.unwrap().path(), text));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+    let mut text = String::new();
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    read(&sources.join(folder), &mut text);
+    // In two pieces, so that it does not find itself.
+    let uses = text.split(concat!("planted", "!(")).skip(1);
+    let name = |after: &str| after.split(':').next().unwrap().trim().to_owned();
+    uses.map(|after| &*name(after).leak())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+        .collect()
+}
+
+/// Makes each mistake of a folder in turn, and expects the property to show it.
+#[cfg(feature = "planted")]
+pub(crate) fn each_is_found<T: Debug>(
+    folder: &str,
+    sequences: u32,
+    strategy: &impl Strategy<Value = T>,
+    property: &impl Fn(T) -> Result<(), String>,
+) {
+    let names = planted_in(folder);
+    assert!(!names.is_empty());
+    // Nothing is found where nothing is planted.
+    assert_eq!(find(sequences, strategy, property), None);
+    let mut missed = Vec::new();
+    for name in names {
+        crate::planted::plant(Some(name));
+        let found = find(sequences, strategy, property);
+        crate::planted::plant(None);
+        match found {
+            Some(why) => println!("{name}: {}", why.lines().next().unwrap_or_default()),
+            None => missed.push(name),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// Every planted mistake belongs to a folder whose proof plants it.
+#[cfg(feature = "planted")]
+#[test]
+fn every_planted_mistake_has_a_proof() {
+    let proven = ["follow", "lease", "backend"].map(|folder| planted_in(folder).len());
+    let all = planted_in("");
+    // Two lines of the macro's own documentation and definition are none.
+    let all = all.iter().filter(|name| **name != "NAME").count();
+    assert_eq!(proven.iter().sum::<usize>(), all);
+    assert!(all >= 20, "{all}");
+}

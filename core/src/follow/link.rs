@@ -155,7 +155,7 @@ impl Link {
                     return None;
                 }
                 *asked = Some(now);
-                Some(LinkAsks::Sign)
+                planted!(no_sign_is_asked_for: None, Some(LinkAsks::Sign))
             }
             _ => None,
         }

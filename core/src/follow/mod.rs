@@ -258,7 +258,7 @@ impl Follower {
         for id in due {
             self.part(id, now, out, |p| p.tick(now));
         }
-        let watched = !self.watches.is_empty();
+        let watched = planted!(nobody_is_thought_to_watch: false, !self.watches.is_empty());
         self.link(|link| link.tick(watched, now), now, out);
     }
 
@@ -266,6 +266,7 @@ impl Follower {
         if !self.link.opened(head, now) {
             return;
         }
+        let verdict = planted!(the_mark_is_not_compared: Verdict::Same, verdict);
         self.counts.connects += 1;
         // A store that is behind what it told before has lost it, whatever else it says.
         let known = self.parts.values().map(Part::revision).max().unwrap_or(0);
@@ -291,6 +292,7 @@ impl Follower {
         self.counts.epochs += 1;
         self.link.forget_mark();
         let others = self.parts.keys().copied().filter(|id| Some(*id) != but);
+        let others = others.filter(|_| planted!(a_new_history_is_told_to_one: false, true));
         for id in others.collect::<Vec<_>>() {
             self.part(id, now, out, Part::know_nothing);
         }
@@ -305,7 +307,8 @@ impl Follower {
         self.due.clear();
         for (id, part) in &mut self.parts {
             part.disconnected();
-            out.push(Output::Lost(*id, error.clone()));
+            let lost = Output::Lost(*id, error.clone());
+            out.push(planted!(lost_is_told_as_empty: empty(*id, self.epoch), lost));
         }
     }
 
@@ -413,4 +416,19 @@ impl Follower {
             }
         }
     }
+}
+
+/// What is planted where a loss is told.
+#[cfg(feature = "planted")]
+fn empty(id: PartId, epoch: u64) -> Output {
+    let changes = vec![Change::Reset(Vec::new())];
+    let revision = u64::MAX;
+    Output::Tell(
+        id,
+        Changes {
+            epoch,
+            revision,
+            changes,
+        },
+    )
 }

@@ -142,7 +142,7 @@ impl Part {
         let same = planted!(every_store_is_the_same: true, same);
         match self.revision {
             Some(known) if same && head.saturating_sub(known) <= REPLAY => {
-                if !self.fresh {
+                if !self.fresh && planted!(what_was_resumed_is_told_at_once: false, true) {
                     self.held.get_or_insert_default();
                 }
                 let from = planted!(resume_one_too_far: known + 2, known + 1);
@@ -345,7 +345,9 @@ impl Part {
             // What we saw after the list was taken is not in it.
             let newer = ours.or_else(|| deleted.get(key));
             let newer = newer.is_some_and(|ours| *ours > there.revision);
-            if ours != Some(at) && !newer {
+            let older =
+                planted!(a_comparison_looks_one_way: ours.is_none_or(|ours| ours < at), true);
+            if ours != Some(at) && !newer && older {
                 doubts.insert(key.clone(), Differs::Changed(*at));
             }
         }
@@ -383,7 +385,9 @@ impl Part {
 
     pub(super) fn tick(&mut self, now: Time) -> Vec<PartAsks> {
         match (&self.phase, &self.audit) {
-            (Phase::Barred(until), _) if now >= *until => self.list(),
+            (Phase::Barred(until), _) if now >= *until => {
+                planted!(barred_for_ever: Vec::new(), self.list())
+            }
             (_, Audit::Due(at)) if now >= *at => self.compare(),
             (_, Audit::Doubt { until, .. }) if now >= *until => {
                 let asks = self.list();

@@ -23,3 +23,9 @@ pub(super) fn holds((loses_deletes, seed, ops): (bool, u64, Vec<Op>)) -> Result<
 fn a_follower_is_right_in_every_history() {
     prove::holds(file!(), 20_000, history(), holds);
 }
+
+#[cfg(feature = "planted")]
+#[test]
+fn every_planted_mistake_of_the_follower_is_found() {
+    prove::each_is_found("follow", 20_000, &history(), &holds);
+}

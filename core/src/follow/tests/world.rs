@@ -4,6 +4,7 @@
 //! heard; answers on the stream come in order, others may overtake; what is refused says so.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use super::store::{Event, Scope, State, Store, change, name, node};
@@ -52,8 +53,8 @@ pub(super) struct World {
     opening: Option<(Time, Option<Mark>)>,
     /// What is known of the tries to connect, to judge their pace.
     tries: Tries,
-    /// How often anything but rest was asked of the machine.
-    pub(super) steps: u64,
+    /// All that the machine has said.
+    pub(super) trace: Trace,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -62,6 +63,38 @@ struct Tries {
     failures: u32,
     since: Time,
     not_before: Time,
+}
+
+/// A hash of all that was said. Worlds that differ in their past alone are the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trace(pub(super) u64);
+
+impl PartialEq for Trace {
+    fn eq(&self, _: &Trace) -> bool {
+        true
+    }
+}
+
+impl Eq for Trace {}
+
+impl Hash for Trace {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl Trace {
+    fn note(&mut self, output: &Output, now: Time) {
+        let mut hasher = DefaultHasher::new();
+        (self.0, now).hash(&mut hasher);
+        match output {
+            Output::Tell(id, told) => {
+                (id, told.epoch, told.revision, &told.changes).hash(&mut hasher);
+            }
+            Output::Watch(id, ticket, from) => (id, ticket, from).hash(&mut hasher),
+            Output::Open { endpoint, mark } => (endpoint, mark).hash(&mut hasher),
+            other => std::mem::discriminant(other).hash(&mut hasher),
+        }
+        self.0 = hasher.finish();
+    }
 }
 
 /// A connection.
@@ -132,7 +165,7 @@ impl World {
             line: None,
             opening: None,
             tries: Tries::default(),
-            steps: 0,
+            trace: Trace(0),
         }
     }
 
@@ -154,7 +187,6 @@ impl World {
 
     /// One step of the machine, and what it says is to be done.
     pub(super) fn step(&mut self, input: Input) -> Check {
-        self.steps += 1;
         if let (None, Some(line)) = (self.follower.heard(), &mut self.line) {
             // Nobody listens.
             line.heard = self.now;
@@ -174,6 +206,7 @@ impl World {
     }
 
     fn obey(&mut self, output: Output) -> Check {
+        self.trace.note(&output, self.now);
         match output {
             Output::Open { endpoint, mark } => self.open(endpoint, mark),
             Output::Close(error) => self.close(&error),

@@ -2,6 +2,7 @@
 //! answers are lost, other owners, and hands that delete.
 
 mod checks;
+mod exhaustive;
 mod ops;
 mod random;
 mod store;

@@ -22,3 +22,9 @@ pub(super) fn holds((manual, shared, seed, ops): Fate) -> Result<(), String> {
 fn a_registration_is_kept_through_every_fate() {
     prove::holds(file!(), 20_000, fate(), holds);
 }
+
+#[cfg(feature = "planted")]
+#[test]
+fn every_planted_mistake_of_the_keeper_is_found() {
+    prove::each_is_found("lease", 20_000, &fate(), &holds);
+}
