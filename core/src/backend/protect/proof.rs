@@ -190,5 +190,5 @@ fn protection_holds_whom_the_store_has_lost_and_nobody_else() {
 #[test]
 fn every_planted_mistake_of_protection_is_found() {
     let ops = prop::collection::vec(any_op(), 1..30);
-    prove::each_is_found("backend", 2_000, &ops, &holds);
+    prove::each_is_found("backend", 2_000, Vec::new, &ops, &holds);
 }

@@ -167,6 +167,7 @@ impl World {
     /// At rest nothing lapses while it beats; after the end, and after another came, nothing happens.
     fn check_stays(&mut self) -> Check {
         let (standing, lapses) = (self.seen.standing, self.seen.lapses);
+        let changes = self.store.changes;
         for _ in 0..4 {
             if self.manual && standing == Standing::Live {
                 self.order(Order::Heartbeat)?;
@@ -178,6 +179,9 @@ impl World {
                 "{standing:?} at rest became {:?}",
                 self.seen.standing
             ));
+        }
+        if standing == Standing::Live && self.store.changes != changes {
+            return Err("written again and again at rest".into());
         }
         self.check_present()?;
         if self.manual && standing == Standing::Live {

@@ -20,9 +20,11 @@ pub(super) struct Store {
     leases: BTreeMap<u64, Time>,
     made: u64,
     /// Counts the changes of the key.
-    changes: u64,
+    pub(super) changes: u64,
     /// Leases serve others too, who keep them alive.
     pub(super) shared: bool,
+    /// It stands still, so nobody renews anything.
+    pub(super) frozen: bool,
 }
 
 /// How far a call has come in the store.
@@ -42,6 +44,7 @@ impl Store {
             made: 0,
             changes: 0,
             shared,
+            frozen: false,
         };
         let id = store.lease(Duration::ZERO);
         store.set(Some((id, value)));
@@ -74,7 +77,7 @@ impl Store {
 
     /// The clock of the store: leases end, and what they hold goes.
     pub(super) fn pass(&mut self, now: Time) {
-        if self.shared {
+        if self.shared && !self.frozen {
             // Those who share the lease renew it in time.
             self.leases
                 .values_mut()

@@ -314,10 +314,10 @@ impl World {
     /// The store stands still for a while, and forgets who was due meanwhile, before it answers anybody.
     pub(super) fn pause(&mut self, time: Duration) -> Check {
         let net = std::mem::replace(&mut self.net, Net::Silent);
-        let shared = std::mem::replace(&mut self.store.shared, false);
+        self.store.frozen = true;
         self.wait(time)?;
         self.store.pass(self.now);
-        (self.net, self.store.shared) = (net, shared);
+        (self.net, self.store.frozen) = (net, false);
         self.note_guard();
         Ok(())
     }
