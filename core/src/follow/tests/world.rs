@@ -311,12 +311,17 @@ impl World {
     /// What comes by itself, comes.
     pub(super) fn flow(&mut self) -> Check {
         for _ in 0..10_000 {
-            let inputs = self.opened().or_else(|| self.ended());
-            if let Some(input) = inputs {
-                self.step(input)?;
-            } else if !self.slow_calls && self.answer(0)? {
-            } else if !self.slow_stream && (self.deliver()? || self.pump_all()) {
-            } else {
+            let more = match self.opened().or_else(|| self.ended()) {
+                Some(input) => {
+                    self.step(input)?;
+                    true
+                }
+                None => {
+                    !self.slow_calls && self.answer(0)?
+                        || !self.slow_stream && (self.deliver()? || self.pump_all())
+                }
+            };
+            if !more {
                 return Ok(());
             }
         }

@@ -277,9 +277,11 @@ impl World {
             }
             if late {
                 self.lose(Kind::Timeout, true)?;
-            } else if !self.slow_guard && self.guard_speaks()? {
-            } else if !self.slow_calls && (self.serve() || self.answer()?) {
-            } else {
+                continue;
+            }
+            let more = !self.slow_guard && self.guard_speaks()?
+                || !self.slow_calls && (self.serve() || self.answer()?);
+            if !more {
                 return Ok(());
             }
         }
