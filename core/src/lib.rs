@@ -44,6 +44,7 @@ mod lease;
 mod model;
 mod planted;
 #[cfg(test)]
+#[path = "tests/prove.rs"]
 mod prove;
 mod set;
 mod store;

@@ -34,55 +34,7 @@ const FIGHT: Duration = Duration::from_secs(10);
 /// Later than anybody waits.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// Names an order of the owner.
-pub(crate) type OrderId = u64;
-
-/// What the owner asks.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Order<V> {
-    Heartbeat,
-    Update(V),
-    Unregister,
-}
-
-/// What is asked of the store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Call<V> {
-    /// Write it again, unless somebody else is there.
-    PutBack(V),
-    Renew(Grant),
-    Update(V, Grant),
-    Unregister(Grant),
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub(crate) enum Input<V> {
-    Order(OrderId, Order<V>),
-    /// The owner is gone.
-    Dropped,
-    /// The answer to the call; with the new grant, if it was to put back.
-    Done(Result<Option<Grant>>),
-    /// The store told by itself that this grant does not hold any more.
-    Guard(Grant, Error),
-    Tick,
-}
-
-/// What to do.
-#[derive(Clone, Debug)]
-pub(crate) enum Output<V> {
-    Call(Call<V>),
-    /// Watch over this grant, and over no other.
-    Guard(Option<Grant>),
-    Reply(OrderId, Result<()>),
-    Live,
-    Lapsed(Error),
-    Replaced(Error),
-    /// Unregistered; nothing follows.
-    Released,
-    /// It was lost and is back; how often that was so within a short time.
-    Restored(u32),
-}
+pub(crate) use crate::lease::words::{Call, Input, Order, OrderId, Output};
 
 /// What the store holds for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

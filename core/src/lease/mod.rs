@@ -3,9 +3,8 @@
 mod keeper;
 mod machine;
 #[cfg(test)]
-mod proof;
-#[cfg(test)]
 mod tests;
+mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

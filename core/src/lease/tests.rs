@@ -1,5 +1,7 @@
 //! The keeper against a backend that fails on cue, on a clock that is paused.
 
+mod proof;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Mutex;

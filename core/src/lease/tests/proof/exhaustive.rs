@@ -123,6 +123,6 @@ fn every_order_of_a_few_events_keeps_the_registration() {
             let why = end.broken.clone().or(end.world.clone().settle().err());
             panic!("{property}: {why:?} after {:?}", path.into_actions());
         }
-        assert!(checker.is_done() && checker.unique_state_count() > 1000);
+        assert!(checker.is_done() && checker.unique_state_count() > 100);
     }
 }
