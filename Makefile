@@ -6,15 +6,17 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 PREFIX  ?= /usr/local
 LIBDIR  ?= lib
 DESTDIR ?=
-# Which stages `make test` runs: fmt tidy clippy no-etcd rust python python-types node docs faults all.
+# Which stages `make test` runs: fmt tidy clippy no-etcd rust planted python python-types node docs faults all.
 STAGES  ?=
 # Which loops `make soak` runs; tools/src/soak.rs has their names.
 LOOPS   ?=
+# How many random histories of each kind `make prove` tries.
+N       ?= 200000
 
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak faults build install dist docs header fmt lint setup clean
+.PHONY: help demo test soak prove faults build install dist docs header fmt lint setup clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,10 @@ faults: setup ## break a real etcd in every way while all languages watch (RUN="
 
 soak: setup ## run the long loops, a tenth of which `make test` does, in full (LOOPS="c-cycles")
 	@$(TOOLS) soak $(LOOPS)
+
+prove: setup ## prove the machines on N random histories, every order of more events, a whole day
+	DISCOVER_PROVE=$(N) cargo test -p discover-core --lib -- --nocapture proof:: follow::tests::
+	cargo test -p discover-core --lib --features planted -- --nocapture planted_mistake
 
 build: setup ## build the C library, the Python package and the Node package in place
 	@$(TOOLS) build

@@ -45,6 +45,9 @@ mod layout;
 mod lease;
 mod model;
 mod planted;
+#[cfg(test)]
+#[path = "tests/prove.rs"]
+mod prove;
 mod set;
 mod store;
 #[allow(unsafe_code, reason = "the one file of system calls")]

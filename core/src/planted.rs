@@ -7,7 +7,8 @@
 #[cfg(not(feature = "planted"))]
 macro_rules! planted {
     ($name:ident: $wrong:expr, $right:expr) => {
-        $right
+        // Through a function, so that no lint sees that it is always the same.
+        std::convert::identity($right)
     };
 }
 

@@ -46,6 +46,15 @@ pub fn all() -> Vec<Stage> {
             ],
         ),
         stage(
+            "planted",
+            "core",
+            // Mistakes made on purpose, which the proofs of the machines must find.
+            vec![tests(
+                Runner::Cargo,
+                "cargo test -p discover-core --lib --features planted planted_mistake",
+            )],
+        ),
+        stage(
             "python",
             "bindings/python",
             vec![

@@ -64,7 +64,9 @@ impl Protect {
             match step {
                 Move::Came(instance) => {
                     self.went.remove(instance.id());
-                    self.suspects.remove(instance.id());
+                    if planted!(a_suspect_stays_beside_itself: false, true) {
+                        self.suspects.remove(instance.id());
+                    }
                 }
                 Move::Went(instance, owner) => {
                     let gone = Gone {
@@ -95,6 +97,7 @@ impl Protect {
         let until = now + self.grace;
         for (id, one) in std::mem::take(&mut self.went) {
             let expired = gone.contains(&one.owner) || planted!(all_are_suspect: true, false);
+            let expired = expired && planted!(nobody_is_suspect: false, true);
             if asked.contains(&one.owner) && expired {
                 let instance = Arc::new(one.instance.suspected());
                 self.suspects.insert(id, Suspect { until, instance });
@@ -105,7 +108,8 @@ impl Protect {
     /// Lets those go whose time is over; the view without them, if there are any.
     pub(super) fn expire(&mut self, now: Time) -> Option<View> {
         let before = self.suspects.len();
-        self.suspects.retain(|_, suspect| now < suspect.until);
+        self.suspects
+            .retain(|_, suspect| now < suspect.until || planted!(grace_never_ends: true, false));
         (self.suspects.len() < before).then(|| self.add_suspects(self.view.clone()))
     }
 
@@ -120,16 +124,19 @@ impl Protect {
 }
 
 #[cfg(test)]
+mod proof;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Registration;
 
-    fn instance(port: u16, created: u64) -> Arc<Instance> {
+    pub(super) fn instance(port: u16, created: u64) -> Arc<Instance> {
         let made = Registration::new("web", port).unwrap().host("h").unwrap();
         Arc::new(made.instance(created))
     }
 
-    fn view(of: impl IntoIterator<Item = u16>) -> View {
+    pub(super) fn view(of: impl IntoIterator<Item = u16>) -> View {
         let all = of.into_iter().map(|port| instance(port, port.into()));
         View {
             instances: all.map(|i| (i.seniority(), i)).collect(),

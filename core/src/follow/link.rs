@@ -155,7 +155,7 @@ impl Link {
                     return None;
                 }
                 *asked = Some(now);
-                Some(LinkAsks::Sign)
+                planted!(no_sign_is_asked_for: None, Some(LinkAsks::Sign))
             }
             _ => None,
         }
@@ -167,6 +167,11 @@ impl Link {
         if node.modified > newest {
             self.mark = Some(Mark { node });
         }
+    }
+
+    /// Up to which revision the mark shows the history.
+    pub(super) fn mark_revision(&self) -> u64 {
+        self.mark.as_ref().map_or(0, |mark| mark.node.modified)
     }
 
     pub(super) fn forget_mark(&mut self) {

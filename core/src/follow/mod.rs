@@ -22,6 +22,8 @@
 
 mod link;
 mod part;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -256,7 +258,7 @@ impl Follower {
         for id in due {
             self.part(id, now, out, |p| p.tick(now));
         }
-        let watched = !self.watches.is_empty();
+        let watched = planted!(nobody_is_thought_to_watch: false, !self.watches.is_empty());
         self.link(|link| link.tick(watched, now), now, out);
     }
 
@@ -264,25 +266,36 @@ impl Follower {
         if !self.link.opened(head, now) {
             return;
         }
+        let verdict = planted!(the_mark_is_not_compared: Verdict::Same, verdict);
         self.counts.connects += 1;
         // A store that is behind what it told before has lost it, whatever else it says.
         let known = self.parts.values().map(Part::revision).max().unwrap_or(0);
-        let behind = head < known && planted!(a_lower_revision_is_fine: false, true);
+        // Who may not read is not told the revision: no store is at 0.
+        let behind = head > 0 && head < known && planted!(a_lower_revision_is_fine: false, true);
         if verdict == Verdict::Other || behind {
-            self.new_epoch();
+            self.new_epoch(None, now, out);
         }
         let same = verdict == Verdict::Same && !behind;
+        let proven = self.link.mark_revision();
         let ids: Vec<PartId> = self.parts.keys().copied().collect();
         for id in ids {
-            self.part(id, now, out, |p| p.connected(same, head));
+            self.part(id, now, out, |p| {
+                p.connected(same && p.is_within(proven), head)
+            });
         }
     }
 
-    /// The store is not the one we knew: nothing that was seen says anything about it.
-    fn new_epoch(&mut self) {
+    /// The store is not the one we knew: nothing that was seen says anything about it. Every part is
+    /// told anew, but for the one that has just found it out.
+    fn new_epoch(&mut self, but: Option<PartId>, now: Time, out: &mut Vec<Output>) {
         self.epoch += 1;
         self.counts.epochs += 1;
         self.link.forget_mark();
+        let others = self.parts.keys().copied().filter(|id| Some(*id) != but);
+        let others = others.filter(|_| planted!(a_new_history_is_told_to_one: false, true));
+        for id in others.collect::<Vec<_>>() {
+            self.part(id, now, out, Part::know_nothing);
+        }
     }
 
     fn broken(&mut self, error: &Error, now: Time, out: &mut Vec<Output>) {
@@ -294,7 +307,8 @@ impl Follower {
         self.due.clear();
         for (id, part) in &mut self.parts {
             part.disconnected();
-            out.push(Output::Lost(*id, error.clone()));
+            let lost = Output::Lost(*id, error.clone());
+            out.push(planted!(lost_is_told_as_empty: empty(*id, self.epoch), lost));
         }
     }
 
@@ -368,7 +382,7 @@ impl Follower {
         for ask in asks {
             match ask {
                 PartAsks::List => {
-                    let again = self.parts.get(&id).is_some_and(|part| part.revision() > 0);
+                    let again = self.parts.get_mut(&id).is_some_and(Part::is_listed_again);
                     self.counts.relists += u64::from(again);
                     out.push(Output::List(id));
                 }
@@ -384,7 +398,7 @@ impl Follower {
                     }
                 }
                 PartAsks::Unwatch(ticket) => out.push(Output::Unwatch(ticket)),
-                PartAsks::WentBack => self.new_epoch(),
+                PartAsks::WentBack => self.new_epoch(Some(id), now, out),
                 PartAsks::Saw(node) => self.link.saw(node),
                 PartAsks::Mismatch => self.counts.mismatches += 1,
                 PartAsks::Duplicates(n) => self.counts.duplicates += n,
@@ -402,4 +416,19 @@ impl Follower {
             }
         }
     }
+}
+
+/// What is planted where a loss is told.
+#[cfg(feature = "planted")]
+fn empty(id: PartId, epoch: u64) -> Output {
+    let changes = vec![Change::Reset(Vec::new())];
+    let revision = u64::MAX;
+    Output::Tell(
+        id,
+        Changes {
+            epoch,
+            revision,
+            changes,
+        },
+    )
 }

@@ -52,6 +52,8 @@ pub(super) struct Part {
     audit: Audit,
     /// Whether what is known comes from this very connection.
     fresh: bool,
+    /// Whether it was listed, or known, before.
+    listed: bool,
     /// Whether a refused watch was answered with a new login already.
     logged_in_again: bool,
     pace: Backoff,
@@ -98,6 +100,7 @@ impl Part {
             phase: Phase::Idle,
             revision: known.as_ref().map(|known| known.revision),
             fresh: known.is_some(),
+            listed: known.is_some(),
             keys: known.map(|known| known.modified).unwrap_or_default(),
             held: None,
             audit: Audit::No,
@@ -139,7 +142,7 @@ impl Part {
         let same = planted!(every_store_is_the_same: true, same);
         match self.revision {
             Some(known) if same && head.saturating_sub(known) <= REPLAY => {
-                if !self.fresh {
+                if !self.fresh && planted!(what_was_resumed_is_told_at_once: false, true) {
                     self.held.get_or_insert_default();
                 }
                 let from = planted!(resume_one_too_far: known + 2, known + 1);
@@ -152,10 +155,32 @@ impl Part {
         }
     }
 
+    /// Whether no key is newer. What was known from the beginning may be newer than what was seen.
+    pub(super) fn is_within(&self, revision: u64) -> bool {
+        let within = self.keys.values().all(|modified| *modified <= revision);
+        planted!(all_is_within_the_mark: true, within)
+    }
+
     pub(super) fn disconnected(&mut self) {
         self.phase = Phase::Idle;
         self.audit = Audit::No;
         self.fresh = false;
+    }
+
+    /// The store has another history than the one that was seen.
+    pub(super) fn know_nothing(&mut self) -> Vec<PartAsks> {
+        self.revision = None;
+        self.held = None;
+        self.keys.clear();
+        match self.phase {
+            Phase::Watching(_) => self.list(),
+            Phase::Idle | Phase::Listing | Phase::Barred(_) => Vec::new(),
+        }
+    }
+
+    /// Whether this list is not the first.
+    pub(super) fn is_listed_again(&mut self) -> bool {
+        std::mem::replace(&mut self.listed, true)
     }
 
     fn list(&mut self) -> Vec<PartAsks> {
@@ -276,6 +301,7 @@ impl Part {
 
     /// Brings what is known of a key up to date, and takes a doubt away that this explains.
     fn note(&mut self, modified: u64, change: &Change) {
+        let deleted = matches!(change, Change::Delete(_));
         let key = match change {
             Change::Put(node) => {
                 self.keys.insert(node.key.clone(), modified);
@@ -290,10 +316,13 @@ impl Part {
             }
             Change::Reset(_) => return,
         };
-        if let Audit::Doubt { doubts, .. } = &mut self.audit {
+        if let Audit::Doubt { at, doubts, .. } = &mut self.audit {
             let explained = match doubts.get(key) {
-                Some(Differs::Changed(at)) => modified >= *at,
-                Some(Differs::Gone) => true,
+                Some(Differs::Changed(changed)) => modified >= *changed,
+                // A put from before the list was taken is followed by the delete that the list shows.
+                Some(Differs::Gone) => {
+                    deleted || modified > *at || planted!(a_put_explains_a_loss: true, false)
+                }
                 None => false,
             };
             if explained {
@@ -312,8 +341,11 @@ impl Part {
         };
         let mut doubts = BTreeMap::new();
         for (key, at) in &there.modified {
-            let ours = self.keys.get(key).or_else(|| deleted.get(key));
-            if ours.is_none_or(|ours| ours < at) {
+            let ours = self.keys.get(key);
+            // What we saw after the list was taken is not in it.
+            let newer = ours.or_else(|| deleted.get(key));
+            let newer = newer.is_some_and(|ours| *ours > there.revision);
+            if ours != Some(at) && !newer {
                 doubts.insert(key.clone(), Differs::Changed(*at));
             }
         }
@@ -351,7 +383,9 @@ impl Part {
 
     pub(super) fn tick(&mut self, now: Time) -> Vec<PartAsks> {
         match (&self.phase, &self.audit) {
-            (Phase::Barred(until), _) if now >= *until => self.list(),
+            (Phase::Barred(until), _) if now >= *until => {
+                planted!(barred_for_ever: Vec::new(), self.list())
+            }
             (_, Audit::Due(at)) if now >= *at => self.compare(),
             (_, Audit::Doubt { until, .. }) if now >= *until => {
                 let asks = self.list();

@@ -34,55 +34,7 @@ const FIGHT: Duration = Duration::from_secs(10);
 /// Later than anybody waits.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// Names an order of the owner.
-pub(crate) type OrderId = u64;
-
-/// What the owner asks.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Order<V> {
-    Heartbeat,
-    Update(V),
-    Unregister,
-}
-
-/// What is asked of the store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Call<V> {
-    /// Write it again, unless somebody else is there.
-    PutBack(V),
-    Renew(Grant),
-    Update(V, Grant),
-    Unregister(Grant),
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub(crate) enum Input<V> {
-    Order(OrderId, Order<V>),
-    /// The owner is gone.
-    Dropped,
-    /// The answer to the call; with the new grant, if it was to put back.
-    Done(Result<Option<Grant>>),
-    /// The store told by itself that this grant does not hold any more.
-    Guard(Grant, Error),
-    Tick,
-}
-
-/// What to do.
-#[derive(Clone, Debug)]
-pub(crate) enum Output<V> {
-    Call(Call<V>),
-    /// Watch over this grant, and over no other.
-    Guard(Option<Grant>),
-    Reply(OrderId, Result<()>),
-    Live,
-    Lapsed(Error),
-    Replaced(Error),
-    /// Unregistered; nothing follows.
-    Released,
-    /// It was lost and is back; how often that was so within a short time.
-    Restored(u32),
-}
+pub(crate) use crate::lease::words::{Call, Input, Order, OrderId, Output};
 
 /// What the store holds for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -216,7 +168,9 @@ impl<V: Clone> Machine<V> {
     ) {
         let step = match (&what, self.holding) {
             (Order::Unregister, Holding::Granted(_) | Holding::Doubtful(_)) => Step::Release,
-            (Order::Unregister, Holding::Lost(Some(_))) => Step::Release,
+            (Order::Unregister, Holding::Lost(Some(_))) => {
+                planted!(release_does_not_win: Step::Clear, Step::Release)
+            }
             (Order::Unregister, Holding::Lost(None) | Holding::Taken) => {
                 return self.release(order, Ok(()), out);
             }
@@ -230,7 +184,13 @@ impl<V: Clone> Machine<V> {
             (Order::Update(_), _) => Step::Update,
         };
         let old = match what {
-            Order::Update(value) => Some(std::mem::replace(&mut self.wanted, value)),
+            Order::Update(value) => {
+                let value = planted!(an_update_is_lost_when_put_back: match self.holding {
+                    Holding::Lost(_) => self.wanted.clone(),
+                    _ => value,
+                }, value);
+                Some(std::mem::replace(&mut self.wanted, value))
+            }
             _ => None,
         };
         self.begin(step, order, old, now, out);
@@ -248,7 +208,7 @@ impl<V: Clone> Machine<V> {
                 return;
             }
             (Holding::Lost(_), true) if now < self.confirmed + self.ttl => Step::Clear,
-            (_, true) => Step::Expire,
+            (_, true) => planted!(a_silent_program_is_kept: Step::Renew, Step::Expire),
             (Holding::Granted(_), false) => Step::Renew,
             (Holding::Doubtful(_), false) => Step::Settle,
             (Holding::Lost(_), false) => Step::Clear,
@@ -321,7 +281,11 @@ impl<V: Clone> Machine<V> {
                 self.failed(doing, Error::new(Kind::LeaseLost, text), now, out);
             }
             (Step::PutBack, Ok(grant)) => self.put_back(doing, grant, now, out),
-            (Step::Renew, Ok(_)) => self.confirm(doing, out),
+            (Step::Renew, Ok(_)) => self.confirm(doing, now, out),
+            (Step::Settle, Ok(_)) if self.holding == Holding::Taken => {
+                let text = "the id has another owner now";
+                reply(doing.order, Err(Error::new(Kind::Replaced, text)), out);
+            }
             (Step::Settle, Ok(_)) => {
                 self.now_granted();
                 self.begin(Step::Renew, doing.order, doing.old, now, out);
@@ -329,15 +293,26 @@ impl<V: Clone> Machine<V> {
             (Step::Update, Ok(_)) => {
                 // A changed value renews nothing, so the next heartbeat stays when it is.
                 self.now_granted();
-                self.live(out);
+                self.live(now, out);
                 reply(doing.order, Ok(()), out);
             }
             (_, Err(error)) if error.kind() == Kind::LeaseLost && self.held().is_some() => {
                 self.holding = Holding::Lost(self.held());
+                let earliest = self.earliest(now);
+                if doing.order.is_none() && now < earliest {
+                    self.next = earliest;
+                    return self.lapse(error, out);
+                }
                 self.begin(Step::Clear, doing.order, doing.old, now, out);
             }
             (_, Err(error)) => self.failed(doing, error, now, out),
         }
+    }
+
+    /// When it may be put back again.
+    fn earliest(&self, now: Time) -> Time {
+        let pause = planted!(put_back_without_a_pause: Duration::ZERO, PAUSE);
+        self.restored.map_or(now, |last| last + pause)
     }
 
     fn held(&self) -> Option<Grant> {
@@ -375,19 +350,19 @@ impl<V: Clone> Machine<V> {
         if self.manual && doing.order.is_none() {
             // Only the program says that it is alive.
             self.next = self.confirmed + self.ttl;
-            return self.live(out);
+            return self.live(now, out);
         }
-        self.confirm(doing, out);
+        self.confirm(doing, now, out);
     }
 
     /// The store has confirmed the registration.
-    fn confirm(&mut self, doing: Doing<V>, out: &mut Vec<Output<V>>) {
+    fn confirm(&mut self, doing: Doing<V>, now: Time, out: &mut Vec<Output<V>>) {
         self.backoff.reset();
-        // What was lost meanwhile is lost, whatever an older call says.
-        if !matches!(self.holding, Holding::Lost(_)) {
+        // What was lost or taken meanwhile is so, whatever an older call says.
+        if self.held().is_some() {
             // Its clock began when the call did, at the latest.
-            self.rest(doing.since);
-            self.live(out);
+            self.rest(planted!(confirmed_by_the_answer: now, doing.since));
+            self.live(now, out);
         }
         reply(doing.order, Ok(()), out);
     }
@@ -422,10 +397,11 @@ impl<V: Clone> Machine<V> {
         if lost || unconfirmed || !error.is_retriable() {
             self.lapse(error.clone(), out);
         }
+        let pause = if lost { self.earliest(now) } else { now };
         self.next = match (self.manual, lost) {
             (true, true) => NEVER,
             (true, false) => (self.confirmed + self.ttl).max(now),
-            (false, _) if error.is_retriable() => now + self.backoff.next_wait(),
+            (false, _) if error.is_retriable() => (now + self.backoff.next_wait()).max(pause),
             (false, _) => now + self.ttl / 3,
         };
     }
@@ -440,8 +416,7 @@ impl<V: Clone> Machine<V> {
         }
         self.holding = Holding::Lost(Some(grant));
         // Whatever is under way finds out by itself.
-        let earliest = self.restored.map_or(now, |last| last + PAUSE);
-        self.next = earliest.max(now);
+        self.next = self.earliest(now).max(now);
         if self.next > now {
             self.lapse(error, out);
         }
@@ -449,9 +424,12 @@ impl<V: Clone> Machine<V> {
 
     fn taken(&mut self, error: Error, out: &mut Vec<Output<V>>) {
         self.holding = Holding::Taken;
-        self.told = Told::Replaced;
         out.push(Output::Guard(None));
-        out.push(Output::Replaced(error));
+        // The guard and the answer to a call may both say so.
+        if self.told != Told::Replaced {
+            self.told = Told::Replaced;
+            out.push(Output::Replaced(error));
+        }
     }
 
     fn tick(&mut self, now: Time, out: &mut Vec<Output<V>>) {
@@ -468,8 +446,10 @@ impl<V: Clone> Machine<V> {
         }
     }
 
-    fn live(&mut self, out: &mut Vec<Output<V>>) {
-        if self.told != Told::Live {
+    /// Says that it is live, if that is known: an update shows who holds it, and not for how long yet.
+    fn live(&mut self, now: Time, out: &mut Vec<Output<V>>) {
+        let known = self.held().is_some() && now < self.confirmed + self.ttl;
+        if self.told != Told::Live && planted!(live_without_proof: true, known) {
             self.told = Told::Live;
             out.push(Output::Live);
         }

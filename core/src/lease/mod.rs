@@ -4,6 +4,7 @@ mod keeper;
 mod machine;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -1,0 +1,196 @@
+//! What can happen to a registration, and sequences of it.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::checks::{Check, Standing};
+use super::store::{OTHER, TTL};
+use super::world::{BACK, Net, SETTLED, World};
+use crate::error::Kind;
+use crate::lease::machine::{Input, Order};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Op {
+    Heartbeat,
+    Update,
+    Unregister,
+    Drop,
+    Net(Net),
+    /// Slow are: the answers to calls, the watch over the grant.
+    Slow(bool, bool),
+    Serve,
+    Answer,
+    /// The answer is lost; what was not done may be done later.
+    Lose(bool),
+    /// What was given up is done after all.
+    Stray,
+    GuardSpeaks,
+    Delete,
+    Overwrite,
+    TakeOver,
+    OtherLeaves,
+    Revoke,
+    Wipe,
+    Elect,
+    /// Milliseconds, all of them.
+    Pause(u64),
+    Wait(u64),
+    Sleep(u64),
+}
+
+pub(super) fn any_op() -> impl Strategy<Value = Op> {
+    let net = prop_oneof![
+        4 => Just(Net::Up), 2 => Just(Net::Down), 2 => Just(Net::Silent), 1 => Just(Net::Refusing)
+    ];
+    prop_oneof![
+        3 => Just(Op::Heartbeat),
+        5 => Just(Op::Update),
+        1 => prop_oneof![2 => Just(Op::Unregister), 1 => Just(Op::Drop)],
+        4 => net.prop_map(Op::Net),
+        5 => (any::<bool>(), any::<bool>()).prop_map(|(calls, guard)| Op::Slow(calls, guard)),
+        5 => Just(Op::Serve),
+        4 => Just(Op::Answer),
+        4 => any::<bool>().prop_map(Op::Lose),
+        2 => Just(Op::Stray),
+        3 => Just(Op::GuardSpeaks),
+        3 => Just(Op::Delete),
+        1 => Just(Op::Overwrite),
+        1 => Just(Op::TakeOver),
+        1 => Just(Op::OtherLeaves),
+        2 => Just(Op::Revoke),
+        1 => Just(Op::Wipe),
+        1 => Just(Op::Elect),
+        1 => (1000..18_000u64).prop_map(Op::Pause),
+        8 => prop_oneof![0..300u64, 300..7000u64].prop_map(Op::Wait),
+        1 => (100..20_000u64).prop_map(Op::Sleep),
+    ]
+}
+
+impl World {
+    pub(super) fn run(&mut self, ops: &[Op]) -> Check {
+        for op in ops {
+            self.apply(op)?;
+            self.note_guard();
+            self.wait(Duration::ZERO)?;
+        }
+        self.settle()
+    }
+
+    pub(super) fn apply(&mut self, op: &Op) -> Check {
+        match op {
+            Op::Heartbeat => return self.order(Order::Heartbeat),
+            Op::Update => {
+                self.value += 1;
+                return self.order(Order::Update(self.value));
+            }
+            Op::Unregister => return self.order(Order::Unregister),
+            Op::Drop => return self.step(Input::Dropped),
+            Op::Net(net) => self.net = *net,
+            Op::Slow(calls, guard) => (self.slow_calls, self.slow_guard) = (*calls, *guard),
+            Op::Serve => drop(self.serve()),
+            Op::Answer => drop(self.answer()?),
+            Op::Lose(late) => return self.lose(Kind::Unavailable, *late),
+            Op::Stray => self.stray(),
+            Op::GuardSpeaks => drop(self.guard_speaks()?),
+            Op::Delete => self.store.set(None),
+            Op::Overwrite => self.store.set(Some((0, u32::MAX))),
+            Op::TakeOver => self.store.set(Some((OTHER, u32::MAX))),
+            Op::OtherLeaves if self.store.owner() == Some(OTHER) => self.store.set(None),
+            Op::OtherLeaves => {}
+            Op::Revoke => self.store.revoke(),
+            Op::Wipe => self.store.wipe(),
+            Op::Elect => self.store.elect(self.now),
+            Op::Pause(ms) => return self.pause(Duration::from_millis(*ms)),
+            Op::Wait(ms) => return self.wait(Duration::from_millis(*ms)),
+            Op::Sleep(ms) => return self.sleep(Duration::from_millis(*ms)),
+        }
+        Ok(())
+    }
+
+    /// Makes everything well, lets bounded time pass, and expects the registration to be as it should.
+    pub(super) fn settle(&mut self) -> Check {
+        self.strays.clear();
+        (self.slow_calls, self.slow_guard) = (false, false);
+        let refused = self.net == Net::Refusing;
+        if self.net != Net::Up {
+            // The call that is under way hears of it.
+            self.net = Net::Up;
+            self.lose(Kind::Unavailable, false)?;
+        }
+        self.flow()?;
+        if self.manual {
+            // It comes back when its program says that it is alive.
+            self.order(Order::Heartbeat)?;
+        }
+        self.wait(if refused { BACK + TTL / 3 } else { BACK })?;
+        if !self.seen.released() {
+            self.check_present()?;
+        }
+        if self.manual && self.seen.standing == Standing::Live {
+            self.order(Order::Heartbeat)?;
+        }
+        self.wait(SETTLED)?;
+        self.check_value()?;
+        self.check_stays()
+    }
+
+    fn check_present(&mut self) -> Check {
+        if !self.seen.unanswered.is_empty() && !self.seen.released() {
+            return Err(format!("no answer to {:?}", self.seen.unanswered));
+        }
+        let (held, ours) = (self.store.held, self.store.is_ours());
+        match self.seen.standing {
+            Standing::Live if ours => Ok(()),
+            Standing::Live | Standing::Lapsed => Err(format!("registered no more: {held:?}")),
+            Standing::Replaced => Ok(()),
+            Standing::Released if ours => Err(format!("unregistered, and there: {held:?}")),
+            Standing::Released => Ok(()),
+        }
+    }
+
+    fn check_value(&mut self) -> Check {
+        if self.manual && self.seen.standing == Standing::Live {
+            self.order(Order::Heartbeat)?;
+            self.wait(Duration::from_millis(1))?;
+        }
+        match (self.seen.standing, self.store.held) {
+            (Standing::Live, Some((_, value))) if value == self.seen.value => Ok(()),
+            (Standing::Live, held) => Err(format!(
+                "{held:?} is registered instead of {}",
+                self.seen.value
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// At rest nothing lapses while it beats; after the end, and after another came, nothing happens.
+    fn check_stays(&mut self) -> Check {
+        let (standing, lapses) = (self.seen.standing, self.seen.lapses);
+        let changes = self.store.changes;
+        for _ in 0..4 {
+            if self.manual && standing == Standing::Live {
+                self.order(Order::Heartbeat)?;
+            }
+            self.wait(TTL - Duration::from_secs(1))?;
+        }
+        if (standing, lapses) != (self.seen.standing, self.seen.lapses) {
+            return Err(format!(
+                "{standing:?} at rest became {:?}",
+                self.seen.standing
+            ));
+        }
+        if standing == Standing::Live && self.store.changes != changes {
+            return Err("written again and again at rest".into());
+        }
+        self.check_present()?;
+        if self.manual && standing == Standing::Live {
+            // And without a word of its program it goes.
+            self.wait(TTL * 2)?;
+            if self.seen.standing != Standing::Lapsed || self.store.is_ours() {
+                return Err("its program is silent, and it stays".into());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! What the machine that keeps a registration is told, and what it says.
+
+use crate::error::{Error, Result};
+use crate::model::Grant;
+
+/// Names an order of the owner.
+pub(crate) type OrderId = u64;
+
+/// What the owner asks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Order<V> {
+    Heartbeat,
+    Update(V),
+    Unregister,
+}
+
+/// What is asked of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Call<V> {
+    /// Write it again, unless somebody else is there.
+    PutBack(V),
+    Renew(Grant),
+    Update(V, Grant),
+    Unregister(Grant),
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Input<V> {
+    Order(OrderId, Order<V>),
+    /// The owner is gone.
+    Dropped,
+    /// The answer to the call; with the new grant, if it was to put back.
+    Done(Result<Option<Grant>>),
+    /// The store told by itself that this grant does not hold any more.
+    Guard(Grant, Error),
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub(crate) enum Output<V> {
+    Call(Call<V>),
+    /// Watch over this grant, and over no other.
+    Guard(Option<Grant>),
+    Reply(OrderId, Result<()>),
+    Live,
+    Lapsed(Error),
+    Replaced(Error),
+    /// Unregistered; nothing follows.
+    Released,
+    /// It was lost and is back; how often that was so within a short time.
+    Restored(u32),
+}

@@ -1,0 +1,126 @@
+//! Properties: how many sequences are tried, and what is kept of those that failed.
+
+use std::fmt::Debug;
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestError, TestRunner};
+
+/// How many sequences of each kind `make prove N=…` asks for; none in the everyday run.
+pub(crate) fn asked() -> Option<u32> {
+    std::env::var("DISCOVER_PROVE").ok()?.parse().ok()
+}
+
+/// Tries as many sequences, or as many as are asked for, and fails with the smallest that it can make of
+/// one that does not hold. Those of former days are tried first; they are kept beside the sources.
+pub(crate) fn holds<T: Debug>(
+    file: &'static str,
+    sequences: u32,
+    strategy: impl Strategy<Value = T>,
+    property: impl Fn(T) -> Result<(), String>,
+) {
+    let config = Config {
+        cases: asked().unwrap_or(sequences),
+        source_file: Some(file),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    };
+    if let Err(error) = search(config, &strategy, &property) {
+        panic!("{error}");
+    }
+}
+
+/// The first sequence among so many, the same ones each time, that does not hold.
+#[cfg(feature = "planted")]
+pub(crate) fn find<T: Debug>(
+    sequences: u32,
+    strategy: &impl Strategy<Value = T>,
+    property: &impl Fn(T) -> Result<(), String>,
+) -> Option<String> {
+    let config = Config {
+        cases: sequences,
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        ..Config::default()
+    };
+    search(config, strategy, property).err()
+}
+
+fn search<T: Debug>(
+    config: Config,
+    strategy: &impl Strategy<Value = T>,
+    property: &impl Fn(T) -> Result<(), String>,
+) -> Result<(), String> {
+    let check = |value| property(value).map_err(TestCaseError::fail);
+    match TestRunner::new(config).run(strategy, check) {
+        Ok(()) => Ok(()),
+        Err(TestError::Fail(why, value)) => Err(format!("{why}\n{value:#?}")),
+        Err(TestError::Abort(why)) => Err(format!("gave up: {why}")),
+    }
+}
+
+/// The names of the mistakes that are planted in the sources under a folder. None can be forgotten.
+#[cfg(feature = "planted")]
+fn planted_in(folder: &str) -> Vec<&'static str> {
+    fn read(path: &std::path::Path, text: &mut String) {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).unwrap();
+            entries.for_each(|entry| read(&entry.unwrap().path(), text));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+    let mut text = String::new();
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    read(&sources.join(folder), &mut text);
+    // In two pieces, so that it does not find itself.
+    let uses = text.split(concat!("planted", "!(")).skip(1);
+    let name = |after: &str| after.split(':').next().unwrap().trim().to_owned();
+    uses.map(|after| &*name(after).leak())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+        .collect()
+}
+
+/// Makes each mistake of a folder in turn, and expects the property to show it.
+#[cfg(feature = "planted")]
+pub(crate) fn each_is_found<T: Debug>(
+    folder: &str,
+    sequences: u32,
+    kept: impl Fn() -> Vec<T>,
+    strategy: &impl Strategy<Value = T>,
+    property: &impl Fn(T) -> Result<(), String>,
+) {
+    // Those that showed a mistake once are tried first.
+    let find = || {
+        let old = kept().into_iter().find_map(|value| property(value).err());
+        old.or_else(|| find(sequences, strategy, property))
+    };
+    let names = planted_in(folder);
+    assert!(!names.is_empty());
+    // Nothing is found where nothing is planted.
+    assert_eq!(find(), None);
+    let mut missed = Vec::new();
+    for name in names {
+        crate::planted::plant(Some(name));
+        let found = find();
+        crate::planted::plant(None);
+        match found {
+            Some(why) => println!("{name}: {}", why.lines().next().unwrap_or_default()),
+            None => missed.push(name),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// Every planted mistake belongs to a folder whose proof plants it.
+#[cfg(feature = "planted")]
+#[test]
+fn every_planted_mistake_has_a_proof() {
+    let proven = ["follow", "lease", "backend"].map(|folder| planted_in(folder).len());
+    let all = planted_in("");
+    // Two lines of the macro's own documentation and definition are none.
+    let all = all.iter().filter(|name| **name != "NAME").count();
+    assert_eq!(proven.iter().sum::<usize>(), all);
+    assert!(all >= 20, "{all}");
+}
