@@ -319,9 +319,8 @@ fn check_events(seen: &Seen, report: &mut Report, end: Micros) {
     let told = seen.events.last().map_or(0, |event| event.at);
     let at_rest = |last: &&Snapshot| last.at.max(told) + REST <= end;
     if let Some(last) = seen.snapshots.last().filter(at_rest) {
-        let set: BTreeMap<&str, u64> = last
-            .set
-            .iter()
+        let shown = last.set.iter().chain(&last.suspects);
+        let set: BTreeMap<&str, u64> = shown
             .map(|(id, i)| (id.as_str(), i.created))
             .collect();
         if set != folded {

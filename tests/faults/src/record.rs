@@ -28,8 +28,10 @@ pub struct Snapshot {
     pub state: State,
     /// The revision that it said to be of.
     pub revision: u64,
-    /// What was in it.
+    /// What was in it, as the store has it.
     pub set: Set,
+    /// What was in it besides, marked as suspect: the store may have lost it by mistake.
+    pub suspects: Set,
 }
 
 /// One event about one instance.
@@ -84,7 +86,8 @@ pub fn parse(line: &str) -> Result<Line, String> {
                 at: number("t")?,
                 state: state(&text("state")?)?,
                 revision: number("revision")?,
-                set: set(&value["set"])?,
+                set: set(&value["set"], false)?,
+                suspects: set(&value["set"], true)?,
             };
             Line::Snapshot(text("service")?, snapshot)
         }
@@ -129,7 +132,8 @@ fn state(name: &str) -> Result<State, String> {
     }
 }
 
-fn set(value: &Value) -> Result<Set, String> {
+/// Those that are under suspicion, or those that are not.
+fn set(value: &Value, suspects: bool) -> Result<Set, String> {
     let instances = value
         .as_object()
         .ok_or_else(|| format!("not a set: {value}"))?;
@@ -146,7 +150,8 @@ fn set(value: &Value) -> Result<Set, String> {
             }),
         ))
     };
-    instances.iter().map(one).collect()
+    let these = |(_, value): &(&String, &Value)| value["suspect"].as_bool() == Some(suspects);
+    instances.iter().filter(these).map(one).collect()
 }
 
 /// Attributes from a JSON object of strings, or from null.

@@ -68,7 +68,9 @@ static void print_instance(const discover_instance *instance) {
     size_t count = discover_instance_attribute_count(instance);
 
     print_text(discover_instance_id(instance));
-    printf(":{\"created\":%llu,\"attributes\":{", (unsigned long long)discover_instance_created(instance));
+    printf(":{\"created\":%llu,\"suspect\":%s,\"attributes\":{",
+           (unsigned long long)discover_instance_created(instance),
+           discover_instance_is_suspect(instance) ? "true" : "false");
     for (size_t i = 0; i < count; i++) {
         if (i > 0) putchar(',');
         print_text(discover_instance_attribute_name(instance, i));

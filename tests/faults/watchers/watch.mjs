@@ -35,8 +35,8 @@ class Followed {
     }
     this.#version = version;
     const set = {};
-    for (const { id, created, attributes } of online) {
-      set[id] = { created, attributes };
+    for (const { id, created, isSuspect: suspect, attributes } of online) {
+      set[id] = { created, suspect, attributes };
     }
     tell('snapshot', { service: this.#service, state, revision, set });
   }

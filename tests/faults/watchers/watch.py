@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import threading
@@ -41,7 +42,10 @@ class Followed:
             return
         self.version = snapshot.version
         state = "current" if snapshot.is_current else "stale" if snapshot.is_ready else "pending"
-        instances = {i.id: {"created": i.created, "attributes": dict(i.attributes)} for i in snapshot.online}
+        instances = {
+            i.id: {"created": i.created, "suspect": i.is_suspect, "attributes": dict(i.attributes)}
+            for i in snapshot.online
+        }
         tell("snapshot", service=self.service, state=state, revision=snapshot.revision, set=instances)
 
 
@@ -74,9 +78,7 @@ def main() -> None:
                 tell("standing", id=lease.id, standing=lease.standing)
     for one in followed:
         one.tell()
-    metrics = getattr(client, "metrics", None)
-    if metrics is not None:
-        tell("metrics", values=dict(metrics()))
+    tell("metrics", values=dataclasses.asdict(client.metrics()))
     try:
         client.close(8)
     except libdiscover.DiscoverError as error:

@@ -102,7 +102,8 @@ fn tell(followed: &mut Followed) {
 
 fn set(snapshot: &Snapshot) -> Value {
     let one = |instance: &std::sync::Arc<discover_core::Instance>| {
-        let value = json!({"created": instance.created(), "attributes": instance.attributes()});
+        let value = json!({"created": instance.created(), "attributes": instance.attributes(),
+                           "suspect": instance.is_suspect()});
         (instance.id().to_owned(), value)
     };
     Value::Object(snapshot.online().iter().map(one).collect::<Map<_, _>>())

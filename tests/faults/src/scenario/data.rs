@@ -16,11 +16,9 @@ pub(super) fn all() -> Vec<Scenario> {
             .on(1)
             .held(GHOST)
             .writes(2),
-        Scenario::new("rollback", "B04", rollback)
-            .held(30.0)
-            .writes(0),
-        Scenario::new("rollback-while-cut", "B05", rollback_while_cut).held(30.0),
-        Scenario::new("wiped", "B07", wiped).held(30.0).writes(0),
+        Scenario::new("rollback", "B04", rollback).writes(0),
+        Scenario::new("rollback-while-cut", "B05", rollback_while_cut),
+        Scenario::new("wiped", "B07", wiped).writes(0),
         Scenario::new("nospace", "B13", nospace)
             .on(1)
             .arguments(&["--quota-backend-bytes=8000000"])

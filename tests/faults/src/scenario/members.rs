@@ -15,7 +15,6 @@ pub(super) fn all() -> Vec<Scenario> {
         Scenario::new("leader-stop", "A03", leader_stop).reachable(2.0),
         Scenario::new("all-stop", "A04", all_stop).writes(0),
         Scenario::new("pause-3-ttl", "C04", pause_for_three_ttl)
-            .held(30.0)
             .protected()
             .writes(0),
         Scenario::new("quorum-lost", "A15", quorum_lost).writes(0),

@@ -118,6 +118,7 @@ pub fn perfect(history: &History, seen: impl Fn(usize) -> bool) -> Seen {
                 state,
                 revision,
                 set: set.clone(),
+                suspects: Set::new(),
             });
         }
     }

@@ -18,7 +18,7 @@ use crate::store::etcd3::{Config, explain};
 use crate::tree::Scope;
 
 /// How long making a connection may take: connect, log in, read.
-const OPEN: Duration = Duration::from_secs(3);
+const OPEN: Duration = Duration::from_secs(2);
 /// How long a list may take. A dead link is noticed long before.
 const LIST: Duration = Duration::from_secs(60);
 
