@@ -89,7 +89,8 @@ fn a_compressed_day_goes_well_and_the_same_again() {
     assert_eq!(day.compactions, COMPACTIONS / part);
     assert_eq!(day.rollbacks, ROLLBACKS / part);
     assert_eq!(day.leaders, LEADERS / part);
-    assert!(day.epochs >= u64::from(day.rollbacks) && day.connects > u64::from(day.partitions));
+    // A restore that took nothing but deletes shows in the comparison, not as another history.
+    assert!(day.epochs > 0 && day.connects > u64::from(day.partitions));
     assert_eq!(
         live(part, 7).as_ref(),
         Ok(&day),
