@@ -128,10 +128,9 @@ impl Cache {
         }
         let mut text = String::new();
         file.take(LONGEST).read_to_string(&mut text)?;
-        let body = text.split_once('\n').and_then(|(head, body)| {
-            let sum = head.strip_prefix(FORM)?.trim();
-            (u64::from_str_radix(sum, 16).ok()? == checksum(body.as_bytes())).then_some(body)
-        });
+        let body = text
+            .split_once('\n')
+            .and_then(|(head, body)| (head == head_of(body)).then_some(body));
         let body = body.ok_or_else(|| io::Error::other("it is damaged, or of another version"))?;
         let value: Value = serde_json::from_str(body)?;
         let mine = value["registry"] == *self.registry && value["service"] == service.as_str();
@@ -168,13 +167,18 @@ impl Cache {
     }
 }
 
+/// The first line of a file with this body.
+fn head_of(body: &str) -> String {
+    format!("{FORM} {:016x}", checksum(body.as_bytes()))
+}
+
 fn write_new(path: &Path, body: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let mut file: File = options
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(path)?;
-    writeln!(file, "{FORM} {:016x}", checksum(body.as_bytes()))?;
+    writeln!(file, "{}", head_of(body))?;
     file.write_all(body.as_bytes())?;
     file.sync_data()
 }

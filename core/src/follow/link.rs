@@ -52,7 +52,11 @@ enum Phase {
 
 impl Link {
     pub(super) fn new(endpoints: usize, seed: u64) -> Link {
-        let mut backoff = Backoff::seeded(Duration::from_millis(200), Duration::from_millis(1500), seed);
+        let mut backoff = Backoff::seeded(
+            Duration::from_millis(200),
+            Duration::from_millis(1500),
+            seed,
+        );
         // Not every client begins with the same member.
         let next = (backoff.chance() * endpoints as f64) as usize;
         Link {

@@ -7,7 +7,7 @@
 //!   Granted ──renew, every ttl/3──▶ Granted          Taken: another owner; hands off for ever
 //!      │ lost                          ▲
 //!      ▼                               │ at most once a second
-//!    Lost ──clear the old grant──▶ put back, where nobody else has come
+//!    Lost ──put back, where nobody else has come──▶ end what is left of the old grant
 //! ```
 //!
 //! What it keeps to: an update in doubt is written again before the next renewal; what was lost is put
@@ -71,9 +71,9 @@ enum Step {
     /// Write the wanted value where another one may be, then renew.
     Settle,
     Update,
-    /// End what is left of the old grant, then put back.
-    Clear,
     PutBack,
+    /// End what is left of the old grant, once it is put back.
+    Clear(Grant),
     /// The program did not say in time that it is alive.
     Expire,
     Release,
@@ -169,7 +169,7 @@ impl<V: Clone> Machine<V> {
         let step = match (&what, self.holding) {
             (Order::Unregister, Holding::Granted(_) | Holding::Doubtful(_)) => Step::Release,
             (Order::Unregister, Holding::Lost(Some(_))) => {
-                planted!(release_does_not_win: Step::Clear, Step::Release)
+                planted!(release_does_not_win: Step::PutBack, Step::Release)
             }
             (Order::Unregister, Holding::Lost(None) | Holding::Taken) => {
                 return self.release(order, Ok(()), out);
@@ -178,7 +178,7 @@ impl<V: Clone> Machine<V> {
                 let text = "the id has another owner now";
                 return reply(order, Err(Error::new(Kind::Replaced, text)), out);
             }
-            (_, Holding::Lost(_)) => Step::Clear,
+            (_, Holding::Lost(_)) => Step::PutBack,
             (Order::Heartbeat, Holding::Granted(_)) => Step::Renew,
             (Order::Heartbeat, Holding::Doubtful(_)) => Step::Settle,
             (Order::Update(_), _) => Step::Update,
@@ -207,11 +207,11 @@ impl<V: Clone> Machine<V> {
                 self.next = NEVER;
                 return;
             }
-            (Holding::Lost(_), true) if now < self.confirmed + self.ttl => Step::Clear,
+            (Holding::Lost(_), true) if now < self.confirmed + self.ttl => Step::PutBack,
             (_, true) => planted!(a_silent_program_is_kept: Step::Renew, Step::Expire),
             (Holding::Granted(_), false) => Step::Renew,
             (Holding::Doubtful(_), false) => Step::Settle,
-            (Holding::Lost(_), false) => Step::Clear,
+            (Holding::Lost(_), false) => Step::PutBack,
         };
         self.begin(step, None, None, now, out);
     }
@@ -232,8 +232,8 @@ impl<V: Clone> Machine<V> {
         let call = match (step, held) {
             (Step::Renew, Some(grant)) => Call::Renew(grant),
             (Step::Settle | Step::Update, Some(grant)) => Call::Update(self.wanted.clone(), grant),
-            (Step::Clear | Step::Expire | Step::Release, Some(grant)) => Call::Unregister(grant),
-            // With nothing held there is nothing to clear.
+            (Step::Expire | Step::Release, Some(grant)) => Call::Unregister(grant),
+            (Step::Clear(old), _) => Call::Unregister(old),
             _ => Call::PutBack(self.wanted.clone()),
         };
         let step = if matches!(call, Call::PutBack(_)) {
@@ -241,10 +241,7 @@ impl<V: Clone> Machine<V> {
         } else {
             step
         };
-        if matches!(
-            step,
-            Step::Clear | Step::Expire | Step::Release | Step::PutBack
-        ) {
+        if matches!(step, Step::Expire | Step::Release | Step::PutBack) {
             // What becomes of the old grant from here on is our own doing.
             out.push(Output::Guard(None));
         }
@@ -266,15 +263,8 @@ impl<V: Clone> Machine<V> {
     ) {
         match (doing.step, answer) {
             (Step::Release, answer) => self.release(doing.order, answer.map(drop), out),
-            (Step::Clear, Err(error))
-                if error.is_retriable() && error.kind() != Kind::LeaseLost =>
-            {
-                self.failed(doing, error, now, out);
-            }
-            (Step::Clear, _) => {
-                self.holding = Holding::Lost(None);
-                self.begin(Step::PutBack, doing.order, doing.old, now, out);
-            }
+            // What is left of the old grant is nothing to us any more; the store sees to it.
+            (Step::Clear(_), _) => {}
             (Step::Expire, _) => {
                 self.holding = Holding::Lost(None);
                 let text = format!("no heartbeat within {:?}", self.ttl);
@@ -303,7 +293,7 @@ impl<V: Clone> Machine<V> {
                     self.next = earliest;
                     return self.lapse(error, out);
                 }
-                self.begin(Step::Clear, doing.order, doing.old, now, out);
+                self.begin(Step::PutBack, doing.order, doing.old, now, out);
             }
             (_, Err(error)) => self.failed(doing, error, now, out),
         }
@@ -339,6 +329,10 @@ impl<V: Clone> Machine<V> {
             let error = Error::new(Kind::Internal, "registered without a grant");
             return self.failed(doing, error, now, out);
         };
+        let old = match self.holding {
+            Holding::Lost(left) => left.filter(|old| old.id != grant.id),
+            _ => None,
+        };
         (self.holding, self.ttl) = (Holding::Granted(grant), grant.ttl);
         let soon = self
             .restored
@@ -350,9 +344,14 @@ impl<V: Clone> Machine<V> {
         if self.manual && doing.order.is_none() {
             // Only the program says that it is alive.
             self.next = self.confirmed + self.ttl;
-            return self.live(now, out);
+            self.live(now, out);
+        } else {
+            self.confirm(doing, now, out);
         }
-        self.confirm(doing, now, out);
+        // Only now: it was there all the time, if the old grant was not gone.
+        if let Some(old) = old {
+            self.begin(Step::Clear(old), None, None, now, out);
+        }
     }
 
     /// The store has confirmed the registration.
@@ -408,7 +407,8 @@ impl<V: Clone> Machine<V> {
 
     /// The store says that what we hold is gone, or somebody else's.
     fn guard(&mut self, grant: Grant, error: Error, now: Time, out: &mut Vec<Output<V>>) {
-        if self.held() != Some(grant) {
+        let lost = self.holding == Holding::Lost(Some(grant));
+        if self.held() != Some(grant) && !lost {
             return;
         }
         if error.kind() == Kind::Replaced && planted!(fights_an_owner: false, true) {

@@ -320,9 +320,7 @@ fn check_events(seen: &Seen, report: &mut Report, end: Micros) {
     let at_rest = |last: &&Snapshot| last.at.max(told) + REST <= end;
     if let Some(last) = seen.snapshots.last().filter(at_rest) {
         let shown = last.set.iter().chain(&last.suspects);
-        let set: BTreeMap<&str, u64> = shown
-            .map(|(id, i)| (id.as_str(), i.created))
-            .collect();
+        let set: BTreeMap<&str, u64> = shown.map(|(id, i)| (id.as_str(), i.created)).collect();
         if set != folded {
             report.add(
                 Kind::Events,

@@ -284,9 +284,9 @@ impl World {
         if line.is_some() && self.now - self.tries.since >= Duration::from_secs(5) {
             self.tries.failures = 0;
         }
-        // A tenth of a wait that doubles from 200 ms to 5 s is what it is at least.
+        // A tenth of a wait that doubles from 200 ms to 1.5 s is what it is at least.
         let least =
-            Duration::from_millis(20 << self.tries.failures.min(8)).min(Duration::from_millis(500));
+            Duration::from_millis(20 << self.tries.failures.min(8)).min(Duration::from_millis(150));
         self.tries.failures += 1;
         self.tries.not_before = self.now + least;
         Ok(())

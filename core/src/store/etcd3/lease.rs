@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, LeaseGrantOptions, Txn, TxnOp};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::model::Grant;
 use crate::store::etcd3::Calls;
@@ -230,18 +231,22 @@ impl Drop for Unasked {
     }
 }
 
-/// Keys of which nobody knows whether they were written: if they were, they are deleted.
-pub(super) struct Unwritten(pub(super) Option<(Calls, Arc<Lease>, Vec<Key>)>);
+/// Keys that are to be gone, and of which nobody knows whether they are: others may keep the lease alive
+/// for ever, so they are deleted as soon as the store answers. Until then they stay reserved, and are not
+/// written under this lease again.
+pub(super) struct Unwanted(pub(super) Option<(Calls, Arc<Lease>, Vec<Key>)>);
 
-impl Drop for Unwritten {
+impl Drop for Unwanted {
     fn drop(&mut self) {
         if let Some((calls, lease, keys)) = self.0.take() {
             let leases = calls.leases.clone();
             leases.later(async move {
-                // If the store cannot be asked now, the keys stay reserved: they are never written
-                // under this lease again, and go with it.
-                if calls.delete_held(&keys, lease.id).await.is_ok() {
-                    lease.release(&keys);
+                let mut backoff = Backoff::default();
+                loop {
+                    match calls.delete_held(&keys, lease.id).await {
+                        Err(error) if error.is_retriable() => sleep(backoff.next_wait()).await,
+                        _ => return lease.release(&keys),
+                    }
                 }
             });
         }

@@ -26,7 +26,7 @@ use crate::store::{Store, Terms};
 use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
 pub(crate) use config::Config;
 use hub::{Hub, Line};
-use lease::{Leases, Unwritten};
+use lease::{Leases, Unwanted};
 
 /// The bound of every single call.
 const CALL: Duration = Duration::from_secs(5);
@@ -136,7 +136,7 @@ impl Calls {
             .leases
             .lease(self, &keys, terms.ttl, terms.alone)
             .await?;
-        let mut unwritten = Unwritten(Some((self.clone(), lease.clone(), keys.clone())));
+        let mut unwanted = Unwanted(Some((self.clone(), lease.clone(), keys.clone())));
         let txn = Txn::new()
             .when(unchanged)
             .and_then(self.puts(entries, lease.id));
@@ -149,7 +149,7 @@ impl Calls {
                 return Err(error);
             }
         };
-        unwritten.0 = None;
+        unwanted.0 = None;
         if !answer.succeeded() {
             lease.release(&keys);
             let text = "the key changed while it was put back";
@@ -294,10 +294,13 @@ impl Store for Calls {
     fn remove<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
             let keys: Vec<Key> = leased(entries).cloned().collect();
+            let lease = self.leases.of(grant).ok();
+            let unwanted = lease.map(|lease| (self.clone(), lease, keys.clone()));
+            let mut unwanted = Unwanted(unwanted);
             self.delete_held(&keys, grant.id as i64).await?;
             // The lease stays for others, or runs out: that it lives says that the keys were deleted,
             // not lost.
-            if let Ok(lease) = self.leases.of(grant) {
+            if let Some((_, lease, keys)) = unwanted.0.take() {
                 lease.release(&keys);
             }
             Ok(())

@@ -57,7 +57,8 @@ pub fn check_protected(
     for registrant in registrants {
         let lost = |s: &&Snapshot| {
             let in_fault = rules.faults.iter().any(|(began, _)| s.at >= *began);
-            let shown = s.set.contains_key(&registrant.id) || s.suspects.contains_key(&registrant.id);
+            let shown =
+                s.set.contains_key(&registrant.id) || s.suspects.contains_key(&registrant.id);
             in_fault && s.at < registrant.until && !shown
         };
         if let Some(snapshot) = snapshots.iter().find(lost) {
