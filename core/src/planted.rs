@@ -7,7 +7,8 @@
 #[cfg(not(feature = "planted"))]
 macro_rules! planted {
     ($name:ident: $wrong:expr, $right:expr) => {
-        $right
+        // A call, or clippy sees a constant around which to simplify.
+        std::convert::identity($right)
     };
 }
 
