@@ -29,6 +29,7 @@
  *     [in, borrowed]        yours; looked at during the call, and not afterwards
  *     [in, taken]           yours no longer
  *     [out, owned]          yours from now on, to be released by the function named
+ *     [out]                 yours; a number is put there
  *     [borrowed until ...]  ours; look at it until then
  *
  * "optional" means that it may be NULL. Any other NULL is answered with DISCOVER_ERR_INVALID_ARGUMENT,

@@ -443,7 +443,7 @@ public:
     /// One of DISCOVER_CONNECTION_..., and why it is a bad one.
     condition connection() const {
         discover_error *raw = nullptr;
-        const std::int32_t state = discover_client_connection(handle_.get(), &raw);
+        const std::int32_t state = discover_client_connection(get(), &raw);
         const detail::error_handle owned(raw);
         if (state == 0) throw error(raw);
         return {state, detail::maybe<error>(raw)};
@@ -451,7 +451,7 @@ public:
 
     /// Has on_state told how the connection fares, now and at each change, on the callback thread.
     [[nodiscard]] subscription on_connection(subscription::condition_callback on_state) const {
-        return subscription(discover_client_on_connection, handle_.get(), std::move(on_state));
+        return subscription(discover_client_on_connection, get(), std::move(on_state));
     }
 
     /// The counters by name; discover_metric_name() says what each is.
@@ -460,7 +460,7 @@ public:
         for (std::size_t i = 0; i < discover_metric_count(); i++) {
             const char *name = discover_metric_name(i);
             detail::check([&](auto e) {
-                return discover_client_metric(handle_.get(), name, &all[name], e);
+                return discover_client_metric(get(), name, &all[name], e);
             });
         }
         return all;

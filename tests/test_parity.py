@@ -108,8 +108,8 @@ def test_what_is_in_the_table_is_public(language: str, surfaces: dict[str, set[s
 @pytest.mark.parametrize(
     ("language", "new", "old"),
     [
-        ("c", "discover_client_metrics", "discover_set_wait(timeout_ms)"),
-        ("cpp", "client::metrics", "lease::update"),
+        ("c", "discover_client_ping", "discover_set_wait(timeout_ms)"),
+        ("cpp", "client::ping", "lease::update"),
         ("python", "Client.register(weight)", "Client.close(timeout)"),
         ("aio", "ServiceSet.changes", "Watch.cancel"),
         ("node", "Client.onState", "ServiceSet.wait(signal)"),

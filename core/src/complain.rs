@@ -1,7 +1,9 @@
 //! Messages about what others write: one a second says enough, however often they write it.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 const PACE: Duration = Duration::from_secs(1);
 

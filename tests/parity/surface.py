@@ -86,9 +86,11 @@ def python(module: object = libdiscover) -> set[str]:
         names.add(name)
         if inspect.isclass(value):
             errors = issubclass(value, libdiscover.DiscoverError)
-            for member in [] if errors else [each for each in dir(value) if each[0] != "_"]:
+            # Fields without a default are not in dir().
+            fields = getattr(value, "__dataclass_fields__", {})
+            for member in [] if errors else [each for each in {*dir(value), *fields} if each[0] != "_"]:
                 names.add(f"{name}.{member}")
-                names |= python_parameters(f"{name}.{member}", inspect.getattr_static(value, member))
+                names |= python_parameters(f"{name}.{member}", inspect.getattr_static(value, member, None))
         else:
             names |= python_parameters(name, value)
     # A DiscoverError has its fields from its making, not from its class.
@@ -124,7 +126,7 @@ def rust() -> set[str]:
     sources = [path for path in (ROOT / "core/src").rglob("*.rs") if path.stem != "tests"]
     found = set(names)
     for source in sources:
-        text = source.read_text().split("#[cfg(test)]\nmod ")[0]
+        text = re.split(r"#\[cfg\(test\)\]\nmod \w+ \{", source.read_text())[0]
         for kind, name, body in re.findall(RUST_ITEM, text, re.MULTILINE | re.DOTALL):
             if name in names:
                 found |= {f"{name}::{member}" for member in rust_members(kind, body)}

@@ -72,6 +72,10 @@ static inline void on_event(const discover_event *heard, void *user_data) {
     (void)heard, (void)user_data;
 }
 
+static inline void on_state(int32_t state, const discover_error *reason, void *user_data) {
+    (void)state, (void)reason, (void)user_data;
+}
+
 static inline void destroy(void *user_data) {
     (void)user_data;
     ear_destroy(&ear);

@@ -10,7 +10,8 @@ pub fn neutral(function: &str) -> Option<&'static str> {
         | "discover_state_name"
         | "discover_departure_name"
         | "discover_event_kind_name"
-        | "discover_level_name" => "\"unknown\"",
+        | "discover_level_name"
+        | "discover_connection_name" => "\"unknown\"",
         _ => return None,
     })
 }
@@ -20,6 +21,8 @@ pub fn neutral(function: &str) -> Option<&'static str> {
 pub const NEUTRAL_WHEN_WELL: &[&str] = &[
     "discover_status_is_retriable",
     "discover_error_is_retriable",
+    "discover_instance_is_suspect",
+    "discover_snapshot_epoch",
     "discover_snapshot_invalid_count",
     "discover_snapshot_take_fault",
     "discover_snapshot_fault_since_ms",
@@ -35,6 +38,9 @@ pub const NEED_AN_OPEN_CLIENT: &[&str] = &[
     "discover_client_url",
     "discover_client_register",
     "discover_client_services",
+    "discover_client_connection",
+    "discover_client_on_connection",
+    "discover_client_metric",
 ];
 
 /// How calls that return a status end when the client of what they are given is closed.
@@ -43,6 +49,7 @@ pub fn after_close(function: &str) -> &'static str {
         "discover_lease_heartbeat"
         | "discover_lease_update"
         | "discover_lease_unregister"
+        | "discover_lease_on_standing"
         | "discover_set_wait"
         | "discover_set_subscribe"
         | "discover_set_feed"
@@ -66,8 +73,9 @@ pub fn after_close(function: &str) -> &'static str {
 }
 
 /// What a text parameter is given when all is well. NULL where others must not go with it.
-pub fn text(parameter: &str) -> &'static str {
+pub fn text(function: &str, parameter: &str) -> &'static str {
     match parameter {
+        "name" if function == "discover_client_metric" => "\"relists\"",
         "url" => "\"memory://every-function\"",
         "service" => "\"web\"",
         "host" => "\"127.0.0.1\"",
@@ -89,7 +97,7 @@ pub fn number(parameter: &str) -> &'static str {
         "timeout_ms" => "PATIENCE_MS",
         "index" => "0",
         "count" | "attribute_count" | "tag_count" => "1",
-        "status" | "standing" | "state" | "departure" | "kind" | "level" => "1",
+        "status" | "standing" | "state" | "departure" | "kind" | "level" | "connection" => "1",
         unknown => panic!("say what is a good {unknown}"),
     }
 }

@@ -26,11 +26,13 @@ enum Answer {
     Bad(&'static str, String),
 }
 
+/// A place for a number, which is 0 after a failure.
+const COUNTER: &str = "uint64_t *";
 const INVALID: &str = "DISCOVER_ERR_INVALID_ARGUMENT";
 
 /// The function as it should be called, with NULL in each place and in all, and with bad text.
 pub fn misuse(function: &Function) -> Vec<Case> {
-    let good: Vec<String> = function.parameters.iter().map(good).collect();
+    let good = good(function);
     let mut cases = vec![case(
         function,
         "as it should be",
@@ -64,7 +66,7 @@ pub fn bug(function: &Function) -> Vec<Case> {
     if UNGUARDED.contains(&function.name.as_str()) {
         return Vec::new();
     }
-    let good = function.parameters.iter().map(good).collect();
+    let good = good(function);
     let answer = Answer::Bad("DISCOVER_ERR_INTERNAL", "a bug in libdiscover".to_owned());
     let mut case = case(function, "with a bug inside", good, answer);
     case.cue = true;
@@ -76,7 +78,7 @@ pub fn stale(function: &Function) -> Vec<Case> {
     if NEED_AN_OPEN_CLIENT.contains(&function.name.as_str()) {
         return Vec::new();
     }
-    let good = function.parameters.iter().map(good).collect();
+    let good = good(function);
     let answer = match function.result.as_str() {
         "discover_status" => match answers::after_close(&function.name) {
             "DISCOVER_OK" => Answer::Good,
@@ -184,15 +186,20 @@ fn noun(kind: &str) -> Option<&str> {
         .then(|| noun.trim_end_matches(['*', ' ']))
 }
 
-/// What the parameter is given when all is well.
-fn good(parameter: &Parameter) -> String {
+/// What each parameter is given when all is well.
+fn good(function: &Function) -> Vec<String> {
+    let one = |parameter| good_one(&function.name, parameter);
+    function.parameters.iter().map(one).collect()
+}
+
+fn good_one(function: &str, parameter: &Parameter) -> String {
     let name = &parameter.name;
     match parameter.kind.as_str() {
-        "const char *" => answers::text(name).to_owned(),
+        "const char *" => answers::text(function, name).to_owned(),
         "const char *const *" => name.clone(),
         "void *" => "&ear".to_owned(),
         kind if kind.ends_with("_fn") => name.clone(),
-        kind if kind.ends_with("**") => format!("&{name}"),
+        kind if kind.ends_with("**") || kind == COUNTER => format!("&{name}"),
         "const discover_error *" => "failure".to_owned(),
         kind => match noun(kind) {
             Some(noun) if parameter.is_taken() => format!("fresh_{noun}()"),
@@ -218,6 +225,8 @@ impl Case {
             let (kind, name) = (&parameter.kind, &parameter.name);
             if argument.starts_with('&') && kind.ends_with("**") {
                 line(format!("{} {name} = JUNK;", &kind[..kind.len() - 1]));
+            } else if argument.starts_with('&') && kind == COUNTER {
+                line(format!("uint64_t {name} = 1;"));
             } else if argument.starts_with("fresh_") {
                 line(format!("{kind} given = {argument};"));
                 *argument = "given".to_owned();
@@ -253,6 +262,13 @@ impl Case {
             .filter(|p| p.kind.ends_with("**") && passed(p))
         {
             checks.push(self.left_in(out));
+        }
+        let bad = matches!(self.answer, Answer::Bad(..));
+        for out in parameters
+            .iter()
+            .filter(|p| p.kind == COUNTER && passed(p) && bad)
+        {
+            checks.push(format!("must({} == 0, \"left something\");", out.name));
         }
         if self.function.name == "discover_log_set" {
             checks.push("forget_log();".to_owned());

@@ -24,6 +24,7 @@ const MOMENT: Duration = Duration::from_millis(250);
 
 /// The connection, as others see it.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "one for each connection")]
 pub(super) enum Line {
     /// Not there; with the reason, once there is one.
     Down(Option<Error>),

@@ -29,12 +29,18 @@
  *     [in, borrowed]        yours; looked at during the call, and not afterwards
  *     [in, taken]           yours no longer
  *     [out, owned]          yours from now on, to be released by the function named
+ *     [out]                 yours; a number is put there
  *     [borrowed until ...]  ours; look at it until then
  *
  * "optional" means that it may be NULL. Any other NULL is answered with DISCOVER_ERR_INVALID_ARGUMENT,
  * or, by functions that return no status, with NULL, 0 or nothing. Every type has one function that
  * releases it, and that takes NULL. Never free() what the library gave you. Strings given are
  * NUL-terminated UTF-8 and copied during the call.
+ *
+ * A handle is a pointer like any other: one that was released, a client that was closed, or an event
+ * after its callback cannot be told from one that is good, and to use it, or to release it again, is
+ * undefined. Valgrind and AddressSanitizer find such uses. What is told, by DISCOVER_ERR_CLOSED, is that
+ * the client of a lease, set or feed has been closed, and by DISCOVER_ERR_FORKED that it is the parent's.
  *
  * Errors. A call that can fail returns a discover_status, and DISCOVER_OK is 0. If you pass an error
  * pointer, it is set to NULL or to an object that says more, which you release. A call that fails
@@ -197,6 +203,22 @@
 #define DISCOVER_EVENT_FRESH 7
 
 /**
+ * The registry answers, or has not been asked yet.
+ */
+#define DISCOVER_CONNECTION_CONNECTED 1
+
+/**
+ * It does not. Sets are kept as they were, registrations live on in the registry for their TTL.
+ */
+#define DISCOVER_CONNECTION_SUSPENDED 2
+
+/**
+ * It has not for the TTL that the URL says, so registrations may be gone; they are put back as soon as
+ * it does. Sets are still kept.
+ */
+#define DISCOVER_CONNECTION_LOST 3
+
+/**
  * Something is wrong with the library itself.
  */
 #define DISCOVER_LEVEL_ERROR 1
@@ -296,7 +318,7 @@ typedef struct discover_set discover_set;
 typedef struct discover_snapshot discover_snapshot;
 
 /**
- * A callback that is told the events of a set.
+ * A callback that is told the events of a set, or how a connection or a registration fares.
  *
  * Release: discover_subscription_cancel(). Threads: any number at once; release once.
  */
@@ -319,6 +341,12 @@ typedef void (*discover_event_fn)(const discover_event *event, void *user_data);
  * Is told that user_data will not be used again.
  */
 typedef void (*discover_destroy_fn)(void *user_data);
+
+/**
+ * Is told how something fares: state is one of the numbers that the function which was given this
+ * speaks of, and reason says why it is a bad one, else it is NULL; look at it until you return.
+ */
+typedef void (*discover_state_fn)(int32_t state, const discover_error *reason, void *user_data);
 
 /**
  * Is told a record: its level (one of DISCOVER_LEVEL_...), the part of the library that it comes from,
@@ -888,11 +916,20 @@ const discover_instance *discover_snapshot_leader(const discover_snapshot *snaps
 uint64_t discover_snapshot_version(const discover_snapshot *snapshot);
 
 /**
- * The registry's own revision; 0 before the first, where the registry has none, and for NULL.
+ * The registry's own revision; 0 before the first, where the registry has none, and for NULL. Never
+ * lower within an epoch.
  *
  * snapshot  [in, borrowed]
  */
 uint64_t discover_snapshot_revision(const discover_snapshot *snapshot);
+
+/**
+ * Which history of the registry the revision belongs to: grows when the registry turns out to be
+ * another than before, restored from a backup for instance; 0 for NULL.
+ *
+ * snapshot  [in, borrowed]
+ */
+uint64_t discover_snapshot_epoch(const discover_snapshot *snapshot);
 
 /**
  * How many records of the service could not be read, and were left out; 0 for NULL.
@@ -1062,6 +1099,14 @@ uint32_t discover_instance_weight(const discover_instance *instance);
 const char *discover_instance_zone(const discover_instance *instance);
 
 /**
+ * Whether the registry may have lost it by mistake: it vanished together with many others. It is picked
+ * last, is no leader while another one can be, and goes unless it is back in time; false for NULL.
+ *
+ * instance  [in, borrowed]
+ */
+bool discover_instance_is_suspect(const discover_instance *instance);
+
+/**
  * Keeps an instance beyond what it was borrowed from. Nothing is copied.
  *
  * instance  [in, borrowed]
@@ -1124,6 +1169,116 @@ const discover_error *discover_event_error(const discover_event *event);
  * subscription  [in, taken, optional]
  */
 void discover_subscription_cancel(discover_subscription *subscription);
+
+/**
+ * The name of the state of a connection: "connected", "suspended", "lost"; "unknown" for any other
+ * number.
+ *
+ * connection  one of DISCOVER_CONNECTION_...
+ *
+ * Returns [borrowed, for ever].
+ *
+ * Threads: from any.
+ */
+const char *discover_connection_name(int32_t connection);
+
+/**
+ * How the connection to the registry fares now: one of DISCOVER_CONNECTION_...; 0 for NULL and in a
+ * forked child. It never waits.
+ *
+ * client  [in, borrowed]
+ * reason  [out, owned, optional]  why it is suspended or lost, else NULL.
+ *                                 Release: discover_error_free()
+ */
+int32_t discover_client_connection(const discover_client *client, discover_error **reason);
+
+/**
+ * Has on_state told how the connection fares, one of DISCOVER_CONNECTION_...: first how it does now,
+ * then each change, on the client's callback thread. Whoever is slow may miss states in between, never
+ * the last one.
+ *
+ * client     [in, borrowed]
+ * on_state                           called with each state; must not throw or longjmp
+ * user_data  [in, taken, optional]   handed to on_state, and to destroy in the end
+ * destroy                            called exactly once, whatever the result: on failure before the
+ *                                    call returns, otherwise on the callback thread after the last
+ *                                    state; may be NULL
+ * out        [out, owned]            the subscription; NULL on failure.
+ *                                    Release: discover_subscription_cancel()
+ * error      [out, owned, optional]  why it failed. Release: discover_error_free()
+ */
+discover_status discover_client_on_connection(const discover_client *client,
+                                              discover_state_fn on_state,
+                                              void *user_data,
+                                              discover_destroy_fn destroy,
+                                              discover_subscription **out,
+                                              discover_error **error);
+
+/**
+ * Has on_state told how the registration stands, one of DISCOVER_STANDING_...: first how it does now,
+ * then each change, on the client's callback thread. Whoever is slow may miss standings in between,
+ * never the last one; DISCOVER_STANDING_RELEASED is the last, unless the client is closed before.
+ *
+ * lease      [in, borrowed]
+ * on_state                           called with each standing; must not throw or longjmp
+ * user_data  [in, taken, optional]   handed to on_state, and to destroy in the end
+ * destroy                            called exactly once, whatever the result: on failure before the
+ *                                    call returns, otherwise on the callback thread after the last
+ *                                    standing; may be NULL
+ * out        [out, owned]            the subscription; NULL on failure.
+ *                                    Release: discover_subscription_cancel()
+ * error      [out, owned, optional]  why it failed. Release: discover_error_free()
+ */
+discover_status discover_lease_on_standing(const discover_lease *lease,
+                                           discover_state_fn on_state,
+                                           void *user_data,
+                                           discover_destroy_fn destroy,
+                                           discover_subscription **out,
+                                           discover_error **error);
+
+/**
+ * How many counters a client has.
+ *
+ * Threads: from any.
+ */
+size_t discover_metric_count(void);
+
+/**
+ * The name of a counter; NULL from discover_metric_count() on. All but the last only grow.
+ *
+ *   "reconnects"  connections to the registry made after the first
+ *   "relists"     whole lists read after the first of each service
+ *   "resyncs"     times the registry turned out to have another history than before: restored, or wiped
+ *   "duplicates"  changes that the registry sent again, and that were dropped
+ *   "mismatches"  comparisons with a list that showed that a change had not been told
+ *   "invalid"     records that could not be read, each time one came
+ *   "restored"    registrations put back after they were lost
+ *   "lag_ms"      how old what the sets show may be at most, in milliseconds: since the registry last
+ *                 gave a sign of life; 0 where nothing can be lost on the way, and while nothing is
+ *                 followed
+ *
+ * A later version may bring new ones, and moves none.
+ *
+ * index  counted from 0
+ *
+ * Returns [borrowed, for ever].
+ *
+ * Threads: from any.
+ */
+const char *discover_metric_name(size_t index);
+
+/**
+ * The value of a counter of a client, since it was opened. It never waits.
+ *
+ * client  [in, borrowed]
+ * name    [in, borrowed]          one of discover_metric_name()
+ * value   [out]                   0 on failure
+ * error   [out, owned, optional]  why it failed. Release: discover_error_free()
+ */
+discover_status discover_client_metric(const discover_client *client,
+                                       const char *name,
+                                       uint64_t *value,
+                                       discover_error **error);
 
 /**
  * A descriptor that is readable when there may be something to drain, and when the client has been

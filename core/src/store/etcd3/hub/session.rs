@@ -23,6 +23,7 @@ const OPEN: Duration = Duration::from_secs(2);
 const LIST: Duration = Duration::from_secs(60);
 
 /// What a connection brings.
+#[allow(clippy::large_enum_variant, reason = "one at a time")]
 pub(super) enum News {
     Opened(Client, Verdict, u64),
     Response(WatchResponse),
