@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::backend::protect::FEW;
 use crate::complain::Complaint;
 use crate::layout::{Decoded, Layout};
 use crate::model::{Instance, ServiceName, View};
@@ -85,6 +86,13 @@ impl Mirror {
     /// The next view is told even if it is as it was: it says that it holds again.
     pub(super) fn tell_again(&mut self) {
         self.changed = true;
+    }
+
+    /// Whether some of several went, with a grant that may be gone.
+    pub(super) fn may_be_a_mass(&self) -> bool {
+        let went = |step: &&Move| matches!(step, Move::Went(_, owner) if *owner != 0);
+        let went = self.moves.iter().filter(went).count();
+        went > 0 && went + self.view.instances.len() >= FEW
     }
 
     /// Who came and who went since the last time this was asked, in order.

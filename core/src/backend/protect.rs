@@ -15,7 +15,7 @@ use crate::planted::planted;
 /// Those that vanish within this time vanish together.
 const TOGETHER: Duration = Duration::from_secs(5);
 /// Fewer instances than this have no mass.
-const FEW: usize = 5;
+pub(super) const FEW: usize = 5;
 
 type Time = Duration;
 

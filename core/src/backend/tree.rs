@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backend::Backend;
 use crate::backend::mirror::Mirror;
@@ -19,6 +19,9 @@ use crate::model::{
 };
 use crate::store::{Store, Terms};
 use crate::tree::{Changes, Scope};
+
+/// How long to wait for the others, where some of several instances vanished.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// `create renew update remove guard watch` over entries become
 /// `register heartbeat update unregister guard subscribe` over registrations.
@@ -98,6 +101,7 @@ impl Backend for TreeBackend {
             protect: self.grace.map(Protect::new),
             store: self.store.clone(),
             start: Instant::now(),
+            failed: None,
         };
         stream::unfold(views, |mut views| async move {
             let view = views.next().await?;
@@ -133,10 +137,15 @@ struct Views {
     protect: Option<Protect>,
     store: Arc<dyn Store>,
     start: Instant,
+    /// What came while more was gathered, and is told next.
+    failed: Option<Error>,
 }
 
 impl Views {
     async fn next(&mut self) -> Option<Result<View>> {
+        if let Some(error) = self.failed.take() {
+            return Some(Err(self.failed(error)));
+        }
         loop {
             let wake = self.protect.as_ref().and_then(Protect::wake);
             let expiry = async {
@@ -149,13 +158,11 @@ impl Views {
                 item = self.changes.next() => match item? {
                     Ok(changes) => {
                         if let Some(view) = self.mirror.fold(changes) {
+                            let view = self.gather(view).await;
                             return Some(Ok(self.shield(view).await));
                         }
                     }
-                    Err(error) => {
-                        self.mirror.tell_again();
-                        return Some(Err(error));
-                    }
+                    Err(error) => return Some(Err(self.failed(error))),
                 },
                 () = expiry => {
                     let now = self.start.elapsed();
@@ -165,6 +172,27 @@ impl Views {
                 }
             }
         }
+    }
+
+    /// Waits a moment for more, where some of several lost their grants: a store that has lost everybody
+    /// says so one by one.
+    async fn gather(&mut self, mut view: View) -> View {
+        let protects = self.protect.is_some() && self.mirror.may_be_a_mass();
+        let until = Instant::now() + GATHER;
+        while protects && self.failed.is_none() {
+            match timeout_at(until, self.changes.next()).await {
+                Ok(Some(Ok(changes))) => view = self.mirror.fold(changes).unwrap_or(view),
+                Ok(Some(Err(error))) => self.failed = Some(error),
+                // It is over, or the moment is; the next look finds out.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        view
+    }
+
+    fn failed(&mut self, error: Error) -> Error {
+        self.mirror.tell_again();
+        error
     }
 
     /// Adds to what the store has those that it may have lost.
