@@ -25,7 +25,8 @@ export function memory() {
 /** A directory of its own as a registry, removed after the test. */
 export function local(t) {
   const directory = mkdtempSync(join(tmpdir(), 'discover-'));
-  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  // Again while a client that is not closed yet writes there: hooks run in the order of their making.
+  t.after(() => rmSync(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
   return `local://${directory}`;
 }
 

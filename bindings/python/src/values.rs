@@ -404,6 +404,8 @@ impl Departed {
 }
 
 /// How a connection or a registration fares.
+///
+/// Threads: any number at once.
 #[pyclass(frozen, generic, module = "libdiscover")]
 pub(crate) struct Condition {
     state: &'static str,

@@ -52,19 +52,21 @@ def test_each_exception_is_reported_once_and_the_next_event_comes(
     reported: queue.Queue[Any] = queue.Queue()
     monkeypatch.setattr(sys, "unraisablehook", reported.put)
     raised: List[str] = []
-    over = threading.Event()
+    came, over = threading.Event(), threading.Event()
 
     def callback(event: Event) -> None:
         if over.is_set():
             return
         raised.append(event.kind)
+        if event.kind == "up":
+            came.set()
         if event.kind == "leader" and event.instance is None:
             over.set()
         raise kind(event.kind)
 
     with client.services("web").subscribe(callback):
         with client.register("web", address="h:1") as lease:
-            client.services("web").wait(timeout=SECONDS)
+            assert came.wait(SECONDS)  # Who has not heard it come is not told that it goes.
             lease.update({"version": "2"})
         assert over.wait(SECONDS)
         told = [reported.get(timeout=SECONDS) for _ in raised]
@@ -87,6 +89,7 @@ def test_a_callback_that_raises_does_not_stop_its_neighbours(
         with client.register("web", address="h:1"):
             heard.until("up")
         heard.until("down")
+    client.close()  # Until then the last call may be under way, which is to be reported here.
 
 
 def test_a_callback_may_subscribe_and_cancel_without_end(client: Client) -> None:

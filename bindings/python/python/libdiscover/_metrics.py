@@ -10,6 +10,8 @@ class Metrics:
     """What a client has been through since it was opened. All but `lag_ms` only grow.
 
     `dataclasses.asdict` makes a dict of it. A later version may bring new counters.
+
+    Threads: any number at once.
     """
 
     reconnects: int

@@ -74,7 +74,8 @@ class Client(ClientFacts):
         return Subscription(lambda ring: _States(self._native.on_connection, ring), callback)
 
     def watch_connection(self) -> Watch[Condition[ConnectionState]]:
-        """The same to iterate over; ends when the client is closed. Needs a running loop."""
+        """The same to iterate over, see `libdiscover.Client.on_connection`; ends when the client is closed.
+        Needs a running loop."""
         return Watch(lambda ring: _States(self._native.on_connection, ring))
 
     async def close(self, timeout: Seconds = CLOSE_TIMEOUT) -> None:
