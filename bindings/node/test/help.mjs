@@ -22,11 +22,13 @@ export function memory() {
   return `memory://${process.pid}-${++last}`;
 }
 
-/** A directory of its own as a registry, removed after the test. */
-export function local(t) {
+const directories = [];
+process.once('exit', () => directories.forEach((one) => rmSync(one, { recursive: true, force: true })));
+
+/** A directory of its own as a registry, removed in the end, when no client writes there any more. */
+export function local() {
   const directory = mkdtempSync(join(tmpdir(), 'discover-'));
-  // Again while a client that is not closed yet writes there: hooks run in the order of their making.
-  t.after(() => rmSync(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
+  directories.push(directory);
   return `local://${directory}`;
 }
 

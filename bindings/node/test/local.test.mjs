@@ -15,7 +15,7 @@ const member = (url) => `
 `;
 
 test('another process is seen to come, and to go when it is killed', async (t) => {
-  const url = local(t);
+  const url = local();
   const client = await open(t, url);
   const heard = [];
   client.services('web').subscribe((event) => heard.push(told(event)));
@@ -27,7 +27,7 @@ test('another process is seen to come, and to go when it is killed', async (t) =
 });
 
 test('a process that exits unregisters what it left registered', async (t) => {
-  const url = local(t);
+  const url = local();
   const client = await open(t, url);
   const web = client.services('web');
   for (const ending of ['process.exit(0);', 'process.stdin.destroy();']) {
@@ -39,7 +39,7 @@ test('a process that exits unregisters what it left registered', async (t) => {
 });
 
 test('a forked process is one of its own', async (t) => {
-  const url = local(t);
+  const url = local();
   const client = await open(t, url);
   await client.register({ service: 'web', address: '127.0.0.1:1' });
   const child = fork(join(HERE, 'programs', 'forked.mjs'), [url]);
@@ -50,8 +50,8 @@ test('a forked process is one of its own', async (t) => {
   await until(() => client.services('web').online().length === 1);
 });
 
-test('the workers of a cluster come and go, in every way, and the primary lives on', async (t) => {
-  const url = local(t);
+test('the workers of a cluster come and go, in every way, and the primary lives on', async () => {
+  const url = local();
   const child = spawn(process.execPath, [join(HERE, 'programs', 'cluster.mjs'), url, String(rounds(20))], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
