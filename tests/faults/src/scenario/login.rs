@@ -19,7 +19,8 @@ pub(super) fn all() -> Vec<Scenario> {
             .login(),
         Scenario::new("token-lost", "B14", lost)
             .login()
-            .reachable(2.0),
+            .reachable(2.0)
+            .writes(5),
     ]
 }
 
