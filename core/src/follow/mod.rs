@@ -388,6 +388,10 @@ impl Follower {
                 }
                 PartAsks::Compare => out.push(Output::Compare(id)),
                 PartAsks::Watch { from, resumed } => {
+                    if self.watches.is_empty() {
+                        // Until now the store owed us no sign.
+                        self.link.heard(now);
+                    }
                     self.counts.resumes += u64::from(resumed);
                     self.tickets += 1;
                     let ticket = self.tickets;
