@@ -325,8 +325,12 @@ impl Part {
                 }
                 None => false,
             };
+            // One that came before the list was taken, and is not in it, is gone again in what follows.
+            let comes_and_goes = !deleted && modified <= *at && !doubts.contains_key(key);
             if explained {
                 doubts.remove(key);
+            } else if comes_and_goes && planted!(settled_before_it_went: false, true) {
+                doubts.insert(key.clone(), Differs::Gone);
             }
         }
     }

@@ -54,12 +54,25 @@ fn kept() -> Vec<(bool, u64, Vec<Op>)> {
         Op::RollBackAndWrite(3, vec![(0, true)]),
         Op::Follow(0, false),
     ];
+    let came_and_went = vec![
+        Op::Slow(true, false),
+        Op::Write(vec![(0, false), (2, true)]),
+        Op::Reset,
+        put(0),
+        Op::Wait(100),
+        Op::Churn(2),
+        Op::Trickle(0),
+        Op::Pump(0, 1),
+        Op::Pump(0, 2),
+        Op::Want,
+    ];
     let two_parts = vec![Op::RollBack(1)];
     let barred = vec![Op::Barred(true), Op::Reset, Op::Wait(100)];
     vec![
         (false, 0, ghost),
         (false, 375, same_revision),
         (false, 0, newer_than_the_store),
+        (false, 0, came_and_went),
         (false, 0, two_parts),
         (false, 0, barred),
     ]
