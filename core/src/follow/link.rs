@@ -159,7 +159,7 @@ impl Link {
                     return None;
                 }
                 *asked = Some(now);
-                planted!(no_sign_is_asked_for: None, Some(LinkAsks::Sign))
+                Some(LinkAsks::Sign)
             }
             _ => None,
         }
