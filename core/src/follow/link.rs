@@ -10,8 +10,8 @@ use crate::tree::Node;
 
 /// A stream that was silent for this long is asked for a sign.
 const ASK: Duration = Duration::from_secs(1);
-/// One that was silent for this long is dead.
-const DEAD: Duration = Duration::from_millis(2500);
+/// One that gives none for this long after it was first asked is dead.
+const ANSWER: Duration = Duration::from_millis(1500);
 /// A link must hold this long before a failure counts as the first again: a store that accepts and
 /// drops us at once is paced like one that is down.
 const HEALTHY: Duration = Duration::from_secs(5);
@@ -46,7 +46,8 @@ enum Phase {
         since: Time,
         head: u64,
         heard: Time,
-        asked: Option<Time>,
+        /// When it was first asked for a sign since, and when last.
+        asked: Option<(Time, Time)>,
     },
 }
 
@@ -90,7 +91,7 @@ impl Link {
             Phase::Waiting { until } => Some(until),
             Phase::Up { heard, asked, .. } => match asked {
                 None => Some(heard + ASK),
-                Some(asked) => Some((asked + ASK).min(heard + DEAD)),
+                Some((first, last)) => Some((last + ASK).min(first + ANSWER)),
             },
         }
     }
@@ -140,26 +141,29 @@ impl Link {
     }
 
     pub(super) fn tick(&mut self, watched: bool, now: Time) -> Option<LinkAsks> {
+        // If it was we who slept, what the store said may be waiting for us.
+        let slept = self.wake().is_some_and(|wake| now > wake + ASK);
         match &mut self.phase {
             Phase::Waiting { until } if now >= *until => Some(self.open()),
             Phase::Up { heard, asked, .. } => {
-                let silent = now.saturating_sub(*heard);
-                // With nothing watched the store owes us nothing; and if it was we who slept, what it
-                // said may be waiting for us.
-                if !watched || silent > DEAD + ASK {
+                // With nothing watched the store owes us nothing.
+                if !watched || slept {
                     (*heard, *asked) = (now, None);
                     return None;
                 }
-                if silent >= DEAD && planted!(silence_is_fine: false, true) {
-                    let text = format!("no sign of life for {} ms", silent.as_millis());
+                // Nobody is given up who was not asked, and given time to answer.
+                let unanswered = asked.is_some_and(|(first, _)| now >= first + ANSWER);
+                if unanswered && planted!(silence_is_fine: false, true) {
+                    let silent = now.saturating_sub(*heard).as_millis();
+                    let text = format!("no sign of life for {silent} ms");
                     return Some(LinkAsks::Break(Error::new(Kind::Timeout, text)));
                 }
-                let due = asked.map_or(*heard + ASK, |asked| asked + ASK);
+                let due = asked.map_or(*heard, |(_, last)| last) + ASK;
                 if now < due {
                     return None;
                 }
-                *asked = Some(now);
-                Some(LinkAsks::Sign)
+                *asked = Some((asked.map_or(now, |(first, _)| first), now));
+                planted!(no_sign_is_asked_for: None, Some(LinkAsks::Sign))
             }
             _ => None,
         }

@@ -103,6 +103,8 @@ pub(super) struct Line {
     /// The other end is no more.
     pub(super) dead: bool,
     heard: Time,
+    /// When it was first asked for a sign since.
+    asked: Option<Time>,
     pub(super) watches: BTreeMap<Ticket, Watch>,
     pub(super) wire: VecDeque<Msg>,
     pub(super) calls: Vec<Call>,
@@ -189,7 +191,7 @@ impl World {
     pub(super) fn step(&mut self, input: Input) -> Check {
         if let (None, Some(line)) = (self.follower.heard(), &mut self.line) {
             // Nobody listens.
-            line.heard = self.now;
+            (line.heard, line.asked) = (self.now, None);
         }
         if let Input::Broken(_)
         | Input::Canceled(..)
@@ -238,7 +240,9 @@ impl World {
                 Ok(())
             }
             Output::AskSign => {
+                let now = self.now;
                 let line = self.line.as_mut().ok_or("a sign on no connection")?;
+                line.asked.get_or_insert(now);
                 if self.net != Net::Silent && self.net != Net::Mute && !line.dead {
                     line.wire.push_back(Msg::Sign);
                 }
@@ -277,7 +281,8 @@ impl World {
         if line.is_none() && self.opening.take().is_none() {
             return Err("closed what was not open".into());
         }
-        let at_fault = |line: &Line| line.doubtful || self.now - line.heard >= QUIET;
+        let at_fault =
+            |line: &Line| line.doubtful || line.asked.is_some_and(|at| self.now - at >= QUIET);
         if line.as_ref().is_some_and(|line| !at_fault(line)) {
             return Err(format!("a good connection was given up: {why}"));
         }
@@ -522,7 +527,7 @@ impl World {
         let Some(message) = line.wire.pop_front() else {
             return Ok(false);
         };
-        line.heard = self.now;
+        (line.heard, line.asked) = (self.now, None);
         let input = match message {
             Msg::Watching(ticket) => Input::Watching(ticket),
             Msg::Events(ticket, events) => {
@@ -567,7 +572,7 @@ impl World {
     pub(super) fn sleep(&mut self, time: Duration) -> Check {
         self.now += time;
         if let Some(line) = &mut self.line {
-            line.heard = self.now;
+            (line.heard, line.asked) = (self.now, None);
             line.doubtful = true;
         }
         self.step(Input::Tick)
