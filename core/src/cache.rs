@@ -50,8 +50,13 @@ impl Cache {
             .map_err(bad)?;
         let hosts: Vec<&str> = uri.hosts().collect();
         let layout = uri.option("layout").unwrap_or("native");
+        // Where a layout has its folders, the options with a dot say.
+        let folders = uri.options().filter(|(name, _)| name.contains('.'));
+        let folders: String = folders
+            .map(|(name, value)| format!("&{name}={value}"))
+            .collect();
         let registry = format!(
-            "{}://{}{}?layout={layout}",
+            "{}://{}{}?layout={layout}{folders}",
             uri.scheme(),
             hosts.join(","),
             uri.path()
@@ -196,6 +201,7 @@ fn record(instance: &Instance) -> Value {
         "attributes": instance.attributes(),
         "tags": instance.tags(),
         "created": instance.created(),
+        "layouts": instance.layouts(),
     })
 }
 
@@ -217,6 +223,11 @@ fn view(service: &ServiceName, value: &Value) -> Option<View> {
             tags?,
             record["created"].as_u64()?,
         );
+        // A file from before there were layouts has none.
+        let layouts = record["layouts"].as_array();
+        let layouts: Option<Vec<String>> =
+            layouts.map_or(Some(Vec::new()), |all| all.iter().map(texts).collect());
+        let instance = instance.with_layouts(layouts?.into());
         Some((instance.seniority(), Arc::new(instance)))
     });
     Some(View {

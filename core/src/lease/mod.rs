@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backend::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Attributes, Registration, check_attributes};
-use keeper::Asked;
+use keeper::{Asked, Told, Wanted};
 use machine::Order;
 
 /// A live registration. Unregisters when dropped; others see it go at once.
@@ -24,6 +24,7 @@ pub struct Lease {
     registration: Registration,
     orders: mpsc::Sender<Asked>,
     standing: watch::Receiver<Standing>,
+    attributes: watch::Receiver<Attributes>,
 }
 
 /// How a registration stands.
@@ -69,12 +70,18 @@ impl Lease {
         restored: Arc<AtomicU64>,
     ) -> Result<Lease> {
         let (orders, inbox) = mpsc::channel(16);
-        let (told, standing) = watch::channel(Standing::Live);
+        let (tell_standing, standing) = watch::channel(Standing::Live);
+        let (tell_attributes, attributes) = watch::channel(registration.attributes.clone());
+        let told = Told {
+            standing: tell_standing,
+            attributes: tell_attributes,
+        };
         keeper::start(backend, registration.clone(), restored, inbox, told).await?;
         Ok(Lease {
             registration,
             orders,
             standing,
+            attributes,
         })
     }
 
@@ -97,14 +104,18 @@ impl Lease {
 
     /// How it stands now, and then each change, until it is released. Latest wins.
     pub fn changes(&self) -> BoxStream<'static, Standing> {
-        let mut standing = self.standing.clone();
-        standing.mark_changed();
-        stream::unfold(standing, |mut standing| async move {
-            standing.changed().await.ok()?;
-            let now = standing.borrow_and_update().clone();
-            Some((now, standing))
-        })
-        .boxed()
+        states(self.standing.clone())
+    }
+
+    /// The attributes that others see: those that were registered, updated, or taken over from what the
+    /// service says to all of its registrations (the credentials of `layout=scalingo`).
+    pub fn attributes(&self) -> Attributes {
+        self.attributes.borrow().clone()
+    }
+
+    /// The attributes now, and then each change, until it is released. Latest wins.
+    pub fn attribute_changes(&self) -> BoxStream<'static, Attributes> {
+        states(self.attributes.clone())
     }
 
     /// Says "I am alive" now. With manual heartbeats this must happen within each TTL; a lapsed
@@ -123,7 +134,7 @@ impl Lease {
             .map(|(k, v)| (k.into(), v.into()))
             .collect();
         check_attributes(&attributes, &[])?;
-        self.order(Order::Update(attributes)).await
+        self.order(Order::Update(Wanted::said(attributes))).await
     }
 
     /// Takes the instance away; others see it go at once. Doing it again is no error. When the store
@@ -143,7 +154,7 @@ impl Lease {
         }
     }
 
-    async fn order(&self, order: Order<Attributes>) -> Result<()> {
+    async fn order(&self, order: Order<Wanted>) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let released = || Error::new(Kind::Closed, "the registration was released");
         self.orders
@@ -152,6 +163,17 @@ impl Lease {
             .map_err(|_| released())?;
         answer.await.map_err(|_| released())?
     }
+}
+
+/// What is now, and then each change, until the sender is gone.
+fn states<T: Clone + Send + Sync + 'static>(mut receiver: watch::Receiver<T>) -> BoxStream<'static, T> {
+    receiver.mark_changed();
+    stream::unfold(receiver, |mut receiver| async move {
+        receiver.changed().await.ok()?;
+        let now = receiver.borrow_and_update().clone();
+        Some((now, receiver))
+    })
+    .boxed()
 }
 
 /// A lease as its client knows it.

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
 use crate::store::{Store, Terms};
 use crate::sys::generation;
-use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
+use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 
 /// How many changes a watcher may be behind before it is given a Reset instead.
 const BACKLOG: usize = 1024;
@@ -109,7 +109,7 @@ impl Tree {
     ) -> Error {
         let leased = entries
             .iter()
-            .filter(|entry| entry.lifetime == Lifetime::Leased);
+            .filter(|entry| entry.lifetime.is_leased());
         let watch = |entry: &Entry| self.watch(&Scope::Only(entry.key.clone()));
         let mut changes = stream::select_all(leased.map(watch));
         loop {
@@ -206,14 +206,14 @@ impl Edit<'_> {
                 key,
                 value,
                 None,
-                (*lifetime == Lifetime::Leased).then_some(grant),
+                lifetime.is_leased().then_some(grant),
             );
         }
     }
 
     /// Whether `grant` still holds all leased entries.
     fn check(&self, entries: &[Entry], grant: u64) -> Result<()> {
-        for Entry { key, .. } in entries.iter().filter(|e| e.lifetime == Lifetime::Leased) {
+        for Entry { key, .. } in entries.iter().filter(|e| e.lifetime.is_leased()) {
             match self.state.nodes.get(key).map(|held| held.grant) {
                 Some(Some(holder)) if holder == grant => {}
                 Some(Some(_)) => {

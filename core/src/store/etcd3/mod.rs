@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::follow::Keys;
 use crate::model::{Claim, ConnectionState, Grant, Metrics};
 use crate::store::{Store, Terms};
-use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
+use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 pub(crate) use config::Config;
 use hub::{Hub, Line};
 use lease::{Leases, Unwanted};
@@ -94,7 +94,7 @@ impl Calls {
     /// Puts for all entries, under the lease or for good.
     fn puts(&self, entries: &[Entry], lease: i64) -> Vec<TxnOp> {
         let put = |entry: &Entry| {
-            let leased = entry.lifetime == Lifetime::Leased;
+            let leased = entry.lifetime.is_leased();
             let options = leased.then(|| PutOptions::new().with_lease(lease));
             TxnOp::put(self.path(&entry.key), entry.value.clone(), options)
         };
@@ -246,9 +246,7 @@ fn replaced(names: &str) -> Error {
 }
 
 fn leased(entries: &[Entry]) -> impl Iterator<Item = &Key> {
-    let leased = entries
-        .iter()
-        .filter(|entry| entry.lifetime == Lifetime::Leased);
+    let leased = entries.iter().filter(|entry| entry.lifetime.is_leased());
     leased.map(|entry| &entry.key)
 }
 
