@@ -3,9 +3,10 @@
 //! test are sampled, to see whether they stay flat.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::check::{Rules, check};
-use crate::clock::{Micros, SECOND, now, pause, seconds};
+use crate::clock::{Micros, SECOND, now, pause, seconds, wait_until};
 use crate::gauge::Gauge;
 use crate::lab::{Lab, Setup};
 use crate::load;
@@ -81,16 +82,23 @@ pub fn soak(minutes: f64, bound: f64) -> Result<bool, String> {
 fn round(lab: &Lab, scenario: &Scenario, bound: f64, kept: &mut [Kept]) -> Result<(), String> {
     let (gauge, began, earlier) = (Gauge::start(), now(), lab.faults().len());
     lab.load.resume();
-    std::thread::scope(|scope| {
-        let fault = scope.spawn(|| (scenario.inject)(lab));
-        while seconds(now() - began) < ROUND || !fault.is_finished() {
-            look(lab, kept);
-            pause(LOOK);
-        }
-        let evidence = fault.join().map_err(|_| "the injector died".to_owned())??;
-        let missed = evidence.iter().find(|(_, count)| *count == 0);
-        missed.map_or(Ok(()), |(what, _)| Err(format!("no {what}")))
+    let over = AtomicBool::new(false);
+    let evidence = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                look(lab, kept);
+                pause(LOOK);
+            }
+        });
+        // On this thread, because a member that is started dies with the thread that started it.
+        let evidence = (scenario.inject)(lab);
+        wait_until(ROUND, || seconds(now() - began) >= ROUND);
+        over.store(true, Ordering::Relaxed);
+        evidence
     })?;
+    if let Some((what, _)) = evidence.iter().find(|(_, count)| *count == 0) {
+        return Err(format!("no {what}"));
+    }
     lab.load.settle()?;
     let _ = lab.wait_rest(gauge.stretch(bound + 2.0));
     pause(0.5);
