@@ -26,7 +26,7 @@ const RATE: f64 = 500.0;
 /// How often the programs look at their sets, in milliseconds.
 const PACE: u32 = 200;
 
-/// What a program was last seen to hold, and up to which revision that holds.
+/// What a program was last seen to hold, in its own words, and up to which revision that holds.
 #[derive(Clone)]
 struct Rest {
     last: Snapshot,
@@ -129,7 +129,7 @@ fn judge(lab: &Lab, rules: &Rules, kept: &mut [Kept]) {
         for service in [load::SERVICE, MEMBERS] {
             let mut seen = seen.remove(service).unwrap_or_default();
             seen.events.clear();
-            kept.go_on(service, &mut seen.snapshots);
+            let last = kept.go_on(service, &mut seen.snapshots);
             let report = check(&history, service, &seen, rules);
             for broken in &report.broken {
                 println!("  {} {service}: {broken}", watcher.language);
@@ -137,8 +137,8 @@ fn judge(lab: &Lab, rules: &Rules, kept: &mut [Kept]) {
             kept.broken += report.broken.len();
             kept.compared += report.compared;
             kept.longest = kept.longest.max(report.longest);
-            if let Some(last) = seen.snapshots.pop() {
-                let until = history.epochs[0].same_until(service, last.revision);
+            if let (Some(last), Some(judged)) = (last, seen.snapshots.pop()) {
+                let until = history.epochs[0].same_until(service, judged.revision);
                 folded = folded.min(until);
                 kept.rests.insert(service, Rest { last, until });
             }
@@ -149,17 +149,20 @@ fn judge(lab: &Lab, rules: &Rules, kept: &mut [Kept]) {
 
 impl Kept {
     /// Puts the last snapshot of the round before first. What came before that rest is forgotten, so
-    /// its revision, and any later one that shows the same, is told as that of the rest.
-    fn go_on(&self, service: &str, snapshots: &mut Vec<Snapshot>) {
+    /// its revision, and any later one that shows the same, is told as that of the rest. Gives the last
+    /// one as it was: a program may go on naming its revision for many rounds.
+    fn go_on(&self, service: &str, snapshots: &mut Vec<Snapshot>) -> Option<Snapshot> {
         let Some(Rest { last, until }) = self.rests.get(service) else {
-            return;
+            return snapshots.last().cloned();
         };
         snapshots.insert(0, last.clone());
+        let newest = snapshots.last().cloned();
         for snapshot in snapshots {
             if (last.revision..*until).contains(&snapshot.revision) {
                 snapshot.revision = *until;
             }
         }
+        newest
     }
 }
 
