@@ -2,9 +2,10 @@
 
 use stateright::{Checker, Model, Property};
 
+use super::line::Why;
 use super::ops::Op;
 use super::store::Store;
-use super::world::{Why, World};
+use super::world::World;
 use crate::prove;
 
 /// How much may happen at most.
