@@ -149,6 +149,7 @@ fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
             "server_name",
             "protect",
             "grace",
+            "max_instances",
         ],
     )?;
     let protect = uri.option("protect").is_none() || uri.flag("protect")?;

@@ -9,12 +9,18 @@ use crate::error::{Error, Kind, Result};
 use crate::tree::Prefix;
 use crate::uri::Uri;
 
+/// How many instances a service may have unless something else is said. What lies under a service by
+/// mistake must not take all memory.
+const MOST: u64 = 250_000;
+
 /// See the module. Holds secrets, so it has no `Debug`.
 pub(crate) struct Config {
     /// `http://host:port`
     pub(crate) endpoints: Vec<String>,
     /// Put before every key; empty without one.
     pub(crate) root: String,
+    /// How many keys a list may have.
+    pub(crate) most: u64,
     user: Option<(String, String)>,
     tls: Option<Files>,
     /// About keys that are none.
@@ -70,6 +76,7 @@ impl Config {
         Ok(Config {
             endpoints,
             root: root.to_owned(),
+            most: most(uri)?,
             user: login(uri, env("ETCDCTL_USER"), env("ETCDCTL_PASSWORD"))?,
             tls: tls.then_some(files),
             complaint: Complaint::default(),
@@ -169,6 +176,18 @@ fn pair(cert: Option<String>, key: Option<String>) -> Result<Option<(String, Str
             "options cert and key belong together; one of them is missing",
         )),
     }
+}
+
+fn most(uri: &Uri) -> Result<u64> {
+    let Some(written) = uri.option("max_instances") else {
+        return Ok(MOST);
+    };
+    let number = written.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| {
+        Error::invalid(format!(
+            "option max_instances is {written:?}; it must be a number from 1 on"
+        ))
+    })
 }
 
 fn from_env(endpoints: Option<String>) -> Vec<String> {
@@ -283,6 +302,7 @@ mod tests {
         assert!(refusal("etcd://h?ca=a.pem").contains("etcds://"));
         assert!(refusal("etcd://h:99999").contains("1 to 65535"));
         assert!(refusal("etcd://h/a//b").contains("empty segment"));
+        assert!(refusal("etcd://h?max_instances=all").contains("from 1 on"));
         let missing = config("etcds://h?ca=/no/such.pem", &[]).unwrap();
         let error = missing
             .apply(ConnectOptions::new())

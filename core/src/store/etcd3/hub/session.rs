@@ -279,7 +279,7 @@ async fn read(
 ) -> Result<(u64, Vec<etcd_client::KeyValue>)> {
     let (key, is_prefix) = config.range(scope);
     let options = if is_prefix {
-        options.with_prefix()
+        options.with_prefix().with_limit(config.most as i64)
     } else {
         options
     };
@@ -296,6 +296,13 @@ async fn read(
             .map_err(|e| explain(&config.shown(), e))
     };
     let mut answer = timeout(LIST, answer).await.unwrap_or_else(slow)?;
+    if answer.more() {
+        let (count, most) = (answer.count(), config.most);
+        return Err(Error::invalid(format!(
+            "there are {count} keys where at most {most} instances are expected; raise max_instances if \
+             they are meant"
+        )));
+    }
     let revision = answer.header().map_or(0, |header| header.revision()) as u64;
     Ok((revision, answer.take_kvs()))
 }
