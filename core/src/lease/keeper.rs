@@ -180,7 +180,7 @@ impl Keeper {
             Output::Live => self.tell(Standing::Live),
             Output::Lapsed(error) => self.tell(Standing::Lapsed(error)),
             Output::Replaced(error) => self.tell(Standing::Replaced(error)),
-            Output::Value(value) => self.tell_attributes(value.attributes),
+            Output::Value(value) => self.tell_value(value),
             Output::Released => drop(self.told.standing.send_replace(Standing::Released)),
             Output::Restored(times) => self.note_restored(times),
         }
@@ -223,12 +223,13 @@ impl Keeper {
         self.guard = async move { (grant, backend.guard(&registration, grant).await) }.boxed();
     }
 
-    fn tell_attributes(&self, now: Attributes) {
-        self.told.attributes.send_if_modified(|told| {
-            let changed = *told != now;
-            *told = now;
-            changed
-        });
+    fn tell_value(&self, value: Wanted) {
+        self.told.attributes.send_replace(value.attributes);
+        if value.adopted {
+            log::info!("{} took over what its service says", self.registration.address());
+            // Who listens is told that there is something to read.
+            self.told.standing.send_modify(|_| {});
+        }
     }
 
     fn note_restored(&self, times: u32) {

@@ -95,27 +95,31 @@ impl Lease {
         self.standing.borrow().clone()
     }
 
-    /// Waits until it stands otherwise.
+    /// Waits until it stands otherwise, or other attributes were taken over.
     pub async fn changed(&mut self) -> Standing {
         // The keeper ends only after it has said `Released`.
         let _ = self.standing.changed().await;
         self.standing.borrow_and_update().clone()
     }
 
-    /// How it stands now, and then each change, until it is released. Latest wins.
+    /// How it stands now, and then each change, until it is released. Latest wins. Told as well, with the
+    /// same standing, when other attributes were taken over: see `attributes`.
     pub fn changes(&self) -> BoxStream<'static, Standing> {
-        states(self.standing.clone())
+        let mut standing = self.standing.clone();
+        standing.mark_changed();
+        stream::unfold(standing, |mut standing| async move {
+            standing.changed().await.ok()?;
+            let now = standing.borrow_and_update().clone();
+            Some((now, standing))
+        })
+        .boxed()
     }
 
-    /// The attributes that others see: those that were registered, updated, or taken over from what the
-    /// service says to all of its registrations (the credentials of `layout=scalingo`).
+    /// The attributes that others see: those that were registered or updated, with what was taken over
+    /// since from what the service says to all of its registrations, as with `layout=scalingo` the
+    /// credentials.
     pub fn attributes(&self) -> Attributes {
         self.attributes.borrow().clone()
-    }
-
-    /// The attributes now, and then each change, until it is released. Latest wins.
-    pub fn attribute_changes(&self) -> BoxStream<'static, Attributes> {
-        states(self.attributes.clone())
     }
 
     /// Says "I am alive" now. With manual heartbeats this must happen within each TTL; a lapsed
@@ -163,17 +167,6 @@ impl Lease {
             .map_err(|_| released())?;
         answer.await.map_err(|_| released())?
     }
-}
-
-/// What is now, and then each change, until the sender is gone.
-fn states<T: Clone + Send + Sync + 'static>(mut receiver: watch::Receiver<T>) -> BoxStream<'static, T> {
-    receiver.mark_changed();
-    stream::unfold(receiver, |mut receiver| async move {
-        receiver.changed().await.ok()?;
-        let now = receiver.borrow_and_update().clone();
-        Some((now, receiver))
-    })
-    .boxed()
 }
 
 /// A lease as its client knows it.

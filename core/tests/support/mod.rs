@@ -55,6 +55,14 @@ impl Place {
         })
     }
 
+    /// The same registry with further options, which lives as long as the first.
+    pub fn join(first: &Place, options: &str) -> Place {
+        Place {
+            url: format!("{}&{options}", first.url),
+            _directory: None,
+        }
+    }
+
     /// A client of its own.
     pub async fn client(&self) -> Client {
         Client::connect(&self.url).await.unwrap()

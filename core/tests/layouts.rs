@@ -1,0 +1,348 @@
+//! Every layout on a real etcd, with etcdctl as the other system: what we register is there byte for
+//! byte, what it writes is seen, its death is a down.
+
+mod support;
+
+use discover_core::{Client, Host, Kind, Lease, Registration};
+use support::etcd::{Etcd, shared};
+use support::{Listener, PATIENCE, Place, eventually};
+
+/// A folder of etcd for one test, and what is in it.
+struct Fleet {
+    etcd: &'static Etcd,
+    root: String,
+}
+
+impl Fleet {
+    fn new() -> Option<Fleet> {
+        let root = format!("/{:016x}", fastrand::u64(..));
+        Some(Fleet {
+            etcd: shared()?,
+            root,
+        })
+    }
+
+    async fn client(&self, layout: &str) -> Client {
+        let (endpoint, root) = (self.etcd.endpoint(), &self.root);
+        let url = format!("etcd://{endpoint}{root}?ttl=2s&layout={layout}");
+        Client::connect(&url).await.unwrap()
+    }
+
+    fn put(&self, key: &str, value: &str) {
+        self.etcd.ctl(&["put", &format!("{}{key}", self.root), value]);
+    }
+
+    fn delete(&self, key: &str) {
+        self.etcd.ctl(&["del", &format!("{}{key}", self.root)]);
+    }
+
+    /// The value of a key, as etcdctl prints it.
+    fn get(&self, key: &str) -> String {
+        let key = format!("{}{key}", self.root);
+        let value = self.etcd.ctl(&["get", "--print-value-only", &key]);
+        value.trim_end_matches('\n').to_owned()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let all = self.etcd.ctl(&["get", "--prefix", "--keys-only", &self.root]);
+        let keys = all.lines().filter_map(|key| key.strip_prefix(&self.root));
+        keys.map(str::to_owned).collect()
+    }
+}
+
+fn at(service: &str, address: &str, attributes: &[(&str, &str)]) -> Registration {
+    let made = Registration::at(service, address).unwrap();
+    made.attributes(attributes.iter().copied()).unwrap()
+}
+
+/// What is registered with us is there as the other system writes it; what that writes is seen; both go.
+async fn goes_both_ways(layout: &str, ours: (Registration, &str, &str), theirs: (&str, &str, &str)) {
+    let Some(fleet) = Fleet::new() else { return };
+    let client = fleet.client(layout).await;
+    let (registration, key, value) = ours;
+    let service = registration.service().clone();
+    let set = client.services(service.as_str()).unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    let lease = client.register(registration.clone()).await.unwrap();
+    assert_eq!(fleet.get(key), value, "{layout}");
+    assert!(listener.hear().await.starts_with("up "));
+    assert!(listener.hear().await.starts_with("leader "));
+    let seen = set.leader().unwrap();
+    assert_eq!(seen.attributes(), &lease.attributes());
+    assert_eq!((seen.id(), seen.layouts()), (registration.instance_id().as_str(), &[layout.to_owned()][..]));
+    let (key, value, heard) = theirs;
+    fleet.put(key, value);
+    listener.hear_all(&[&format!("up {heard}")]).await;
+    fleet.delete(key);
+    listener.hear_all(&[&format!("down {heard}")]).await;
+    lease.unregister().await.unwrap();
+    assert!(listener.hear().await.starts_with("down "));
+    // What a layout keeps for all is not the instance's to take along.
+    let left: Vec<String> = fleet.keys();
+    assert!(left.iter().all(|key| key.starts_with("/services_infos/")), "{left:?}");
+}
+
+/// S1.20.
+#[tokio::test(flavor = "multi_thread")]
+async fn native() {
+    let ours = at("web", "127.0.0.1:9876", &[("id", "cache1")]);
+    let key = "/discover/services/web/127.0.0.1:9876";
+    let theirs = ("/discover/services/web/h:1", r#"{"a":"b"}"#, "h:1 a=b");
+    goes_both_ways("native", (ours, key, r#"{"id":"cache1"}"#), theirs).await;
+}
+
+/// S0.30, S0.31, S0.33.
+#[tokio::test(flavor = "multi_thread")]
+async fn containerpilot() {
+    let ours = at("app", "192.168.1.1:8000", &[]).id("app-host1").unwrap();
+    let value = r#"{"id":"app-host1","name":"app","address":"192.168.1.1","port":8000,"tags":null}"#;
+    let theirs = r#"{"id":"app-x","name":"app","address":"10.0.0.7","port":80,"tags":null}"#;
+    let theirs = ("/containerpilot/app/app-x/service", theirs, "10.0.0.7:80");
+    goes_both_ways("containerpilot", (ours, "/containerpilot/app/app-host1/service", value), theirs).await;
+}
+
+/// S2.1, S2.3, S2.30 to S2.32.
+#[tokio::test(flavor = "multi_thread")]
+async fn scalingo() {
+    let uuid = "90836924-c48a-44d4-9071-d925c7977037-node-1";
+    let ours = at("svc", "node-1:8080", &[("critical", "true")]).id(uuid).unwrap();
+    let value = format!(
+        r#"{{"name":"node-1","service_name":"svc","ports":{{"http":"8080"}},"private_hostname":"node-1","private_ports":{{"http":"8080"}},"critical":true,"uuid":"{uuid}"}}"#
+    );
+    let theirs = r#"{"name":"pub.dev","service_name":"svc","ports":{"https":"443"},"user":"u","public":true,"private_hostname":"n2","private_ports":{"https":"8443"},"uuid":"x-n2"}"#;
+    let heard = "n2:8443 hostname=pub.dev ports.https=443 public=true scheme=https user=u";
+    let key = format!("/services/svc/{uuid}");
+    goes_both_ways("scalingo", (ours, &key, &value), ("/services/svc/x-n2", theirs, heard)).await;
+}
+
+/// S3.24.
+#[tokio::test(flavor = "multi_thread")]
+async fn registrator() {
+    let ours = at("redis", "10.0.0.1:49161", &[]).id("host1:cache:6379").unwrap();
+    let ours = (ours, "/services/redis/host1:cache:6379", "10.0.0.1:49161");
+    let theirs = ("/services/redis/host2:cache:6379", "10.0.0.2:1", "10.0.0.2:1");
+    goes_both_ways("registrator", ours, theirs).await;
+}
+
+/// S3.20, S3.21, S3.23.
+#[tokio::test(flavor = "multi_thread")]
+async fn embassy() {
+    let fields = [("image", "eboraas/apache"), ("port", "80"), ("HOME", "/")];
+    let ours = at("apache", "192.168.13.90:49161", &fields).id("13532987eae2").unwrap();
+    let value = r#"{"id":"13532987eae2","host":"192.168.13.90","ipaddress":"192.168.13.90","env":{"HOME":"/"},"tags":[],"name":"","image":"eboraas/apache","hostname":"13532987eae2","host_port":"49161","proto":"tcp","port":"80","path":"/services/prod/apache/80/49161/13532987eae2"}"#;
+    let theirs = r#"{"ipaddress":"10.0.0.1","port":"80"}"#;
+    let theirs = ("/services/prod/apache/80/80/x", theirs, "10.0.0.1:80");
+    let key = "/services/prod/apache/80/49161/13532987eae2";
+    goes_both_ways("embassy", (ours, key, value), theirs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc() {
+    let ours = at("web", "10.0.0.1:80", &[("zone", "eu")]);
+    let value = r#"{"Op":0,"Addr":"10.0.0.1:80","Metadata":{"zone":"eu"}}"#;
+    let theirs = ("/grpc/web/1", r#"{"Op":0,"Addr":"10.0.0.2:80","Metadata":"v1"}"#, "10.0.0.2:80 metadata=v1");
+    goes_both_ways("grpc", (ours, "/grpc/web/10.0.0.1:80", value), theirs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kratos() {
+    let ours = at("hello", "127.0.0.1:8000", &[("version", "v1")]).id("7f3a").unwrap();
+    let value = r#"{"id":"7f3a","name":"hello","version":"v1","metadata":null,"endpoints":["http://127.0.0.1:8000"]}"#;
+    let theirs = r#"{"id":"x","name":"hello","version":"","metadata":{"k":"v"},"endpoints":["grpc://10.0.0.1:9000"]}"#;
+    let heard = "10.0.0.1:9000 endpoints=grpc://10.0.0.1:9000 k=v";
+    goes_both_ways("kratos", (ours, "/microservices/hello/7f3a", value), ("/microservices/hello/x", theirs, heard)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn go_micro() {
+    let ours = at("greeter", "10.0.0.1:80", &[]).id("greeter-1").unwrap();
+    let value = r#"{"name":"greeter","version":"","metadata":null,"endpoints":null,"nodes":[{"id":"greeter-1","address":"10.0.0.1:80","metadata":null}]}"#;
+    let theirs = r#"{"name":"greeter","version":"latest","metadata":{},"endpoints":[],"nodes":[{"id":"greeter-2","address":"10.0.0.2:80","metadata":{"protocol":"mucp"}}]}"#;
+    let theirs = ("/micro/registry/greeter/greeter-2", theirs, "10.0.0.2:80 protocol=mucp version=latest");
+    goes_both_ways("go-micro", (ours, "/micro/registry/greeter/greeter-1", value), theirs).await;
+}
+
+/// S0.60, S0.61: who comes again within the TTL is there at once, with what it says now, and as old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_within_the_ttl_takes_the_record_over() {
+    let Some(fleet) = Fleet::new() else { return };
+    let client = fleet.client("containerpilot").await;
+    let set = client.services("app").unwrap();
+    let key = "/containerpilot/app/app-host1/service";
+    fleet.put(key, r#"{"id":"app-host1","address":"10.0.0.1","port":1,"tags":null,"owner":"ops"}"#);
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["up 10.0.0.1:1", "leader 10.0.0.1:1", "current"]).await;
+    let created = set.leader().unwrap().created();
+    let again = at("app", "10.0.0.2:2", &[]).id("app-host1").unwrap();
+    let lease = client.register(again).await.unwrap();
+    listener.hear_all(&["update 10.0.0.2:2"]).await;
+    assert_eq!(set.leader().unwrap().created(), created);
+    let kept = fleet.get(key);
+    assert!(kept.ends_with(r#""port":2,"tags":null,"owner":"ops"}"#), "{kept}");
+    lease.update([("v", "1")]).await.unwrap();
+    assert!(fleet.get(key).contains(r#""attributes":{"v":"1"},"owner":"ops""#));
+}
+
+/// The collisions under /services: each of four systems is seen by its own, and none counts as bad.
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbours_under_one_folder_do_not_disturb_each_other() {
+    let Some(fleet) = Fleet::new() else { return };
+    fleet.put("/services/web/h:c:80", "10.0.0.1:80");
+    fleet.put("/services/web/u-n", r#"{"name":"n","ports":{"http":"81"}}"#);
+    fleet.put("/services/web/versions/1.0/config/details", r#"{"name":"web","run":{}}"#);
+    fleet.put("/services/web/instances/1/state", r#"{"service_version":"1.0","state":"running"}"#);
+    fleet.put("/services/prod/web/80/82/c", r#"{"ipaddress":"10.0.0.2","host_port":"82","port":"80"}"#);
+    for (layout, address) in [
+        ("registrator", "10.0.0.1:80"),
+        ("scalingo", "n:81"),
+        ("embassy", "10.0.0.2:82"),
+    ] {
+        let client = fleet.client(layout).await;
+        let set = client.services("web").unwrap();
+        let online = set.wait(1, PATIENCE).await.unwrap();
+        assert_eq!((online.len(), online[0].address()), (1, address), "{layout}");
+        assert_eq!(set.status().invalid, 0, "{layout}");
+    }
+}
+
+/// What is registered in two layouts is one instance of both, seen by the users of either.
+async fn two_layouts_are_one_set(place: &Place) {
+    let join = |layout: &str| Place::join(place, &format!("layout={layout}"));
+    let (both, old, new) = (
+        join("registrator,native").client().await,
+        join("registrator").client().await,
+        join("native").client().await,
+    );
+    let set = both.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    let mine = at("web", "127.0.0.1:1", &[("zone", "eu")]);
+    let lease = both.register(mine).await.unwrap();
+    listener.hear_all(&["up 127.0.0.1:1 zone=eu", "leader 127.0.0.1:1 zone=eu"]).await;
+    assert_eq!(set.leader().unwrap().layouts(), ["registrator", "native"]);
+    assert_eq!(set.leader().unwrap().id(), "127.0.0.1:1");
+    let ends: [(&Client, &str, usize); 2] = [(&old, "registrator", 0), (&new, "native", 1)];
+    for (client, layout, attributes) in ends {
+        let seen = client.services("web").unwrap().wait(1, PATIENCE).await.unwrap();
+        assert_eq!((seen[0].address(), seen[0].layouts()), ("127.0.0.1:1", &[layout.to_owned()][..]));
+        assert_eq!(seen[0].attributes().len(), attributes);
+    }
+    lease.update([("zone", "us")]).await.unwrap();
+    listener.hear_all(&["update 127.0.0.1:1 zone=us"]).await;
+    // Somebody of the old fleet alone, and what it becomes when it is of the new one too.
+    let other = old.register(at("web", "127.0.0.1:2", &[])).await.unwrap();
+    listener.hear_all(&["up 127.0.0.1:2"]).await;
+    let migrated: Lease = new.register(at("web", "127.0.0.1:2", &[("v", "2")])).await.unwrap();
+    listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
+    other.unregister().await.unwrap();
+    eventually("it is of the new fleet alone", async || {
+        let online = set.online();
+        online.iter().any(|i| i.port() == 2 && i.layouts() == ["native"])
+    })
+    .await;
+    migrated.unregister().await.unwrap();
+    lease.unregister().await.unwrap();
+    eventually("all are gone", async || set.online().is_empty()).await;
+}
+
+/// The last that registers says the credentials of all public hosts; their owners are told.
+async fn credentials_are_shared_by_public_hosts(place: &Place) {
+    let client = Place::join(place, "layout=scalingo").client().await;
+    let public = |address: &str, user: &str, password: &str| {
+        let fields = [("public", "true"), ("user", user), ("password", password)];
+        at("api", address, &fields)
+    };
+    let first = client.register(public("n1:80", "old", "one")).await.unwrap();
+    let mut told = first.changes();
+    let set = client.services("api").unwrap();
+    let second = client.register(public("n2:80", "new", "two")).await.unwrap();
+    let has = |lease: &Lease, user: &str| lease.attributes()["user"] == user;
+    while !has(&first, "new") {
+        let next = futures_util::StreamExt::next(&mut told);
+        let standing = tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap();
+        assert_eq!(standing.name(), "live");
+    }
+    eventually("all have the credentials of the last", async || {
+        let online = set.online();
+        online.len() == 2 && online.iter().all(|i| i.attributes()["password"] == "two")
+    })
+    .await;
+    // S2.6, S2.60: a private one keeps its own, and changes nobody else's.
+    let mine = [("user", "me"), ("password", "mine")];
+    let private = client.register(at("api", "n3:80", &mine)).await.unwrap();
+    // An update is said to all as well, what it says nothing about is kept.
+    second.update([("public", "true"), ("user", "newer"), ("password", "3")]).await.unwrap();
+    eventually("the first has them too", async || has(&first, "newer")).await;
+    assert_eq!(private.attributes()["user"], "me");
+    let urls = set.online();
+    let hosts = urls.iter().map(|i| Host::of(i)).filter(|host| host.public);
+    let urls: Vec<String> = hosts.map(|host| host.private_url("", "").unwrap()).collect();
+    eventually("the view has settled", async || {
+        let online = set.online();
+        let public = online.iter().filter(|i| i.attributes().contains_key("public"));
+        public.clone().count() == 2 && public.clone().all(|i| i.attributes()["password"] == "3")
+    })
+    .await;
+    assert_eq!(urls.len(), 2);
+}
+
+/// S2.62, S2.63: a description that is deleted or damaged is written again, and blanks nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_description_is_restored() {
+    let Some(fleet) = Fleet::new() else { return };
+    let client = fleet.client("scalingo").await;
+    let fields = [("public", "true"), ("user", "u"), ("password", "p")];
+    let lease = client.register(at("api", "n1:80", &fields)).await.unwrap();
+    let key = "/services_infos/api";
+    let description = fleet.get(key);
+    assert!(description.contains(r#""user":"u","password":"p""#), "{description}");
+    fleet.delete(key);
+    eventually("it is back", async || fleet.get(key) == description).await;
+    for bad in ["rubbish", r#"{"name":"api","critical":false}"#] {
+        fleet.put(key, bad);
+        eventually("it is mended", async || fleet.get(key) == description).await;
+    }
+    assert_eq!(lease.attributes()["password"], "p");
+    // What the other system says, written with etcdctl, is heard.
+    fleet.put(key, r#"{"name":"api","critical":false,"user":"v","password":"q","public":true}"#);
+    eventually("the other's word counts", async || lease.attributes()["user"] == "v").await;
+    let host = |keys: Vec<String>| keys.into_iter().find(|key| key.starts_with("/services/api/"));
+    let host = host(fleet.keys()).unwrap();
+    eventually("and is written", async || fleet.get(&host).contains(r#""user":"v","password":"q""#)).await;
+    assert_eq!(lease.standing().name(), "live");
+}
+
+/// G4: a layout without room for what is asked refuses before anything is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_layout_cannot_say_is_refused() {
+    let place = Place::new("memory").unwrap();
+    let client = Place::join(&place, "layout=registrator").client().await;
+    let full = at("web", "h:1", &[("zone", "eu")]);
+    let error = client.register(full.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert!(error.to_string().contains("layout registrator"), "{error}");
+    let lease = client.register(at("web", "h:1", &[])).await.unwrap();
+    let error = lease.update([("zone", "eu")]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert_eq!(lease.standing().name(), "live");
+    let clash = Place::join(&place, "layout=kratos,go-micro&go-micro.prefix=/microservices");
+    let error = clash.client().await.register(full).await.unwrap_err().to_string();
+    assert!(error.contains("prefixes of their own"), "{error}");
+}
+
+macro_rules! on {
+    ($($scheme:ident)*; $test:ident) => {
+        mod $test {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scheme() {
+                if let Some(place) = super::Place::new(stringify!($scheme)) {
+                    super::$test(&place).await;
+                }
+            })*
+        }
+    };
+}
+
+on!(memory local etcd; two_layouts_are_one_set);
+on!(memory local etcd; credentials_are_shared_by_public_hosts);
