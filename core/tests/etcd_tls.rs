@@ -58,7 +58,7 @@ async fn both_ends_prove_who_they_are() {
         certificates(folder.path(), "own"),
         certificates(folder.path(), "foreign"),
     );
-    let Some(etcd) = Etcd::start_with_tls(Some(own.clone())) else {
+    let Some(etcd) = Etcd::start_with(Some(own.clone()), false) else {
         return;
     };
     let url = |ca: &str, tls: &Tls| {

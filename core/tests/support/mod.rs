@@ -43,6 +43,14 @@ impl Place {
                     _directory: None,
                 }
             }
+            "etcd2" => {
+                let server = etcd::shared_v2()?;
+                let url = format!("etcd2://{}/{unique}?ttl=2s", server.endpoint());
+                Place {
+                    url,
+                    _directory: None,
+                }
+            }
             other => panic!("no scheme {other}"),
         })
     }
