@@ -128,8 +128,8 @@ async fn a_folder_that_goes_takes_its_instances() {
     let client = client(&etcd, "").await;
     let mut listener = Listener::new(&client.services("web").unwrap());
     listener.hear_all(&["current"]).await;
-    etcd.ctl2(&["mkdir", "--ttl", "3", "/discover/services/web"]);
-    etcd.ctl2(&["mk", "/discover/services/web/h:1", "null"]);
+    etcd.http("PUT /v2/keys/discover/services/web?dir=true&ttl=3");
+    etcd.http("PUT /v2/keys/discover/services/web/h:1?value=null");
     listener
         .hear_all(&["up h:1", "leader h:1", "down h:1", "leader"])
         .await;
@@ -259,7 +259,7 @@ async fn a_mass_expiry_is_held_and_a_mass_deletion_is_not() {
     let write = |ttl: &str| {
         for port in 1..=6 {
             let key = format!("/discover/services/web/h:{port}");
-            etcd.ctl2(&["set", "--ttl", ttl, &key, "null"]);
+            etcd.http(&format!("PUT /v2/keys{key}?value=null&ttl={ttl}"));
         }
     };
     set.wait(0, PATIENCE).await.unwrap();

@@ -21,7 +21,7 @@ use crate::store::etcd2::tls;
 use crate::store::servers::Config;
 
 /// The longest answer about one key: a value and the one before, each byte of them escaped.
-pub(super) const ONE: usize = 4 << 20;
+pub(super) const ONE: usize = 32 << 20;
 /// The longest list that is read.
 pub(super) const LIST: usize = 256 << 20;
 /// How long a connection that nobody uses is kept.

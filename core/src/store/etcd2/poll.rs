@@ -23,8 +23,8 @@ use crate::store::servers::Config;
 use crate::tree::{Change, Key, Scope};
 
 /// How long a poll may be silent before it is asked again, from where the server was: it keeps only a
-/// thousand events, and heartbeats count.
-const AGAIN: Duration = Duration::from_secs(60);
+/// thousand events, and heartbeats count. What stands between us often waits for a minute at most.
+const AGAIN: Duration = Duration::from_secs(50);
 /// How soon the server must say that it took a poll.
 const TAKEN: Duration = Duration::from_secs(5);
 /// How soon, at the earliest, to ask again a server that had nothing to say.
@@ -212,7 +212,9 @@ impl Poll {
                 continue;
             }
             seat.next = index + 1;
-            let known = known.entry(seat.id).or_default();
+            let Some(known) = known.get_mut(&seat.id) else {
+                continue;
+            };
             let changes = changes(config, &seat.scope, event, known, ended);
             if !changes.is_empty() {
                 let at = |change| (index, change);

@@ -126,6 +126,7 @@ impl hub::Session for Session {
     }
 
     fn list(&mut self, id: PartId, scope: &Scope) {
+        self.known.entry(id).or_default();
         self.request(scope, move |listed| Response::Listed(id, listed));
     }
 
@@ -171,11 +172,16 @@ impl hub::Session for Session {
     fn read(&mut self, response: Response) -> Vec<Input> {
         match response {
             Response::Listed(id, Ok((revision, nodes))) => {
-                self.known.insert(id, Known::of(&nodes));
+                // Nobody may follow it any more.
+                if let Some(known) = self.known.get_mut(&id) {
+                    *known = Known::of(&nodes);
+                }
                 vec![Input::Listed(id, Ok(Listing { revision, nodes }))]
             }
             Response::Compared(id, Ok((revision, nodes))) => {
-                let known = self.known.entry(id).or_default();
+                let Some(known) = self.known.get(&id) else {
+                    return Vec::new();
+                };
                 let changed = |node: &Node| (node.key.clone(), known.last_change(node));
                 let modified = nodes.iter().map(changed).collect();
                 vec![Input::Compared(id, Ok(Keys { revision, modified }))]
