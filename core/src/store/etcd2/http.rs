@@ -82,18 +82,21 @@ impl Pending {
 
     /// The body, if it is no longer than that.
     pub(super) async fn read(self, longest: usize) -> Result<(Head, Answer)> {
-        let whole = Limited::new(self.body, longest).collect().await;
-        let body = whole.map_err(|error| {
-            let shown = &self.endpoint;
-            let text = format!("the answer of etcd at {shown} broke off");
-            Error::caused_by(Kind::Unavailable, text, error)
-        })?;
-        let answer = answer::read(&self.endpoint, self.status, &body.to_bytes())?;
-        let mut head = self.head;
+        let (endpoint, status, mut head) = (self.endpoint.clone(), self.status, self.head.clone());
+        let answer = answer::read(&endpoint, status, &self.body(longest).await?)?;
         if let Err(refusal) = &answer {
             head.index = head.index.max(refusal.index);
         }
         Ok((head, answer))
+    }
+
+    async fn body(self, longest: usize) -> Result<Bytes> {
+        let whole = Limited::new(self.body, longest).collect().await;
+        let whole = whole.map_err(|error| {
+            let text = format!("the answer of etcd at {} broke off", self.endpoint);
+            Error::caused_by(Kind::Unavailable, text, error)
+        })?;
+        Ok(whole.to_bytes())
     }
 }
 
@@ -163,9 +166,7 @@ impl Http {
     /// What the server says of its version.
     pub(super) async fn version(&self) -> Result<Vec<u8>> {
         let pending = self.begin(Method::GET, "/version", None).await?;
-        let body = Limited::new(pending.body, ONE).collect().await;
-        // One that does not say is an old one.
-        Ok(body.map_or_else(|_| Vec::new(), |body| body.to_bytes().to_vec()))
+        Ok(pending.body(ONE).await?.to_vec())
     }
 }
 
