@@ -116,7 +116,7 @@ async fn proves_itself(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
 async fn what_is_exchanged_on_disk_is_used_for_the_next_connection() {
     let folder = tempfile::tempdir().unwrap();
     let own = certificates(folder.path(), "own");
-    let Some(mut etcd) = Etcd::start_with_tls(Some(own.clone())) else {
+    let Some(mut etcd) = Etcd::start_with(Some(own.clone()), false) else {
         return;
     };
     let Tls { ca, cert, key } = &own;

@@ -174,7 +174,9 @@ pub extern "C" fn discover_lease_address(lease: Option<&discover_lease>) -> *con
 ///
 /// Returns [owned]. Release: discover_instance_free()
 #[unsafe(no_mangle)]
-pub extern "C" fn discover_lease_instance(lease: Option<&discover_lease>) -> *mut discover_instance {
+pub extern "C" fn discover_lease_instance(
+    lease: Option<&discover_lease>,
+) -> *mut discover_instance {
     read(ptr::null_mut(), || {
         Some(discover_instance::give(lease?.lease.instance().ok()?))
     })

@@ -190,8 +190,8 @@ impl Mirror {
         self.forget(&place);
         let beneath = key.beneath();
         let from_here = self.records.range(place..).map(|(place, _)| place);
-        let near = from_here
-            .take_while(|(of, k)| *of == layout && k.as_str().starts_with(key.as_str()));
+        let near =
+            from_here.take_while(|(of, k)| *of == layout && k.as_str().starts_with(key.as_str()));
         let gone: Vec<Place> = near
             .filter(|(_, k)| k.under(&beneath).is_some())
             .cloned()
@@ -405,7 +405,12 @@ mod tests {
         let one = |i: &Arc<Instance>| {
             let all = i.attributes().iter().map(|(k, v)| format!(" {k}={v}"));
             let layouts = i.layouts().join("+");
-            format!("{} {} {layouts}{}", i.created(), i.id(), all.collect::<String>())
+            format!(
+                "{} {} {layouts}{}",
+                i.created(),
+                i.id(),
+                all.collect::<String>()
+            )
         };
         Some(mirror.view()?.instances.values().map(one).collect())
     }
@@ -418,14 +423,26 @@ mod tests {
         let mut mirror = Mirror::new(layouts.into(), name, last, Arc::default());
         let new = kratos("x", "h:1", r#"{"a":"kratos","b":"2"}"#, 5);
         let expected = ["5 x kratos a=kratos b=2"];
-        assert_eq!(tell(&mut mirror, 1, Change::Put(new.clone())).unwrap(), expected);
+        assert_eq!(
+            tell(&mut mirror, 1, Change::Put(new.clone())).unwrap(),
+            expected
+        );
         let old = node("h:1", r#"{"a":"native"}"#, 3);
         let both = ["3 h:1 native+kratos a=native b=2"];
-        assert_eq!(tell(&mut mirror, 0, Change::Put(old.clone())).unwrap(), both);
+        assert_eq!(
+            tell(&mut mirror, 0, Change::Put(old.clone())).unwrap(),
+            both
+        );
         let list = |nodes: &[Node]| Change::Reset(nodes.to_vec());
         assert_eq!(tell(&mut mirror, 1, list(&[new])), None);
-        assert_eq!(tell(&mut mirror, 1, list(&[])).unwrap(), ["3 h:1 native a=native"]);
-        assert_eq!(tell(&mut mirror, 0, Change::Delete(old.key)).unwrap(), [""; 0]);
+        assert_eq!(
+            tell(&mut mirror, 1, list(&[])).unwrap(),
+            ["3 h:1 native a=native"]
+        );
+        assert_eq!(
+            tell(&mut mirror, 0, Change::Delete(old.key)).unwrap(),
+            [""; 0]
+        );
         assert!(mirror.members.is_empty() && mirror.records.is_empty());
     }
 
@@ -447,7 +464,10 @@ mod tests {
         let expected = ["4 a containerpilot zone=eu"];
         assert_eq!(tell(&mut mirror, 0, Change::Reset(both)).unwrap(), expected);
         let one = Change::Delete(file("one", "").key);
-        assert_eq!(tell(&mut mirror, 0, one).unwrap(), ["4 a containerpilot zone=us"]);
+        assert_eq!(
+            tell(&mut mirror, 0, one).unwrap(),
+            ["4 a containerpilot zone=us"]
+        );
         let folder = Change::Delete(Key::new("/c/web/a").unwrap());
         assert_eq!(tell(&mut mirror, 0, folder).unwrap(), [""; 0]);
     }

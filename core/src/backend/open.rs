@@ -273,7 +273,9 @@ mod tests {
     fn every_layout_that_is_listed_can_be_had_with_its_options() {
         for (name, options) in LAYOUTS {
             let values = options.iter().map(|option| format!("&{option}=/other"));
-            let values: String = values.collect::<String>().replace("environment=/", "environment=");
+            let values: String = values
+                .collect::<String>()
+                .replace("environment=/", "environment=");
             let url = format!("memory://a?layout={name}{values}");
             // Two options may not have the same value.
             let url = url.replace("infos=/other", "infos=/infos");

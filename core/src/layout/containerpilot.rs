@@ -78,11 +78,7 @@ impl Layout for ContainerPilot {
     }
 }
 
-fn read(
-    service: &ServiceName,
-    id: &str,
-    node: &Node,
-) -> std::result::Result<Instance, String> {
+fn read(service: &ServiceName, id: &str, node: &Node) -> std::result::Result<Instance, String> {
     let record = json::Object::parse(&node.value)?;
     let host = check_host(record.text("address")?).map_err(|e| format!("address: {e}"))?;
     let port = record.get("port").and_then(json::port);
@@ -118,7 +114,8 @@ mod tests {
     fn writes_what_containerpilot_writes() {
         let (key, value) = entry(&layout(), &app());
         assert_eq!(key, "/containerpilot/app/app-host1/service");
-        let record = r#"{"id":"app-host1","name":"app","address":"192.168.1.1","port":8000,"tags":null}"#;
+        let record =
+            r#"{"id":"app-host1","name":"app","address":"192.168.1.1","port":8000,"tags":null}"#;
         assert_eq!(value, record);
         let lifetime = layout().encode(&app()).unwrap()[0].lifetime;
         assert_eq!(lifetime, Lifetime::LeasedFolder);
@@ -146,7 +143,12 @@ mod tests {
         for key in ["/containerpilot/app/x", "/containerpilot/app/x/a/b"] {
             assert_eq!(decoded(&layout(), "app", key, record), Decoded::Ignored);
         }
-        for bad in ["", "[]", r#"{"address":"a"}"#, r#"{"address":"a","port":0}"#] {
+        for bad in [
+            "",
+            "[]",
+            r#"{"address":"a"}"#,
+            r#"{"address":"a","port":0}"#,
+        ] {
             let key = "/containerpilot/app/x/service";
             let read = decoded(&layout(), "app", key, bad.as_bytes());
             assert!(matches!(read, Decoded::Malformed(_)), "{bad}");

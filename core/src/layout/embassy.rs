@@ -21,7 +21,16 @@ const NAME: &str = "embassy";
 /// The members that are attributes, with what they say where nothing is said.
 const FIELDS: [&str; 6] = ["host", "name", "image", "hostname", "proto", "port"];
 const KNOWN: [&str; 11] = [
-    "id", "host", "ipaddress", "env", "tags", "name", "image", "hostname", "host_port", "proto",
+    "id",
+    "host",
+    "ipaddress",
+    "env",
+    "tags",
+    "name",
+    "image",
+    "hostname",
+    "host_port",
+    "proto",
     "port",
 ];
 
@@ -252,7 +261,9 @@ mod tests {
             ("ENVIRONMENT", "prod"),
             ("NAME", "apache"),
         ];
-        let apache = at("apache", "192.168.13.90:49161").id("13532987eae2").unwrap();
+        let apache = at("apache", "192.168.13.90:49161")
+            .id("13532987eae2")
+            .unwrap();
         let apache = apache.attributes(fields).unwrap();
         let (key, value) = entry(&layout(), &apache);
         assert_eq!(key, "/services/prod/apache/80/49161/13532987eae2");
@@ -266,18 +277,45 @@ mod tests {
     #[test]
     fn reads_documents_of_both_eras() {
         let full = br#"{"id":"13532987eae2831eb7d4","host":"fury","ipaddress":"192.168.13.90","env":{"HOME":"/"},"tags":["a"],"name":"/x","image":"i","hostname":"13532987eae2","host_port":"49161","proto":"tcp","port":"80","path":"p"}"#;
-        let read = reads(&layout(), "apache", "/services/prod/apache/80/49161/13532987eae2", full);
+        let read = reads(
+            &layout(),
+            "apache",
+            "/services/prod/apache/80/49161/13532987eae2",
+            full,
+        );
         assert_eq!(read.id(), "80/49161/13532987eae2");
-        assert_eq!((read.address(), read.tags()), ("192.168.13.90:49161", &["a".to_owned()][..]));
-        let all: Vec<_> = read.attributes().iter().map(|(k, v)| format!("{k}={v}")).collect();
-        assert_eq!(all, ["HOME=/", "host=fury", "image=i", "name=/x", "port=80"]);
+        assert_eq!(
+            (read.address(), read.tags()),
+            ("192.168.13.90:49161", &["a".to_owned()][..])
+        );
+        let all: Vec<_> = read
+            .attributes()
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        assert_eq!(
+            all,
+            ["HOME=/", "host=fury", "image=i", "name=/x", "port=80"]
+        );
         for (minimal, address) in [
             (r#"{"ipaddress":"10.0.0.1","port":"80"}"#, "10.0.0.1:80"),
-            (r#"{"ipaddress":"10.0.0.1","host_port":"81"}"#, "10.0.0.1:81"),
+            (
+                r#"{"ipaddress":"10.0.0.1","host_port":"81"}"#,
+                "10.0.0.1:81",
+            ),
             ("10.0.0.1:82", "10.0.0.1:82"),
         ] {
-            let read = reads(&layout(), "apache", "/services/prod/apache/x", minimal.as_bytes());
-            assert_eq!((read.address(), read.attributes().len()), (address, 0), "{minimal}");
+            let read = reads(
+                &layout(),
+                "apache",
+                "/services/prod/apache/x",
+                minimal.as_bytes(),
+            );
+            assert_eq!(
+                (read.address(), read.attributes().len()),
+                (address, 0),
+                "{minimal}"
+            );
         }
     }
 
@@ -286,7 +324,12 @@ mod tests {
     fn a_bad_leaf_hides_no_other() {
         let key = "/services/prod/apache/x";
         let read = |value: &str| decoded(&layout(), "apache", key, value.as_bytes());
-        for bad in ["", "{", r#"{"ipaddress":"a b","port":"1"}"#, r#"{"ipaddress":"a","port":"0"}"#] {
+        for bad in [
+            "",
+            "{",
+            r#"{"ipaddress":"a b","port":"1"}"#,
+            r#"{"ipaddress":"a","port":"0"}"#,
+        ] {
             assert!(matches!(read(bad), Decoded::Malformed(_)), "{bad}");
         }
         assert_eq!(read(r#"{"service_version":"1.0"}"#), Decoded::Ignored);
@@ -297,7 +340,12 @@ mod tests {
         let env: Vec<String> = (0..99).map(|n| format!(r#""V{n}":"""#)).collect();
         let env = env.join(",");
         let value = format!(r#"{{"ipaddress":"a","port":"1","image":"i","env":{{{env}}}}}"#);
-        let read = reads(&layout(), "apache", "/services/prod/apache/x", value.as_bytes());
+        let read = reads(
+            &layout(),
+            "apache",
+            "/services/prod/apache/x",
+            value.as_bytes(),
+        );
         assert_eq!(read.attributes().len(), MAX_ATTRIBUTES);
         assert_eq!(read.attributes()["image"], "i");
     }

@@ -117,11 +117,18 @@ mod tests {
     fn writes_what_go_micro_reads() {
         let plain = at("greeter", "10.0.0.1:80").id("greeter/1").unwrap();
         let bytes = r#"{"name":"greeter","version":"","metadata":null,"endpoints":null,"nodes":[{"id":"greeter/1","address":"10.0.0.1:80","metadata":null}]}"#;
-        let expected = ("/micro/registry/greeter/greeter-1".to_owned(), bytes.to_owned());
+        let expected = (
+            "/micro/registry/greeter/greeter-1".to_owned(),
+            bytes.to_owned(),
+        );
         assert_eq!(entry(&layout(), &plain), expected);
         let full = plain.attributes([("version", "latest"), ("zone", "<eu>")]);
         let full = full.unwrap().tags(["a"]).unwrap();
-        assert!(entry(&layout(), &full).1.contains(r#""zone":"\u003ceu\u003e""#));
+        assert!(
+            entry(&layout(), &full)
+                .1
+                .contains(r#""zone":"\u003ceu\u003e""#)
+        );
         round_trips(&layout(), &full);
     }
 
@@ -130,10 +137,22 @@ mod tests {
         let key = "/micro/registry/greeter/greeter-1f";
         let value = br#"{"name":"greeter","version":"latest","metadata":{"a":"1","b":"1"},"endpoints":[{"name":"Say.Hello"}],"nodes":[{"metadata":{"b":"2","protocol":"mucp"},"id":"greeter-1f","address":"10.0.0.9:33421"}]}"#;
         let read = reads(&layout(), "greeter", key, value);
-        assert_eq!((read.id(), read.address()), ("greeter-1f", "10.0.0.9:33421"));
-        let all: Vec<_> = read.attributes().iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(
+            (read.id(), read.address()),
+            ("greeter-1f", "10.0.0.9:33421")
+        );
+        let all: Vec<_> = read
+            .attributes()
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
         assert_eq!(all, ["a=1", "b=2", "protocol=mucp", "version=latest"]);
-        for bad in ["{}", r#"{"nodes":[]}"#, r#"{"nodes":[{"address":"x"}]}"#, "null"] {
+        for bad in [
+            "{}",
+            r#"{"nodes":[]}"#,
+            r#"{"nodes":[{"address":"x"}]}"#,
+            "null",
+        ] {
             let read = decoded(&layout(), "greeter", key, bad.as_bytes());
             assert!(matches!(read, Decoded::Malformed(_)), "{bad}");
         }

@@ -151,7 +151,10 @@ mod tests {
     fn an_endpoint_elsewhere_is_refused() {
         let other = at("hello", "h:1").attributes([("endpoints", "http://h:2")]);
         let error = check(&layout(), &other.unwrap()).unwrap_err().to_string();
-        assert!(error.contains("the address would be read as another"), "{error}");
+        assert!(
+            error.contains("the address would be read as another"),
+            "{error}"
+        );
     }
 
     #[test]

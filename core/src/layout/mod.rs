@@ -14,9 +14,7 @@ mod tags;
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::model::{
-    Claim, Instance, Registration, ServiceName, Shared, check_host, split_address,
-};
+use crate::model::{Claim, Instance, Registration, ServiceName, Shared, check_host, split_address};
 use crate::tree::{Entry, Key, Node, Prefix};
 
 pub use containerpilot::ContainerPilot;

@@ -44,8 +44,7 @@ impl Layout for Native {
             .ok()
             .and_then(|prefix| node.key.under(&prefix));
         // Deeper keys and keys that are no address belong to somebody else.
-        let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?)))
-        else {
+        let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?))) else {
             return Decoded::Ignored;
         };
         match read(&node.value) {

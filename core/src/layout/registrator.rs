@@ -100,14 +100,19 @@ mod tests {
     /// S3.24.
     #[test]
     fn writes_what_registrator_writes() {
-        let named = at("redis", "10.0.0.1:49161").id("host1:cache:6379").unwrap();
+        let named = at("redis", "10.0.0.1:49161")
+            .id("host1:cache:6379")
+            .unwrap();
         let expected = ("/services/redis/host1:cache:6379", "10.0.0.1:49161");
         let written = entry(&layout(), &named);
         assert_eq!((written.0.as_str(), written.1.as_str()), expected);
         round_trips(&layout(), &named);
         let plain = at("redis", "[::1]:80");
         let written = entry(&layout(), &plain);
-        assert_eq!((written.0.as_str(), written.1.as_str()), ("/services/redis/::1:redis:80", "[::1]:80"));
+        assert_eq!(
+            (written.0.as_str(), written.1.as_str()),
+            ("/services/redis/::1:redis:80", "[::1]:80")
+        );
         round_trips(&layout(), &plain);
     }
 
@@ -127,7 +132,10 @@ mod tests {
     fn reads_bare_values_and_passes_over_the_neighbours() {
         let key = "/services/redis/host1:cache:6379";
         let read = reads(&layout(), "redis", key, b"10.0.0.1:49161\n");
-        assert_eq!((read.id(), read.address()), ("host1:cache:6379", "10.0.0.1:49161"));
+        assert_eq!(
+            (read.id(), read.address()),
+            ("host1:cache:6379", "10.0.0.1:49161")
+        );
         let read = |key: &str, value: &str| decoded(&layout(), "redis", key, value.as_bytes());
         for (key, value) in [
             (key, r#"{"name":"n","ports":{"http":"80"}}"#),

@@ -41,7 +41,12 @@ pub(super) fn reads(layout: &dyn Layout, service: &str, key: &str, value: &[u8])
 /// What is written is read back as what was registered.
 pub(super) fn round_trips(layout: &dyn Layout, registration: &Registration) {
     let (key, value) = entry(layout, registration);
-    let read = reads(layout, registration.service.as_str(), &key, value.as_bytes());
+    let read = reads(
+        layout,
+        registration.service.as_str(),
+        &key,
+        value.as_bytes(),
+    );
     assert_eq!(read, registration.instance(7));
     check(layout, registration).unwrap();
 }

@@ -226,7 +226,10 @@ impl Keeper {
     fn tell_value(&self, value: Wanted) {
         self.told.attributes.send_replace(value.attributes);
         if value.adopted {
-            log::info!("{} took over what its service says", self.registration.address());
+            log::info!(
+                "{} took over what its service says",
+                self.registration.address()
+            );
             // Who listens is told that there is something to read.
             self.told.standing.send_modify(|_| {});
         }

@@ -107,9 +107,7 @@ impl Tree {
         entries: &[Entry],
         check: impl Fn() -> Result<()>,
     ) -> Error {
-        let leased = entries
-            .iter()
-            .filter(|entry| entry.lifetime.is_leased());
+        let leased = entries.iter().filter(|entry| entry.lifetime.is_leased());
         let watch = |entry: &Entry| self.watch(&Scope::Only(entry.key.clone()));
         let mut changes = stream::select_all(leased.map(watch));
         loop {
@@ -202,12 +200,7 @@ impl Edit<'_> {
             lifetime,
         } in entries
         {
-            self.put(
-                key,
-                value,
-                None,
-                lifetime.is_leased().then_some(grant),
-            );
+            self.put(key, value, None, lifetime.is_leased().then_some(grant));
         }
     }
 

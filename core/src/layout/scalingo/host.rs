@@ -135,7 +135,9 @@ impl Host {
         let port = ports.get(scheme).ok_or_else(|| {
             let known: Vec<&str> = ports.keys().map(String::as_str).collect();
             let known = known.join(", ");
-            Error::invalid(format!("{host} has no port for the scheme {scheme:?}; it has {known}"))
+            Error::invalid(format!(
+                "{host} has no port for the scheme {scheme:?}; it has {known}"
+            ))
         })?;
         let login = match self.user.as_str() {
             "" => String::new(),
@@ -172,7 +174,14 @@ impl Host {
         say("shard", &self.shard);
         say("public", if self.public { "true" } else { "" });
         say("critical", if self.critical { "true" } else { "" });
-        say("hostname", if self.hostname == private { "" } else { &self.hostname });
+        say(
+            "hostname",
+            if self.hostname == private {
+                ""
+            } else {
+                &self.hostname
+            },
+        );
         say("scheme", if main == HTTP { "" } else { main });
         for (scheme, port) in private_ports.iter().filter(|(scheme, _)| *scheme != main) {
             say(&format!("{PRIVATE_PORTS}{scheme}"), port);
@@ -232,11 +241,13 @@ fn by_scheme(prefix: &str, all: &Attributes) -> Attributes {
 }
 
 fn main_scheme(ports: &Attributes) -> Option<&str> {
-    let is_port = |scheme: &&str| ports.get(*scheme).is_some_and(|port| number(port).is_some());
+    let is_port = |scheme: &&str| {
+        ports
+            .get(*scheme)
+            .is_some_and(|port| number(port).is_some())
+    };
     let usual = [HTTP, HTTPS].into_iter();
-    usual
-        .chain(ports.keys().map(String::as_str))
-        .find(is_port)
+    usual.chain(ports.keys().map(String::as_str)).find(is_port)
 }
 
 fn number(port: &str) -> Option<u16> {
@@ -264,8 +275,16 @@ pub(super) fn uuid(service: &str, host: &str, port: u16) -> String {
         (sum ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
     };
     let text = format!("{service} {host} {port}");
-    let sum = text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, step);
+    let sum = text
+        .bytes()
+        .fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, step);
     let hex = format!("{sum:032x}");
-    let (a, b, c, d, e) = (&hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..]);
+    let (a, b, c, d, e) = (
+        &hex[..8],
+        &hex[8..12],
+        &hex[13..16],
+        &hex[17..20],
+        &hex[20..],
+    );
     format!("{a}-{b}-4{c}-a{d}-{e}-{host}")
 }

@@ -23,14 +23,24 @@ const KNOWN: [&str; 7] = [
 impl Info {
     /// What a host says of its service.
     pub(super) fn of(host: &Host) -> Info {
-        let said = |text: &str| if host.public { text.to_owned() } else { String::new() };
+        let said = |text: &str| {
+            if host.public {
+                text.to_owned()
+            } else {
+                String::new()
+            }
+        };
         Info {
             name: host.service_name.clone(),
             critical: host.critical,
             hostname: said(&host.hostname),
             user: said(&host.user),
             password: said(&host.password),
-            ports: if host.public { host.ports.clone() } else { Attributes::new() },
+            ports: if host.public {
+                host.ports.clone()
+            } else {
+                Attributes::new()
+            },
             public: host.public,
         }
     }

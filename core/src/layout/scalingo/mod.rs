@@ -23,8 +23,19 @@ pub struct Scalingo {
 
 const NAME: &str = "scalingo";
 const KNOWN: [&str; 13] = [
-    "name", "service_name", "ports", "user", "password", "public", "private_hostname",
-    "private_ports", "critical", "shard", "uuid", "attributes", "tags",
+    "name",
+    "service_name",
+    "ports",
+    "user",
+    "password",
+    "public",
+    "private_hostname",
+    "private_ports",
+    "critical",
+    "shard",
+    "uuid",
+    "attributes",
+    "tags",
 ];
 
 impl Scalingo {

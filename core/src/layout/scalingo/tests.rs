@@ -24,7 +24,10 @@ fn public() -> Registration {
 fn info(registration: &Registration) -> (String, String) {
     let entry = layout().encode(registration).unwrap().remove(0);
     assert_eq!(entry.lifetime, Lifetime::Kept);
-    (entry.key.as_str().to_owned(), String::from_utf8(entry.value).unwrap())
+    (
+        entry.key.as_str().to_owned(),
+        String::from_utf8(entry.value).unwrap(),
+    )
 }
 
 fn merged(fresh: &Registration, before: &str, claim: Claim) -> Option<String> {
@@ -60,8 +63,13 @@ fn writes_the_description_that_etcd_discovery_writes() {
     let expected = r#"{"name":"spec-svc","critical":true,"hostname":"public-domain.dev","user":"new","password":"newpw","ports":{"http":"80","https":"443"},"public":true}"#;
     let place = "/services_infos/spec-svc".to_owned();
     assert_eq!(info(&new), (place.clone(), expected.to_owned()));
-    let private = at("spec-svc", "n:1").attributes([("critical", "true")]).unwrap();
-    assert_eq!(info(&private), (place, r#"{"name":"spec-svc","critical":true}"#.to_owned()));
+    let private = at("spec-svc", "n:1")
+        .attributes([("critical", "true")])
+        .unwrap();
+    assert_eq!(
+        info(&private),
+        (place, r#"{"name":"spec-svc","critical":true}"#.to_owned())
+    );
 }
 
 /// S2.3: a private host is found at its hostname, with its ports.
@@ -74,7 +82,10 @@ fn writes_the_defaults_of_a_private_host() {
     );
     assert_eq!(value, expected);
     // S2.30: the form of a version 4 UUID in lower case, and the host.
-    let form: String = uuid.chars().map(|c| if c.is_ascii_hexdigit() { 'x' } else { c }).collect();
+    let form: String = uuid
+        .chars()
+        .map(|c| if c.is_ascii_hexdigit() { 'x' } else { c })
+        .collect();
     assert_eq!(form, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx-noxx-x");
     assert_eq!((&uuid[14..15], &uuid[19..20]), ("4", "a"));
 }
@@ -84,7 +95,11 @@ fn writes_the_defaults_of_a_private_host() {
 fn shards_schemes_and_attributes_ride_along() {
     for fields in [
         vec![("shard", "s1"), ("zone", "eu"), ("weight", "3")],
-        vec![("scheme", "https"), ("public", "true"), ("ports.https", "443")],
+        vec![
+            ("scheme", "https"),
+            ("public", "true"),
+            ("ports.https", "443"),
+        ],
         vec![("private_ports.https", "8443"), ("critical", "true")],
         vec![("hostname", "h"), ("ports.http", "1"), ("scheme", "http")],
         vec![("user", "u")],
@@ -114,7 +129,11 @@ fn reads_hosts_of_all_versions() {
     let old = br#"{"name":"10.0.0.1","ports":{"https":"443"},"user":"u"}"#;
     let read = reads(&layout(), "s", "/services/s/10.0.0.1", old);
     assert_eq!((read.id(), read.address()), ("10.0.0.1", "10.0.0.1:443"));
-    let all: Vec<_> = read.attributes().iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let all: Vec<_> = read
+        .attributes()
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
     assert_eq!(all, ["scheme=https", "user=u"]);
 }
 
@@ -122,7 +141,12 @@ fn reads_hosts_of_all_versions() {
 #[test]
 fn a_bad_child_hides_no_other() {
     let read = |name: &str, value: &str| {
-        decoded(&layout(), "s", &format!("/services/s/{name}"), value.as_bytes())
+        decoded(
+            &layout(),
+            "s",
+            &format!("/services/s/{name}"),
+            value.as_bytes(),
+        )
     };
     for neighbour in [
         "10.0.0.1:80",
@@ -133,7 +157,13 @@ fn a_bad_child_hides_no_other() {
         assert_eq!(read("x", neighbour), Decoded::Ignored, "{neighbour}");
     }
     assert_eq!(read("80/49161/1353", HOST), Decoded::Ignored);
-    for bad in ["", "{", r#"{"name":"a"}"#, r#"{"name":"a","ports":{"http":"80443"}}"#, r#"{"name":7}"#] {
+    for bad in [
+        "",
+        "{",
+        r#"{"name":"a"}"#,
+        r#"{"name":"a","ports":{"http":"80443"}}"#,
+        r#"{"name":7}"#,
+    ] {
         assert!(matches!(read("x", bad), Decoded::Malformed(_)), "{bad}");
     }
 }
@@ -144,11 +174,18 @@ fn credentials_are_said_by_the_last_and_blanked_by_nobody() {
     let before = info(&public()).1;
     let private = at("spec-svc", "n:1");
     assert_eq!(merged(&private, &before, Claim::TakeOver), None);
-    assert_eq!(merged(&public(), &before, Claim::TakeOver), None, "it says the same");
+    assert_eq!(
+        merged(&public(), &before, Claim::TakeOver),
+        None,
+        "it says the same"
+    );
     let silent = [("public", "true"), ("hostname", "elsewhere")];
     let silent = private.clone().attributes(silent).unwrap();
     let kept = merged(&silent, &before, Claim::TakeOver).unwrap();
-    assert!(kept.contains(r#""hostname":"elsewhere","user":"u\u003c1\u003e\u0026""#), "{kept}");
+    assert!(
+        kept.contains(r#""hostname":"elsewhere","user":"u\u003c1\u003e\u0026""#),
+        "{kept}"
+    );
     let new = [("public", "true"), ("user", "new"), ("password", "pw")];
     let new = private.clone().attributes(new).unwrap();
     let said = merged(&new, &before, Claim::TakeOver).unwrap();
@@ -158,7 +195,11 @@ fn credentials_are_said_by_the_last_and_blanked_by_nobody() {
     assert!(merged(&new, "rubbish", Claim::PutBack).is_some());
     assert!(merged(&new, &info(&private).1, Claim::PutBack).is_some());
     let odd = r#"{"name":"spec-svc","critical":false,"sla":"gold"}"#;
-    assert!(merged(&new, odd, Claim::TakeOver).unwrap().ends_with(r#","sla":"gold"}"#));
+    assert!(
+        merged(&new, odd, Claim::TakeOver)
+            .unwrap()
+            .ends_with(r#","sla":"gold"}"#)
+    );
 }
 
 /// S2.4, S2.6, S2.62: a public host follows the credentials, and hears no blanks.
@@ -183,12 +224,21 @@ fn public_hosts_follow_the_description() {
 #[test]
 fn hosts_have_urls() {
     let host = Host::of(&public().instance(1));
-    assert_eq!((host.hostname.as_str(), host.public, host.critical), ("public-domain.dev", true, true));
+    assert_eq!(
+        (host.hostname.as_str(), host.public, host.critical),
+        ("public-domain.dev", true, true)
+    );
     let login = "u%3C1%3E%26:p%40s%3As%2Fw";
     let url = format!("https://{login}@public-domain.dev:443/x");
     assert_eq!(host.url("https", "/x").unwrap(), url);
-    assert_eq!(host.url("", "").unwrap(), format!("http://{login}@public-domain.dev:80"));
-    assert_eq!(host.private_url("", "").unwrap(), format!("http://{login}@node-1:8080"));
+    assert_eq!(
+        host.url("", "").unwrap(),
+        format!("http://{login}@public-domain.dev:80")
+    );
+    assert_eq!(
+        host.private_url("", "").unwrap(),
+        format!("http://{login}@node-1:8080")
+    );
     let error = host.private_url("ftp", "").unwrap_err().to_string();
     assert!(error.contains("it has http"), "{error}");
     let plain = Host::of(&at("web", "[::1]:80").instance(1));
