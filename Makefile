@@ -16,15 +16,20 @@ N       ?= 200000
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak prove faults build install dist docs header fmt lint setup clean
+.PHONY: help demo demo-layouts test soak prove faults build install dist docs header fmt lint setup clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## watch a C, a Python and a Node process find each other, without a server
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@examples/demo/run
+
+demo-layouts: ## watch one service in two layouts at once, seen by the users of either
+	@tools/setup.sh demo
+	@$(TOOLS) build --no-etcd
+	@.venv/bin/python examples/demo/layouts.py
 
 test: setup ## run every test (some of them: STAGES="rust python")
 	@$(TOOLS) test $(STAGES)

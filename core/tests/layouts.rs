@@ -537,6 +537,38 @@ async fn what_a_layout_cannot_say_is_refused() {
     assert!(error.contains("prefixes of their own"), "{error}");
 }
 
+/// Any layout on any store: seen as registered, changed, and gone.
+async fn every_layout_works(place: &Place) {
+    let layouts = "native containerpilot embassy go-micro grpc kratos registrator scalingo";
+    for layout in layouts.split(' ') {
+        let client = Place::join(place, &format!("layout={layout}"))
+            .client()
+            .await;
+        let set = client.services("web").unwrap();
+        let mut listener = Listener::new(&set);
+        listener.hear_all(&["current"]).await;
+        let lease = client.register(at("web", "[::1]:80", &[])).await.unwrap();
+        listener.hear_all(&["up [::1]:80", "leader [::1]:80"]).await;
+        let seen = set.leader().unwrap();
+        assert_eq!(
+            (seen.id(), seen.layouts()),
+            ("[::1]:80", &[layout.to_owned()][..])
+        );
+        lease.heartbeat().await.unwrap();
+        if layout != "registrator" {
+            lease.update([("version", "2")]).await.unwrap();
+            listener.hear_all(&["update [::1]:80 version=2"]).await;
+            assert_eq!(set.leader().unwrap().created(), seen.created(), "{layout}");
+        }
+        lease.unregister().await.unwrap();
+        assert!(
+            listener.hear().await.starts_with("down [::1]:80"),
+            "{layout}"
+        );
+        client.close(PATIENCE).await.unwrap();
+    }
+}
+
 macro_rules! on {
     ($($scheme:ident)*; $test:ident) => {
         mod $test {
@@ -552,3 +584,4 @@ macro_rules! on {
 
 on!(memory local etcd etcd2; two_layouts_are_one_set);
 on!(memory local etcd etcd2; credentials_are_shared_by_public_hosts);
+on!(memory local etcd etcd2; every_layout_works);
