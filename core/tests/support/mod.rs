@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod etcd;
+pub mod fleet;
 pub mod proxy;
 
 use std::time::Duration;
