@@ -142,8 +142,7 @@ def eventually(what: str, condition: Any) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, what
-        # tidy: sleep, polling a condition with a deadline
-        time.sleep(0.02)
+        time.sleep(0.02)  # tidy: sleep, polling a condition with a deadline
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -19,10 +19,6 @@ static void a_change_is_seen_and_a_refused_one_is_not(void) {
           discover_lease_update(lease, weight, heavy, 1, PATIENCE_MS, &error));
     OK(discover_lease_heartbeat(lease, DISCOVER_NO_TIMEOUT, NULL));
     CHECK(discover_lease_standing(lease, NULL) == DISCOVER_STANDING_LIVE);
-    discover_instance *me = discover_lease_instance(lease);
-    SAME(discover_instance_address(me), discover_lease_address(lease));
-    CHECK(discover_instance_attribute_count(me) == 2);
-    discover_instance_free(me);
 
     snapshot = discover_set_take_snapshot(set);
     seen = discover_snapshot_leader(snapshot);

@@ -218,10 +218,6 @@ static void instances(void) {
     CHECK(discover_instance_tag_count(NULL) == 0);
     CHECK(discover_instance_tag(NULL, 0) == NULL);
     CHECK(discover_instance_tag(web, 0) == NULL);
-    CHECK(discover_instance_layout_count(NULL) == 0);
-    CHECK(discover_instance_layout(NULL, 0) == NULL);
-    CHECK(discover_instance_layout(web, 9) == NULL);
-    CHECK(discover_lease_instance(NULL) == NULL);
     CHECK(discover_instance_created(NULL) == 0);
     CHECK(discover_instance_weight(NULL) == 0);
     CHECK(!discover_instance_is_suspect(NULL));

@@ -51,9 +51,6 @@ static void an_instance_is_as_it_was_registered(void) {
     SAME(discover_instance_tag(seen, 0), "blue");
     SAME(discover_instance_tag(seen, 1), "canary");
     CHECK(discover_instance_tag(seen, 2) == NULL);
-    CHECK(discover_instance_layout_count(seen) == 1);
-    SAME(discover_instance_layout(seen, 0), "native");
-    CHECK(discover_instance_layout(seen, 1) == NULL);
     CHECK(discover_snapshot_leader(snapshot) == seen);
 
     /* A clone outlives the snapshot, and its strings with it. */
