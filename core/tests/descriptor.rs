@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::process::Command;
 
@@ -109,52 +110,46 @@ fn a_bad_variable_is_named_and_its_value_is_not_repeated() {
     assert!(none.starts_with("the prefix is empty"), "{none}");
 }
 
-/// Runs a test of this file in a process with these variables besides.
-fn with_variables(test: &str, variables: Vec<(String, std::ffi::OsString)>) {
+/// Whether this is a process that has these variables besides. If not, runs the test again in one.
+fn inside(test: &str, variables: Vec<(String, OsString)>) -> bool {
+    const SIGN: &str = "DISCOVER_TEST_INSIDE";
+    if env::var_os(SIGN).is_some() {
+        return true;
+    }
     let mut child = Command::new(env::current_exe().expect("this program"));
-    child.args(["--exact", test, "--ignored", "--nocapture"]);
-    let output = child.envs(variables).output().expect("it runs");
+    child.args(["--exact", test]).envs(variables).env(SIGN, "1");
+    let output = child.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && said.contains("1 passed"),
         "{said}"
     );
+    false
 }
 
 #[test]
 fn the_variables_of_the_process_are_read() {
-    let all = variables()
-        .into_iter()
-        .map(|(name, value)| (name, value.into()));
-    with_variables("inside_a_process_with_descriptors", all.collect());
-}
-
-#[test]
-#[ignore = "run by another test in an environment of its own"]
-fn inside_a_process_with_descriptors() {
-    assert_eq!(texts(Descriptor::from_env("BACKEND_")), found());
+    let all = variables().into_iter();
+    let all = all.map(|(name, value)| (name, value.into())).collect();
+    if inside("the_variables_of_the_process_are_read", all) {
+        assert_eq!(texts(Descriptor::from_env("BACKEND_")), found());
+    }
 }
 
 #[cfg(unix)]
 #[test]
 fn a_variable_that_is_no_text_is_named() {
     use std::os::unix::ffi::OsStringExt;
-    let value = std::ffi::OsString::from_vec(b"caf\xe9;80".to_vec());
-    with_variables(
-        "inside_a_process_with_bytes",
-        vec![("BACKEND_CAFE".to_owned(), value)],
-    );
-}
-
-#[test]
-#[ignore = "run by another test in an environment of its own"]
-fn inside_a_process_with_bytes() {
-    let said = message(Descriptor::from_env("BACKEND_"));
-    assert_eq!(
-        said,
-        "environment variable BACKEND_CAFE: the value is not UTF-8"
-    );
-    assert!(Descriptor::from_env("FRONTEND_").unwrap().is_empty());
+    let cafe = OsString::from_vec(b"caf\xe9;80".to_vec());
+    let variable = ("BACKEND_CAFE".to_owned(), cafe);
+    if inside("a_variable_that_is_no_text_is_named", vec![variable]) {
+        let said = message(Descriptor::from_env("BACKEND_"));
+        assert_eq!(
+            said,
+            "environment variable BACKEND_CAFE: the value is not UTF-8"
+        );
+        assert!(Descriptor::from_env("FRONTEND_").unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
