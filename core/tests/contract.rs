@@ -4,15 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{Heartbeat, Kind, Policy, Registration, State};
-use support::{Listener, PATIENCE, Place, eventually};
-
-fn web(port: u16) -> Registration {
-    Registration::new("web", port)
-        .unwrap()
-        .host("127.0.0.1")
-        .unwrap()
-}
+use discover_core::{Heartbeat, Kind, Policy, State};
+use support::{Listener, PATIENCE, Place, eventually, web};
 
 /// G1: once `register` returns, a reader of the store sees the instance.
 async fn what_is_registered_is_visible(place: &Place) {

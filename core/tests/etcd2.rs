@@ -5,14 +5,9 @@ mod support;
 use discover_core::{Client, Departure, Kind, Lease, Registration, State};
 use support::etcd::Etcd;
 use support::proxy::{Held, Proxy};
-use support::{Listener, PATIENCE, eventually};
+use support::{Listener, PATIENCE, eventually, web};
 
 const KEY: &str = "/discover/services/web/127.0.0.1:1";
-
-fn web(port: u16) -> Registration {
-    let made = Registration::new("web", port).unwrap();
-    made.host("127.0.0.1").unwrap()
-}
 
 async fn client_at(endpoint: &str, options: &str) -> Client {
     let url = format!("etcd2://{endpoint}/?ttl=60s{options}");

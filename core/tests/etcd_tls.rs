@@ -5,9 +5,9 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use discover_core::{Client, Kind, Registration};
-use support::PATIENCE;
+use discover_core::{Client, Kind, Registration, State};
 use support::etcd::{Etcd, Tls};
+use support::{PATIENCE, eventually};
 
 /// Runs openssl in a folder.
 fn openssl(folder: &Path, arguments: &str) {
@@ -108,4 +108,37 @@ async fn proves_itself(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
             .contains("option ca: cannot read \"/no/such.pem\""),
         "{error}"
     );
+}
+
+/// B16: when authority, certificates and keys are exchanged on disk, the next connection uses the new
+/// ones; nobody has to start anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exchanged_on_disk_is_used_for_the_next_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = certificates(folder.path(), "own");
+    let Some(mut etcd) = Etcd::start_with(Some(own.clone()), false) else {
+        return;
+    };
+    let Tls { ca, cert, key } = &own;
+    let url = format!("etcds://{}/?ca={ca}&cert={cert}&key={key}", etcd.endpoint());
+    let client = Client::connect(&url).await.unwrap();
+    let _lease = client
+        .register(Registration::new("web", 1).unwrap())
+        .await
+        .unwrap();
+    let set = client.services("web").unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    etcd.kill();
+    eventually("the loss is noticed", async || {
+        set.status().state == State::Stale
+    })
+    .await;
+    // Files of the same names, of an authority that is a stranger to the old one.
+    certificates(folder.path(), "own");
+    etcd.restart();
+    eventually("the new ones are used", async || {
+        set.status().state == State::Current
+    })
+    .await;
+    assert_eq!(set.online().len(), 1);
 }

@@ -150,7 +150,7 @@ fn etcd2(uri: &Uri) -> Result<Arc<dyn Backend>> {
 /// What both APIs of etcd are told.
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
 fn servers(uri: &Uri, tls: bool) -> Result<crate::store::servers::Config> {
-    let own = "layout user password ca cert key server_name protect grace";
+    let own = "layout user password ca cert key server_name protect grace max_instances";
     expect(uri, &own.split(' ').collect::<Vec<_>>())?;
     crate::store::servers::Config::read(uri, tls)
 }

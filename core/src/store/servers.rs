@@ -7,12 +7,18 @@ use crate::error::{Error, Kind, Result};
 use crate::tree::{Key, Prefix};
 use crate::uri::Uri;
 
+/// How many instances a service may have unless something else is said. What lies under a service by
+/// mistake must not take all memory.
+const MOST: u64 = 250_000;
+
 /// See the module. Holds secrets, so it has no `Debug`.
 pub(crate) struct Config {
     /// `http://host:port`
     pub(crate) endpoints: Vec<String>,
     /// Put before every key; empty without one.
     pub(crate) root: String,
+    /// How many keys a list may have.
+    pub(crate) most: u64,
     pub(crate) user: Option<(String, String)>,
     pub(crate) tls: Option<Files>,
     /// About keys that are none.
@@ -70,6 +76,7 @@ impl Config {
         Ok(Config {
             endpoints,
             root: root.to_owned(),
+            most: most(uri)?,
             user: login(uri, env("ETCDCTL_USER"), env("ETCDCTL_PASSWORD"))?,
             tls: tls.then_some(files),
             complaint: Complaint::default(),
@@ -102,6 +109,15 @@ impl Config {
                 .tls
                 .as_ref()
                 .is_some_and(|files| files.identity.is_some())
+    }
+
+    /// The error of who finds so many keys, or so many at least.
+    pub(crate) fn too_many(&self, keys: impl std::fmt::Display) -> Error {
+        let most = self.most;
+        Error::invalid(format!(
+            "there are {keys} keys where at most {most} instances are expected; raise max_instances if \
+             they are meant"
+        ))
     }
 
     /// The endpoints, for messages.
@@ -161,6 +177,18 @@ fn pair(cert: Option<String>, key: Option<String>) -> Result<Option<(String, Str
             "options cert and key belong together; one of them is missing",
         )),
     }
+}
+
+fn most(uri: &Uri) -> Result<u64> {
+    let Some(written) = uri.option("max_instances") else {
+        return Ok(MOST);
+    };
+    let number = written.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| {
+        Error::invalid(format!(
+            "option max_instances is {written:?}; it must be a number from 1 on"
+        ))
+    })
 }
 
 fn from_env(endpoints: Option<String>) -> Vec<String> {
@@ -275,5 +303,6 @@ mod tests {
         assert!(refusal("etcd://h?ca=a.pem").contains("etcds://"));
         assert!(refusal("etcd://h:99999").contains("1 to 65535"));
         assert!(refusal("etcd://h/a//b").contains("empty segment"));
+        assert!(refusal("etcd://h?max_instances=all").contains("from 1 on"));
     }
 }

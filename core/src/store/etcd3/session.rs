@@ -261,7 +261,7 @@ async fn read(
 ) -> Result<(u64, Vec<etcd_client::KeyValue>)> {
     let (key, is_prefix) = config.range(scope);
     let options = if is_prefix {
-        options.with_prefix()
+        options.with_prefix().with_limit(config.most as i64)
     } else {
         options
     };
@@ -278,6 +278,9 @@ async fn read(
             .map_err(|e| explain(&config.shown(), e))
     };
     let mut answer = timeout(LIST, answer).await.unwrap_or_else(slow)?;
+    if answer.more() {
+        return Err(config.too_many(answer.count()));
+    }
     let revision = answer.header().map_or(0, |header| header.revision()) as u64;
     Ok((revision, answer.take_kvs()))
 }
