@@ -150,27 +150,12 @@ impl Etcd {
         let Some(child) = &self.child else { return };
         let signal = if paused { "-STOP" } else { "-CONT" };
         let pid = child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// What it answers to a request over HTTP, with its head.
-    pub fn http(&self, request: &str) -> String {
-        self.raw(&format!("{request} HTTP/1.0\r\n\r\n"))
-    }
-
-    /// What it answers to these very bytes.
-    pub fn raw(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.endpoint()).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        // Its threads stop one after the other.
+        while paused && !is_stopped(&pid) {
+            std::thread::yield_now();
+        }
     }
 
     /// A number of etcd's own metrics.
@@ -274,4 +259,13 @@ fn spawn(command: Command) -> Child {
     let (reply, child) = channel();
     nurse.send((command, reply)).unwrap();
     child.recv().unwrap()
+}
+
+fn is_stopped(pid: &str) -> bool {
+    let states = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    states.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next();
+        state.is_none_or(|state| state.starts_with('T'))
+    })
 }
