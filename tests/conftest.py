@@ -61,6 +61,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str
         if scheme == "local":
             return f"local://{tmp_path}/{unique}"
         server: Etcd = request.getfixturevalue("etcd")
-        return f"etcd://{server.endpoint}/{unique}?ttl=2s"
+        return f"{scheme}://{server.endpoint}/{unique}?ttl=2s"
 
     return of

@@ -38,7 +38,7 @@ mod connection;
 mod descriptor;
 mod error;
 #[cfg_attr(
-    not(feature = "etcd"),
+    not(any(feature = "etcd", feature = "etcd2")),
     allow(dead_code, reason = "etcd is what is followed")
 )]
 mod follow;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod etcd;
+pub mod proxy;
 
 use std::time::Duration;
 
@@ -46,6 +47,14 @@ impl Place {
             }
             "etcd" => {
                 let url = format!("etcd://{}/{unique}?ttl=2s", etcd::shared()?.endpoint());
+                Place {
+                    url,
+                    _directory: None,
+                }
+            }
+            "etcd2" => {
+                let server = etcd::shared_v2()?;
+                let url = format!("etcd2://{}/{unique}?ttl=2s", server.endpoint());
                 Place {
                     url,
                     _directory: None,

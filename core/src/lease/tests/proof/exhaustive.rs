@@ -108,6 +108,7 @@ fn every_order_of_a_few_events_keeps_the_registration() {
         // Without renewals of its own a registration has more orders in which things can happen.
         let bounds = match (full, manual) {
             (true, false) => (2, 2, 1),
+            (true, true) => (1, 1, 1),
             (false, true) => (1, 1, 0),
             _ => (2, 1, 1),
         };
