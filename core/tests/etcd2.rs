@@ -5,14 +5,9 @@ mod support;
 use discover_core::{Client, Departure, Kind, Lease, Registration, State};
 use support::etcd::Etcd;
 use support::proxy::{Held, Proxy};
-use support::{Listener, PATIENCE, eventually};
+use support::{Listener, PATIENCE, eventually, web};
 
 const KEY: &str = "/discover/services/web/127.0.0.1:1";
-
-fn web(port: u16) -> Registration {
-    let made = Registration::new("web", port).unwrap();
-    made.host("127.0.0.1").unwrap()
-}
 
 async fn client_at(endpoint: &str, options: &str) -> Client {
     let url = format!("etcd2://{endpoint}/?ttl=60s{options}");
@@ -152,11 +147,11 @@ async fn a_watch_that_falls_behind_is_told_the_difference() {
     let set = watcher.services("web").unwrap();
     let mut listener = Listener::new(&set);
     listener.hear_all(&["current"]).await;
-    let before = watcher.metrics().relists;
-    proxy.hold(Held::Asking("wait=true"));
-    // The poll that stands ends with this, and the next is held.
     etcd.ctl2(&["set", "/discover/services/web/h:1", "null"]);
     listener.hear_all(&["up h:1", "leader h:1"]).await;
+    let before = watcher.metrics().relists;
+    // A poll that stands may still hear one event; the next is held.
+    proxy.hold(Held::Asking("wait=true"));
     etcd.ctl2(&["set", "/discover/services/web/h:2", "null"]);
     etcd.ctl2(&["rm", "/discover/services/web/h:1"]);
     let writer = client(&etcd, "").await;

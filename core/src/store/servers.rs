@@ -111,6 +111,15 @@ impl Config {
                 .is_some_and(|files| files.identity.is_some())
     }
 
+    /// The error of who finds so many keys, or so many at least.
+    pub(crate) fn too_many(&self, keys: impl std::fmt::Display) -> Error {
+        let most = self.most;
+        Error::invalid(format!(
+            "there are {keys} keys where at most {most} instances are expected; raise max_instances if \
+             they are meant"
+        ))
+    }
+
     /// The endpoints, for messages.
     pub(crate) fn shown(&self) -> String {
         self.endpoints.join(", ")

@@ -150,13 +150,12 @@ impl Etcd {
         let Some(child) = &self.child else { return };
         let signal = if paused { "-STOP" } else { "-CONT" };
         let pid = child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        // Its threads stop one after the other.
+        while paused && !is_stopped(&pid) {
+            std::thread::yield_now();
+        }
     }
 
     /// What it answers to a request over HTTP, with its head.
@@ -274,4 +273,13 @@ fn spawn(command: Command) -> Child {
     let (reply, child) = channel();
     nurse.send((command, reply)).unwrap();
     child.recv().unwrap()
+}
+
+fn is_stopped(pid: &str) -> bool {
+    let states = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    states.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next();
+        state.is_none_or(|state| state.starts_with('T'))
+    })
 }

@@ -241,6 +241,9 @@ async fn list(config: &Config, http: &Http, scope: &Scope) -> Listed {
     match answer {
         Ok(reply) => {
             let nodes = leaves(config, reply.node);
+            if nodes.len() as u64 > config.most {
+                return Err(config.too_many(nodes.len()));
+            }
             let inside = nodes.into_iter().filter(|node| scope.has(&node.key));
             Ok((head.index, inside.collect()))
         }

@@ -279,11 +279,7 @@ async fn read(
     };
     let mut answer = timeout(LIST, answer).await.unwrap_or_else(slow)?;
     if answer.more() {
-        let (count, most) = (answer.count(), config.most);
-        return Err(Error::invalid(format!(
-            "there are {count} keys where at most {most} instances are expected; raise max_instances if \
-             they are meant"
-        )));
+        return Err(config.too_many(answer.count()));
     }
     let revision = answer.header().map_or(0, |header| header.revision()) as u64;
     Ok((revision, answer.take_kvs()))
