@@ -20,7 +20,14 @@ pub type Constructor = Arc<dyn Fn(&Uri) -> Result<Arc<dyn Backend>> + Send + Syn
 /// The options that every scheme has.
 pub const COMMON_OPTIONS: [&str; 5] = ["ttl", "connect_timeout", "lazy", "advertise", "cache"];
 
-const SCHEMES: [&str; 4] = ["local", "memory", "etcd", "etcds"];
+const SCHEMES: [&str; 6] = [
+    "local",
+    "memory",
+    "etcd",
+    "etcds",
+    "discoverd",
+    "discoverd+unix",
+];
 const LAYOUTS: [&str; 1] = ["native"];
 
 /// A backend and what the URL says about how to use it.
@@ -91,6 +98,8 @@ pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<O
         }
         "local" => local(uri)?,
         "etcd" | "etcds" => etcd3(uri)?,
+        "discoverd" => agent(uri, false)?,
+        "discoverd+unix" => agent(uri, true)?,
         other => {
             let own = custom.keys().map(String::as_str);
             let known: Vec<&str> = SCHEMES.into_iter().chain(own).collect();
@@ -149,6 +158,18 @@ fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
 #[cfg(not(feature = "etcd"))]
 fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
     Err(not_built(uri, "etcd"))
+}
+
+#[cfg(feature = "agent")]
+fn agent(uri: &Uri, unix: bool) -> Result<Arc<dyn Backend>> {
+    use crate::backend::agent::{Agent, Config};
+    expect(uri, &["token", "token_file"])?;
+    Ok(Arc::new(Agent::new(Config::read(uri, unix)?)))
+}
+
+#[cfg(not(feature = "agent"))]
+fn agent(uri: &Uri, _: bool) -> Result<Arc<dyn Backend>> {
+    Err(not_built(uri, "agent"))
 }
 
 #[allow(dead_code, reason = "only builds that lack a backend need it")]

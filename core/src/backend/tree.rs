@@ -1,5 +1,6 @@
 //! A store seen through a layout.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,16 +13,19 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::backend::Backend;
 use crate::backend::mirror::Mirror;
 use crate::backend::protect::Protect;
-use crate::error::{Error, Result};
-use crate::layout::Layout;
+use crate::error::{Error, Kind, Result};
+use crate::layout::{Decoded, Layout};
 use crate::model::{
     Claim, ConnectionState, Grant, Heartbeat, Metrics, Registration, ServiceName, View,
 };
 use crate::store::{Store, Terms};
-use crate::tree::{Changes, Scope};
+use crate::tree::{Change, Changes, Scope};
 
 /// How long to wait for the others, where some of several instances vanished.
 const GATHER: Duration = Duration::from_millis(100);
+
+/// How long the list of all services may take.
+const LISTED: Duration = Duration::from_secs(5);
 
 /// `create renew update remove guard watch` over entries become
 /// `register heartbeat update unregister guard subscribe` over registrations.
@@ -50,6 +54,38 @@ impl TreeBackend {
     /// For how long instances that vanished in a mass expiry are held as suspect; `None`: not at all.
     pub fn grace(self, grace: Option<Duration>) -> TreeBackend {
         TreeBackend { grace, ..self }
+    }
+
+    /// The names of the folders in which there are instances.
+    async fn list(&self) -> Result<Vec<ServiceName>> {
+        let root = self.layout.root().ok_or_else(|| {
+            let text =
+                "this layout does not keep its services in one folder, so they cannot be listed";
+            Error::new(Kind::Unsupported, text)
+        })?;
+        let mut changes = self.store.watch(&Scope::Under(root.clone()));
+        let ended = || Error::new(Kind::Unavailable, "the store ended the list");
+        let first = tokio::time::timeout(LISTED, changes.next()).await;
+        let slow = |_| Error::new(Kind::Timeout, format!("no list within {LISTED:?}"));
+        let nodes = first.map_err(slow)?.ok_or_else(ended)??.changes;
+        let mut names = BTreeSet::new();
+        for change in nodes {
+            let Change::Reset(nodes) = change else {
+                continue;
+            };
+            for node in nodes {
+                let name = node
+                    .key
+                    .under(&root)
+                    .and_then(|rest| rest.split('/').next());
+                let service = name.and_then(|name| ServiceName::new(name).ok());
+                let lives = |service: &ServiceName| {
+                    matches!(self.layout.decode(service, &node), Decoded::Instance(_))
+                };
+                names.extend(service.filter(|service| !names.contains(service) && lives(service)));
+            }
+        }
+        Ok(names.into_iter().collect())
     }
 }
 
@@ -108,6 +144,10 @@ impl Backend for TreeBackend {
             Some((view, views))
         })
         .boxed()
+    }
+
+    fn catalog(&self) -> BoxFuture<'_, Result<Vec<ServiceName>>> {
+        self.list().boxed()
     }
 
     fn connection(&self) -> BoxStream<'static, ConnectionState> {
