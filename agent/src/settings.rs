@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::http::serve::Limits;
 
-/// What `--bind` and `--socket` are called by who wants none.
+/// What `--bind`, `--socket` and `--state` are called by who wants none.
 pub const NONE: &str = "none";
 /// The registry of an agent that is told of no other.
 pub const EMBEDDED: &str = "memory://discoverd";
@@ -24,6 +24,8 @@ pub struct Given {
     pub bind: Option<String>,
     /// The socket to listen on, or `none`.
     pub socket: Option<String>,
+    /// The file in which the agent's own registry survives a crash, or `none`.
+    pub state: Option<String>,
     /// Rules for this host's address, separated by commas.
     pub advertise: Option<String>,
     /// The file that holds the token which is asked for.
@@ -51,6 +53,8 @@ pub struct Settings {
     pub bind: Option<String>,
     /// The socket to listen on.
     pub socket: Option<PathBuf>,
+    /// The file in which the agent's own registry survives a crash.
+    pub state: Option<PathBuf>,
     /// Rules for this host's address; none of them where nothing was said.
     pub advertise: Vec<String>,
     /// The file that holds the token.
@@ -96,6 +100,7 @@ impl Given {
             store: get("DISCOVERD_STORE"),
             bind: get("DISCOVERD_BIND"),
             socket: get("DISCOVERD_SOCKET"),
+            state: get("DISCOVERD_STATE"),
             advertise: get("EXTERNAL_IP"),
             token_file: get("DISCOVERD_TOKEN_FILE").map(PathBuf::from),
             log: get("DISCOVERD_LOG"),
@@ -114,6 +119,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
     let store = of.first("store", |g| g.store.clone());
     let bind = of.first("bind", |g| g.bind.clone());
     let given_socket = of.first("socket", |g| g.socket.clone());
+    let state = of.first("state", |g| g.state.clone());
     let advertise = of.first("advertise", |g| g.advertise.clone());
     let token_file = of.first("token_file", |g| g.token_file.clone());
     let hosts = of.first("hosts", |g| g.hosts.clone());
@@ -129,6 +135,11 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         None => socket,
     };
     let bind = (bind != NONE).then_some(bind);
+    let state = match state {
+        Some(path) if path == NONE => None,
+        Some(path) => Some(PathBuf::from(path)),
+        None => socket.as_deref().map(beside),
+    };
     if bind.is_none() && socket.is_none() {
         return Err(Error::invalid(
             "bind and socket are both none; the agent must listen somewhere",
@@ -138,6 +149,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         store: store.unwrap_or_else(|| EMBEDDED.to_owned()),
         bind,
         socket,
+        state,
         advertise: list(advertise),
         token_file,
         hosts: list(hosts),
@@ -174,6 +186,13 @@ impl Origins<'_> {
         self.origins.insert(name, place);
         found.map(|(_, value)| value)
     }
+}
+
+/// Where the state is unless somebody says otherwise: whoever has the socket has it.
+fn beside(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".state");
+    PathBuf::from(path)
 }
 
 fn list(text: Option<String>) -> Vec<String> {

@@ -5,7 +5,7 @@ use discover_core::{DEFAULT_URL, Result, Uri};
 use crate::cli::{At, show};
 
 /// The variables that have a say, and of what. The values of the secret ones are not shown.
-const VARIABLES: [(&str, &str, bool); 13] = [
+const VARIABLES: [(&str, &str, bool); 14] = [
     ("DISCOVER_URL", "the registry", true),
     (
         "DISCOVERD",
