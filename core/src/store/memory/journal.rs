@@ -165,7 +165,8 @@ fn apply(line: &Value, kept: &mut Kept) -> Option<()> {
             ttl: line["ttl_ms"].as_u64().map(Duration::from_millis),
         };
         kept.revision = kept.revision.max(record.created);
-        kept.records.insert(Key::new(line["put"].as_str()?).ok()?, record);
+        kept.records
+            .insert(Key::new(line["put"].as_str()?).ok()?, record);
     }
     Some(())
 }
