@@ -15,6 +15,7 @@ use crate::advertise;
 use crate::http::serve::{Listener, serve};
 use crate::http::tls::acceptor;
 use crate::http::{Gauges, Guard, router};
+use crate::jobs::Jobs;
 use crate::registry::Registry;
 use crate::sets::Sets;
 use crate::settings::{EMBEDDED, Settings};
@@ -36,6 +37,8 @@ pub struct Agent {
     pub store: String,
     /// The host of registrations that name none.
     pub address: IpAddr,
+    /// Whether checks of others may run commands.
+    pub allows_exec: bool,
     /// When it began.
     pub start: Instant,
     /// What is counted.
@@ -50,6 +53,7 @@ pub struct Running {
     ending: watch::Sender<bool>,
     listeners: JoinSet<()>,
     chores: JoinSet<()>,
+    jobs: Jobs,
 }
 
 /// Opens the store and starts to listen. Must be called on a tokio runtime.
@@ -68,6 +72,7 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         sets: sets.clone(),
         boot,
         address,
+        allows_exec: settings.allow_exec,
         start: Instant::now(),
         gauges: Gauges::new(settings.streams),
     });
@@ -83,8 +88,11 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         let (agent, end) = (agent.clone(), ending.subscribe());
         tasks.spawn(serve(listener, router, agent, settings.limits, end));
     }
+    let mut jobs = Jobs::new(agent.registry.clone(), agent.sets.clone());
+    jobs.turn_to(settings.jobs.clone()).await?;
     Ok(Running {
         urls,
+        jobs,
         agent,
         ending,
         listeners: tasks,
@@ -98,8 +106,14 @@ impl Running {
         &self.agent
     }
 
+    /// From here on registers and watches what these settings say.
+    pub async fn turn_to(&mut self, settings: &Settings) -> Result<()> {
+        self.jobs.turn_to(settings.jobs.clone()).await
+    }
+
     /// Takes all registrations away, then lets go of everybody.
     pub async fn end(mut self) {
+        drop(self.jobs);
         self.agent.registry.close(ENDING / 2).await;
         self.ending.send_replace(true);
         // The sets end with the client, and the streams with the sets.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::http::serve::Limits;
 use crate::http::tls::Files;
+use crate::jobs::plan::{Member, Plan, Watch};
 
 /// What `--bind`, `--socket` and `--state` are called by who wants none.
 pub const NONE: &str = "none";
@@ -39,6 +40,8 @@ pub struct Given {
     pub tls_client_ca: Option<PathBuf>,
     /// Names by which this agent may be called over TCP, separated by commas.
     pub hosts: Option<String>,
+    /// Whether checks of others may run commands here.
+    pub allow_exec: Option<bool>,
     /// `text` or `json`.
     pub log: Option<String>,
     /// The most connections.
@@ -49,6 +52,10 @@ pub struct Given {
     pub streams: Option<usize>,
     /// The most services that are watched at a time.
     pub services: Option<usize>,
+    /// What to register for programs that know nothing of us.
+    pub register: Vec<Member>,
+    /// What to run when a service changes.
+    pub watch: Vec<Watch>,
 }
 
 /// How the agent runs.
@@ -70,6 +77,8 @@ pub struct Settings {
     pub tls: Option<Files>,
     /// Names by which this agent may be called over TCP.
     pub hosts: Vec<String>,
+    /// Whether checks of others may run commands here.
+    pub allow_exec: bool,
     /// Whether the log is JSON.
     pub log_json: bool,
     /// The most connections.
@@ -78,6 +87,8 @@ pub struct Settings {
     pub streams: usize,
     /// The most services that are watched at a time.
     pub services: usize,
+    /// What to register and to watch.
+    pub jobs: Plan,
     /// Where each of them came from.
     pub origins: BTreeMap<&'static str, &'static str>,
 }
@@ -138,6 +149,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
     let key = of.first("tls_key", |g| g.tls_key.clone());
     let client_ca = of.first("tls_client_ca", |g| g.tls_client_ca.clone());
     let hosts = of.first("hosts", |g| g.hosts.clone());
+    let allow_exec = of.first("allow_exec", |g| g.allow_exec);
     let log = of.first("log", |g| g.log.clone());
     let connections = of.first("connections", |g| g.connections);
     let of_one = of.first("connections_of_one", |g| g.connections_of_one);
@@ -169,6 +181,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         token_file,
         tls: files(cert, key, client_ca)?,
         hosts: list(hosts),
+        allow_exec: allow_exec.unwrap_or(false),
         log_json: match log.as_deref() {
             None | Some("text") => false,
             Some("json") => true,
@@ -183,6 +196,11 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         },
         streams: streams.unwrap_or(4096),
         services: services.unwrap_or(4096),
+        jobs: places.iter().fold(Plan::default(), |mut jobs, (_, given)| {
+            jobs.register.extend(given.register.iter().cloned());
+            jobs.watch.extend(given.watch.iter().cloned());
+            jobs
+        }),
         origins,
     })
 }

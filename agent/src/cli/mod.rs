@@ -6,6 +6,7 @@ mod env;
 mod logging;
 mod look;
 mod member;
+mod notify;
 mod run;
 mod show;
 

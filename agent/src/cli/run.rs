@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use discover_core::Result;
 
 use crate::app;
+use crate::cli::notify::notify;
 use crate::cli::{ending, logging, show};
 use crate::settings::{Given, Settings, default_socket, resolve};
 
@@ -45,6 +46,9 @@ pub struct RunArgs {
     /// Further names by which this agent may be called over TCP, at commas
     #[arg(long, value_name = "NAMES")]
     hosts: Option<String>,
+    /// Let whoever registers an instance have commands run to check it
+    #[arg(long)]
+    allow_exec: bool,
     /// Log as text or json
     #[arg(long, value_name = "FORM")]
     log: Option<String>,
@@ -78,11 +82,13 @@ impl RunArgs {
             tls_key: self.tls_key,
             tls_client_ca: self.tls_client_ca,
             hosts: self.hosts,
+            allow_exec: self.allow_exec.then_some(true),
             log: self.log,
             connections: self.connections,
             connections_of_one: self.connections_of_one,
             streams: self.streams,
             services: self.services,
+            ..Given::default()
         };
         let places = [
             ("flag", flags),
@@ -96,10 +102,11 @@ impl RunArgs {
 
 /// Runs the agent until it is told to end.
 pub async fn run(arguments: RunArgs) -> Result<()> {
-    let settings = arguments.settings()?;
+    let settings = arguments.clone().settings()?;
     logging::start(settings.log_json);
     let ended = ending::ending()?;
-    let running = app::start(&settings).await?;
+    let mut hangups = ending::hangups()?;
+    let mut running = app::start(&settings).await?;
     // Whoever starts us learns from this line that we are there, and where.
     show::print(&format!("listening on {}\n", running.urls.join(" ")));
     log::info!(
@@ -108,11 +115,31 @@ pub async fn run(arguments: RunArgs) -> Result<()> {
         running.urls.join(" "),
         running.agent().store
     );
-    let why = ended.await;
+    notify("READY=1");
+    let mut ended = std::pin::pin!(ended);
+    let why = loop {
+        tokio::select! {
+            why = &mut ended => break why,
+            _ = hangups.recv() => reload(&arguments, &mut running).await,
+        }
+    };
+    notify("STOPPING=1");
     log::info!(
         "{why}: taking {} registrations away",
         running.agent().registry.counts().0
     );
     running.end().await;
     Ok(())
+}
+
+/// Reads the file again; one that makes no sense changes nothing.
+async fn reload(arguments: &RunArgs, running: &mut app::Running) {
+    let done = match arguments.clone().settings() {
+        Ok(settings) => running.turn_to(&settings).await,
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(()) => log::info!("SIGHUP: registering and watching what the configuration says now"),
+        Err(error) => log::error!("SIGHUP: all stays as it was: {error}"),
+    }
 }

@@ -3,7 +3,7 @@
 pub mod events;
 mod extract;
 mod guard;
-mod json;
+pub mod json;
 mod metrics;
 mod problem;
 pub mod query;
@@ -49,6 +49,10 @@ pub fn router(agent: Arc<Agent>, guard: Arc<Guard>) -> Router {
         .route(
             "/v1/services/{service}/instances/{id}/heartbeat",
             post(write::heartbeat),
+        )
+        .route(
+            "/v1/services/{service}/instances/{id}/health",
+            put(write::health),
         )
         .route("/v1/status", get(read::status))
         .route("/v1/health", get(read::health))

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{self, RawQuery};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use discover_core::{Attributes, Claim};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::Agent;
+use crate::health::Declared;
+use crate::health::machine::State;
 use crate::http::extract::{Json, Place};
 use crate::http::problem::Problem;
 use crate::http::query::{self, Query};
@@ -28,6 +30,7 @@ pub struct Registering {
     ttl_ms: Option<u64>,
     claim: Wanted,
     owner: String,
+    check: Option<Declared>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,9 +56,17 @@ pub struct Changed {
     attributes: Attributes,
 }
 
+/// The body of what an operator says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Put {
+    grant: Option<String>,
+    state: Option<State>,
+}
+
 /// Makes an instance visible.
 pub async fn register(
-    State(agent): State<Arc<Agent>>,
+    extract::State(agent): extract::State<Arc<Agent>>,
     Place((service, id)): Place,
     Json(body): Json<Registering>,
 ) -> Answer {
@@ -71,6 +82,11 @@ pub async fn register(
             Wanted::PutBack => Claim::PutBack,
         },
         owner: body.owner,
+        check: body
+            .check
+            .map(|check| check.read(agent.allows_exec))
+            .transpose()?,
+        ours: false,
     };
     // To the end, though whoever asked may be gone: half a registration helps nobody.
     let registry = agent.registry.clone();
@@ -90,7 +106,7 @@ pub async fn register(
 
 /// Says that the instance lives.
 pub async fn heartbeat(
-    State(agent): State<Arc<Agent>>,
+    extract::State(agent): extract::State<Arc<Agent>>,
     Place(key): Place,
     Json(about): Json<About>,
 ) -> Answer {
@@ -100,7 +116,7 @@ pub async fn heartbeat(
 
 /// Replaces the attributes.
 pub async fn update(
-    State(agent): State<Arc<Agent>>,
+    extract::State(agent): extract::State<Arc<Agent>>,
     Place(key): Place,
     Json(changed): Json<Changed>,
 ) -> Answer {
@@ -112,9 +128,20 @@ pub async fn update(
     Ok(done())
 }
 
+/// Says how an instance is, whatever its check says; or lets its check say it again.
+pub async fn health(
+    extract::State(agent): extract::State<Arc<Agent>>,
+    Place(key): Place,
+    Json(put): Json<Put>,
+) -> Answer {
+    let grant = grant(put.grant)?;
+    agent.registry.put(&key, grant, put.state).await?;
+    Ok(done())
+}
+
 /// Takes an instance away.
 pub async fn unregister(
-    State(agent): State<Arc<Agent>>,
+    extract::State(agent): extract::State<Arc<Agent>>,
     Place(key): Place,
     RawQuery(query): RawQuery,
 ) -> Answer {

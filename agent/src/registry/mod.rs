@@ -11,12 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use discover_core::{
-    Attributes, Claim, Client, Error, Kind, Lease, Registration, Result, ServiceName, Standing,
+    Attributes, Claim, Client, Error, Instance, Kind, Lease, Registration, Result, ServiceName,
+    Standing,
 };
 use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::health::check::Check;
+use crate::health::machine::{Plan, State};
+use crate::health::{self, Looks};
 use crate::sets::Sets;
 use table::{Held, Key, Table, Verdict};
 
@@ -48,6 +52,10 @@ pub struct Asked {
     pub claim: Claim,
     /// Which client asks; empty for one that does not say.
     pub owner: String,
+    /// How the agent looks after it; by heartbeats where it does not.
+    pub check: Option<(Check, Plan)>,
+    /// Whether it is there for as long as the agent is, without heartbeats.
+    pub ours: bool,
 }
 
 /// What it gets.
@@ -63,6 +71,25 @@ pub struct Granted {
     pub address: String,
 }
 
+/// What the agent has of an instance.
+struct Life {
+    lease: Arc<Lease>,
+    /// As its owner wants them.
+    attributes: Attributes,
+    /// What its check says.
+    checked: Option<State>,
+    /// What its operator says, which counts more.
+    put: Option<State>,
+    _looks: Option<Looks>,
+}
+
+impl Life {
+    /// The attributes that others see.
+    fn shown(&self) -> Attributes {
+        shown(&self.attributes, self.put.or(self.checked))
+    }
+}
+
 /// See the module.
 pub struct Registry {
     client: Client,
@@ -70,7 +97,7 @@ pub struct Registry {
     /// The host of who names none.
     host: IpAddr,
     start: Instant,
-    table: Mutex<Table<Arc<Lease>>>,
+    table: Mutex<Table<Life>>,
     gates: [Arc<tokio::sync::Mutex<()>>; GATES],
     hasher: RandomState,
     changed: Notify,
@@ -94,8 +121,10 @@ impl Registry {
     }
 
     /// Makes the instance visible. Once it returns, readers of this agent and of the store see it.
-    pub async fn register(&self, asked: Asked) -> Result<Granted> {
-        let registration = self.registration(&asked)?;
+    pub async fn register(self: &Arc<Registry>, asked: Asked) -> Result<Granted> {
+        // Until its check has found that it is well, it is not.
+        let checked = asked.check.is_some().then_some(State::Critical);
+        let registration = self.registration(&asked, checked)?;
         let key = (asked.service.clone(), registration.instance_id());
         let _gate = self.gate(&key).await;
         let verdict = self.table().judge(&key, &asked.owner, asked.claim)?;
@@ -107,12 +136,23 @@ impl Registry {
             .register_within(registration.clone(), WRITING)
             .await?;
         let grant = fastrand::u64(1..);
+        let until = self.start.elapsed() + asked.ttl;
+        let looks = asked.check.map(|(check, plan)| {
+            let key = key.clone();
+            health::start(self, key, grant, check, plan)
+        });
         let held = Held {
             grant,
             owner: asked.owner,
             ttl: asked.ttl,
-            until: self.start.elapsed() + asked.ttl,
-            lease: Arc::new(lease),
+            until: (looks.is_none() && !asked.ours).then_some(until),
+            lease: Life {
+                lease: Arc::new(lease),
+                attributes: asked.attributes,
+                checked,
+                put: None,
+                _looks: looks,
+            },
         };
         // The one before ends with the last who holds it; what is written now is not its own.
         drop(self.table().insert(key.clone(), held));
@@ -131,7 +171,7 @@ impl Registry {
         let standing = {
             let mut table = self.table();
             let held = table.beat(key, grant, self.start.elapsed())?;
-            held.lease.standing()
+            held.lease.lease.standing()
         };
         match standing {
             Standing::Live => Ok(()),
@@ -160,10 +200,43 @@ impl Registry {
         attributes: Attributes,
     ) -> Result<()> {
         let _gate = self.gate(key).await;
-        let lease = self.table().get(key, grant)?.lease.clone();
-        lease.update(attributes).await?;
+        let (lease, shown) = {
+            let mut table = self.table();
+            let life = &mut table.get_mut(key, grant)?.lease;
+            let state = life.put.or(life.checked);
+            (life.lease.clone(), shown(&attributes, state))
+        };
+        lease.update(shown).await?;
+        self.table().get_mut(key, grant)?.lease.attributes = attributes;
         // Whoever changes what it is, is alive.
         self.heartbeat(key, grant)
+    }
+
+    /// What the check of an instance says.
+    pub async fn checked(&self, key: &Key, grant: u64, state: State) -> Result<()> {
+        let note = |life: &mut Life| life.checked = Some(state);
+        self.show(key, Some(grant), note).await
+    }
+
+    /// What its operator says, until none is said again.
+    pub async fn put(&self, key: &Key, grant: Option<u64>, state: Option<State>) -> Result<()> {
+        self.show(key, grant, |life| life.put = state).await
+    }
+
+    async fn show(
+        &self,
+        key: &Key,
+        grant: Option<u64>,
+        note: impl FnOnce(&mut Life),
+    ) -> Result<()> {
+        let _gate = self.gate(key).await;
+        let (lease, shown) = {
+            let mut table = self.table();
+            let life = &mut table.get_mut(key, grant)?.lease;
+            note(life);
+            (life.lease.clone(), life.shown())
+        };
+        lease.update(shown).await
     }
 
     /// Takes the instance away. One that another owner holds, or that is gone, is left alone, and that is
@@ -175,15 +248,22 @@ impl Registry {
             Err(_) if grant.is_some() => return Ok(()),
             Err(error) => return Err(error),
         };
-        held.lease.unregister().await?;
+        held.lease.lease.unregister().await?;
         self.see(key, None).await;
         Ok(())
+    }
+
+    /// Takes away what was asked for.
+    pub async fn withdraw(&self, asked: &Asked) -> Result<()> {
+        let registration = self.registration(asked, None)?;
+        let key = (asked.service.clone(), registration.instance_id());
+        self.unregister(&key, None).await
     }
 
     /// Takes all away, within this time.
     pub async fn close(&self, within: Duration) {
         let all = self.table().drain();
-        let released = all.iter().map(|(_, held)| held.lease.unregister());
+        let released = all.iter().map(|(_, held)| held.lease.lease.unregister());
         if timeout(within, join_all(released)).await.is_err() {
             log::warn!("not all registrations were released within {within:?}");
             return;
@@ -227,9 +307,9 @@ impl Registry {
         self.table().services()
     }
 
-    fn registration(&self, asked: &Asked) -> Result<Registration> {
+    fn registration(&self, asked: &Asked, checked: Option<State>) -> Result<Registration> {
         let mut made = Registration::at(asked.service.as_str(), &asked.address)?
-            .attributes(asked.attributes.clone())?
+            .attributes(shown(&asked.attributes, checked))?
             .tags(asked.tags.clone())?
             .ttl(asked.ttl)?;
         if asked.address.starts_with(':') {
@@ -282,12 +362,32 @@ impl Registry {
         self.gates[at].clone().lock_owned().await
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<Arc<Lease>>> {
+    fn table(&self) -> MutexGuard<'_, Table<Life>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether others see what was asked for.
-fn is_as(there: &discover_core::Instance, asked: &Registration) -> bool {
-    *there == asked.instance(there.created())
+/// What others see of the attributes that an owner wants.
+fn shown(wanted: &Attributes, state: Option<State>) -> Attributes {
+    let mut shown = wanted.clone();
+    if let Some(state) = state {
+        shown.insert(health::ATTRIBUTE.to_owned(), state.name().to_owned());
+    }
+    shown
+}
+
+/// Whether others see what was asked for; how well it does is another matter.
+fn is_as(there: &Instance, asked: &Registration) -> bool {
+    let asked = asked.instance(there.created());
+    let lasting = |of: &Instance| {
+        let all = of.attributes().iter();
+        let lasting = all.filter(|(name, _)| *name != health::ATTRIBUTE);
+        lasting
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<Attributes>()
+    };
+    there.id() == asked.id()
+        && there.address() == asked.address()
+        && there.tags() == asked.tags()
+        && lasting(there) == lasting(&asked)
 }

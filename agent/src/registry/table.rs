@@ -20,8 +20,8 @@ pub struct Held<L> {
     pub owner: String,
     /// How long it lives without a heartbeat.
     pub ttl: Duration,
-    /// Until when, as of the last one.
-    pub until: Time,
+    /// Until when, as of the last one; for ever where the agent looks after it itself.
+    pub until: Option<Time>,
     /// What keeps it in the store.
     pub lease: L,
 }
@@ -77,8 +77,14 @@ impl<L> Table<L> {
     pub fn beat(&mut self, key: &Key, grant: Option<u64>, now: Time) -> Result<&Held<L>> {
         self.get(key, grant)?;
         let held = self.0.get_mut(key).ok_or_else(|| gone(key, grant))?;
-        held.until = now + held.ttl;
+        held.until = held.until.map(|_| now + held.ttl);
         Ok(held)
+    }
+
+    /// The same registration, to be changed.
+    pub fn get_mut(&mut self, key: &Key, grant: Option<u64>) -> Result<&mut Held<L>> {
+        self.get(key, grant)?;
+        self.0.get_mut(key).ok_or_else(|| gone(key, grant))
     }
 
     /// Forgets the registration, if this grant holds it.
@@ -89,13 +95,13 @@ impl<L> Table<L> {
 
     /// Forgets those whose owners have been silent for too long, and gives them.
     pub fn expire(&mut self, now: Time) -> Vec<(Key, Held<L>)> {
-        let over = |_: &Key, held: &mut Held<L>| held.until <= now;
+        let over = |_: &Key, held: &mut Held<L>| held.until.is_some_and(|until| until <= now);
         self.0.extract_if(over).collect()
     }
 
     /// When `expire` may have something at the earliest.
     pub fn next(&self) -> Option<Time> {
-        self.0.values().map(|held| held.until).min()
+        self.0.values().filter_map(|held| held.until).min()
     }
 
     /// Forgets all, and gives them.
@@ -156,7 +162,7 @@ mod tests {
             grant,
             owner: owner.to_owned(),
             ttl: SECOND * 10,
-            until: SECOND * until,
+            until: Some(SECOND * until),
             lease: (),
         }
     }
@@ -212,5 +218,9 @@ mod tests {
         let gone = table.expire(SECOND * 10);
         assert_eq!((gone.len(), gone[0].1.grant), (1, 2));
         assert_eq!((table.next(), table.len()), (Some(SECOND * 15), 1));
+        // One that the agent looks after needs none.
+        table.get_mut(&key("h:1"), None).unwrap().until = None;
+        table.beat(&key("h:1"), None, SECOND * 15).unwrap();
+        assert!(table.expire(SECOND * 1000).is_empty());
     }
 }
