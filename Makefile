@@ -43,8 +43,8 @@ soak: setup ## run the long loops, a tenth of which `make test` does, in full (L
 	@$(TOOLS) soak $(LOOPS)
 
 prove: setup ## prove the machines on N random histories, every order of more events, a whole day
-	DISCOVER_PROVE=$(N) cargo test -p discover-core --lib -- --nocapture proof:: follow::tests::
-	cargo test -p discover-core --lib --features planted -- --nocapture planted_mistake
+	DISCOVER_PROVE=$(N) cargo test --release -p discover-core --lib -- --nocapture proof:: follow::tests::
+	cargo test --release -p discover-core --lib --features planted -- --nocapture planted_mistake
 
 build: setup ## build the C library, the Python package and the Node package in place
 	@$(TOOLS) build
