@@ -315,3 +315,22 @@ def test_commands_are_run_only_where_the_agent_was_told_to(agents: Callable[...,
         next(events)
     for bad in ({}, {"tcp": "h:1", "http": "http://h/"}, {"exec": []}, {"tcp": "h"}):
         assert ask(agent, "PUT", WEB, {"check": bad})[0] == 400, bad
+
+
+def test_a_reader_that_does_not_read_delays_nobody_and_gets_the_last_state(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    ask(agent, "PUT", WEB, {"ttl_ms": 600_000})
+    host, port = agent.address.rsplit(":", 1)
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(PATIENCE)
+        slow.connect((host, int(port)))
+        slow.sendall(b"GET /v1/services/web/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for n in range(200):
+            # Far more than fits between the two of them.
+            assert ask(agent, "PATCH", WEB, {"attributes": {"n": str(n), "x": "x" * 50_000}})[0] == 204
+        assert ask(agent, "GET", "/v1/services/web")[1]["instances"][0]["attributes"]["n"] == "199"
+        read = b""
+        while b'"n":"199"' not in read[-200_000:]:
+            read += slow.recv(65536)
+        assert read.count(b"event: update") < 150, "states in between were left out"
