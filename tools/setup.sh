@@ -39,6 +39,8 @@ want_servers_and_checkers() {
     want iproute2 ip
     want iptables iptables
     want doxygen doxygen
+    # Looks at the page of the agent.
+    want chromium chromium
 }
 
 install_missing() {

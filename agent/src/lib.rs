@@ -14,8 +14,9 @@
 //! | [`http`] | the API under `/v1` | `http::query`, `http::json`, `http::events` |
 //! | [`advertise`] | the address of this host that others reach | its `choose` |
 //! | [`cli`] | the commands; they work on any registry, with or without an agent | `cli::show` |
+//! | [`ui`] | the page at `/` | |
 //!
-//! What comes next has its place: `ui/` (the page), then `dns/`, `proxy/`, `docker/` and `deploy/`.
+//! What comes next has its place beside them: `dns/`, `proxy/`, `docker/` and `deploy/`.
 
 #![forbid(unsafe_code)]
 
@@ -28,3 +29,4 @@ pub mod jobs;
 pub mod registry;
 pub mod sets;
 pub mod settings;
+pub mod ui;

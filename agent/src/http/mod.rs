@@ -58,6 +58,7 @@ pub fn router(agent: Arc<Agent>, guard: Arc<Guard>) -> Router {
         .route("/v1/health", get(read::health))
         .route("/v1/metrics", get(metrics::metrics))
         .route("/metrics", get(metrics::metrics))
+        .route("/", get(crate::ui::page))
         .route("/v1/openapi.json", get(read::openapi))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
