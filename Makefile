@@ -16,10 +16,10 @@ N       ?= 200000
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-agent test soak prove faults build install dist docs header fmt lint setup clean
+.PHONY: help demo demo-agent demo-layouts test soak prove faults build install dist docs header fmt lint setup clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## watch a C, a Python and a Node process find each other, without a server
 	@tools/setup.sh demo
@@ -30,6 +30,11 @@ demo-agent: ## the same through the agent, over HTTP: registered, killed, and se
 	@tools/setup.sh build
 	@cargo build --quiet -p discoverd
 	@examples/demo/agent
+
+demo-layouts: ## watch one service in two layouts at once, seen by the users of either
+	@tools/setup.sh demo
+	@$(TOOLS) build --no-etcd
+	@.venv/bin/python examples/demo/layouts.py
 
 test: setup ## run every test (some of them: STAGES="rust python")
 	@$(TOOLS) test $(STAGES)

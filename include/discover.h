@@ -300,7 +300,7 @@ typedef struct discover_feed discover_feed;
 /**
  * One running copy of a service, as others see it. It never changes; a change makes a new one.
  *
- * Owned ones come from discover_set_pick() and discover_instance_clone(). Borrowed ones, which are
+ * Owned ones come from discover_set_pick(), discover_lease_instance() and discover_instance_clone(). Borrowed ones, which are
  * const, belong to a snapshot or an event; a clone outlives it. All strings are NUL-terminated UTF-8,
  * and borrowed until the instance is released, or what it was borrowed from; one that holds a NUL ends
  * there. Each function takes NULL, and then returns NULL or 0.
@@ -693,6 +693,18 @@ const char *discover_lease_id(const discover_lease *lease);
  * Returns [borrowed until the lease is released].
  */
 const char *discover_lease_address(const discover_lease *lease);
+
+/**
+ * The instance as others see it, but for when it came online. Its attributes are those registered or
+ * updated, with what was taken over since from what the service says to all of its registrations (with
+ * layout=scalingo the credentials); discover_lease_on_standing() tells that. NULL for NULL and in a
+ * forked child.
+ *
+ * lease  [in, borrowed]
+ *
+ * Returns [owned]. Release: discover_instance_free()
+ */
+discover_instance *discover_lease_instance(const discover_lease *lease);
 
 /**
  * How the registration stands: one of DISCOVER_STANDING_...; 0 for NULL and in a forked child.
@@ -1100,6 +1112,24 @@ size_t discover_instance_tag_count(const discover_instance *instance);
 const char *discover_instance_tag(const discover_instance *instance, size_t index);
 
 /**
+ * In how many layouts it is in the registry; 0 where the backend knows no layouts.
+ *
+ * instance  [in, borrowed]
+ */
+size_t discover_instance_layout_count(const discover_instance *instance);
+
+/**
+ * The name of a layout in whose form it is in the registry, in the order of the URL; NULL from
+ * discover_instance_layout_count() on.
+ *
+ * instance  [in, borrowed]
+ * index                     counted from 0
+ *
+ * Returns [borrowed until the instance is released].
+ */
+const char *discover_instance_layout(const discover_instance *instance, size_t index);
+
+/**
  * The registry's revision at which it came online. The lowest in a set is the leader.
  *
  * instance  [in, borrowed]
@@ -1240,8 +1270,9 @@ discover_status discover_client_on_connection(const discover_client *client,
 
 /**
  * Has on_state told how the registration stands, one of DISCOVER_STANDING_...: first how it does now,
- * then each change, on the client's callback thread. Whoever is slow may miss standings in between,
- * never the last one; DISCOVER_STANDING_RELEASED is the last, unless the client is closed before.
+ * then each change, on the client's callback thread; and the same again when other attributes were
+ * taken over, see discover_lease_instance(). Whoever is slow may miss standings in between, never the
+ * last one; DISCOVER_STANDING_RELEASED is the last, unless the client is closed before.
  *
  * lease      [in, borrowed]
  * on_state                           called with each standing; must not throw or longjmp

@@ -33,56 +33,6 @@
 
 namespace discover {
 
-/// One running copy of a service, as others see it.
-class instance {
-public:
-    /// Keeps what is borrowed.
-    explicit instance(const discover_instance *borrowed)
-        : handle_(discover_instance_clone(borrowed)) {}
-    instance(const instance &other) : instance(other.get()) {}
-    instance(instance &&) noexcept = default;
-    instance &operator=(instance other) noexcept {
-        return handle_.swap(other.handle_), *this;
-    }
-
-    std::string_view service() const { return discover_instance_service(get()); }
-    std::string_view id() const { return discover_instance_id(get()); }
-    std::string_view host() const { return discover_instance_host(get()); }
-    std::uint16_t port() const { return discover_instance_port(get()); }
-    std::string_view address() const { return discover_instance_address(get()); }
-    std::uint64_t created() const { return discover_instance_created(get()); }
-    std::uint32_t weight() const { return discover_instance_weight(get()); }
-    bool is_suspect() const { return discover_instance_is_suspect(get()); }
-    std::optional<std::string_view> zone() const {
-        return detail::maybe<std::string_view>(discover_instance_zone(get()));
-    }
-    std::optional<std::string_view> attribute(const std::string &name) const {
-        return detail::maybe<std::string_view>(discover_instance_attribute(get(), name.c_str()));
-    }
-
-    discover::attributes attributes() const {
-        discover::attributes all;
-        for (std::size_t i = 0; i < discover_instance_attribute_count(get()); i++) {
-            all.emplace(discover_instance_attribute_name(get(), i),
-                        discover_instance_attribute_value(get(), i));
-        }
-        return all;
-    }
-
-    std::vector<std::string> tags() const {
-        std::vector<std::string> all;
-        for (std::size_t i = 0; i < discover_instance_tag_count(get()); i++) {
-            all.emplace_back(discover_instance_tag(get(), i));
-        }
-        return all;
-    }
-
-    const discover_instance *get() const noexcept { return handle_.get(); }
-
-private:
-    detail::handle<discover_instance, discover_instance_free> handle_;
-};
-
 /// An instance that went: as it was last seen, when that was noticed, and how (DISCOVER_DEPARTURE_...).
 struct departed {
     discover::instance instance;
@@ -389,6 +339,12 @@ public:
     std::string_view service() const { return discover_lease_service(get()); }
     std::string_view id() const { return discover_lease_id(get()); }
     std::string_view address() const { return discover_lease_address(get()); }
+    /// What others see; nothing of when it came online.
+    discover::attributes attributes() const {
+        const detail::handle<discover_instance, discover_instance_free> now(
+            discover_lease_instance(get()));
+        return instance(now.get()).attributes();
+    }
 
     /// One of DISCOVER_STANDING_...
     std::int32_t standing() const { return discover_lease_standing(get(), nullptr); }
@@ -400,7 +356,8 @@ public:
         return detail::maybe<error>(raw);
     }
 
-    /// Has on_state told how it stands, now and at each change, on the client's callback thread.
+    /// Has on_state told how it stands, now and at each change, on the client's callback thread; and when
+    /// other attributes were taken over.
     [[nodiscard]] subscription on_standing(subscription::condition_callback on_state) const {
         return subscription(discover_lease_on_standing, get(), std::move(on_state));
     }

@@ -1,4 +1,5 @@
-// What discover.hpp, which includes it, begins with: times, failures, and how the C library is called.
+// What discover.hpp, which includes it, begins with: times, failures, how the C library is called, and
+// instances.
 
 #ifndef DISCOVER_BASE_HPP
 #define DISCOVER_BASE_HPP
@@ -12,6 +13,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace discover {
@@ -91,6 +93,65 @@ struct pairs {
 };
 
 }  // namespace detail
+
+/// One running copy of a service, as others see it.
+class instance {
+public:
+    /// Keeps what is borrowed.
+    explicit instance(const discover_instance *borrowed)
+        : handle_(discover_instance_clone(borrowed)) {}
+    instance(const instance &other) : instance(other.get()) {}
+    instance(instance &&) noexcept = default;
+    instance &operator=(instance other) noexcept {
+        return handle_.swap(other.handle_), *this;
+    }
+
+    std::string_view service() const { return discover_instance_service(get()); }
+    std::string_view id() const { return discover_instance_id(get()); }
+    std::string_view host() const { return discover_instance_host(get()); }
+    std::uint16_t port() const { return discover_instance_port(get()); }
+    std::string_view address() const { return discover_instance_address(get()); }
+    std::uint64_t created() const { return discover_instance_created(get()); }
+    std::uint32_t weight() const { return discover_instance_weight(get()); }
+    bool is_suspect() const { return discover_instance_is_suspect(get()); }
+    std::optional<std::string_view> zone() const {
+        return detail::maybe<std::string_view>(discover_instance_zone(get()));
+    }
+    std::optional<std::string_view> attribute(const std::string &name) const {
+        return detail::maybe<std::string_view>(discover_instance_attribute(get(), name.c_str()));
+    }
+
+    discover::attributes attributes() const {
+        discover::attributes all;
+        for (std::size_t i = 0; i < discover_instance_attribute_count(get()); i++) {
+            all.emplace(discover_instance_attribute_name(get(), i),
+                        discover_instance_attribute_value(get(), i));
+        }
+        return all;
+    }
+
+    std::vector<std::string> tags() const {
+        std::vector<std::string> all;
+        for (std::size_t i = 0; i < discover_instance_tag_count(get()); i++) {
+            all.emplace_back(discover_instance_tag(get(), i));
+        }
+        return all;
+    }
+
+    /// The names of the layouts in whose form it is in the registry.
+    std::vector<std::string> layouts() const {
+        std::vector<std::string> all;
+        for (std::size_t i = 0; i < discover_instance_layout_count(get()); i++) {
+            all.emplace_back(discover_instance_layout(get(), i));
+        }
+        return all;
+    }
+
+    const discover_instance *get() const noexcept { return handle_.get(); }
+
+private:
+    detail::handle<discover_instance, discover_instance_free> handle_;
+};
 
 }  // namespace discover
 

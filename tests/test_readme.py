@@ -70,14 +70,15 @@ def test_quickstart(
 
 def test_commands(place: Callable[[str], str], tmp_path: Path) -> None:
     """The commands that are not this very run: each is known here, and done here or named."""
-    done_elsewhere = {"make demo": "test_demo", "make test": "the run of this test"}
+    done_elsewhere = {"make demo": "test_demo"}
     for name, text in BLOCKS:
         if name != "sh":
             continue
         for line in text.splitlines():
             if line in done_elsewhere:
                 continue
-            assert line == 'DISCOVER_URL="etcd://127.0.0.1:2379?ttl=10s" python3 web.py'
+            url = r"etcd://127\.0\.0\.1:2379\?(ttl=10s|layout=kratos,native)"
+            assert re.fullmatch(f'DISCOVER_URL="{url}" python3 web.py', line)
             (tmp_path / "web.py").write_text(block("python"))
             real = place("etcd").removeprefix("etcd://").split("/")[0]
             shell = line.replace("127.0.0.1:2379", real).replace("python3", sys.executable)
@@ -97,6 +98,14 @@ def test_demo() -> None:
     assert gone is not None, done.stdout
     for told in ("up", "update", "down", "leader"):
         assert re.search(rf"^ *[\d.]+ s +{told} ", done.stdout, re.MULTILINE), told
+
+
+def test_demo_of_layouts(place: Callable[[str], str]) -> None:
+    """What `make demo-layouts` runs: one service in two layouts, seen by the users of either."""
+    said = run([sys.executable, str(ROOT / "examples/demo/layouts.py")], place("etcd"))
+    assert re.search(r"^both .*api 127\.0\.0\.1:7001 in registrator\+native \{'zone': 'eu'\}$", said, re.MULTILINE)
+    for layout in ("registrator", "native"):
+        assert re.search(rf"^{layout} .*api 127\.0\.0\.1:7001 in {layout} ", said, re.MULTILINE), said
 
 
 @pytest.mark.parametrize("kind", ["c", "cpp", "c, static"])

@@ -51,8 +51,13 @@ impl Cache {
             .map_err(bad)?;
         let hosts: Vec<&str> = uri.hosts().collect();
         let layout = uri.option("layout").unwrap_or("native");
+        // Where a layout has its folders, the options with a dot say.
+        let folders = uri.options().filter(|(name, _)| name.contains('.'));
+        let folders: String = folders
+            .map(|(name, value)| format!("&{name}={value}"))
+            .collect();
         let registry = format!(
-            "{}://{}{}?layout={layout}",
+            "{}://{}{}?layout={layout}{folders}",
             uri.scheme(),
             hosts.join(","),
             uri.path()

@@ -66,11 +66,14 @@ pub use backend::{Backend, COMMON_OPTIONS, Constructor, TreeBackend};
 pub use client::{Builder, Client, DEFAULT_URL};
 pub use descriptor::{Descriptor, Protocol};
 pub use error::{Error, Kind, Result};
-pub use layout::{Decoded, Layout, Native};
+pub use layout::{
+    ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Host, Kratos, Layout, Native, Registrator,
+    Scalingo,
+};
 pub use lease::{Lease, Standing};
 pub use model::{
     Attributes, Claim, ConnectionState, Grant, Heartbeat, Instance, Metrics, Registration,
-    Seniority, ServiceName, View,
+    Seniority, ServiceName, Shared, View,
 };
 pub use set::{
     Cursor, Departed, Departure, Event, Fault, Online, Policy, ServiceSet, Snapshot, State, Status,

@@ -13,6 +13,7 @@ pub(crate) fn write(instance: &Instance) -> Value {
         "attributes": instance.attributes(),
         "tags": instance.tags(),
         "created": instance.created(),
+        "layouts": instance.layouts(),
     })
 }
 
@@ -34,6 +35,11 @@ pub(crate) fn read(service: &ServiceName, record: &Value) -> Option<Instance> {
         tags?,
         record["created"].as_u64()?,
     );
+    // Who knows of no layouts has none.
+    let layouts = record["layouts"].as_array();
+    let layouts: Option<Vec<String>> =
+        layouts.map_or(Some(Vec::new()), |all| all.iter().map(text).collect());
+    let instance = instance.with_layouts(layouts?.into());
     let suspect = record["suspect"].as_bool().unwrap_or(false);
     Some(if suspect {
         instance.suspected()

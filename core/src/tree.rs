@@ -113,8 +113,17 @@ pub struct Entry {
 pub enum Lifetime {
     /// Dies with the grant.
     Leased,
+    /// The same; where a folder can have a time to live, as in etcd v2, it is that of the key's folder.
+    LeasedFolder,
     /// Stays.
     Kept,
+}
+
+impl Lifetime {
+    /// Whether it dies with the grant.
+    pub fn is_leased(self) -> bool {
+        self != Lifetime::Kept
+    }
 }
 
 /// What we read.

@@ -120,6 +120,12 @@ impl Uri {
             .map(|(_, value)| value.as_str())
     }
 
+    /// All options, in their order.
+    pub fn options(&self) -> impl Iterator<Item = (&str, &str)> {
+        let options = self.options.iter();
+        options.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// An option that is a time: `500ms`, `10s`, `2m`, or a plain number of seconds.
     pub fn duration(&self, name: &str) -> Result<Option<Duration>> {
         let Some(text) = self.option(name) else {

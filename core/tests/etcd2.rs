@@ -46,7 +46,8 @@ async fn etcdctl_sees_what_we_write_and_we_what_it_writes() {
         etcd.ctl2(&["ls", "--recursive", "/discover/services/web"]),
         KEY
     );
-    let written = r#"{"drink":"tea & \"cake\" +%é"}"#;
+    // As Go writes it.
+    let written = r#"{"drink":"tea \u0026 \"cake\" +%é"}"#;
     assert_eq!(etcd.ctl2(&["get", KEY]), written);
     let up = r#"up 127.0.0.1:1 drink=tea & "cake" +%é"#;
     listener.hear_all(&[up, &up.replace("up", "leader")]).await;

@@ -102,8 +102,9 @@ pub extern "C" fn discover_client_on_connection(
 }
 
 /// Has on_state told how the registration stands, one of DISCOVER_STANDING_...: first how it does now,
-/// then each change, on the client's callback thread. Whoever is slow may miss standings in between,
-/// never the last one; DISCOVER_STANDING_RELEASED is the last, unless the client is closed before.
+/// then each change, on the client's callback thread; and the same again when other attributes were
+/// taken over, see discover_lease_instance(). Whoever is slow may miss standings in between, never the
+/// last one; DISCOVER_STANDING_RELEASED is the last, unless the client is closed before.
 ///
 /// lease      [in, borrowed]
 /// on_state                           called with each standing; must not throw or longjmp

@@ -11,7 +11,7 @@ use crate::guard::{read, release};
 
 /// One running copy of a service, as others see it. It never changes; a change makes a new one.
 ///
-/// Owned ones come from discover_set_pick() and discover_instance_clone(). Borrowed ones, which are
+/// Owned ones come from discover_set_pick(), discover_lease_instance() and discover_instance_clone(). Borrowed ones, which are
 /// const, belong to a snapshot or an event; a clone outlives it. All strings are NUL-terminated UTF-8,
 /// and borrowed until the instance is released, or what it was borrowed from; one that holds a NUL ends
 /// there. Each function takes NULL, and then returns NULL or 0.
@@ -50,6 +50,7 @@ struct Strings {
     /// In the order of their names.
     attributes: Vec<(CString, CString)>,
     tags: Vec<CString>,
+    layouts: Vec<CString>,
 }
 
 impl Strings {
@@ -63,6 +64,7 @@ impl Strings {
             address: c_string(instance.address()),
             attributes: attributes.map(pair).collect(),
             tags: instance.tags().iter().map(|tag| c_string(tag)).collect(),
+            layouts: instance.layouts().iter().map(|l| c_string(l)).collect(),
         }
     }
 
@@ -198,6 +200,29 @@ pub extern "C" fn discover_instance_tag(
     index: usize,
 ) -> *const c_char {
     string(instance, |strings| Some(strings.tags.get(index)?))
+}
+
+/// In how many layouts it is in the registry; 0 where the backend knows no layouts.
+///
+/// instance  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_layout_count(instance: Option<&discover_instance>) -> usize {
+    read(0, || Some(instance?.0.layouts().len()))
+}
+
+/// The name of a layout in whose form it is in the registry, in the order of the URL; NULL from
+/// discover_instance_layout_count() on.
+///
+/// instance  [in, borrowed]
+/// index                     counted from 0
+///
+/// Returns [borrowed until the instance is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_instance_layout(
+    instance: Option<&discover_instance>,
+    index: usize,
+) -> *const c_char {
+    string(instance, |strings| Some(strings.layouts.get(index)?))
 }
 
 /// The registry's revision at which it came online. The lowest in a set is the leader.

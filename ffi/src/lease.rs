@@ -9,6 +9,7 @@ use discover_core::embed::{LeaseHandle, Standing};
 use crate::error::discover_error;
 use crate::given::{attributes, c_string, given, timeout};
 use crate::guard::{call, read, release};
+use crate::instance::discover_instance;
 use crate::status::{discover_status, name_of};
 
 /// A registration that is kept alive until it is released, its client is closed or the process dies.
@@ -162,6 +163,23 @@ pub extern "C" fn discover_lease_id(lease: Option<&discover_lease>) -> *const c_
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_lease_address(lease: Option<&discover_lease>) -> *const c_char {
     read(ptr::null(), || Some(lease?.address.as_ptr()))
+}
+
+/// The instance as others see it, but for when it came online. Its attributes are those registered or
+/// updated, with what was taken over since from what the service says to all of its registrations (with
+/// layout=scalingo the credentials); discover_lease_on_standing() tells that. NULL for NULL and in a
+/// forked child.
+///
+/// lease  [in, borrowed]
+///
+/// Returns [owned]. Release: discover_instance_free()
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_lease_instance(
+    lease: Option<&discover_lease>,
+) -> *mut discover_instance {
+    read(ptr::null_mut(), || {
+        Some(discover_instance::give(lease?.lease.instance().ok()?))
+    })
 }
 
 /// How the registration stands: one of DISCOVER_STANDING_...; 0 for NULL and in a forked child.

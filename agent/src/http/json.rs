@@ -28,6 +28,7 @@ fn whole(instance: &Instance) -> Value {
         "weight": instance.weight(),
         "zone": instance.zone(),
         "created": instance.created(),
+        "layouts": instance.layouts(),
         "suspect": instance.is_suspect(),
     })
 }

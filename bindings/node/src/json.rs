@@ -81,6 +81,7 @@ fn write(instance: &Instance) -> String {
         "address": instance.address(),
         "attributes": instance.attributes(),
         "tags": instance.tags(),
+        "layouts": instance.layouts(),
         "weight": instance.weight(),
         "zone": instance.zone(),
         "created": instance.created(),

@@ -1,5 +1,6 @@
 //! A registration that is kept alive.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use discover_core::embed::{Attributes, LeaseHandle, Standing};
@@ -37,6 +38,13 @@ impl NativeLease {
     #[napi(getter)]
     pub fn service(&self) -> String {
         self.0.service().to_string()
+    }
+
+    /// As others see them.
+    #[napi(getter)]
+    pub fn attributes(&self) -> Result<BTreeMap<String, String>> {
+        let now = self.0.instance().map_err(failure)?;
+        Ok(now.attributes().clone())
     }
 
     /// `live`, `lapsed`, `replaced` or `released`.

@@ -41,6 +41,7 @@ test('a registration is seen as it was made', async (t) => {
   assert.ok(lease instanceof Lease);
   assert.deepEqual([lease.service, lease.id, lease.address], ['web', '[::1]:80', '[::1]:80']);
   assert.deepEqual([lease.standing, lease.error], ['live', null]);
+  assert.deepEqual(lease.attributes, { zone: 'eu', weight: '7', empty: '' });
   const [instance] = await client.services('web').wait(1, { timeout: 10_000 });
   const { created, ...rest } = instance;
   assert.ok(Number.isSafeInteger(created));
@@ -52,6 +53,7 @@ test('a registration is seen as it was made', async (t) => {
     address: '[::1]:80',
     attributes: { zone: 'eu', weight: '7', empty: '' },
     tags: ['x', 'y'],
+    layouts: ['native'],
     weight: 7,
     zone: 'eu',
     isSuspect: false,

@@ -49,6 +49,22 @@ test('a registration is told to its end', async (t) => {
   assert.deepEqual(told, ['live', 'released']);
 });
 
+test('what a service says to all is taken over and told', async (t) => {
+  const client = await connect(`memory://shared-${process.pid}?layout=scalingo,native`);
+  t.after(() => client.close());
+  const attributes = { public: 'true', user: 'old', zone: 'eu' };
+  const lease = await client.register({ service: 'api', address: 'h:1', attributes });
+  assert.deepEqual(lease.attributes, attributes);
+  const told = [];
+  lease.onStanding(({ state }) => told.push([state, lease.attributes.user]));
+  await until(() => told.length > 0);
+  await client.register({ service: 'api', address: 'h:2', attributes: { ...attributes, user: 'new' } });
+  await until(() => told.at(-1)[1] === 'new');
+  assert.deepEqual(told.at(-1), ['live', 'new']);
+  const both = await client.services('api').wait(2, { timeout: 10_000 });
+  assert.deepEqual(both.map((one) => one.layouts), [['scalingo', 'native'], ['scalingo', 'native']]);
+});
+
 test('a registration that lapses is told with the reason', async (t) => {
   const client = await open(t);
   const lease = await client.register({ service: 'web', address: '127.0.0.1:1', heartbeat: 'manual', ttl: 1_000 });

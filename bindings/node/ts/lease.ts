@@ -38,6 +38,14 @@ export class Lease {
     return this.#native.service;
   }
 
+  /**
+   * The attributes that others see: those registered or updated, with what was taken over since from what
+   * the service says to all of its registrations, as with `layout=scalingo` the credentials.
+   */
+  get attributes(): Readonly<Record<string, string>> {
+    return Object.freeze(call(() => this.#native.attributes));
+  }
+
   /** How it stands now. */
   get standing(): Standing {
     return call(() => this.#native.standing) as Standing;
@@ -50,8 +58,8 @@ export class Lease {
   }
 
   /**
-   * Has `callback` called with how it stands: first now, then at each change; latest wins. `released` is
-   * the last, and ends the subscription.
+   * Has `callback` called with how it stands: first now, then at each change, and again when other
+   * attributes were taken over; latest wins. `released` is the last, and ends the subscription.
    */
   onStanding(callback: (condition: Condition<Standing>) => void): Subscription {
     check.callback('callback', callback);

@@ -74,5 +74,6 @@ function departed({ instance, at, reason }: NonNullable<RawReading['offline']>[n
 function freeze(instance: Instance): Instance {
   Object.freeze(instance.attributes);
   Object.freeze(instance.tags);
+  Object.freeze(instance.layouts);
   return Object.freeze(instance);
 }

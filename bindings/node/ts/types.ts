@@ -18,6 +18,8 @@ export interface Instance {
   readonly attributes: Readonly<Record<string, string>>;
   /** In the order given. */
   readonly tags: readonly string[];
+  /** The names of the layouts in whose form it is in the store, in the order of the URL. */
+  readonly layouts: readonly string[];
   /** From the attribute `weight`, 1 without it. */
   readonly weight: number;
   /** From the attribute `zone`. */

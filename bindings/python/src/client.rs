@@ -7,7 +7,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use discover_core::embed::{ConnectionState, Engine, LeaseHandle, Standing};
+use discover_core::embed::{Attributes, ConnectionState, Engine, LeaseHandle, Standing};
 
 use crate::arguments::{attributes, duration, heartbeat, optional_duration, placed};
 use crate::call::Call;
@@ -156,6 +156,13 @@ impl Lease {
     #[getter]
     fn service(&self) -> &str {
         self.lease.service().as_str()
+    }
+
+    /// The attributes that others see.
+    #[getter]
+    fn attributes(&self, py: Python<'_>) -> PyResult<Attributes> {
+        let now = self.lease.instance().map_err(raising(py))?;
+        Ok(now.attributes().clone())
     }
 
     /// `live`, `lapsed`, `replaced` or `released`.

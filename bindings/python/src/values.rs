@@ -23,6 +23,7 @@ struct Made {
     address: Py<PyString>,
     attributes: Py<PyMappingProxy>,
     tags: Py<PyTuple>,
+    layouts: Py<PyTuple>,
 }
 
 impl Instance {
@@ -55,6 +56,7 @@ impl Made {
             address: PyString::new(py, instance.address()).unbind(),
             attributes: PyMappingProxy::new(py, attributes.as_mapping()).unbind(),
             tags: PyTuple::new(py, instance.tags())?.unbind(),
+            layouts: PyTuple::new(py, instance.layouts())?.unbind(),
         })
     }
 }
@@ -113,6 +115,12 @@ impl Instance {
     #[getter]
     fn tags(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
         Ok(self.made(py)?.tags.clone_ref(py))
+    }
+
+    /// The names of the layouts in whose form it is in the store, in the order of the URL.
+    #[getter]
+    fn layouts(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
+        Ok(self.made(py)?.layouts.clone_ref(py))
     }
 
     /// The store's revision at which it came online: the lowest in a set is the leader.

@@ -142,6 +142,23 @@ def test_counters_are_whole_numbers_that_stay_readable(client: Client) -> None:
     assert client.metrics().resyncs == 0
 
 
+def test_what_a_service_says_to_all_is_taken_over_and_told(memory: str) -> None:
+    """With layout=scalingo the last to register says the credentials of all public hosts."""
+    with libdiscover.connect(f"{memory}?layout=scalingo,native") as client:
+        told = Told()
+        first = {"public": "true", "user": "old", "zone": "eu"}
+        with client.register("api", address="h:1", attributes=first) as lease:
+            assert lease.attributes == first
+            subscription = lease.on_standing(told)
+            assert told.states(1) == ["live"]
+            with client.register("api", address="h:2", attributes={**first, "user": "new"}):
+                assert told.states(1) == ["live"]
+                assert lease.attributes == {**first, "user": "new"}
+                for one in client.services("api").wait(2, timeout=SECONDS):
+                    assert one.layouts == ("scalingo", "native")
+            subscription.cancel()
+
+
 def test_an_instance_is_no_suspect_and_a_set_has_an_epoch(client: Client) -> None:
     web = client.services("web")
     with client.register("web", address="h:1"):

@@ -1,4 +1,4 @@
-//! Edges folded into whole views.
+//! Edges folded into whole views: one instance for each identity, whatever records say it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,12 +11,18 @@ use crate::model::{Instance, ServiceName, View};
 use crate::tree::{Change, Changes, Key, Node};
 
 /// Folds edges into whole views, and is silent about what changes nothing.
+///
+/// In one layout an instance is known by its id. In several it is known by its address, because each has
+/// ids of its own; what the first of them says counts before what the others say.
 pub(super) struct Mirror {
-    layout: Arc<dyn Layout>,
+    layouts: Arc<[Arc<dyn Layout>]>,
     service: ServiceName,
     /// The view before this watch, whose instances are used again where they are the same.
     last: View,
-    records: BTreeMap<Key, Record>,
+    records: BTreeMap<Place, Record>,
+    members: BTreeMap<Box<str>, Member>,
+    /// Whose records changed, and who is not yet shown as they say.
+    touched: BTreeSet<Box<str>>,
     view: View,
     /// Whether the view is other than the one given out last. The first is, even when it is empty.
     changed: bool,
@@ -27,11 +33,23 @@ pub(super) struct Mirror {
     complaint: Complaint,
 }
 
+/// The number of a layout, and a key in it.
+type Place = (usize, Key);
+
 /// What a key holds.
 struct Record {
     /// None for one that cannot be read.
     instance: Option<Arc<Instance>>,
     owner: u64,
+}
+
+/// Who is known by one identity.
+#[derive(Default)]
+struct Member {
+    /// The records that say so.
+    places: BTreeSet<Place>,
+    /// As it is in the view, with its grant.
+    shown: Option<(Arc<Instance>, u64)>,
 }
 
 /// An instance that came or went.
@@ -43,17 +61,19 @@ pub(super) enum Move {
 
 impl Mirror {
     pub(super) fn new(
-        layout: Arc<dyn Layout>,
+        layouts: Arc<[Arc<dyn Layout>]>,
         service: ServiceName,
         last: View,
         invalid: Arc<AtomicU64>,
     ) -> Mirror {
-        let (records, view, moves) = Default::default();
+        let (records, members, touched, view, moves) = Default::default();
         Mirror {
-            layout,
+            layouts,
             service,
             last,
             records,
+            members,
+            touched,
             view,
             changed: true,
             moves,
@@ -62,24 +82,34 @@ impl Mirror {
         }
     }
 
-    /// The whole view after these changes, if it is another.
-    pub(super) fn fold(&mut self, item: Changes) -> Option<View> {
+    /// Takes note of changes in the folder of a layout.
+    pub(super) fn fold(&mut self, layout: usize, item: Changes) {
         for change in item.changes {
             match change {
                 Change::Reset(nodes) => {
                     let listed: BTreeSet<&Key> = nodes.iter().map(|node| &node.key).collect();
-                    let unlisted = |key: &&Key| !listed.contains(key);
-                    let gone: Vec<Key> = self.records.keys().filter(unlisted).cloned().collect();
-                    gone.iter().for_each(|key| self.forget(key));
-                    nodes.iter().for_each(|node| self.put(node));
+                    let gone = |(of, key): &&Place| *of == layout && !listed.contains(key);
+                    let gone: Vec<Place> = self.records.keys().filter(gone).cloned().collect();
+                    gone.iter().for_each(|place| self.forget(place));
+                    nodes.iter().for_each(|node| self.put(layout, node));
                 }
-                Change::Put(node) => self.put(&node),
-                Change::Delete(key) => self.delete(&key),
+                Change::Put(node) => self.put(layout, &node),
+                Change::Delete(key) => self.delete(layout, &key),
             }
         }
+        for identity in std::mem::take(&mut self.touched) {
+            self.settle(&identity);
+        }
+        // Each folder is told of for itself; what is told is never older than what was.
+        if item.epoch > self.view.epoch {
+            (self.view.epoch, self.view.revision) = (item.epoch, item.revision);
+        }
+        self.view.revision = self.view.revision.max(item.revision);
+    }
+
+    /// The whole view, if it is another than before. To be asked when all folders are known.
+    pub(super) fn view(&mut self) -> Option<View> {
         self.last = View::default();
-        self.view.epoch = item.epoch;
-        self.view.revision = item.revision;
         std::mem::take(&mut self.changed).then(|| self.view.clone())
     }
 
@@ -100,9 +130,20 @@ impl Mirror {
         std::mem::take(&mut self.moves)
     }
 
-    fn put(&mut self, node: &Node) {
-        let instance = match self.layout.decode(&self.service, node) {
-            Decoded::Ignored => return self.forget(&node.key),
+    fn identity(&self, instance: &Instance) -> Box<str> {
+        match self.layouts.len() {
+            1 => instance.id().into(),
+            _ => instance.address().into(),
+        }
+    }
+
+    fn put(&mut self, layout: usize, node: &Node) {
+        let Some(form) = self.layouts.get(layout) else {
+            return;
+        };
+        let place = (layout, node.key.clone());
+        let instance = match form.decode(&self.service, node) {
+            Decoded::Ignored => return self.forget(&place),
             Decoded::Malformed(why) => {
                 self.invalid.fetch_add(1, Ordering::Relaxed);
                 let text = || format!("skipping the record {:?}: {why}", node.key);
@@ -110,64 +151,125 @@ impl Mirror {
                 None
             }
             Decoded::Instance(new) => {
-                let seniority = new.seniority();
-                let now = self.view.instances.get(&seniority);
-                match now.or_else(|| self.last.instances.get(&seniority)) {
-                    Some(old) if **old == new => Some(old.clone()),
-                    // The same instance, changed, keeps its count of calls in flight.
-                    Some(old) => Some(Arc::new(new.with_load_of(old))),
-                    None => Some(Arc::new(new)),
-                }
+                let name = form.name().to_owned();
+                Some(Arc::new(new.with_layouts([name].into())))
             }
         };
         let owner = node.owner;
-        if let Some(record) = self.records.get_mut(&node.key) {
-            let same = match (&record.instance, &instance) {
-                (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-                (None, None) => true,
-                _ => false,
-            };
-            if same {
-                record.owner = owner;
-                return;
+        if let Some(record) = self.records.get_mut(&place)
+            && record.instance == instance
+        {
+            record.owner = owner;
+        } else {
+            self.forget(&place);
+            if instance.is_none() {
+                self.view.invalid += 1;
+                self.changed = true;
             }
+            let record = Record { instance, owner };
+            self.records.insert(place.clone(), record);
         }
-        self.forget(&node.key);
-        self.changed = true;
-        match &instance {
-            Some(new) => {
-                self.view.instances.insert(new.seniority(), new.clone());
-                self.moves.push(Move::Came(new.clone()));
-            }
-            None => self.view.invalid += 1,
-        }
-        self.records
-            .insert(node.key.clone(), Record { instance, owner });
+        self.touch(&place, |member, place| {
+            member.places.insert(place);
+        });
     }
 
-    fn delete(&mut self, key: &Key) {
-        self.forget(key);
+    /// Notes that the record at a place changes something about whom it is of.
+    fn touch(&mut self, place: &Place, change: impl FnOnce(&mut Member, Place)) {
+        let record = self.records.get(place);
+        if let Some(instance) = record.and_then(|record| record.instance.as_ref()) {
+            let identity = self.identity(instance);
+            let member = self.members.entry(identity.clone()).or_default();
+            change(member, place.clone());
+            self.touched.insert(identity);
+        }
+    }
+
+    fn delete(&mut self, layout: usize, key: &Key) {
+        let place = (layout, key.clone());
+        self.forget(&place);
         let beneath = key.beneath();
-        let from_here = self.records.range(key.clone()..).map(|(key, _)| key);
-        let near = from_here.take_while(|k| k.as_str().starts_with(key.as_str()));
-        let gone: Vec<Key> = near
-            .filter(|k| k.under(&beneath).is_some())
+        let from_here = self.records.range(place..).map(|(place, _)| place);
+        let near =
+            from_here.take_while(|(of, k)| *of == layout && k.as_str().starts_with(key.as_str()));
+        let gone: Vec<Place> = near
+            .filter(|(_, k)| k.under(&beneath).is_some())
             .cloned()
             .collect();
-        gone.iter().for_each(|key| self.forget(key));
+        gone.iter().for_each(|place| self.forget(place));
     }
 
-    fn forget(&mut self, key: &Key) {
-        let Some(record) = self.records.remove(key) else {
+    fn forget(&mut self, place: &Place) {
+        self.touch(place, |member, place| {
+            member.places.remove(&place);
+        });
+        let record = self.records.remove(place);
+        if record.is_some_and(|record| record.instance.is_none()) {
+            self.view.invalid -= 1;
+            self.changed = true;
+        }
+    }
+
+    /// Brings the view in line with what the records say about one instance.
+    fn settle(&mut self, identity: &str) {
+        let Some(mut member) = self.members.remove(identity) else {
             return;
         };
-        self.changed = true;
-        match record.instance {
-            Some(instance) => {
-                self.view.instances.remove(&instance.seniority());
-                self.moves.push(Move::Went(instance, record.owner));
+        let old = member.shown.take();
+        let Some((new, owner)) = self.merged(&member) else {
+            if let Some((old, owner)) = old {
+                self.hide(&old);
+                self.moves.push(Move::Went(old, owner));
             }
-            None => self.view.invalid -= 1,
+            return;
+        };
+        let seniority = new.seniority();
+        let known = old.as_ref().map(|(old, _)| old);
+        let known = known.filter(|old| old.seniority() == seniority);
+        let new = match known.or_else(|| self.last.instances.get(&seniority)) {
+            Some(known) if **known == *new => known.clone(),
+            // The same instance, changed, keeps its count of calls in flight.
+            Some(known) => Arc::new(new.another().with_load_of(known)),
+            None => new,
+        };
+        let same = old.as_ref().is_some_and(|(old, _)| Arc::ptr_eq(old, &new));
+        if !same {
+            if let Some((old, _)) = &old {
+                self.hide(old);
+            }
+            self.view.instances.insert(seniority, new.clone());
+            self.moves.push(Move::Came(new.clone()));
+            self.changed = true;
+        }
+        member.shown = Some((new, owner));
+        self.members.insert(identity.into(), member);
+    }
+
+    /// Takes an instance from the view, unless another one is in its place.
+    fn hide(&mut self, old: &Arc<Instance>) {
+        let seniority = old.seniority();
+        let there = self.view.instances.get(&seniority);
+        if there.is_some_and(|there| Arc::ptr_eq(there, old)) {
+            self.view.instances.remove(&seniority);
+        }
+        self.changed = true;
+    }
+
+    /// What the records say together: where the first of them says it is, with what the others add, and
+    /// as old as the oldest.
+    fn merged(&self, member: &Member) -> Option<(Arc<Instance>, u64)> {
+        let records = member.places.iter();
+        let records = records.filter_map(|place| self.records.get(place));
+        let mut all: Vec<&Arc<Instance>> = Vec::with_capacity(1);
+        let mut owners = 0;
+        for record in records {
+            all.extend(&record.instance);
+            owners = owners.max(record.owner);
+        }
+        match all[..] {
+            [] => None,
+            [only] => Some((only.clone(), owners)),
+            [first, ref others @ ..] => Some((Arc::new(first.joined_by(others)), owners)),
         }
     }
 }
@@ -175,7 +277,7 @@ impl Mirror {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Native;
+    use crate::layout::{ContainerPilot, Kratos, Native};
 
     fn node(name: &str, value: &str, created: u64) -> Node {
         let key = Key::new(&format!("/discover/services/web/{name}")).unwrap();
@@ -190,7 +292,7 @@ mod tests {
 
     fn mirror_after(last: View) -> Mirror {
         Mirror::new(
-            Arc::new(Native),
+            [Arc::new(Native) as Arc<dyn Layout>].into(),
             ServiceName::new("web").unwrap(),
             last,
             Arc::default(),
@@ -202,11 +304,13 @@ mod tests {
     }
 
     fn fold(mirror: &mut Mirror, changes: impl Into<Vec<Change>>) -> Option<Vec<String>> {
-        let view = mirror.fold(Changes {
+        let item = Changes {
             revision: 1,
             changes: changes.into(),
             ..Changes::default()
-        })?;
+        };
+        mirror.fold(0, item);
+        let view = mirror.view()?;
         Some(view.instances.values().map(|i| i.id().to_owned()).collect())
     }
 
@@ -276,5 +380,95 @@ mod tests {
             fold(&mut mirror, [Change::Delete(folder)]).unwrap(),
             Vec::<String>::new()
         );
+    }
+
+    fn kratos(id: &str, address: &str, meta: &str, created: u64) -> Node {
+        let value = format!(
+            r#"{{"id":"x","name":"web","metadata":{meta},"endpoints":["http://{address}"]}}"#
+        );
+        Node {
+            key: Key::new(&format!("/microservices/web/{id}")).unwrap(),
+            value: value.into_bytes().into(),
+            created,
+            modified: created,
+            owner: 0,
+        }
+    }
+
+    fn tell(mirror: &mut Mirror, layout: usize, change: Change) -> Option<Vec<String>> {
+        let changes = vec![change];
+        let item = Changes {
+            changes,
+            ..Changes::default()
+        };
+        mirror.fold(layout, item);
+        let one = |i: &Arc<Instance>| {
+            let all = i.attributes().iter().map(|(k, v)| format!(" {k}={v}"));
+            let layouts = i.layouts().join("+");
+            format!(
+                "{} {} {layouts}{}",
+                i.created(),
+                i.id(),
+                all.collect::<String>()
+            )
+        };
+        Some(mirror.view()?.instances.values().map(one).collect())
+    }
+
+    #[test]
+    fn records_in_two_layouts_are_one_instance_and_one_going_brings_the_other_to_light() {
+        let kratos_layout = Kratos::new(Kratos::PREFIX).unwrap();
+        let layouts: [Arc<dyn Layout>; 2] = [Arc::new(Native), Arc::new(kratos_layout)];
+        let (name, last) = (ServiceName::new("web").unwrap(), View::default());
+        let mut mirror = Mirror::new(layouts.into(), name, last, Arc::default());
+        let new = kratos("x", "h:1", r#"{"a":"kratos","b":"2"}"#, 5);
+        let expected = ["5 x kratos a=kratos b=2"];
+        assert_eq!(
+            tell(&mut mirror, 1, Change::Put(new.clone())).unwrap(),
+            expected
+        );
+        let old = node("h:1", r#"{"a":"native"}"#, 3);
+        let both = ["3 h:1 native+kratos a=native b=2"];
+        assert_eq!(
+            tell(&mut mirror, 0, Change::Put(old.clone())).unwrap(),
+            both
+        );
+        let list = |nodes: &[Node]| Change::Reset(nodes.to_vec());
+        assert_eq!(tell(&mut mirror, 1, list(&[new])), None);
+        assert_eq!(
+            tell(&mut mirror, 1, list(&[])).unwrap(),
+            ["3 h:1 native a=native"]
+        );
+        assert_eq!(
+            tell(&mut mirror, 0, Change::Delete(old.key)).unwrap(),
+            [""; 0]
+        );
+        assert!(mirror.members.is_empty() && mirror.records.is_empty());
+    }
+
+    #[test]
+    fn keys_that_say_the_same_id_are_one_instance() {
+        let layout: Arc<dyn Layout> = Arc::new(ContainerPilot::new("/c").unwrap());
+        let (name, last) = (ServiceName::new("web").unwrap(), View::default());
+        let mut mirror = Mirror::new([layout].into(), name, last, Arc::default());
+        let file = |file: &str, zone: &str| Node {
+            key: Key::new(&format!("/c/web/a/{file}")).unwrap(),
+            value: format!(r#"{{"address":"h","port":1,"attributes":{{"zone":"{zone}"}}}}"#)
+                .into_bytes()
+                .into(),
+            created: 4,
+            modified: 4,
+            owner: 0,
+        };
+        let both = vec![file("one", "eu"), file("two", "us")];
+        let expected = ["4 a containerpilot zone=eu"];
+        assert_eq!(tell(&mut mirror, 0, Change::Reset(both)).unwrap(), expected);
+        let one = Change::Delete(file("one", "").key);
+        assert_eq!(
+            tell(&mut mirror, 0, one).unwrap(),
+            ["4 a containerpilot zone=us"]
+        );
+        let folder = Change::Delete(Key::new("/c/web/a").unwrap());
+        assert_eq!(tell(&mut mirror, 0, folder).unwrap(), [""; 0]);
     }
 }

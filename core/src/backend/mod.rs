@@ -13,7 +13,9 @@ use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Claim, ConnectionState, Grant, Metrics, Registration, ServiceName, View};
+use crate::model::{
+    Claim, ConnectionState, Grant, Metrics, Registration, ServiceName, Shared, View,
+};
 
 pub use open::{COMMON_OPTIONS, Constructor};
 pub use tree::TreeBackend;
@@ -61,6 +63,12 @@ pub trait Backend: Send + Sync + 'static {
     /// that cannot be told says it when asked, in `heartbeat`.
     fn guard<'a>(&'a self, _registration: &'a Registration, _grant: Grant) -> BoxFuture<'a, Error> {
         pending().boxed()
+    }
+
+    /// What the service says to this registration and its others, at once and then whenever it says
+    /// something else. Never ends; where they share nothing, nothing is ever said.
+    fn follow(&self, _registration: &Registration) -> BoxStream<'static, Shared> {
+        stream::pending().boxed()
     }
 
     /// The whole set of a service, at once and after each change. Silent while nothing changes. After an

@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::backend::{Backend, TreeBackend};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::layout::{Layout, Native};
+use crate::layout::{
+    ContainerPilot, Embassy, GoMicro, Grpc, Kratos, Layout, Native, Registrator, Scalingo,
+};
 use crate::model::{check_host, check_ttl};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -31,7 +33,18 @@ const SCHEMES: [&str; 8] = [
     "discoverd",
     "discoverd+unix",
 ];
-const LAYOUTS: [&str; 1] = ["native"];
+
+/// The layouts, and the options that each has.
+const LAYOUTS: [(&str, &[&str]); 8] = [
+    ("native", &[]),
+    ("containerpilot", &["containerpilot.prefix"]),
+    ("embassy", &["embassy.prefix", "embassy.environment"]),
+    ("go-micro", &["go-micro.prefix"]),
+    ("grpc", &["grpc.prefix"]),
+    ("kratos", &["kratos.prefix"]),
+    ("registrator", &["registrator.prefix"]),
+    ("scalingo", &["scalingo.prefix", "scalingo.infos"]),
+];
 
 /// A backend and what the URL says about how to use it.
 pub(crate) struct Opened {
@@ -107,7 +120,7 @@ pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<O
 }
 
 fn memory(uri: &Uri) -> Result<Arc<dyn Backend>> {
-    expect(uri, &["layout", "state"])?;
+    expect_tree(uri, &["state"])?;
     let name = format!("{}{}", uri.authority(), uri.path());
     let store = match uri.option("state") {
         Some(path) => MemoryStore::open_with_state(&name, Path::new(path))?,
@@ -118,7 +131,7 @@ fn memory(uri: &Uri) -> Result<Arc<dyn Backend>> {
 
 #[cfg(feature = "local")]
 fn local(uri: &Uri) -> Result<Arc<dyn Backend>> {
-    expect(uri, &["layout"])?;
+    expect_tree(uri, &[])?;
     if !uri.authority().is_empty() {
         return Err(Error::invalid(format!(
             "{uri}: local:// has no host; a directory has three slashes, as in local:///path"
@@ -162,8 +175,8 @@ fn etcd2(uri: &Uri) -> Result<Arc<dyn Backend>> {
 /// What both APIs of etcd are told.
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
 fn servers(uri: &Uri, tls: bool) -> Result<crate::store::servers::Config> {
-    let own = "layout user password ca cert key server_name protect grace max_instances";
-    expect(uri, &own.split(' ').collect::<Vec<_>>())?;
+    let own = "user password ca cert key server_name protect grace max_instances";
+    expect_tree(uri, &own.split(' ').collect::<Vec<_>>())?;
     crate::store::servers::Config::read(uri, tls)
 }
 
@@ -172,19 +185,17 @@ fn servers(uri: &Uri, tls: bool) -> Result<crate::store::servers::Config> {
 fn protected(uri: &Uri, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
     let protect = uri.option("protect").is_none() || uri.flag("protect")?;
     let grace = uri.duration("grace")?.unwrap_or(TreeBackend::GRACE);
-    let backend = TreeBackend::new(store, layout(uri)?);
+    let backend = TreeBackend::several(store, layouts(uri)?);
     Ok(Arc::new(backend.grace(protect.then_some(grace))))
 }
 
 #[cfg(feature = "agent")]
 fn agent(uri: &Uri, unix: bool) -> Result<Arc<dyn Backend>> {
     use crate::backend::agent::{Agent, Config};
-    let tls = ["ca", "cert", "key", "server_name"];
     let own = ["token", "token_file"];
-    match unix {
-        true => expect(uri, &own)?,
-        false => expect(uri, &[&own[..], &tls[..]].concat())?,
-    }
+    let tls = ["ca", "cert", "key", "server_name"];
+    let tls = if unix { &[][..] } else { &tls[..] };
+    uri.expect_options(&[&own[..], tls, &COMMON_OPTIONS].concat())?;
     Ok(Arc::new(Agent::new(Config::read(uri, unix)?)))
 }
 
@@ -202,22 +213,62 @@ fn not_built(uri: &Uri, feature: &str) -> Error {
     )
 }
 
-fn expect(uri: &Uri, own: &[&str]) -> Result<()> {
-    uri.expect_options(&[own, &COMMON_OPTIONS].concat())
+/// Refuses options that are neither the scheme's own, nor a layout's in use, nor everybody's.
+fn expect_tree(uri: &Uri, own: &[&str]) -> Result<()> {
+    let mut known = [&["layout"], own].concat();
+    for name in layout_names(uri) {
+        let listed = LAYOUTS.iter().find(|(known, _)| *known == name);
+        known.extend(listed.map_or(&[][..], |(_, options)| options));
+    }
+    uri.expect_options(&[&known[..], &COMMON_OPTIONS].concat())
 }
 
 fn tree(uri: &Uri, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(TreeBackend::new(store, layout(uri)?)))
+    Ok(Arc::new(TreeBackend::several(store, layouts(uri)?)))
 }
 
-fn layout(uri: &Uri) -> Result<Arc<dyn Layout>> {
-    match uri.option("layout").unwrap_or("native") {
-        "native" => Ok(Arc::new(Native)),
-        other => Err(Error::invalid(format!(
-            "unknown layout {other:?}; known are {}",
-            LAYOUTS.join(", ")
-        ))),
+fn layout_names(uri: &Uri) -> impl Iterator<Item = &str> {
+    let names = uri.option("layout").unwrap_or("native");
+    names.split(',').map(str::trim)
+}
+
+/// One or several, in the order in which they are named.
+fn layouts(uri: &Uri) -> Result<Vec<Arc<dyn Layout>>> {
+    let mut layouts: Vec<Arc<dyn Layout>> = Vec::new();
+    for name in layout_names(uri) {
+        if layouts.iter().any(|layout| layout.name() == name) {
+            return Err(Error::invalid(format!("layout {name} is named twice")));
+        }
+        layouts.push(layout(uri, name)?);
     }
+    Ok(layouts)
+}
+
+fn layout(uri: &Uri, name: &str) -> Result<Arc<dyn Layout>> {
+    let option = |name: &str, usual: &'static str| uri.option(name).unwrap_or(usual).to_owned();
+    let prefix = |usual: &'static str| option(&format!("{name}.prefix"), usual);
+    Ok(match name {
+        "native" => Arc::new(Native),
+        "containerpilot" => Arc::new(ContainerPilot::new(&prefix(ContainerPilot::PREFIX))?),
+        "embassy" => {
+            let environment = option("embassy.environment", Embassy::ENVIRONMENT);
+            Arc::new(Embassy::new(&prefix(Embassy::PREFIX), &environment)?)
+        }
+        "go-micro" => Arc::new(GoMicro::new(&prefix(GoMicro::PREFIX))?),
+        "grpc" => Arc::new(Grpc::new(&prefix(Grpc::PREFIX))?),
+        "kratos" => Arc::new(Kratos::new(&prefix(Kratos::PREFIX))?),
+        "registrator" => Arc::new(Registrator::new(&prefix(Registrator::PREFIX))?),
+        "scalingo" => {
+            let infos = option("scalingo.infos", Scalingo::INFOS);
+            Arc::new(Scalingo::new(&prefix(Scalingo::PREFIX), &infos)?)
+        }
+        other => {
+            return Err(Error::invalid(format!(
+                "unknown layout {other:?}; known are {}",
+                LAYOUTS.map(|(name, _)| name).join(", ")
+            )));
+        }
+    })
 }
 
 #[cfg(test)]
@@ -234,11 +285,32 @@ mod tests {
     #[test]
     fn what_is_unknown_is_named_with_what_is_known() {
         assert!(refusal("zoo://").contains("local, memory, etcd, etcds, etcd2, etcd2s"));
-        assert!(refusal("memory://a?layout=x").contains("\"x\"; known are native"));
+        assert!(refusal("memory://a?layout=x").contains("\"x\"; known are native, "));
+        assert!(refusal("memory://a?layout=native,native").contains("native is named twice"));
+        assert!(refusal("memory://a?layout=grpc&kratos.prefix=/k").contains("grpc.prefix"));
+        assert!(refusal("memory://a?layout=grpc&grpc.prefix=/k//l").contains("empty segment"));
         assert!(refusal("memory://a?tll=1s").contains("it has layout, state, ttl"));
         assert!(refusal("memory://a?ttl=1ms").contains("1s to 24h"));
         assert!(refusal("memory://a?connect_timeout=18000000000000000000s").contains("at most 1h"));
         assert!(refusal("memory://a?ttl=soon").contains("write a time such as"));
         assert!(refusal("local://host").contains("local:///path"));
+    }
+
+    #[test]
+    fn every_layout_that_is_listed_can_be_had_with_its_options() {
+        for (name, options) in LAYOUTS {
+            let values = options.iter().map(|option| format!("&{option}=/other"));
+            let values: String = values
+                .collect::<String>()
+                .replace("environment=/", "environment=");
+            let url = format!("memory://a?layout={name}{values}");
+            // Two options may not have the same value.
+            let url = url.replace("infos=/other", "infos=/infos");
+            assert_eq!(refusal(&url), "", "{url}");
+            let layouts = layouts(&Uri::parse(&url).unwrap()).unwrap();
+            assert_eq!(layouts[0].name(), name);
+        }
+        let both = layouts(&Uri::parse("memory://a?layout=scalingo,native").unwrap());
+        assert_eq!(both.unwrap().len(), 2);
     }
 }

@@ -1,4 +1,6 @@
-//! A store seen through a layout.
+//! A store seen through layouts.
+
+mod views;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,36 +8,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use crate::backend::Backend;
-use crate::backend::mirror::Mirror;
-use crate::backend::protect::Protect;
+use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
-use crate::layout::{Decoded, Layout};
+use crate::layout::{self, Decoded, Layout};
 use crate::model::{
-    Claim, ConnectionState, Grant, Heartbeat, Metrics, Registration, ServiceName, View,
+    Claim, ConnectionState, Grant, Heartbeat, Metrics, Registration, ServiceName, Shared, View,
 };
 use crate::store::{Store, Terms};
-use crate::tree::{Change, Changes, Scope};
+use crate::tree::{Change, Changes, Entry, Key, Prefix, Scope};
+use views::Views;
 
-/// How long to wait for the others, where some of several instances vanished.
-const GATHER: Duration = Duration::from_millis(100);
-
-/// How long the list of all services may take.
-const LISTED: Duration = Duration::from_secs(5);
+/// How long to wait for the value of a key, and for the list of all services.
+const READ: Duration = Duration::from_secs(5);
 
 /// `create renew update remove guard watch` over entries become
 /// `register heartbeat update unregister guard subscribe` over registrations.
+///
+/// With several layouts all of them are read as one set, and a registration is written in each. One must
+/// be able to say all of it; the others say what they can.
 pub struct TreeBackend {
     store: Arc<dyn Store>,
-    layout: Arc<dyn Layout>,
+    layouts: Arc<[Arc<dyn Layout>]>,
     /// For how long what vanished in a mass expiry is held; none without protection.
     grace: Option<Duration>,
     invalid: Arc<AtomicU64>,
 }
+
+/// An entry, and the number of the layout that it is of.
+type Written = (usize, Entry);
 
 impl TreeBackend {
     /// For how long instances that vanished in a mass expiry are held, unless something else is said.
@@ -43,9 +48,14 @@ impl TreeBackend {
 
     /// Reads and writes `store` in `layout`.
     pub fn new(store: Arc<dyn Store>, layout: Arc<dyn Layout>) -> TreeBackend {
+        TreeBackend::several(store, vec![layout])
+    }
+
+    /// Reads and writes `store` in several layouts at once, the first of which counts most.
+    pub fn several(store: Arc<dyn Store>, layouts: Vec<Arc<dyn Layout>>) -> TreeBackend {
         TreeBackend {
             store,
-            layout,
+            layouts: layouts.into(),
             grace: Some(TreeBackend::GRACE),
             invalid: Arc::default(),
         }
@@ -56,36 +66,133 @@ impl TreeBackend {
         TreeBackend { grace, ..self }
     }
 
-    /// The names of the folders in which there are instances.
+    /// The names of the services that have instances, in the layouts that can tell.
     async fn list(&self) -> Result<Vec<ServiceName>> {
-        let root = self.layout.root().ok_or_else(|| {
+        let mut names = BTreeSet::new();
+        let mut known = false;
+        for layout in self.layouts.iter() {
+            if let Some(root) = layout.root() {
+                known = true;
+                self.list_in(&**layout, &root, &mut names).await?;
+            }
+        }
+        if !known {
             let text =
                 "this layout does not keep its services in one folder, so they cannot be listed";
-            Error::new(Kind::Unsupported, text)
-        })?;
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    async fn list_in(
+        &self,
+        layout: &dyn Layout,
+        root: &Prefix,
+        names: &mut BTreeSet<ServiceName>,
+    ) -> Result<()> {
         let mut changes = self.store.watch(&Scope::Under(root.clone()));
-        let ended = || Error::new(Kind::Unavailable, "the store ended the list");
-        let first = tokio::time::timeout(LISTED, changes.next()).await;
-        let slow = |_| Error::new(Kind::Timeout, format!("no list within {LISTED:?}"));
-        let nodes = first.map_err(slow)?.ok_or_else(ended)??.changes;
-        let mut names = BTreeSet::new();
-        for change in nodes {
+        let slow = || Error::new(Kind::Timeout, format!("no list within {READ:?}"));
+        let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
+        for change in item.ok_or_else(slow)??.changes {
             let Change::Reset(nodes) = change else {
                 continue;
             };
             for node in nodes {
-                let name = node
-                    .key
-                    .under(&root)
-                    .and_then(|rest| rest.split('/').next());
+                let rest = node.key.under(root);
+                let name = rest.and_then(|rest| rest.split('/').next());
                 let service = name.and_then(|name| ServiceName::new(name).ok());
                 let lives = |service: &ServiceName| {
-                    matches!(self.layout.decode(service, &node), Decoded::Instance(_))
+                    matches!(layout.decode(service, &node), Decoded::Instance(_))
                 };
                 names.extend(service.filter(|service| !names.contains(service) && lives(service)));
             }
         }
-        Ok(names.into_iter().collect())
+        Ok(())
+    }
+
+    /// The entries of a registration in all layouts.
+    fn encode(&self, r: &Registration) -> Result<Vec<Entry>> {
+        let all = match &self.layouts[..] {
+            // It was looked at when it was registered.
+            [only] => return only.encode(r),
+            _ => self.accept(r)?,
+        };
+        Ok(all.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    /// The same, after a look at whether it can be said.
+    fn accept(&self, r: &Registration) -> Result<Vec<Written>> {
+        let said = |layout: &Arc<dyn Layout>, r: &Registration| {
+            layout::check(&**layout, r)?;
+            layout.encode(r)
+        };
+        let full: Vec<Result<_>> = self.layouts.iter().map(|layout| said(layout, r)).collect();
+        let somebody_says_all = full.iter().any(Result::is_ok);
+        let mut written: Vec<Written> = Vec::new();
+        for ((number, layout), full) in self.layouts.iter().enumerate().zip(full) {
+            let entries = match full {
+                Err(_) if somebody_says_all => said(layout, &r.bare())?,
+                full => full?,
+            };
+            for entry in entries {
+                if written.iter().any(|(_, other)| other.key == entry.key) {
+                    let (key, name) = (entry.key, layout.name());
+                    return Err(Error::invalid(format!(
+                        "layout {name} writes {key}, and so does another one; give them prefixes of their own"
+                    )));
+                }
+                written.push((number, entry));
+            }
+        }
+        Ok(written)
+    }
+
+    /// What is to be written, in view of what is there.
+    async fn compose(&self, r: &Registration, claim: Claim) -> Result<Vec<Entry>> {
+        let mut written = self.accept(r)?;
+        // Who adopted what others said has nothing to say to them.
+        written.retain(|(_, entry)| !r.adopted || entry.lifetime.is_leased());
+        let composed = written.into_iter().map(|(number, mut entry)| async move {
+            let layout = self.layouts.get(number).filter(|layout| layout.rewrites());
+            let Some(layout) = layout else {
+                return Ok(Some(entry));
+            };
+            let Some(before) = self.read(&entry.key).await? else {
+                return Ok(Some(entry));
+            };
+            let value = layout.rewrite(&entry, &before, claim);
+            Ok(value.map(|value| {
+                entry.value = value;
+                entry
+            }))
+        });
+        let composed: Vec<Option<Entry>> = try_join_all(composed).await?;
+        Ok(composed.into_iter().flatten().collect())
+    }
+
+    /// The value of a key now.
+    async fn read(&self, key: &Key) -> Result<Option<Arc<[u8]>>> {
+        let mut changes = self.store.watch(&Scope::Only(key.clone()));
+        let slow = || Error::new(Kind::Timeout, format!("{key} was not read within {READ:?}"));
+        let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
+        let changes = item.ok_or_else(slow)??.changes;
+        let value = changes.into_iter().find_map(|change| value_of(change, key));
+        Ok(value.flatten())
+    }
+}
+
+/// What a change says about the value of a key.
+fn value_of(change: Change, key: &Key) -> Option<Option<Arc<[u8]>>> {
+    match change {
+        Change::Reset(nodes) => {
+            let node = nodes.into_iter().find(|node| node.key == *key);
+            Some(node.map(|node| node.value))
+        }
+        Change::Put(node) => (node.key == *key).then_some(Some(node.value)),
+        Change::Delete(deleted) => {
+            let gone = deleted == *key || key.under(&deleted.beneath()).is_some();
+            gone.then_some(None)
+        }
     }
 }
 
@@ -100,24 +207,32 @@ impl Backend for TreeBackend {
             claim,
             alone: r.heartbeat == Heartbeat::Manual,
         };
-        async move { self.store.create(&self.layout.encode(r)?, terms).await }.boxed()
+        async move {
+            let entries = self.compose(r, claim).await?;
+            self.store.create(&entries, terms).await
+        }
+        .boxed()
     }
 
     fn heartbeat<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
-        async move { self.store.renew(&self.layout.encode(r)?, grant).await }.boxed()
+        async move { self.store.renew(&self.encode(r)?, grant).await }.boxed()
     }
 
     fn update<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
-        async move { self.store.update(&self.layout.encode(r)?, grant).await }.boxed()
+        async move {
+            let entries = self.compose(r, Claim::TakeOver).await?;
+            self.store.update(&entries, grant).await
+        }
+        .boxed()
     }
 
     fn unregister<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
-        async move { self.store.remove(&self.layout.encode(r)?, grant).await }.boxed()
+        async move { self.store.remove(&self.encode(r)?, grant).await }.boxed()
     }
 
     fn guard<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Error> {
         async move {
-            match self.layout.encode(r) {
+            match self.encode(r) {
                 Ok(entries) => self.store.guard(&entries, grant).await,
                 Err(error) => error,
             }
@@ -125,25 +240,24 @@ impl Backend for TreeBackend {
         .boxed()
     }
 
+    fn follow(&self, r: &Registration) -> BoxStream<'static, Shared> {
+        let shared = |layout: &Arc<dyn Layout>| {
+            let key = layout.shared(r).ok().flatten()?;
+            Some(follow(self.store.clone(), layout.clone(), key))
+        };
+        let all: Vec<_> = self.layouts.iter().filter_map(shared).collect();
+        stream::select_all(all).chain(stream::pending()).boxed()
+    }
+
     fn subscribe(&self, service: &ServiceName, last: View) -> BoxStream<'static, Result<View>> {
-        let prefix = match self.layout.prefix(service) {
-            Ok(prefix) => prefix,
-            Err(error) => return stream::iter([Err(error)]).boxed(),
-        };
-        let (layout, invalid) = (self.layout.clone(), self.invalid.clone());
-        let views = Views {
-            changes: self.store.watch(&Scope::Under(prefix)),
-            mirror: Mirror::new(layout, service.clone(), last, invalid),
-            protect: self.grace.map(Protect::new),
-            store: self.store.clone(),
-            start: Instant::now(),
-            failed: None,
-        };
-        stream::unfold(views, |mut views| async move {
-            let view = views.next().await?;
-            Some((view, views))
-        })
-        .boxed()
+        match Views::open(self, service, last) {
+            Ok(views) => stream::unfold(views, |mut views| async move {
+                let view = views.next().await?;
+                Some((view, views))
+            })
+            .boxed(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        }
     }
 
     fn catalog(&self) -> BoxFuture<'_, Result<Vec<ServiceName>>> {
@@ -170,88 +284,54 @@ impl Backend for TreeBackend {
     }
 }
 
-/// The views of one service.
-struct Views {
-    changes: BoxStream<'static, Result<Changes>>,
-    mirror: Mirror,
-    protect: Option<Protect>,
-    store: Arc<dyn Store>,
-    start: Instant,
-    /// What came while more was gathered, and is told next.
-    failed: Option<Error>,
+/// What the key says, at once and whenever it says something else; never ends.
+fn follow(store: Arc<dyn Store>, layout: Arc<dyn Layout>, key: Key) -> BoxStream<'static, Shared> {
+    let values = Values {
+        changes: store.watch(&Scope::Only(key.clone())),
+        store,
+        key,
+        last: None,
+        backoff: Backoff::default(),
+    };
+    stream::unfold((values, layout), |(mut values, layout)| async move {
+        let said = layout.hear(values.next().await.as_deref());
+        Some((said, (values, layout)))
+    })
+    .boxed()
 }
 
-impl Views {
-    async fn next(&mut self) -> Option<Result<View>> {
-        if let Some(error) = self.failed.take() {
-            return Some(Err(self.failed(error)));
-        }
+/// The values of one key.
+struct Values {
+    store: Arc<dyn Store>,
+    key: Key,
+    changes: BoxStream<'static, Result<Changes>>,
+    last: Option<Option<Arc<[u8]>>>,
+    backoff: Backoff,
+}
+
+impl Values {
+    /// The next value that is another than the last.
+    async fn next(&mut self) -> Option<Arc<[u8]>> {
         loop {
-            let wake = self.protect.as_ref().and_then(Protect::wake);
-            let expiry = async {
-                match wake {
-                    Some(wake) => sleep_until(self.start + wake).await,
-                    None => std::future::pending().await,
+            match self.changes.next().await {
+                Some(Ok(item)) => {
+                    self.backoff.reset();
+                    let changes = item.changes.into_iter();
+                    let said = changes.filter_map(|change| value_of(change, &self.key));
+                    if let Some(value) = said.last()
+                        && self.last.as_ref() != Some(&value)
+                    {
+                        self.last = Some(value.clone());
+                        return value;
+                    }
                 }
-            };
-            tokio::select! {
-                item = self.changes.next() => match item? {
-                    Ok(changes) => {
-                        if let Some(view) = self.mirror.fold(changes) {
-                            let view = self.gather(view).await;
-                            return Some(Ok(self.shield(view).await));
-                        }
-                    }
-                    Err(error) => return Some(Err(self.failed(error))),
-                },
-                () = expiry => {
-                    let now = self.start.elapsed();
-                    if let Some(view) = self.protect.as_mut().and_then(|p| p.expire(now)) {
-                        return Some(Ok(view));
-                    }
+                // The sets of the client tell that the store is lost; here there is nothing to be said.
+                Some(Err(_)) => {}
+                None => {
+                    sleep(self.backoff.next_wait()).await;
+                    self.changes = self.store.watch(&Scope::Only(self.key.clone()));
                 }
             }
         }
-    }
-
-    /// Waits a moment for more, where some of several lost their grants: a store that has lost everybody
-    /// says so one by one.
-    async fn gather(&mut self, mut view: View) -> View {
-        let protects = self.protect.is_some() && self.mirror.may_be_a_mass();
-        let until = Instant::now() + GATHER;
-        while protects && self.failed.is_none() {
-            match timeout_at(until, self.changes.next()).await {
-                Ok(Some(Ok(changes))) => view = self.mirror.fold(changes).unwrap_or(view),
-                Ok(Some(Err(error))) => self.failed = Some(error),
-                // It is over, or the moment is; the next look finds out.
-                Ok(None) | Err(_) => break,
-            }
-        }
-        view
-    }
-
-    fn failed(&mut self, error: Error) -> Error {
-        self.mirror.tell_again();
-        error
-    }
-
-    /// Adds to what the store has those that it may have lost.
-    async fn shield(&mut self, view: View) -> View {
-        let moves = self.mirror.moves();
-        let Some(protect) = &mut self.protect else {
-            return view;
-        };
-        let now = self.start.elapsed();
-        let asked = protect.see(&view, moves, now);
-        if !asked.is_empty() {
-            // Without an answer there is no evidence that anybody is gone.
-            let gone = self
-                .store
-                .gone(&asked)
-                .await
-                .unwrap_or_else(|_| asked.clone());
-            protect.judge(&asked, &gone, now);
-        }
-        protect.add_suspects(view)
     }
 }

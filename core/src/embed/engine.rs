@@ -151,13 +151,22 @@ impl LeaseHandle {
         self.pending(|lease| async move { lease.unregister().await }.boxed())
     }
 
+    /// What others see, but for when it came online: the attributes may have been taken over from what
+    /// its service says to all.
+    pub fn instance(&self) -> Result<Arc<Instance>> {
+        let (lease, _) = self.0.get()?;
+        let mut now = lease.registration().clone();
+        now.attributes = lease.attributes();
+        Ok(Arc::new(now.instance(0)))
+    }
+
     /// How it stands.
     pub fn standing(&self) -> Result<Standing> {
         Ok(self.0.get()?.0.standing())
     }
 
     /// Has `tell` called with how it stands now and then with each change, as [`Engine::on_connection`]
-    /// does; `Released` is the last, unless the client is closed.
+    /// does, and when other attributes were taken over; `Released` is the last, unless the client is closed.
     pub fn on_standing(&self, tell: impl FnMut(Standing) + Send + 'static) -> Result<Subscription> {
         let (lease, shared) = self.0.get()?;
         Subscription::to_states(shared.clone(), lease.changes(), tell)

@@ -1,20 +1,41 @@
 //! How instances are written in a tree. Pure text in, values out; no layout knows a store.
 
+mod containerpilot;
+mod embassy;
+mod gomicro;
+mod grpc;
+mod json;
+mod kratos;
 mod native;
+mod registrator;
+mod scalingo;
+mod tags;
+#[cfg(test)]
+mod tests;
 
-use crate::error::Result;
-use crate::model::{Instance, Registration, ServiceName};
-use crate::tree::{Entry, Node, Prefix};
+use crate::error::{Error, Result};
+use crate::model::{Claim, Instance, Registration, ServiceName, Shared, check_host, split_address};
+use crate::tree::{Entry, Key, Node, Prefix};
 
+pub use containerpilot::ContainerPilot;
+pub use embassy::Embassy;
+pub use gomicro::GoMicro;
+pub use grpc::Grpc;
+pub use kratos::Kratos;
 pub use native::Native;
+pub use registrator::Registrator;
+pub use scalingo::{Host, Scalingo};
 
 /// A way to write instances in a tree.
 ///
-/// Laws: every entry that `encode` leases lies under `prefix` of its service; decoding it gives back
+/// Laws: of the entries of `encode`, one lies under `prefix` of its service, and decoding it gives back
 /// the registration; `decode` never panics, whatever the bytes; a registration that the layout cannot
 /// express is refused by `encode`, not mangled.
 pub trait Layout: Send + Sync + 'static {
-    /// The folder in which the instances of `service` are.
+    /// What it is called: in URLs, and on the instances that are read in it.
+    fn name(&self) -> &str;
+
+    /// The folder in which the instances of `service` are, at any depth.
     fn prefix(&self, service: &ServiceName) -> Result<Prefix>;
 
     /// The folder whose folders are those of all services, each of the service's own name; none where
@@ -23,11 +44,32 @@ pub trait Layout: Send + Sync + 'static {
         None
     }
 
-    /// The entries that make a complete registration known.
+    /// The entries that make a complete registration known; the same ones for the same registration.
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>>;
 
     /// Reads one node under `prefix`.
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded;
+
+    /// Whether records that are already there matter, so that `rewrite` is to be asked.
+    fn rewrites(&self) -> bool {
+        false
+    }
+
+    /// What is written where `before` is the value already: as a rule that of the entry, with what
+    /// others keep in the record. None: what is there stays.
+    fn rewrite(&self, entry: &Entry, _before: &[u8], _claim: Claim) -> Option<Vec<u8>> {
+        Some(entry.value.clone())
+    }
+
+    /// A record that all registrations of the service share, and that this one follows.
+    fn shared(&self, _registration: &Registration) -> Result<Option<Key>> {
+        Ok(None)
+    }
+
+    /// What that record says; `None` is its absence.
+    fn hear(&self, _value: Option<&[u8]>) -> Shared {
+        Shared::Says(Default::default())
+    }
 }
 
 /// What a node turned out to be. Malformed is a value: another program's bad record must not end our
@@ -40,4 +82,71 @@ pub enum Decoded {
     Ignored,
     /// A record that cannot be read, and why.
     Malformed(String),
+}
+
+/// Refuses a registration that would be read back as another one than it is.
+pub(crate) fn check(layout: &dyn Layout, registration: &Registration) -> Result<()> {
+    let prefix = layout.prefix(&registration.service)?;
+    let expected = registration.instance(1);
+    let entries = layout.encode(registration)?;
+    let read = entries
+        .into_iter()
+        .filter(|entry| entry.key.under(&prefix).is_some());
+    let mut read = read.map(|entry| {
+        let node = Node {
+            key: entry.key,
+            value: entry.value.into(),
+            created: 1,
+            modified: 1,
+            owner: 0,
+        };
+        layout.decode(&registration.service, &node)
+    });
+    let name = layout.name();
+    let refuse = |why: &str| {
+        Err(Error::invalid(format!(
+            "layout {name} cannot express this registration: {why}"
+        )))
+    };
+    match read.find(|decoded| *decoded != Decoded::Ignored) {
+        Some(Decoded::Instance(read)) => match difference(&expected, &read) {
+            None => Ok(()),
+            Some(what) => refuse(&format!("{what} would be read as another")),
+        },
+        Some(Decoded::Malformed(why)) => refuse(&why),
+        Some(Decoded::Ignored) | None => refuse("it would not be read at all"),
+    }
+}
+
+fn difference(expected: &Instance, read: &Instance) -> Option<&'static str> {
+    [
+        ("the address", expected.address() != read.address()),
+        ("the id", expected.id() != read.id()),
+        ("the attributes", expected.attributes() != read.attributes()),
+        ("the tags", expected.tags() != read.tags()),
+    ]
+    .into_iter()
+    .find_map(|(what, differs)| differs.then_some(what))
+}
+
+/// A name that is one segment of a key.
+fn segment(layout: &str, what: &str, text: &str) -> Result<()> {
+    if text.contains('/') || text.is_empty() {
+        return Err(Error::invalid(format!(
+            "{what} {text:?}: in layout {layout} it is a part of the key, and has no slash"
+        )));
+    }
+    Ok(())
+}
+
+/// Host and port of `host:port`, if that is what the text is.
+fn endpoint(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = split_address(text).ok()?;
+    let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
+    Some((check_host(host).ok()?, port))
+}
+
+/// The host of a registration that is complete.
+fn host(registration: &Registration) -> &str {
+    registration.host.as_deref().unwrap_or_default()
 }

@@ -4,19 +4,21 @@
 //! The address is the id. Tags are kept in the attribute `tags`, joined by commas.
 
 use crate::error::{Error, Result};
-use crate::layout::{Decoded, Layout};
-use crate::model::{
-    Attributes, Instance, MAX_ATTRIBUTES, Registration, ServiceName, check_host, split_address,
-};
+use crate::layout::{Decoded, Layout, endpoint, json, tags};
+use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::tree::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
 
 /// See the module.
 pub struct Native;
 
 const ROOT: &str = "/discover/services/";
-const TAGS: &str = "tags";
+const NAME: &str = "native";
 
 impl Layout for Native {
+    fn name(&self) -> &str {
+        NAME
+    }
+
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
         Prefix::new(&format!("{ROOT}{service}"))
     }
@@ -46,8 +48,7 @@ impl Layout for Native {
             .ok()
             .and_then(|prefix| node.key.under(&prefix));
         // Deeper keys and keys that are no address belong to somebody else.
-        let Some((name, (host, port))) = name.and_then(|name| Some((name, parse_name(name)?)))
-        else {
+        let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?))) else {
             return Decoded::Ignored;
         };
         match read(&node.value) {
@@ -65,39 +66,9 @@ impl Layout for Native {
     }
 }
 
-fn parse_name(name: &str) -> Option<(&str, u16)> {
-    let (host, port) = split_address(name).ok()?;
-    let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
-    Some((check_host(host).ok()?, port))
-}
-
 fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
-    if attributes.contains_key(TAGS) {
-        return Err(Error::invalid(
-            "attribute \"tags\": layout native keeps the tags there; give them as tags",
-        ));
-    }
-    if let Some(tag) = tags.iter().find(|tag| tag.contains(',')) {
-        return Err(Error::invalid(format!(
-            "tag {tag:?}: layout native separates tags by commas"
-        )));
-    }
-    if attributes.is_empty() && tags.is_empty() {
-        return Ok(b"null".to_vec());
-    }
-    let mut all = attributes.clone();
-    if !tags.is_empty() {
-        all.insert(TAGS.to_owned(), tags.join(","));
-    }
-    let written = serde_json::to_vec(&all)
-        .map_err(|e| Error::invalid(format!("attributes cannot be written: {e}")))?;
-    if written.len() > MAX_VALUE {
-        let n = written.len();
-        return Err(Error::invalid(format!(
-            "attributes and tags have {n} bytes in JSON; the limit is {MAX_VALUE}"
-        )));
-    }
-    Ok(written)
+    let all = tags::join(NAME, attributes, tags)?;
+    json::written(&json::map_or_null(&all).to_string())
 }
 
 fn read(value: &[u8]) -> std::result::Result<(Attributes, Vec<String>), String> {
@@ -110,18 +81,9 @@ fn read(value: &[u8]) -> std::result::Result<(Attributes, Vec<String>), String> 
     let parsed: Option<Attributes> = serde_json::from_slice(value)
         .map_err(|e| format!("the value is not a JSON object of strings, or null: {e}"))?;
     let mut attributes = parsed.unwrap_or_default();
-    let tags = attributes.remove(TAGS).unwrap_or_default();
-    if attributes.len() > MAX_ATTRIBUTES {
-        let n = attributes.len();
-        return Err(format!("{n} attributes; the limit is {MAX_ATTRIBUTES}"));
-    }
-    Ok((
-        attributes,
-        tags.split(',')
-            .filter(|t| !t.is_empty())
-            .map(str::to_owned)
-            .collect(),
-    ))
+    let tags = tags::split(&mut attributes);
+    json::check_count(&attributes)?;
+    Ok((attributes, tags))
 }
 
 #[cfg(test)]

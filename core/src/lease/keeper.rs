@@ -6,17 +6,59 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, pending};
+use futures_util::stream::{BoxStream, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::lease::Standing;
-use crate::lease::machine::{Call, Input, Machine, Order, OrderId, Output};
-use crate::model::{Attributes, Claim, Grant, Heartbeat, Registration};
+use crate::lease::machine::{Adopt, Call, Input, Machine, Order, OrderId, Output};
+use crate::model::{Attributes, Claim, Grant, Heartbeat, Registration, Shared};
 
 /// An order of the owner, and where its answer goes.
-pub(super) type Asked = (Order<Attributes>, oneshot::Sender<Result<()>>);
+pub(super) type Asked = (Order<Wanted>, oneshot::Sender<Result<()>>);
+
+/// What the owner wants others to see.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    attributes: Attributes,
+    /// Whether it was taken over, and is nothing that the owner says to others.
+    adopted: bool,
+}
+
+impl Wanted {
+    pub(super) fn said(attributes: Attributes) -> Wanted {
+        Wanted {
+            attributes,
+            adopted: false,
+        }
+    }
+
+    /// What the service says, to be adopted.
+    fn heard(shared: Shared) -> Wanted {
+        match shared {
+            Shared::Says(attributes) => Wanted {
+                attributes,
+                adopted: true,
+            },
+            // Nothing to adopt: who knows says it again.
+            Shared::Missing => Wanted::said(Attributes::new()),
+        }
+    }
+}
+
+impl Adopt for Wanted {
+    fn adopt(&mut self, said: Wanted) -> bool {
+        let news = |(name, value): (&String, &String)| self.attributes.get(name) != Some(value);
+        let changed = said.attributes.iter().any(news) || !said.adopted;
+        if changed {
+            self.attributes.extend(said.attributes);
+            self.adopted = said.adopted;
+        }
+        changed
+    }
+}
 
 type Answer = Result<Option<Grant>>;
 
@@ -29,19 +71,20 @@ pub(super) async fn start(
     registration: Registration,
     restored: Arc<AtomicU64>,
     inbox: mpsc::Receiver<Asked>,
-    standing: watch::Sender<Standing>,
+    told: Told,
 ) -> Result<()> {
     let start = Instant::now();
     let grant = bounded(backend.register(&registration, Claim::TakeOver).await?);
     let manual = registration.heartbeat == Heartbeat::Manual;
-    let wanted = registration.attributes.clone();
+    let wanted = Wanted::said(registration.attributes.clone());
     let machine = Machine::new(wanted, manual, grant, fastrand::u64(..), Duration::ZERO);
     let mut keeper = Keeper {
+        shared: backend.follow(&registration),
         backend,
         registration,
         machine,
         start,
-        standing,
+        told,
         restored,
         replies: HashMap::new(),
         call: None,
@@ -52,12 +95,20 @@ pub(super) async fn start(
     Ok(())
 }
 
+/// What the owner is told.
+pub(super) struct Told {
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) attributes: watch::Sender<Attributes>,
+}
+
 struct Keeper {
     backend: Arc<dyn Backend>,
     registration: Registration,
-    machine: Machine<Attributes>,
+    machine: Machine<Wanted>,
     start: Instant,
-    standing: watch::Sender<Standing>,
+    told: Told,
+    /// What the service says to all of its registrations.
+    shared: BoxStream<'static, Shared>,
     restored: Arc<AtomicU64>,
     replies: HashMap<OrderId, oneshot::Sender<Result<()>>>,
     call: Option<BoxFuture<'static, Answer>>,
@@ -68,7 +119,7 @@ impl Keeper {
     async fn run(mut self, mut inbox: mpsc::Receiver<Asked>) {
         let mut orders = 0;
         let mut owned = true;
-        while !matches!(*self.standing.borrow(), Standing::Released) {
+        while !matches!(*self.told.standing.borrow(), Standing::Released) {
             let wake = self.machine.wake().map(|wake| self.start + wake);
             let asleep = async {
                 match wake {
@@ -106,6 +157,7 @@ impl Keeper {
                     self.guard = pending().boxed();
                     Input::Guard(grant, error)
                 }
+                Some(said) = self.shared.next() => Input::Heard(Wanted::heard(said)),
                 () = asleep => Input::Tick,
             };
             let outputs = self.machine.step(input, self.start.elapsed());
@@ -115,7 +167,7 @@ impl Keeper {
         }
     }
 
-    fn obey(&mut self, output: Output<Attributes>) {
+    fn obey(&mut self, output: Output<Wanted>) {
         match output {
             Output::Call(call) => self.call = Some(self.call(call)),
             Output::Guard(grant) => self.watch_over(grant),
@@ -128,27 +180,34 @@ impl Keeper {
             Output::Live => self.tell(Standing::Live),
             Output::Lapsed(error) => self.tell(Standing::Lapsed(error)),
             Output::Replaced(error) => self.tell(Standing::Replaced(error)),
-            Output::Released => drop(self.standing.send_replace(Standing::Released)),
+            Output::Value(value) => self.tell_value(value),
+            Output::Released => drop(self.told.standing.send_replace(Standing::Released)),
             Output::Restored(times) => self.note_restored(times),
         }
     }
 
     /// The call, to be awaited beside everything else.
-    fn call(&self, call: Call<Attributes>) -> BoxFuture<'static, Answer> {
+    fn call(&mut self, call: Call<Wanted>) -> BoxFuture<'static, Answer> {
         let backend = self.backend.clone();
         let mut asked = self.registration.clone();
+        if let Call::PutBack(wanted) | Call::Update(wanted, _) = &call {
+            asked.attributes.clone_from(&wanted.attributes);
+        }
+        if let Call::Update(wanted, _) = &call {
+            asked.adopted = wanted.adopted;
+            if !wanted.adopted {
+                // With other attributes it may share something else.
+                self.shared = backend.follow(&asked);
+            }
+        }
         async move {
             match call {
-                Call::PutBack(attributes) => {
-                    asked.attributes = attributes;
+                Call::PutBack(_) => {
                     let grant = backend.register(&asked, Claim::PutBack).await?;
                     Ok(Some(bounded(grant)))
                 }
                 Call::Renew(grant) => backend.heartbeat(&asked, grant).await.map(|()| None),
-                Call::Update(attributes, grant) => {
-                    asked.attributes = attributes;
-                    backend.update(&asked, grant).await.map(|()| None)
-                }
+                Call::Update(_, grant) => backend.update(&asked, grant).await.map(|()| None),
                 Call::Unregister(grant) => backend.unregister(&asked, grant).await.map(|()| None),
             }
         }
@@ -162,6 +221,18 @@ impl Keeper {
         };
         let (backend, registration) = (self.backend.clone(), self.registration.clone());
         self.guard = async move { (grant, backend.guard(&registration, grant).await) }.boxed();
+    }
+
+    fn tell_value(&self, value: Wanted) {
+        self.told.attributes.send_replace(value.attributes);
+        if value.adopted {
+            log::info!(
+                "{} took over what its service says",
+                self.registration.address()
+            );
+            // Who listens is told that there is something to read.
+            self.told.standing.send_modify(|_| {});
+        }
     }
 
     fn note_restored(&self, times: u32) {
@@ -180,7 +251,7 @@ impl Keeper {
             None => log::info!("{address} is {}", standing.name()),
             Some(error) => log::warn!("{address} is {}: {error}", standing.name()),
         }
-        self.standing.send_replace(standing);
+        self.told.standing.send_replace(standing);
     }
 }
 

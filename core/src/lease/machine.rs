@@ -34,7 +34,7 @@ const FIGHT: Duration = Duration::from_secs(10);
 /// Later than anybody waits.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-pub(crate) use crate::lease::words::{Call, Input, Order, OrderId, Output};
+pub(crate) use crate::lease::words::{Adopt, Call, Input, Order, OrderId, Output};
 
 /// What the store holds for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,7 +100,7 @@ pub(crate) struct Machine<V> {
     over: bool,
 }
 
-impl<V: Clone> Machine<V> {
+impl<V: Adopt> Machine<V> {
     /// For what was just registered, by a call that began at `now`.
     pub(crate) fn new(wanted: V, manual: bool, grant: Grant, seed: u64, now: Time) -> Machine<V> {
         let base = Duration::from_millis(100);
@@ -139,6 +139,7 @@ impl<V: Clone> Machine<V> {
         }
         match input {
             Input::Order(id, order) => self.orders.push_back((Some(id), order)),
+            Input::Heard(said) => self.orders.push_back((None, Order::Adopt(said))),
             Input::Dropped => self.orders.push_back((None, Order::Unregister)),
             Input::Done(answer) => {
                 if let Some(doing) = self.doing.take() {
@@ -159,6 +160,19 @@ impl<V: Clone> Machine<V> {
         out
     }
 
+    /// Takes over what the service says to all: it is written at once, and before the next renewal if
+    /// that fails.
+    fn adopt(&mut self, said: V, now: Time, out: &mut Vec<Output<V>>) {
+        if self.holding == Holding::Taken || !self.wanted.adopt(said) {
+            return;
+        }
+        out.push(Output::Value(self.wanted.clone()));
+        if let Some(grant) = self.held() {
+            self.holding = Holding::Doubtful(grant);
+            self.begin(Step::Update, None, None, now, out);
+        }
+    }
+
     fn obey(
         &mut self,
         order: Option<OrderId>,
@@ -166,6 +180,10 @@ impl<V: Clone> Machine<V> {
         now: Time,
         out: &mut Vec<Output<V>>,
     ) {
+        let what = match what {
+            Order::Adopt(said) => return self.adopt(said, now, out),
+            other => other,
+        };
         let step = match (&what, self.holding) {
             (Order::Unregister, Holding::Granted(_) | Holding::Doubtful(_)) => Step::Release,
             (Order::Unregister, Holding::Lost(Some(_))) => {
@@ -181,7 +199,7 @@ impl<V: Clone> Machine<V> {
             (_, Holding::Lost(_)) => Step::PutBack,
             (Order::Heartbeat, Holding::Granted(_)) => Step::Renew,
             (Order::Heartbeat, Holding::Doubtful(_)) => Step::Settle,
-            (Order::Update(_), _) => Step::Update,
+            (Order::Update(_) | Order::Adopt(_), _) => Step::Update,
         };
         let old = match what {
             Order::Update(value) => {
@@ -261,6 +279,9 @@ impl<V: Clone> Machine<V> {
         now: Time,
         out: &mut Vec<Output<V>>,
     ) {
+        if answer.is_ok() && doing.old.is_some() {
+            out.push(Output::Value(self.wanted.clone()));
+        }
         match (doing.step, answer) {
             (Step::Release, answer) => self.release(doing.order, answer.map(drop), out),
             // What is left of the old grant is nothing to us any more; the store sees to it.

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backend::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Attributes, Registration, check_attributes};
-use keeper::Asked;
+use keeper::{Asked, Told, Wanted};
 use machine::Order;
 
 /// A live registration. Unregisters when dropped; others see it go at once.
@@ -24,6 +24,7 @@ pub struct Lease {
     registration: Registration,
     orders: mpsc::Sender<Asked>,
     standing: watch::Receiver<Standing>,
+    attributes: watch::Receiver<Attributes>,
 }
 
 /// How a registration stands.
@@ -69,12 +70,18 @@ impl Lease {
         restored: Arc<AtomicU64>,
     ) -> Result<Lease> {
         let (orders, inbox) = mpsc::channel(16);
-        let (told, standing) = watch::channel(Standing::Live);
+        let (tell_standing, standing) = watch::channel(Standing::Live);
+        let (tell_attributes, attributes) = watch::channel(registration.attributes.clone());
+        let told = Told {
+            standing: tell_standing,
+            attributes: tell_attributes,
+        };
         keeper::start(backend, registration.clone(), restored, inbox, told).await?;
         Ok(Lease {
             registration,
             orders,
             standing,
+            attributes,
         })
     }
 
@@ -88,14 +95,15 @@ impl Lease {
         self.standing.borrow().clone()
     }
 
-    /// Waits until it stands otherwise.
+    /// Waits until it stands otherwise, or other attributes were taken over.
     pub async fn changed(&mut self) -> Standing {
         // The keeper ends only after it has said `Released`.
         let _ = self.standing.changed().await;
         self.standing.borrow_and_update().clone()
     }
 
-    /// How it stands now, and then each change, until it is released. Latest wins.
+    /// How it stands now, and then each change, until it is released. Latest wins. Told as well, with the
+    /// same standing, when other attributes were taken over: see `attributes`.
     pub fn changes(&self) -> BoxStream<'static, Standing> {
         let mut standing = self.standing.clone();
         standing.mark_changed();
@@ -105,6 +113,13 @@ impl Lease {
             Some((now, standing))
         })
         .boxed()
+    }
+
+    /// The attributes that others see: those that were registered or updated, with what was taken over
+    /// since from what the service says to all of its registrations, as with `layout=scalingo` the
+    /// credentials.
+    pub fn attributes(&self) -> Attributes {
+        self.attributes.borrow().clone()
     }
 
     /// Says "I am alive" now. With manual heartbeats this must happen within each TTL; a lapsed
@@ -123,7 +138,7 @@ impl Lease {
             .map(|(k, v)| (k.into(), v.into()))
             .collect();
         check_attributes(&attributes, &[])?;
-        self.order(Order::Update(attributes)).await
+        self.order(Order::Update(Wanted::said(attributes))).await
     }
 
     /// Takes the instance away; others see it go at once. Doing it again is no error. When the store
@@ -143,7 +158,7 @@ impl Lease {
         }
     }
 
-    async fn order(&self, order: Order<Attributes>) -> Result<()> {
+    async fn order(&self, order: Order<Wanted>) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let released = || Error::new(Kind::Closed, "the registration was released");
         self.orders

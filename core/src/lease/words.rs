@@ -6,12 +6,20 @@ use crate::model::Grant;
 /// Names an order of the owner.
 pub(crate) type OrderId = u64;
 
+/// A value that can take over what the service says to all.
+pub(crate) trait Adopt: Clone {
+    /// Whether that changed anything.
+    fn adopt(&mut self, said: Self) -> bool;
+}
+
 /// What the owner asks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Order<V> {
     Heartbeat,
     Update(V),
     Unregister,
+    /// Not of the owner: the service says this to all of its registrations.
+    Adopt(V),
 }
 
 /// What is asked of the store.
@@ -30,6 +38,8 @@ pub(crate) enum Input<V> {
     Order(OrderId, Order<V>),
     /// The owner is gone.
     Dropped,
+    /// The service says this to all of its registrations.
+    Heard(V),
     /// The answer to the call; with the new grant, if it was to put back.
     Done(Result<Option<Grant>>),
     /// The store told by itself that this grant does not hold any more.
@@ -47,6 +57,8 @@ pub(crate) enum Output<V> {
     Live,
     Lapsed(Error),
     Replaced(Error),
+    /// This is the value now: the store has the owner's update, or it was taken over.
+    Value(V),
     /// Unregistered; nothing follows.
     Released,
     /// It was lost and is back; how often that was so within a short time.

@@ -20,6 +20,8 @@ pub struct Instance {
     created: u64,
     weight: u32,
     fitness: Fitness,
+    /// In which layouts it was found.
+    layouts: Arc<[String]>,
     suspect: bool,
     load: Load,
     foreign: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -68,16 +70,8 @@ impl Instance {
         tags: Vec<String>,
         created: u64,
     ) -> Instance {
-        // Foreign data may say anything here; what is no weight counts as none.
-        let weight = attributes
-            .get("weight")
-            .and_then(|w| w.parse().ok())
-            .unwrap_or(1);
-        let fitness = match attributes.get("health").map(String::as_str) {
-            Some("critical" | "maintenance" | "draining") => Fitness::Unfit,
-            Some("warning") => Fitness::Weak,
-            _ => Fitness::Fit,
-        };
+        let fitness = fitness(&attributes);
+        let weight = weight(&attributes);
         Instance {
             service,
             id: id.into(),
@@ -87,8 +81,9 @@ impl Instance {
             attributes,
             tags,
             created,
-            weight: weight.min(MAX_WEIGHT),
             fitness,
+            weight,
+            layouts: Arc::default(),
             suspect: false,
             load: Load::default(),
             foreign: OnceLock::new(),
@@ -145,6 +140,12 @@ impl Instance {
         self.attributes.get("zone").map(String::as_str)
     }
 
+    /// The names of the layouts in whose form it is in the store, in the order of the URL; none where
+    /// the backend knows no layouts.
+    pub fn layouts(&self) -> &[String] {
+        &self.layouts
+    }
+
     /// Whether the store may have lost it by mistake: it vanished in a mass expiry. It is picked last, is
     /// no leader while another one can be, and goes unless it is back in time.
     pub fn is_suspect(&self) -> bool {
@@ -153,6 +154,22 @@ impl Instance {
 
     /// The same, under suspicion.
     pub(crate) fn suspected(&self) -> Instance {
+        let mut suspected = self.another();
+        suspected.suspect = true;
+        suspected
+    }
+
+    /// A place for what a language binding makes of this instance, so that it is made once.
+    pub fn foreign(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
+        &self.foreign
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// The same again, to be changed.
+    pub(crate) fn another(&self) -> Instance {
         Instance {
             service: self.service.clone(),
             id: self.id.clone(),
@@ -164,23 +181,43 @@ impl Instance {
             created: self.created,
             weight: self.weight,
             fitness: self.fitness,
-            suspect: true,
+            layouts: self.layouts.clone(),
+            suspect: self.suspect,
             load: self.load.clone(),
             foreign: OnceLock::new(),
         }
     }
 
-    /// A place for what a language binding makes of this instance, so that it is made once.
-    pub fn foreign(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
-        &self.foreign
+    /// What this record says of an instance, with what others add that say it too: attributes and tags
+    /// that this one lacks, and that it is older.
+    pub(crate) fn joined_by(&self, others: &[&Arc<Instance>]) -> Instance {
+        let mut all = self.another();
+        let mut layouts = self.layouts.to_vec();
+        for other in others {
+            for (name, value) in &other.attributes {
+                let said = all.attributes.entry(name.clone());
+                said.or_insert_with(|| value.clone());
+            }
+            if all.tags.is_empty() {
+                all.tags.clone_from(&other.tags);
+            }
+            all.created = all.created.min(other.created);
+            let more = other.layouts.iter().filter(|name| !layouts.contains(name));
+            let more: Vec<String> = more.cloned().collect();
+            layouts.extend(more);
+        }
+        all.weight = weight(&all.attributes);
+        all.fitness = fitness(&all.attributes);
+        all.with_layouts(layouts.into())
+    }
+
+    pub(crate) fn with_layouts(mut self, layouts: Arc<[String]>) -> Instance {
+        self.layouts = layouts;
+        self
     }
 
     pub(crate) fn fitness(&self) -> Fitness {
         self.fitness
-    }
-
-    pub(crate) fn load(&self) -> &Load {
-        &self.load
     }
 
     /// Takes over the calls in flight of an older version of the same instance.
@@ -198,6 +235,20 @@ impl Instance {
     }
 }
 
+fn fitness(attributes: &Attributes) -> Fitness {
+    match attributes.get("health").map(String::as_str) {
+        Some("critical" | "maintenance" | "draining") => Fitness::Unfit,
+        Some("warning") => Fitness::Weak,
+        _ => Fitness::Fit,
+    }
+}
+
+/// Foreign data may say anything here; what is no weight counts as none.
+fn weight(attributes: &Attributes) -> u32 {
+    let said = attributes.get("weight").and_then(|w| w.parse().ok());
+    said.unwrap_or(1).min(MAX_WEIGHT)
+}
+
 impl PartialEq for Instance {
     fn eq(&self, other: &Instance) -> bool {
         self.created == other.created
@@ -208,6 +259,7 @@ impl PartialEq for Instance {
             && self.service == other.service
             && self.attributes == other.attributes
             && self.tags == other.tags
+            && self.layouts == other.layouts
     }
 }
 
@@ -222,6 +274,7 @@ impl fmt::Debug for Instance {
             .field("attributes", &self.attributes)
             .field("tags", &self.tags)
             .field("created", &self.created)
+            .field("layouts", &self.layouts)
             .finish()
     }
 }

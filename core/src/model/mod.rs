@@ -103,6 +103,15 @@ pub enum Claim {
     PutBack,
 }
 
+/// What a service says to all its registrations, in a place that they share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// These attributes hold for each of them.
+    Says(Attributes),
+    /// Nothing, or what nobody can read: who knows better says it again.
+    Missing,
+}
+
 /// A backend's own number for a live promise, and how long it lasts without a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {

@@ -28,6 +28,8 @@ pub struct Registration {
     pub(crate) tags: Vec<String>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) heartbeat: Heartbeat,
+    /// Whether what it says was taken over from what its service says, so that it says nothing new.
+    pub(crate) adopted: bool,
 }
 
 impl Registration {
@@ -45,6 +47,7 @@ impl Registration {
             tags: Vec::new(),
             ttl: None,
             heartbeat: Heartbeat::Automatic,
+            adopted: false,
         })
     }
 
@@ -117,6 +120,15 @@ impl Registration {
         self.host.get_or_insert_with(|| host.to_owned());
         self.ttl.get_or_insert(ttl);
         self
+    }
+
+    /// The same without what not every layout has room for.
+    pub(crate) fn bare(&self) -> Registration {
+        Registration {
+            attributes: Attributes::new(),
+            tags: Vec::new(),
+            ..self.clone()
+        }
     }
 
     /// `host:port`, IPv6 in brackets. A registration without a host is not complete yet.

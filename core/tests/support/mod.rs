@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod etcd;
+pub mod fleet;
 pub mod proxy;
 
 use std::time::Duration;
@@ -83,6 +84,15 @@ impl Place {
             _directory: None,
             _agent: Some(agent),
         })
+    }
+
+    /// The same registry with further options, which lives as long as the first.
+    pub fn join(first: &Place, options: &str) -> Place {
+        Place {
+            url: format!("{}&{options}", first.url),
+            _directory: None,
+            _agent: None,
+        }
     }
 
     /// A client of its own.

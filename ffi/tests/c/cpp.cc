@@ -164,6 +164,8 @@ static void conditions_and_counters_are_told(discover::client &client) {
     CHECK(live.await(1));
     discover::snapshot now = client.services("web").wait(1, patience);
     CHECK(!now.leader()->is_suspect() && now.epoch() == 0);
+    CHECK(now.leader()->layouts() == std::vector<std::string>{"native"});
+    CHECK(lease.attributes() == now.leader()->attributes());
     lease.unregister(patience);
     CHECK(released.await(1));
     // What is told later on the same thread comes after the exception was noted.

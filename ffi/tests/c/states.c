@@ -138,6 +138,52 @@ static void counters_have_names_and_values(void) {
     CHECK(restored >= 1);
 }
 
+/* With layout=scalingo the last to register says the credentials of all; with others a lease says what was
+   registered. */
+static void what_others_see_can_be_read_of_the_lease(void) {
+    struct states states = {.ear = NEW_EAR, .name = discover_standing_name};
+    discover_client *fleet = open_client("memory://fleet?layout=scalingo,native");
+    discover_subscription *subscription;
+    discover_registration *first = describe("api", 7021), *second = describe("api", 7022);
+    discover_lease *lease, *last;
+    discover_instance *seen;
+
+    OK(discover_registration_set_attribute(first, "public", "true", NULL));
+    OK(discover_registration_set_attribute(second, "public", "true", NULL));
+    OK(discover_registration_set_attribute(first, "user", "old", NULL));
+    OK(discover_registration_set_attribute(second, "user", "new", NULL));
+    lease = enter(fleet, first);
+    seen = discover_lease_instance(lease);
+    SAME(discover_instance_address(seen), discover_lease_address(lease));
+    SAME(discover_instance_attribute(seen, "user"), "old");
+    discover_instance_free(seen);
+    OK(discover_lease_on_standing(lease, hear, &states, destroy, &subscription, NULL));
+    await_heard(&states.ear, "live ok\n");
+    last = enter(fleet, second);
+    await_heard(&states.ear, "live ok\n");
+    seen = discover_lease_instance(lease);
+    SAME(discover_instance_attribute(seen, "user"), "new");
+    CHECK(discover_instance_layout_count(seen) == 0);
+    discover_instance_free(seen);
+
+    discover_set *set;
+    discover_snapshot *now;
+    OK(discover_client_services(fleet, "api", &set, NULL));
+    OK(discover_set_wait(set, 2, PATIENCE_MS, &now, NULL));
+    const discover_instance *one = discover_snapshot_online(now, 0);
+    CHECK(discover_instance_layout_count(one) == 2);
+    SAME(discover_instance_layout(one, 0), "scalingo");
+    SAME(discover_instance_layout(one, 1), "native");
+    CHECK(discover_instance_layout(one, 2) == NULL);
+    discover_snapshot_free(now);
+    discover_set_release(set);
+    discover_subscription_cancel(subscription);
+    await_destroyed(&states.ear);
+    discover_lease_release(lease);
+    discover_lease_release(last);
+    OK(discover_client_close(fleet, PATIENCE_MS, NULL));
+}
+
 int main(int argc, char **argv) {
     client = open_client(url_of(argc, argv));
     the_present_state_comes_first_and_a_cancel_is_the_end();
@@ -146,6 +192,7 @@ int main(int argc, char **argv) {
     a_registration_that_lapses_is_told_with_the_reason();
     destroy_is_called_whatever_happens();
     counters_have_names_and_values();
+    what_others_see_can_be_read_of_the_lease();
     OK(discover_client_close(client, PATIENCE_MS, NULL));
     return 0;
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Callable, Iterable, Mapping, Optional, Type
 
 from libdiscover import _native
@@ -154,6 +154,15 @@ class LeaseFacts:
         return self._native.service
 
     @property
+    def attributes(self) -> Mapping[str, str]:
+        """The attributes that others see: those registered or updated, with what was taken over since from
+        what the service says to all of its registrations, as with `layout=scalingo` the credentials.
+
+        Raises Forked.
+        """
+        return MappingProxyType(self._native.attributes)
+
+    @property
     def standing(self) -> Standing:
         """`live`, `lapsed` (gone, or not confirmed for a TTL; being put back), `replaced` (another owner
         has taken over the id) or `released`."""
@@ -181,7 +190,8 @@ class Lease(LeaseFacts):
     """
 
     def on_standing(self, callback: Callable[[Condition[Standing]], object]) -> Subscription:
-        """Has `callback` called with how the registration stands: first now, then at each change.
+        """Has `callback` called with how the registration stands: first now, then at each change, and
+        again when other attributes were taken over.
 
         It runs as one of `ServiceSet.subscribe` does. `released` is the last, unless the client is closed
         before.

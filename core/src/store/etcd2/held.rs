@@ -93,6 +93,13 @@ impl Holdings {
         before
     }
 
+    /// The key lives on without having been written.
+    pub(super) fn prolong(&self, key: &Key, grant: Grant) {
+        if let Some(held) = self.of(&mut self.keys(), key, grant) {
+            held.until = Instant::now() + grant.ttl * 2;
+        }
+    }
+
     /// The write was refused: all is as it was before.
     pub(super) fn restore(&self, key: &Key, grant: Grant, before: Option<Held>) {
         let mut keys = self.keys();

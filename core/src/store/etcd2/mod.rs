@@ -5,6 +5,7 @@
 
 mod answer;
 mod ended;
+mod folder;
 mod held;
 mod http;
 mod known;
@@ -25,7 +26,7 @@ use crate::model::{Claim, ConnectionState, Grant, Metrics};
 use crate::store::hub::Hub;
 use crate::store::servers::Config;
 use crate::store::{Store, Terms};
-use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
+use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 use answer::{Answer, COMPARE_FAILED, EXISTS, KEY_NOT_FOUND, Reply};
 use ended::Ended;
 use held::{Holdings, lost, not_ours, replaced};
@@ -97,7 +98,12 @@ impl Etcd2 {
     }
 
     /// The key as all members agree on it. A folder is none.
-    async fn look(&self, key: &Key) -> Result<Option<Node>> {
+    async fn look(&self, entry: &Entry) -> Result<Option<Node>> {
+        let key = &entry.key;
+        if let Some(folder) = folder::of(entry) {
+            // Only that one says whose it is.
+            return self.look_into(folder, key).await;
+        }
         let path = format!("{}?quorum=true", self.path(key));
         let answer = self.run(async |http| Ok(http.get(&path, ONE).await?.1));
         match answer.await? {
@@ -117,14 +123,14 @@ impl Etcd2 {
             ttl: whole_seconds(terms.ttl),
         };
         entries.iter().try_for_each(|entry| check(&entry.key))?;
-        for (key, value) in kept(entries) {
-            self.keep(key, text(key, value)?).await?;
+        for entry in kept(entries) {
+            self.keep(&entry.key, text(entry)?).await?;
         }
-        for (at, (key, value)) in leased(entries).enumerate() {
-            let taken = self.take(key, text(key, value)?, grant, terms.claim).await;
+        for (at, entry) in leased(entries).enumerate() {
+            let taken = self.take(entry, text(entry)?, grant, terms.claim).await;
             if let Err(error) = taken {
                 // What was written is of no use without the rest. What cannot be deleted runs out.
-                let written: Vec<&Key> = leased(entries).take(at).map(|(key, _)| key).collect();
+                let written: Vec<&Entry> = leased(entries).take(at).collect();
                 let _ = self.delete(written, grant).await;
                 return Err(error);
             }
@@ -133,15 +139,21 @@ impl Etcd2 {
     }
 
     /// Writes a key under a new grant: where nobody is, or over who is there, whose age it keeps.
-    async fn take(&self, key: &Key, value: &str, grant: Grant, claim: Claim) -> Result<()> {
-        let mut only_if = "prevExist=false".to_owned();
+    async fn take(&self, entry: &Entry, value: &str, grant: Grant, claim: Claim) -> Result<()> {
+        let key = &entry.key;
+        let mut only_if = match folder::of(entry) {
+            // The folder of somebody else is not to live on with our time before it is known to be free.
+            Some(_) => self.condition(entry, claim).await?,
+            None => "prevExist=false".to_owned(),
+        };
         for _ in 0..TRIES {
+            self.make_folder(entry, grant).await?;
             let before = self.held.claim(key, grant, value);
             let write = Write {
                 only_if,
                 value,
                 same: false,
-                ttl: Some(grant.ttl),
+                ttl: folder::ttl_beside(entry, grant),
             };
             let refusal = match self.write(key, write).await? {
                 Ok(reply) => {
@@ -154,18 +166,21 @@ impl Etcd2 {
             if ![EXISTS, COMPARE_FAILED, KEY_NOT_FOUND].contains(&refusal.code) {
                 return Err(refusal.error(&self.config.shown()));
             }
-            only_if = match self.look(key).await? {
-                None => "prevExist=false".to_owned(),
-                Some(node) => {
-                    let foreign = node.owner != 0 && !self.held.wrote(&node);
-                    if foreign && claim == Claim::PutBack {
-                        return Err(replaced(key));
-                    }
-                    format!("prevIndex={}", node.modified)
-                }
-            };
+            only_if = self.condition(entry, claim).await?;
         }
         Err(busy(key))
+    }
+
+    /// On what condition the key may be written, as it stands.
+    async fn condition(&self, entry: &Entry, claim: Claim) -> Result<String> {
+        let Some(node) = self.look(entry).await? else {
+            return Ok("prevExist=false".to_owned());
+        };
+        let foreign = node.owner != 0 && !self.held.wrote(&node);
+        if foreign && claim == Claim::PutBack {
+            return Err(replaced(&entry.key));
+        }
+        Ok(format!("prevIndex={}", node.modified))
     }
 
     /// Writes what stays, whoever wrote it before.
@@ -187,7 +202,11 @@ impl Etcd2 {
     }
 
     /// Writes a key that the grant holds, and only then: the new value, or none to keep it alive.
-    async fn rewrite(&self, key: &Key, value: Option<&str>, grant: Grant) -> Result<()> {
+    async fn rewrite(&self, entry: &Entry, value: Option<&str>, grant: Grant) -> Result<()> {
+        let key = &entry.key;
+        if let (Some(folder), None) = (folder::of(entry), value) {
+            return self.renew_folder(folder, entry, grant).await;
+        }
         for _ in 0..TRIES {
             let held = self.held.get(key, grant)?;
             let wanted = value.unwrap_or(&held.written).to_owned();
@@ -196,7 +215,7 @@ impl Etcd2 {
                 only_if: format!("prevIndex={}", held.modified),
                 value: &wanted,
                 same: value.is_none(),
-                ttl: Some(grant.ttl),
+                ttl: folder::ttl_beside(entry, grant),
             };
             let refusal = match self.write(key, write).await? {
                 Ok(reply) => {
@@ -208,7 +227,7 @@ impl Etcd2 {
             // That much is known: this write was not made.
             self.held.restore(key, grant, Some(held));
             match refusal.code {
-                COMPARE_FAILED => self.seen(key, grant).await?,
+                COMPARE_FAILED => self.seen(entry, grant).await?,
                 KEY_NOT_FOUND => {
                     self.held.release(key, grant);
                     return Err(lost(key));
@@ -221,9 +240,10 @@ impl Etcd2 {
 
     /// How the key stands that does not have the index that we knew: it is ours if a write of ours went
     /// unanswered and was made.
-    async fn seen(&self, key: &Key, grant: Grant) -> Result<()> {
+    async fn seen(&self, entry: &Entry, grant: Grant) -> Result<()> {
+        let key = &entry.key;
         let held = self.held.get(key, grant)?;
-        let error = match self.look(key).await? {
+        let error = match self.look(entry).await? {
             Some(node) if held.wrote(&node) => {
                 let value = String::from_utf8_lossy(&node.value);
                 self.held.confirm(key, grant, node.modified, &value);
@@ -237,8 +257,9 @@ impl Etcd2 {
     }
 
     /// Deletes those of the keys that the grant still holds.
-    async fn delete(&self, keys: Vec<&Key>, grant: Grant) -> Result<()> {
-        for key in keys {
+    async fn delete(&self, entries: Vec<&Entry>, grant: Grant) -> Result<()> {
+        for entry in entries {
+            let key = &entry.key;
             while let Ok(held) = self.held.get(key, grant) {
                 // The index of a first write that got no answer is not known: none is 1 here.
                 let path = format!("{}?prevIndex={}", self.path(key), held.modified.max(1));
@@ -248,7 +269,7 @@ impl Etcd2 {
                 };
                 match self.run(delete).await? {
                     Err(refusal) if refusal.code == COMPARE_FAILED => {
-                        match self.seen(key, grant).await {
+                        match self.seen(entry, grant).await {
                             Err(error) if !is_over(&error) => return Err(error),
                             // Ours after all, or nothing of ours any more.
                             _ => {}
@@ -257,7 +278,10 @@ impl Etcd2 {
                     Err(refusal) if refusal.code != KEY_NOT_FOUND => {
                         return Err(refusal.error(&self.config.shown()));
                     }
-                    _ => self.held.release(key, grant),
+                    _ => {
+                        self.held.release(key, grant);
+                        self.remove_folder(entry).await?;
+                    }
                 }
             }
         }
@@ -266,7 +290,7 @@ impl Etcd2 {
 
     /// Follows the keys until one of them is not ours any more.
     async fn guard(&self, entries: &[Entry], grant: Grant) -> Error {
-        let keys = leased(entries).map(|(key, _)| Scope::Only(key.clone()));
+        let keys = leased(entries).map(|entry| Scope::Only(entry.key.clone()));
         let follow = |scope: Scope| self.hub().follow(scope, None);
         let mut changes = futures_util::stream::select_all(keys.map(follow));
         while let Some(item) = changes.next().await {
@@ -293,7 +317,7 @@ impl Etcd2 {
             }
         }
         match (nodes, leased(entries).next()) {
-            ([], Some((key, _))) => Err(lost(key)),
+            ([], Some(entry)) => Err(lost(&entry.key)),
             _ => Ok(()),
         }
     }
@@ -314,17 +338,12 @@ fn busy(key: &Key) -> Error {
     Error::new(Kind::Unavailable, text)
 }
 
-fn leased(entries: &[Entry]) -> impl Iterator<Item = (&Key, &[u8])> {
-    of(entries, Lifetime::Leased)
+fn leased(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(|entry| entry.lifetime.is_leased())
 }
 
-fn kept(entries: &[Entry]) -> impl Iterator<Item = (&Key, &[u8])> {
-    of(entries, Lifetime::Kept)
-}
-
-fn of(entries: &[Entry], lifetime: Lifetime) -> impl Iterator<Item = (&Key, &[u8])> {
-    let these = entries.iter().filter(move |e| e.lifetime == lifetime);
-    these.map(|entry| (&entry.key, &entry.value[..]))
+fn kept(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(|entry| !entry.lifetime.is_leased())
 }
 
 /// v2 counts in seconds.
@@ -334,9 +353,12 @@ fn whole_seconds(ttl: Duration) -> Duration {
 }
 
 /// v2 keeps text.
-fn text<'a>(key: &Key, value: &'a [u8]) -> Result<&'a str> {
-    std::str::from_utf8(value)
-        .map_err(|e| Error::caused_by(Kind::InvalidArgument, format!("the value of {key}"), e))
+fn text(entry: &Entry) -> Result<&str> {
+    let bad = |e| {
+        let text = format!("the value of {}", entry.key);
+        Error::caused_by(Kind::InvalidArgument, text, e)
+    };
+    std::str::from_utf8(&entry.value).map_err(bad)
 }
 
 /// v2 takes `.` and `..` for folders, and does not list what begins with `_`.
@@ -365,8 +387,8 @@ impl Store for Etcd2 {
 
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            for (key, _) in leased(entries) {
-                self.rewrite(key, None, grant).await?;
+            for entry in leased(entries) {
+                self.rewrite(entry, None, grant).await?;
             }
             Ok(())
         }
@@ -375,12 +397,11 @@ impl Store for Etcd2 {
 
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            for (key, value) in leased(entries) {
-                let value = text(key, value)?;
-                self.rewrite(key, Some(value), grant).await?;
+            for entry in leased(entries) {
+                self.rewrite(entry, Some(text(entry)?), grant).await?;
             }
-            for (key, value) in kept(entries) {
-                self.keep(key, text(key, value)?).await?;
+            for entry in kept(entries) {
+                self.keep(&entry.key, text(entry)?).await?;
             }
             Ok(())
         }
@@ -388,8 +409,7 @@ impl Store for Etcd2 {
     }
 
     fn remove<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        let keys = leased(entries).map(|(key, _)| key).collect();
-        self.delete(keys, grant).boxed()
+        self.delete(leased(entries).collect(), grant).boxed()
     }
 
     fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {

@@ -24,7 +24,7 @@ use crate::model::{Claim, ConnectionState, Grant, Metrics};
 use crate::store::hub::Hub;
 use crate::store::servers::Config;
 use crate::store::{Store, Terms};
-use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
+use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 use lease::{Leases, Unwanted};
 use session::Session;
 
@@ -75,7 +75,7 @@ impl Calls {
     /// Puts for all entries, under the lease or for good.
     fn puts(&self, entries: &[Entry], lease: i64) -> Vec<TxnOp> {
         let put = |entry: &Entry| {
-            let leased = entry.lifetime == Lifetime::Leased;
+            let leased = entry.lifetime.is_leased();
             let options = leased.then(|| PutOptions::new().with_lease(lease));
             TxnOp::put(self.path(&entry.key), entry.value.clone(), options)
         };
@@ -227,9 +227,7 @@ fn replaced(names: &str) -> Error {
 }
 
 fn leased(entries: &[Entry]) -> impl Iterator<Item = &Key> {
-    let leased = entries
-        .iter()
-        .filter(|entry| entry.lifetime == Lifetime::Leased);
+    let leased = entries.iter().filter(|entry| entry.lifetime.is_leased());
     leased.map(|entry| &entry.key)
 }
 

@@ -240,7 +240,7 @@ fn file_name(entry: &Entry, grant: u64) -> Result<String> {
     let key = escape(&entry.key);
     let name = match entry.lifetime {
         // Every writing has a name of its own, an update too, so that none replaces another.
-        Lifetime::Leased => {
+        Lifetime::Leased | Lifetime::LeasedFolder => {
             let (process, now) = (std::process::id(), now_micros());
             format!("{key}~{grant:016x}.{process:x}.{now:016x}")
         }

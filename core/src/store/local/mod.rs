@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
 use crate::store::memory::replaced;
 use crate::store::{Store, Terms};
-use crate::tree::{Changes, Entry, Key, Lifetime, Scope};
+use crate::tree::{Changes, Entry, Key, Scope};
 use file::Written;
 use shelf::Shelf;
 
@@ -79,7 +79,7 @@ impl LocalStore {
 
     /// Removes the leased ones among the files.
     fn take_away(&self, files: &[Written]) {
-        for file in files.iter().filter(|f| f.lifetime() == Lifetime::Leased) {
+        for file in files.iter().filter(|f| f.lifetime().is_leased()) {
             file.remove();
             self.shelf.forget(file.name());
         }
@@ -95,7 +95,9 @@ impl LocalStore {
         match self.owned().get(&grant.id) {
             None => return gone("the registration"),
             Some(files) => {
-                if let Some(file) = files.iter().find(|file| !file.is_in_place()) {
+                // What stays may be written over by anybody.
+                let mut leased = files.iter().filter(|file| file.lifetime().is_leased());
+                if let Some(file) = leased.find(|file| !file.is_in_place()) {
                     self.shelf.refresh(file.name());
                     return gone(&file.path().display().to_string());
                 }
@@ -111,7 +113,7 @@ impl LocalStore {
 
     /// The first of the keys that has another owner.
     fn taken<'a>(&self, entries: &'a [Entry], ours: impl Fn(u64) -> bool) -> Option<&'a Key> {
-        let mut leased = entries.iter().filter(|e| e.lifetime == Lifetime::Leased);
+        let mut leased = entries.iter().filter(|e| e.lifetime.is_leased());
         leased
             .find(|entry| self.shelf.is_taken(&entry.key, &ours))
             .map(|entry| &entry.key)

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind, Result};
 use crate::store::memory::journal::{self, Journal, Kept, Record};
-use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
+use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 
 /// How many changes a watcher may be behind before it is given a Reset instead.
 const BACKLOG: usize = 1024;
@@ -114,9 +114,7 @@ impl Tree {
         entries: &[Entry],
         check: impl Fn() -> Result<()>,
     ) -> Error {
-        let leased = entries
-            .iter()
-            .filter(|entry| entry.lifetime == Lifetime::Leased);
+        let leased = entries.iter().filter(|entry| entry.lifetime.is_leased());
         let watch = |entry: &Entry| self.watch(&Scope::Only(entry.key.clone()));
         let mut changes = stream::select_all(leased.map(watch));
         loop {
@@ -325,7 +323,7 @@ impl Edit<'_> {
             lifetime,
         } in entries
         {
-            let leased = *lifetime == Lifetime::Leased;
+            let leased = lifetime.is_leased();
             self.put(key, value, None, leased.then_some(grant));
             if let Some(held) = self.state.nodes.get_mut(key) {
                 held.ttl = leased.then_some(ttl);
@@ -335,7 +333,7 @@ impl Edit<'_> {
 
     /// Whether `grant` still holds all leased entries.
     pub(super) fn check(&self, entries: &[Entry], grant: u64) -> Result<()> {
-        for Entry { key, .. } in entries.iter().filter(|e| e.lifetime == Lifetime::Leased) {
+        for Entry { key, .. } in entries.iter().filter(|e| e.lifetime.is_leased()) {
             match self.state.nodes.get(key).map(|held| held.grant) {
                 Some(Some(holder)) if holder == grant => {}
                 Some(Some(_)) => {

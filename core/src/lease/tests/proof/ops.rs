@@ -14,6 +14,8 @@ use crate::lease::machine::{Input, Order};
 pub(super) enum Op {
     Heartbeat,
     Update,
+    /// The service says a value to all.
+    Hear,
     Unregister,
     Drop,
     Net(Net),
@@ -46,6 +48,7 @@ pub(super) fn any_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => Just(Op::Heartbeat),
         5 => Just(Op::Update),
+        2 => Just(Op::Hear),
         1 => prop_oneof![2 => Just(Op::Unregister), 1 => Just(Op::Drop)],
         4 => net.prop_map(Op::Net),
         5 => (any::<bool>(), any::<bool>()).prop_map(|(calls, guard)| Op::Slow(calls, guard)),
@@ -83,6 +86,10 @@ impl World {
             Op::Update => {
                 self.value += 1;
                 return self.order(Order::Update(self.value));
+            }
+            Op::Hear => {
+                self.value += 1;
+                return self.step(Input::Heard(self.value));
             }
             Op::Unregister => return self.order(Order::Unregister),
             Op::Drop => return self.step(Input::Dropped),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::checks::{Check, Seen, Standing};
 use super::store::{Stage, Store, TTL};
 use crate::error::{Error, Kind, Result};
-use crate::lease::machine::{Call, Input, Machine, Order, Output, Time};
+use crate::lease::machine::{Adopt, Call, Input, Machine, Order, Output, Time};
 use crate::model::Grant;
 
 /// How long a call waits for its answer.
@@ -59,6 +59,12 @@ struct Guard {
     lost: Option<Kind>,
 }
 
+impl Adopt for u32 {
+    fn adopt(&mut self, said: u32) -> bool {
+        std::mem::replace(self, said) != said
+    }
+}
+
 fn error(kind: Kind) -> Error {
     Error::new(kind, "as it happened")
 }
@@ -88,7 +94,7 @@ impl World {
         let id = self.seen.order();
         let value = match order {
             Order::Update(value) => Some(value),
-            Order::Heartbeat | Order::Unregister => None,
+            Order::Heartbeat | Order::Unregister | Order::Adopt(_) => None,
         };
         self.values.push((id, value));
         self.step(Input::Order(id, order))
@@ -136,6 +142,10 @@ impl World {
             Output::Live => self.seen.stands(Standing::Live),
             Output::Lapsed(_) => self.seen.stands(Standing::Lapsed),
             Output::Replaced(_) => self.seen.stands(Standing::Replaced),
+            Output::Value(value) => {
+                self.seen.value = value;
+                Ok(())
+            }
             Output::Released => self.seen.stands(Standing::Released),
             Output::Restored(_) => self.seen.restored(self.now),
         }

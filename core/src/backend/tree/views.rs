@@ -1,0 +1,171 @@
+//! The views of one service: the folders of all its layouts, folded into one set.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::backend::mirror::Mirror;
+use crate::backend::protect::Protect;
+use crate::backend::tree::TreeBackend;
+use crate::error::{Error, Result};
+use crate::model::{ServiceName, View};
+use crate::store::Store;
+use crate::tree::{Changes, Scope};
+
+/// How long to wait for the others, where some of several instances vanished, or where one folder of
+/// several is told of before the others.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// News of the folder of a layout, or that there will be no more.
+type News = (usize, Option<Result<Changes>>);
+
+/// See the module.
+pub(super) struct Views {
+    changes: SelectAll<BoxStream<'static, News>>,
+    folders: Vec<Folder>,
+    mirror: Mirror,
+    protect: Option<Protect>,
+    store: Arc<dyn Store>,
+    start: Instant,
+    /// What came while more was gathered, and is told next.
+    failed: Option<Error>,
+}
+
+/// What is known of the folder of one layout.
+#[derive(Clone, Default)]
+struct Folder {
+    /// Whether it was told of, and not lost since.
+    known: bool,
+    revision: u64,
+}
+
+impl Views {
+    pub(super) fn open(backend: &TreeBackend, service: &ServiceName, last: View) -> Result<Views> {
+        let watch = |(number, layout): (usize, &Arc<dyn crate::layout::Layout>)| {
+            let scope = Scope::Under(layout.prefix(service)?);
+            let news = backend.store.watch(&scope).map(Some);
+            let end = stream::iter([None]);
+            Ok(news.chain(end).map(move |item| (number, item)).boxed())
+        };
+        let layouts = backend.layouts.iter().enumerate();
+        let changes: Vec<BoxStream<'static, News>> = layouts.map(watch).collect::<Result<_>>()?;
+        let (layouts, invalid) = (backend.layouts.clone(), backend.invalid.clone());
+        Ok(Views {
+            folders: vec![Folder::default(); changes.len()],
+            changes: stream::select_all(changes),
+            mirror: Mirror::new(layouts, service.clone(), last, invalid),
+            protect: backend.grace.map(Protect::new),
+            store: backend.store.clone(),
+            start: Instant::now(),
+            failed: None,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Result<View>> {
+        if let Some(error) = self.failed.take() {
+            return Some(Err(self.failed(error)));
+        }
+        loop {
+            let wake = self.protect.as_ref().and_then(Protect::wake);
+            let expiry = async {
+                match wake {
+                    Some(wake) => sleep_until(self.start + wake).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                item = self.changes.next() => {
+                    // One that ends ends all: they are opened again together.
+                    let (number, item) = item?;
+                    if let Err(error) = self.fold(number, item?) {
+                        return Some(Err(self.failed(error)));
+                    }
+                    if let Some(view) = self.view() {
+                        let view = self.gather(view).await;
+                        return Some(Ok(self.shield(view).await));
+                    }
+                }
+                () = expiry => {
+                    let now = self.start.elapsed();
+                    if let Some(view) = self.protect.as_mut().and_then(|p| p.expire(now)) {
+                        return Some(Ok(view));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes note of what is told of a folder.
+    fn fold(&mut self, number: usize, item: Result<Changes>) -> Result<()> {
+        let Some(folder) = self.folders.get_mut(number) else {
+            return Ok(());
+        };
+        folder.known = item.is_ok();
+        let changes = item?;
+        folder.revision = changes.revision;
+        self.mirror.fold(number, changes);
+        Ok(())
+    }
+
+    /// The whole, if it is another than before and all folders are known.
+    fn view(&mut self) -> Option<View> {
+        let whole = self.folders.iter().all(|folder| folder.known);
+        whole.then(|| self.mirror.view()).flatten()
+    }
+
+    /// Whether one folder is told of at a later time than another.
+    fn is_uneven(&self) -> bool {
+        let mut revisions = self.folders.iter().map(|folder| folder.revision);
+        let first = revisions.next();
+        revisions.any(|revision| Some(revision) != first)
+    }
+
+    /// Waits a moment for more: for the other folders, and where some of several lost their grants, for
+    /// the others: a store that has lost everybody says so one by one.
+    async fn gather(&mut self, mut view: View) -> View {
+        let protects = self.protect.is_some() && self.mirror.may_be_a_mass();
+        let until = Instant::now() + GATHER;
+        while (protects || self.is_uneven()) && self.failed.is_none() {
+            match timeout_at(until, self.changes.next()).await {
+                Ok(Some((number, Some(item)))) => match self.fold(number, item) {
+                    Ok(()) => view = self.view().unwrap_or(view),
+                    Err(error) => self.failed = Some(error),
+                },
+                // It is over; the next look finds out.
+                Ok(Some((number, None))) => {
+                    self.changes.push(stream::iter([(number, None)]).boxed());
+                    break;
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        view
+    }
+
+    fn failed(&mut self, error: Error) -> Error {
+        self.mirror.tell_again();
+        error
+    }
+
+    /// Adds to what the store has those that it may have lost.
+    async fn shield(&mut self, view: View) -> View {
+        let moves = self.mirror.moves();
+        let Some(protect) = &mut self.protect else {
+            return view;
+        };
+        let now = self.start.elapsed();
+        let asked = protect.see(&view, moves, now);
+        if !asked.is_empty() {
+            // Without an answer there is no evidence that anybody is gone.
+            let gone = self
+                .store
+                .gone(&asked)
+                .await
+                .unwrap_or_else(|_| asked.clone());
+            protect.judge(&asked, &gone, now);
+        }
+        protect.add_suspects(view)
+    }
+}

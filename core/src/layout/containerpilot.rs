@@ -1,0 +1,173 @@
+//! The layout of ContainerPilot 2: `PREFIX/NAME/ID` is a folder with a time to live, its file `service`
+//! says where the instance is.
+//!
+//! Attributes are the member `attributes`, which ContainerPilot passes over.
+
+use crate::error::Result;
+use crate::layout::{Decoded, Layout, host, json, segment};
+use crate::model::{Claim, Instance, Registration, ServiceName, check_host};
+use crate::tree::{Entry, Lifetime, Node, Prefix};
+
+/// See the module.
+pub struct ContainerPilot {
+    root: Prefix,
+}
+
+const NAME: &str = "containerpilot";
+const FILE: &str = "service";
+const KNOWN: [&str; 6] = ["id", "name", "address", "port", "tags", "attributes"];
+
+impl ContainerPilot {
+    /// Where ContainerPilot has its services, if it is not told another place.
+    pub const PREFIX: &str = "/containerpilot";
+
+    /// With its services under `prefix`.
+    pub fn new(prefix: &str) -> Result<ContainerPilot> {
+        let root = Prefix::new(prefix)?;
+        Ok(ContainerPilot { root })
+    }
+}
+
+impl Layout for ContainerPilot {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
+        Ok(self.root.join(service.as_str())?.beneath())
+    }
+
+    fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
+        let id = registration.instance_id();
+        segment(NAME, "id", &id)?;
+        let folder = self.prefix(&registration.service)?.join(&id)?.beneath();
+        let tags = &registration.tags;
+        let record = json::Writer::new()
+            .value("id", id)
+            .value("name", registration.service.as_str())
+            .value("address", host(registration))
+            .value("port", registration.port)
+            .value("tags", (!tags.is_empty()).then(|| tags.clone()))
+            .some_map("attributes", &registration.attributes);
+        Ok(vec![Entry {
+            key: folder.join(FILE)?,
+            value: record.finish()?,
+            lifetime: Lifetime::LeasedFolder,
+        }])
+    }
+
+    fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
+        let prefix = self.prefix(service).ok();
+        let path = prefix.and_then(|prefix| node.key.under(&prefix)?.split_once('/'));
+        let Some((id, _)) = path.filter(|(_, file)| !file.contains('/')) else {
+            return Decoded::Ignored;
+        };
+        match read(service, id, node) {
+            Ok(instance) => Decoded::Instance(instance),
+            Err(why) => Decoded::Malformed(why),
+        }
+    }
+
+    fn rewrites(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, entry: &Entry, before: &[u8], _: Claim) -> Option<Vec<u8>> {
+        let kept = json::keep_unknown(&entry.value, before, &KNOWN);
+        Some(kept.unwrap_or_else(|| entry.value.clone()))
+    }
+}
+
+fn read(service: &ServiceName, id: &str, node: &Node) -> std::result::Result<Instance, String> {
+    let record = json::Object::parse(&node.value)?;
+    let host = check_host(record.text("address")?).map_err(|e| format!("address: {e}"))?;
+    let port = record.get("port").and_then(json::port);
+    let attributes = record.map("attributes")?;
+    json::check_count(&attributes)?;
+    Ok(Instance::new(
+        service.clone(),
+        id,
+        host,
+        port.ok_or("port is not a number from 1 to 65535")?,
+        attributes,
+        record.list("tags")?,
+        node.created,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::tests::{at, decoded, entry, reads, round_trips};
+
+    fn layout() -> ContainerPilot {
+        ContainerPilot::new(ContainerPilot::PREFIX).unwrap()
+    }
+
+    fn app() -> Registration {
+        let app = Registration::at("app", "192.168.1.1:8000").unwrap();
+        app.id("app-host1").unwrap()
+    }
+
+    /// S0.30, S0.31, S0.33, S0.34: the key, the bytes, the lifetime of the folder.
+    #[test]
+    fn writes_what_containerpilot_writes() {
+        let (key, value) = entry(&layout(), &app());
+        assert_eq!(key, "/containerpilot/app/app-host1/service");
+        let record =
+            r#"{"id":"app-host1","name":"app","address":"192.168.1.1","port":8000,"tags":null}"#;
+        assert_eq!(value, record);
+        let lifetime = layout().encode(&app()).unwrap()[0].lifetime;
+        assert_eq!(lifetime, Lifetime::LeasedFolder);
+        round_trips(&layout(), &app());
+    }
+
+    /// S0.32, S0.51: tags are written and read, so that a filter by them works.
+    #[test]
+    fn tags_and_attributes_ride_along() {
+        let full = app().tags(["a,b", "c"]).unwrap();
+        let full = full.attributes([("zone", "eu")]).unwrap();
+        let (_, value) = entry(&layout(), &full);
+        assert!(value.ends_with(r#""tags":["a,b","c"],"attributes":{"zone":"eu"}}"#));
+        round_trips(&layout(), &full);
+        round_trips(&layout(), &Registration::at("app", "[::1]:80").unwrap());
+    }
+
+    /// S0.19, S0.63: any file in the folder of an instance is a record; a folder without one is nothing.
+    #[test]
+    fn reads_what_containerpilot_writes() {
+        let record = br#"{"id":"x","name":"app","address":"10.0.0.1","port":80,"tags":["t"]}"#;
+        let read = reads(&layout(), "app", "/containerpilot/app/x/service", record);
+        assert_eq!((read.id(), read.address()), ("x", "10.0.0.1:80"));
+        assert_eq!(read.tags(), ["t"]);
+        for key in ["/containerpilot/app/x", "/containerpilot/app/x/a/b"] {
+            assert_eq!(decoded(&layout(), "app", key, record), Decoded::Ignored);
+        }
+        for bad in [
+            "",
+            "[]",
+            r#"{"address":"a"}"#,
+            r#"{"address":"a","port":0}"#,
+        ] {
+            let key = "/containerpilot/app/x/service";
+            let read = decoded(&layout(), "app", key, bad.as_bytes());
+            assert!(matches!(read, Decoded::Malformed(_)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_others_keep_in_the_record_stays() {
+        let entry = &layout().encode(&app()).unwrap()[0];
+        let before = br#"{"id":"old","port":1,"owner":"ops"}"#;
+        let kept = layout().rewrite(entry, before, Claim::TakeOver).unwrap();
+        assert!(kept.ends_with(br#""tags":null,"owner":"ops"}"#));
+        let kept = layout().rewrite(entry, b"rubbish", Claim::TakeOver);
+        assert_eq!(kept.as_ref(), Some(&entry.value));
+    }
+
+    #[test]
+    fn an_id_with_a_slash_is_refused() {
+        let error = layout().encode(&at("app", "h:1").id("a/b").unwrap());
+        assert!(error.unwrap_err().to_string().contains("no slash"));
+    }
+}

@@ -1,0 +1,352 @@
+//! The documents that embassy reads and service-registrar writes:
+//! `PREFIX/ENVIRONMENT/NAME/PORT/HOST_PORT/HOSTNAME` holds JSON about a container.
+//!
+//! The attributes `host`, `name`, `image`, `hostname`, `proto` and `port` (that inside the container) are
+//! the members of these names, the others are its environment, `env`. Any leaf below NAME is read, at
+//! whatever depth; of a document, an address and a port are enough, and so is a bare `ip:port`.
+
+use crate::error::Result;
+use crate::layout::{Decoded, Layout, host, json, registrator, segment};
+use crate::model::{
+    Attributes, Claim, Instance, MAX_ATTRIBUTES, Registration, ServiceName, address, check_host,
+};
+use crate::tree::{Entry, Key, Lifetime, Node, Prefix};
+
+/// See the module.
+pub struct Embassy {
+    root: Prefix,
+}
+
+const NAME: &str = "embassy";
+/// The members that are attributes, with what they say where nothing is said.
+const FIELDS: [&str; 6] = ["host", "name", "image", "hostname", "proto", "port"];
+const KNOWN: [&str; 11] = [
+    "id",
+    "host",
+    "ipaddress",
+    "env",
+    "tags",
+    "name",
+    "image",
+    "hostname",
+    "host_port",
+    "proto",
+    "port",
+];
+
+impl Embassy {
+    /// Where the environments are, if nothing else is said.
+    pub const PREFIX: &str = "/services";
+    /// The environment, if nothing else is said.
+    pub const ENVIRONMENT: &str = "prod";
+
+    /// With the services of `environment` under `prefix`.
+    pub fn new(prefix: &str, environment: &str) -> Result<Embassy> {
+        segment(NAME, "environment", environment)?;
+        let root = Prefix::new(prefix)?.join(environment)?.beneath();
+        Ok(Embassy { root })
+    }
+
+    /// The key of a document.
+    fn key(&self, service: &ServiceName, document: &Document) -> Result<Key> {
+        let Document { fields, .. } = document;
+        let path = format!("{}/{}/{}", fields[5], document.port, document.leaf);
+        self.prefix(service)?.join(&path)
+    }
+}
+
+/// What a document says.
+struct Document {
+    id: String,
+    host: String,
+    port: u16,
+    /// The last part of the key.
+    leaf: String,
+    /// In the order of `FIELDS`.
+    fields: [String; 6],
+    env: Attributes,
+    tags: Vec<String>,
+}
+
+/// What the fields are of who does not say.
+fn defaults(host: &str, port: u16, leaf: &str) -> [String; 6] {
+    let port = port.to_string();
+    [host, "", "", leaf, "tcp", &port].map(str::to_owned)
+}
+
+impl Document {
+    fn of(registration: &Registration) -> Result<Document> {
+        let host = host(registration);
+        let leaf = registration.id.as_deref().unwrap_or(host);
+        segment(NAME, "id", leaf)?;
+        let mut env = registration.attributes.clone();
+        let mut fields = defaults(host, registration.port, leaf);
+        for (name, field) in FIELDS.into_iter().zip(&mut fields) {
+            if let Some(said) = env.remove(name) {
+                *field = said;
+            }
+        }
+        segment(NAME, "attribute port", &fields[5])?;
+        Ok(Document {
+            id: registration.instance_id(),
+            host: host.to_owned(),
+            port: registration.port,
+            leaf: leaf.to_owned(),
+            fields,
+            env,
+            tags: registration.tags.clone(),
+        })
+    }
+
+    fn write(&self, key: &Key) -> Result<Vec<u8>> {
+        let [host, name, image, hostname, proto, port] = &self.fields;
+        let env: serde_json::Map<_, _> = self
+            .env
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone().into()))
+            .collect();
+        json::Writer::new()
+            .value("id", self.id.as_str())
+            .value("host", host.as_str())
+            .value("ipaddress", self.host.as_str())
+            .value("env", env)
+            .value("tags", self.tags.clone())
+            .value("name", name.as_str())
+            .value("image", image.as_str())
+            .value("hostname", hostname.as_str())
+            .value("host_port", self.port.to_string())
+            .value("proto", proto.as_str())
+            .value("port", port.as_str())
+            .value("path", key.as_str())
+            .finish()
+    }
+
+    /// None for what is no document of ours: it says no address.
+    fn read(path: &str, value: &[u8]) -> Option<std::result::Result<Document, String>> {
+        let leaf = path.rsplit('/').next().unwrap_or(path);
+        if let Some((host, port)) = registrator::read(value) {
+            return Some(Ok(Document {
+                id: String::new(),
+                host: host.to_owned(),
+                port,
+                leaf: leaf.to_owned(),
+                fields: defaults(host, port, leaf),
+                env: Attributes::new(),
+                tags: Vec::new(),
+            }));
+        }
+        match json::Object::parse(value) {
+            Ok(object) if object.has("ipaddress") => Some(Document::read_object(leaf, &object)),
+            Ok(_) => None,
+            Err(why) => Some(Err(format!("{why}; nor is it ip:port"))),
+        }
+    }
+
+    fn read_object(leaf: &str, object: &json::Object) -> std::result::Result<Document, String> {
+        let host = object.text("ipaddress")?;
+        let host = check_host(host).map_err(|e| format!("ipaddress: {e}"))?;
+        let outside = object.get("host_port").or_else(|| object.get("port"));
+        let port = outside
+            .and_then(json::port)
+            .ok_or("neither host_port nor port is a number from 1 to 65535")?;
+        let mut fields = defaults(host, port, leaf);
+        for (name, field) in FIELDS.into_iter().zip(&mut fields) {
+            match object.get(name) {
+                None => {}
+                Some(serde_json::Value::String(said)) => field.clone_from(said),
+                Some(other) => *field = other.to_string(),
+            }
+        }
+        Ok(Document {
+            id: object.text("id")?.to_owned(),
+            host: host.to_owned(),
+            port,
+            leaf: leaf.to_owned(),
+            fields,
+            env: object.map("env")?,
+            tags: object.list("tags")?,
+        })
+    }
+
+    /// The environment, and the fields that say something. A container may have more variables than an
+    /// instance has attributes; the fields come first.
+    fn attributes(&self) -> Attributes {
+        let usual = defaults(&self.host, self.port, &self.leaf);
+        let said = FIELDS.into_iter().zip(&self.fields).zip(&usual);
+        let said = said.filter(|((_, field), usual)| field != usual);
+        let mut all: Attributes = said
+            .map(|((name, field), _)| (name.to_owned(), field.clone()))
+            .collect();
+        for (name, value) in &self.env {
+            if all.len() < MAX_ATTRIBUTES && !name.is_empty() {
+                all.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        all
+    }
+}
+
+impl Layout for Embassy {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
+        Ok(self.root.join(service.as_str())?.beneath())
+    }
+
+    fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
+        let document = Document::of(registration)?;
+        let key = self.key(&registration.service, &document)?;
+        Ok(vec![Entry {
+            value: document.write(&key)?,
+            key,
+            lifetime: Lifetime::Leased,
+        }])
+    }
+
+    fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
+        let prefix = self.prefix(service).ok();
+        let Some(path) = prefix.and_then(|prefix| node.key.under(&prefix)) else {
+            return Decoded::Ignored;
+        };
+        let document = match Document::read(path, &node.value) {
+            Some(Ok(document)) => document,
+            Some(Err(why)) => return Decoded::Malformed(why),
+            None => return Decoded::Ignored,
+        };
+        // A container has several documents when it has several ports, so its id alone says too little.
+        let address = address(&document.host, document.port);
+        let own = document.id == address || document.id == document.leaf;
+        let id = if own { &document.id } else { path };
+        Decoded::Instance(Instance::new(
+            service.clone(),
+            id,
+            &document.host,
+            document.port,
+            document.attributes(),
+            document.tags,
+            node.created,
+        ))
+    }
+
+    fn rewrites(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, entry: &Entry, before: &[u8], _: Claim) -> Option<Vec<u8>> {
+        let known = [&KNOWN[..], &["path"]].concat();
+        let kept = json::keep_unknown(&entry.value, before, &known);
+        Some(kept.unwrap_or_else(|| entry.value.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::tests::{at, decoded, entry, reads, round_trips};
+
+    fn layout() -> Embassy {
+        Embassy::new(Embassy::PREFIX, Embassy::ENVIRONMENT).unwrap()
+    }
+
+    /// S3.20, S3.21: the path, the members in their order, the ports as texts.
+    #[test]
+    fn writes_what_service_registrar_writes() {
+        let fields = [
+            ("host", "fury"),
+            ("name", "/trusting_shockley"),
+            ("image", "eboraas/apache"),
+            ("port", "80"),
+            ("ENVIRONMENT", "prod"),
+            ("NAME", "apache"),
+        ];
+        let apache = at("apache", "192.168.13.90:49161")
+            .id("13532987eae2")
+            .unwrap();
+        let apache = apache.attributes(fields).unwrap();
+        let (key, value) = entry(&layout(), &apache);
+        assert_eq!(key, "/services/prod/apache/80/49161/13532987eae2");
+        let document = r#"{"id":"13532987eae2","host":"fury","ipaddress":"192.168.13.90","env":{"ENVIRONMENT":"prod","NAME":"apache"},"tags":[],"name":"/trusting_shockley","image":"eboraas/apache","hostname":"13532987eae2","host_port":"49161","proto":"tcp","port":"80","path":"/services/prod/apache/80/49161/13532987eae2"}"#;
+        assert_eq!(value, document);
+        round_trips(&layout(), &apache);
+        round_trips(&layout(), &at("apache", "[::1]:80").tags(["a,b"]).unwrap());
+    }
+
+    /// S3.14, S3.21, S3.23, S3.42: host_port before port, and one of them is enough.
+    #[test]
+    fn reads_documents_of_both_eras() {
+        let full = br#"{"id":"13532987eae2831eb7d4","host":"fury","ipaddress":"192.168.13.90","env":{"HOME":"/"},"tags":["a"],"name":"/x","image":"i","hostname":"13532987eae2","host_port":"49161","proto":"tcp","port":"80","path":"p"}"#;
+        let read = reads(
+            &layout(),
+            "apache",
+            "/services/prod/apache/80/49161/13532987eae2",
+            full,
+        );
+        assert_eq!(read.id(), "80/49161/13532987eae2");
+        assert_eq!(
+            (read.address(), read.tags()),
+            ("192.168.13.90:49161", &["a".to_owned()][..])
+        );
+        let all: Vec<_> = read
+            .attributes()
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        assert_eq!(
+            all,
+            ["HOME=/", "host=fury", "image=i", "name=/x", "port=80"]
+        );
+        for (minimal, address) in [
+            (r#"{"ipaddress":"10.0.0.1","port":"80"}"#, "10.0.0.1:80"),
+            (
+                r#"{"ipaddress":"10.0.0.1","host_port":"81"}"#,
+                "10.0.0.1:81",
+            ),
+            ("10.0.0.1:82", "10.0.0.1:82"),
+        ] {
+            let read = reads(
+                &layout(),
+                "apache",
+                "/services/prod/apache/x",
+                minimal.as_bytes(),
+            );
+            assert_eq!(
+                (read.address(), read.attributes().len()),
+                (address, 0),
+                "{minimal}"
+            );
+        }
+    }
+
+    /// S3.14 and the collisions: a bad leaf is said, a document about something else is passed over.
+    #[test]
+    fn a_bad_leaf_hides_no_other() {
+        let key = "/services/prod/apache/x";
+        let read = |value: &str| decoded(&layout(), "apache", key, value.as_bytes());
+        for bad in [
+            "",
+            "{",
+            r#"{"ipaddress":"a b","port":"1"}"#,
+            r#"{"ipaddress":"a","port":"0"}"#,
+        ] {
+            assert!(matches!(read(bad), Decoded::Malformed(_)), "{bad}");
+        }
+        assert_eq!(read(r#"{"service_version":"1.0"}"#), Decoded::Ignored);
+    }
+
+    #[test]
+    fn more_variables_than_attributes_hide_no_field() {
+        let env: Vec<String> = (0..99).map(|n| format!(r#""V{n}":"""#)).collect();
+        let env = env.join(",");
+        let value = format!(r#"{{"ipaddress":"a","port":"1","image":"i","env":{{{env}}}}}"#);
+        let read = reads(
+            &layout(),
+            "apache",
+            "/services/prod/apache/x",
+            value.as_bytes(),
+        );
+        assert_eq!(read.attributes().len(), MAX_ATTRIBUTES);
+        assert_eq!(read.attributes()["image"], "i");
+    }
+}

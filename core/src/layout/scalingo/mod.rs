@@ -1,0 +1,170 @@
+//! The layout of Scalingo's etcd-discovery: `/services/NAME/UUID` holds a host, `/services_infos/NAME`
+//! what all hosts of the service share: where it is for the public, and with which credentials.
+//!
+//! The address of an instance is the private one. The attributes `public`, `hostname`, `ports.SCHEME`,
+//! `private_ports.SCHEME`, `scheme`, `user`, `password`, `critical` and `shard` are members of the host;
+//! all others ride along in its member `attributes`, the tags in `tags`.
+
+mod host;
+mod info;
+
+use crate::error::{Error, Result};
+use crate::layout::{Decoded, Layout, endpoint, json, segment};
+use crate::model::{Claim, Instance, Registration, ServiceName, Shared, address};
+use crate::tree::{Entry, Key, Lifetime, Node, Prefix};
+pub use host::Host;
+use info::Info;
+
+/// See the module.
+pub struct Scalingo {
+    hosts: Prefix,
+    infos: Prefix,
+}
+
+const NAME: &str = "scalingo";
+const KNOWN: [&str; 13] = [
+    "name",
+    "service_name",
+    "ports",
+    "user",
+    "password",
+    "public",
+    "private_hostname",
+    "private_ports",
+    "critical",
+    "shard",
+    "uuid",
+    "attributes",
+    "tags",
+];
+
+impl Scalingo {
+    /// Where the hosts are, if nothing else is said.
+    pub const PREFIX: &str = "/services";
+    /// Where the services are described, if nothing else is said.
+    pub const INFOS: &str = "/services_infos";
+
+    /// With the hosts under `hosts` and the descriptions of services under `infos`.
+    pub fn new(hosts: &str, infos: &str) -> Result<Scalingo> {
+        let (hosts, infos) = (Prefix::new(hosts)?, Prefix::new(infos)?);
+        if hosts == infos {
+            return Err(Error::invalid(format!(
+                "layout scalingo: hosts and services are both under {hosts}; give two folders"
+            )));
+        }
+        Ok(Scalingo { hosts, infos })
+    }
+
+    fn info_key(&self, service: &ServiceName) -> Result<Key> {
+        self.infos.join(service.as_str())
+    }
+}
+
+impl Layout for Scalingo {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
+        Ok(self.hosts.join(service.as_str())?.beneath())
+    }
+
+    fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
+        let host = Host::of_registration(registration)?;
+        segment(NAME, "id", &host.uuid)?;
+        Ok(vec![
+            Entry {
+                key: self.info_key(&registration.service)?,
+                value: Info::of(&host).write()?,
+                lifetime: Lifetime::Kept,
+            },
+            Entry {
+                key: self.prefix(&registration.service)?.join(&host.uuid)?,
+                value: host.write()?,
+                lifetime: Lifetime::Leased,
+            },
+        ])
+    }
+
+    fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
+        let prefix = self.prefix(service).ok();
+        let name = prefix.and_then(|prefix| node.key.under(&prefix));
+        // Deeper keys and other records belong to the others that live in this folder.
+        let Some(name) = name.filter(|name| !name.contains('/') && !is_bare(&node.value)) else {
+            return Decoded::Ignored;
+        };
+        let record = match json::Object::parse(&node.value) {
+            Ok(record) => record,
+            Err(why) => return Decoded::Malformed(why),
+        };
+        let is_host = record.has("name") || record.has("private_hostname");
+        if !is_host || record.has("ipaddress") {
+            return Decoded::Ignored;
+        }
+        match read(service, name, node.created, &record) {
+            Ok(instance) => Decoded::Instance(instance),
+            Err(why) => Decoded::Malformed(why),
+        }
+    }
+
+    fn rewrites(&self) -> bool {
+        true
+    }
+
+    /// The description of a service is nobody's own: a host that says less leaves it, and one that is
+    /// put back says nothing new.
+    fn rewrite(&self, entry: &Entry, before: &[u8], claim: Claim) -> Option<Vec<u8>> {
+        if entry.key.under(&self.infos).is_some() {
+            return info::merge(&entry.value, before, claim);
+        }
+        let kept = json::keep_unknown(&entry.value, before, &KNOWN);
+        Some(kept.unwrap_or_else(|| entry.value.clone()))
+    }
+
+    fn shared(&self, registration: &Registration) -> Result<Option<Key>> {
+        let public = Host::of_registration(registration)?.public;
+        public
+            .then(|| self.info_key(&registration.service))
+            .transpose()
+    }
+
+    fn hear(&self, value: Option<&[u8]>) -> Shared {
+        let info = value.and_then(|value| Info::read(value).ok());
+        match info.filter(|info| info.public) {
+            Some(info) => Shared::Says(info.credentials()),
+            None => Shared::Missing,
+        }
+    }
+}
+
+/// The record of another registry in this folder.
+fn is_bare(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok_and(|text| endpoint(text.trim()).is_some())
+}
+
+fn read(
+    service: &ServiceName,
+    name: &str,
+    created: u64,
+    record: &json::Object,
+) -> std::result::Result<Instance, String> {
+    let host = Host::read(record)?;
+    let (private, port) = host.place().ok_or("no port is a number from 1 to 65535")?;
+    let own = name == host::uuid(service.as_str(), private, port);
+    let address = address(private, port);
+    let mut attributes = host.fields();
+    attributes.extend(record.map("attributes")?);
+    json::check_count(&attributes)?;
+    Ok(Instance::new(
+        service.clone(),
+        if own { &address } else { name },
+        private,
+        port,
+        attributes,
+        record.list("tags")?,
+        created,
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+//! Fleets that exist: neighbours, restarts, two layouts at once, credentials that all share.
+
+mod support;
+
+use discover_core::{Client, Host, Kind, Lease};
+use support::fleet::{Fleet, at};
+use support::{Listener, PATIENCE, Place, eventually};
+
+/// S0.60, S0.61: who comes again within the TTL is there at once, with what it says now, and as old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_within_the_ttl_takes_the_record_over() {
+    let Some(fleet) = Fleet::new() else { return };
+    let client = fleet.client("containerpilot").await;
+    let key = "/containerpilot/app/app-host1/service";
+    fleet.put(
+        key,
+        r#"{"id":"app-host1","address":"10.0.0.1","port":1,"tags":null,"owner":"ops"}"#,
+    );
+    let set = client.services("app").unwrap();
+    let mut listener = Listener::new(&set);
+    listener
+        .hear_all(&["up 10.0.0.1:1", "leader 10.0.0.1:1", "current"])
+        .await;
+    let created = set.leader().unwrap().created();
+    let again = at("app", "10.0.0.2:2", &[]).id("app-host1").unwrap();
+    let lease = client.register(again).await.unwrap();
+    listener.hear_all(&["update 10.0.0.2:2"]).await;
+    assert_eq!(set.leader().unwrap().created(), created);
+    let kept = fleet.get(key);
+    assert!(
+        kept.ends_with(r#""port":2,"tags":null,"owner":"ops"}"#),
+        "{kept}"
+    );
+    lease.update([("v", "1")]).await.unwrap();
+    assert!(
+        fleet
+            .get(key)
+            .contains(r#""attributes":{"v":"1"},"owner":"ops""#)
+    );
+}
+
+/// S0.11, S0.12, S0.14, S0.30, S0.34, S0.60 on the API that ContainerPilot speaks: the time to live is
+/// that of the folder, a heartbeat is no event, who comes again takes over, and leaving takes the folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn containerpilot_has_its_ttl_on_a_folder_of_etcd2() {
+    let Some(etcd) = support::etcd::shared_v2() else {
+        return;
+    };
+    let place = Place::new("etcd2").unwrap();
+    let client = Place::join(&place, "layout=containerpilot").client().await;
+    let root = place.url.rsplit('/').next().unwrap();
+    let root = format!("/{}", root.split('?').next().unwrap());
+    let folder = format!("{root}/containerpilot/app/app-host1");
+    let get = |path: &str| etcd.http(&format!("GET /v2/keys{path}"));
+    let app = || at("app", "10.0.0.1:8000", &[]).id("app-host1").unwrap();
+    let set = client.services("app").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    // As the original does it, without a heartbeat after: it goes with its folder.
+    let record = r#"{"id":"old","name":"app","address":"10.0.0.9","port":80,"tags":null}"#;
+    etcd.ctl2(&[
+        "mkdir",
+        "--ttl",
+        "1",
+        &format!("{root}/containerpilot/app/old"),
+    ]);
+    etcd.ctl2(&[
+        "set",
+        &format!("{root}/containerpilot/app/old/service"),
+        record,
+    ]);
+    listener
+        .hear_all(&[
+            "up 10.0.0.9:80",
+            "leader 10.0.0.9:80",
+            "down 10.0.0.9:80",
+            "leader",
+        ])
+        .await;
+    let first = client.register(app()).await.unwrap();
+    listener
+        .hear_all(&["up 10.0.0.1:8000", "leader 10.0.0.1:8000"])
+        .await;
+    let (seen, file) = (get(&folder), get(&format!("{folder}/service")));
+    assert!(
+        seen.contains(r#""dir":true"#) && seen.contains(r#""ttl":"#),
+        "{seen}"
+    );
+    assert!(!file.contains(r#""ttl":"#), "{file}");
+    first.update([("v", "1")]).await.unwrap();
+    listener.hear_all(&["update 10.0.0.1:8000 v=1"]).await;
+    for _ in 0..3 {
+        first.heartbeat().await.unwrap();
+    }
+    // Longer than the time to live: the folder is kept alive, and nothing is told of that.
+    // tidy: sleep, for longer than a TTL
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(set.online().len(), 1);
+    let other = Place::join(&place, "layout=containerpilot").client().await;
+    let second = other.register(app()).await.unwrap();
+    listener.hear_all(&["update 10.0.0.1:8000"]).await;
+    eventually("the first hears of the second", async || {
+        first.standing().name() == "replaced"
+    })
+    .await;
+    second.unregister().await.unwrap();
+    listener.hear_all(&["down 10.0.0.1:8000", "leader"]).await;
+    assert!(
+        get(&folder).contains(r#""errorCode":100"#),
+        "{}",
+        get(&folder)
+    );
+}
+
+/// The collisions under /services: each of four systems is seen by its own, and none counts as bad.
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbours_under_one_folder_do_not_disturb_each_other() {
+    let Some(fleet) = Fleet::new() else { return };
+    fleet.put("/services/web/h:c:80", "10.0.0.1:80");
+    fleet.put("/services/web/u-n", r#"{"name":"n","ports":{"http":"81"}}"#);
+    fleet.put(
+        "/services/web/versions/1.0/config/details",
+        r#"{"name":"web","run":{}}"#,
+    );
+    fleet.put(
+        "/services/web/instances/1/state",
+        r#"{"service_version":"1.0","state":"running"}"#,
+    );
+    fleet.put(
+        "/services/prod/web/80/82/c",
+        r#"{"ipaddress":"10.0.0.2","host_port":"82","port":"80"}"#,
+    );
+    for (layout, address) in [
+        ("registrator", "10.0.0.1:80"),
+        ("scalingo", "n:81"),
+        ("embassy", "10.0.0.2:82"),
+    ] {
+        let client = fleet.client(layout).await;
+        let set = client.services("web").unwrap();
+        let online = set.wait(1, PATIENCE).await.unwrap();
+        assert_eq!(
+            (online.len(), online[0].address()),
+            (1, address),
+            "{layout}"
+        );
+        assert_eq!(set.status().invalid, 0, "{layout}");
+    }
+}
+
+/// What is registered in two layouts is one instance of both, seen by the users of either.
+async fn two_layouts_are_one_set(place: &Place) {
+    let join = |layout: &str| Place::join(place, &format!("layout={layout}"));
+    let (both, old, new) = (
+        join("registrator,native").client().await,
+        join("registrator").client().await,
+        join("native").client().await,
+    );
+    let set = both.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    let mine = at("web", "127.0.0.1:1", &[("zone", "eu")]);
+    let lease = both.register(mine).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1 zone=eu", "leader 127.0.0.1:1 zone=eu"])
+        .await;
+    assert_eq!(set.leader().unwrap().layouts(), ["registrator", "native"]);
+    assert_eq!(set.leader().unwrap().id(), "127.0.0.1:1");
+    let ends: [(&Client, &str, usize); 2] = [(&old, "registrator", 0), (&new, "native", 1)];
+    for (client, layout, attributes) in ends {
+        let seen = client
+            .services("web")
+            .unwrap()
+            .wait(1, PATIENCE)
+            .await
+            .unwrap();
+        assert_eq!(
+            (seen[0].address(), seen[0].layouts()),
+            ("127.0.0.1:1", &[layout.to_owned()][..])
+        );
+        assert_eq!(seen[0].attributes().len(), attributes);
+    }
+    lease.update([("zone", "us")]).await.unwrap();
+    listener.hear_all(&["update 127.0.0.1:1 zone=us"]).await;
+    // Somebody of the old fleet alone, and what it becomes when it is of the new one too.
+    let other = old.register(at("web", "127.0.0.1:2", &[])).await.unwrap();
+    listener.hear_all(&["up 127.0.0.1:2"]).await;
+    let migrated: Lease = new
+        .register(at("web", "127.0.0.1:2", &[("v", "2")]))
+        .await
+        .unwrap();
+    listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
+    other.unregister().await.unwrap();
+    eventually("it is of the new fleet alone", async || {
+        let online = set.online();
+        online
+            .iter()
+            .any(|i| i.port() == 2 && i.layouts() == ["native"])
+    })
+    .await;
+    migrated.unregister().await.unwrap();
+    lease.unregister().await.unwrap();
+    eventually("all are gone", async || set.online().is_empty()).await;
+}
+
+/// The last that registers says the credentials of all public hosts; their owners are told.
+async fn credentials_are_shared_by_public_hosts(place: &Place) {
+    let client = Place::join(place, "layout=scalingo").client().await;
+    let public = |address: &str, user: &str, password: &str| {
+        let fields = [("public", "true"), ("user", user), ("password", password)];
+        at("api", address, &fields)
+    };
+    let first = client
+        .register(public("n1:80", "old", "one"))
+        .await
+        .unwrap();
+    let mut told = first.changes();
+    let set = client.services("api").unwrap();
+    let second = client
+        .register(public("n2:80", "new", "two"))
+        .await
+        .unwrap();
+    let has = |lease: &Lease, user: &str| lease.attributes()["user"] == user;
+    while !has(&first, "new") {
+        let next = futures_util::StreamExt::next(&mut told);
+        let standing = tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap();
+        assert_eq!(standing.name(), "live");
+    }
+    eventually("all have the credentials of the last", async || {
+        let online = set.online();
+        online.len() == 2 && online.iter().all(|i| i.attributes()["password"] == "two")
+    })
+    .await;
+    // S2.6, S2.60: a private one keeps its own, and changes nobody else's.
+    let mine = [("user", "me"), ("password", "mine")];
+    let private = client.register(at("api", "n3:80", &mine)).await.unwrap();
+    // An update is said to all as well, what it says nothing about is kept.
+    second
+        .update([("public", "true"), ("user", "newer"), ("password", "3")])
+        .await
+        .unwrap();
+    eventually("the first has them too", async || has(&first, "newer")).await;
+    assert_eq!(private.attributes()["user"], "me");
+    eventually("the view has settled", async || {
+        let online = set.online();
+        let public = online
+            .iter()
+            .filter(|i| i.attributes().contains_key("public"));
+        public.clone().count() == 2 && public.clone().all(|i| i.attributes()["password"] == "3")
+    })
+    .await;
+    let leader = Host::of(&set.leader().unwrap());
+    assert_eq!(
+        leader.private_url("", "/").unwrap(),
+        "http://newer:3@n1:80/"
+    );
+}
+
+/// S2.62, S2.63: a description that is deleted or damaged is written again, and blanks nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_description_is_restored() {
+    let Some(fleet) = Fleet::new() else { return };
+    let client = fleet.client("scalingo").await;
+    let fields = [("public", "true"), ("user", "u"), ("password", "p")];
+    let lease = client.register(at("api", "n1:80", &fields)).await.unwrap();
+    let key = "/services_infos/api";
+    let description = fleet.get(key);
+    assert!(
+        description.contains(r#""user":"u","password":"p""#),
+        "{description}"
+    );
+    fleet.delete(key);
+    eventually("it is back", async || fleet.get(key) == description).await;
+    for bad in ["rubbish", r#"{"name":"api","critical":false}"#] {
+        fleet.put(key, bad);
+        eventually("it is mended", async || fleet.get(key) == description).await;
+    }
+    assert_eq!(lease.attributes()["password"], "p");
+    // What the other system says, written with etcdctl, is heard.
+    fleet.put(
+        key,
+        r#"{"name":"api","critical":false,"user":"v","password":"q","public":true}"#,
+    );
+    eventually("the other's word counts", async || {
+        lease.attributes()["user"] == "v"
+    })
+    .await;
+    let host = |keys: Vec<String>| {
+        keys.into_iter()
+            .find(|key| key.starts_with("/services/api/"))
+    };
+    let host = host(fleet.keys()).unwrap();
+    eventually("and is written", async || {
+        fleet.get(&host).contains(r#""user":"v","password":"q""#)
+    })
+    .await;
+    assert_eq!(lease.standing().name(), "live");
+}
+
+/// G4: a layout without room for what is asked refuses before anything is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_layout_cannot_say_is_refused() {
+    let place = Place::new("memory").unwrap();
+    let client = Place::join(&place, "layout=registrator").client().await;
+    let full = at("web", "h:1", &[("zone", "eu")]);
+    let error = client.register(full.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert!(error.to_string().contains("layout registrator"), "{error}");
+    let lease = client.register(at("web", "h:1", &[])).await.unwrap();
+    let error = lease.update([("zone", "eu")]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert_eq!(lease.standing().name(), "live");
+    let clash = Place::join(
+        &place,
+        "layout=kratos,go-micro&go-micro.prefix=/microservices",
+    );
+    let error = clash
+        .client()
+        .await
+        .register(full)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("prefixes of their own"), "{error}");
+}
+
+macro_rules! on {
+    ($($scheme:ident)*; $test:ident) => {
+        mod $test {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scheme() {
+                if let Some(place) = super::Place::new(stringify!($scheme)) {
+                    super::$test(&place).await;
+                }
+            })*
+        }
+    };
+}
+
+on!(memory local etcd etcd2; two_layouts_are_one_set);
+on!(memory local etcd etcd2; credentials_are_shared_by_public_hosts);
