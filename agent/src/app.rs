@@ -5,14 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Client, Error, Kind, Result};
+use discover_core::{Client, Error, Kind, Result, ServiceName};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::advertise;
+use crate::health::Checks;
 use crate::http::serve::{Listener, serve};
 use crate::http::{Gauges, Guard, router};
+use crate::jobs::Jobs;
 use crate::registry::Registry;
 use crate::sets::Sets;
 use crate::settings::{EMBEDDED, Settings};
@@ -28,6 +30,12 @@ pub struct Agent {
     pub registry: Arc<Registry>,
     /// What is watched.
     pub sets: Arc<Sets>,
+    /// How instances that do not say so themselves are found to be.
+    pub checks: Arc<Checks>,
+    /// What the configuration file asks for.
+    pub jobs: Jobs,
+    /// Whether whoever may register may also have commands run.
+    pub exec_checks: bool,
     /// Tells this run from others.
     pub boot: String,
     /// Where the store is, secrets hidden.
@@ -59,7 +67,11 @@ pub async fn start(settings: &Settings) -> Result<Running> {
     let boot = format!("{:08x}", fastrand::u32(..));
     let sets = Sets::new(client.clone(), boot.clone(), settings.services);
     let registry = Registry::new(client.clone(), sets.clone(), address);
+    let checks = Arc::new(Checks::new(registry.clone()));
     let agent = Arc::new(Agent {
+        jobs: Jobs::new(client.clone(), registry.clone(), checks.clone(), address),
+        checks,
+        exec_checks: settings.exec_checks,
         store: client.uri().to_string(),
         client,
         registry: registry.clone(),
@@ -70,6 +82,7 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         gauges: Gauges::new(settings.streams),
     });
     let mut chores = JoinSet::new();
+    chores.spawn(registry.clone().tend());
     chores.spawn(registry.reap());
     chores.spawn(sets.sweep());
     let ending = watch::Sender::new(false);
@@ -81,6 +94,7 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         let (agent, end) = (agent.clone(), ending.subscribe());
         tasks.spawn(serve(listener, router, agent, settings.limits, end));
     }
+    agent.jobs.apply(settings.plan.clone()).await?;
     Ok(Running {
         urls,
         agent,
@@ -88,6 +102,16 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         listeners: tasks,
         chores,
     })
+}
+
+impl Agent {
+    /// The names of all services; of those known here, where the store cannot list them.
+    pub async fn services(&self) -> Result<Vec<ServiceName>> {
+        match self.client.catalog().await {
+            Err(error) if error.kind() == Kind::Unsupported => Ok(self.registry.services()),
+            other => other,
+        }
+    }
 }
 
 impl Running {
@@ -98,6 +122,8 @@ impl Running {
 
     /// Takes all registrations away, then lets go of everybody.
     pub async fn end(mut self) {
+        self.agent.checks.close();
+        self.agent.jobs.close().await;
         self.agent.registry.close(ENDING / 2).await;
         self.ending.send_replace(true);
         // The sets end with the client, and the streams with the sets.

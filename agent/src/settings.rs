@@ -8,6 +8,7 @@ use discover_core::{Error, Kind, Result};
 use serde::Deserialize;
 
 use crate::http::serve::Limits;
+use crate::jobs::plan::{Plan, Service, Watch};
 
 /// What `--bind` and `--socket` are called by who wants none.
 pub const NONE: &str = "none";
@@ -40,6 +41,12 @@ pub struct Given {
     pub streams: Option<usize>,
     /// The most services that are watched at a time.
     pub services: Option<usize>,
+    /// Whether whoever may register may also have commands run, as checks.
+    pub exec_checks: Option<bool>,
+    /// Services to register; in a file alone.
+    pub service: Vec<Service>,
+    /// Services to watch; in a file alone.
+    pub watch: Vec<Watch>,
 }
 
 /// How the agent runs.
@@ -65,6 +72,10 @@ pub struct Settings {
     pub streams: usize,
     /// The most services that are watched at a time.
     pub services: usize,
+    /// Whether whoever may register may also have commands run, as checks.
+    pub exec_checks: bool,
+    /// What to register and to watch.
+    pub plan: Plan,
     /// Where each of them came from.
     pub origins: BTreeMap<&'static str, &'static str>,
 }
@@ -122,6 +133,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
     let of_one = of.first("connections_of_one", |g| g.connections_of_one);
     let streams = of.first("streams", |g| g.streams);
     let services = of.first("services", |g| g.services);
+    let exec_checks = of.first("exec_checks", |g| g.exec_checks);
     let bind = bind.unwrap_or_else(|| "127.0.0.1:1111".to_owned());
     let socket = match given_socket {
         Some(path) if path == NONE => None,
@@ -155,8 +167,18 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         },
         streams: streams.unwrap_or(4096),
         services: services.unwrap_or(4096),
+        exec_checks: exec_checks.unwrap_or(false),
+        plan: plan(&places)?,
         origins,
     })
+}
+
+/// Of the file: the others cannot say such things.
+fn plan(places: &[(&'static str, Given)]) -> Result<Plan> {
+    let all = places.iter().map(|(_, given)| given);
+    let services = all.clone().flat_map(|given| given.service.clone());
+    let watches = all.flat_map(|given| given.watch.clone());
+    Plan::new(services.collect(), watches.collect())
 }
 
 struct Origins<'a> {

@@ -1,11 +1,14 @@
 //! `run`: the agent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use discover_core::Result;
+use discover_core::{Error, Kind, Result};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app;
+use crate::app::{self, Running};
 use crate::cli::{ending, logging, show};
+use crate::jobs::plan::Plan;
 use crate::settings::{Given, Settings, default_socket, resolve};
 
 /// How the agent runs. What is not given comes from the environment, then from the file.
@@ -47,6 +50,9 @@ pub struct RunArgs {
     /// The most services that are watched at a time
     #[arg(long, value_name = "COUNT")]
     services: Option<usize>,
+    /// Let whoever may register have commands run, as health checks
+    #[arg(long)]
+    exec_checks: bool,
 }
 
 impl RunArgs {
@@ -66,6 +72,8 @@ impl RunArgs {
             connections_of_one: self.connections_of_one,
             streams: self.streams,
             services: self.services,
+            exec_checks: self.exec_checks.then_some(true),
+            ..Given::default()
         };
         let places = [
             ("flag", flags),
@@ -79,9 +87,12 @@ impl RunArgs {
 
 /// Runs the agent until it is told to end.
 pub async fn run(arguments: RunArgs) -> Result<()> {
+    let config = arguments.config.clone();
     let settings = arguments.settings()?;
     logging::start(settings.log_json);
-    let ended = ending::ending()?;
+    let mut ended = std::pin::pin!(ending::ending()?);
+    let cannot = |e| Error::caused_by(Kind::Resource, "cannot listen to signals", e);
+    let mut hangup = signal(SignalKind::hangup()).map_err(cannot)?;
     let running = app::start(&settings).await?;
     // Whoever starts us learns from this line that we are there, and where.
     show::print(&format!("listening on {}\n", running.urls.join(" ")));
@@ -91,11 +102,42 @@ pub async fn run(arguments: RunArgs) -> Result<()> {
         running.urls.join(" "),
         running.agent().store
     );
-    let why = ended.await;
+    tell_systemd(NotifyState::Ready);
+    let why = loop {
+        tokio::select! {
+            why = &mut ended => break why,
+            Some(()) = hangup.recv() => reload(&running, config.as_deref()).await,
+        }
+    };
+    tell_systemd(NotifyState::Stopping);
     log::info!(
         "{why}: taking {} registrations away",
         running.agent().registry.counts().0
     );
     running.end().await;
     Ok(())
+}
+
+/// What the file says to register and to watch holds from now on; one that is wrong changes nothing.
+async fn reload(running: &Running, config: Option<&Path>) {
+    let Some(path) = config else {
+        log::info!("SIGHUP: there is no configuration file to read again");
+        return;
+    };
+    let read = Given::file(path).and_then(|given| Plan::new(given.service, given.watch));
+    let done = match read {
+        Ok(plan) => running.agent().jobs.apply(plan).await,
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(()) => log::info!("SIGHUP: read {} again", path.display()),
+        Err(error) => log::error!("SIGHUP: all stays as it was: {error}"),
+    }
+}
+
+/// Does nothing where systemd did not start us.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        log::warn!("systemd does not listen: {error}");
+    }
 }

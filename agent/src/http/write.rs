@@ -6,14 +6,17 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use discover_core::{Attributes, Claim};
+use discover_core::{Attributes, Claim, Error, Kind};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::Agent;
+use crate::health::check::{Declared, Watch};
 use crate::http::extract::{Json, Place};
 use crate::http::problem::Problem;
 use crate::http::query::{self, Query};
+use crate::registry::state::Health;
+use crate::registry::table::Keep;
 use crate::registry::{Asked, DEFAULT_TTL};
 
 type Answer = Result<Response<Body>, Problem>;
@@ -28,6 +31,7 @@ pub struct Registering {
     ttl_ms: Option<u64>,
     claim: Wanted,
     owner: String,
+    check: Option<Declared>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,11 +42,12 @@ enum Wanted {
     PutBack,
 }
 
-/// The body of what concerns a registration that is there.
+/// The body of a heartbeat.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct About {
+pub struct Beat {
     grant: Option<String>,
+    health: Option<Health>,
 }
 
 /// The body of a change.
@@ -59,8 +64,9 @@ pub async fn register(
     Place((service, id)): Place,
     Json(body): Json<Registering>,
 ) -> Answer {
+    let check = body.check;
     let asked = Asked {
-        service,
+        service: service.clone(),
         address: body.address.unwrap_or_else(|| id.clone()),
         id,
         attributes: body.attributes,
@@ -71,16 +77,33 @@ pub async fn register(
             Wanted::PutBack => Claim::PutBack,
         },
         owner: body.owner,
+        keep: Keep::Beats,
+        beat: None,
+        health: Health::Passing,
+        patient: false,
     };
+    let (asked, watch) = match check {
+        Some(check) => checked(&agent, asked, &check)?,
+        None => (asked, None),
+    };
+    let health = asked.health;
     // To the end, though whoever asked may be gone: half a registration helps nobody.
     let registry = agent.registry.clone();
-    let granted = tokio::spawn(async move { registry.register(asked).await });
+    let checks = agent.checks.clone();
+    let granted = tokio::spawn(async move {
+        let granted = registry.register(asked).await?;
+        if let Some(Watch::Check(check)) = watch {
+            checks.begin((service, granted.id.clone()), granted.grant, check, health);
+        }
+        Ok::<_, Error>(granted)
+    });
     let granted = granted.await.map_err(crashed)??;
     let text = json!({
         "grant": format!("{:016x}", granted.grant),
         "ttl_ms": granted.ttl.as_millis() as u64,
         "id": granted.id,
         "address": granted.address,
+        "state": granted.state.name(),
     });
     let mut response = Response::new(Body::from(text.to_string()));
     let form = HeaderValue::from_static("application/json");
@@ -92,9 +115,10 @@ pub async fn register(
 pub async fn heartbeat(
     State(agent): State<Arc<Agent>>,
     Place(key): Place,
-    Json(about): Json<About>,
+    Json(beat): Json<Beat>,
 ) -> Answer {
-    agent.registry.heartbeat(&key, grant(about.grant)?)?;
+    let grant = grant(beat.grant)?;
+    agent.registry.heartbeat(&key, grant, beat.health).await?;
     Ok(done())
 }
 
@@ -123,6 +147,27 @@ pub async fn unregister(
     let removed = tokio::spawn(async move { registry.unregister(&key, query.grant).await });
     removed.await.map_err(crashed)??;
     Ok(done())
+}
+
+/// With what says that it lives: a check of ours, or its own word.
+fn checked(
+    agent: &Agent,
+    mut asked: Asked,
+    check: &Declared,
+) -> discover_core::Result<(Asked, Option<Watch>)> {
+    if check.exec.is_some() && !agent.exec_checks {
+        let text = "check: exec is not for everybody who may register; \
+                    the agent allows it with exec_checks, or in its configuration file";
+        return Err(Error::new(Kind::PermissionDenied, text));
+    }
+    let instance = agent.registry.registration(&asked)?.instance(0);
+    let watch = check.watch(instance.host(), instance.port())?;
+    (asked.keep, asked.beat) = match watch {
+        Watch::Check(_) => (Keep::Check(check.gone()), None),
+        Watch::Reports(every) => (Keep::Reports(check.gone()), Some(every)),
+    };
+    asked.health = check.initial();
+    Ok((asked, Some(watch)))
 }
 
 fn grant(text: Option<String>) -> discover_core::Result<Option<u64>> {

@@ -1,28 +1,31 @@
 //! What applications registered with this agent: written to the store through the agent's one client, and
 //! kept there for as long as each application says that it lives.
 
+mod member;
+pub mod state;
+pub mod states;
 pub mod table;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use discover_core::{
-    Attributes, Claim, Client, Error, Kind, Lease, Registration, Result, ServiceName, Standing,
+    Attributes, Claim, Client, Error, Kind, Registration, Result, ServiceName, Standing,
 };
 use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::sets::Sets;
-use table::{Held, Key, Table, Verdict};
+use member::Member;
+use state::{Health, State, Withheld};
+use table::{Held, Keep, Key, Table, Verdict};
 
 /// The TTL of who names none.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
-/// How long a registration tries to reach the store.
-const WRITING: Duration = Duration::from_secs(5);
 /// How long to wait until the agent's own watch has seen what was just written.
 const SEEING: Duration = Duration::from_secs(2);
 /// Calls about one instance come one after the other; those about others hardly ever wait for them.
@@ -47,6 +50,14 @@ pub struct Asked {
     pub claim: Claim,
     /// Which client asks; empty for one that does not say.
     pub owner: String,
+    /// What says that it lives.
+    pub keep: Keep,
+    /// How often its owner says that it lives, where that is another time than the TTL.
+    pub beat: Option<Duration>,
+    /// How it is to begin with.
+    pub health: Health,
+    /// Whether it is kept even where the store cannot be reached now, to be written later.
+    pub patient: bool,
 }
 
 /// What it gets.
@@ -60,6 +71,8 @@ pub struct Granted {
     pub id: String,
     /// The whole address.
     pub address: String,
+    /// How it is, and whether others see it.
+    pub state: State,
 }
 
 /// See the module.
@@ -69,7 +82,11 @@ pub struct Registry {
     /// The host of who names none.
     host: IpAddr,
     start: Instant,
-    table: Mutex<Table<Arc<Lease>>>,
+    table: Mutex<Table<Arc<Member>>>,
+    withheld: Mutex<Withheld>,
+    /// Rung when somebody may be seen otherwise than they should be.
+    unsettled: Notify,
+    closed: AtomicBool,
     gates: [Arc<tokio::sync::Mutex<()>>; GATES],
     hasher: RandomState,
     changed: Notify,
@@ -85,6 +102,9 @@ impl Registry {
             host,
             start: Instant::now(),
             table: Mutex::default(),
+            withheld: Mutex::default(),
+            unsettled: Notify::new(),
+            closed: AtomicBool::new(false),
             gates: std::array::from_fn(|_| Arc::default()),
             hasher: RandomState::new(),
             changed: Notify::new(),
@@ -92,7 +112,8 @@ impl Registry {
         })
     }
 
-    /// Makes the instance visible. Once it returns, readers of this agent and of the store see it.
+    /// Makes the instance visible, unless its health or an operator keeps it from that. Once it returns,
+    /// readers of this agent and of the store see it.
     pub async fn register(&self, asked: Asked) -> Result<Granted> {
         let registration = self.registration(&asked)?;
         let key = (asked.service.clone(), registration.instance_id());
@@ -101,38 +122,64 @@ impl Registry {
         if verdict == Verdict::Unknown {
             self.check_free(&key, &registration).await?;
         }
-        let lease = self
-            .client
-            .register_within(registration.clone(), WRITING)
-            .await?;
+        let member = Arc::new(Member::new(self.client.clone(), registration.clone()));
+        let state = State::of(asked.health, self.withheld().of(&key));
+        if state.is_visible() {
+            match member.show(state.warns()).await {
+                Err(error) if asked.patient && error.is_retriable() => {
+                    log::warn!("{} of {} is not registered yet: {error}", key.1, key.0);
+                }
+                shown => shown?,
+            }
+        }
         let grant = fastrand::u64(1..);
         let held = Held {
             grant,
             owner: asked.owner,
-            ttl: asked.ttl,
-            until: self.start.elapsed() + asked.ttl,
-            lease: Arc::new(lease),
+            ttl: asked.beat.unwrap_or(asked.ttl),
+            until: Duration::ZERO,
+            keep: asked.keep,
+            health: asked.health,
+            since: Duration::ZERO,
+            note: String::new(),
+            lease: member.clone(),
         };
+        let held = held.begun(self.start.elapsed());
         // The one before ends with the last who holds it; what is written now is not its own.
         drop(self.table().insert(key.clone(), held));
         self.changed.notify_one();
-        self.see(&key, Some(&registration)).await;
+        // An operator may have spoken meanwhile.
+        if !member.is_settled(State::of(asked.health, self.withheld().of(&key))) {
+            self.unsettled.notify_one();
+        } else if state.is_visible() {
+            self.see(&key, Some(&member.seen(state.warns())?)).await;
+        }
         Ok(Granted {
             grant,
             ttl: asked.ttl,
             id: key.1,
             address: registration.address(),
+            state,
         })
     }
 
-    /// The application says that it lives.
-    pub fn heartbeat(&self, key: &Key, grant: Option<u64>) -> Result<()> {
-        let standing = {
+    /// The application says that it lives, and how it is if it is asked to say that.
+    pub async fn heartbeat(
+        &self,
+        key: &Key,
+        grant: Option<u64>,
+        health: Option<Health>,
+    ) -> Result<()> {
+        let (member, reports) = {
             let mut table = self.table();
-            let held = table.beat(key, grant, self.start.elapsed())?;
-            held.lease.standing()
+            let held = table.beat(key, grant, health, self.start.elapsed())?;
+            (held.lease.clone(), matches!(held.keep, Keep::Reports(_)))
         };
-        match standing {
+        if reports {
+            self.changed.notify_one();
+            self.settle(key, grant).await?;
+        }
+        match member.standing() {
             Standing::Live => Ok(()),
             Standing::Lapsed(error) => {
                 let text = format!("{} of {} is not confirmed by the store", key.1, key.0);
@@ -158,11 +205,12 @@ impl Registry {
         grant: Option<u64>,
         attributes: Attributes,
     ) -> Result<()> {
-        let _gate = self.gate(key).await;
+        let gate = self.gate(key).await;
         let lease = self.table().get(key, grant)?.lease.clone();
         lease.update(attributes).await?;
+        drop(gate);
         // Whoever changes what it is, is alive.
-        self.heartbeat(key, grant)
+        self.heartbeat(key, grant, None).await
     }
 
     /// Takes the instance away. One that another owner holds, or that is gone, is left alone, and that is
@@ -174,15 +222,16 @@ impl Registry {
             Err(_) if grant.is_some() => return Ok(()),
             Err(error) => return Err(error),
         };
-        held.lease.unregister().await?;
+        held.lease.hide().await?;
         self.see(key, None).await;
         Ok(())
     }
 
     /// Takes all away, within this time.
     pub async fn close(&self, within: Duration) {
+        self.closed.store(true, Ordering::SeqCst);
         let all = self.table().drain();
-        let released = all.iter().map(|(_, held)| held.lease.unregister());
+        let released = all.iter().map(|(_, held)| held.lease.hide());
         if timeout(within, join_all(released)).await.is_err() {
             log::warn!("not all registrations were released within {within:?}");
         }
@@ -191,10 +240,17 @@ impl Registry {
     /// Takes away those whose owners are silent, for ever.
     pub async fn reap(self: Arc<Registry>) {
         loop {
+            for (service, id) in self.table().silence(self.start.elapsed()) {
+                log::warn!("{id} of {service} is critical: no heartbeat");
+                self.unsettled.notify_one();
+            }
             let over = self.table().expire(self.start.elapsed());
             for ((service, id), held) in over {
                 self.expired.fetch_add(1, Ordering::Relaxed);
-                log::info!("{id} of {service} goes: no heartbeat for {:?}", held.ttl);
+                match held.health {
+                    Health::Critical => log::warn!("{id} of {service} goes: critical for long"),
+                    _ => log::info!("{id} of {service} goes: no heartbeat for {:?}", held.ttl),
+                }
             }
             let next = self.table().next().map(|next| self.start + next);
             let asleep = async {
@@ -220,7 +276,8 @@ impl Registry {
         self.table().services()
     }
 
-    fn registration(&self, asked: &Asked) -> Result<Registration> {
+    /// What is asked for, with this host where none is named.
+    pub fn registration(&self, asked: &Asked) -> Result<Registration> {
         let mut made = Registration::at(asked.service.as_str(), &asked.address)?
             .attributes(asked.attributes.clone())?
             .tags(asked.tags.clone())?
@@ -275,8 +332,12 @@ impl Registry {
         self.gates[at].clone().lock_owned().await
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<Arc<Lease>>> {
+    fn table(&self) -> MutexGuard<'_, Table<Arc<Member>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn withheld(&self) -> MutexGuard<'_, Withheld> {
+        self.withheld.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
