@@ -40,6 +40,7 @@ pub async fn events(
         followed: BTreeMap::new(),
         named: None,
         said: None,
+        current: false,
     };
     let events = stream::unfold(told, |mut told| async move {
         let bytes = told.next().await?;
@@ -61,6 +62,8 @@ struct Told {
     named: Option<Instant>,
     /// When something was said last.
     said: Option<Instant>,
+    /// Whether all that was there at the beginning has been told.
+    current: bool,
 }
 
 impl Told {
@@ -78,6 +81,14 @@ impl Told {
             }
             for (service, (_, cursor)) in &mut self.followed {
                 tell(&mut text, service, cursor);
+            }
+            let heard = |(kept, _): &(Arc<Kept>, Cursor)| {
+                let now = kept.set.snapshot();
+                now.is_ready() || now.fault().is_some()
+            };
+            if !self.current && self.said.is_some() && self.followed.values().all(heard) {
+                self.current = true;
+                text.push_str("event: current\ndata: {}\n\n");
             }
             if text.is_empty() && self.said.is_some_and(|at| at.elapsed() >= SIGN) {
                 text.push_str(": still here\n\n");
