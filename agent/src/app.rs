@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use discover_core::{Client, Error, Kind, Result, ServiceName};
+use percent_encoding::NON_ALPHANUMERIC;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -63,7 +64,7 @@ pub async fn start(settings: &Settings) -> Result<Running> {
     let token = settings.token_file.as_deref().map(token).transpose()?;
     let listeners = listen(settings, token.is_some()).await?;
     let address = own_address(settings)?;
-    let client = open(&settings.store).await?;
+    let client = open(settings).await?;
     let boot = format!("{:08x}", fastrand::u32(..));
     let sets = Sets::new(client.clone(), boot.clone(), settings.services);
     let registry = Registry::new(client.clone(), sets.clone(), address);
@@ -136,14 +137,20 @@ impl Running {
 }
 
 /// An agent whose store is down still starts, and says how it fares.
-async fn open(store: &str) -> Result<Client> {
-    let lazy = match store.split_once('?') {
-        _ if store == EMBEDDED => store.to_owned(),
-        Some((_, options)) if options.split('&').any(|o| o.starts_with("lazy")) => store.to_owned(),
-        Some(_) => format!("{store}&lazy=true"),
-        None => format!("{store}?lazy=true"),
+async fn open(settings: &Settings) -> Result<Client> {
+    let store = &settings.store;
+    let said = |option: &str| option.split('=').next() == Some("lazy");
+    let url = match (store.split_once('?'), &settings.state) {
+        (None, Some(state)) if store == EMBEDDED => {
+            let state = state.as_os_str().as_encoded_bytes();
+            let state = percent_encoding::percent_encode(state, NON_ALPHANUMERIC);
+            format!("{store}?state={state}")
+        }
+        (Some((_, options)), _) if options.split('&').any(said) => store.to_owned(),
+        (Some(_), _) => format!("{store}&lazy=true"),
+        (None, _) => format!("{store}?lazy=true"),
     };
-    Client::connect(&lazy).await
+    Client::connect(&url).await
 }
 
 async fn listen(settings: &Settings, has_token: bool) -> Result<Vec<Listener>> {

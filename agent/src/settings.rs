@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::http::serve::Limits;
 use crate::jobs::plan::{Plan, Service, Watch};
 
-/// What `--bind` and `--socket` are called by who wants none.
+/// What `--bind`, `--socket` and `--state` are called by who wants none.
 pub const NONE: &str = "none";
 /// The registry of an agent that is told of no other.
 pub const EMBEDDED: &str = "memory://discoverd";
@@ -25,6 +25,8 @@ pub struct Given {
     pub bind: Option<String>,
     /// The socket to listen on, or `none`.
     pub socket: Option<String>,
+    /// The file in which the agent's own registry survives a crash, or `none`.
+    pub state: Option<String>,
     /// Rules for this host's address, separated by commas.
     pub advertise: Option<String>,
     /// The file that holds the token which is asked for.
@@ -58,6 +60,8 @@ pub struct Settings {
     pub bind: Option<String>,
     /// The socket to listen on.
     pub socket: Option<PathBuf>,
+    /// The file in which the agent's own registry survives a crash.
+    pub state: Option<PathBuf>,
     /// Rules for this host's address; none of them where nothing was said.
     pub advertise: Vec<String>,
     /// The file that holds the token.
@@ -107,6 +111,7 @@ impl Given {
             store: get("DISCOVERD_STORE"),
             bind: get("DISCOVERD_BIND"),
             socket: get("DISCOVERD_SOCKET"),
+            state: get("DISCOVERD_STATE"),
             advertise: get("EXTERNAL_IP"),
             token_file: get("DISCOVERD_TOKEN_FILE").map(PathBuf::from),
             log: get("DISCOVERD_LOG"),
@@ -125,6 +130,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
     let store = of.first("store", |g| g.store.clone());
     let bind = of.first("bind", |g| g.bind.clone());
     let given_socket = of.first("socket", |g| g.socket.clone());
+    let state = of.first("state", |g| g.state.clone());
     let advertise = of.first("advertise", |g| g.advertise.clone());
     let token_file = of.first("token_file", |g| g.token_file.clone());
     let hosts = of.first("hosts", |g| g.hosts.clone());
@@ -141,6 +147,11 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         None => socket,
     };
     let bind = (bind != NONE).then_some(bind);
+    let state = match state {
+        Some(path) if path == NONE => None,
+        Some(path) => Some(PathBuf::from(path)),
+        None => socket.as_deref().map(beside),
+    };
     if bind.is_none() && socket.is_none() {
         return Err(Error::invalid(
             "bind and socket are both none; the agent must listen somewhere",
@@ -150,6 +161,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         store: store.unwrap_or_else(|| EMBEDDED.to_owned()),
         bind,
         socket,
+        state,
         advertise: list(advertise),
         token_file,
         hosts: list(hosts),
@@ -196,6 +208,13 @@ impl Origins<'_> {
         self.origins.insert(name, place);
         found.map(|(_, value)| value)
     }
+}
+
+/// Where the state is unless somebody says otherwise: whoever has the socket has it.
+fn beside(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".state");
+    PathBuf::from(path)
 }
 
 fn list(text: Option<String>) -> Vec<String> {

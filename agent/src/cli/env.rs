@@ -5,7 +5,7 @@ use discover_core::{DEFAULT_URL, Result, Uri};
 use crate::cli::{At, show};
 
 /// The variables that have a say, and of what. The values of the secret ones are not shown.
-const VARIABLES: [(&str, &str, bool); 13] = [
+const VARIABLES: &[(&str, &str, bool)] = &[
     ("DISCOVER_URL", "the registry", true),
     (
         "DISCOVERD",
@@ -16,6 +16,11 @@ const VARIABLES: [(&str, &str, bool); 13] = [
     ("DISCOVERD_STORE", "the store behind the agent", true),
     ("DISCOVERD_BIND", "where the agent listens", false),
     ("DISCOVERD_SOCKET", "the agent's socket", false),
+    (
+        "DISCOVERD_STATE",
+        "where the agent's own registry survives a crash",
+        false,
+    ),
     (
         "DISCOVERD_TOKEN_FILE",
         "the token that the agent asks for",
@@ -39,7 +44,7 @@ pub fn env(at: &At) -> Result<()> {
     };
     // Parsed, so that a password in it is not shown.
     let mut text = format!("{:<22} {} ({origin})\n", "url", Uri::parse(url)?);
-    for (name, what, secret) in VARIABLES {
+    for &(name, what, secret) in VARIABLES {
         let value = match std::env::var(name) {
             Err(_) => "is not set".to_owned(),
             Ok(_) if secret => "is set".to_owned(),

@@ -26,6 +26,10 @@ pub struct RunArgs {
     /// The socket to listen on, or none [default: $XDG_RUNTIME_DIR/discoverd.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<String>,
+    /// The file in which a registry of the agent's own survives a crash, or none [default: beside the
+    /// socket]
+    #[arg(long, value_name = "FILE")]
+    state: Option<String>,
     /// This host's address for others: an address, or rules such as eth0:inet,10.0.0.0/8
     #[arg(long, value_name = "RULES")]
     advertise: Option<String>,
@@ -64,6 +68,7 @@ impl RunArgs {
             store: self.store,
             bind: self.bind,
             socket: self.socket,
+            state: self.state,
             advertise: self.advertise,
             token_file: self.token_file,
             hosts: self.hosts,

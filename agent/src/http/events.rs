@@ -27,6 +27,7 @@ struct Told {
     /// What is said first, if anything.
     greeting: &'static str,
     fresh: bool,
+    over: bool,
 }
 
 /// The events of a cursor over a set that is kept; `resumed` when the cursor begins where the listener
@@ -45,6 +46,7 @@ pub fn stream(
             "event: reset\ndata: {}\n\n"
         },
         fresh: true,
+        over: false,
     };
     stream::unfold(told, |mut told| async move {
         let bytes = told.next().await?;
@@ -53,18 +55,23 @@ pub fn stream(
 }
 
 impl Told {
-    /// None once the agent closes.
+    /// None once the agent closes and all was told.
     async fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
         if !self.fresh {
             sleep(PACE).await;
         }
         loop {
             match timeout(SIGN, self.cursor.changed()).await {
                 Err(_) => return Some(Bytes::from_static(b": still here\n\n")),
-                Ok(false) => return None,
-                Ok(true) => {}
+                Ok(open) => self.over = !open,
             }
             let events = self.cursor.drain();
+            if self.over && events.is_empty() {
+                return None;
+            }
             let now = self.cursor.seen();
             if self.fresh && !now.is_ready() && now.fault().is_none() {
                 // Nothing was heard yet, so there is nothing to tell.

@@ -64,6 +64,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
         }
         let body = whole(request).await?;
+        // A list would be taken for the fields in their order.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Error::invalid("the body is no JSON object").into());
+        }
         let value = serde_json::from_slice(&body)
             .map_err(|e| Error::invalid(format!("the body is not as it should be: {e}")))?;
         Ok(Json(value))

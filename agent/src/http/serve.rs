@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::app::Agent;
 
 /// How long the head of a request may take, and how long a connection may be idle.
-const HEAD: Duration = Duration::from_secs(15);
+const HEAD: Duration = Duration::from_secs(5);
 /// The longest head that is taken, in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
 /// How long connections are given to end, when the agent does.

@@ -6,6 +6,7 @@ pub mod state;
 pub mod states;
 pub mod table;
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -234,7 +235,13 @@ impl Registry {
         let released = all.iter().map(|(_, held)| held.lease.hide());
         if timeout(within, join_all(released)).await.is_err() {
             log::warn!("not all registrations were released within {within:?}");
+            return;
         }
+        // Those who listen to a service hear of the end before their streams do.
+        let last: HashMap<&ServiceName, &Key> = all.iter().map(|(key, _)| (&key.0, key)).collect();
+        let seen = last.values().map(|key| self.see(key, None));
+        // Whoever looks again finds the same; it only comes later.
+        let _ = timeout(within, join_all(seen)).await;
     }
 
     /// Takes away those whose owners are silent, for ever.

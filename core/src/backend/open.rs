@@ -1,6 +1,7 @@
 //! From a URL to a backend: the only place that knows schemes and layout names.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,17 +86,7 @@ pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<O
     let settings = Settings::read(uri)?;
     let backend = match uri.scheme() {
         scheme if custom.contains_key(scheme) => (custom[scheme])(uri)?,
-        "memory" => {
-            expect(uri, &["layout"])?;
-            tree(
-                uri,
-                Arc::new(MemoryStore::open(&format!(
-                    "{}{}",
-                    uri.authority(),
-                    uri.path()
-                ))),
-            )?
-        }
+        "memory" => memory(uri)?,
         "local" => local(uri)?,
         "etcd" | "etcds" => etcd3(uri)?,
         "discoverd" => agent(uri, false)?,
@@ -110,6 +101,16 @@ pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<O
         }
     };
     Ok(Opened { backend, settings })
+}
+
+fn memory(uri: &Uri) -> Result<Arc<dyn Backend>> {
+    expect(uri, &["layout", "state"])?;
+    let name = format!("{}{}", uri.authority(), uri.path());
+    let store = match uri.option("state") {
+        Some(path) => MemoryStore::open_with_state(&name, Path::new(path))?,
+        None => MemoryStore::open(&name),
+    };
+    tree(uri, Arc::new(store))
 }
 
 #[cfg(feature = "local")]

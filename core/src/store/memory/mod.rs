@@ -1,7 +1,11 @@
 //! A tree in this process: the store behind `memory://NAME`, and the mirror inside `local://`.
 
+mod journal;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -12,9 +16,13 @@ use crate::model::{Claim, Grant};
 use crate::store::{Store, Terms};
 use crate::sys::generation;
 use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
+use journal::{Journal, Kept, Record};
 
 /// How many changes a watcher may be behind before it is given a Reset instead.
 const BACKLOG: usize = 1024;
+
+/// For how long at least what was held before a restart waits for its owner, who must notice first.
+const LEFT: Duration = Duration::from_secs(3);
 
 /// A tree with revisions and watchers. No lock is held while anything waits.
 #[derive(Default)]
@@ -28,11 +36,15 @@ struct State {
     grants: u64,
     nodes: BTreeMap<Key, Held>,
     watchers: Vec<(Scope, mpsc::Sender<Changes>)>,
+    /// Where each change is written down, if anywhere.
+    journal: Option<Journal>,
 }
 
 struct Held {
     node: Node,
     grant: Option<u64>,
+    /// For how long it is kept for an owner who comes back after a restart.
+    ttl: Option<Duration>,
 }
 
 /// Changes being made at one revision.
@@ -60,6 +72,7 @@ impl Tree {
         if changes.is_empty() {
             state.revision -= 1;
         } else {
+            state.write_down(&changes);
             state.tell(&changes);
         }
         result
@@ -123,9 +136,59 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// Takes in what was kept; gives the grants that stand for owners who are away, and for how long.
+    fn restore(&self, kept: Kept) -> BTreeMap<Duration, u64> {
+        let mut left = BTreeMap::new();
+        self.edit(|edit| {
+            // What is made from here on is younger than all that was.
+            edit.state.revision = edit.state.revision.max(kept.revision + 1);
+            for (key, record) in kept.records {
+                let grant = record.ttl.map(|ttl| {
+                    let next = edit.state.grants + 1;
+                    let grant = *left.entry(ttl).or_insert(next);
+                    edit.state.grants = edit.state.grants.max(grant);
+                    grant
+                });
+                edit.put(&key, &record.value, Some(record.created), grant);
+                if let Some(held) = edit.state.nodes.get_mut(&key) {
+                    held.ttl = record.ttl;
+                }
+            }
+        });
+        left
+    }
+}
+
 impl State {
     fn inside<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Held> {
         self.nodes.values().filter(|held| scope.has(&held.node.key))
+    }
+
+    fn write_down(&mut self, changes: &[Change]) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let mut lines = journal::revision(self.revision);
+        for change in changes {
+            match change {
+                Change::Put(Node { key, .. }) => {
+                    if let Some(Held { node, ttl, .. }) = self.nodes.get(key) {
+                        lines += &journal::put(key, &node.value, node.created, *ttl);
+                    }
+                }
+                Change::Delete(key) => lines += &journal::delete(key),
+                Change::Reset(_) => {}
+            }
+        }
+        journal.write(&lines);
+        if journal.is_long(self.nodes.len()) {
+            let record = |(key, held): (&Key, &Held)| (key.clone(), held.record());
+            journal.renew(&Kept {
+                revision: self.revision,
+                records: self.nodes.iter().map(record).collect(),
+            });
+        }
     }
 
     fn tell(&mut self, changes: &[Change]) {
@@ -147,6 +210,16 @@ impl State {
             };
             sender.try_send(changes).is_ok()
         });
+    }
+}
+
+impl Held {
+    fn record(&self) -> Record {
+        Record {
+            value: self.node.value.to_vec(),
+            created: self.node.created,
+            ttl: self.ttl,
+        }
     }
 }
 
@@ -185,7 +258,9 @@ impl Edit<'_> {
             owner: grant.unwrap_or(0),
         };
         self.changes.push(Change::Put(node.clone()));
-        self.state.nodes.insert(key.clone(), Held { node, grant });
+        let ttl = None;
+        let held = Held { node, grant, ttl };
+        self.state.nodes.insert(key.clone(), held);
     }
 
     /// Deletes a node, if it is there.
@@ -195,19 +270,18 @@ impl Edit<'_> {
         }
     }
 
-    fn write(&mut self, entries: &[Entry], grant: u64) {
+    fn write(&mut self, entries: &[Entry], grant: u64, ttl: Duration) {
         for Entry {
             key,
             value,
             lifetime,
         } in entries
         {
-            self.put(
-                key,
-                value,
-                None,
-                (*lifetime == Lifetime::Leased).then_some(grant),
-            );
+            let leased = *lifetime == Lifetime::Leased;
+            self.put(key, value, None, leased.then_some(grant));
+            if let Some(held) = self.state.nodes.get_mut(key) {
+                held.ttl = leased.then_some(ttl);
+            }
         }
     }
 
@@ -275,6 +349,31 @@ impl MemoryStore {
         }
     }
 
+    /// The same, with what it holds written down in a file, from which it begins. What was held for
+    /// owners is kept for their TTL, so that they find it again. Must be called on a tokio runtime.
+    pub(crate) fn open_with_state(name: &str, path: &Path) -> Result<MemoryStore> {
+        let store = MemoryStore::open(name);
+        if store.tree.lock().journal.is_some() {
+            return Ok(store);
+        }
+        let (journal, kept) = Journal::open(path).map_err(|e| {
+            let text = format!("option state: cannot use the file {}", path.display());
+            Error::caused_by(Kind::InvalidArgument, text, e)
+        })?;
+        let left = store.tree.restore(kept);
+        store.tree.lock().journal = Some(journal);
+        for (ttl, grant) in left {
+            let tree = Arc::downgrade(&store.tree);
+            tokio::spawn(async move {
+                tokio::time::sleep(ttl.max(LEFT)).await;
+                if let Some(tree) = tree.upgrade() {
+                    tree.edit(|edit| edit.end(grant));
+                }
+            });
+        }
+        Ok(store)
+    }
+
     fn grants(&self) -> MutexGuard<'_, HashSet<u64>> {
         self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -300,7 +399,7 @@ impl Store for MemoryStore {
                 edit.check_free(entries, |holder| grants.contains(&holder))?;
             }
             let grant = edit.new_grant();
-            edit.write(entries, grant);
+            edit.write(entries, grant, terms.ttl);
             Ok(grant)
         };
         let created = self.tree.edit(create);
@@ -317,7 +416,7 @@ impl Store for MemoryStore {
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         let write = |edit: &mut Edit<'_>| {
             edit.check(entries, grant.id)?;
-            edit.write(entries, grant.id);
+            edit.write(entries, grant.id, grant.ttl);
             Ok(())
         };
         ready(self.tree.edit(write)).boxed()
@@ -372,6 +471,41 @@ mod tests {
         };
         assert_eq!(&*nodes[0].value, (BACKLOG + 1).to_string().as_bytes());
         assert_eq!(nodes[0].created, 1, "age survives rewrites");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_down_is_there_again_as_old_as_it_was_and_waits_for_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let terms = Terms {
+            ttl: Duration::from_secs(3),
+            claim: Claim::TakeOver,
+            alone: false,
+        };
+        let entry = |name: &str| Entry {
+            key: key(name),
+            value: b"1".to_vec(),
+            lifetime: Lifetime::Leased,
+        };
+        let first = MemoryStore::open_with_state("state-1", &path).unwrap();
+        first.create(&[entry("a")], terms).await.unwrap();
+        first.create(&[entry("b")], terms).await.unwrap();
+        // Killed: nothing of it is dropped.
+        std::mem::forget(first);
+        let again = MemoryStore::open_with_state("state-2", &path).unwrap();
+        let mut watch = again.watch(&scope());
+        let begin = watch.next().await.unwrap().unwrap();
+        let Change::Reset(nodes) = &begin.changes[0] else {
+            panic!("no reset")
+        };
+        let created: Vec<u64> = nodes.iter().map(|node| node.created).collect();
+        assert_eq!(created, [1, 2]);
+        assert!(begin.revision > 2);
+        // The owner of one comes back, and nobody is told; that of the other does not.
+        again.create(&[entry("a")], terms).await.unwrap();
+        let gone = watch.next().await.unwrap().unwrap();
+        assert_eq!(gone.changes, [Change::Delete(key("b"))]);
+        assert!(again.tree.lock().nodes.contains_key(&key("a")));
     }
 
     #[tokio::test]
