@@ -17,12 +17,12 @@ fn services_of_the_file_are_there_while_they_pass_and_go_before_the_agent_does()
     let config = format!(
         "[[service]]\nname = 'web'\nport = 8080\ntags = ['blue']\nattributes = {{ zone = 'eu' }}\n\
          interfaces = 'static:10.0.0.7'\nttl = '1m'\n\
-         [[service]]\nname = 'db'\nid = 'db-1'\nport = {port}\nttl = '1m'\n\
+         [[service]]\nname = 'db'\nport = {port}\nttl = '1m'\n\
          check = {{ tcp = ':{port}', interval = '100ms', timeout = '20s', down = 1 }}\n"
     );
     let mut agent = Agent::with_config(&config, &["--store", &store.url()]);
     store.until_seen("web", &["10.0.0.7:8080"]);
-    store.until_seen("db", &["db-1"]);
+    store.until_seen("db", &[&format!("127.0.0.1:{port}")]);
     let (_, web) = store.ask("GET", "/v1/services/web?tag=blue", &Value::Null);
     assert_eq!(web["instances"][0]["attributes"], json!({ "zone": "eu" }));
     drop(listener);
@@ -30,6 +30,27 @@ fn services_of_the_file_are_there_while_they_pass_and_go_before_the_agent_does()
     agent.signal("TERM");
     agent.ended();
     assert_eq!(store.seen("web"), [""; 0], "at once, long before the TTL");
+}
+
+#[test]
+fn what_the_store_does_not_take_is_told_once_and_shown() {
+    // The native layout writes an instance at its address, and nowhere else.
+    let check = "check = { exec = 'true', interval = '50ms' }";
+    let config = format!("[[service]]\nname = 'web'\nid = 'one'\nport = 1\n{check}\n");
+    let agent = Agent::with_config(&config, &[]);
+    let reason = "layout native names an instance by its address";
+    eventually("it is shown", || {
+        let (_, all) = agent.ask("GET", "/v1/registrations", &Value::Null);
+        let error = all["registrations"][0]["error"].as_str()?.to_owned();
+        assert!(error.contains(reason), "{error}");
+        Some(())
+    });
+    agent.reload(&format!("{config}tags = ['later']\n"));
+    eventually("it is said again of another one", || {
+        let count = agent.log().matches(reason).count();
+        assert!(count <= 2, "{}", agent.log());
+        (count == 2).then_some(())
+    });
 }
 
 #[test]

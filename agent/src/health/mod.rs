@@ -93,11 +93,10 @@ async fn tend(
             );
         }
         before = health;
-        match registry.report(&key, grant, health, note).await {
-            Ok(()) => {}
-            Err(error) if is_over(error.kind()) => return,
-            // The next check tries it again.
-            Err(error) => log::warn!("{} of {}: {error}", key.1, key.0),
+        let told = registry.report(&key, grant, health, note).await;
+        // What else went wrong is tried again with the next check.
+        if told.is_err_and(|error| is_over(error.kind())) {
+            return;
         }
     }
 }

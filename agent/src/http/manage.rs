@@ -85,6 +85,7 @@ fn known(known: &Known) -> Value {
     let mut shown = json!({
         "state": known.state.name(),
         "note": known.note,
+        "error": known.error,
         "since_ms": known.since.as_millis() as u64,
         "kept_by": kept,
     });

@@ -26,6 +26,8 @@ struct Place {
     warns: bool,
     /// Whether others have ever seen it.
     known: bool,
+    /// Why others do not see what they should.
+    fault: Option<String>,
 }
 
 impl Member {
@@ -40,6 +42,7 @@ impl Member {
                 lease: None,
                 warns: false,
                 known: false,
+                fault: None,
             }),
         }
     }
@@ -106,6 +109,19 @@ impl Member {
             true => place.lease.is_some() && place.warns == state.warns(),
             false => place.lease.is_none(),
         }
+    }
+
+    /// Notes why others do not see what they should; says whether that is news.
+    pub fn fault(&self, fault: Option<String>) -> bool {
+        let mut place = self.place();
+        let news = place.fault != fault;
+        place.fault = fault;
+        news
+    }
+
+    /// Why others do not see what they should.
+    pub fn error(&self) -> Option<String> {
+        self.place().fault.clone()
     }
 
     /// Whether it was seen before and is not now, so that its place may be another's meanwhile.

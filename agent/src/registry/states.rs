@@ -29,6 +29,8 @@ pub struct Known {
     pub since: Duration,
     /// What says that it lives.
     pub keep: Keep,
+    /// Why others do not see what they should.
+    pub error: Option<String>,
 }
 
 impl Registry {
@@ -77,6 +79,7 @@ impl Registry {
                     note: held.note.clone(),
                     since: now.saturating_sub(held.since),
                     keep: held.keep,
+                    error: held.lease.error(),
                 };
                 (key, known)
             })
@@ -155,6 +158,7 @@ impl Registry {
         let (service, id) = (&key.0, &key.1);
         match done {
             Ok(()) => {
+                member.fault(None);
                 log::info!("{id} of {service} is {}", state.name());
                 let seen = state.is_visible().then(|| member.seen(state.warns()));
                 self.see(key, seen.transpose()?.as_ref()).await;
@@ -167,7 +171,10 @@ impl Registry {
                 Err(table::replaced(key))
             }
             Err(error) => {
-                log::warn!("{id} of {service} should be {}: {error}", state.name());
+                // Told once, and not with each check.
+                if member.fault(Some(error.to_string())) {
+                    log::warn!("{id} of {service} should be {}: {error}", state.name());
+                }
                 Err(error)
             }
         }
