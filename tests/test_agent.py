@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,27 @@ def discoverd(*arguments: str, **environment: str) -> subprocess.CompletedProces
     return subprocess.run([DISCOVERD, *arguments], capture_output=True, text=True, timeout=PATIENCE, env=env)
 
 
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([DISCOVERD, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+def hear(program: subprocess.Popen[str]) -> Any:
+    assert program.stdout
+    return json.loads(program.stdout.readline())
+
+
+def end(program: subprocess.Popen[str]) -> None:
+    program.send_signal(signal.SIGINT)
+    assert program.wait(PATIENCE) == 0
+    assert program.stdout
+    program.stdout.close()
+
+
 def test_the_commands_show_and_change_any_registry(place: Callable[[str], str]) -> None:
     for scheme in ("local", "agent"):
         url = place(scheme)
-        register = [DISCOVERD, "register", "--url", url, "web", "127.0.0.1:7", "-a", "v=1", "-t", "x"]
-        member = subprocess.Popen([*register, "--", "sleep", "1000"], stdout=subprocess.PIPE, text=True)
+        what = ("web", "127.0.0.1:7", "-a", "v=1", "-t", "x")
+        member = start("register", "--url", url, *what, "--", "sleep", "1000")
         assert member.stdout and member.stdout.readline() == "registered 127.0.0.1:7\n"
         assert discoverd("services", "--url", url).stdout == "web\n"
         assert discoverd("get", "web", DISCOVER_URL=url).stdout == "127.0.0.1:7  leader  v=1 #x\n"
@@ -36,9 +53,7 @@ def test_the_commands_show_and_change_any_registry(place: Callable[[str], str]) 
         assert discoverd("get", "web", "--url", url, "-t", "y").stdout == ""
         late = discoverd("get", "web", "--url", url, "--wait", "2", "--timeout", "100ms")
         assert late.returncode == 1 and "1 of 2 instances of web" in late.stderr
-        member.send_signal(signal.SIGTERM)
-        assert member.wait(PATIENCE) == 0
-        member.stdout.close()
+        end(member)
         assert discoverd("get", "web", "--url", url).stdout == ""
 
 
@@ -53,30 +68,25 @@ def test_a_registration_lasts_as_long_as_its_command(place: Callable[[str], str]
 
 def test_a_watch_tells_each_change_in_a_line(place: Callable[[str], str]) -> None:
     url = place("agent")
-    watch = subprocess.Popen([DISCOVERD, "watch", "web", "--json", "--url", url], stdout=subprocess.PIPE, text=True)
-    assert watch.stdout
-    assert json.loads(watch.stdout.readline()) == {"event": "current"}
-    discoverd("register", "--url", url, "web", "127.0.0.1:7", "--", "true")
-    events = [json.loads(watch.stdout.readline())["event"] for _ in range(4)]
-    assert events == ["up", "leader", "down", "leader"]
-    watch.send_signal(signal.SIGINT)
-    assert watch.wait(PATIENCE) == 0
-    watch.stdout.close()
+    watch = start("watch", "web", "--json", "--url", url)
+    assert hear(watch) == {"event": "current"}
+    member = start("register", "--url", url, "web", "127.0.0.1:7")
+    assert [hear(watch)["event"] for _ in range(2)] == ["up", "leader"]
+    end(member)
+    down, leader = hear(watch), hear(watch)
+    assert (down["event"], down["instance"]["address"], leader) == ("down", "127.0.0.1:7", {"event": "leader"})
+    end(watch)
 
 
 def test_an_instance_is_taken_away_whoever_registered_it(place: Callable[[str], str]) -> None:
     url = place("agent")
-    member = subprocess.Popen(
-        [DISCOVERD, "register", "--url", url, "web", "127.0.0.1:7"], stdout=subprocess.PIPE, text=True
-    )
+    member = start("register", "--url", url, "web", "127.0.0.1:7")
     assert member.stdout and member.stdout.readline()
     assert discoverd("unregister", "--url", url, "web", "127.0.0.1:7").returncode == 0
     assert discoverd("get", "web", "--url", url).stdout == ""
     again = discoverd("unregister", "--url", url, "web", "127.0.0.1:7")
     assert again.returncode == 1 and "no instance" in again.stderr
-    member.terminate()
-    assert member.wait(PATIENCE) == 0
-    member.stdout.close()
+    end(member)
 
 
 def test_the_doctor_says_what_is_well_and_what_is_not(place: Callable[[str], str]) -> None:

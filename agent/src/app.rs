@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::advertise;
 use crate::health::Checks;
 use crate::http::serve::{Listener, serve};
+use crate::http::tls::acceptor;
 use crate::http::{Gauges, Guard, router};
 use crate::jobs::Jobs;
 use crate::registry::Registry;
@@ -90,7 +91,7 @@ pub async fn start(settings: &Settings) -> Result<Running> {
     let urls = listeners.iter().map(Listener::url).collect();
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        let guard = Arc::new(guard(&listener, settings, token.clone()));
+        let guard = Arc::new(guard(&listener, &agent, settings, token.clone()));
         let router = router(agent.clone(), guard);
         let (agent, end) = (agent.clone(), ending.subscribe());
         tasks.spawn(serve(listener, router, agent, settings.limits, end));
@@ -156,13 +157,14 @@ async fn open(settings: &Settings) -> Result<Client> {
 async fn listen(settings: &Settings, has_token: bool) -> Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     if let Some(address) = &settings.bind {
-        let listener = Listener::tcp(address).await?;
+        let tls = settings.tls.as_ref().map(acceptor).transpose()?;
+        let protected = tls.is_some() && has_token;
+        let listener = Listener::tcp(address, tls).await?;
         let open = listener.address().is_some_and(|at| !at.ip().is_loopback());
-        if open {
-            // TLS is not built in yet, and a token alone can be read by everybody on the way.
-            let _ = has_token;
+        if open && !protected {
             return Err(Error::invalid(format!(
-                "bind {address} is open to the network; that takes TLS and a token. Bind 127.0.0.1"
+                "bind {address} is open to the network; that takes TLS and a token: give tls_cert, \
+                 tls_key and token_file, or bind 127.0.0.1"
             )));
         }
         listeners.push(listener);
@@ -173,14 +175,15 @@ async fn listen(settings: &Settings, has_token: bool) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-fn guard(listener: &Listener, settings: &Settings, token: Option<String>) -> Guard {
-    match listener {
-        Listener::Tcp(_) => Guard {
-            hosts: Some(settings.hosts.clone()),
-            token,
-        },
+fn guard(listener: &Listener, agent: &Agent, settings: &Settings, token: Option<String>) -> Guard {
+    let Some(address) = listener.address() else {
         // Its permissions say who may.
-        Listener::Unix(..) => Guard::default(),
+        return Guard::default();
+    };
+    let own = [address.ip(), agent.address].map(|ip| ip.to_string());
+    Guard {
+        hosts: Some(settings.hosts.iter().cloned().chain(own).collect()),
+        token,
     }
 }
 

@@ -8,6 +8,7 @@ use discover_core::{Error, Kind, Result};
 use serde::Deserialize;
 
 use crate::http::serve::Limits;
+use crate::http::tls::Files;
 use crate::jobs::plan::{Plan, Service, Watch};
 
 /// What `--bind`, `--socket` and `--state` are called by who wants none.
@@ -31,6 +32,12 @@ pub struct Given {
     pub advertise: Option<String>,
     /// The file that holds the token which is asked for.
     pub token_file: Option<PathBuf>,
+    /// The agent's certificate for TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// The authority of the clients, who then need a certificate.
+    pub tls_client_ca: Option<PathBuf>,
     /// Names by which this agent may be called over TCP, separated by commas.
     pub hosts: Option<String>,
     /// `text` or `json`.
@@ -66,6 +73,8 @@ pub struct Settings {
     pub advertise: Vec<String>,
     /// The file that holds the token.
     pub token_file: Option<PathBuf>,
+    /// The files for TLS.
+    pub tls: Option<Files>,
     /// Names by which this agent may be called over TCP.
     pub hosts: Vec<String>,
     /// Whether the log is JSON.
@@ -114,6 +123,9 @@ impl Given {
             state: get("DISCOVERD_STATE"),
             advertise: get("EXTERNAL_IP"),
             token_file: get("DISCOVERD_TOKEN_FILE").map(PathBuf::from),
+            tls_cert: get("DISCOVERD_TLS_CERT").map(PathBuf::from),
+            tls_key: get("DISCOVERD_TLS_KEY").map(PathBuf::from),
+            tls_client_ca: get("DISCOVERD_TLS_CLIENT_CA").map(PathBuf::from),
             log: get("DISCOVERD_LOG"),
             ..Given::default()
         }
@@ -133,6 +145,9 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
     let state = of.first("state", |g| g.state.clone());
     let advertise = of.first("advertise", |g| g.advertise.clone());
     let token_file = of.first("token_file", |g| g.token_file.clone());
+    let cert = of.first("tls_cert", |g| g.tls_cert.clone());
+    let key = of.first("tls_key", |g| g.tls_key.clone());
+    let client_ca = of.first("tls_client_ca", |g| g.tls_client_ca.clone());
     let hosts = of.first("hosts", |g| g.hosts.clone());
     let log = of.first("log", |g| g.log.clone());
     let connections = of.first("connections", |g| g.connections);
@@ -164,6 +179,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         state,
         advertise: list(advertise),
         token_file,
+        tls: files(cert, key, client_ca)?,
         hosts: list(hosts),
         log_json: match log.as_deref() {
             None | Some("text") => false,
@@ -191,6 +207,24 @@ fn plan(places: &[(&'static str, Given)]) -> Result<Plan> {
     let services = all.clone().flat_map(|given| given.service.clone());
     let watches = all.flat_map(|given| given.watch.clone());
     Plan::new(services.collect(), watches.collect())
+}
+
+fn files(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> Result<Option<Files>> {
+    match (cert, key, client_ca) {
+        (Some(cert), Some(key), client_ca) => Ok(Some(Files {
+            cert,
+            key,
+            client_ca,
+        })),
+        (None, None, None) => Ok(None),
+        _ => Err(Error::invalid(
+            "tls_cert and tls_key belong together, and tls_client_ca needs them",
+        )),
+    }
 }
 
 struct Origins<'a> {
@@ -270,6 +304,10 @@ mod tests {
             "nowhere to listen"
         );
         assert!(settings("log = 'xml'", "", "").is_err());
+        assert!(
+            settings("tls_cert = 'a.pem'", "", "").is_err(),
+            "half of it"
+        );
         let unknown = Given::parse("prot = 3").unwrap_err().to_string();
         assert!(unknown.contains("unknown field `prot`"), "{unknown}");
     }

@@ -36,6 +36,15 @@ pub struct RunArgs {
     /// Ask for the token in this file, over TCP
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Speak TLS on the address, with this certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Ask clients for a certificate of this authority
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
     /// Further names by which this agent may be called over TCP, at commas
     #[arg(long, value_name = "NAMES")]
     hosts: Option<String>,
@@ -71,6 +80,9 @@ impl RunArgs {
             state: self.state,
             advertise: self.advertise,
             token_file: self.token_file,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            tls_client_ca: self.tls_client_ca,
             hosts: self.hosts,
             log: self.log,
             connections: self.connections,

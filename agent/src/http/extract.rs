@@ -17,6 +17,8 @@ use crate::registry::table::Key;
 
 /// The largest body that is taken, in bytes: what the largest registration has in JSON.
 const LONGEST: usize = 512 * 1024;
+/// The longest id, in bytes: one has the length of a host and a port at most.
+const LONGEST_ID: usize = 260;
 /// How long a body may take to come.
 const SLOWEST: Duration = Duration::from_secs(10);
 
@@ -44,7 +46,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
         let Path((name, id)) = Path::<(String, String)>::from_request_parts(parts, state)
             .await
             .map_err(|_| unreadable())?;
-        Ok(Place((ServiceName::new(&name)?, id)))
+        let service = ServiceName::new(&name)?;
+        if id.is_empty() || id.len() > LONGEST_ID {
+            let n = id.len();
+            let text = format!("id has {n} bytes; it must have 1 to {LONGEST_ID}");
+            return Err(Error::invalid(text).into());
+        }
+        Ok(Place((service, id)))
     }
 }
 

@@ -12,6 +12,7 @@ mod problem;
 pub mod query;
 mod read;
 pub mod serve;
+pub mod tls;
 mod write;
 
 use std::sync::Arc;

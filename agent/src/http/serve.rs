@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use crate::app::Agent;
 
@@ -41,8 +42,8 @@ pub struct Limits {
 
 /// One way in.
 pub enum Listener {
-    /// An address.
-    Tcp(TcpListener),
+    /// An address; with TLS, or for this host alone.
+    Tcp(TcpListener, Option<TlsAcceptor>),
     /// A socket in the file system, removed at the end.
     Unix(UnixListener, PathBuf),
 }
@@ -56,11 +57,10 @@ enum Peer {
 
 impl Listener {
     /// Listens on an address.
-    pub async fn tcp(address: &str) -> Result<Listener> {
+    pub async fn tcp(address: &str, tls: Option<TlsAcceptor>) -> Result<Listener> {
         let bound = TcpListener::bind(address).await;
-        Ok(Listener::Tcp(
-            bound.map_err(|e| cannot(&format!("listen on {address}"), e))?,
-        ))
+        let listener = bound.map_err(|e| cannot(&format!("listen on {address}"), e))?;
+        Ok(Listener::Tcp(listener, tls))
     }
 
     /// Listens on a socket that the owner and the group can use. One that is left over from an agent that
@@ -88,7 +88,7 @@ impl Listener {
     /// Where it listens, as a registry URL.
     pub fn url(&self) -> String {
         match self {
-            Listener::Tcp(listener) => listener.local_addr().map_or_else(
+            Listener::Tcp(listener, _) => listener.local_addr().map_or_else(
                 |_| "discoverd://".to_owned(),
                 |at| format!("discoverd://{at}"),
             ),
@@ -99,7 +99,7 @@ impl Listener {
     /// The address, where it is one.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
-            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Tcp(listener, _) => listener.local_addr().ok(),
             Listener::Unix(..) => None,
         }
     }
@@ -114,6 +114,10 @@ pub async fn serve(
     mut end: watch::Receiver<bool>,
 ) {
     let doors = Arc::new(Doors::new(agent, limits));
+    let tls = match &listener {
+        Listener::Tcp(_, tls) => tls.clone(),
+        Listener::Unix(..) => None,
+    };
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -123,9 +127,11 @@ pub async fn serve(
                 Ok((stream, peer)) => {
                     if let Some(room) = doors.enter(peer) {
                         let service = router.clone();
-                        let end = end.clone();
+                        let (tls, end) = (tls.clone(), end.clone());
                         connections.spawn(async move {
-                            speak(stream, service, end).await;
+                            if let Some(stream) = secured(stream, tls).await {
+                                speak(stream, service, end).await;
+                            }
                             drop(room);
                         });
                     }
@@ -152,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 async fn accept(listener: &Listener) -> std::io::Result<(Box<dyn Stream>, Peer)> {
     match listener {
-        Listener::Tcp(listener) => {
+        Listener::Tcp(listener, _) => {
             let (stream, peer) = listener.accept().await?;
             // A small message must not wait for the acknowledgement of the one before.
             stream.set_nodelay(true)?;
@@ -163,6 +169,21 @@ async fn accept(listener: &Listener) -> std::io::Result<(Box<dyn Stream>, Peer)>
             let user = stream.peer_cred()?.uid();
             Ok((Box::new(stream), Peer::User(user)))
         }
+    }
+}
+
+/// Over TLS, where it is asked for; none for who does not speak it, or not in time.
+async fn secured(stream: Box<dyn Stream>, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+    let Some(tls) = tls else {
+        return Some(stream);
+    };
+    match timeout(HEAD, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            log::debug!("a connection without TLS, or without the right certificate: {error}");
+            None
+        }
+        Err(_) => None,
     }
 }
 

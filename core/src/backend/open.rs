@@ -164,7 +164,12 @@ fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
 #[cfg(feature = "agent")]
 fn agent(uri: &Uri, unix: bool) -> Result<Arc<dyn Backend>> {
     use crate::backend::agent::{Agent, Config};
-    expect(uri, &["token", "token_file"])?;
+    let tls = ["ca", "cert", "key", "server_name"];
+    let own = ["token", "token_file"];
+    match unix {
+        true => expect(uri, &own)?,
+        false => expect(uri, &[&own[..], &tls[..]].concat())?,
+    }
     Ok(Arc::new(Agent::new(Config::read(uri, unix)?)))
 }
 

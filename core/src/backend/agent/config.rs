@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::backend::agent::tls::Tls;
 use crate::error::{Error, Kind, Result};
 use crate::model::split_address;
 use crate::uri::Uri;
@@ -13,6 +14,7 @@ const DEFAULT: &str = "127.0.0.1:1111";
 pub(crate) struct Config {
     pub(super) address: Address,
     pub(super) token: Option<String>,
+    pub(super) tls: Option<Tls>,
 }
 
 /// Where the agent listens.
@@ -43,7 +45,15 @@ impl Config {
             (None, Some(path)) => Some(read_token(path)?),
             (None, None) => None,
         };
-        Ok(Config { address, token })
+        let tls = match &address {
+            Address::Tcp(address) => Tls::read(uri, address)?,
+            Address::Unix(_) => None,
+        };
+        Ok(Config {
+            address,
+            token,
+            tls,
+        })
     }
 }
 
@@ -120,5 +130,11 @@ mod tests {
         assert!(refused("discoverd://h:1/path").contains("no path"));
         assert!(refused("discoverd://h:0").contains("host:port"));
         assert!(refused("discoverd://h?token=a&token_file=b").contains("exclude"));
+        assert!(refused("discoverd://h?cert=a.pem").contains("ca=FILE"));
+        let missing = refused("discoverd://h?ca=/no/such.pem");
+        assert!(
+            missing.contains("option ca: cannot use \"/no/such.pem\""),
+            "{missing}"
+        );
     }
 }

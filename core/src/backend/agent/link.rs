@@ -161,7 +161,10 @@ impl Link {
                 let stream = TcpStream::connect(address).await.map_err(failed)?;
                 // Small requests must not wait for each other's acknowledgement.
                 let _ = stream.set_nodelay(true);
-                self.begin(stream).await
+                match &self.config.tls {
+                    Some(tls) => self.begin(tls.over(stream).await.map_err(failed)?).await,
+                    None => self.begin(stream).await,
+                }
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(failed)?;

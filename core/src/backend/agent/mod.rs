@@ -5,6 +5,7 @@ mod fold;
 mod link;
 mod problem;
 mod sse;
+mod tls;
 mod watch;
 
 use std::net::IpAddr;
