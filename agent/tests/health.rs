@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -206,4 +207,69 @@ fn who_registers_anew_ends_the_check_of_who_was_there_before() {
         "though nobody sees it"
     );
     assert_eq!(agent.state(id).0, "gone");
+}
+
+/// A server that answers over TLS, and the file of the authority by which it is trusted.
+fn tls_server(folder: &std::path::Path) -> (Child, u16, String) {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let openssl = |words: String| {
+        let made = Command::new("openssl")
+            .args(words.split(' '))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{words}: {made:?}");
+    };
+    let (ca, ca_key) = (file("ca.pem"), file("ca.key"));
+    openssl(format!(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=ca \
+         -keyout {ca_key} -out {ca}"
+    ));
+    let (cert, key, request) = (file("cert.pem"), file("cert.key"), file("cert.csr"));
+    openssl(format!(
+        "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x \
+         -keyout {key} -out {request}"
+    ));
+    let names = file("names");
+    std::fs::write(&names, "subjectAltName=IP:127.0.0.1\n").unwrap();
+    openssl(format!(
+        "x509 -req -in {request} -CA {ca} -CAkey {ca_key} -CAcreateserial -days 2 \
+         -extfile {names} -out {cert}"
+    ));
+    let port = free_port();
+    let server = format!("-www -quiet -accept 127.0.0.1:{port} -cert {cert} -key {key}");
+    let child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "openssl", "s_server"])
+        .args(server.split(' '))
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    (child, port, ca)
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn over_tls_only_a_server_that_is_trusted_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut server, port, ca) = tls_server(folder.path());
+    let agent = Agent::start(&[]);
+    let url = format!("https://127.0.0.1:{port}/");
+    agent.register(
+        "web",
+        "10.0.0.1:80",
+        &quick(json!({ "http": url, "ca": ca })),
+    );
+    agent.register("web", "10.0.0.2:80", &quick(json!({ "http": url })));
+    agent.until_seen("web", &["10.0.0.1:80"]);
+    let why = eventually("the other is not trusted", || {
+        let (state, note) = agent.state("10.0.0.2:80");
+        assert_eq!(state, "critical");
+        note.contains("certificate").then_some(note)
+    });
+    assert!(why.contains("UnknownIssuer"), "{why}");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }

@@ -118,6 +118,11 @@ async fn connect(at: &At) -> Result<Agent> {
     let given = given.filter(|uri| uri.scheme().starts_with("discoverd"));
     let env = |name: &str| std::env::var(name).ok();
     let own = || default_socket(env, nix::unistd::geteuid().is_root()).filter(|path| path.exists());
+    let over_tls = given.as_ref().is_some_and(|uri| uri.option("ca").is_some());
+    if over_tls {
+        let text = "this command does not speak TLS; run it on the agent's host, by its socket";
+        return Err(Error::new(Kind::Unsupported, text));
+    }
     let socket: Option<PathBuf> = match &given {
         Some(uri) => uri.scheme().ends_with("unix").then(|| uri.path().into()),
         None => own(),

@@ -1,5 +1,6 @@
 //! What a check is, as it is declared and as it is made. Pure.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use discover_core::{Error, Result};
@@ -11,6 +12,9 @@ use crate::span::Span;
 
 /// How often a check is made that does not say.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// The beginnings of whole URLs.
+const HTTP: &str = "http://";
+const HTTPS: &str = "https://";
 /// How many failures in a row it takes.
 const DOWN: u32 = 3;
 /// How long an instance may be critical, which an application registered and maybe forgot.
@@ -24,6 +28,8 @@ pub struct Declared {
     pub tcp: Option<String>,
     /// Whether a URL, or `:port/path` or `/path` of the instance, answers with a status of 200 to 299.
     pub http: Option<String>,
+    /// The file of the authorities that an `https` URL is trusted by; the system's, if none is named.
+    pub ca: Option<PathBuf>,
     /// Whether a command ends with the status 0.
     pub exec: Option<Words>,
     /// Whether the application says so, at least this often.
@@ -57,10 +63,15 @@ pub enum What {
         address: String,
         /// Path and query.
         path: String,
+        /// Whether it is asked over TLS, and trusted by which file.
+        tls: Option<Trust>,
     },
     /// A command, and the status by which it warns.
     Exec(Words, Option<u8>),
 }
+
+/// The file of the authorities; the system's, where there is none.
+pub type Trust = Option<PathBuf>;
 
 /// A check as it is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,12 +129,16 @@ impl Declared {
         if self.warning.is_some() && self.exec.is_none() {
             return Err(Error::invalid("check: warning is for exec alone"));
         }
+        let over_tls = self.http.as_ref().is_some_and(|url| url.starts_with(HTTPS));
+        if self.ca.is_some() && !over_tls {
+            return Err(Error::invalid("check: ca is for an https URL alone"));
+        }
         if self.up == Some(0) || self.down == Some(0) || self.warning == Some(0) {
             return Err(Error::invalid("check: up, down and warning are at least 1"));
         }
         let what = match (&self.tcp, &self.http, &self.exec) {
             (Some(address), ..) => What::Tcp(complete(address, host)?),
-            (_, Some(url), _) => http(url, host, port)?,
+            (_, Some(url), _) => http(url, self.ca.clone(), host, port)?,
             (.., Some(words)) => What::Exec(words.clone(), self.warning),
             _ => return Err(Error::invalid("check: names nothing to look at")),
         };
@@ -156,7 +171,10 @@ impl What {
     pub fn text(&self) -> String {
         match self {
             What::Tcp(address) => format!("tcp {address}"),
-            What::Http { address, path } => format!("http http://{address}{path}"),
+            What::Http { address, path, tls } => {
+                let scheme = if tls.is_some() { HTTPS } else { HTTP };
+                format!("http {scheme}{address}{path}")
+            }
             What::Exec(words, _) => format!("exec {}", words.text()),
         }
     }
@@ -184,20 +202,18 @@ fn bracketed(host: &str) -> String {
     }
 }
 
-fn http(url: &str, host: &str, port: u16) -> Result<What> {
+fn http(url: &str, ca: Option<PathBuf>, host: &str, port: u16) -> Result<What> {
     let bad = |why: &str| {
         let text =
             format!("check: {url:?} {why}; write http://host:port/path, :port/path or /path");
         Error::invalid(text)
     };
-    if url.starts_with("https://") {
-        return Err(bad("asks for TLS, which these checks do not speak yet"));
-    }
-    let rest = url.strip_prefix("http://");
-    if rest.is_none() && !url.starts_with([':', '/']) {
+    let secure = url.strip_prefix(HTTPS);
+    let whole = secure.or_else(|| url.strip_prefix(HTTP));
+    if whole.is_none() && !url.starts_with([':', '/']) {
         return Err(bad("is no place"));
     }
-    let rest = rest.unwrap_or(url);
+    let rest = whole.unwrap_or(url);
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let clean = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
     if !clean(rest) || authority.contains('@') {
@@ -208,11 +224,12 @@ fn http(url: &str, host: &str, port: u16) -> Result<What> {
         own if own.starts_with(':') => complete(own, host)?,
         other => match other.rsplit_once(':') {
             Some((_, port)) if !port.ends_with(']') => complete(other, host)?,
-            _ => format!("{other}:80"),
+            _ => format!("{other}:{}", if secure.is_some() { 443 } else { 80 }),
         },
     };
     let path = if path.is_empty() { "/" } else { path }.to_owned();
-    Ok(What::Http { address, path })
+    let tls = secure.map(|_| ca);
+    Ok(What::Http { address, path, tls })
 }
 
 #[cfg(test)]
@@ -255,6 +272,7 @@ mod tests {
             ("/up?x=1", "http http://10.0.0.7:8080/up?x=1"),
             (":9/up", "http http://10.0.0.7:9/up"),
             ("http://h", "http http://h:80/"),
+            ("https://h/x", "http https://h:443/x"),
             ("http://[::1]/x", "http http://[::1]:80/x"),
             ("http://[::1]:8/x", "http http://[::1]:8/x"),
         ] {
@@ -277,6 +295,7 @@ mod tests {
             (r#"{"tcp": ":1", "up": 0}"#, "at least 1"),
             (r#"{"tcp": ":1", "warning": 1}"#, "exec alone"),
             (r#"{"http": "ftp://x"}"#, "http://host:port/path"),
+            (r#"{"http": "/up", "ca": "/x"}"#, "https URL alone"),
             (r#"{"http": "/a b"}"#, "does not belong"),
             (r#"{"http": "http://u:p@h/"}"#, "does not belong"),
             (r#"{"exec": ""}"#, "name a program"),

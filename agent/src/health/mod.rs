@@ -3,6 +3,7 @@
 pub mod check;
 pub mod machine;
 mod probe;
+mod secure;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

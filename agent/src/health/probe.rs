@@ -7,13 +7,15 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::exec::{self, Ran};
-use crate::health::check::{Check, What};
+use crate::health::check::{Check, Trust, What};
 use crate::health::machine::Outcome;
+use crate::health::secure;
 
 /// The most letters of a command's output that are told.
 const TOLD: usize = 512;
@@ -23,7 +25,7 @@ pub async fn look(check: &Check) -> Outcome {
     let look = async {
         match &check.what {
             What::Tcp(address) => tcp(address).await,
-            What::Http { address, path } => http(address, path).await,
+            What::Http { address, path, tls } => http(address, path, tls.as_ref()).await,
             What::Exec(words, warning) => {
                 let ran = exec::run(words, &[], Vec::new(), check.timeout).await;
                 return ran.map_or_else(
@@ -50,9 +52,23 @@ async fn tcp(address: &str) -> Result<Outcome, String> {
         .map_err(|error| error.to_string())
 }
 
-async fn http(address: &str, path: &str) -> Result<Outcome, String> {
+async fn http(address: &str, path: &str, trust: Option<&Trust>) -> Result<Outcome, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let stream = TcpStream::connect(address).await.map_err(|e| text(&e))?;
+    match trust {
+        Some(trust) => {
+            let stream = secure::over(stream, address, trust.as_deref()).await?;
+            ask(stream, address, path).await
+        }
+        None => ask(stream, address, path).await,
+    }
+}
+
+async fn ask<S>(stream: S, address: &str, path: &str) -> Result<Outcome, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let text = |error: &dyn std::fmt::Display| error.to_string();
     let io = TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(io)
         .await
