@@ -36,11 +36,23 @@ def test_the_page_shows_what_is_there_and_what_happens(
     screenshot = BUILT.parent / "agent-page.png"
     command = ["node", "page.mjs", f"http://{agent.address}/", f"discoverd://{agent.address}"]
     command += [str(BUILT / "discoverd"), chromium, str(screenshot), str(agent.process.pid)]
+    seen = look(command, tmp_path)
+    assert [line[:3] for line in seen.splitlines()] == ["ok "] * 8, seen
+    assert screenshot.stat().st_size > 10_000
+
+
+def test_the_page_asks_for_the_token(agents: Callable[..., Agent], chromium: str, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-of-the-tests")
+    agent = agents(None, "--token-file", str(token))
+    look(["node", "token.mjs", f"http://{agent.address}/", token.read_text(), chromium], tmp_path)
+
+
+def look(command: list[str], home: Path) -> str:
     # Chromium wants a home that is its own.
-    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment = {**os.environ, "HOME": str(home)}
     seen = subprocess.run(
         command, cwd=PAGE, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
     assert seen.returncode == 0, seen.stdout + seen.stderr
-    assert seen.stdout.count("\nok ") + seen.stdout.startswith("ok ") == 8, seen.stdout
-    assert screenshot.stat().st_size > 10_000
+    return seen.stdout

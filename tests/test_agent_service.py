@@ -109,5 +109,12 @@ def test_an_agent_that_ends_leaves_no_command_behind(agents: Callable[..., Agent
 
 def sleeping(parent: int) -> list[int]:
     """The processes that this one has started and that sleep."""
-    listed = subprocess.run(["pgrep", "-P", str(parent), "sleep"], capture_output=True, text=True)
-    return [int(pid) for pid in listed.stdout.split()]
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            name, rest = (process / "stat").read_text().split("(", 1)[1].rsplit(") ", 1)
+        except (OSError, IndexError):
+            continue  # It ended while we looked.
+        if name == "sleep" and int(rest.split()[1]) == parent:
+            found.append(int(process.name))
+    return found

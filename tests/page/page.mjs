@@ -1,6 +1,7 @@
 // What a person sees on the agent's page, in a headless Chromium.
 //
 //   node page.mjs PAGE-URL REGISTRY-URL DISCOVERD CHROMIUM SCREENSHOT AGENT-PID
+//   node token.mjs PAGE-URL TOKEN CHROMIUM
 //
 // Each sentence that holds is printed; the first that does not ends it.
 

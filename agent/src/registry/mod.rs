@@ -173,11 +173,14 @@ impl Registry {
     ) -> Result<()> {
         let (member, reports) = {
             let mut table = self.table();
+            let before = table.get(key, grant)?.health;
             let held = table.beat(key, grant, health, self.start.elapsed())?;
+            if held.health != before {
+                self.changed.notify_one();
+            }
             (held.lease.clone(), matches!(held.keep, Keep::Reports(_)))
         };
         if reports {
-            self.changed.notify_one();
             self.settle(key, grant).await?;
         }
         match member.standing() {

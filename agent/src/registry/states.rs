@@ -1,5 +1,6 @@
 //! What the registry makes of health, and of what operators say: who is in the store, and who is not.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,8 +38,9 @@ impl Registry {
     /// A check says how the instance is. Fails once it is not this grant's any more.
     pub async fn report(&self, key: &Key, grant: u64, health: Health, note: String) -> Result<()> {
         let now = self.start.elapsed();
-        self.table().report(key, Some(grant), health, note, now)?;
-        self.changed.notify_one();
+        if self.table().report(key, Some(grant), health, note, now)? {
+            self.changed.notify_one();
+        }
         self.settle(key, Some(grant)).await
     }
 
@@ -86,6 +88,18 @@ impl Registry {
             .collect();
         all.sort_by_key(|(key, _)| *key);
         all.into_iter().map(|(_, known)| known).collect()
+    }
+
+    /// How many are in each state that any is in.
+    pub fn states(&self) -> BTreeMap<&'static str, u64> {
+        let withheld = self.withheld();
+        let table = self.table();
+        let mut states = BTreeMap::new();
+        for (key, held) in table.iter() {
+            let state = State::of(held.health, withheld.of(key));
+            *states.entry(state.name()).or_default() += 1;
+        }
+        states
     }
 
     /// Brings into the store who should be there, and away who should not, for ever.

@@ -147,7 +147,7 @@ impl<L> Table<L> {
         Ok(held)
     }
 
-    /// A check says how it is.
+    /// A check says how it is. Gives whether that is another health than before.
     pub fn report(
         &mut self,
         key: &Key,
@@ -155,11 +155,12 @@ impl<L> Table<L> {
         health: Health,
         note: String,
         now: Time,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.get(key, grant)?;
         let held = self.0.get_mut(key).ok_or_else(|| gone(key, grant))?;
+        let news = held.health != health;
         held.set(health, note, now);
-        Ok(())
+        Ok(news)
     }
 
     /// Forgets the registration, if this grant holds it.
