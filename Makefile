@@ -16,15 +16,20 @@ N       ?= 200000
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak prove faults build install dist docs header fmt lint setup clean
+.PHONY: help demo demo-agent test soak prove faults build install dist docs header fmt lint setup clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## watch a C, a Python and a Node process find each other, without a server
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@examples/demo/run
+
+demo-agent: ## the same through the agent, over HTTP: registered, killed, and seen to go
+	@tools/setup.sh build
+	@cargo build --quiet -p discoverd
+	@examples/demo/agent
 
 test: setup ## run every test (some of them: STAGES="rust python")
 	@$(TOOLS) test $(STAGES)
@@ -38,8 +43,8 @@ soak: setup ## run the long loops, a tenth of which `make test` does, in full (L
 	@$(TOOLS) soak $(LOOPS)
 
 prove: setup ## prove the machines on N random histories, every order of more events, a whole day
-	DISCOVER_PROVE=$(N) cargo test -p discover-core --lib -- --nocapture proof:: follow::tests::
-	cargo test -p discover-core --lib --features planted -- --nocapture planted_mistake
+	DISCOVER_PROVE=$(N) cargo test --release -p discover-core --lib -- --nocapture proof:: follow::tests::
+	cargo test --release -p discover-core --lib --features planted -- --nocapture planted_mistake
 
 build: setup ## build the C library, the Python package and the Node package in place
 	@$(TOOLS) build

@@ -3,7 +3,7 @@
 use std::env;
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -32,8 +32,12 @@ fn abi() -> Result<String, env::VarError> {
 /// A program linked against the library in the target folder looks for it there by its own name.
 fn link_beside_the_library(soname: &str) -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // OUT_DIR is PROFILE/build/PACKAGE-HASH/out.
-    let profile = out.ancestors().nth(3).ok_or("OUT_DIR is too short")?;
+    // OUT_DIR is PROFILE/build/PACKAGE-HASH/out, or a folder deeper with a newer cargo.
+    let mut above = out.ancestors();
+    let build = above.find(|folder| folder.ends_with("build"));
+    let profile = build
+        .and_then(Path::parent)
+        .ok_or("OUT_DIR is not below build/")?;
     match std::os::unix::fs::symlink("libdiscover.so", profile.join(soname)) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
         _ => Ok(()),

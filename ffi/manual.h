@@ -60,6 +60,10 @@
  * once, and releasing frees memory and touches nothing else. A child may open a client of its own. The
  * parent does not notice.
  *
+ * Scarcity. Without threads, descriptors or room for something large, a call returns
+ * DISCOVER_ERR_RESOURCE and the sets stay as they were. Where not even a few bytes can be had, the
+ * process ends, as it does in most of its libraries.
+ *
  * Leaving. A process that dies or exits is unregistered by the registry, at once on local://, elsewhere
  * after its TTL; discover_client_close() does it at once everywhere.
  */

@@ -79,7 +79,8 @@ def place(
         if scheme == "agent":
             return f"{agents().url}?ttl=2s"
         server: Etcd = request.getfixturevalue("etcd")
-        store = f"etcd://{server.endpoint}/{unique}?ttl=2s"
-        return f"{agents(store).url}?ttl=2s" if scheme == "agent_etcd" else store
+        if scheme == "agent_etcd":
+            return f"{agents(f'etcd://{server.endpoint}/{unique}?ttl=2s').url}?ttl=2s"
+        return f"{scheme}://{server.endpoint}/{unique}?ttl=2s"
 
     return of

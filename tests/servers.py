@@ -17,7 +17,7 @@ from languages import BUILT
 
 
 class Etcd:
-    """One member on free ports, its data in a fresh directory."""
+    """One member on free ports, its data in a fresh directory. It speaks v2 too."""
 
     def __init__(self) -> None:
         self.name = f"test-{uuid.uuid4().hex}"
@@ -26,7 +26,7 @@ class Etcd:
         self.endpoint = client.removeprefix("http://")
         # The kernel ends it with us, if all else fails.
         command = ["setpriv", "--pdeathsig", "KILL", "etcd", "--unsafe-no-fsync", "--log-level", "error"]
-        command += ["--name", self.name, "--data-dir", self.data]
+        command += ["--enable-v2", "--name", self.name, "--data-dir", self.data]
         command += ["--listen-client-urls", client, "--advertise-client-urls", client]
         command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
         command += ["--initial-cluster", f"{self.name}={peer}"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from languages import BUILT
+from languages import BUILT, ROOT
 from servers import Agent
 
 DISCOVERD = str(BUILT / "discoverd")
@@ -132,3 +132,10 @@ def test_a_file_has_its_say_and_is_checked(tmp_path: Path) -> None:
     file.write_text("prot = 3\n")
     wrong = discoverd("run", "--config", str(file)).stderr
     assert "unknown field `prot`" in wrong and str(file) in wrong
+
+
+def test_the_demo_shows_one_go_that_was_killed() -> None:
+    demo = subprocess.run([ROOT / "examples/demo/agent"], capture_output=True, text=True, timeout=PATIENCE)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "down    127.0.0.1:8002  by=discoverd" in demo.stdout
+    assert demo.stdout.splitlines()[-2:][0].startswith("127.0.0.1:800")

@@ -31,7 +31,7 @@ def expected(scheme: str) -> list[str]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("scheme", ["memory", "local", "etcd", "agent", "agent_etcd"])
+@pytest.mark.parametrize("scheme", ["memory", "local", "etcd", "etcd2", "agent", "agent_etcd"])
 def test_story(scheme: str, language: str, place: Callable[[str], str], scratch: Path) -> None:
     told = subprocess.run(
         [*command(language, "tests/story/story", scratch), place(scheme)],

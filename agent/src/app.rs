@@ -37,7 +37,7 @@ pub struct Agent {
     /// What the configuration file asks for.
     pub jobs: Jobs,
     /// Whether whoever may register may also have commands run.
-    pub exec_checks: bool,
+    pub allows_exec: bool,
     /// Tells this run from others.
     pub boot: String,
     /// Where the store is, secrets hidden.
@@ -73,7 +73,7 @@ pub async fn start(settings: &Settings) -> Result<Running> {
     let agent = Arc::new(Agent {
         jobs: Jobs::new(client.clone(), registry.clone(), checks.clone(), address),
         checks,
-        exec_checks: settings.exec_checks,
+        allows_exec: settings.allow_exec,
         store: client.uri().to_string(),
         client,
         registry: registry.clone(),

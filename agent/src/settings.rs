@@ -51,7 +51,7 @@ pub struct Given {
     /// The most services that are watched at a time.
     pub services: Option<usize>,
     /// Whether whoever may register may also have commands run, as checks.
-    pub exec_checks: Option<bool>,
+    pub allow_exec: Option<bool>,
     /// Services to register; in a file alone.
     pub service: Vec<Service>,
     /// Services to watch; in a file alone.
@@ -86,7 +86,7 @@ pub struct Settings {
     /// The most services that are watched at a time.
     pub services: usize,
     /// Whether whoever may register may also have commands run, as checks.
-    pub exec_checks: bool,
+    pub allow_exec: bool,
     /// What to register and to watch.
     pub plan: Plan,
     /// Where each of them came from.
@@ -154,7 +154,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
     let of_one = of.first("connections_of_one", |g| g.connections_of_one);
     let streams = of.first("streams", |g| g.streams);
     let services = of.first("services", |g| g.services);
-    let exec_checks = of.first("exec_checks", |g| g.exec_checks);
+    let allow_exec = of.first("allow_exec", |g| g.allow_exec);
     let bind = bind.unwrap_or_else(|| "127.0.0.1:1111".to_owned());
     let socket = match given_socket {
         Some(path) if path == NONE => None,
@@ -195,7 +195,7 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         },
         streams: streams.unwrap_or(4096),
         services: services.unwrap_or(4096),
-        exec_checks: exec_checks.unwrap_or(false),
+        allow_exec: allow_exec.unwrap_or(false),
         plan: plan(&places)?,
         origins,
     })

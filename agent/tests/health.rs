@@ -124,7 +124,7 @@ fn commands_of_strangers_are_run_only_where_that_is_allowed() {
         (403, &json!("permission_denied"))
     );
     assert_eq!(closed.seen("web"), [""; 0]);
-    let open = Agent::start(&["--exec-checks"]);
+    let open = Agent::start(&["--allow-exec"]);
     assert_eq!(open.ask("PUT", path, &body).0, 200);
     assert_eq!(
         open.seen("web"),
@@ -138,7 +138,7 @@ fn commands_of_strangers_are_run_only_where_that_is_allowed() {
 
 #[test]
 fn a_command_that_hangs_is_killed_and_counts_as_failed() {
-    let agent = Agent::start(&["--exec-checks"]);
+    let agent = Agent::start(&["--allow-exec"]);
     let check = json!({ "exec": ["sleep", "1000"], "initial": "passing", "down": 1,
                         "interval": "100ms", "timeout": "300ms" });
     agent.register("web", "10.0.0.1:80", &json!({ "check": check }));

@@ -37,7 +37,7 @@ mod complain;
 mod connection;
 mod error;
 #[cfg_attr(
-    not(feature = "etcd"),
+    not(any(feature = "etcd", feature = "etcd2")),
     allow(dead_code, reason = "etcd is what is followed")
 )]
 mod follow;

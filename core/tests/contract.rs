@@ -4,15 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{Heartbeat, Kind, Policy, Registration, State};
-use support::{Listener, PATIENCE, Place, eventually};
-
-fn web(port: u16) -> Registration {
-    Registration::new("web", port)
-        .unwrap()
-        .host("127.0.0.1")
-        .unwrap()
-}
+use discover_core::{Heartbeat, Kind, Policy, State};
+use support::{Listener, PATIENCE, Place, eventually, web};
 
 /// G1: once `register` returns, a reader of the store sees the instance.
 async fn what_is_registered_is_visible(place: &Place) {
@@ -325,7 +318,7 @@ macro_rules! contract {
     (@one $scheme:ident { $($test:ident)* }) => { contract!($scheme: $($test)*;); };
 }
 
-contract!(on memory local etcd agent agent_etcd; {
+contract!(on memory local etcd etcd2 agent agent_etcd; {
     what_is_registered_is_visible
     a_late_listener_is_told_the_whole_state_first
     an_update_is_one_event_and_keeps_the_age

@@ -5,16 +5,9 @@ mod support;
 use std::time::Duration;
 
 use discover_core::embed::Engine;
-use discover_core::{Client, Departure, Kind, Registration, State};
+use discover_core::{Client, Departure, Kind, State};
 use support::etcd::Etcd;
-use support::{Listener, PATIENCE, eventually};
-
-fn web(port: u16) -> Registration {
-    Registration::new("web", port)
-        .unwrap()
-        .host("127.0.0.1")
-        .unwrap()
-}
+use support::{Listener, PATIENCE, eventually, web};
 
 async fn client(etcd: &Etcd, options: &str) -> Client {
     Client::connect(&format!("etcd://{}/?ttl=60s{options}", etcd.endpoint()))

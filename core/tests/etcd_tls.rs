@@ -5,9 +5,9 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use discover_core::{Client, Kind, Registration};
-use support::PATIENCE;
+use discover_core::{Client, Kind, Registration, State};
 use support::etcd::{Etcd, Tls};
+use support::{PATIENCE, eventually};
 
 /// Runs openssl in a folder.
 fn openssl(folder: &Path, arguments: &str) {
@@ -58,14 +58,20 @@ async fn both_ends_prove_who_they_are() {
         certificates(folder.path(), "own"),
         certificates(folder.path(), "foreign"),
     );
-    let Some(etcd) = Etcd::start_with_tls(Some(own.clone())) else {
+    let Some(etcd) = Etcd::start_with(Some(own.clone()), true) else {
         return;
     };
+    for scheme in ["etcd", "etcd2"] {
+        proves_itself(scheme, &etcd, &own, &foreign).await;
+    }
+}
+
+async fn proves_itself(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
     let url = |ca: &str, tls: &Tls| {
         let (host, Tls { cert, key, .. }) = (etcd.endpoint(), tls);
-        format!("etcds://{host}/?connect_timeout=1s&ca={ca}&cert={cert}&key={key}")
+        format!("{scheme}s://{host}/?connect_timeout=1s&ca={ca}&cert={cert}&key={key}")
     };
-    let client = Client::connect(&url(&own.ca, &own)).await.unwrap();
+    let client = Client::connect(&url(&own.ca, own)).await.unwrap();
     let _lease = client
         .register(Registration::new("web", 1).unwrap())
         .await
@@ -79,14 +85,14 @@ async fn both_ends_prove_who_they_are() {
 
     // A server we do not trust, a server that does not trust us, and a word in clear.
     for wrong in [
-        url(&foreign.ca, &own),
-        url(&own.ca, &foreign),
+        url(&foreign.ca, own),
+        url(&own.ca, foreign),
         format!(
-            "etcds://{}/?connect_timeout=1s&ca={}",
+            "{scheme}s://{}/?connect_timeout=1s&ca={}",
             etcd.endpoint(),
             own.ca
         ),
-        format!("etcd://{}/?connect_timeout=1s", etcd.endpoint()),
+        format!("{scheme}://{}/?connect_timeout=1s", etcd.endpoint()),
     ] {
         let error = Client::connect(&wrong).await.unwrap_err();
         assert!(
@@ -94,7 +100,7 @@ async fn both_ends_prove_who_they_are() {
             "{wrong}: {error}"
         );
     }
-    let missing = format!("etcds://{}/?ca=/no/such.pem", etcd.endpoint());
+    let missing = format!("{scheme}s://{}/?ca=/no/such.pem", etcd.endpoint());
     let error = Client::connect(&missing).await.unwrap_err();
     assert!(
         error
@@ -102,4 +108,37 @@ async fn both_ends_prove_who_they_are() {
             .contains("option ca: cannot read \"/no/such.pem\""),
         "{error}"
     );
+}
+
+/// B16: when authority, certificates and keys are exchanged on disk, the next connection uses the new
+/// ones; nobody has to start anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exchanged_on_disk_is_used_for_the_next_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = certificates(folder.path(), "own");
+    let Some(mut etcd) = Etcd::start_with(Some(own.clone()), false) else {
+        return;
+    };
+    let Tls { ca, cert, key } = &own;
+    let url = format!("etcds://{}/?ca={ca}&cert={cert}&key={key}", etcd.endpoint());
+    let client = Client::connect(&url).await.unwrap();
+    let _lease = client
+        .register(Registration::new("web", 1).unwrap())
+        .await
+        .unwrap();
+    let set = client.services("web").unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    etcd.kill();
+    eventually("the loss is noticed", async || {
+        set.status().state == State::Stale
+    })
+    .await;
+    // Files of the same names, of an authority that is a stranger to the old one.
+    certificates(folder.path(), "own");
+    etcd.restart();
+    eventually("the new ones are used", async || {
+        set.status().state == State::Current
+    })
+    .await;
+    assert_eq!(set.online().len(), 1);
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use discover_core::Client;
+use discover_core::{Client, State};
 use etcd_client::PutOptions;
 use support::etcd::Etcd;
 use support::{PATIENCE, eventually};
@@ -132,4 +132,43 @@ async fn whatever_is_written_beside_it_an_instance_stays_visible() {
         assert!(client.metrics().invalid >= values().len() as u64);
         assert_eq!(client.metrics().mismatches, 0);
     }
+}
+
+/// Fault F05: what lies under a service by mistake is refused with its number instead of being read, the
+/// set keeps what it had, and no other set is touched.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_can_be_meant_is_told_and_the_set_is_kept() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    let url = format!("etcd://{}/?max_instances=10", etcd.endpoint());
+    let client = Client::connect(&url).await.unwrap();
+    let put = |etcd: &Etcd, port: u16| {
+        etcd.ctl(&["put", &format!("{PREFIX}h:{port}"), "null"]);
+    };
+    (1..=10).for_each(|port| put(&etcd, port));
+    let set = client.services("web").unwrap();
+    set.wait(10, PATIENCE).await.unwrap();
+    etcd.kill();
+    etcd.restart();
+    // Told by the watch before the next list: the limit is the list's.
+    (11..=12).for_each(|port| put(&etcd, port));
+    let late = Client::connect(&url).await.unwrap();
+    let refused = late.services("web").unwrap();
+    let other = late.services("api").unwrap();
+    eventually("the list is refused", async || {
+        refused.status().fault.is_some()
+    })
+    .await;
+    let fault = refused.status().fault.unwrap().error.to_string();
+    assert!(
+        fault.contains("12 keys") && fault.contains("max_instances"),
+        "{fault}"
+    );
+    assert_eq!(refused.status().state, State::Pending);
+    other.wait(0, PATIENCE).await.unwrap();
+    etcd.ctl(&["del", &format!("{PREFIX}h:11")]);
+    etcd.ctl(&["del", &format!("{PREFIX}h:12")]);
+    assert_eq!(refused.wait(10, PATIENCE).await.unwrap().len(), 10);
+    assert!(set.online().len() >= 10);
 }

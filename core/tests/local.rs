@@ -11,14 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use discover_core::{Client, Kind, Registration};
-use support::{Listener, PATIENCE, eventually};
-
-fn web(port: u16) -> Registration {
-    Registration::new("web", port)
-        .unwrap()
-        .host("127.0.0.1")
-        .unwrap()
-}
+use support::{Listener, PATIENCE, eventually, web};
 
 /// A TTL so long that no heartbeat can play a part.
 fn url(directory: &Path) -> String {

@@ -5,18 +5,11 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{Client, ConnectionState, Kind, Lease, Registration, ServiceSet, State};
+use discover_core::{Client, ConnectionState, Kind, Lease, ServiceSet, State};
 use futures_util::StreamExt;
 use support::etcd::Etcd;
-use support::{Listener, PATIENCE, eventually};
+use support::{Listener, PATIENCE, eventually, web};
 use tokio::time::{Instant, sleep};
-
-fn web(port: u16) -> Registration {
-    Registration::new("web", port)
-        .unwrap()
-        .host("127.0.0.1")
-        .unwrap()
-}
 
 async fn client(etcd: &Etcd, options: &str) -> Client {
     let url = format!("etcd://{}/?{options}", etcd.endpoint());

@@ -32,7 +32,14 @@ pub fn all() -> Vec<Stage> {
                 "cargo clippy --workspace --all-targets -- -D warnings",
             )],
         ),
-        stage("no-etcd", "core", vec![builds_without_protoc()]),
+        stage(
+            "no-etcd",
+            "core",
+            vec![
+                builds_without_protoc("local"),
+                builds_without_protoc("local,etcd2"),
+            ],
+        ),
         stage(
             "rust",
             "core",
@@ -111,8 +118,9 @@ pub fn tests(runner: Runner, command: &str) -> Step {
 }
 
 /// Who does without etcd must not need its compiler: the demo's promise.
-fn builds_without_protoc() -> Step {
-    check("cargo check -p discover-core --no-default-features --features local")
+fn builds_without_protoc(features: &str) -> Step {
+    check("cargo check -p discover-core --no-default-features --features")
+        .arg(features)
         .env("PROTOC", "/nonexistent")
 }
 

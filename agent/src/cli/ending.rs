@@ -18,3 +18,8 @@ pub fn ending() -> Result<impl Future<Output = &'static str>> {
 fn on(kind: SignalKind) -> Result<Signal> {
     signal(kind).map_err(|e| Error::caused_by(Kind::Resource, "cannot listen to signals", e))
 }
+
+/// Hears SIGHUP, which from here on does not end the process.
+pub fn hangups() -> Result<Signal> {
+    on(SignalKind::hangup())
+}

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use discover_core::{Error, Kind, Result};
+use discover_core::Result;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, Running};
 use crate::cli::{ending, logging, show};
@@ -65,7 +64,7 @@ pub struct RunArgs {
     services: Option<usize>,
     /// Let whoever may register have commands run, as health checks
     #[arg(long)]
-    exec_checks: bool,
+    allow_exec: bool,
 }
 
 impl RunArgs {
@@ -89,7 +88,7 @@ impl RunArgs {
             connections_of_one: self.connections_of_one,
             streams: self.streams,
             services: self.services,
-            exec_checks: self.exec_checks.then_some(true),
+            allow_exec: self.allow_exec.then_some(true),
             ..Given::default()
         };
         let places = [
@@ -108,8 +107,7 @@ pub async fn run(arguments: RunArgs) -> Result<()> {
     let settings = arguments.settings()?;
     logging::start(settings.log_json);
     let mut ended = std::pin::pin!(ending::ending()?);
-    let cannot = |e| Error::caused_by(Kind::Resource, "cannot listen to signals", e);
-    let mut hangup = signal(SignalKind::hangup()).map_err(cannot)?;
+    let mut hangups = ending::hangups()?;
     let running = app::start(&settings).await?;
     // Whoever starts us learns from this line that we are there, and where.
     show::print(&format!("listening on {}\n", running.urls.join(" ")));
@@ -123,7 +121,7 @@ pub async fn run(arguments: RunArgs) -> Result<()> {
     let why = loop {
         tokio::select! {
             why = &mut ended => break why,
-            Some(()) = hangup.recv() => reload(&running, config.as_deref()).await,
+            Some(()) = hangups.recv() => reload(&running, config.as_deref()).await,
         }
     };
     tell_systemd(NotifyState::Stopping);

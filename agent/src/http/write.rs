@@ -155,9 +155,9 @@ fn checked(
     mut asked: Asked,
     check: &Declared,
 ) -> discover_core::Result<(Asked, Option<Watch>)> {
-    if check.exec.is_some() && !agent.exec_checks {
+    if check.exec.is_some() && !agent.allows_exec {
         let text = "check: exec is not for everybody who may register; \
-                    the agent allows it with exec_checks, or in its configuration file";
+                    the agent allows it with allow_exec, or in its configuration file";
         return Err(Error::new(Kind::PermissionDenied, text));
     }
     let instance = agent.registry.registration(&asked)?.instance(0);

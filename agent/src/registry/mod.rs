@@ -307,7 +307,7 @@ impl Registry {
         let now = kept.set.snapshot();
         let there = now.online().iter().find(|i| i.id() == key.1);
         match there {
-            Some(there) if !is_as(there, registration) => Err(table::replaced(key)),
+            Some(there) if !was_as(there, registration) => Err(table::replaced(key)),
             _ => Ok(()),
         }
     }
@@ -354,4 +354,18 @@ impl Registry {
 /// Whether others see what was asked for.
 fn is_as(there: &discover_core::Instance, asked: &Registration) -> bool {
     *there == asked.instance(there.created())
+}
+
+/// Whether that is what somebody left behind; how well it was then is another matter.
+fn was_as(there: &discover_core::Instance, asked: &Registration) -> bool {
+    let asked = asked.instance(there.created());
+    let lasting = |of: &discover_core::Instance| {
+        let mut lasting = of.attributes().clone();
+        lasting.remove(state::ATTRIBUTE.0);
+        lasting
+    };
+    there.id() == asked.id()
+        && there.address() == asked.address()
+        && there.tags() == asked.tags()
+        && lasting(there) == lasting(&asked)
 }

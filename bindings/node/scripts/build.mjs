@@ -3,7 +3,7 @@
 //
 //   CARGO_TARGET_DIR              where cargo builds (default: the workspace's target)
 //   LIBDISCOVER_BUILD_PROFILE     dev or release (default: release)
-//   LIBDISCOVER_FEATURES          only these backends, at commas: local,etcd (default: all)
+//   LIBDISCOVER_FEATURES          only these backends, at commas: local,etcd,etcd2 (default: all)
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';

@@ -21,11 +21,13 @@ pub type Constructor = Arc<dyn Fn(&Uri) -> Result<Arc<dyn Backend>> + Send + Syn
 /// The options that every scheme has.
 pub const COMMON_OPTIONS: [&str; 5] = ["ttl", "connect_timeout", "lazy", "advertise", "cache"];
 
-const SCHEMES: [&str; 6] = [
+const SCHEMES: [&str; 8] = [
     "local",
     "memory",
     "etcd",
     "etcds",
+    "etcd2",
+    "etcd2s",
     "discoverd",
     "discoverd+unix",
 ];
@@ -89,6 +91,7 @@ pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<O
         "memory" => memory(uri)?,
         "local" => local(uri)?,
         "etcd" | "etcds" => etcd3(uri)?,
+        "etcd2" | "etcd2s" => etcd2(uri)?,
         "discoverd" => agent(uri, false)?,
         "discoverd+unix" => agent(uri, true)?,
         other => {
@@ -134,31 +137,43 @@ fn local(uri: &Uri) -> Result<Arc<dyn Backend>> {
 
 #[cfg(feature = "etcd")]
 fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
-    use crate::store::etcd3::{Config, Etcd3};
-    expect(
-        uri,
-        &[
-            "layout",
-            "user",
-            "password",
-            "ca",
-            "cert",
-            "key",
-            "server_name",
-            "protect",
-            "grace",
-        ],
-    )?;
-    let protect = uri.option("protect").is_none() || uri.flag("protect")?;
-    let grace = uri.duration("grace")?.unwrap_or(TreeBackend::GRACE);
-    let store = Arc::new(Etcd3::new(Config::read(uri, uri.scheme() == "etcds")?));
-    let backend = TreeBackend::new(store, layout(uri)?);
-    Ok(Arc::new(backend.grace(protect.then_some(grace))))
+    use crate::store::etcd3::Etcd3;
+    let config = servers(uri, uri.scheme() == "etcds")?;
+    protected(uri, Arc::new(Etcd3::new(config)))
 }
 
 #[cfg(not(feature = "etcd"))]
 fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
     Err(not_built(uri, "etcd"))
+}
+
+#[cfg(feature = "etcd2")]
+fn etcd2(uri: &Uri) -> Result<Arc<dyn Backend>> {
+    use crate::store::etcd2::Etcd2;
+    let config = servers(uri, uri.scheme() == "etcd2s")?;
+    protected(uri, Arc::new(Etcd2::new(config)))
+}
+
+#[cfg(not(feature = "etcd2"))]
+fn etcd2(uri: &Uri) -> Result<Arc<dyn Backend>> {
+    Err(not_built(uri, "etcd2"))
+}
+
+/// What both APIs of etcd are told.
+#[cfg(any(feature = "etcd", feature = "etcd2"))]
+fn servers(uri: &Uri, tls: bool) -> Result<crate::store::servers::Config> {
+    let own = "layout user password ca cert key server_name protect grace max_instances";
+    expect(uri, &own.split(' ').collect::<Vec<_>>())?;
+    crate::store::servers::Config::read(uri, tls)
+}
+
+/// A store whose nodes may all expire at once.
+#[cfg(any(feature = "etcd", feature = "etcd2"))]
+fn protected(uri: &Uri, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
+    let protect = uri.option("protect").is_none() || uri.flag("protect")?;
+    let grace = uri.duration("grace")?.unwrap_or(TreeBackend::GRACE);
+    let backend = TreeBackend::new(store, layout(uri)?);
+    Ok(Arc::new(backend.grace(protect.then_some(grace))))
 }
 
 #[cfg(feature = "agent")]
@@ -218,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_named_with_what_is_known() {
-        assert!(refusal("zoo://").contains("local, memory, etcd, etcds"));
+        assert!(refusal("zoo://").contains("local, memory, etcd, etcds, etcd2, etcd2s"));
         assert!(refusal("memory://a?layout=x").contains("\"x\"; known are native"));
         assert!(refusal("memory://a?tll=1s").contains("it has layout, ttl"));
         assert!(refusal("memory://a?ttl=1ms").contains("1s to 24h"));

@@ -24,6 +24,9 @@ pub(super) struct Protect {
     grace: Duration,
     /// Who went a moment ago, by id, with their grants.
     went: BTreeMap<Box<str>, Gone>,
+    /// Who went a moment ago and is back, by id, with when it went: a store that has lost everybody does
+    /// not wait with the last until the first is back.
+    back: BTreeMap<Box<str>, Time>,
     /// Who is held, by id.
     suspects: BTreeMap<Box<str>, Suspect>,
     /// What the store has.
@@ -37,16 +40,18 @@ struct Gone {
 }
 
 struct Suspect {
+    at: Time,
     until: Time,
     instance: Arc<Instance>,
 }
 
 impl Protect {
     pub(super) fn new(grace: Duration) -> Protect {
-        let (went, suspects, view) = Default::default();
+        let (went, back, suspects, view) = Default::default();
         Protect {
             grace,
             went,
+            back,
             suspects,
             view,
         }
@@ -62,27 +67,25 @@ impl Protect {
     pub(super) fn see(&mut self, view: &View, moves: Vec<Move>, now: Time) -> Vec<u64> {
         for step in moves {
             match step {
-                Move::Came(instance) => {
-                    self.went.remove(instance.id());
-                    if planted!(a_suspect_stays_beside_itself: false, true) {
-                        self.suspects.remove(instance.id());
-                    }
-                }
+                Move::Came(instance) => self.came(instance.id()),
                 Move::Went(instance, owner) => {
                     let gone = Gone {
                         at: now,
                         owner,
                         instance: instance.clone(),
                     };
+                    self.back.remove(instance.id());
                     self.went.insert(instance.id().into(), gone);
                 }
             }
         }
         self.view = view.clone();
-        self.went
-            .retain(|_, gone| now.saturating_sub(gone.at) <= TOGETHER);
-        let all = view.instances.len() + self.went.len() + self.suspects.len();
-        if all < FEW || (self.went.len() + self.suspects.len()) * 2 <= all {
+        let together = |at: Time| now.saturating_sub(at) <= TOGETHER;
+        self.went.retain(|_, gone| together(gone.at));
+        self.back.retain(|_, at| together(*at));
+        let away = self.went.len() + self.suspects.len();
+        let all = view.instances.len() + away;
+        if all < FEW || (away + self.back.len()) * 2 <= all {
             return Vec::new();
         }
         let owners = self.went.values().map(|gone| gone.owner);
@@ -92,6 +95,20 @@ impl Protect {
         owners
     }
 
+    fn came(&mut self, id: &str) {
+        let went = self.went.remove(id).map(|gone| gone.at);
+        let held = if planted!(a_suspect_stays_beside_itself: false, true) {
+            self.suspects.remove(id).map(|suspect| suspect.at)
+        } else {
+            None
+        };
+        if let Some(at) = went.or(held)
+            && planted!(who_is_back_never_went: false, true)
+        {
+            self.back.insert(id.into(), at);
+        }
+    }
+
     /// Of the grants that were asked about these are gone: who had them is held.
     pub(super) fn judge(&mut self, asked: &[u64], gone: &[u64], now: Time) {
         let until = now + self.grace;
@@ -99,8 +116,12 @@ impl Protect {
             let expired = gone.contains(&one.owner) || planted!(all_are_suspect: true, false);
             let expired = expired && planted!(nobody_is_suspect: false, true);
             if asked.contains(&one.owner) && expired {
-                let instance = Arc::new(one.instance.suspected());
-                self.suspects.insert(id, Suspect { until, instance });
+                let suspect = Suspect {
+                    at: one.at,
+                    until,
+                    instance: Arc::new(one.instance.suspected()),
+                };
+                self.suspects.insert(id, suspect);
             }
         }
     }
@@ -164,6 +185,19 @@ mod tests {
         assert_eq!(protect.see(&view(2..=6), went([1]), T), [0; 0]);
         assert_eq!(protect.see(&view(4..=6), went([2, 3]), T), [0; 0]);
         assert_eq!(protect.see(&view(5..=6), went([4]), T), [1, 2, 3, 4]);
+    }
+
+    /// A store that has slept loses them one after the other, and the quick ones are back before the
+    /// last of them is lost.
+    #[test]
+    fn who_is_back_has_vanished_with_the_others_all_the_same() {
+        let mut protect = Protect::new(GRACE);
+        assert_eq!(protect.see(&view(5..=8), went(1..=4), T), [0; 0]);
+        let back = (1..=4).map(|port| Move::Came(instance(port, 900)));
+        assert_eq!(protect.see(&view(1..=8), back.collect(), T), [0; 0]);
+        assert_eq!(protect.see(&view(1..=7), went([8]), T), [8]);
+        let late = T + TOGETHER * 2;
+        assert_eq!(protect.see(&view(1..=6), went([7]), late), [0; 0]);
     }
 
     #[test]

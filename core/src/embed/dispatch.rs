@@ -1,14 +1,12 @@
 //! The one thread on which foreign code runs. It owns what it calls, so no lock is shared with the
 //! engine, cancelling is a message, and dropping a sink there *is* its destroy notification.
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
+use crate::embed::gate::{Message, run};
 use crate::error::{Error, Kind, Result};
 use crate::set::Event;
 
@@ -22,36 +20,6 @@ pub trait Bell: Send + 'static {
 pub trait Sink: Send + 'static {
     /// One event; the next comes after it returns.
     fn event(&mut self, event: &Event);
-}
-
-/// Somebody to be called at each ring. Answers it, and heeds being cancelled, by the flags.
-pub(super) type Listener = Box<dyn FnMut(&Flags) + Send>;
-
-/// What the engine and the thread both look at.
-#[derive(Default)]
-pub(super) struct Flags {
-    /// A ring is on its way that nobody has answered yet.
-    pub(super) posted: AtomicBool,
-    pub(super) cancelled: AtomicBool,
-}
-
-impl Flags {
-    /// Answers the ring. What comes from now on rings again.
-    pub(super) fn answer(&self) {
-        self.posted.store(false, Ordering::Release);
-    }
-
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
-    }
-}
-
-pub(super) enum Message {
-    Add(u64, Listener, Arc<Flags>),
-    Ring(u64),
-    Remove(u64),
-    Run(Box<dyn FnOnce() + Send>),
-    Stop,
 }
 
 /// The handle to the thread.
@@ -127,37 +95,5 @@ impl Dispatch {
         // A panic in there was caught and logged where it happened.
         let _ = handle.take().map(JoinHandle::join);
         true
-    }
-}
-
-fn run(inbox: &Receiver<Message>) {
-    let mut listeners: HashMap<u64, (Listener, Arc<Flags>)> = HashMap::new();
-    while let Ok(message) = inbox.recv() {
-        match message {
-            Message::Add(id, listener, flags) => {
-                listeners.insert(id, (listener, flags));
-            }
-            Message::Ring(id) => {
-                if let Some((listener, flags)) = listeners.get_mut(&id) {
-                    foreign(|| listener(flags));
-                }
-            }
-            Message::Remove(id) => {
-                let listener = listeners.remove(&id);
-                foreign(|| drop(listener));
-            }
-            Message::Run(done) => foreign(done),
-            Message::Stop => break,
-        }
-    }
-    for (_, listener) in listeners.drain() {
-        foreign(|| drop(listener));
-    }
-}
-
-/// A bug in an adapter must not take the thread, and with it everybody else's news.
-fn foreign(call: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        log::error!("a callback adapter panicked; its subscription lives on");
     }
 }

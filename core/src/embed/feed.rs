@@ -1,13 +1,13 @@
 //! News of a set, pushed into a sink or pulled after a bell; and how something fares, each time anew.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 use tokio::task::AbortHandle;
 
-use crate::embed::dispatch::{Bell, Flags, Listener, Message, Sink};
+use crate::embed::dispatch::{Bell, Sink};
+use crate::embed::gate::{Flags, Listener, Message};
 use crate::embed::own::Own;
 use crate::embed::shared::{Shared, closed};
 use crate::error::{Error, Kind, Result};
@@ -146,7 +146,7 @@ impl Line {
         listener: Listener,
         pump: impl FnOnce(Ringer) -> P,
     ) -> Result<Line> {
-        let flags = Arc::new(Flags::default());
+        let flags = Arc::new(Flags::new());
         let id = shared.dispatch.new_id();
         let runtime = shared.runtime()?;
         let added = Message::Add(id, listener, flags.clone());
@@ -168,7 +168,7 @@ impl Line {
     }
 
     fn cancel(&self) {
-        if !self.flags.cancelled.swap(true, Ordering::AcqRel) {
+        if self.flags.cancel() {
             self.pump.abort();
             self.shared.dispatch.post(Message::Remove(self.id));
         }
@@ -194,7 +194,7 @@ impl Ringer {
         let Some(shared) = self.shared.upgrade() else {
             return false;
         };
-        if !self.flags.posted.swap(true, Ordering::AcqRel) {
+        if self.flags.ring() {
             shared.dispatch.post(Message::Ring(self.id));
         }
         true

@@ -11,10 +11,18 @@
 mod dispatch;
 mod engine;
 mod feed;
+mod gate;
 mod log;
 mod own;
 mod pending;
 mod shared;
+
+/// What the gate is made of, which its test exchanges.
+mod sync {
+    pub(super) use std::sync::Arc;
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+    pub(super) use std::sync::mpsc::Receiver;
+}
 
 use std::time::Duration;
 

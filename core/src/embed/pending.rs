@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{AbortHandle, BoxFuture, FutureExt, abortable};
 
-use crate::embed::dispatch::Message;
+use crate::embed::gate::Message;
 use crate::embed::shared::{Shared, closed};
 use crate::error::{Error, Kind, Result};
 

@@ -8,7 +8,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::embed::dispatch::{Dispatch, Message};
+use crate::embed::dispatch::Dispatch;
+use crate::embed::gate::Message;
 use crate::error::{Error, Kind, Result};
 
 /// What an engine and all that came out of it share.

@@ -19,9 +19,21 @@ pub struct Instance {
     tags: Vec<String>,
     created: u64,
     weight: u32,
+    fitness: Fitness,
     suspect: bool,
     load: Load,
     foreign: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// How fit for calls an instance is, by its attribute `health`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fitness {
+    /// `passing`; or a word that means nothing to us, or none.
+    Fit,
+    /// `warning`
+    Weak,
+    /// `critical`, `maintenance` and `draining`
+    Unfit,
 }
 
 /// Calls in flight to an instance, shared by all its versions; see `ServiceSet::done`.
@@ -61,6 +73,11 @@ impl Instance {
             .get("weight")
             .and_then(|w| w.parse().ok())
             .unwrap_or(1);
+        let fitness = match attributes.get("health").map(String::as_str) {
+            Some("critical" | "maintenance" | "draining") => Fitness::Unfit,
+            Some("warning") => Fitness::Weak,
+            _ => Fitness::Fit,
+        };
         Instance {
             service,
             id: id.into(),
@@ -71,6 +88,7 @@ impl Instance {
             tags,
             created,
             weight: weight.min(MAX_WEIGHT),
+            fitness,
             suspect: false,
             load: Load::default(),
             foreign: OnceLock::new(),
@@ -145,6 +163,7 @@ impl Instance {
             tags: self.tags.clone(),
             created: self.created,
             weight: self.weight,
+            fitness: self.fitness,
             suspect: true,
             load: self.load.clone(),
             foreign: OnceLock::new(),
@@ -154,6 +173,10 @@ impl Instance {
     /// A place for what a language binding makes of this instance, so that it is made once.
     pub fn foreign(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
         &self.foreign
+    }
+
+    pub(crate) fn fitness(&self) -> Fitness {
+        self.fitness
     }
 
     pub(crate) fn load(&self) -> &Load {

@@ -1,10 +1,16 @@
 //! Coordinated trees of keys: the half of a backend that does the talking.
 
+#[cfg(feature = "etcd2")]
+pub(crate) mod etcd2;
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd3;
+#[cfg(any(feature = "etcd", feature = "etcd2"))]
+mod hub;
 #[cfg(feature = "local")]
 pub(crate) mod local;
 pub(crate) mod memory;
+#[cfg(any(feature = "etcd", feature = "etcd2"))]
+pub(crate) mod servers;
 
 use std::net::IpAddr;
 use std::time::Duration;

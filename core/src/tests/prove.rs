@@ -1,11 +1,13 @@
 //! Properties: how many sequences are tried, and what is kept of those that failed.
 
 use std::fmt::Debug;
+use std::hash::Hash;
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{
     Config, FileFailurePersistence, RngSeed, TestCaseError, TestError, TestRunner,
 };
+use stateright::{Checker, Model};
 
 /// How many sequences of each kind `make prove N=…` asks for; none in the everyday run.
 pub(crate) fn asked() -> Option<u32> {
@@ -36,6 +38,26 @@ pub(crate) fn holds<T: Debug>(
     if let Err(error) = search(config, &strategy, &property) {
         panic!("{error}");
     }
+}
+
+/// Visits every state that a model can be in, at least so many, and fails with the way to the first in
+/// which a property does not hold; `why` says it in words.
+pub(crate) fn every_order<M>(model: M, least: usize, why: impl Fn(&M::State) -> Option<String>)
+where
+    M: Model<
+            Action: Clone + Debug + PartialEq,
+            State: Clone + Debug + Hash + PartialEq + Send + Sync,
+        > + Send
+        + Sync
+        + 'static,
+{
+    let checker = model.checker().threads(2).spawn_bfs().join();
+    println!("{} states", checker.unique_state_count());
+    if let Some((property, path)) = checker.discoveries().into_iter().next() {
+        let why = why(path.last_state());
+        panic!("{property}: {why:?} after {:?}", path.into_actions());
+    }
+    assert!(checker.is_done() && checker.unique_state_count() > least);
 }
 
 /// The first sequence among so many, the same ones each time, that does not hold.

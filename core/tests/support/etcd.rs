@@ -15,6 +15,8 @@ pub struct Etcd {
     peer_port: u16,
     data: tempfile::TempDir,
     tls: Option<Tls>,
+    /// Whether it speaks the v2 API too.
+    v2: bool,
     child: Option<Child>,
 }
 
@@ -32,13 +34,24 @@ pub fn shared() -> Option<&'static Etcd> {
     SHARED.get_or_init(Etcd::start).as_ref()
 }
 
+/// The same of those that use the v2 API.
+pub fn shared_v2() -> Option<&'static Etcd> {
+    static SHARED: OnceLock<Option<Etcd>> = OnceLock::new();
+    SHARED.get_or_init(Etcd::start_v2).as_ref()
+}
+
 impl Etcd {
     /// Starts one on free ports, or says loudly that there is none to start.
     pub fn start() -> Option<Etcd> {
-        Etcd::start_with_tls(None)
+        Etcd::start_with(None, false)
     }
 
-    pub fn start_with_tls(tls: Option<Tls>) -> Option<Etcd> {
+    /// One that speaks the v2 API too.
+    pub fn start_v2() -> Option<Etcd> {
+        Etcd::start_with(None, true)
+    }
+
+    pub fn start_with(tls: Option<Tls>, v2: bool) -> Option<Etcd> {
         if Command::new("etcd")
             .arg("--version")
             .stdout(Stdio::null())
@@ -61,6 +74,7 @@ impl Etcd {
             peer_port: free_port(),
             data: tempfile::tempdir().unwrap(),
             tls,
+            v2,
             child: None,
         };
         etcd.restart();
@@ -104,6 +118,9 @@ impl Etcd {
             .args(["--initial-cluster", &format!("{}={peer}", self.name)])
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        if self.v2 {
+            command.arg("--enable-v2");
+        }
         if let Some(Tls { ca, cert, key }) = &self.tls {
             command.args(["--client-cert-auth", "--trusted-ca-file", ca]);
             command.args(["--cert-file", cert, "--key-file", key]);
@@ -133,22 +150,17 @@ impl Etcd {
         let Some(child) = &self.child else { return };
         let signal = if paused { "-STOP" } else { "-CONT" };
         let pid = child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        // Its threads stop one after the other.
+        while paused && !is_stopped(&pid) {
+            std::thread::yield_now();
+        }
     }
 
     /// A number of etcd's own metrics.
     pub fn metric(&self, name: &str) -> u64 {
-        let mut stream = TcpStream::connect(self.endpoint()).unwrap();
-        let ask = "GET /metrics HTTP/1.0\r\n\r\n";
-        stream.write_all(ask.as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        let text = self.http("GET /metrics");
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -179,6 +191,18 @@ impl Etcd {
         }
         let output = command.args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What etcdctl says to these arguments when it speaks v2.
+    pub fn ctl2(&self, arguments: &[&str]) -> String {
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "2")
+            .args(["--endpoints", &format!("http://{}", self.endpoint())])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&text).trim().to_owned()
     }
 
     /// The keys that still hang on any lease. A lease without keys is nothing: it runs out by itself.
@@ -235,4 +259,13 @@ pub fn spawn(command: Command) -> Child {
     let (reply, child) = channel();
     nurse.send((command, reply)).unwrap();
     child.recv().unwrap()
+}
+
+fn is_stopped(pid: &str) -> bool {
+    let states = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    states.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next();
+        state.is_none_or(|state| state.starts_with('T'))
+    })
 }

@@ -4,15 +4,24 @@
 
 pub mod agent;
 pub mod etcd;
+pub mod proxy;
 
 use std::time::Duration;
 
-use discover_core::{Client, Event, Instance, ServiceSet};
+use discover_core::{Client, Event, Instance, Registration, ServiceSet};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 /// How long to wait for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An instance of the service `web` on this machine.
+pub fn web(port: u16) -> Registration {
+    Registration::new("web", port)
+        .unwrap()
+        .host("127.0.0.1")
+        .unwrap()
+}
 
 /// A URL nobody else uses, and what must live as long as it.
 pub struct Place {
@@ -42,6 +51,15 @@ impl Place {
             }
             "etcd" => {
                 let url = format!("etcd://{}/{unique}?ttl=2s", etcd::shared()?.endpoint());
+                Place {
+                    url,
+                    _directory: None,
+                    _agent: None,
+                }
+            }
+            "etcd2" => {
+                let server = etcd::shared_v2()?;
+                let url = format!("etcd2://{}/{unique}?ttl=2s", server.endpoint());
                 Place {
                     url,
                     _directory: None,

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::clock::wait_until;
 use crate::netns::{Host, run};
+use crate::process;
 
 /// Where every member listens for clients.
 pub const PORT: u16 = 2379;
@@ -131,20 +130,19 @@ impl Cluster {
     /// Asks a member to end in peace, and waits for it.
     pub fn terminate(&self, member: usize) {
         if let Some(mut child) = self.member(member).take() {
-            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+            process::terminate(child.id());
             let _ = child.wait();
         }
     }
 
-    /// Freezes a member; its sockets stay open. True if it stands still afterwards.
+    /// Freezes a member. True if it stands still afterwards.
     pub fn freeze(&self, member: usize) -> bool {
-        self.signal(member, Signal::SIGSTOP);
-        wait_until(2.0, || self.is_frozen(member))
+        self.pid(member).is_some_and(process::freeze)
     }
 
     /// Lets a frozen member go on.
     pub fn thaw(&self, member: usize) {
-        self.signal(member, Signal::SIGCONT);
+        self.pid(member).map(process::thaw).unwrap_or_default();
     }
 
     /// Forgets the data of a member that does not run.
@@ -313,20 +311,8 @@ impl Cluster {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn signal(&self, member: usize, signal: Signal) {
-        if let Some(child) = &*self.member(member) {
-            let _ = kill(Pid::from_raw(child.id() as i32), signal);
-        }
-    }
-
-    fn is_frozen(&self, member: usize) -> bool {
-        let Some(pid) = self.member(member).as_ref().map(Child::id) else {
-            return false;
-        };
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit(") ")
-            .next()
-            .is_some_and(|rest| rest.starts_with('T'))
+    fn pid(&self, member: usize) -> Option<u32> {
+        self.member(member).as_ref().map(Child::id)
     }
 }
 

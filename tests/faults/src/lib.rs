@@ -15,6 +15,7 @@ pub mod history;
 pub mod lab;
 pub mod load;
 pub mod netns;
+pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod record;

@@ -3,9 +3,10 @@
 //! test are sampled, to see whether they stay flat.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::check::{Rules, check};
-use crate::clock::{Micros, SECOND, now, pause, seconds};
+use crate::clock::{Micros, SECOND, now, pause, seconds, wait_until};
 use crate::gauge::Gauge;
 use crate::lab::{Lab, Setup};
 use crate::load;
@@ -25,7 +26,7 @@ const RATE: f64 = 500.0;
 /// How often the programs look at their sets, in milliseconds.
 const PACE: u32 = 200;
 
-/// What a program was last seen to hold, and up to which revision that holds.
+/// What a program was last seen to hold, in its own words, and up to which revision that holds.
 #[derive(Clone)]
 struct Rest {
     last: Snapshot,
@@ -81,16 +82,23 @@ pub fn soak(minutes: f64, bound: f64) -> Result<bool, String> {
 fn round(lab: &Lab, scenario: &Scenario, bound: f64, kept: &mut [Kept]) -> Result<(), String> {
     let (gauge, began, earlier) = (Gauge::start(), now(), lab.faults().len());
     lab.load.resume();
-    std::thread::scope(|scope| {
-        let fault = scope.spawn(|| (scenario.inject)(lab));
-        while seconds(now() - began) < ROUND || !fault.is_finished() {
-            look(lab, kept);
-            pause(LOOK);
-        }
-        let evidence = fault.join().map_err(|_| "the injector died".to_owned())??;
-        let missed = evidence.iter().find(|(_, count)| *count == 0);
-        missed.map_or(Ok(()), |(what, _)| Err(format!("no {what}")))
+    let over = AtomicBool::new(false);
+    let evidence = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                look(lab, kept);
+                pause(LOOK);
+            }
+        });
+        // On this thread, because a member that is started dies with the thread that started it.
+        let evidence = (scenario.inject)(lab);
+        wait_until(ROUND, || seconds(now() - began) >= ROUND);
+        over.store(true, Ordering::Relaxed);
+        evidence
     })?;
+    if let Some((what, _)) = evidence.iter().find(|(_, count)| *count == 0) {
+        return Err(format!("no {what}"));
+    }
     lab.load.settle()?;
     let _ = lab.wait_rest(gauge.stretch(bound + 2.0));
     pause(0.5);
@@ -121,7 +129,7 @@ fn judge(lab: &Lab, rules: &Rules, kept: &mut [Kept]) {
         for service in [load::SERVICE, MEMBERS] {
             let mut seen = seen.remove(service).unwrap_or_default();
             seen.events.clear();
-            kept.go_on(service, &mut seen.snapshots);
+            let last = kept.go_on(service, &mut seen.snapshots);
             let report = check(&history, service, &seen, rules);
             for broken in &report.broken {
                 println!("  {} {service}: {broken}", watcher.language);
@@ -129,8 +137,8 @@ fn judge(lab: &Lab, rules: &Rules, kept: &mut [Kept]) {
             kept.broken += report.broken.len();
             kept.compared += report.compared;
             kept.longest = kept.longest.max(report.longest);
-            if let Some(last) = seen.snapshots.pop() {
-                let until = history.epochs[0].same_until(service, last.revision);
+            if let (Some(last), Some(judged)) = (last, seen.snapshots.pop()) {
+                let until = history.epochs[0].same_until(service, judged.revision);
                 folded = folded.min(until);
                 kept.rests.insert(service, Rest { last, until });
             }
@@ -141,17 +149,20 @@ fn judge(lab: &Lab, rules: &Rules, kept: &mut [Kept]) {
 
 impl Kept {
     /// Puts the last snapshot of the round before first. What came before that rest is forgotten, so
-    /// its revision, and any later one that shows the same, is told as that of the rest.
-    fn go_on(&self, service: &str, snapshots: &mut Vec<Snapshot>) {
+    /// its revision, and any later one that shows the same, is told as that of the rest. Gives the last
+    /// one as it was: a program may go on naming its revision for many rounds.
+    fn go_on(&self, service: &str, snapshots: &mut Vec<Snapshot>) -> Option<Snapshot> {
         let Some(Rest { last, until }) = self.rests.get(service) else {
-            return;
+            return snapshots.last().cloned();
         };
         snapshots.insert(0, last.clone());
+        let newest = snapshots.last().cloned();
         for snapshot in snapshots {
             if (last.revision..*until).contains(&snapshot.revision) {
                 snapshot.revision = *until;
             }
         }
+        newest
     }
 }
 

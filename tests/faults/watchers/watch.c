@@ -118,6 +118,18 @@ static void tell(struct followed *followed, size_t services, struct held *held, 
     fflush(stdout);
 }
 
+static void tell_metrics(const discover_client *client) {
+    uint64_t value;
+
+    printf("{\"kind\":\"metrics\",\"values\":{");
+    for (size_t i = 0; i < discover_metric_count(); i++) {
+        const char *name = discover_metric_name(i);
+        if (discover_client_metric(client, name, &value, NULL) != DISCOVER_OK) value = 0;
+        printf("%s\"%s\":%llu", i > 0 ? "," : "", name, (unsigned long long)value);
+    }
+    puts("}}");
+}
+
 static discover_lease *register_at(discover_client *client, const char *host, int port) {
     discover_registration *registration;
     discover_lease *lease;
@@ -157,7 +169,7 @@ int main(int argc, char **argv) {
     /* Looked at in a pace, so that a busy store does not make a busy watcher. */
     while (poll(&input, 1, atoi(argv[5])) == 0) tell(followed, services, held, leases);
     tell(followed, services, held, leases);
-    /* What the library counts will be told here, as {"kind":"metrics","values":{...}}. */
+    tell_metrics(client);
     for (size_t i = 0; i < services; i++) {
         discover_feed_cancel(followed[i].feed);
         discover_set_release(followed[i].set);

@@ -71,7 +71,13 @@ async fn run() -> Outcome {
         tell_standing(&mut held);
     }
     followed.iter_mut().for_each(tell);
-    // What the library counts will be told here, as {"kind": "metrics", "values": {...}}.
+    let counted: Map<_, _> = client
+        .metrics()
+        .fields()
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect();
+    println!("{}", json!({"kind": "metrics", "values": counted}));
     if let Err(error) = client.close(Duration::from_secs(8)).await {
         println!("{}", json!({"kind": "left", "text": error.to_string()}));
     }

@@ -80,7 +80,7 @@ const BANS: &[Ban] = &[
 ];
 
 /// The names that are chosen among in one place.
-const SCHEMES_AND_LAYOUTS: &str = "local memory discoverd discoverd+unix etcd etcds etcd2 \
+const SCHEMES_AND_LAYOUTS: &str = "local memory discoverd discoverd+unix etcd etcds etcd2 etcd2s \
                                    zookeeper consul native scalingo containerpilot \
                                    registrator embassy grpc";
 

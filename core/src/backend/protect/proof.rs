@@ -44,6 +44,8 @@ struct World {
     ended: BTreeSet<u64>,
     /// Who must be held until when.
     owed: BTreeMap<u16, Time>,
+    /// Who went and when, of those that are back.
+    back: BTreeMap<u16, Time>,
 }
 
 impl World {
@@ -56,6 +58,7 @@ impl World {
             expired: BTreeMap::new(),
             ended: BTreeSet::new(),
             owed: BTreeMap::new(),
+            back: BTreeMap::new(),
         }
     }
 
@@ -64,10 +67,12 @@ impl World {
             Op::Expire(who) => {
                 let all = self.there.len();
                 let gone = self.take(*who);
+                let back = self.back.values();
+                let back = back.filter(|at| self.now <= **at + TOGETHER).count();
                 for (port, lease) in &gone {
                     self.ended.insert(*lease);
                     self.expired.insert(*port, self.now);
-                    if gone.len() * 2 > all && all >= FEW {
+                    if (gone.len() + back) * 2 > all && all >= FEW {
                         self.owed.insert(*port, self.now + GRACE);
                     }
                 }
@@ -87,7 +92,9 @@ impl World {
                 }
                 self.created += 1;
                 self.there.insert(*port, self.created);
-                self.expired.remove(port);
+                if let Some(at) = self.expired.remove(port) {
+                    self.back.insert(*port, at);
+                }
                 self.owed.remove(port);
                 self.see(vec![Move::Came(instance(*port + 1, self.created))])
             }
@@ -105,11 +112,12 @@ impl World {
 
     fn take(&mut self, who: u8) -> Vec<(u16, u64)> {
         let there = std::mem::take(&mut self.there);
-        let (gone, left) = there
+        let (gone, left): (BTreeMap<_, _>, _) = there
             .into_iter()
             .partition(|(port, _)| who & (1 << port) != 0);
         self.there = left;
-        BTreeMap::into_iter(gone).collect()
+        self.back.retain(|port, _| !gone.contains_key(port));
+        gone.into_iter().collect()
     }
 
     fn went(&mut self, gone: Vec<(u16, u64)>) -> Result<(), String> {
@@ -128,12 +136,11 @@ impl World {
             now.instances.insert(instance.seniority(), instance);
         }
         let asked = self.protect.see(&now, moves, self.now);
-        let gone: Vec<u64> = asked
-            .iter()
-            .copied()
-            .filter(|owner| self.ended.contains(owner))
-            .collect();
-        self.protect.judge(&asked, &gone, self.now);
+        if !asked.is_empty() {
+            let ended = |owner: &u64| self.ended.contains(owner);
+            let gone: Vec<u64> = asked.iter().copied().filter(ended).collect();
+            self.protect.judge(&asked, &gone, self.now);
+        }
         let shown = self.protect.add_suspects(now);
         self.check(&shown)
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::line::Why;
 use super::ops::Op;
-use super::world::{Check, Net, Why, World};
+use super::world::{Check, Net, World};
 use crate::prove;
 
 /// What happens in a day.

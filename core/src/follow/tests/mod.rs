@@ -3,6 +3,7 @@
 
 mod day;
 mod exhaustive;
+mod line;
 mod ops;
 mod random;
 mod store;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::line::{Why, error};
 use super::store::{K, Scope, Store};
 use super::told::Told;
-use super::world::{Check, Net, Why, World, error};
+use super::world::{Check, Net, World};
 use crate::follow::{Input, PartId};
 
 /// Two folders and a single key, as services and a registration have them.

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::line::Why;
 use super::ops::{Op, any_op};
-use super::world::{Why, World};
+use super::world::World;
 use crate::prove;
 
 pub(super) fn history() -> impl Strategy<Value = (bool, u64, Vec<Op>)> {

@@ -1,35 +1,33 @@
 //! etcd v3. One connection per client, one watch stream for all that is followed, one lease for many
 //! registrations.
 //!
-//! `hub` keeps the connection and follows parts of the store; `lease` shares leases; here are the calls.
+//! `session` is the connection, which the hub keeps and follows parts of the store with; `lease` shares
+//! leases; here are the calls.
 
-mod config;
-mod hub;
 mod lease;
 mod read;
+mod session;
+mod tls;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use etcd_client::{
     Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
 use crate::follow::Keys;
 use crate::model::{Claim, ConnectionState, Grant, Metrics};
+use crate::store::hub::Hub;
+use crate::store::servers::Config;
 use crate::store::{Store, Terms};
 use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
-pub(crate) use config::Config;
-use hub::{Hub, Line};
 use lease::{Leases, Unwanted};
+use session::Session;
 
-/// The bound of every single call.
-const CALL: Duration = Duration::from_secs(5);
 /// How many leases are asked about at a time.
 const AT_A_TIME: usize = 32;
 
@@ -41,7 +39,7 @@ pub(crate) type Etcd3 = Calls;
 pub(crate) struct Calls {
     config: Arc<Config>,
     /// Started at the first call, because before that there may be no runtime to run on.
-    hub: Arc<OnceLock<Hub>>,
+    hub: Arc<OnceLock<Hub<Session>>>,
     leases: Arc<Leases>,
 }
 
@@ -54,8 +52,10 @@ impl Calls {
         }
     }
 
-    fn hub(&self) -> &Hub {
-        self.hub.get_or_init(|| Hub::start(self.config.clone()))
+    fn hub(&self) -> &Hub<Session> {
+        let session = |tell| Session::new(self.config.clone(), tell);
+        let endpoints = self.config.endpoints.len();
+        self.hub.get_or_init(|| Hub::start(endpoints, session))
     }
 
     /// Runs one call within its bound, and no longer than the connection lives.
@@ -63,28 +63,9 @@ impl Calls {
         &self,
         call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T> {
-        let (number, client) = self.hub().connection().await?;
-        let answer = async {
-            call(client)
-                .await
-                .map_err(|e| explain(&self.config.shown(), e))
-        };
-        let result = tokio::select! {
-            result = timeout(CALL, answer) => result,
-            error = self.hub().broken(number) => return Err(error),
-        };
-        let slow = |_| {
-            let endpoints = self.config.shown();
-            let text = format!("etcd at {endpoints} did not answer within {CALL:?}");
-            Err(Error::new(Kind::Timeout, text))
-        };
-        let result = result.unwrap_or_else(slow);
-        if let Err(error) = &result
-            && matches!(error.kind(), Kind::Timeout | Kind::Unavailable)
-        {
-            self.hub().doubt(number, error.clone());
-        }
-        result
+        let shown = self.config.shown();
+        let explained = async |client| call(client).await.map_err(|e| explain(&shown, e));
+        self.hub().run(&shown, explained).await
     }
 
     fn path(&self, key: &Key) -> String {
@@ -267,8 +248,7 @@ fn found(answer: &TxnResponse) -> Vec<KeyValue> {
 
 impl Store for Calls {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
-        // Making the connection reads something.
-        async { self.hub().connection().await.map(drop) }.boxed()
+        self.hub().probe().boxed()
     }
 
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
@@ -335,32 +315,11 @@ impl Store for Calls {
     }
 
     fn connection(&self) -> BoxStream<'static, ConnectionState> {
-        let state = |line: &Line| match line {
-            Line::Down(Some(error)) => ConnectionState::Suspended(error.clone()),
-            Line::Down(None) | Line::Up(..) => ConnectionState::Connected,
-        };
-        stream::unfold(self.hub().line(), move |mut line| async move {
-            line.changed().await.ok()?;
-            let now = state(&line.borrow_and_update());
-            Some((now, line))
-        })
-        .boxed()
+        self.hub().states()
     }
 
     fn metrics(&self) -> Metrics {
-        let Some(hub) = self.hub.get() else {
-            return Metrics::default();
-        };
-        let counts = hub.counts();
-        Metrics {
-            reconnects: counts.connects.saturating_sub(1),
-            relists: counts.relists,
-            resyncs: counts.epochs,
-            duplicates: counts.duplicates,
-            mismatches: counts.mismatches,
-            lag: hub.lag(),
-            ..Metrics::default()
-        }
+        self.hub.get().map(Hub::metrics).unwrap_or_default()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

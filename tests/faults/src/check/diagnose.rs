@@ -28,8 +28,11 @@ impl Truth<'_> {
             );
             return report.add(Kind::UnknownRevision, snapshot.at, "", text);
         };
-        if let Some(kind) = self.ahead_or_torn(truth, set, snapshot) {
-            let text = format!("revision {}", snapshot.revision);
+        if let Some((kind, fits)) = self.ahead_or_torn(truth, set, snapshot) {
+            let text = format!(
+                "it says revision {} and is that of {fits}",
+                snapshot.revision
+            );
             return report.add(kind, snapshot.at, "", text);
         }
         for id in different(set, &snapshot.set) {
@@ -55,23 +58,22 @@ impl Truth<'_> {
     }
 
     /// Whether the set is exactly that of a later revision, or that of this one with a part of
-    /// another.
-    fn ahead_or_torn(&self, epoch: &Epoch, set: &Set, snapshot: &Snapshot) -> Option<Kind> {
+    /// another; and of which.
+    fn ahead_or_torn(&self, epoch: &Epoch, set: &Set, snapshot: &Snapshot) -> Option<(Kind, u64)> {
         let mut later = set.clone();
-        for revision in epoch
-            .revisions
-            .range(snapshot.revision + 1..)
-            .take(AHEAD)
-            .map(|(_, r)| r)
-        {
+        let coming = epoch.revisions.range(snapshot.revision + 1..);
+        for (number, revision) in coming.take(AHEAD) {
             if revision.apply(self.service, &mut later) && later == snapshot.set {
-                return Some(Kind::Ahead);
+                return Some((Kind::Ahead, *number));
             }
         }
-        let before = self.state_at(epoch, snapshot.revision - 1);
-        let torn = self.is_part(epoch, snapshot.revision, &before, &snapshot.set)
-            || self.is_part(epoch, snapshot.revision + 1, set, &snapshot.set);
-        torn.then_some(Kind::Torn)
+        let (this, next) = (snapshot.revision, snapshot.revision + 1);
+        let before = self.state_at(epoch, this - 1);
+        if self.is_part(epoch, this, &before, &snapshot.set) {
+            return Some((Kind::Torn, this));
+        }
+        let torn = self.is_part(epoch, next, set, &snapshot.set);
+        torn.then_some((Kind::Torn, next))
     }
 
     /// Whether it is the state before a revision with some of its changes, and not all.

@@ -15,7 +15,7 @@ pub(super) fn all() -> Vec<Scenario> {
             .proxied()
             .on(1)
             .held(GHOST)
-            .writes(2),
+            .writes(1),
         Scenario::new("rollback", "B04", rollback).writes(0),
         Scenario::new("rollback-while-cut", "B05", rollback_while_cut),
         Scenario::new("wiped", "B07", wiped).writes(0),

@@ -1,9 +1,11 @@
 //! Cuts between machines.
 
-use crate::clock::{now, pause};
+use crate::clock::{now, pause, wait_until};
 use crate::cut::{Cut, open_ports};
 use crate::lab::{Evidence, Lab};
+use crate::process;
 use crate::scenario::Scenario;
+use crate::watchers::MEMBERS;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -11,6 +13,7 @@ pub(super) fn all() -> Vec<Scenario> {
         Scenario::new("cut-from-peers", "A06", cut_from_peers).reachable(4.0),
         Scenario::new("client-cut", "A07", client_cut),
         Scenario::new("client-cut-over-ttl", "C02", client_cut_over_ttl),
+        Scenario::new("client-frozen", "C03", client_frozen),
         Scenario::new("replies-cut", "A08", replies_cut),
         Scenario::new("half-open", "A09", half_open).reachable(0.0),
         Scenario::new("refuse", "A11", refuse),
@@ -73,6 +76,25 @@ fn cut_clients(lab: &Lab, seconds: f64) -> Result<Evidence, String> {
         let cut = Cut::from(&lab.clients, &lab.cluster.addresses())?;
         pause(seconds);
         Ok(vec![("packets stopped", cut.heal())])
+    })
+}
+
+/// The programs stand still for longer than their leases live, as on a machine that sleeps.
+fn client_frozen(lab: &Lab) -> Result<Evidence, String> {
+    let began = now();
+    lab.fault(|| {
+        let frozen = lab
+            .watchers
+            .iter()
+            .filter(|w| process::freeze(w.pid()))
+            .count();
+        pause(crate::lab::TTL * 2.0);
+        let expired = wait_until(3.0, || lab.truth.deletions_since(MEMBERS, began) > 0);
+        lab.watchers.iter().for_each(|w| process::thaw(w.pid()));
+        Ok(vec![
+            ("programs frozen", frozen as u64),
+            ("registrations expired", expired.into()),
+        ])
     })
 }
 

@@ -1,41 +1,145 @@
 //! The one connection of a client, and the one task that speaks on it: it does what the [`Follower`]
 //! says and tells it what came of it. Nothing is decided here.
-
-mod session;
+//!
+//! How a connection is made, and what is said on it, is the store's: see [`Session`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::Client;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::error::{Error, Result};
-use crate::follow::{Counts, Follower, Input, Keys, Output, PartId};
-use crate::store::etcd3::Config;
+use crate::error::{Error, Kind, Result};
+use crate::follow::{Counts, Follower, Input, Keys, Mark, Output, PartId, Ticket, Verdict};
+use crate::model::{ConnectionState, Metrics};
 use crate::tree::{Changes, Scope};
-use session::{News, Session};
 
 /// How long a call waits for a connection that broke to be made again elsewhere.
 const MOMENT: Duration = Duration::from_millis(250);
+/// The bound of every single call.
+const CALL: Duration = Duration::from_secs(5);
+
+/// One connection at a time, and all that is asked on it. It tells its answers as [`News`].
+pub(super) trait Session: Send + 'static {
+    /// What calls are made with. Cheap to clone.
+    type Client: Clone + Send + Sync + 'static;
+    /// What the session itself reads, in the order in which it came.
+    type Response: Send + 'static;
+
+    /// Which connection this is.
+    fn number(&self) -> u64;
+
+    /// Connects to that endpoint, logs in, and reads the mark.
+    fn open(&mut self, endpoint: usize, mark: Option<Mark>);
+
+    /// The connection that was opened is used from now on.
+    fn opened(&mut self, client: Self::Client);
+
+    /// Ends all that runs on the connection, and the connection.
+    fn close(&mut self);
+
+    /// Lists everything in the scope.
+    fn list(&mut self, id: PartId, scope: &Scope);
+
+    /// Lists the keys in the scope.
+    fn compare(&mut self, id: PartId, scope: &Scope);
+
+    /// Watches the scope from this revision on.
+    fn watch(&mut self, id: PartId, ticket: Ticket, scope: &Scope, from: u64);
+
+    /// Ends that watch.
+    fn unwatch(&mut self, ticket: Ticket);
+
+    /// Nobody follows this part any more.
+    fn forget(&mut self, _id: PartId) {}
+
+    /// Asks for a sign of life.
+    fn ask_sign(&mut self);
+
+    /// What a response says.
+    fn read(&mut self, response: Self::Response) -> Vec<Input>;
+}
+
+/// What a connection brings.
+#[allow(clippy::large_enum_variant, reason = "one at a time")]
+pub(super) enum News<S: Session> {
+    Opened(S::Client, Verdict, u64),
+    Response(S::Response),
+    Answer(Input),
+}
+
+/// Where news go, with the number of the connection that they come from.
+pub(super) type Tell<S> = mpsc::UnboundedSender<(u64, News<S>)>;
+
+/// All that runs on a connection.
+pub(super) struct Tasks<S: Session> {
+    tell: Tell<S>,
+    number: u64,
+    running: JoinSet<()>,
+}
+
+impl<S: Session> Tasks<S> {
+    pub(super) fn new(tell: Tell<S>) -> Tasks<S> {
+        let running = JoinSet::new();
+        let number = 0;
+        Tasks {
+            tell,
+            number,
+            running,
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Another connection begins.
+    pub(super) fn begin(&mut self) {
+        self.end();
+        self.number += 1;
+    }
+
+    pub(super) fn end(&mut self) {
+        self.running.abort_all();
+        self.running = JoinSet::new();
+    }
+
+    /// Where what runs on this connection tells more than its end.
+    pub(super) fn teller(&self) -> impl Fn(News<S>) + Send + Sync + 'static {
+        let (tell, number) = (self.tell.clone(), self.number);
+        // Nobody hears it once the hub has ended.
+        move |news| drop(tell.send((number, news)))
+    }
+
+    /// Runs something on the connection and tells what comes of it.
+    pub(super) fn run(
+        &mut self,
+        work: impl Future<Output = News<S>> + Send + 'static,
+    ) -> AbortHandle {
+        while self.running.try_join_next().is_some() {}
+        let tell = self.teller();
+        self.running.spawn(async move { tell(work.await) })
+    }
+}
 
 /// The connection, as others see it.
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "one for each connection")]
-pub(super) enum Line {
+enum Line<C> {
     /// Not there; with the reason, once there is one.
     Down(Option<Error>),
     /// There. The number tells connections apart.
-    Up(u64, Client),
+    Up(u64, C),
 }
 
 /// The handle to the task. The task ends with the last handle.
-pub(super) struct Hub {
+pub(super) struct Hub<S: Session> {
     orders: mpsc::UnboundedSender<Order>,
-    line: watch::Receiver<Line>,
+    line: watch::Receiver<Line<S::Client>>,
     parts: AtomicU64,
     log: Arc<Mutex<Log>>,
 }
@@ -58,17 +162,18 @@ enum Order {
 
 type Sink = mpsc::UnboundedSender<Result<Changes>>;
 
-impl Hub {
-    /// Starts the task, on the runtime that this runs on. It connects when somebody needs it.
-    pub(super) fn start(config: Arc<Config>) -> Hub {
+impl<S: Session> Hub<S> {
+    /// Starts the task, on the runtime that this runs on. It connects when somebody needs it, to one of
+    /// so many endpoints.
+    pub(super) fn start(endpoints: usize, session: impl FnOnce(Tell<S>) -> S) -> Hub<S> {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (line, told) = watch::channel(Line::Down(None));
         let log = Arc::new(Mutex::new(Log::default()));
         let (sender, news) = mpsc::unbounded_channel();
         let driver = Driver {
-            follower: Follower::new(config.endpoints.len(), fastrand::u64(..)),
+            follower: Follower::new(endpoints, fastrand::u64(..)),
             start: Instant::now(),
-            session: Session::new(config, sender),
+            session: session(sender),
             sinks: HashMap::new(),
             line,
             log: log.clone(),
@@ -82,14 +187,43 @@ impl Hub {
         }
     }
 
+    /// Waits for a connection. Making one reads something.
+    pub(super) async fn probe(&self) -> Result<()> {
+        self.connection().await.map(drop)
+    }
+
+    /// Runs one call within its bound, and no longer than the connection lives. `shown` names the store.
+    pub(super) async fn run<T>(
+        &self,
+        shown: &str,
+        call: impl AsyncFnOnce(S::Client) -> Result<T>,
+    ) -> Result<T> {
+        let (number, client) = self.connection().await?;
+        let result = tokio::select! {
+            result = timeout(CALL, call(client)) => result,
+            error = self.broken(number) => return Err(error),
+        };
+        let slow = |_| {
+            let text = format!("etcd at {shown} did not answer within {CALL:?}");
+            Err(Error::new(Kind::Timeout, text))
+        };
+        let result = result.unwrap_or_else(slow);
+        if let Err(error) = &result
+            && matches!(error.kind(), Kind::Timeout | Kind::Unavailable)
+        {
+            self.order(Order::Doubt(number, error.clone()));
+        }
+        result
+    }
+
     /// The connection that is there now, or the next one; the reason why there is none, once it is known.
-    pub(super) async fn connection(&self) -> Result<(u64, Client)> {
+    async fn connection(&self) -> Result<(u64, S::Client)> {
         let mut line = self.line.clone();
         self.order(Order::Want);
-        let there = |line: &Line| matches!(line, Line::Up(..));
+        let there = |line: &Line<_>| matches!(line, Line::Up(..));
         // A moment, for it to be made elsewhere.
         let _ = timeout(MOMENT, line.wait_for(there)).await;
-        let known = |line: &Line| !matches!(line, Line::Down(None));
+        let known = |line: &Line<_>| !matches!(line, Line::Down(None));
         match line.wait_for(known).await.map(|line| line.clone()) {
             Ok(Line::Up(number, client)) => Ok((number, client)),
             Ok(Line::Down(Some(error))) => Err(error),
@@ -98,18 +232,13 @@ impl Hub {
     }
 
     /// Waits until that connection is no more.
-    pub(super) async fn broken(&self, number: u64) -> Error {
+    async fn broken(&self, number: u64) -> Error {
         let mut line = self.line.clone();
-        let other = |line: &Line| !matches!(line, Line::Up(now, _) if *now == number);
+        let other = |line: &Line<_>| !matches!(line, Line::Up(now, _) if *now == number);
         match line.wait_for(other).await.map(|line| line.clone()) {
             Ok(Line::Down(Some(error))) => error,
             _ => over(),
         }
-    }
-
-    /// Says that a call on that connection got no answer.
-    pub(super) fn doubt(&self, number: u64, error: Error) {
-        self.order(Order::Doubt(number, error));
     }
 
     /// Follows a part, from what is known of it or from a list. Goes on after errors.
@@ -129,19 +258,33 @@ impl Hub {
         .boxed()
     }
 
-    pub(super) fn line(&self) -> watch::Receiver<Line> {
-        self.line.clone()
+    /// How the connection fares, from now on: each change.
+    pub(super) fn states(&self) -> BoxStream<'static, ConnectionState> {
+        let state = |line: &Line<S::Client>| match line {
+            Line::Down(Some(error)) => ConnectionState::Suspended(error.clone()),
+            Line::Down(None) | Line::Up(..) => ConnectionState::Connected,
+        };
+        stream::unfold(self.line.clone(), move |mut line| async move {
+            line.changed().await.ok()?;
+            let now = state(&line.borrow_and_update());
+            Some((now, line))
+        })
+        .boxed()
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        self.log().counts
-    }
-
-    /// How long ago the store was last heard on the watches.
-    pub(super) fn lag(&self) -> Duration {
-        self.log()
-            .heard
-            .map_or(Duration::ZERO, |heard| heard.elapsed())
+    /// What it has been through.
+    pub(super) fn metrics(&self) -> Metrics {
+        let Log { counts, heard } = self.log();
+        Metrics {
+            reconnects: counts.connects.saturating_sub(1),
+            relists: counts.relists,
+            resyncs: counts.epochs,
+            duplicates: counts.duplicates,
+            mismatches: counts.mismatches,
+            // How long ago the store was last heard on the watches.
+            lag: heard.map_or(Duration::ZERO, |heard| heard.elapsed()),
+            ..Metrics::default()
+        }
     }
 
     fn log(&self) -> Log {
@@ -163,20 +306,20 @@ impl Drop for Follows {
     }
 }
 
-struct Driver {
+struct Driver<S: Session> {
     follower: Follower,
     start: Instant,
-    session: Session,
+    session: S,
     sinks: HashMap<PartId, (Scope, Sink)>,
-    line: watch::Sender<Line>,
+    line: watch::Sender<Line<S::Client>>,
     log: Arc<Mutex<Log>>,
 }
 
-impl Driver {
+impl<S: Session> Driver<S> {
     async fn run(
         mut self,
         mut orders: mpsc::UnboundedReceiver<Order>,
-        mut news: mpsc::UnboundedReceiver<(u64, News)>,
+        mut news: mpsc::UnboundedReceiver<(u64, News<S>)>,
     ) {
         loop {
             let wake = self.follower.wake().map(|wake| self.start + wake);
@@ -211,6 +354,7 @@ impl Driver {
             Order::Forget(id) => {
                 self.sinks.remove(&id);
                 self.step(Input::Forget(id));
+                self.session.forget(id);
             }
             Order::Want => self.step(Input::Want),
             Order::Doubt(number, error) if number == self.session.number() => {
@@ -220,7 +364,7 @@ impl Driver {
         }
     }
 
-    fn hear(&mut self, news: News) {
+    fn hear(&mut self, news: News<S>) {
         match news {
             News::Opened(client, verdict, head) => {
                 self.session.opened(client.clone());
@@ -268,7 +412,7 @@ impl Driver {
             }
             Output::Watch(id, ticket, from) => {
                 if let Some((scope, _)) = self.sinks.get(&id) {
-                    self.session.watch(ticket, scope, from);
+                    self.session.watch(id, ticket, scope, from);
                 }
             }
             Output::Unwatch(ticket) => self.session.unwatch(ticket),
@@ -287,8 +431,5 @@ impl Driver {
 }
 
 fn over() -> Error {
-    Error::new(
-        crate::error::Kind::Unavailable,
-        "the connection was given up",
-    )
+    Error::new(Kind::Unavailable, "the connection was given up")
 }

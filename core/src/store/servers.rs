@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
-use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
-
 use crate::complain::Complaint;
 use crate::error::{Error, Kind, Result};
-use crate::tree::Prefix;
+use crate::tree::{Key, Prefix};
 use crate::uri::Uri;
+
+/// How many instances a service may have unless something else is said. What lies under a service by
+/// mistake must not take all memory.
+const MOST: u64 = 250_000;
 
 /// See the module. Holds secrets, so it has no `Debug`.
 pub(crate) struct Config {
@@ -15,16 +17,19 @@ pub(crate) struct Config {
     pub(crate) endpoints: Vec<String>,
     /// Put before every key; empty without one.
     pub(crate) root: String,
-    user: Option<(String, String)>,
-    tls: Option<Files>,
+    /// How many keys a list may have.
+    pub(crate) most: u64,
+    pub(crate) user: Option<(String, String)>,
+    pub(crate) tls: Option<Files>,
     /// About keys that are none.
     pub(crate) complaint: Complaint,
 }
 
-struct Files {
-    ca: Option<String>,
-    identity: Option<(String, String)>,
-    server_name: Option<String>,
+/// The files of TLS, in PEM.
+pub(crate) struct Files {
+    pub(crate) ca: Option<String>,
+    pub(crate) identity: Option<(String, String)>,
+    pub(crate) server_name: Option<String>,
 }
 
 impl Config {
@@ -50,7 +55,8 @@ impl Config {
             .find(|o| uri.option(o).is_some());
         if let (false, Some(option)) = (tls, asked) {
             return Err(Error::invalid(format!(
-                "option {option} needs TLS; write etcds://"
+                "option {option} needs TLS; write {}s://",
+                uri.scheme()
             )));
         }
         let listed: Vec<String> = uri.hosts().map(str::to_owned).collect();
@@ -70,21 +76,30 @@ impl Config {
         Ok(Config {
             endpoints,
             root: root.to_owned(),
+            most: most(uri)?,
             user: login(uri, env("ETCDCTL_USER"), env("ETCDCTL_PASSWORD"))?,
             tls: tls.then_some(files),
             complaint: Complaint::default(),
         })
     }
 
-    /// Adds login and TLS, whose files are read now.
-    pub(crate) fn apply(&self, mut options: ConnectOptions) -> Result<ConnectOptions> {
-        if let Some((user, password)) = &self.user {
-            options = options.with_user(user, password);
+    /// Our key as etcd has it.
+    pub(crate) fn path(&self, key: &str) -> String {
+        format!("{}{key}", self.root)
+    }
+
+    /// The key below our root. One that is no path cannot be ours.
+    pub(crate) fn key(&self, key: &[u8]) -> Option<Key> {
+        let path = std::str::from_utf8(key).ok();
+        let ours = path
+            .and_then(|p| p.strip_prefix(&self.root))
+            .and_then(|p| Key::new(p).ok());
+        if ours.is_none() {
+            let shown = String::from_utf8_lossy(&key[..key.len().min(200)]);
+            self.complaint
+                .warn(|| format!("skipping the key {shown:?}: not a path"));
         }
-        if let Some(files) = &self.tls {
-            options = options.with_tls(files.load()?);
-        }
-        Ok(options)
+        ours
     }
 
     /// Whether there is a login, by name or by certificate.
@@ -94,6 +109,15 @@ impl Config {
                 .tls
                 .as_ref()
                 .is_some_and(|files| files.identity.is_some())
+    }
+
+    /// The error of who finds so many keys, or so many at least.
+    pub(crate) fn too_many(&self, keys: impl std::fmt::Display) -> Error {
+        let most = self.most;
+        Error::invalid(format!(
+            "there are {keys} keys where at most {most} instances are expected; raise max_instances if \
+             they are meant"
+        ))
     }
 
     /// The endpoints, for messages.
@@ -134,24 +158,8 @@ impl Config {
     }
 }
 
-impl Files {
-    fn load(&self) -> Result<TlsOptions> {
-        let mut tls = TlsOptions::new();
-        tls = match &self.ca {
-            Some(ca) => tls.ca_certificate(Certificate::from_pem(read("ca", ca)?)),
-            None => tls.with_native_roots(),
-        };
-        if let Some((cert, key)) = &self.identity {
-            tls = tls.identity(Identity::from_pem(read("cert", cert)?, read("key", key)?));
-        }
-        if let Some(name) = &self.server_name {
-            tls = tls.domain_name(name);
-        }
-        Ok(tls)
-    }
-}
-
-fn read(option: &str, path: &str) -> Result<Vec<u8>> {
+/// Reads the file of an option.
+pub(crate) fn read(option: &str, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| {
         Error::caused_by(
             Kind::InvalidArgument,
@@ -169,6 +177,18 @@ fn pair(cert: Option<String>, key: Option<String>) -> Result<Option<(String, Str
             "options cert and key belong together; one of them is missing",
         )),
     }
+}
+
+fn most(uri: &Uri) -> Result<u64> {
+    let Some(written) = uri.option("max_instances") else {
+        return Ok(MOST);
+    };
+    let number = written.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| {
+        Error::invalid(format!(
+            "option max_instances is {written:?}; it must be a number from 1 on"
+        ))
+    })
 }
 
 fn from_env(endpoints: Option<String>) -> Vec<String> {
@@ -283,15 +303,6 @@ mod tests {
         assert!(refusal("etcd://h?ca=a.pem").contains("etcds://"));
         assert!(refusal("etcd://h:99999").contains("1 to 65535"));
         assert!(refusal("etcd://h/a//b").contains("empty segment"));
-        let missing = config("etcds://h?ca=/no/such.pem", &[]).unwrap();
-        let error = missing
-            .apply(ConnectOptions::new())
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.contains("option ca") && error.contains("/no/such.pem"),
-            "{error}"
-        );
+        assert!(refusal("etcd://h?max_instances=all").contains("from 1 on"));
     }
 }

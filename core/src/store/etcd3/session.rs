@@ -9,12 +9,13 @@ use etcd_client::{
     WatchStream,
 };
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
 use crate::follow::{Cancel, Input, Keys, Listing, Mark, PartId, Ticket, Verdict};
-use crate::store::etcd3::{Config, explain};
+use crate::store::etcd3::explain;
+use crate::store::hub::{self, Tasks, Tell};
+use crate::store::servers::Config;
 use crate::tree::Scope;
 
 /// How long making a connection may take: connect, log in, read.
@@ -22,22 +23,13 @@ const OPEN: Duration = Duration::from_secs(2);
 /// How long a list may take. A dead link is noticed long before.
 const LIST: Duration = Duration::from_secs(60);
 
-/// What a connection brings.
-#[allow(clippy::large_enum_variant, reason = "one at a time")]
-pub(super) enum News {
-    Opened(Client, Verdict, u64),
-    Response(WatchResponse),
-    Answer(Input),
-}
+type News = hub::News<Session>;
 
-/// See the module. Tells all news with the number of the connection that they come from.
+/// See the module.
 pub(super) struct Session {
     config: Arc<Config>,
-    news: mpsc::UnboundedSender<(u64, News)>,
-    number: u64,
     client: Option<Client>,
-    /// All that runs on the connection.
-    tasks: JoinSet<()>,
+    tasks: Tasks<Session>,
     stream: Option<mpsc::UnboundedSender<Ask>>,
     /// Watches that were asked for and not answered yet, in that order.
     unanswered: VecDeque<Ticket>,
@@ -51,30 +43,60 @@ enum Ask {
 }
 
 impl Session {
-    pub(super) fn new(config: Arc<Config>, news: mpsc::UnboundedSender<(u64, News)>) -> Session {
+    pub(super) fn new(config: Arc<Config>, tell: Tell<Session>) -> Session {
         Session {
             config,
-            news,
-            number: 0,
             client: None,
-            tasks: JoinSet::new(),
+            tasks: Tasks::new(tell),
             stream: None,
             unanswered: VecDeque::new(),
         }
     }
 
-    /// Which connection this is.
-    pub(super) fn number(&self) -> u64 {
-        self.number
+    fn ask(&mut self, ask: Ask) {
+        // A stream that has ended has said so, and `close` comes next.
+        let ask = match &self.stream {
+            Some(stream) => return drop(stream.send(ask)),
+            None => ask,
+        };
+        let (Some(client), Ask::Watch(key, options)) = (self.client.clone(), ask) else {
+            return;
+        };
+        let (asks, inbox) = mpsc::unbounded_channel();
+        self.stream = Some(asks);
+        let tell = self.tasks.teller();
+        self.tasks.run(async move {
+            let error = stream(client, key, options, inbox, tell).await;
+            News::Answer(Input::Broken(error))
+        });
     }
 
-    /// Connects, logs in, and reads the mark.
-    pub(super) fn open(&mut self, endpoint: usize, mark: Option<Mark>) {
+    /// Runs a request on the connection and tells its answer.
+    fn request<F>(&mut self, request: impl FnOnce(Client) -> F)
+    where
+        F: Future<Output = Input> + Send + 'static,
+    {
+        if let Some(client) = self.client.clone() {
+            let answer = request(client);
+            self.tasks.run(async move { News::Answer(answer.await) });
+        }
+    }
+}
+
+impl hub::Session for Session {
+    type Client = Client;
+    type Response = WatchResponse;
+
+    fn number(&self) -> u64 {
+        self.tasks.number()
+    }
+
+    fn open(&mut self, endpoint: usize, mark: Option<Mark>) {
         self.close();
-        self.number += 1;
+        self.tasks.begin();
         let config = self.config.clone();
         let at = config.endpoints[endpoint % config.endpoints.len()].clone();
-        self.run(async move {
+        self.tasks.run(async move {
             let slow = |_| {
                 let text = format!("etcd at {at} did not answer within {OPEN:?}");
                 Err(Error::new(Kind::Timeout, text))
@@ -87,20 +109,18 @@ impl Session {
         });
     }
 
-    pub(super) fn opened(&mut self, client: Client) {
+    fn opened(&mut self, client: Client) {
         self.client = Some(client);
     }
 
-    /// Ends all that runs on the connection, and the connection.
-    pub(super) fn close(&mut self) {
-        self.tasks.abort_all();
-        self.tasks = JoinSet::new();
+    fn close(&mut self) {
+        self.tasks.end();
         self.client = None;
         self.stream = None;
         self.unanswered.clear();
     }
 
-    pub(super) fn list(&mut self, id: PartId, scope: &Scope) {
+    fn list(&mut self, id: PartId, scope: &Scope) {
         let (config, scope) = (self.config.clone(), scope.clone());
         self.request(async move |client| {
             let listing = read(&config, client, &scope, GetOptions::new()).await;
@@ -112,7 +132,7 @@ impl Session {
         });
     }
 
-    pub(super) fn compare(&mut self, id: PartId, scope: &Scope) {
+    fn compare(&mut self, id: PartId, scope: &Scope) {
         let (config, scope) = (self.config.clone(), scope.clone());
         self.request(async move |client| {
             let options = GetOptions::new().with_keys_only();
@@ -128,7 +148,7 @@ impl Session {
         });
     }
 
-    pub(super) fn watch(&mut self, ticket: Ticket, scope: &Scope, from: u64) {
+    fn watch(&mut self, _: PartId, ticket: Ticket, scope: &Scope, from: u64) {
         let (key, is_prefix) = self.config.range(scope);
         let mut options = WatchOptions::new()
             .with_watch_id(ticket)
@@ -140,34 +160,15 @@ impl Session {
         self.ask(Ask::Watch(key, options));
     }
 
-    pub(super) fn unwatch(&mut self, ticket: Ticket) {
+    fn unwatch(&mut self, ticket: Ticket) {
         self.ask(Ask::Unwatch(ticket));
     }
 
-    pub(super) fn ask_sign(&mut self) {
+    fn ask_sign(&mut self) {
         self.ask(Ask::Sign);
     }
 
-    fn ask(&mut self, ask: Ask) {
-        // A stream that has ended has said so, and `close` comes next.
-        let ask = match &self.stream {
-            Some(stream) => return drop(stream.send(ask)),
-            None => ask,
-        };
-        let (Some(client), Ask::Watch(key, options)) = (self.client.clone(), ask) else {
-            return;
-        };
-        let (asks, inbox) = mpsc::unbounded_channel();
-        self.stream = Some(asks);
-        let (news, number) = (self.news.clone(), self.number);
-        self.tasks.spawn(async move {
-            let error = stream(client, key, options, inbox, &news, number).await;
-            let _ = news.send((number, News::Answer(Input::Broken(error))));
-        });
-    }
-
-    /// What an answer on the stream says.
-    pub(super) fn read(&mut self, response: WatchResponse) -> Vec<Input> {
+    fn read(&mut self, response: WatchResponse) -> Vec<Input> {
         let mut ticket = response.watch_id();
         if response.created() {
             // Answers come in the order of the questions; a refusal may come without its name.
@@ -187,25 +188,6 @@ impl Session {
             .iter()
             .filter_map(|e| self.config.change(e));
         vec![Input::Events(ticket, changes.collect())]
-    }
-
-    /// Runs a request on the connection and tells its answer.
-    fn request<F>(&mut self, request: impl FnOnce(Client) -> F)
-    where
-        F: Future<Output = Input> + Send + 'static,
-    {
-        if let Some(client) = self.client.clone() {
-            let answer = request(client);
-            self.run(async move { News::Answer(answer.await) });
-        }
-    }
-
-    fn run(&mut self, work: impl Future<Output = News> + Send + 'static) {
-        while self.tasks.try_join_next().is_some() {}
-        let (news, number) = (self.news.clone(), self.number);
-        self.tasks.spawn(async move {
-            let _ = news.send((number, work.await));
-        });
     }
 }
 
@@ -279,7 +261,7 @@ async fn read(
 ) -> Result<(u64, Vec<etcd_client::KeyValue>)> {
     let (key, is_prefix) = config.range(scope);
     let options = if is_prefix {
-        options.with_prefix()
+        options.with_prefix().with_limit(config.most as i64)
     } else {
         options
     };
@@ -296,6 +278,9 @@ async fn read(
             .map_err(|e| explain(&config.shown(), e))
     };
     let mut answer = timeout(LIST, answer).await.unwrap_or_else(slow)?;
+    if answer.more() {
+        return Err(config.too_many(answer.count()));
+    }
     let revision = answer.header().map_or(0, |header| header.revision()) as u64;
     Ok((revision, answer.take_kvs()))
 }
@@ -306,8 +291,7 @@ async fn stream(
     key: Vec<u8>,
     options: WatchOptions,
     mut asks: mpsc::UnboundedReceiver<Ask>,
-    news: &mpsc::UnboundedSender<(u64, News)>,
-    number: u64,
+    tell: impl Fn(News),
 ) -> Error {
     let explain = |error| explain("the watch", error);
     let mut watches = client.watch_client().max_decoding_message_size(usize::MAX);
@@ -326,7 +310,7 @@ async fn stream(
     let hearing = async {
         loop {
             match answers.message().await {
-                Ok(Some(answer)) => drop(news.send((number, News::Response(answer)))),
+                Ok(Some(answer)) => tell(News::Response(answer)),
                 Ok(None) => return Error::new(Kind::Unavailable, "etcd ended the watch"),
                 Err(error) => return explain(error),
             }

@@ -1,0 +1,444 @@
+//! etcd v2, over HTTP: what the older systems speak.
+//!
+//! `session` is the connection, which the hub keeps and follows parts of the store with; `poll` watches;
+//! `held` knows what is ours, as v2 has no leases; here are the calls.
+
+mod answer;
+mod ended;
+mod held;
+mod http;
+mod known;
+mod poll;
+mod session;
+mod tls;
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{BoxStream, StreamExt};
+use hyper::Method;
+
+use crate::error::{Error, Kind, Result};
+use crate::model::{Claim, ConnectionState, Grant, Metrics};
+use crate::store::hub::Hub;
+use crate::store::servers::Config;
+use crate::store::{Store, Terms};
+use crate::tree::{Change, Changes, Entry, Key, Lifetime, Node, Scope};
+use answer::{Answer, COMPARE_FAILED, EXISTS, KEY_NOT_FOUND, Reply};
+use ended::Ended;
+use held::{Holdings, lost, not_ours, replaced};
+use http::{Http, ONE};
+use session::Session;
+
+/// How often a write is tried that others get in the way of.
+const TRIES: u32 = 5;
+
+/// See the module.
+pub(crate) struct Etcd2 {
+    config: Arc<Config>,
+    /// Started at the first call, because before that there may be no runtime to run on.
+    hub: OnceLock<Hub<Session>>,
+    held: Holdings,
+    ended: Arc<Ended>,
+}
+
+/// A write, and on what condition.
+struct Write<'a> {
+    /// `prevExist=false`, `prevIndex=7`.
+    only_if: String,
+    value: &'a str,
+    /// Whether that is the value already, and only the time is to be renewed.
+    same: bool,
+    /// None for what stays.
+    ttl: Option<Duration>,
+}
+
+impl Etcd2 {
+    pub(crate) fn new(config: Config) -> Etcd2 {
+        Etcd2 {
+            config: config.into(),
+            hub: OnceLock::new(),
+            held: Holdings::default(),
+            ended: Arc::default(),
+        }
+    }
+
+    fn hub(&self) -> &Hub<Session> {
+        let session = |tell| Session::new(self.config.clone(), self.ended.clone(), tell);
+        let endpoints = self.config.endpoints.len();
+        self.hub.get_or_init(|| Hub::start(endpoints, session))
+    }
+
+    async fn run<T>(&self, call: impl AsyncFnOnce(Http) -> Result<T>) -> Result<T> {
+        self.hub().run(&self.config.shown(), call).await
+    }
+
+    fn path(&self, key: &Key) -> String {
+        http::keys(&self.config.path(key.as_str()))
+    }
+
+    async fn write(&self, key: &Key, write: Write<'_>) -> Result<Answer> {
+        let path = format!("{}?{}", self.path(key), write.only_if);
+        let put = async |http: Http| {
+            // Without a change, where the server knows how: it is an event for nobody.
+            let mut form = match write.same && http.refreshes {
+                true => "refresh=true".to_owned(),
+                false => format!("value={}", http::form_value(write.value)),
+            };
+            if let Some(ttl) = write.ttl {
+                form.push_str(&format!("&ttl={}", ttl.as_secs()));
+            }
+            let pending = http.begin(Method::PUT, &path, Some(form)).await?;
+            Ok(pending.read(ONE).await?.1)
+        };
+        self.run(put).await
+    }
+
+    /// The key as all members agree on it. A folder is none.
+    async fn look(&self, key: &Key) -> Result<Option<Node>> {
+        let path = format!("{}?quorum=true", self.path(key));
+        let answer = self.run(async |http| Ok(http.get(&path, ONE).await?.1));
+        match answer.await? {
+            Ok(reply) => {
+                let node = known::leaves(&self.config, reply.node.filter(|node| !node.dir)).pop();
+                let folder = || Error::invalid(format!("{key} is a folder in the store"));
+                node.map(Some).ok_or_else(folder)
+            }
+            Err(refusal) if refusal.code == KEY_NOT_FOUND => Ok(None),
+            Err(refusal) => Err(refusal.error(&self.config.shown())),
+        }
+    }
+
+    async fn create(&self, entries: &[Entry], terms: Terms) -> Result<Grant> {
+        let grant = Grant {
+            id: self.held.new_grant(),
+            ttl: whole_seconds(terms.ttl),
+        };
+        entries.iter().try_for_each(|entry| check(&entry.key))?;
+        for (key, value) in kept(entries) {
+            self.keep(key, text(key, value)?).await?;
+        }
+        for (at, (key, value)) in leased(entries).enumerate() {
+            let taken = self.take(key, text(key, value)?, grant, terms.claim).await;
+            if let Err(error) = taken {
+                // What was written is of no use without the rest. What cannot be deleted runs out.
+                let written: Vec<&Key> = leased(entries).take(at).map(|(key, _)| key).collect();
+                let _ = self.delete(written, grant).await;
+                return Err(error);
+            }
+        }
+        Ok(grant)
+    }
+
+    /// Writes a key under a new grant: where nobody is, or over who is there, whose age it keeps.
+    async fn take(&self, key: &Key, value: &str, grant: Grant, claim: Claim) -> Result<()> {
+        let mut only_if = "prevExist=false".to_owned();
+        for _ in 0..TRIES {
+            let before = self.held.claim(key, grant, value);
+            let write = Write {
+                only_if,
+                value,
+                same: false,
+                ttl: Some(grant.ttl),
+            };
+            let refusal = match self.write(key, write).await? {
+                Ok(reply) => {
+                    self.held.confirm(key, grant, index(&reply), value);
+                    return Ok(());
+                }
+                Err(refusal) => refusal,
+            };
+            self.held.restore(key, grant, before);
+            if ![EXISTS, COMPARE_FAILED, KEY_NOT_FOUND].contains(&refusal.code) {
+                return Err(refusal.error(&self.config.shown()));
+            }
+            only_if = match self.look(key).await? {
+                None => "prevExist=false".to_owned(),
+                Some(node) => {
+                    let foreign = node.owner != 0 && !self.held.wrote(&node);
+                    if foreign && claim == Claim::PutBack {
+                        return Err(replaced(key));
+                    }
+                    format!("prevIndex={}", node.modified)
+                }
+            };
+        }
+        Err(busy(key))
+    }
+
+    /// Writes what stays, whoever wrote it before.
+    async fn keep(&self, key: &Key, value: &str) -> Result<()> {
+        for only_if in ["prevExist=true", "prevExist=false"].repeat(2) {
+            let write = Write {
+                only_if: only_if.to_owned(),
+                value,
+                same: false,
+                ttl: None,
+            };
+            match self.write(key, write).await? {
+                Ok(_) => return Ok(()),
+                Err(refusal) if [EXISTS, KEY_NOT_FOUND].contains(&refusal.code) => {}
+                Err(refusal) => return Err(refusal.error(&self.config.shown())),
+            }
+        }
+        Err(busy(key))
+    }
+
+    /// Writes a key that the grant holds, and only then: the new value, or none to keep it alive.
+    async fn rewrite(&self, key: &Key, value: Option<&str>, grant: Grant) -> Result<()> {
+        for _ in 0..TRIES {
+            let held = self.held.get(key, grant)?;
+            let wanted = value.unwrap_or(&held.written).to_owned();
+            self.held.claim(key, grant, &wanted);
+            let write = Write {
+                only_if: format!("prevIndex={}", held.modified),
+                value: &wanted,
+                same: value.is_none(),
+                ttl: Some(grant.ttl),
+            };
+            let refusal = match self.write(key, write).await? {
+                Ok(reply) => {
+                    self.held.confirm(key, grant, index(&reply), &wanted);
+                    return Ok(());
+                }
+                Err(refusal) => refusal,
+            };
+            // That much is known: this write was not made.
+            self.held.restore(key, grant, Some(held));
+            match refusal.code {
+                COMPARE_FAILED => self.seen(key, grant).await?,
+                KEY_NOT_FOUND => {
+                    self.held.release(key, grant);
+                    return Err(lost(key));
+                }
+                _ => return Err(refusal.error(&self.config.shown())),
+            }
+        }
+        Err(busy(key))
+    }
+
+    /// How the key stands that does not have the index that we knew: it is ours if a write of ours went
+    /// unanswered and was made.
+    async fn seen(&self, key: &Key, grant: Grant) -> Result<()> {
+        let held = self.held.get(key, grant)?;
+        let error = match self.look(key).await? {
+            Some(node) if held.wrote(&node) => {
+                let value = String::from_utf8_lossy(&node.value);
+                self.held.confirm(key, grant, node.modified, &value);
+                return Ok(());
+            }
+            Some(node) => not_ours(&node),
+            None => lost(key),
+        };
+        self.held.release(key, grant);
+        Err(error)
+    }
+
+    /// Deletes those of the keys that the grant still holds.
+    async fn delete(&self, keys: Vec<&Key>, grant: Grant) -> Result<()> {
+        for key in keys {
+            while let Ok(held) = self.held.get(key, grant) {
+                // The index of a first write that got no answer is not known: none is 1 here.
+                let path = format!("{}?prevIndex={}", self.path(key), held.modified.max(1));
+                let delete = async |http: Http| {
+                    let pending = http.begin(Method::DELETE, &path, None).await?;
+                    Ok(pending.read(ONE).await?.1)
+                };
+                match self.run(delete).await? {
+                    Err(refusal) if refusal.code == COMPARE_FAILED => {
+                        match self.seen(key, grant).await {
+                            Err(error) if !is_over(&error) => return Err(error),
+                            // Ours after all, or nothing of ours any more.
+                            _ => {}
+                        }
+                    }
+                    Err(refusal) if refusal.code != KEY_NOT_FOUND => {
+                        return Err(refusal.error(&self.config.shown()));
+                    }
+                    _ => self.held.release(key, grant),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the keys until one of them is not ours any more.
+    async fn guard(&self, entries: &[Entry], grant: Grant) -> Error {
+        let keys = leased(entries).map(|(key, _)| Scope::Only(key.clone()));
+        let follow = |scope: Scope| self.hub().follow(scope, None);
+        let mut changes = futures_util::stream::select_all(keys.map(follow));
+        while let Some(item) = changes.next().await {
+            for change in item.map(|item| item.changes).unwrap_or_default() {
+                if let Err(gone) = self.still_ours(entries, &change, grant).await {
+                    return gone;
+                }
+            }
+        }
+        Error::new(Kind::Closed, "the store was closed")
+    }
+
+    /// What a change of our key means. It may be our own, whose answer is still on its way.
+    async fn still_ours(&self, entries: &[Entry], change: &Change, grant: Grant) -> Result<()> {
+        let nodes = match change {
+            Change::Put(node) => std::slice::from_ref(node),
+            Change::Reset(nodes) => &nodes[..],
+            Change::Delete(key) => return Err(lost(key)),
+        };
+        for node in nodes {
+            let held = self.held.settled(&node.key, grant).await?;
+            if node.modified > held.modified && !held.wrote(node) {
+                return Err(not_ours(node));
+            }
+        }
+        match (nodes, leased(entries).next()) {
+            ([], Some((key, _))) => Err(lost(key)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the key is gone or another's, and nothing of ours is left to end.
+fn is_over(error: &Error) -> bool {
+    matches!(error.kind(), Kind::LeaseLost | Kind::Replaced)
+}
+
+/// The index that a write gave the key.
+fn index(reply: &Reply) -> u64 {
+    reply.node.as_ref().map_or(0, |node| node.modified_index)
+}
+
+fn busy(key: &Key) -> Error {
+    let text = format!("{key} changed all the time while it was written");
+    Error::new(Kind::Unavailable, text)
+}
+
+fn leased(entries: &[Entry]) -> impl Iterator<Item = (&Key, &[u8])> {
+    of(entries, Lifetime::Leased)
+}
+
+fn kept(entries: &[Entry]) -> impl Iterator<Item = (&Key, &[u8])> {
+    of(entries, Lifetime::Kept)
+}
+
+fn of(entries: &[Entry], lifetime: Lifetime) -> impl Iterator<Item = (&Key, &[u8])> {
+    let these = entries.iter().filter(move |e| e.lifetime == lifetime);
+    these.map(|entry| (&entry.key, &entry.value[..]))
+}
+
+/// v2 counts in seconds.
+fn whole_seconds(ttl: Duration) -> Duration {
+    let more = u64::from(ttl.subsec_nanos() > 0);
+    Duration::from_secs(ttl.as_secs().saturating_add(more).max(1))
+}
+
+/// v2 keeps text.
+fn text<'a>(key: &Key, value: &'a [u8]) -> Result<&'a str> {
+    std::str::from_utf8(value)
+        .map_err(|e| Error::caused_by(Kind::InvalidArgument, format!("the value of {key}"), e))
+}
+
+/// v2 takes `.` and `..` for folders, and does not list what begins with `_`.
+fn check(key: &Key) -> Result<()> {
+    let mut segments = key.as_str().split('/');
+    if let Some(bad) = segments.clone().find(|s| matches!(*s, "." | "..")) {
+        return Err(Error::invalid(format!(
+            "key {key}: {bad} is no name in etcd v2"
+        )));
+    }
+    if let Some(hidden) = segments.next_back().filter(|s| s.starts_with('_')) {
+        let text = format!("key {key}: etcd v2 hides {hidden}, which begins with _");
+        return Err(Error::invalid(text));
+    }
+    Ok(())
+}
+
+impl Store for Etcd2 {
+    fn probe(&self) -> BoxFuture<'_, Result<()>> {
+        self.hub().probe().boxed()
+    }
+
+    fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
+        self.create(entries, terms).boxed()
+    }
+
+    fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        async move {
+            for (key, _) in leased(entries) {
+                self.rewrite(key, None, grant).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        async move {
+            for (key, value) in leased(entries) {
+                let value = text(key, value)?;
+                self.rewrite(key, Some(value), grant).await?;
+            }
+            for (key, value) in kept(entries) {
+                self.keep(key, text(key, value)?).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
+        let keys = leased(entries).map(|(key, _)| key).collect();
+        self.delete(keys, grant).boxed()
+    }
+
+    fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
+        self.guard(entries, grant).boxed()
+    }
+
+    /// Those that were not seen to be deleted have run out.
+    fn gone<'a>(&'a self, owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
+        let gone = self.ended.others(owners);
+        async { Ok(gone) }.boxed()
+    }
+
+    fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
+        self.hub().follow(scope.clone(), None)
+    }
+
+    fn connection(&self) -> BoxStream<'static, ConnectionState> {
+        self.hub().states()
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.hub.get().map(Hub::metrics).unwrap_or_default()
+    }
+
+    fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
+        self.config.local_address().boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_v2_hides_or_takes_for_folders_are_refused() {
+        let key = |path| Key::new(path).unwrap();
+        assert!(
+            check(&key("/a/_hidden/b")).is_ok(),
+            "its folder is named by who lists it"
+        );
+        for (path, names) in [("/a/_b", "_b"), ("/a/../b", ".."), ("/a/./b", ".")] {
+            let error = check(&key(path)).unwrap_err().to_string();
+            assert!(error.contains(names), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_time_to_live_is_never_shorter_than_asked() {
+        let seconds = |ms| whole_seconds(Duration::from_millis(ms)).as_secs();
+        assert_eq!([1, 1000, 1500, 10_000].map(seconds), [1, 1, 2, 10]);
+    }
+}

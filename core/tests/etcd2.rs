@@ -1,0 +1,346 @@
+//! The v2 API of a real etcd: what it shares with no other store, and its faults.
+
+mod support;
+
+use discover_core::{Client, Departure, Kind, Lease, Registration, State};
+use support::etcd::Etcd;
+use support::proxy::{Held, Proxy};
+use support::{Listener, PATIENCE, eventually, web};
+
+const KEY: &str = "/discover/services/web/127.0.0.1:1";
+
+async fn client_at(endpoint: &str, options: &str) -> Client {
+    let url = format!("etcd2://{endpoint}/?ttl=60s{options}");
+    Client::connect(&url).await.unwrap()
+}
+
+async fn client(etcd: &Etcd, options: &str) -> Client {
+    client_at(&etcd.endpoint(), options).await
+}
+
+async fn becomes(lease: &Lease, standing: &str) {
+    let is = async || lease.standing().name() == standing;
+    eventually(standing, is).await;
+}
+
+/// A number of a key, from what the store answers.
+fn number(etcd: &Etcd, key: &str, name: &str) -> u64 {
+    let answer = etcd.http(&format!("GET /v2/keys{key}"));
+    let (_, rest) = answer.split_once(&format!("\"{name}\":")).expect(&answer);
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+    digits.parse().unwrap()
+}
+
+/// Programs of before read what we write, and we what they write.
+#[tokio::test(flavor = "multi_thread")]
+async fn etcdctl_sees_what_we_write_and_we_what_it_writes() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let client = client(&etcd, "").await;
+    let mut listener = Listener::new(&client.services("web").unwrap());
+    listener.hear_all(&["current"]).await;
+    let tea = web(1)
+        .attributes([("drink", "tea & \"cake\" +%é")])
+        .unwrap();
+    let lease = client.register(tea).await.unwrap();
+    assert_eq!(
+        etcd.ctl2(&["ls", "--recursive", "/discover/services/web"]),
+        KEY
+    );
+    let written = r#"{"drink":"tea & \"cake\" +%é"}"#;
+    assert_eq!(etcd.ctl2(&["get", KEY]), written);
+    let up = r#"up 127.0.0.1:1 drink=tea & "cake" +%é"#;
+    listener.hear_all(&[up, &up.replace("up", "leader")]).await;
+    for (word, value, told) in [
+        ("mk", r#"{"v":"1"}"#, "up h:2 v=1"),
+        ("update", r#"{"v":"2"}"#, "update h:2 v=2"),
+        ("set", r#"{"v":"2","w":""}"#, "down h:2 v=2"),
+    ] {
+        etcd.ctl2(&["set", "/discover/services/web-admin/h:9", "null"]);
+        etcd.ctl2(&["set", "/discover/services/web/rubbish", "{"]);
+        etcd.ctl2(&[word, "/discover/services/web/h:2", value]);
+        listener.hear_all(&[told]).await;
+    }
+    // A plain `set` makes another of it: it is younger now.
+    listener.hear_all(&["up h:2 v=2 w="]).await;
+    etcd.ctl2(&["rm", "/discover/services/web/h:2"]);
+    listener.hear_all(&["down h:2 v=2 w="]).await;
+    lease.unregister().await.unwrap();
+    assert!(etcd.ctl2(&["get", KEY]).contains("Key not found"));
+    // The other API's keys are others.
+    assert_eq!(etcd.ctl(&["get", "--prefix", "/"]), "");
+}
+
+/// The first trap of v2: a heartbeat must keep the age, and is an event for nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_wakes_no_watcher_and_an_update_keeps_the_age() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let client = client(&etcd, "").await;
+    let lease = client.register(web(1)).await.unwrap();
+    let (created, first) = (
+        number(&etcd, KEY, "createdIndex"),
+        number(&etcd, KEY, "modifiedIndex"),
+    );
+    for _ in 0..3 {
+        lease.heartbeat().await.unwrap();
+    }
+    assert_eq!(number(&etcd, KEY, "modifiedIndex"), first + 3);
+    assert_eq!(etcd.ctl2(&["get", KEY]), "null", "and keeps the value");
+    lease.update([("v", "2")]).await.unwrap();
+    assert_eq!(number(&etcd, KEY, "createdIndex"), created);
+    // The first event of it since it was created is the update.
+    let from = first + 1;
+    let event = etcd.http(&format!("GET /v2/keys{KEY}?wait=true&waitIndex={from}"));
+    assert!(event.contains(r#"{\"v\":\"2\"}"#), "{event}");
+}
+
+/// G4, G6: an older program that writes our key with a time of its own has it; one that stays, or is
+/// gone, was written or deleted by hand, and is put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_owner_is_left_alone_and_what_was_done_by_hand_is_undone() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let client = client(&etcd, "").await;
+    let mine = web(1).attributes([("by", "me")]).unwrap();
+    let lease = client.register(mine).await.unwrap();
+    let is_mine = async || etcd.ctl2(&["get", KEY]) == r#"{"by":"me"}"#;
+    etcd.ctl2(&["rm", KEY]);
+    eventually("what was deleted is put back", is_mine).await;
+    etcd.ctl2(&["set", KEY, r#"{"by":"hand"}"#]);
+    eventually("what was overwritten is put back", is_mine).await;
+    eventually("with its time", async || number(&etcd, KEY, "ttl") > 0).await;
+    becomes(&lease, "live").await;
+    // The same value even: the index tells.
+    etcd.ctl2(&["set", "--ttl", "60", KEY, r#"{"by":"me"}"#]);
+    becomes(&lease, "replaced").await;
+    let index = number(&etcd, KEY, "modifiedIndex");
+    assert_eq!(lease.heartbeat().await.unwrap_err().kind(), Kind::Replaced);
+    lease.unregister().await.unwrap();
+    client.close(PATIENCE).await.unwrap();
+    assert_eq!(number(&etcd, KEY, "modifiedIndex"), index);
+}
+
+/// One event tells that a folder is gone, whoever removed it or let it run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_goes_takes_its_instances() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let client = client(&etcd, "").await;
+    let mut listener = Listener::new(&client.services("web").unwrap());
+    listener.hear_all(&["current"]).await;
+    etcd.http("PUT /v2/keys/discover/services/web?dir=true&ttl=3");
+    etcd.http("PUT /v2/keys/discover/services/web/h:1?value=null");
+    listener
+        .hear_all(&["up h:1", "leader h:1", "down h:1", "leader"])
+        .await;
+    for above in ["/discover/services/web", "/discover"] {
+        etcd.ctl2(&["set", "/discover/services/web/h:2", "null"]);
+        listener.hear_all(&["up h:2", "leader h:2"]).await;
+        etcd.ctl2(&["rm", "--recursive", above]);
+        listener.hear_all(&["down h:2", "leader"]).await;
+    }
+}
+
+/// G8: who has missed more than the server remembers is told the truth. Heartbeats count too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_falls_behind_is_told_the_difference() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let proxy = Proxy::before(etcd.endpoint()).await;
+    let watcher = client_at(&proxy.endpoint, "").await;
+    let set = watcher.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    etcd.ctl2(&["set", "/discover/services/web/h:1", "null"]);
+    listener.hear_all(&["up h:1", "leader h:1"]).await;
+    let before = watcher.metrics().relists;
+    // A poll that stands may still hear one event; the next is held.
+    proxy.hold(Held::Asking("wait=true"));
+    etcd.ctl2(&["set", "/discover/services/web/h:2", "null"]);
+    etcd.ctl2(&["rm", "/discover/services/web/h:1"]);
+    let writer = client(&etcd, "").await;
+    let noise = Registration::new("noise", 1).unwrap();
+    let noise = writer.register(noise.host("h").unwrap()).await.unwrap();
+    for _ in 0..1100 {
+        noise.heartbeat().await.unwrap();
+    }
+    proxy.hold(Held::Nothing);
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|event| event != "leader h:2") {
+        heard.push(listener.hear().await);
+    }
+    heard.retain(|event| event != "stale" && event != "fresh");
+    heard.sort();
+    assert_eq!(heard, ["down h:1", "leader h:2", "up h:2"]);
+    assert!(watcher.metrics().relists > before);
+}
+
+/// G12: a server that says nothing more is noticed, the set is kept and marked, and found again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_silently_dead_is_noticed() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let proxy = Proxy::before(etcd.endpoint()).await;
+    let client = client_at(&proxy.endpoint, "").await;
+    let set = client.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    let _lease = client.register(web(1)).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        .await;
+    proxy.hold(Held::Everything);
+    listener.hear_all(&["stale"]).await;
+    assert_eq!((set.status().state, set.online().len()), (State::Stale, 1));
+    proxy.hold(Held::Nothing);
+    listener.hear_all(&["fresh"]).await;
+}
+
+/// G12: losing the store keeps the set; back again, only the differences are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_during_an_outage_is_told_after_it() {
+    let Some(mut etcd) = Etcd::start_v2() else {
+        return;
+    };
+    let client = client(&etcd, "").await;
+    let set = client.services("web").unwrap();
+    let mut listener = Listener::new(&set);
+    listener.hear_all(&["current"]).await;
+    let lease = client.register(web(1)).await.unwrap();
+    listener
+        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        .await;
+    etcd.ctl2(&["set", "/discover/services/web/h:2", "null"]);
+    listener.hear_all(&["up h:2"]).await;
+    etcd.kill();
+    listener.hear_all(&["stale"]).await;
+    // Meanwhile the store lives on where our client does not look for it.
+    let port = etcd.listen_elsewhere(None);
+    etcd.restart();
+    etcd.ctl2(&["rm", "/discover/services/web/h:2"]);
+    etcd.ctl2(&["set", "/discover/services/web/h:3", "null"]);
+    etcd.kill();
+    etcd.listen_elsewhere(Some(port));
+    etcd.restart();
+    listener.hear_all(&["down h:2", "up h:3", "fresh"]).await;
+    assert_eq!(set.offline()[0].reason, Departure::Missing);
+    lease.heartbeat().await.unwrap();
+    assert_eq!(client.metrics().restored, 0, "it was there all the time");
+}
+
+/// G2: a store that comes back empty, which is another one, has our registration again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_store_is_filled_again() {
+    let Some(mut etcd) = Etcd::start_v2() else {
+        return;
+    };
+    let client = client(&etcd, "").await;
+    let set = client.services("web").unwrap();
+    let lease = client.register(web(1)).await.unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    etcd.kill();
+    etcd.wipe();
+    etcd.restart();
+    eventually("the key is back", async || {
+        etcd.ctl2(&["get", KEY]) == "null"
+    })
+    .await;
+    let is_current = async || set.snapshot().is_current() && set.online().len() == 1;
+    eventually("the set is current", is_current).await;
+    becomes(&lease, "live").await;
+    assert!(client.metrics().resyncs > 0);
+}
+
+/// G13: those whose time ran out together are held as suspects for a while, those who were deleted go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mass_expiry_is_held_and_a_mass_deletion_is_not() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let client = client(&etcd, "&grace=3s").await;
+    let set = client.services("web").unwrap();
+    let suspects = || set.online().iter().filter(|i| i.is_suspect()).count();
+    let write = |ttl: &str| {
+        for port in 1..=6 {
+            let key = format!("/discover/services/web/h:{port}");
+            etcd.http(&format!("PUT /v2/keys{key}?value=null&ttl={ttl}"));
+        }
+    };
+    set.wait(0, PATIENCE).await.unwrap();
+    write("4");
+    set.wait(6, PATIENCE).await.unwrap();
+    eventually("they are suspects", async || suspects() == 6).await;
+    eventually("they are let go", async || set.online().is_empty()).await;
+    write("60");
+    set.wait(6, PATIENCE).await.unwrap();
+    etcd.ctl2(&["rm", "--recursive", "/discover/services/web"]);
+    let gone = async || {
+        assert_eq!(suspects(), 0);
+        set.online().is_empty()
+    };
+    eventually("they are gone", gone).await;
+}
+
+/// An endpoint that is down is passed over, and another is found when the one in use goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_endpoint_takes_over() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let (one, two) = (
+        Proxy::before(etcd.endpoint()).await,
+        Proxy::before(etcd.endpoint()).await,
+    );
+    let endpoints = format!("127.0.0.1:1,{},{}", one.endpoint, two.endpoint);
+    let client = client_at(&endpoints, "").await;
+    let set = client.services("web").unwrap();
+    let lease = client.register(web(1)).await.unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    for (shut, open) in [(&one, &two), (&two, &one)] {
+        shut.hold(Held::Everything);
+        open.hold(Held::Nothing);
+        eventually("a heartbeat", async || lease.heartbeat().await.is_ok()).await;
+        eventually("the set", async || set.snapshot().is_current()).await;
+    }
+    assert_eq!(client.metrics().restored, 0);
+}
+
+/// Users and passwords: the right one works, the wrong one is refused as such and never shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_are_checked() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    for (path, json) in [
+        ("users/root", r#"{"user":"root","password":"secret"}"#),
+        ("enable", ""),
+    ] {
+        let length = json.len();
+        let put = format!("PUT /v2/auth/{path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{json}");
+        let answer = etcd.raw(&put);
+        assert!(answer.contains(" 20"), "{answer}");
+    }
+    let guest = etcd.raw(
+        "DELETE /v2/auth/roles/guest HTTP/1.0\r\nAuthorization: Basic cm9vdDpzZWNyZXQ=\r\n\r\n",
+    );
+    assert!(guest.contains(" 200 "), "{guest}");
+    let url = |login: &str| format!("etcd2://{login}{}/?connect_timeout=20s", etcd.endpoint());
+    let right = Client::connect(&url("root:secret@")).await.unwrap();
+    let _lease = right.register(web(1)).await.unwrap();
+    let set = right.services("web").unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    let nobody = Client::connect(&url("")).await.unwrap_err();
+    assert_eq!(nobody.kind(), Kind::PermissionDenied, "{nobody}");
+    let wrong = Client::connect(&url("root:wrong@")).await.unwrap();
+    let error = wrong.register(web(2)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::PermissionDenied, "{error}");
+    assert!(!format!("{error} {error:?}").contains("wrong"), "{error}");
+}
+
+/// What does not speak v2 says so, with the way out; names that v2 hides are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_v2_cannot_do_is_said() {
+    let Some(etcd) = Etcd::start() else { return };
+    let url = format!("etcd2://{}/?connect_timeout=2s", etcd.endpoint());
+    let error = Client::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    assert!(error.to_string().contains("--enable-v2"), "{error}");
+    let refused = Client::connect("etcd2://127.0.0.1:1?connect_timeout=300ms").await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unavailable);
+    assert!(refused.to_string().contains("refused"), "{refused}");
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let client = client(&etcd, "").await;
+    let hidden = web(1).host("_hidden").unwrap();
+    let error = client.register(hidden).await.unwrap_err();
+    assert!(error.to_string().contains("hides _hidden:1"), "{error}");
+}

@@ -1,0 +1,115 @@
+//! Many clients lose their store at once, and come back to it without trampling it (fault A21).
+
+mod support;
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use discover_core::{Client, Registration, ServiceSet, State};
+use futures_util::future::{join_all, try_join_all};
+use support::etcd::Etcd;
+use support::{PATIENCE, eventually};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep};
+
+const CLIENTS: usize = 100;
+
+/// Passes connections on, and notes when each came.
+struct Door {
+    port: u16,
+    came: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Door {
+    async fn open(to: String) -> Door {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let came: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let noted = came.clone();
+        tokio::spawn(async move {
+            while let Ok((from, _)) = listener.accept().await {
+                noted.lock().unwrap().push(Instant::now());
+                tokio::spawn(pass(from, to.clone()));
+            }
+        });
+        Door { port, came }
+    }
+
+    fn came_after(&self, moment: Instant) -> Vec<Duration> {
+        let came = self.came.lock().unwrap();
+        let later = came
+            .iter()
+            .filter_map(|at| at.checked_duration_since(moment));
+        later.collect()
+    }
+}
+
+async fn pass(mut from: TcpStream, to: String) -> io::Result<()> {
+    let mut store = TcpStream::connect(to).await?;
+    copy_bidirectional(&mut from, &mut store).await.map(drop)
+}
+
+async fn follower(url: &str, number: usize) -> (Client, ServiceSet) {
+    let client = Client::connect(url).await.unwrap();
+    let set = client.services("web").unwrap();
+    let own = Registration::new("web", number as i64 + 1).unwrap();
+    let own = own.host("127.0.0.1").unwrap().ttl(Duration::from_secs(60));
+    // Kept by the client.
+    std::mem::forget(client.register(own.unwrap()).await.unwrap());
+    (client, set)
+}
+
+/// While the store is away each client knocks at the pace of its back-off, they do not knock together,
+/// and each reads at most one list when it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_herd_spreads_out_and_asks_for_one_list_each() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    let door = Door::open(etcd.endpoint()).await;
+    let url = format!("etcd://127.0.0.1:{}", door.port);
+    let all = join_all((0..CLIENTS).map(|number| follower(&url, number))).await;
+    let sets: Vec<&ServiceSet> = all.iter().map(|(_, set)| set).collect();
+    try_join_all(sets.iter().map(|set| set.wait(CLIENTS, PATIENCE)))
+        .await
+        .unwrap();
+
+    let lost = Instant::now();
+    etcd.kill();
+    let away = Duration::from_secs(4);
+    sleep(away).await; // tidy: sleep, the store is away for a time
+    let knocks = door.came_after(lost);
+    etcd.restart();
+    eventually("all are current again", async || {
+        let current = |set: &&ServiceSet| {
+            set.status().state == State::Current && set.online().len() == CLIENTS
+        };
+        sets.iter().all(current)
+    })
+    .await;
+
+    // At once, then after waits that grow to a second and a half, half of it on average.
+    let most = CLIENTS * 12;
+    assert!(
+        knocks.len() <= most,
+        "{} attempts in {away:?}",
+        knocks.len()
+    );
+    assert!(knocks.len() >= CLIENTS, "the loss was not noticed");
+    // The first attempt of each follows the loss itself.
+    let spread = knocks.iter().filter(|at| at.as_millis() > 1000);
+    let mut slices = [0; 300];
+    spread.for_each(|at| slices[at.as_millis() as usize / 100] += 1);
+    let busiest = slices.iter().max().unwrap();
+    assert!(
+        *busiest <= CLIENTS / 2,
+        "{busiest} attempts in a tenth of a second"
+    );
+    let relists: Vec<u64> = all
+        .iter()
+        .map(|(client, _)| client.metrics().relists)
+        .collect();
+    assert!(relists.iter().all(|relists| *relists <= 1), "{relists:?}");
+}
