@@ -158,6 +158,20 @@ impl Etcd {
         }
     }
 
+    /// What it answers to a request over HTTP, with its head.
+    pub fn http(&self, request: &str) -> String {
+        self.raw(&format!("{request} HTTP/1.0\r\n\r\n"))
+    }
+
+    /// What it answers to these very bytes.
+    pub fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.endpoint()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
     /// A number of etcd's own metrics.
     pub fn metric(&self, name: &str) -> u64 {
         let text = self.http("GET /metrics");
