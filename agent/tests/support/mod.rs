@@ -52,9 +52,9 @@ impl Agent {
         let mut line = String::new();
         let out = child.stdout.take().unwrap();
         BufReader::new(out).read_line(&mut line).unwrap();
-        let words = line.split_whitespace();
-        let address = words.filter_map(|word| word.strip_prefix("discoverd://"));
-        let address = address.last().map(str::to_owned);
+        let mut words = line.split_whitespace();
+        let address = words.find_map(|word| word.strip_prefix("discoverd://"));
+        let address = address.map(str::to_owned);
         let mut agent = Agent {
             child,
             address: String::new(),
