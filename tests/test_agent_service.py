@@ -42,6 +42,11 @@ def test_what_the_document_says_of_health_works_as_it_stands(agents: Callable[..
         )  # fmt: skip
         assert ran.returncode == 0, (block, ran.stdout, ran.stderr)
     assert "maintenance: 1 instances\ndraining: 2 instances\noff: 2 instances" in ran.stdout
+    counted = subprocess.run(
+        ["curl", "-sS", f"http://{agent.address}/metrics"], capture_output=True, text=True, check=True
+    )
+    assert 'discoverd_instances{state="warning"} 1' in counted.stdout
+    assert "\ndiscoverd_checks 1\n" in counted.stdout
 
 
 def test_the_file_in_the_document_is_taken(agents: Callable[..., Agent], tmp_path: Path) -> None:
