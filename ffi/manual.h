@@ -21,7 +21,7 @@
  * with destructors and exceptions. Within one number of the shared library's name nothing is removed
  * or changed.
  *
- * Names. A function is discover_NOUN_VERB, and its first argument is the noun. The ten types are opaque
+ * Names. A function is discover_NOUN_VERB, and its first argument is the noun. The twelve types are opaque
  * and only ever seen as pointers.
  *
  * Ownership. Each pointer has its word in brackets:

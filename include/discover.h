@@ -21,7 +21,7 @@
  * with destructors and exceptions. Within one number of the shared library's name nothing is removed
  * or changed.
  *
- * Names. A function is discover_NOUN_VERB, and its first argument is the noun. The ten types are opaque
+ * Names. A function is discover_NOUN_VERB, and its first argument is the noun. The twelve types are opaque
  * and only ever seen as pointers.
  *
  * Ownership. Each pointer has its word in brackets:
@@ -253,6 +253,26 @@
  * Release: discover_client_close(). Threads: any number at once.
  */
 typedef struct discover_client discover_client;
+
+/**
+ * What a program asks for in a line of text: "redis.master[prod,stats];6379/tcp". It has a service, by
+ * its name or by a path that ends with it; the tags that its instances must have; the port at which the
+ * program wants to reach it; and the protocol, "tcp" unless it says "udp". It never changes.
+ *
+ * Owned ones come from discover_descriptor_parse(). Borrowed ones, which are const, belong to a
+ * discover_descriptors. Each function but those that return a status takes NULL, and then returns NULL
+ * or 0.
+ *
+ * Release: discover_descriptor_free(). Threads: any number at once.
+ */
+typedef struct discover_descriptor discover_descriptor;
+
+/**
+ * The descriptors of an environment, in the order of their names.
+ *
+ * Release: discover_descriptors_free(). Threads: any number at once.
+ */
+typedef struct discover_descriptors discover_descriptors;
 
 /**
  * Why a call failed: a status to act on, and a message to read.
@@ -1316,6 +1336,153 @@ discover_status discover_feed_drain(discover_feed *feed,
  * feed  [in, taken, optional]
  */
 void discover_feed_cancel(discover_feed *feed);
+
+/**
+ * Reads a descriptor. The error tells the column, counted from 1, and what is expected there.
+ *
+ * text   [in, borrowed]          as in "redis.master[prod,stats];6379/tcp"
+ * out    [out, owned]            the descriptor; NULL on failure. Release: discover_descriptor_free()
+ * error  [out, owned, optional]  why it failed. Release: discover_error_free()
+ */
+discover_status discover_descriptor_parse(const char *text,
+                                          discover_descriptor **out,
+                                          discover_error **error);
+
+/**
+ * The name of the service, for discover_client_services(): the last part of the path, if there is one.
+ *
+ * descriptor  [in, borrowed]
+ *
+ * Returns [borrowed until the descriptor is released].
+ */
+const char *discover_descriptor_service(const discover_descriptor *descriptor);
+
+/**
+ * The whole path, as in "/services/prod/redis.master"; NULL where there is just a name.
+ *
+ * descriptor  [in, borrowed]
+ *
+ * Returns [borrowed until the descriptor is released].
+ */
+const char *discover_descriptor_path(const discover_descriptor *descriptor);
+
+/**
+ * How many tags it has.
+ *
+ * descriptor  [in, borrowed]
+ */
+size_t discover_descriptor_tag_count(const discover_descriptor *descriptor);
+
+/**
+ * A tag, for discover_set_filter(), in the order given; NULL from discover_descriptor_tag_count() on.
+ *
+ * descriptor  [in, borrowed]
+ * index                       counted from 0
+ *
+ * Returns [borrowed until the descriptor is released].
+ */
+const char *discover_descriptor_tag(const discover_descriptor *descriptor,
+                                    size_t index);
+
+/**
+ * 1 to 65535: where the program wants to reach the service, which is not where an instance listens.
+ *
+ * descriptor  [in, borrowed]
+ */
+uint16_t discover_descriptor_port(const discover_descriptor *descriptor);
+
+/**
+ * "tcp" or "udp".
+ *
+ * descriptor  [in, borrowed]
+ *
+ * Returns [borrowed until the descriptor is released].
+ */
+const char *discover_descriptor_protocol(const discover_descriptor *descriptor);
+
+/**
+ * The descriptor as a text that reads as the same, with its protocol.
+ *
+ * descriptor  [in, borrowed]
+ *
+ * Returns [borrowed until the descriptor is released].
+ */
+const char *discover_descriptor_format(const discover_descriptor *descriptor);
+
+/**
+ * Releases a descriptor that is owned.
+ *
+ * descriptor  [in, taken, optional]
+ */
+void discover_descriptor_free(discover_descriptor *descriptor);
+
+/**
+ * The descriptors among the variables of this process: those whose names begin with a prefix. With
+ * "BACKEND_", the variable BACKEND_REDIS=redis.master;6379 is the descriptor called REDIS. One that
+ * cannot be read fails the call, and the error names its variable.
+ *
+ * prefix  [in, borrowed]          not empty
+ * out     [out, owned]            the descriptors; NULL on failure. Release: discover_descriptors_free()
+ * error   [out, owned, optional]  why it failed. Release: discover_error_free()
+ */
+discover_status discover_descriptors_from_env(const char *prefix,
+                                              discover_descriptors **out,
+                                              discover_error **error);
+
+/**
+ * The same for variables that the program has from elsewhere: those of a container, for instance. Where
+ * a variable is there twice, the last one counts.
+ *
+ * prefix  [in, borrowed]            not empty
+ * names   [in, borrowed, optional]  of the variables; NULL if there are none
+ * values  [in, borrowed, optional]  their values, in the same order; NULL if there are none
+ * count                             how many there are
+ * out     [out, owned]              the descriptors; NULL on failure. Release:
+ *                                   discover_descriptors_free()
+ * error   [out, owned, optional]    why it failed. Release: discover_error_free()
+ */
+discover_status discover_descriptors_from_pairs(const char *prefix,
+                                                const char *const *names,
+                                                const char *const *values,
+                                                size_t count,
+                                                discover_descriptors **out,
+                                                discover_error **error);
+
+/**
+ * How many descriptors there are.
+ *
+ * descriptors  [in, borrowed]
+ */
+size_t discover_descriptors_count(const discover_descriptors *descriptors);
+
+/**
+ * What a descriptor is called: the name of its variable, without the prefix. NULL from
+ * discover_descriptors_count() on.
+ *
+ * descriptors  [in, borrowed]
+ * index                        counted from 0
+ *
+ * Returns [borrowed until the descriptors are released].
+ */
+const char *discover_descriptors_name(const discover_descriptors *descriptors, size_t index);
+
+/**
+ * A descriptor, in the order of the names; NULL from discover_descriptors_count() on.
+ *
+ * descriptors  [in, borrowed]
+ * index                        counted from 0
+ *
+ * Returns [borrowed until the descriptors are released].
+ */
+const discover_descriptor *discover_descriptors_get(const discover_descriptors *descriptors,
+                                                    size_t index);
+
+/**
+ * Releases the descriptors of an environment, each of them.
+ *
+ * descriptors  [in, taken, optional]
+ */
+void discover_descriptors_free(discover_descriptors *descriptors);
 
 /**
  * The name of a level: "error", "warn", "info", "debug", "trace"; "unknown" for any other number.

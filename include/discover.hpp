@@ -14,6 +14,7 @@
 #define DISCOVER_HPP
 
 #include <discover_base.hpp>
+#include <discover_descriptor.hpp>
 
 #include <atomic>
 #include <chrono>

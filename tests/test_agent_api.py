@@ -271,3 +271,22 @@ def test_a_head_that_is_too_large_is_refused(agents: Callable[..., Agent]) -> No
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000 + b"\r\n\r\n")
         assert connection.recv(100).split(b" ")[1] in (b"431", b"400", b"414")
+
+
+def test_a_reader_that_does_not_read_delays_nobody_and_gets_the_last_state(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    ask(agent, "PUT", WEB, {"ttl_ms": 600_000})
+    host, port = agent.address.rsplit(":", 1)
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(PATIENCE)
+        slow.connect((host, int(port)))
+        slow.sendall(b"GET /v1/services/web/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for n in range(200):
+            # Far more than fits between the two of them.
+            assert ask(agent, "PATCH", WEB, {"attributes": {"n": str(n), "x": "x" * 50_000}})[0] == 204
+        assert ask(agent, "GET", "/v1/services/web")[1]["instances"][0]["attributes"]["n"] == "199"
+        read = b""
+        while b'"n":"199"' not in read[-200_000:]:
+            read += slow.recv(65536)
+        assert read.count(b"event: update") < 150, "states in between were left out"

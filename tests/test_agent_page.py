@@ -37,7 +37,7 @@ def test_the_page_shows_what_is_there_and_what_happens(
     command = ["node", "page.mjs", f"http://{agent.address}/", f"discoverd://{agent.address}"]
     command += [str(BUILT / "discoverd"), chromium, str(screenshot), str(agent.process.pid)]
     seen = look(command, tmp_path)
-    assert [line[:3] for line in seen.splitlines()] == ["ok "] * 8, seen
+    assert [line[:3] for line in seen.splitlines()] == ["ok "] * 9, seen
     assert screenshot.stat().st_size > 10_000
 
 

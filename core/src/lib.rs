@@ -35,6 +35,7 @@ mod cache;
 mod client;
 mod complain;
 mod connection;
+mod descriptor;
 mod error;
 #[cfg_attr(
     not(any(feature = "etcd", feature = "etcd2")),
@@ -63,6 +64,7 @@ mod watch;
 
 pub use backend::{Backend, COMMON_OPTIONS, Constructor, TreeBackend};
 pub use client::{Builder, Client, DEFAULT_URL};
+pub use descriptor::{Descriptor, Protocol};
 pub use error::{Error, Kind, Result};
 pub use layout::{Decoded, Layout, Native};
 pub use lease::{Lease, Standing};

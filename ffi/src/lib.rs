@@ -51,6 +51,8 @@ mod metrics;
 
 mod feed;
 
+mod descriptor;
+
 mod log;
 
 /// What the header says of threads, said to the compiler.
@@ -63,6 +65,8 @@ const _: () = {
     any_number_at_once::<snapshot::discover_snapshot>();
     any_number_at_once::<instance::discover_instance>();
     any_number_at_once::<subscription::discover_subscription>();
+    any_number_at_once::<descriptor::discover_descriptor>();
+    any_number_at_once::<descriptor::discover_descriptors>();
     one_at_a_time::<registration::discover_registration>();
     one_at_a_time::<feed::discover_feed>();
     one_at_a_time::<error::discover_error>();

@@ -87,6 +87,16 @@ fn const_calls_run_at_the_same_time() {
 }
 
 #[test]
+fn descriptors_are_read_as_the_table_says() {
+    holds("descriptors.c");
+}
+
+#[test]
+fn descriptors_are_values_in_cpp() {
+    holds("descriptors.cc");
+}
+
+#[test]
 fn cpp_adds_destructors_exceptions_and_ranges() {
     holds("cpp.cc");
 }

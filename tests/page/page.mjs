@@ -55,6 +55,10 @@ try {
   await changes.getByText("10.0.0.2:80").first().waitFor();
   holds("who comes is shown, and noted, and what strangers write is text");
 
+  register("own", "10.0.0.7:1", "-a", "health=draining");
+  await line("own", "10.0.0.7:1").getByText("draining", { exact: true }).waitFor();
+  holds("who says by itself how it is, is shown so");
+
   register("db", "10.0.0.9:5432");
   await line("db", "10.0.0.9:5432").waitFor();
   await page.keyboard.press("/");

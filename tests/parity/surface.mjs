@@ -24,6 +24,7 @@ for (const symbol of checker.getExportsOfModule(checker.getSymbolAtLocation(prog
     parameters(own.name, checker.getTypeOfSymbol(own));
   } else {
     members(own.name, declaration);
+    statics(own, declaration);
   }
 }
 console.log([...names].sort().join('\n'));
@@ -47,6 +48,16 @@ function members(owner, declaration) {
     if (!type.aliasSymbol) {
       values(name, type);
     }
+  }
+}
+
+/** What a class offers by itself. */
+function statics(own, declaration) {
+  const parts = ts.isClassDeclaration(declaration) ? declaration.members : [];
+  for (const part of parts.filter((one) => ts.getCombinedModifierFlags(one) & ts.ModifierFlags.Static)) {
+    const name = `${own.name}.${part.name.text}`;
+    names.add(name);
+    parameters(name, checker.getTypeAtLocation(part));
   }
 }
 

@@ -13,6 +13,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// staticlib -- --print native-static-libs`.
 const SYSTEM_LIBRARIES: [&str; 7] = ["gcc_s", "util", "rt", "pthread", "m", "dl", "c"];
 
+/// Those in include/ that programs compile with.
+const HEADERS: [&str; 4] = [
+    "discover.h",
+    "discover.hpp",
+    "discover_base.hpp",
+    "discover_descriptor.hpp",
+];
+
 const PKG_CONFIG: &str = include_str!("../templates/discover.pc");
 const CMAKE_CONFIG: &str = include_str!("../templates/libdiscoverConfig.cmake");
 const CMAKE_VERSION: &str = include_str!("../templates/libdiscoverConfigVersion.cmake");
@@ -91,10 +99,9 @@ fn install(built: &Path, include: &Path, destination: &Path, libdir: &Path) -> R
     link(&soname, &lib.join("libdiscover.so"))?;
     copy(&built.join("libdiscover.a"), &lib.join("libdiscover.a"))?;
 
-    copy(&include.join("discover.h"), &headers.join("discover.h"))?;
-    copy(&include.join("discover.hpp"), &headers.join("discover.hpp"))?;
-    let base = "discover_base.hpp";
-    copy(&include.join(base), &headers.join(base))?;
+    for header in HEADERS {
+        copy(&include.join(header), &headers.join(header))?;
+    }
 
     for (template, place) in [
         (PKG_CONFIG, lib.join("pkgconfig/discover.pc")),
@@ -216,14 +223,11 @@ mod tests {
         let scratch =
             std::env::temp_dir().join(format!("libdiscover-install-{}", std::process::id()));
         let (built, include) = (scratch.join("built"), scratch.join("include"));
-        for file in [
-            "built/libdiscover.so",
-            "built/libdiscover.a",
-            "include/discover.h",
-            "include/discover.hpp",
-            "include/discover_base.hpp",
-        ] {
+        for file in ["built/libdiscover.so", "built/libdiscover.a"] {
             write(file, &scratch.join(file)).unwrap();
+        }
+        for header in HEADERS {
+            write(header, &include.join(header)).unwrap();
         }
         let destination = scratch.join("usr");
         for _ in 0..2 {

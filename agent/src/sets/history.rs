@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// How many states are kept. They share what they have in common.
-const KEPT: usize = 1024;
+const KEPT: usize = 256;
 
 /// A point in the life of a set, as it is told: opaque to those who are told, but for being another at
 /// each change.

@@ -12,7 +12,7 @@ const require = createRequire(import.meta.url);
 
 test('import and require give the same classes', () => {
   const cjs = require('libdiscover');
-  const names = ['Client', 'DiscoverError', 'Lease', 'ServiceSet', 'Subscription', 'Watch', 'connect'];
+  const names = ['Client', 'Descriptor', 'DiscoverError', 'Lease', 'ServiceSet', 'Subscription', 'Watch', 'connect'];
   assert.deepEqual(Object.keys(cjs).sort(), names);
   for (const name of names) {
     assert.equal(esm[name], cjs[name]);

@@ -15,6 +15,7 @@
  */
 
 export { Client, connect } from './client';
+export { Descriptor } from './descriptor';
 export { DiscoverError, type ErrorCode } from './errors';
 export { Lease } from './lease';
 export { ServiceSet } from './set';
@@ -29,6 +30,7 @@ export type {
   Instance,
   Metrics,
   Policy,
+  Protocol,
   RegisterOptions,
   Snapshot,
   Standing,

@@ -130,6 +130,9 @@ export type Standing = 'live' | 'lapsed' | 'replaced' | 'released';
  */
 export type Policy = 'round_robin' | 'random' | 'weighted' | 'p2c' | 'hash';
 
+/** How a program wants to reach a service. */
+export type Protocol = 'tcp' | 'udp';
+
 /** What to register: where this program can be reached, and what others should know of it. */
 export interface RegisterOptions {
   /** 1 to 128 of `A-Z a-z 0-9 . _ -`. */

@@ -7,6 +7,7 @@ mod arguments;
 mod call;
 mod callback;
 mod client;
+mod descriptor;
 mod errors;
 mod feed;
 mod gate;
@@ -25,6 +26,8 @@ mod _native {
     use crate::call::Call;
     #[pymodule_export]
     use crate::client::{Client, Lease, connect};
+    #[pymodule_export]
+    use crate::descriptor::Descriptor;
     #[pymodule_export]
     use crate::feed::{Feed, Subscription};
     #[pymodule_export]

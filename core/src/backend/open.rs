@@ -235,7 +235,7 @@ mod tests {
     fn what_is_unknown_is_named_with_what_is_known() {
         assert!(refusal("zoo://").contains("local, memory, etcd, etcds, etcd2, etcd2s"));
         assert!(refusal("memory://a?layout=x").contains("\"x\"; known are native"));
-        assert!(refusal("memory://a?tll=1s").contains("it has layout, ttl"));
+        assert!(refusal("memory://a?tll=1s").contains("it has layout, state, ttl"));
         assert!(refusal("memory://a?ttl=1ms").contains("1s to 24h"));
         assert!(refusal("memory://a?connect_timeout=18000000000000000000s").contains("at most 1h"));
         assert!(refusal("memory://a?ttl=soon").contains("write a time such as"));

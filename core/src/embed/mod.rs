@@ -32,6 +32,7 @@ pub use feed::{Feed, Subscription};
 pub use log::{LogSink, set_log};
 pub use pending::{Abort, Pending, Waiting};
 
+pub use crate::descriptor::{Descriptor, Protocol};
 pub use crate::error::{Error, Kind, Result};
 pub use crate::lease::Standing;
 pub use crate::model::{

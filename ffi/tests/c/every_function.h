@@ -21,6 +21,8 @@ static discover_snapshot *snapshot;
 static const discover_instance *instance;
 static const discover_event *event;
 static discover_error *failure;
+static discover_descriptor *descriptor;
+static discover_descriptors *descriptors;
 static const char *const names[] = {"zone"}, *const values[] = {"eu"}, *const tags[] = {"blue"};
 static const char *const bad_names[] = {BAD}, *const no_names[] = {NULL};
 
@@ -124,6 +126,19 @@ static inline discover_instance *fresh_instance(void) {
     return discover_instance_clone(instance);
 }
 
+static inline discover_descriptor *fresh_descriptor(void) {
+    discover_descriptor *fresh;
+    OK(discover_descriptor_parse("/services/web[blue];80/udp", &fresh, NULL));
+    return fresh;
+}
+
+static inline discover_descriptors *fresh_descriptors(void) {
+    const char *const variable[] = {"BACKEND_WEB"}, *const text[] = {"web;80"};
+    discover_descriptors *fresh;
+    OK(discover_descriptors_from_pairs("BACKEND_", variable, text, 1, &fresh, NULL));
+    return fresh;
+}
+
 static inline discover_error *fresh_error(void) {
     discover_error *fresh;
     discover_client *none;
@@ -145,6 +160,8 @@ RELEASE(feed, discover_feed_cancel(out))
 RELEASE(subscription, discover_subscription_cancel(out))
 RELEASE(snapshot, discover_snapshot_free(out))
 RELEASE(instance, discover_instance_free(out))
+RELEASE(descriptor, discover_descriptor_free(out))
+RELEASE(descriptors, discover_descriptors_free(out))
 
 /* Nobody is told anything any more, so that the last function of the log is let go of. */
 static inline void forget_log(void) {
@@ -177,6 +194,8 @@ static inline void prepare(void) {
     snapshot = discover_set_take_snapshot(set);
     instance = discover_snapshot_online(snapshot, 0);
     failure = fresh_error();
+    descriptor = fresh_descriptor();
+    descriptors = fresh_descriptors();
 }
 
 static inline void close_the_client(void) {
@@ -190,6 +209,8 @@ static inline void close_the_client(void) {
 
 static inline void give_everything_back(void) {
     discover_error_free(failure);
+    discover_descriptor_free(descriptor);
+    discover_descriptors_free(descriptors);
     discover_snapshot_free(snapshot);
     discover_feed_cancel(feed);
     discover_set_release(set);

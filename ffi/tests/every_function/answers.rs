@@ -67,6 +67,9 @@ pub fn after_close(function: &str) -> &'static str {
         | "discover_registration_set_ttl_ms"
         | "discover_registration_set_heartbeat_manual"
         | "discover_log_set"
+        | "discover_descriptor_parse"
+        | "discover_descriptors_from_env"
+        | "discover_descriptors_from_pairs"
         | "discover_error_status" => "DISCOVER_OK",
         unknown => panic!("say how {unknown} ends when the client is closed"),
     }
@@ -85,6 +88,8 @@ pub fn text(function: &str, parameter: &str) -> &'static str {
         "tag" => "\"blue\"",
         "policy" => "\"random\"",
         "key" => "NULL",
+        "text" => "\"web[blue];80/tcp\"",
+        "prefix" => "\"BACKEND_\"",
         unknown => panic!("say what is a good {unknown}"),
     }
 }

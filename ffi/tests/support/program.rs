@@ -140,6 +140,7 @@ impl Program {
         command.arg(PATIENCE).args(runner).arg(&self.path);
         command.env("LD_LIBRARY_PATH", &self.library);
         command.env("STORY", root().join("tests/story/story.txt"));
+        command.env("DESCRIPTORS", root().join("tests/fixtures/descriptors.tsv"));
         command.env_remove("DISCOVER_URL").current_dir(root());
         command
     }

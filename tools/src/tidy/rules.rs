@@ -7,8 +7,8 @@ use crate::source::Line;
 pub const HEADER: &str = "include/discover.h";
 
 // Folders and files, separated by spaces; so are the words below.
-const PURE: &str = "core/src/error.rs core/src/layout/ core/src/model.rs core/src/tree.rs \
-                    core/src/uri.rs";
+const PURE: &str = "core/src/descriptor/ core/src/error.rs core/src/layout/ core/src/model.rs \
+                    core/src/tree.rs core/src/uri.rs";
 const BOUNDARY: &str = "bindings/node/src/ bindings/python/src/ ffi/src/";
 const LIBRARY: &str = "bindings/node/src/ bindings/python/src/ core/src/ ffi/src/";
 const PRODUCT: &str = "agent/src/ bindings/node/src/ bindings/python/src/ core/src/ ffi/src/";
