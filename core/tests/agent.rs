@@ -2,9 +2,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Client, Kind, Registration, State};
+use discover_core::{Client, Event, Instance, Kind, Registration, State};
+use futures_util::StreamExt;
+use futures_util::future::{join_all, try_join_all};
 use support::agent::Agent;
 use support::{Listener, PATIENCE, etcd, eventually};
 
@@ -127,4 +130,55 @@ async fn without_an_agent_a_program_is_told_where_there_is_none() {
     let set = lazy.services("web").unwrap();
     eventually("it says why", async || set.status().fault.is_some()).await;
     assert_eq!(set.status().state, State::Pending);
+}
+
+/// G2, G8: killed in the middle of many changes, it loses none, and nobody is told that anybody went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_is_killed_under_load_loses_nothing() {
+    const MEMBERS: u16 = 200;
+    let Some(mut agent) = Agent::start(None) else {
+        return;
+    };
+    let url = format!("{}?ttl=10s", agent.url());
+    let owner = Client::connect(&url).await.unwrap();
+    let all = (1..=MEMBERS).map(|port| owner.register(web(port)));
+    let leases = try_join_all(all).await.unwrap();
+    let mut watchers = Vec::new();
+    for _ in 0..20 {
+        let client = Client::connect(&url).await.unwrap();
+        let set = client.services("web").unwrap();
+        set.wait(usize::from(MEMBERS), PATIENCE).await.unwrap();
+        let mut events = set.subscribe();
+        let gone = tokio::spawn(async move {
+            let mut gone = 0;
+            while let Some(event) = events.next().await {
+                gone += usize::from(matches!(event, Event::Down(_)));
+            }
+            gone
+        });
+        watchers.push((client, set, gone));
+    }
+    let change = async |round: u32| {
+        let updates = leases.iter().map(|l| l.update([("n", round.to_string())]));
+        join_all(updates).await.into_iter().all(|done| done.is_ok())
+    };
+    for round in 0..6 {
+        if round == 3 {
+            // While they are on their way.
+            tokio::join!(change(round), async { agent.kill() });
+            agent.restart();
+        }
+        change(round).await;
+    }
+    eventually("the last change is made", async || change(7).await).await;
+    for (client, set, gone) in watchers {
+        eventually("all have the last change", async || {
+            let online = set.online();
+            let last = |i: &Arc<Instance>| i.attributes().get("n").is_some_and(|n| n == "7");
+            online.len() == usize::from(MEMBERS) && online.iter().all(last)
+        })
+        .await;
+        client.close(PATIENCE).await.unwrap();
+        assert_eq!(gone.await.unwrap(), 0);
+    }
 }

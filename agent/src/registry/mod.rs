@@ -29,6 +29,8 @@ use table::{Held, Keep, Key, Table, Verdict};
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
 /// How long to wait until the agent's own watch has seen what was just written.
 const SEEING: Duration = Duration::from_secs(2);
+/// For how long, at least, after the start what is there may be what the last run left.
+const LEFT: Duration = Duration::from_secs(3);
 /// Calls about one instance come one after the other; those about others hardly ever wait for them.
 const GATES: usize = 64;
 
@@ -121,7 +123,7 @@ impl Registry {
         let _gate = self.gate(&key).await;
         let verdict = self.table().judge(&key, &asked.owner, asked.claim)?;
         if verdict == Verdict::Unknown {
-            self.check_free(&key, &registration).await?;
+            self.check_free(&key, &registration, asked.ttl).await?;
         }
         let member = Arc::new(Member::new(self.client.clone(), registration.clone()));
         let state = State::of(asked.health, self.withheld().of(&key));
@@ -299,9 +301,18 @@ impl Registry {
         if own_id { made.id(&asked.id) } else { Ok(made) }
     }
 
-    /// Whoever comes back to an agent that does not know it, one that was started again for instance, is
-    /// let in where nobody is, or where all is as it left it.
-    async fn check_free(&self, key: &Key, registration: &Registration) -> Result<()> {
+    /// Whoever comes back to an agent that does not know it is let in where nobody is, or where all is as
+    /// it left it. Soon after the start it may well be its own that is there: what the last run of the
+    /// agent left, perhaps from before the last change.
+    async fn check_free(
+        &self,
+        key: &Key,
+        registration: &Registration,
+        ttl: Duration,
+    ) -> Result<()> {
+        if self.start.elapsed() < ttl.max(LEFT) {
+            return Ok(());
+        }
         let kept = self.sets.open(&key.0)?;
         kept.set.wait(0, SEEING).await?;
         let now = kept.set.snapshot();
