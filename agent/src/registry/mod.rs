@@ -122,8 +122,11 @@ impl Registry {
         let key = (asked.service.clone(), registration.instance_id());
         let _gate = self.gate(&key).await;
         let verdict = self.table().judge(&key, &asked.owner, asked.claim)?;
-        if verdict == Verdict::Unknown {
-            self.check_free(&key, &registration, asked.ttl).await?;
+        // Soon after the start it may well be its own that is there: what the last run of the agent left,
+        // perhaps from before the last change.
+        let left = self.start.elapsed() < asked.ttl.max(LEFT);
+        if verdict == Verdict::Unknown && !left {
+            self.check_free(&key, &registration).await?;
         }
         let member = Arc::new(Member::new(self.client.clone(), registration.clone()));
         let state = State::of(asked.health, self.withheld().of(&key));
@@ -302,17 +305,8 @@ impl Registry {
     }
 
     /// Whoever comes back to an agent that does not know it is let in where nobody is, or where all is as
-    /// it left it. Soon after the start it may well be its own that is there: what the last run of the
-    /// agent left, perhaps from before the last change.
-    async fn check_free(
-        &self,
-        key: &Key,
-        registration: &Registration,
-        ttl: Duration,
-    ) -> Result<()> {
-        if self.start.elapsed() < ttl.max(LEFT) {
-            return Ok(());
-        }
+    /// it left it.
+    async fn check_free(&self, key: &Key, registration: &Registration) -> Result<()> {
         let kept = self.sets.open(&key.0)?;
         kept.set.wait(0, SEEING).await?;
         let now = kept.set.snapshot();
