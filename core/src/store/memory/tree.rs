@@ -1,6 +1,7 @@
 //! A tree of keys in this process, with revisions and watchers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ pub(super) struct State {
     revision: u64,
     grants: u64,
     pub(super) nodes: BTreeMap<Key, Held>,
+    /// Those of folders.
     watchers: Vec<(Scope, mpsc::Sender<Changes>)>,
+    /// Those of single keys: each registration has one, so they are found without a walk.
+    of_keys: HashMap<Key, Vec<mpsc::Sender<Changes>>>,
     /// Where each change is written down, if anywhere.
     pub(super) journal: Option<Journal>,
 }
@@ -73,8 +77,7 @@ impl Tree {
     fn attach(&self, scope: &Scope) -> (Changes, mpsc::Receiver<Changes>) {
         let mut state = self.lock();
         let (sender, receiver) = mpsc::channel(BACKLOG);
-        state.watchers.retain(|(_, sender)| !sender.is_closed());
-        state.watchers.push((scope.clone(), sender));
+        state.admit(scope, sender);
         let nodes = state.inside(scope).map(|held| held.node.clone()).collect();
         (
             Changes {
@@ -152,8 +155,39 @@ impl Tree {
 }
 
 impl State {
+    fn admit(&mut self, scope: &Scope, sender: mpsc::Sender<Changes>) {
+        match scope {
+            Scope::Under(_) => {
+                self.watchers.retain(|(_, sender)| !sender.is_closed());
+                self.watchers.push((scope.clone(), sender));
+            }
+            Scope::Only(key) => {
+                // Keys that were watched once and never written again are let go of now and then.
+                if self.of_keys.len() > 2 * self.nodes.len() + 1024 {
+                    self.of_keys.retain(|_, senders| {
+                        senders.retain(|sender| !sender.is_closed());
+                        !senders.is_empty()
+                    });
+                }
+                let senders = self.of_keys.entry(key.clone()).or_default();
+                senders.retain(|sender| !sender.is_closed());
+                senders.push(sender);
+            }
+        }
+    }
+
     fn inside<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Held> {
-        self.nodes.values().filter(|held| scope.has(&held.node.key))
+        let from = match scope {
+            Scope::Under(prefix) => prefix.as_str(),
+            Scope::Only(key) => key.as_str(),
+        };
+        // Keys are in order, so those of a scope stand together.
+        let after = self
+            .nodes
+            .range::<str, _>((Bound::Included(from), Bound::Unbounded));
+        after
+            .map(|(_, held)| held)
+            .take_while(|held| scope.has(&held.node.key))
     }
 
     fn write_down(&mut self, changes: &[Change]) {
@@ -184,24 +218,47 @@ impl State {
 
     fn tell(&mut self, changes: &[Change]) {
         let revision = self.revision;
-        self.watchers.retain(|(scope, sender)| {
-            let theirs = |change: &&Change| match change {
-                Change::Reset(_) => false,
-                Change::Put(node) => scope.has(&node.key),
-                Change::Delete(key) => scope.has(key),
+        self.watchers
+            .retain(|(scope, sender)| pass_on(revision, changes, |key| scope.has(key), sender));
+        let mut told = Vec::new();
+        for change in changes {
+            let (Change::Put(Node { key, .. }) | Change::Delete(key)) = change else {
+                continue;
             };
-            let changes: Vec<Change> = changes.iter().filter(theirs).cloned().collect();
-            if changes.is_empty() {
-                return !sender.is_closed();
+            // Taken out while it is told, so that a key that changed twice is told once.
+            if let Some((key, mut senders)) = self.of_keys.remove_entry(key) {
+                senders.retain(|sender| pass_on(revision, changes, |k| *k == key, sender));
+                if !senders.is_empty() {
+                    told.push((key, senders));
+                }
             }
-            let changes = Changes {
-                revision,
-                changes,
-                ..Changes::default()
-            };
-            sender.try_send(changes).is_ok()
-        });
+        }
+        self.of_keys.extend(told);
     }
+}
+
+/// Tells one watcher what concerns it; false when it is to be let go of.
+fn pass_on(
+    revision: u64,
+    changes: &[Change],
+    is_theirs: impl Fn(&Key) -> bool,
+    sender: &mpsc::Sender<Changes>,
+) -> bool {
+    let theirs = |change: &&Change| match change {
+        Change::Reset(_) => false,
+        Change::Put(node) => is_theirs(&node.key),
+        Change::Delete(key) => is_theirs(key),
+    };
+    let changes: Vec<Change> = changes.iter().filter(theirs).cloned().collect();
+    if changes.is_empty() {
+        return !sender.is_closed();
+    }
+    let changes = Changes {
+        revision,
+        changes,
+        ..Changes::default()
+    };
+    sender.try_send(changes).is_ok()
 }
 
 impl Held {
