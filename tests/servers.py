@@ -9,7 +9,9 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +108,15 @@ class Agent:
         if self.process.stdout:
             self.process.stdout.close()
         return status
+
+
+def eventually(holds: Callable[[], Any], patience: float = 30) -> Any:
+    """What holds at last."""
+    deadline = time.monotonic() + patience
+    while not (found := holds()):
+        assert time.monotonic() < deadline, "never"
+        time.sleep(0.02)  # tidy: sleep, polling a condition with a deadline
+    return found
 
 
 def free_port() -> int:

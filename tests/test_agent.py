@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -133,19 +132,6 @@ def test_a_file_has_its_say_and_is_checked(tmp_path: Path) -> None:
     file.write_text("prot = 3\n")
     wrong = discoverd("run", "--config", str(file)).stderr
     assert "unknown field `prot`" in wrong and str(file) in wrong
-
-
-def test_a_service_manager_is_told_when_it_is_there_and_when_it_ends(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(PATIENCE)
-        command = [DISCOVERD, "run", "--bind", "none", "--socket", str(tmp_path / "agent")]
-        env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
-        agent = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert manager.recv(100) == b"READY=1"
-        agent.terminate()
-        assert manager.recv(100) == b"STOPPING=1"
-        assert agent.wait(PATIENCE) == 0
 
 
 def test_the_demo_shows_one_go_that_was_killed() -> None:

@@ -1,69 +1,58 @@
-"""The agent's page, in a headless browser."""
+"""The agent's page, as a person sees it in a browser without a screen."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from languages import BUILT, PROGRAMS
+from languages import BUILT, ROOT
 from servers import Agent
-from test_agent_api import WEB, ask
-from test_agent_jobs import eventually
+
+PAGE = ROOT / "tests/page"
+PATIENCE = 150
 
 
-@pytest.fixture
-def browser() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    if "chromium" in os.environ.get("DISCOVER_REQUIRE_SERVERS", ""):
-        pytest.fail("chromium is required and not installed")
-    pytest.skip("chromium is not installed")
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        if "chromium" in os.environ.get("DISCOVER_REQUIRE_SERVERS", ""):
+            pytest.fail("chromium is required and not installed")
+        pytest.skip("chromium is not installed")
+    if not (PAGE / "node_modules/playwright-core").exists():
+        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=PAGE, check=True)
+    return found
 
 
-def test_the_page_shows_what_comes_and_goes(agents: Callable[..., Agent], browser: str) -> None:
+def test_the_page_shows_what_is_there_and_what_happens(
+    agents: Callable[..., Agent], chromium: str, tmp_path: Path
+) -> None:
     agent = agents()
-    hostile = "<img src=x onerror=alert(1)>"
-    ask(agent, "PUT", WEB, {"attributes": {"zone": "eu", "x": hostile}, "ttl_ms": 600_000})
     screenshot = BUILT.parent / "agent-page.png"
-    where = f"http://{agent.address}"
-    command = ["node", str(PROGRAMS / "page.mjs"), where + "/", browser, str(screenshot)]
-    page = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert page.stdin and page.stdout
+    command = ["node", "page.mjs", f"http://{agent.address}/", f"discoverd://{agent.address}"]
+    command += [str(BUILT / "discoverd"), chromium, str(screenshot), str(agent.process.pid)]
+    seen = look(command, tmp_path)
+    assert [line[:3] for line in seen.splitlines()] == ["ok "] * 9, seen
+    assert screenshot.stat().st_size > 10_000
 
-    def turn(line: str) -> Any:
-        assert page.stdin and page.stdout
-        page.stdin.write(f"{line}\n")
-        page.stdin.flush()
-        return json.loads(page.stdout.readline())
 
-    assert page.stdout.readline()
-    shown = eventually(lambda: (now := turn("look")) and "127.0.0.1:8080 (leader)" in now["text"] and now)
-    assert hostile in shown["text"] and shown["injected"] == 0, "as text, not as HTML"
-    assert shown["agent"].startswith("connected") and shown["focused"] == "filter"
-    second = "/v1/services/web/instances/127.0.0.1:9"
-    ask(agent, "PUT", second, {"attributes": {"health": "draining"}, "ttl_ms": 600_000})
-    eventually(lambda: "draining" in turn("look")["text"])
-    ask(agent, "DELETE", second)
-    gone = eventually(lambda: (now := turn("look")) and "down web 127.0.0.1:9" in now["changes"] and now)
-    assert "up web 127.0.0.1:9" in gone["changes"]
-    eventually(lambda: "127.0.0.1:9" not in turn("look")["text"])
-    assert "127.0.0.1:8080" not in turn("nothing like it")["text"]
-    assert "127.0.0.1:8080" in turn("ZONE=EU")["text"]
-    agent.kill()
-    eventually(lambda: "stale" in turn("look")["text"])
-    agent.start()
-    last = turn("look")
-    assert (last["asked"], last["errors"]) == ([where], []), "it asks this agent alone"
-    page.stdin.close()
-    assert page.wait(60) == 0
-    page.stdout.close()
-    assert screenshot.stat().st_size > 5_000
-    assert Path(str(screenshot).replace(".png", "-dark.png")).exists()
+def test_the_page_asks_for_the_token(agents: Callable[..., Agent], chromium: str, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-of-the-tests")
+    agent = agents(None, "--token-file", str(token))
+    look(["node", "token.mjs", f"http://{agent.address}/", token.read_text(), chromium], tmp_path)
+
+
+def look(command: list[str], home: Path) -> str:
+    # Chromium wants a home that is its own.
+    environment = {**os.environ, "HOME": str(home)}
+    seen = subprocess.run(
+        command, cwd=PAGE, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert seen.returncode == 0, seen.stdout + seen.stderr
+    return seen.stdout

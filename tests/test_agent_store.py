@@ -7,9 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from servers import Agent, Etcd, start_etcd
+from servers import Agent, Etcd, eventually, start_etcd
 from test_agent_api import WEB, ask, told
-from test_agent_jobs import eventually
 
 
 def connections(agent: Agent, etcd: Etcd) -> int:

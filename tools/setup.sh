@@ -39,7 +39,7 @@ want_servers_and_checkers() {
     want iproute2 ip
     want iptables iptables
     want doxygen doxygen
-    # Looks at the page of the agent.
+    # The page of the agent is looked at in it.
     want chromium chromium
 }
 

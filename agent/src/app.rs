@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Client, Error, Kind, Result};
+use discover_core::{Client, Error, Kind, Result, ServiceName};
 use percent_encoding::NON_ALPHANUMERIC;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::advertise;
+use crate::health::Checks;
 use crate::http::serve::{Listener, serve};
 use crate::http::tls::acceptor;
 use crate::http::{Gauges, Guard, router};
@@ -31,14 +32,18 @@ pub struct Agent {
     pub registry: Arc<Registry>,
     /// What is watched.
     pub sets: Arc<Sets>,
+    /// How instances that do not say so themselves are found to be.
+    pub checks: Arc<Checks>,
+    /// What the configuration file asks for.
+    pub jobs: Jobs,
+    /// Whether whoever may register may also have commands run.
+    pub allows_exec: bool,
     /// Tells this run from others.
     pub boot: String,
     /// Where the store is, secrets hidden.
     pub store: String,
     /// The host of registrations that name none.
     pub address: IpAddr,
-    /// Whether checks of others may run commands.
-    pub allows_exec: bool,
     /// When it began.
     pub start: Instant,
     /// What is counted.
@@ -53,7 +58,6 @@ pub struct Running {
     ending: watch::Sender<bool>,
     listeners: JoinSet<()>,
     chores: JoinSet<()>,
-    jobs: Jobs,
 }
 
 /// Opens the store and starts to listen. Must be called on a tokio runtime.
@@ -65,18 +69,22 @@ pub async fn start(settings: &Settings) -> Result<Running> {
     let boot = format!("{:08x}", fastrand::u32(..));
     let sets = Sets::new(client.clone(), boot.clone(), settings.services);
     let registry = Registry::new(client.clone(), sets.clone(), address);
+    let checks = Arc::new(Checks::new(registry.clone()));
     let agent = Arc::new(Agent {
+        jobs: Jobs::new(client.clone(), registry.clone(), checks.clone(), address),
+        checks,
+        allows_exec: settings.allow_exec,
         store: client.uri().to_string(),
         client,
         registry: registry.clone(),
         sets: sets.clone(),
         boot,
         address,
-        allows_exec: settings.allow_exec,
         start: Instant::now(),
         gauges: Gauges::new(settings.streams),
     });
     let mut chores = JoinSet::new();
+    chores.spawn(registry.clone().tend());
     chores.spawn(registry.reap());
     chores.spawn(sets.sweep());
     let ending = watch::Sender::new(false);
@@ -88,16 +96,24 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         let (agent, end) = (agent.clone(), ending.subscribe());
         tasks.spawn(serve(listener, router, agent, settings.limits, end));
     }
-    let mut jobs = Jobs::new(agent.registry.clone(), agent.sets.clone());
-    jobs.turn_to(settings.jobs.clone()).await?;
+    agent.jobs.apply(settings.plan.clone()).await?;
     Ok(Running {
         urls,
-        jobs,
         agent,
         ending,
         listeners: tasks,
         chores,
     })
+}
+
+impl Agent {
+    /// The names of all services; of those known here, where the store cannot list them.
+    pub async fn services(&self) -> Result<Vec<ServiceName>> {
+        match self.client.catalog().await {
+            Err(error) if error.kind() == Kind::Unsupported => Ok(self.registry.services()),
+            other => other,
+        }
+    }
 }
 
 impl Running {
@@ -106,14 +122,10 @@ impl Running {
         &self.agent
     }
 
-    /// From here on registers and watches what these settings say.
-    pub async fn turn_to(&mut self, settings: &Settings) -> Result<()> {
-        self.jobs.turn_to(settings.jobs.clone()).await
-    }
-
     /// Takes all registrations away, then lets go of everybody.
     pub async fn end(mut self) {
-        drop(self.jobs);
+        self.agent.checks.close();
+        self.agent.jobs.close().await;
         self.agent.registry.close(ENDING / 2).await;
         self.ending.send_replace(true);
         // The sets end with the client, and the streams with the sets.

@@ -8,25 +8,26 @@
 //! |---|---|---|
 //! | [`app`] | opens the store, starts the parts, ends them in order | [`settings`] |
 //! | [`registry`] | what applications registered here, kept alive for them | `registry::table` |
-//! | [`health`] | checks, and what others are told of them | `health::machine` |
-//! | [`jobs`] | what a configuration file registers and watches | `jobs::plan` |
+//! | [`health`] | looks at instances that do not say themselves how they are | `health::machine` |
+//! | [`jobs`] | what a configuration file registers and watches | `jobs::plan`, `jobs::change` |
 //! | [`sets`] | one watch for each service, and its last states | `sets::history` |
 //! | [`http`] | the API under `/v1` | `http::query`, `http::json`, `http::events` |
 //! | [`advertise`] | the address of this host that others reach | its `choose` |
 //! | [`cli`] | the commands; they work on any registry, with or without an agent | `cli::show` |
-//! | [`ui`] | the page at `/` | |
 //!
-//! What comes next has its place beside them: `dns/`, `proxy/`, `docker/` and `deploy/`.
+//! `ui/` has the page that people look at. What comes next has its place: `dns/`, `proxy/`, `docker/` and
+//! `deploy/`.
 
 #![forbid(unsafe_code)]
 
 pub mod advertise;
 pub mod app;
 pub mod cli;
+pub mod exec;
 pub mod health;
 pub mod http;
 pub mod jobs;
 pub mod registry;
 pub mod sets;
 pub mod settings;
-pub mod ui;
+pub mod span;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::http::serve::Limits;
 use crate::http::tls::Files;
-use crate::jobs::plan::{Member, Plan, Watch};
+use crate::jobs::plan::{Plan, Service, Watch};
 
 /// What `--bind`, `--socket` and `--state` are called by who wants none.
 pub const NONE: &str = "none";
@@ -40,8 +40,6 @@ pub struct Given {
     pub tls_client_ca: Option<PathBuf>,
     /// Names by which this agent may be called over TCP, separated by commas.
     pub hosts: Option<String>,
-    /// Whether checks of others may run commands here.
-    pub allow_exec: Option<bool>,
     /// `text` or `json`.
     pub log: Option<String>,
     /// The most connections.
@@ -52,9 +50,11 @@ pub struct Given {
     pub streams: Option<usize>,
     /// The most services that are watched at a time.
     pub services: Option<usize>,
-    /// What to register for programs that know nothing of us.
-    pub register: Vec<Member>,
-    /// What to run when a service changes.
+    /// Whether whoever may register may also have commands run, as checks.
+    pub allow_exec: Option<bool>,
+    /// Services to register; in a file alone.
+    pub service: Vec<Service>,
+    /// Services to watch; in a file alone.
     pub watch: Vec<Watch>,
 }
 
@@ -77,8 +77,6 @@ pub struct Settings {
     pub tls: Option<Files>,
     /// Names by which this agent may be called over TCP.
     pub hosts: Vec<String>,
-    /// Whether checks of others may run commands here.
-    pub allow_exec: bool,
     /// Whether the log is JSON.
     pub log_json: bool,
     /// The most connections.
@@ -87,8 +85,10 @@ pub struct Settings {
     pub streams: usize,
     /// The most services that are watched at a time.
     pub services: usize,
+    /// Whether whoever may register may also have commands run, as checks.
+    pub allow_exec: bool,
     /// What to register and to watch.
-    pub jobs: Plan,
+    pub plan: Plan,
     /// Where each of them came from.
     pub origins: BTreeMap<&'static str, &'static str>,
 }
@@ -149,12 +149,12 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
     let key = of.first("tls_key", |g| g.tls_key.clone());
     let client_ca = of.first("tls_client_ca", |g| g.tls_client_ca.clone());
     let hosts = of.first("hosts", |g| g.hosts.clone());
-    let allow_exec = of.first("allow_exec", |g| g.allow_exec);
     let log = of.first("log", |g| g.log.clone());
     let connections = of.first("connections", |g| g.connections);
     let of_one = of.first("connections_of_one", |g| g.connections_of_one);
     let streams = of.first("streams", |g| g.streams);
     let services = of.first("services", |g| g.services);
+    let allow_exec = of.first("allow_exec", |g| g.allow_exec);
     let bind = bind.unwrap_or_else(|| "127.0.0.1:1111".to_owned());
     let socket = match given_socket {
         Some(path) if path == NONE => None,
@@ -181,7 +181,6 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         token_file,
         tls: files(cert, key, client_ca)?,
         hosts: list(hosts),
-        allow_exec: allow_exec.unwrap_or(false),
         log_json: match log.as_deref() {
             None | Some("text") => false,
             Some("json") => true,
@@ -196,13 +195,18 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
         },
         streams: streams.unwrap_or(4096),
         services: services.unwrap_or(4096),
-        jobs: places.iter().fold(Plan::default(), |mut jobs, (_, given)| {
-            jobs.register.extend(given.register.iter().cloned());
-            jobs.watch.extend(given.watch.iter().cloned());
-            jobs
-        }),
+        allow_exec: allow_exec.unwrap_or(false),
+        plan: plan(&places)?,
         origins,
     })
+}
+
+/// Of the file: the others cannot say such things.
+fn plan(places: &[(&'static str, Given)]) -> Result<Plan> {
+    let all = places.iter().map(|(_, given)| given);
+    let services = all.clone().flat_map(|given| given.service.clone());
+    let watches = all.flat_map(|given| given.watch.clone());
+    Plan::new(services.collect(), watches.collect())
 }
 
 fn files(

@@ -5,8 +5,8 @@ mod ending;
 mod env;
 mod logging;
 mod look;
+mod maintenance;
 mod member;
-mod notify;
 mod run;
 mod show;
 
@@ -82,6 +82,17 @@ enum Command {
         service: String,
         /// The instance's id, mostly its address
         id: String,
+    },
+    /// Hold back what is registered with an agent, so that others do not see it, or let go of it
+    Maintenance {
+        #[command(flatten)]
+        at: At,
+        /// What becomes of them
+        switch: maintenance::Switch,
+        /// Only this service [default: all that is registered there]
+        service: Option<String>,
+        /// Only this instance of it
+        id: Option<String>,
     },
     /// Look whether all is well: the settings, the store, the clock, a registration and back
     Doctor {
@@ -171,6 +182,14 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Unregister { at, service, id } => {
             member::unregister(&at, &service, &id).await.map(|()| done)
         }
+        Command::Maintenance {
+            at,
+            switch,
+            service,
+            id,
+        } => maintenance::maintenance(&at, switch, service.as_deref(), id.as_deref())
+            .await
+            .map(|()| done),
         Command::Doctor { at } => doctor::doctor(&at).await,
         Command::Env { at } => env::env(&at).map(|()| done),
         Command::Completions { shell } => {

@@ -1,12 +1,13 @@
 //! `run`: the agent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use discover_core::Result;
+use sd_notify::NotifyState;
 
-use crate::app;
-use crate::cli::notify::notify;
+use crate::app::{self, Running};
 use crate::cli::{ending, logging, show};
+use crate::jobs::plan::Plan;
 use crate::settings::{Given, Settings, default_socket, resolve};
 
 /// How the agent runs. What is not given comes from the environment, then from the file.
@@ -46,9 +47,6 @@ pub struct RunArgs {
     /// Further names by which this agent may be called over TCP, at commas
     #[arg(long, value_name = "NAMES")]
     hosts: Option<String>,
-    /// Let whoever registers an instance have commands run to check it
-    #[arg(long)]
-    allow_exec: bool,
     /// Log as text or json
     #[arg(long, value_name = "FORM")]
     log: Option<String>,
@@ -64,6 +62,9 @@ pub struct RunArgs {
     /// The most services that are watched at a time
     #[arg(long, value_name = "COUNT")]
     services: Option<usize>,
+    /// Let whoever may register have commands run, as health checks
+    #[arg(long)]
+    allow_exec: bool,
 }
 
 impl RunArgs {
@@ -82,12 +83,12 @@ impl RunArgs {
             tls_key: self.tls_key,
             tls_client_ca: self.tls_client_ca,
             hosts: self.hosts,
-            allow_exec: self.allow_exec.then_some(true),
             log: self.log,
             connections: self.connections,
             connections_of_one: self.connections_of_one,
             streams: self.streams,
             services: self.services,
+            allow_exec: self.allow_exec.then_some(true),
             ..Given::default()
         };
         let places = [
@@ -102,11 +103,12 @@ impl RunArgs {
 
 /// Runs the agent until it is told to end.
 pub async fn run(arguments: RunArgs) -> Result<()> {
-    let settings = arguments.clone().settings()?;
+    let config = arguments.config.clone();
+    let settings = arguments.settings()?;
     logging::start(settings.log_json);
-    let ended = ending::ending()?;
+    let mut ended = std::pin::pin!(ending::ending()?);
     let mut hangups = ending::hangups()?;
-    let mut running = app::start(&settings).await?;
+    let running = app::start(&settings).await?;
     // Whoever starts us learns from this line that we are there, and where.
     show::print(&format!("listening on {}\n", running.urls.join(" ")));
     log::info!(
@@ -115,15 +117,14 @@ pub async fn run(arguments: RunArgs) -> Result<()> {
         running.urls.join(" "),
         running.agent().store
     );
-    notify("READY=1");
-    let mut ended = std::pin::pin!(ended);
+    tell_systemd(NotifyState::Ready);
     let why = loop {
         tokio::select! {
             why = &mut ended => break why,
-            _ = hangups.recv() => reload(&arguments, &mut running).await,
+            Some(()) = hangups.recv() => reload(&running, config.as_deref()).await,
         }
     };
-    notify("STOPPING=1");
+    tell_systemd(NotifyState::Stopping);
     log::info!(
         "{why}: taking {} registrations away",
         running.agent().registry.counts().0
@@ -132,14 +133,26 @@ pub async fn run(arguments: RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// Reads the file again; one that makes no sense changes nothing.
-async fn reload(arguments: &RunArgs, running: &mut app::Running) {
-    let done = match arguments.clone().settings() {
-        Ok(settings) => running.turn_to(&settings).await,
+/// What the file says to register and to watch holds from now on; one that is wrong changes nothing.
+async fn reload(running: &Running, config: Option<&Path>) {
+    let Some(path) = config else {
+        log::info!("SIGHUP: there is no configuration file to read again");
+        return;
+    };
+    let read = Given::file(path).and_then(|given| Plan::new(given.service, given.watch));
+    let done = match read {
+        Ok(plan) => running.agent().jobs.apply(plan).await,
         Err(error) => Err(error),
     };
     match done {
-        Ok(()) => log::info!("SIGHUP: registering and watching what the configuration says now"),
+        Ok(()) => log::info!("SIGHUP: read {} again", path.display()),
         Err(error) => log::error!("SIGHUP: all stays as it was: {error}"),
+    }
+}
+
+/// Does nothing where systemd did not start us.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        log::warn!("systemd does not listen: {error}");
     }
 }

@@ -1,298 +1,310 @@
-//! One look at an instance: by TCP, by HTTP, by a command.
+//! What a check is, as it is declared and as it is made. Pure.
 
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::http::Uri;
-use discover_core::{Error, Kind, Result};
-use http_body_util::Empty;
-use hyper::Request;
-use hyper::client::conn::http1::handshake;
-use hyper_util::rt::TokioIo;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use discover_core::{Error, Result};
+use serde::Deserialize;
 
-use crate::health::machine::Outcome;
+use crate::exec::Words;
+use crate::registry::state::Health;
+use crate::span::Span;
 
-/// How much of a command's output is kept, in bytes.
-const KEPT: usize = 4096;
+/// How often a check is made that does not say.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// The beginnings of whole URLs.
+const HTTP: &str = "http://";
+const HTTPS: &str = "https://";
+/// How many failures in a row it takes.
+const DOWN: u32 = 3;
+/// How long an instance may be critical, which an application registered and maybe forgot.
+const GONE: Duration = Duration::from_secs(3600);
 
-/// How to look.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// `host:port` takes a connection.
+/// A check as it stands in a registration or in a configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Declared {
+    /// Whether a connection to `host:port`, or `:port` of the instance's host, can be made.
+    pub tcp: Option<String>,
+    /// Whether a URL, or `:port/path` or `/path` of the instance, answers with a status of 200 to 299.
+    pub http: Option<String>,
+    /// The file of the authorities that an `https` URL is trusted by; the system's, if none is named.
+    pub ca: Option<PathBuf>,
+    /// Whether a command ends with the status 0.
+    pub exec: Option<Words>,
+    /// Whether the application says so, at least this often.
+    pub ttl: Option<Span>,
+    /// How often.
+    pub interval: Option<Span>,
+    /// How long it may take.
+    pub timeout: Option<Span>,
+    /// How often until it has passed for the first time, and how long before the first of all.
+    pub start: Option<Span>,
+    /// How many successes in a row it takes to be passing again.
+    pub up: Option<u32>,
+    /// How many failures in a row it takes to be critical.
+    pub down: Option<u32>,
+    /// The exit status of a command that says: it works, and somebody should look at it.
+    pub warning: Option<u8>,
+    /// How the instance is before the first check; critical, if nothing is said.
+    pub initial: Option<Health>,
+    /// For how long an instance may be critical before it is forgotten.
+    pub gone: Option<Span>,
+}
+
+/// What is looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// An address.
     Tcp(String),
-    /// `http://host:port/path` answers with a status of 200 to 299; 429 is a warning.
-    Http(String),
-    /// A command ends with 0; 1 is a warning.
-    Exec(Vec<String>),
+    /// The address, what is sent as `Host`, and the path.
+    Http {
+        /// `host:port`
+        address: String,
+        /// Path and query.
+        path: String,
+        /// Whether it is asked over TLS, and trusted by which file.
+        tls: Option<Trust>,
+    },
+    /// A command, and the status by which it warns.
+    Exec(Words, Option<u8>),
 }
 
-impl Check {
-    /// Refuses what could never work. Commands only where the agent's owner allows them.
-    pub fn checked(self, commands: bool) -> Result<Check> {
-        match &self {
-            Check::Tcp(address) if !address.contains(':') => Err(Error::invalid(format!(
-                "check tcp is {address:?}; write host:port"
-            ))),
-            Check::Http(url) => place(url).map(|_| self),
-            Check::Exec(command) if command.first().is_none_or(String::is_empty) => {
-                Err(Error::invalid("check exec has no command"))
-            }
-            Check::Exec(_) if !commands => {
-                let text = "check exec runs commands, which this agent does not do for others; \
-                            start it with --allow-exec";
-                Err(Error::new(Kind::PermissionDenied, text))
-            }
-            _ => Ok(self),
-        }
+/// The file of the authorities; the system's, where there is none.
+pub type Trust = Option<PathBuf>;
+
+/// A check as it is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// What is looked at.
+    pub what: What,
+    /// How often.
+    pub interval: Duration,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// How often until it has passed for the first time.
+    pub start: Duration,
+    /// How many successes in a row.
+    pub up: u32,
+    /// How many failures in a row.
+    pub down: u32,
+}
+
+/// What says that an instance lives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Watch {
+    /// The agent looks.
+    Check(Check),
+    /// The application says so, this often.
+    Reports(Duration),
+}
+
+impl Declared {
+    /// How the instance is before the first check.
+    pub fn initial(&self) -> Health {
+        self.initial.unwrap_or(Health::Critical)
     }
 
-    /// Looks once.
-    pub async fn look(&self, within: Duration) -> Outcome {
-        let done = match self {
-            Check::Tcp(address) => timeout(within, tcp(address)).await,
-            Check::Http(url) => timeout(within, http(url)).await,
-            Check::Exec(command) => return exec(command, within).await,
+    /// For how long it may be critical.
+    pub fn gone(&self) -> Duration {
+        self.gone.map_or(GONE, |gone| gone.0)
+    }
+
+    /// The check of an instance at this address.
+    pub fn watch(&self, host: &str, port: u16) -> Result<Watch> {
+        let kinds = [
+            self.tcp.is_some(),
+            self.http.is_some(),
+            self.exec.is_some(),
+            self.ttl.is_some(),
+        ];
+        if kinds.iter().filter(|given| **given).count() != 1 {
+            return Err(Error::invalid(
+                "check: name exactly one of tcp, http, exec and ttl",
+            ));
+        }
+        if let Some(ttl) = self.ttl {
+            return self.reports(ttl.0);
+        }
+        if self.warning.is_some() && self.exec.is_none() {
+            return Err(Error::invalid("check: warning is for exec alone"));
+        }
+        let over_tls = self.http.as_ref().is_some_and(|url| url.starts_with(HTTPS));
+        if self.ca.is_some() && !over_tls {
+            return Err(Error::invalid("check: ca is for an https URL alone"));
+        }
+        if self.up == Some(0) || self.down == Some(0) || self.warning == Some(0) {
+            return Err(Error::invalid("check: up, down and warning are at least 1"));
+        }
+        let what = match (&self.tcp, &self.http, &self.exec) {
+            (Some(address), ..) => What::Tcp(complete(address, host)?),
+            (_, Some(url), _) => http(url, self.ca.clone(), host, port)?,
+            (.., Some(words)) => What::Exec(words.clone(), self.warning),
+            _ => return Err(Error::invalid("check: names nothing to look at")),
         };
-        done.unwrap_or_else(|_| Outcome::Bad(format!("no answer within {within:?}")))
+        let interval = self.interval.map_or(INTERVAL, |time| time.0);
+        Ok(Watch::Check(Check {
+            what,
+            interval,
+            timeout: self.timeout.map_or(interval, |time| time.0),
+            start: self.start.map_or(interval, |time| time.0),
+            up: self.up.unwrap_or(1),
+            down: self.down.unwrap_or(DOWN),
+        }))
     }
-}
 
-async fn tcp(address: &str) -> Outcome {
-    match TcpStream::connect(address).await {
-        Ok(_) => Outcome::Good,
-        Err(error) => Outcome::Bad(format!("{address}: {error}")),
-    }
-}
-
-async fn http(url: &str) -> Outcome {
-    match ask(url).await {
-        Ok(200..=299) => Outcome::Good,
-        Ok(429) => Outcome::Warn(format!("{url} says 429")),
-        Ok(status) => Outcome::Bad(format!("{url} says {status}")),
-        Err(error) => Outcome::Bad(error.to_string()),
-    }
-}
-
-/// The status that it answers with. A redirection is not followed: it is another place's health.
-async fn ask(url: &str) -> Result<u16> {
-    let (address, host, path) = place(url)?;
-    let failed = |e: Box<dyn std::error::Error + Send + Sync>| {
-        Error::caused_by(Kind::Unavailable, format!("{url} does not answer"), e)
-    };
-    let stream = TcpStream::connect(&address)
-        .await
-        .map_err(|e| failed(e.into()))?;
-    let (mut sender, connection) = handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| failed(e.into()))?;
-    let request = Request::get(path)
-        .header("host", host)
-        .header("user-agent", "discoverd")
-        .body(Empty::<bytes::Bytes>::new())
-        .map_err(|e| failed(e.into()))?;
-    let answer = async {
-        sender
-            .send_request(request)
-            .await
-            .map(|a| a.status().as_u16())
-    };
-    // The connection is driven here, and ends here.
-    let mut connection = std::pin::pin!(connection);
-    let mut answer = std::pin::pin!(answer);
-    tokio::select! {
-        biased;
-        status = &mut answer => status.map_err(|e| failed(e.into())),
-        ended = &mut connection => match ended {
-            Ok(()) => answer.await.map_err(|e| failed(e.into())),
-            Err(error) => Err(failed(error.into())),
-        },
-    }
-}
-
-/// Address, host and path of an URL.
-fn place(url: &str) -> Result<(String, String, String)> {
-    let bad = || {
-        Error::invalid(format!(
-            "check http is {url:?}; write http://host:port/path"
-        ))
-    };
-    let uri: Uri = url.parse().map_err(|_| bad())?;
-    let authority = uri.authority().ok_or_else(bad)?;
-    if uri.scheme_str() != Some("http") || authority.as_str().contains('@') {
-        return Err(bad());
-    }
-    let port = authority.port_u16().unwrap_or(80);
-    let address = format!("{}:{port}", authority.host());
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok((address, authority.to_string(), path.to_owned()))
-}
-
-async fn exec(command: &[String], within: Duration) -> Outcome {
-    let Some((program, arguments)) = command.split_first() else {
-        return Outcome::Bad("no command".to_owned());
-    };
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        // A group of its own, which is killed as a whole.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => return Outcome::Bad(format!("{program}: {error}")),
-    };
-    match timeout(within, end_of(&mut child)).await {
-        Ok(Ok((Some(0), _))) => Outcome::Good,
-        Ok(Ok((Some(1), output))) => Outcome::Warn(output),
-        Ok(Ok((_, output))) => Outcome::Bad(output),
-        Ok(Err(error)) => Outcome::Bad(format!("{program}: {error}")),
-        Err(_) => {
-            kill_group(&child);
-            let _ = child.wait().await;
-            Outcome::Bad(format!("{program} was killed after {within:?}"))
+    /// The application counts for itself.
+    fn reports(&self, ttl: Duration) -> Result<Watch> {
+        let of_checks = [self.interval, self.timeout, self.start];
+        let counts = self.up.is_some() || self.down.is_some() || self.warning.is_some();
+        if counts || of_checks.iter().any(Option::is_some) {
+            return Err(Error::invalid(
+                "check: interval, timeout, start, up, down and warning say nothing of ttl",
+            ));
         }
+        Ok(Watch::Reports(ttl))
     }
 }
 
-/// Kills a command that is a group of its own, with its children.
-pub fn kill_group(child: &Child) {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        // It may have ended by itself.
-        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-}
-
-/// The exit code, none for one that a signal ended, and the beginning of the output.
-async fn end_of(child: &mut Child) -> std::io::Result<(Option<i32>, String)> {
-    let mut kept = Vec::new();
-    if let Some(mut out) = child.stdout.take() {
-        let mut chunk = [0; 4096];
-        loop {
-            let read = out.read(&mut chunk).await?;
-            if read == 0 {
-                break;
+impl What {
+    /// As it is shown.
+    pub fn text(&self) -> String {
+        match self {
+            What::Tcp(address) => format!("tcp {address}"),
+            What::Http { address, path, tls } => {
+                let scheme = if tls.is_some() { HTTPS } else { HTTP };
+                format!("http {scheme}{address}{path}")
             }
-            // The rest is read, so that the command does not wait for it, and forgotten.
-            let room = KEPT.saturating_sub(kept.len()).min(read);
-            kept.extend(chunk.iter().take(room));
+            What::Exec(words, _) => format!("exec {}", words.text()),
         }
     }
-    let status = child.wait().await?;
-    Ok((
-        status.code(),
-        String::from_utf8_lossy(&kept).trim().to_owned(),
-    ))
+}
+
+fn complete(address: &str, host: &str) -> Result<String> {
+    let port = address.rsplit_once(':').map(|(_, port)| port);
+    if port
+        .and_then(|port| port.parse::<u16>().ok())
+        .is_none_or(|port| port == 0)
+    {
+        let text = format!("check: {address:?} is no address; write host:port or :port");
+        return Err(Error::invalid(text));
+    }
+    Ok(match address.starts_with(':') {
+        true => format!("{}{address}", bracketed(host)),
+        false => address.to_owned(),
+    })
+}
+
+fn bracketed(host: &str) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    }
+}
+
+fn http(url: &str, ca: Option<PathBuf>, host: &str, port: u16) -> Result<What> {
+    let bad = |why: &str| {
+        let text =
+            format!("check: {url:?} {why}; write http://host:port/path, :port/path or /path");
+        Error::invalid(text)
+    };
+    let secure = url.strip_prefix(HTTPS);
+    let whole = secure.or_else(|| url.strip_prefix(HTTP));
+    if whole.is_none() && !url.starts_with([':', '/']) {
+        return Err(bad("is no place"));
+    }
+    let rest = whole.unwrap_or(url);
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let clean = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+    if !clean(rest) || authority.contains('@') {
+        return Err(bad("has what does not belong there"));
+    }
+    let address = match authority {
+        "" => format!("{}:{port}", bracketed(host)),
+        own if own.starts_with(':') => complete(own, host)?,
+        other => match other.rsplit_once(':') {
+            Some((_, port)) if !port.ends_with(']') => complete(other, host)?,
+            _ => format!("{other}:{}", if secure.is_some() { 443 } else { 80 }),
+        },
+    };
+    let path = if path.is_empty() { "/" } else { path }.to_owned();
+    let tls = secure.map(|_| ca);
+    Ok(What::Http { address, path, tls })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
-
-    fn sh(script: &str) -> Check {
-        Check::Exec(["sh", "-c", script].map(str::to_owned).to_vec())
-    }
-
-    #[tokio::test]
-    async fn a_port_that_nobody_listens_on_is_bad() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let check = Check::Tcp(listener.local_addr().unwrap().to_string());
-        assert_eq!(check.look(PATIENCE).await, Outcome::Good);
-        drop(listener);
-        assert!(matches!(check.look(PATIENCE).await, Outcome::Bad(_)));
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_judged_by_its_status() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let check = Check::Http(format!("http://{address}/health?x=1"));
-        for (status, word) in [
-            ("204 Fine", "good"),
-            ("429 Slow", "warn"),
-            ("302 Away", "bad"),
-        ] {
-            let serve = async {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut head = [0; 1024];
-                let read = stream.read(&mut head).await.unwrap();
-                assert!(head[..read].starts_with(b"GET /health?x=1 HTTP/1.1\r\n"));
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-                stream.write_all(answer.as_bytes()).await.unwrap();
-                stream
-            };
-            let (outcome, _stream) = tokio::join!(check.look(PATIENCE), serve);
-            let found = match outcome {
-                Outcome::Good => "good",
-                Outcome::Warn(_) => "warn",
-                Outcome::Bad(_) => "bad",
-            };
-            assert_eq!(found, word, "{status}");
-        }
-        // One that never answers.
-        let silent = Duration::from_millis(50);
-        assert!(matches!(check.look(silent).await, Outcome::Bad(_)));
-    }
-
-    #[tokio::test]
-    async fn a_command_says_by_its_status_and_its_output_is_bounded() {
-        assert_eq!(sh("exit 0").look(PATIENCE).await, Outcome::Good);
-        let warn = sh("echo slow; exit 1").look(PATIENCE).await;
-        assert_eq!(warn, Outcome::Warn("slow".to_owned()));
-        let Outcome::Bad(output) = sh("yes | head -c 1000000; exit 2").look(PATIENCE).await else {
-            panic!("not bad")
-        };
-        assert!(output.len() <= KEPT);
-        assert!(matches!(
-            sh("kill -9 $$").look(PATIENCE).await,
-            Outcome::Bad(_)
-        ));
-    }
-
-    #[tokio::test]
-    async fn a_command_that_takes_too_long_is_killed_with_its_children() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("pid");
-        let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
-        let outcome = sh(&script).look(Duration::from_millis(500)).await;
-        assert!(
-            matches!(outcome, Outcome::Bad(ref why) if why.contains("killed")),
-            "{outcome:?}"
-        );
-        let pid: i32 = std::fs::read_to_string(&file)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        // It is gone, or at least dead and not yet buried.
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    fn watch(json: &str) -> std::result::Result<Watch, String> {
+        let declared: Declared = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        declared.watch("10.0.0.7", 8080).map_err(|e| e.to_string())
     }
 
     #[test]
-    fn what_could_never_work_is_refused_and_commands_unless_allowed() {
-        for bad in [
-            Check::Tcp("8080".to_owned()),
-            Check::Http("https://h/".to_owned()),
-            Check::Http("http://u:p@h/".to_owned()),
-            Check::Exec(vec![]),
+    fn a_check_is_made_as_it_was_declared() {
+        let second = Duration::from_secs(1);
+        let made = watch(
+            r#"{"tcp": ":8081", "interval": "5s", "timeout": 2, "up": 2, "down": 4, "start": "1s"}"#,
+        );
+        let expected = Check {
+            what: What::Tcp("10.0.0.7:8081".to_owned()),
+            interval: second * 5,
+            timeout: second * 2,
+            start: second,
+            up: 2,
+            down: 4,
+        };
+        assert_eq!(made, Ok(Watch::Check(expected)));
+        assert_eq!(watch(r#"{"ttl": "15s"}"#), Ok(Watch::Reports(second * 15)));
+        let Ok(Watch::Check(plain)) = watch(r#"{"exec": "true"}"#) else {
+            panic!("no check")
+        };
+        assert_eq!(
+            (plain.timeout, plain.start),
+            (plain.interval, plain.interval)
+        );
+    }
+
+    #[test]
+    fn a_place_is_completed_with_the_instances_own() {
+        for (http, text) in [
+            ("/up?x=1", "http http://10.0.0.7:8080/up?x=1"),
+            (":9/up", "http http://10.0.0.7:9/up"),
+            ("http://h", "http http://h:80/"),
+            ("https://h/x", "http https://h:443/x"),
+            ("http://[::1]/x", "http http://[::1]:80/x"),
+            ("http://[::1]:8/x", "http http://[::1]:8/x"),
         ] {
-            assert!(bad.clone().checked(true).is_err(), "{bad:?}");
+            let made = watch(&format!(r#"{{"http": "{http}"}}"#));
+            let Ok(Watch::Check(check)) = made else {
+                panic!("{made:?}")
+            };
+            assert_eq!(check.what.text(), text);
         }
-        assert!(sh("true").checked(true).is_ok());
-        let refused = sh("true").checked(false).unwrap_err();
-        assert_eq!(refused.kind(), Kind::PermissionDenied);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_what_would() {
+        for (bad, why) in [
+            ("{}", "exactly one of"),
+            (r#"{"tcp": ":1", "http": "/"}"#, "exactly one of"),
+            (r#"{"tcp": "here"}"#, "host:port"),
+            (r#"{"tcp": ":0"}"#, "host:port"),
+            (r#"{"tcp": ":70000"}"#, "host:port"),
+            (r#"{"tcp": ":1", "up": 0}"#, "at least 1"),
+            (r#"{"tcp": ":1", "warning": 1}"#, "exec alone"),
+            (r#"{"http": "ftp://x"}"#, "http://host:port/path"),
+            (r#"{"http": "/up", "ca": "/x"}"#, "https URL alone"),
+            (r#"{"http": "/a b"}"#, "does not belong"),
+            (r#"{"http": "http://u:p@h/"}"#, "does not belong"),
+            (r#"{"exec": ""}"#, "name a program"),
+            (r#"{"ttl": "5s", "down": 2}"#, "nothing of ttl"),
+            (r#"{"ttl": "soon"}"#, "a time such as"),
+            (r#"{"tcp": ":1", "intervall": 1}"#, "unknown field"),
+        ] {
+            let error = watch(bad).unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
     }
 }

@@ -1,168 +1,150 @@
-//! What a check's outcomes make of an instance. Pure.
+//! What the results of a check make of an instance: it takes some in a row to change anything. Pure.
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use crate::health::check::Check;
+use crate::registry::state::Health;
 
-/// Whether an instance can do its work, as others see it in its attribute `health`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It can, and is picked.
-    Passing,
-    /// It can, but not well; it is not picked while others pass.
-    Warning,
-    /// It cannot.
-    Critical,
-    /// Somebody works on it.
-    Maintenance,
-    /// It ends what it has begun, and takes nothing new.
-    Draining,
-}
-
-impl State {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Passing => "passing",
-            State::Warning => "warning",
-            State::Critical => "critical",
-            State::Maintenance => "maintenance",
-            State::Draining => "draining",
-        }
-    }
-}
-
-/// What one look found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The result of one check.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// All is well.
-    Good,
-    /// Something is not.
+    /// As it should be.
+    Pass(String),
+    /// It works, and somebody should look at it.
     Warn(String),
-    /// It does not work.
-    Bad(String),
+    /// It does not work, and why.
+    Fail(String),
 }
 
-/// When to look, and how often the same must be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Between two looks, in milliseconds.
-    pub interval_ms: u64,
-    /// The same before the first good one.
-    pub start_interval_ms: u64,
-    /// How long one look may take.
-    pub timeout_ms: u64,
-    /// How many good ones in a row make it pass.
-    pub rise: u32,
-    /// How many others in a row make it fail.
-    pub fall: u32,
-}
-
-impl Default for Plan {
-    fn default() -> Plan {
-        Plan {
-            interval_ms: 10_000,
-            start_interval_ms: 1_000,
-            timeout_ms: 5_000,
-            rise: 1,
-            fall: 2,
-        }
-    }
-}
-
-/// The state of one instance, as its check sees it.
-#[derive(Clone, Debug)]
+/// See the module.
+#[derive(Debug)]
 pub struct Machine {
-    plan: Plan,
-    state: State,
-    /// What the last looks would make of it, and how many they were.
-    run: (State, u32),
-    /// Whether it was ever well.
+    health: Health,
+    up: u32,
+    down: u32,
+    interval: Duration,
+    start: Duration,
+    /// Whether it has ever passed.
     begun: bool,
+    good: u32,
+    bad: u32,
 }
 
 impl Machine {
-    /// Critical, until it is found to be well.
-    pub fn new(plan: Plan) -> Machine {
+    /// Of an instance that is like this before the first check.
+    pub fn new(check: &Check, initial: Health) -> Machine {
         Machine {
-            plan,
-            state: State::Critical,
-            run: (State::Critical, 0),
+            health: initial,
+            up: check.up,
+            down: check.down,
+            interval: check.interval,
+            start: check.start,
             begun: false,
+            good: 0,
+            bad: 0,
         }
     }
 
-    /// How it is.
-    pub fn state(&self) -> State {
-        self.state
-    }
-
-    /// How long to wait before the next look.
-    pub fn wait(&self) -> Duration {
-        let ms = match self.begun {
-            true => self.plan.interval_ms,
-            false => self.plan.start_interval_ms.min(self.plan.interval_ms),
-        };
-        // Looking all the time would be a load of its own.
-        Duration::from_millis(ms.max(100))
-    }
-
-    /// The next state, if it is another.
-    pub fn take(&mut self, outcome: &Outcome) -> Option<State> {
-        let (found, needed) = match outcome {
-            Outcome::Good => (State::Passing, self.plan.rise),
-            Outcome::Warn(_) => (State::Warning, self.plan.fall),
-            Outcome::Bad(_) => (State::Critical, self.plan.fall),
-        };
-        let (last, times) = self.run;
-        self.run = match last == found {
-            true => (found, times.saturating_add(1)),
-            false => (found, 1),
-        };
-        if found == self.state || self.run.1 < needed.max(1) {
-            return None;
+    /// How long to wait before the next check.
+    pub fn pause(&self) -> Duration {
+        match self.begun {
+            true => self.interval,
+            false => self.start,
         }
-        self.state = found;
-        self.begun |= found == State::Passing;
-        Some(found)
+    }
+
+    /// How the instance is after one more check.
+    pub fn step(&mut self, outcome: &Outcome) -> Health {
+        let better = match outcome {
+            Outcome::Pass(_) => Health::Passing,
+            Outcome::Warn(_) => Health::Warning,
+            Outcome::Fail(_) => Health::Critical,
+        };
+        if better == Health::Critical {
+            self.good = 0;
+            self.bad = self.bad.saturating_add(1);
+            if self.bad >= self.down {
+                self.health = Health::Critical;
+            }
+        } else {
+            self.bad = 0;
+            self.good = self.good.saturating_add(1);
+            if self.health != Health::Critical || self.good >= self.up {
+                self.health = better;
+                self.begun = true;
+            }
+        }
+        self.health
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::check::What;
+    use Health::{Critical, Passing, Warning};
 
-    fn bad() -> Outcome {
-        Outcome::Bad("down".to_owned())
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn machine(up: u32, down: u32, initial: Health) -> Machine {
+        let check = Check {
+            what: What::Tcp(String::new()),
+            interval: SECOND * 10,
+            timeout: SECOND,
+            start: SECOND,
+            up,
+            down,
+        };
+        Machine::new(&check, initial)
+    }
+
+    /// `+` passes, `~` warns, `-` fails.
+    fn steps(machine: &mut Machine, results: &str) -> Vec<Health> {
+        let text = String::new;
+        results
+            .chars()
+            .map(|result| match result {
+                '+' => machine.step(&Outcome::Pass(text())),
+                '~' => machine.step(&Outcome::Warn(text())),
+                _ => machine.step(&Outcome::Fail(text())),
+            })
+            .collect()
     }
 
     #[test]
-    fn it_takes_as_many_in_a_row_as_was_said() {
-        let mut web = Machine::new(Plan {
-            rise: 2,
-            fall: 3,
-            ..Plan::default()
-        });
-        assert_eq!(web.take(&Outcome::Good), None);
-        assert_eq!(web.take(&bad()), None);
-        assert_eq!(web.take(&Outcome::Good), None, "counted anew");
-        assert_eq!(web.take(&Outcome::Good), Some(State::Passing));
-        assert_eq!([bad(), bad()].map(|bad| web.take(&bad)), [None, None]);
-        assert_eq!(web.take(&Outcome::Good), None, "and still passing");
-        let falls = [bad(), bad(), bad(), bad()].map(|bad| web.take(&bad));
-        assert_eq!(falls, [None, None, Some(State::Critical), None]);
+    fn it_takes_some_in_a_row_to_come_and_to_go() {
+        let mut machine = machine(2, 3, Critical);
+        assert_eq!(
+            steps(&mut machine, "+-++"),
+            [Critical, Critical, Critical, Passing]
+        );
+        assert_eq!(steps(&mut machine, "--+--"), [Passing; 5], "not in a row");
+        assert_eq!(steps(&mut machine, "-"), [Critical]);
+        assert_eq!(
+            steps(&mut machine, "+~"),
+            [Critical, Warning],
+            "warning is up, too"
+        );
+        assert_eq!(steps(&mut machine, "+"), [Passing]);
     }
 
     #[test]
-    fn it_is_looked_at_more_often_until_it_is_well() {
-        let mut web = Machine::new(Plan::default());
-        assert_eq!(web.wait(), Duration::from_secs(1));
-        assert_eq!(web.take(&Outcome::Good), Some(State::Passing));
-        assert_eq!(web.wait(), Duration::from_secs(10));
-        let warn = Outcome::Warn("slow".to_owned());
-        assert_eq!(web.take(&warn), None);
-        assert_eq!(web.take(&warn), Some(State::Warning));
-        assert_eq!(web.wait(), Duration::from_secs(10));
+    fn an_initial_state_holds_until_it_is_refuted() {
+        let mut passing = machine(2, 2, Passing);
+        assert_eq!(steps(&mut passing, "-"), [Passing]);
+        assert_eq!(steps(&mut passing, "-"), [Critical]);
+        assert_eq!(steps(&mut machine(2, 2, Warning), "+"), [Passing]);
+    }
+
+    #[test]
+    fn it_is_looked_at_more_often_until_it_has_passed() {
+        let mut machine = machine(2, 2, Critical);
+        assert_eq!(machine.pause(), SECOND);
+        steps(&mut machine, "-+");
+        assert_eq!(machine.pause(), SECOND);
+        steps(&mut machine, "+");
+        assert_eq!(machine.pause(), SECOND * 10);
+        steps(&mut machine, "--");
+        assert_eq!(machine.pause(), SECOND * 10);
     }
 }

@@ -1,101 +1,113 @@
-//! Whether instances can do their work: a check for each that asked for one, and what others are told in
-//! the attribute `health`.
+//! Health checks: each looks at one instance again and again, and tells the registry how it is.
 
 pub mod check;
 pub mod machine;
+mod probe;
+mod secure;
 
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use discover_core::{Error, Result};
-use serde::Deserialize;
-use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use discover_core::Kind;
+use tokio::sync::oneshot;
+use tokio::time::{Duration, sleep};
 
 use crate::registry::Registry;
+use crate::registry::state::Health;
 use crate::registry::table::Key;
 use check::Check;
-use machine::{Machine, Outcome, Plan};
+use machine::{Machine, Outcome};
 
-/// The attribute in which others see it.
-pub const ATTRIBUTE: &str = "health";
-
-/// A check as it is asked for: one way to look, and when.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Declared {
-    tcp: Option<String>,
-    http: Option<String>,
-    exec: Option<Vec<String>>,
-    interval_ms: Option<u64>,
-    start_interval_ms: Option<u64>,
-    timeout_ms: Option<u64>,
-    rise: Option<u32>,
-    fall: Option<u32>,
+/// All checks that are made. They end with this, and with the registrations that they are about.
+pub struct Checks {
+    registry: Arc<Registry>,
+    /// A check ends when its end of this is dropped.
+    running: Mutex<HashMap<Key, oneshot::Sender<()>>>,
 }
 
-impl Declared {
-    /// The check and its plan, if they make sense; commands only where they are allowed.
-    pub fn read(self, commands: bool) -> Result<(Check, Plan)> {
-        let one = match (self.tcp, self.http, self.exec) {
-            (Some(address), None, None) => Check::Tcp(address),
-            (None, Some(url), None) => Check::Http(url),
-            (None, None, Some(command)) => Check::Exec(command),
-            _ => {
-                let text = "a check is one of tcp, http and exec";
-                return Err(Error::invalid(text));
-            }
-        };
-        let usual = Plan::default();
-        let plan = Plan {
-            interval_ms: self.interval_ms.unwrap_or(usual.interval_ms),
-            start_interval_ms: self.start_interval_ms.unwrap_or(usual.start_interval_ms),
-            timeout_ms: self.timeout_ms.unwrap_or(usual.timeout_ms),
-            rise: self.rise.unwrap_or(usual.rise),
-            fall: self.fall.unwrap_or(usual.fall),
-        };
-        Ok((one.checked(commands)?, plan))
-    }
-}
-
-/// The looks at one instance, which end with this.
-#[derive(Debug)]
-pub struct Looks(AbortHandle);
-
-impl Drop for Looks {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Looks at an instance again and again, and tells the registry what comes of it.
-pub fn start(registry: &Arc<Registry>, key: Key, grant: u64, check: Check, plan: Plan) -> Looks {
-    let registry = Arc::downgrade(registry);
-    Looks(tokio::spawn(run(registry, key, grant, check, plan)).abort_handle())
-}
-
-async fn run(registry: Weak<Registry>, key: Key, grant: u64, check: Check, plan: Plan) {
-    let mut machine = Machine::new(plan);
-    let within = Duration::from_millis(plan.timeout_ms.max(1));
-    let mut untold = None;
-    loop {
-        let outcome = check.look(within).await;
-        untold = machine.take(&outcome).or(untold);
-        if let Some(state) = untold {
-            let Some(registry) = registry.upgrade() else {
-                return;
-            };
-            let why = match &outcome {
-                Outcome::Good => String::new(),
-                Outcome::Warn(why) | Outcome::Bad(why) => format!(": {why}"),
-            };
-            log::info!("{} of {} is {}{why}", key.1, key.0, state.name());
-            match registry.checked(&key, grant, state).await {
-                Ok(()) => untold = None,
-                // Told again after the next look.
-                Err(error) => log::warn!("cannot tell it of {} of {}: {error}", key.1, key.0),
-            }
+impl Checks {
+    /// None yet.
+    pub fn new(registry: Arc<Registry>) -> Checks {
+        Checks {
+            registry,
+            running: Mutex::default(),
         }
-        sleep(machine.wait()).await;
     }
+
+    /// Begins to look at what has just been registered, and ends what was looked at there before. Must be
+    /// called on a tokio runtime.
+    pub fn begin(&self, key: Key, grant: u64, check: Check, initial: Health) {
+        let (stop, stopped) = oneshot::channel();
+        let registry = self.registry.clone();
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|_, stop| !stop.is_closed());
+        running.insert(key.clone(), stop);
+        tokio::spawn(tend(registry, key, grant, check, initial, stopped));
+    }
+
+    /// How many are made.
+    pub fn len(&self) -> usize {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.values().filter(|stop| !stop.is_closed()).count()
+    }
+
+    /// Whether none is made.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends all.
+    pub fn close(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.clear();
+    }
+}
+
+async fn tend(
+    registry: Arc<Registry>,
+    key: Key,
+    grant: u64,
+    check: Check,
+    initial: Health,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let mut machine = Machine::new(&check, initial);
+    let mut before = initial;
+    loop {
+        let pause = spread(machine.pause());
+        let look = async {
+            sleep(pause).await;
+            probe::look(&check).await
+        };
+        // What is told to the registry is told to the end; only looking can be broken off.
+        let outcome = tokio::select! {
+            _ = &mut stopped => return,
+            outcome = look => outcome,
+        };
+        let health = machine.step(&outcome);
+        let (Outcome::Pass(note) | Outcome::Warn(note) | Outcome::Fail(note)) = outcome;
+        if health != before && health == Health::Critical {
+            let (service, id) = (&key.0, &key.1);
+            log::warn!(
+                "{id} of {service} is critical: {}: {note}",
+                check.what.text()
+            );
+        }
+        before = health;
+        let told = registry.report(&key, grant, health, note).await;
+        // What else went wrong is tried again with the next check.
+        if told.is_err_and(|error| is_over(error.kind())) {
+            return;
+        }
+    }
+}
+
+/// The registration is not there any more, or another's.
+fn is_over(kind: Kind) -> bool {
+    matches!(kind, Kind::LeaseLost | Kind::Replaced | Kind::NotFound)
+}
+
+/// A tenth more or less, so that checks that began together do not stay together.
+fn spread(pause: Duration) -> Duration {
+    pause.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

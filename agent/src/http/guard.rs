@@ -28,7 +28,7 @@ pub async fn check(
     request: Request,
     next: Next,
 ) -> Response<Body> {
-    // The page is nothing without what it asks, which takes the token.
+    // The page itself tells nothing; it asks for a token like everybody.
     let open = matches!(request.uri().path(), "/" | "/v1/health");
     match guard.judge(request.method(), request.headers(), open) {
         Ok(()) => next.run(request).await,

@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 pub fn instance(instance: &Instance) -> Arc<str> {
     let made = instance
         .foreign()
-        .get_or_init(|| Box::new(Arc::<str>::from(whole(instance).to_string())));
+        .get_or_init(|| Box::new(Arc::<str>::from(value(instance).to_string())));
     match made.downcast_ref::<Arc<str>>() {
         Some(text) => text.clone(),
-        None => whole(instance).to_string().into(),
+        None => value(instance).to_string().into(),
     }
 }
 
-fn whole(instance: &Instance) -> Value {
+/// The same, to be a part of something.
+pub fn value(instance: &Instance) -> Value {
     json!({
         "service": instance.service().as_str(),
         "id": instance.id(),

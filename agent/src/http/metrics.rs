@@ -125,6 +125,14 @@ fn text(agent: &Agent) -> String {
         "Instances registered here.",
         &one(count),
     );
+    let states = agent.registry.states().into_iter();
+    let by_state = |(state, count)| (format!("{{state=\"{state}\"}}"), count);
+    let states: Vec<(String, u64)> = states.map(by_state).collect();
+    let help = "Instances registered here, by how they are.";
+    say("discoverd_instances", "gauge", help, &states);
+    let checks = agent.checks.len() as u64;
+    let help = "Instances that the agent looks at.";
+    say("discoverd_checks", "gauge", help, &one(checks));
     let help = "Instances whose owners fell silent.";
     say("discoverd_expired_total", "counter", help, &one(expired));
     let watched = agent.sets.len() as u64;

@@ -4,7 +4,10 @@ pub mod events;
 mod extract;
 mod guard;
 pub mod json;
+mod manage;
 mod metrics;
+mod overview;
+mod page;
 mod problem;
 pub mod query;
 mod read;
@@ -50,15 +53,14 @@ pub fn router(agent: Arc<Agent>, guard: Arc<Guard>) -> Router {
             "/v1/services/{service}/instances/{id}/heartbeat",
             post(write::heartbeat),
         )
-        .route(
-            "/v1/services/{service}/instances/{id}/health",
-            put(write::health),
-        )
+        .route("/v1/events", get(overview::events))
+        .route("/v1/registrations", get(manage::registrations))
+        .route("/v1/maintenance", get(manage::held_back).put(manage::hold))
+        .route("/", get(page::page))
         .route("/v1/status", get(read::status))
         .route("/v1/health", get(read::health))
         .route("/v1/metrics", get(metrics::metrics))
         .route("/metrics", get(metrics::metrics))
-        .route("/", get(crate::ui::page))
         .route("/v1/openapi.json", get(read::openapi))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use discover_core::{Attributes, Error, Result};
 
+use crate::span;
+
 /// The longest time that a read waits.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -72,16 +74,7 @@ pub fn duration(text: &str) -> Result<Duration> {
             "wait is {text:?}; write a time such as 500ms, 10s or 2m, at most {most}s"
         ))
     };
-    let split = text.find(|c: char| !c.is_ascii_digit());
-    let (number, unit) = text.split_at(split.unwrap_or(text.len()));
-    let number: u64 = number.parse().map_err(|_| bad())?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" | "" => 1000,
-        "m" => 60_000,
-        _ => return Err(bad()),
-    };
-    let time = number.checked_mul(millis).map(Duration::from_millis);
+    let time = span::parse(text);
     time.filter(|time| *time <= LONGEST).ok_or_else(bad)
 }
 

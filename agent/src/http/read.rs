@@ -25,10 +25,7 @@ const FIRST: Duration = Duration::from_secs(5);
 /// The names of all services; of those known here, where the store cannot list them.
 pub async fn services(State(agent): State<Arc<Agent>>, RawQuery(query): RawQuery) -> Answer {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
-    let names = match agent.client.catalog().await {
-        Err(error) if error.kind() == Kind::Unsupported => agent.registry.services(),
-        other => other?,
-    };
+    let names = agent.services().await?;
     let names: Vec<&str> = names.iter().map(ServiceName::as_str).collect();
     Ok(answer(json!({ "services": names }).to_string()))
 }
@@ -163,7 +160,7 @@ async fn ready(set: &ServiceSet) -> Result<Arc<Snapshot>, Problem> {
     Ok(set.snapshot())
 }
 
-fn answer(text: String) -> Response<Body> {
+pub(super) fn answer(text: String) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     let headers = response.headers_mut();
     let form = HeaderValue::from_static("application/json");

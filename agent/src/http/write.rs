@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{self, RawQuery};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use discover_core::{Attributes, Claim};
+use discover_core::{Attributes, Claim, Error, Kind};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::Agent;
-use crate::health::Declared;
-use crate::health::machine::State;
+use crate::health::check::{Declared, Watch};
 use crate::http::extract::{Json, Place};
 use crate::http::problem::Problem;
 use crate::http::query::{self, Query};
+use crate::registry::state::Health;
+use crate::registry::table::Keep;
 use crate::registry::{Asked, DEFAULT_TTL};
 
 type Answer = Result<Response<Body>, Problem>;
@@ -41,11 +42,12 @@ enum Wanted {
     PutBack,
 }
 
-/// The body of what concerns a registration that is there.
+/// The body of a heartbeat.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct About {
+pub struct Beat {
     grant: Option<String>,
+    health: Option<Health>,
 }
 
 /// The body of a change.
@@ -56,22 +58,15 @@ pub struct Changed {
     attributes: Attributes,
 }
 
-/// The body of what an operator says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Put {
-    grant: Option<String>,
-    state: Option<State>,
-}
-
 /// Makes an instance visible.
 pub async fn register(
-    extract::State(agent): extract::State<Arc<Agent>>,
+    State(agent): State<Arc<Agent>>,
     Place((service, id)): Place,
     Json(body): Json<Registering>,
 ) -> Answer {
+    let check = body.check;
     let asked = Asked {
-        service,
+        service: service.clone(),
         address: body.address.unwrap_or_else(|| id.clone()),
         id,
         attributes: body.attributes,
@@ -82,21 +77,33 @@ pub async fn register(
             Wanted::PutBack => Claim::PutBack,
         },
         owner: body.owner,
-        check: body
-            .check
-            .map(|check| check.read(agent.allows_exec))
-            .transpose()?,
-        ours: false,
+        keep: Keep::Beats,
+        beat: None,
+        health: Health::Passing,
+        patient: false,
     };
+    let (asked, watch) = match check {
+        Some(check) => checked(&agent, asked, &check)?,
+        None => (asked, None),
+    };
+    let health = asked.health;
     // To the end, though whoever asked may be gone: half a registration helps nobody.
     let registry = agent.registry.clone();
-    let granted = tokio::spawn(async move { registry.register(asked).await });
+    let checks = agent.checks.clone();
+    let granted = tokio::spawn(async move {
+        let granted = registry.register(asked).await?;
+        if let Some(Watch::Check(check)) = watch {
+            checks.begin((service, granted.id.clone()), granted.grant, check, health);
+        }
+        Ok::<_, Error>(granted)
+    });
     let granted = granted.await.map_err(crashed)??;
     let text = json!({
         "grant": format!("{:016x}", granted.grant),
         "ttl_ms": granted.ttl.as_millis() as u64,
         "id": granted.id,
         "address": granted.address,
+        "state": granted.state.name(),
     });
     let mut response = Response::new(Body::from(text.to_string()));
     let form = HeaderValue::from_static("application/json");
@@ -106,17 +113,18 @@ pub async fn register(
 
 /// Says that the instance lives.
 pub async fn heartbeat(
-    extract::State(agent): extract::State<Arc<Agent>>,
+    State(agent): State<Arc<Agent>>,
     Place(key): Place,
-    Json(about): Json<About>,
+    Json(beat): Json<Beat>,
 ) -> Answer {
-    agent.registry.heartbeat(&key, grant(about.grant)?)?;
+    let grant = grant(beat.grant)?;
+    agent.registry.heartbeat(&key, grant, beat.health).await?;
     Ok(done())
 }
 
 /// Replaces the attributes.
 pub async fn update(
-    extract::State(agent): extract::State<Arc<Agent>>,
+    State(agent): State<Arc<Agent>>,
     Place(key): Place,
     Json(changed): Json<Changed>,
 ) -> Answer {
@@ -128,20 +136,9 @@ pub async fn update(
     Ok(done())
 }
 
-/// Says how an instance is, whatever its check says; or lets its check say it again.
-pub async fn health(
-    extract::State(agent): extract::State<Arc<Agent>>,
-    Place(key): Place,
-    Json(put): Json<Put>,
-) -> Answer {
-    let grant = grant(put.grant)?;
-    agent.registry.put(&key, grant, put.state).await?;
-    Ok(done())
-}
-
 /// Takes an instance away.
 pub async fn unregister(
-    extract::State(agent): extract::State<Arc<Agent>>,
+    State(agent): State<Arc<Agent>>,
     Place(key): Place,
     RawQuery(query): RawQuery,
 ) -> Answer {
@@ -150,6 +147,27 @@ pub async fn unregister(
     let removed = tokio::spawn(async move { registry.unregister(&key, query.grant).await });
     removed.await.map_err(crashed)??;
     Ok(done())
+}
+
+/// With what says that it lives: a check of ours, or its own word.
+fn checked(
+    agent: &Agent,
+    mut asked: Asked,
+    check: &Declared,
+) -> discover_core::Result<(Asked, Option<Watch>)> {
+    if check.exec.is_some() && !agent.allows_exec {
+        let text = "check: exec is not for everybody who may register; \
+                    the agent allows it with allow_exec, or in its configuration file";
+        return Err(Error::new(Kind::PermissionDenied, text));
+    }
+    let instance = agent.registry.registration(&asked)?.instance(0);
+    let watch = check.watch(instance.host(), instance.port())?;
+    (asked.keep, asked.beat) = match watch {
+        Watch::Check(_) => (Keep::Check(check.gone()), None),
+        Watch::Reports(every) => (Keep::Reports(check.gone()), Some(every)),
+    };
+    asked.health = check.initial();
+    Ok((asked, Some(watch)))
 }
 
 fn grant(text: Option<String>) -> discover_core::Result<Option<u64>> {

@@ -1,183 +1,199 @@
-//! What a configuration file asks for: instances of programs that know nothing of us, and commands to run
-//! when a service changes.
+//! What a configuration file asks for: services that are registered for programs that know nothing of us,
+//! and commands that are run when others change.
 
+pub mod change;
 pub mod plan;
 
-use std::process::Stdio;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use discover_core::{Claim, Result, ServiceName};
-use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use discover_core::{Claim, Client, Cursor, Error, Registration, Result, ServiceName};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::Duration;
 
-use crate::http::json;
+use crate::advertise;
+use crate::exec;
+use crate::health::Checks;
+use crate::health::check;
+use crate::registry::state::Health;
+use crate::registry::table::{Keep, Key};
 use crate::registry::{Asked, DEFAULT_TTL, Registry};
-use crate::sets::{Kept, Sets};
-use plan::{Member, Plan, Step, Watch, steps};
+use change::Change;
+use plan::{Plan, Service, Watch};
 
-/// How soon to try again what the store refused for the moment.
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// The jobs of one agent. They end with it.
+/// See the module.
 pub struct Jobs {
+    client: Client,
     registry: Arc<Registry>,
-    sets: Arc<Sets>,
-    now: Plan,
+    checks: Arc<Checks>,
+    /// The host of who names no interfaces.
+    address: IpAddr,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    plan: Plan,
+    registered: Vec<(Service, Key, u64)>,
+    /// Ended when dropped, with the commands that they run.
     watches: JoinSet<()>,
-    registering: JoinSet<()>,
+}
+
+/// How a service is registered, looked up before anything is done.
+struct Ready {
+    service: Service,
+    asked: Asked,
+    watch: Option<check::Watch>,
 }
 
 impl Jobs {
-    /// None yet.
-    pub fn new(registry: Arc<Registry>, sets: Arc<Sets>) -> Jobs {
-        let (now, watches, registering) = Default::default();
+    /// Nothing yet.
+    pub fn new(
+        client: Client,
+        registry: Arc<Registry>,
+        checks: Arc<Checks>,
+        address: IpAddr,
+    ) -> Jobs {
         Jobs {
+            client,
             registry,
-            sets,
-            now,
-            watches,
-            registering,
+            checks,
+            address,
+            running: Mutex::default(),
         }
     }
 
-    /// From here on does what this file asks for. A file that makes no sense changes nothing.
-    pub async fn turn_to(&mut self, plan: Plan) -> Result<()> {
-        plan.register.iter().try_for_each(|m| asked(m).map(drop))?;
-        let watched = plan.watch.iter().map(|watch| {
-            let service = ServiceName::new(&watch.service)?;
-            Ok((watch.clone(), self.sets.open(&service)?))
-        });
-        let watched: Vec<(Watch, Arc<Kept>)> = watched.collect::<Result<_>>()?;
-        if plan.watch != self.now.watch {
-            self.watches.shutdown().await;
-            for (watch, kept) in watched {
-                self.watches.spawn(follow(watch, kept));
+    /// Makes it so: what is new begins, what is gone ends, what stays is left alone. When it fails, all is
+    /// as it was.
+    pub async fn apply(&self, plan: Plan) -> Result<()> {
+        let mut running = self.running.lock().await;
+        let steps = running.plan.steps(&plan);
+        let begin: Vec<Ready> = steps
+            .begin
+            .into_iter()
+            .map(|service| self.ready(service))
+            .collect::<Result<_>>()?;
+        let watches = plan
+            .watches
+            .iter()
+            .map(|watch| self.cursor(watch).map(|cursor| (watch.clone(), cursor)))
+            .collect::<Result<Vec<_>>>()?;
+        let (over, stays): (Vec<_>, Vec<_>) = std::mem::take(&mut running.registered)
+            .into_iter()
+            .partition(|(service, ..)| steps.end.contains(service));
+        running.registered = stays;
+        for (_, key, grant) in over {
+            if let Err(error) = self.registry.unregister(&key, Some(grant)).await {
+                log::warn!("{} of {} goes with its TTL: {error}", key.1, key.0);
             }
         }
-        // Those that were still trying would bring back what is not wanted any more.
-        self.registering.shutdown().await;
-        for step in steps(&self.now.register, &plan.register) {
-            match step {
-                Step::Unregister(member) => {
-                    if let Err(error) = self.registry.withdraw(&asked(&member)?).await {
-                        log::warn!("{} of {}: {error}", member.address, member.service);
-                    }
-                }
-                Step::Register(member) => {
-                    self.registering
-                        .spawn(register(self.registry.clone(), asked(&member)?));
-                }
+        for ready in begin {
+            let name = ready.service.name.clone();
+            match self.begin(ready).await {
+                Ok(registered) => running.registered.push(registered),
+                Err(error) => log::error!("{name} is not registered: {error}"),
             }
         }
-        self.now = plan;
+        if running.plan.watches != plan.watches {
+            running.watches.shutdown().await;
+            for (watch, cursor) in watches {
+                running.watches.spawn(follow(watch, cursor));
+            }
+        }
+        running.plan = plan;
         Ok(())
     }
-}
 
-/// Registers, as soon as the store lets it.
-async fn register(registry: Arc<Registry>, asked: Asked) {
-    while let Err(error) = registry.register(asked.clone()).await {
-        log::warn!(
-            "cannot register {} of {}: {error}",
-            asked.address,
-            asked.service
-        );
-        if !error.is_retriable() {
-            return;
+    /// How many services are registered, and how many watched.
+    pub async fn counts(&self) -> (usize, usize) {
+        let running = self.running.lock().await;
+        (running.registered.len(), running.watches.len())
+    }
+
+    /// Ends the commands. The registrations are the registry's to end.
+    pub async fn close(&self) {
+        let mut running = self.running.lock().await;
+        running.watches.shutdown().await;
+    }
+
+    fn ready(&self, service: Service) -> Result<Ready> {
+        let of = |e: Error| Error::new(e.kind(), format!("service {:?}: {e}", service.name));
+        let host = match service.interfaces.0.as_slice() {
+            [] => self.address,
+            rules => advertise::choose(rules, advertise::candidates()?).map_err(of)?,
+        };
+        let ttl = service.ttl.map_or(DEFAULT_TTL, |ttl| ttl.0);
+        let mut registration = Registration::new(&service.name, service.port)
+            .and_then(|made| made.host(&host.to_string()))
+            .and_then(|made| made.attributes(service.attributes.clone()))
+            .and_then(|made| made.tags(service.tags.clone()))
+            .and_then(|made| made.ttl(ttl))
+            .map_err(of)?;
+        if let Some(id) = &service.id {
+            registration = registration.id(id).map_err(of)?;
         }
-        sleep(AGAIN).await;
+        let check = service.check.as_ref();
+        let watch = check.map(|check| check.watch(&host.to_string(), service.port));
+        let watch = watch.transpose().map_err(of)?;
+        let asked = Asked {
+            service: ServiceName::new(&service.name)?,
+            id: registration.instance_id(),
+            address: registration.address(),
+            attributes: service.attributes.clone(),
+            tags: service.tags.clone(),
+            ttl,
+            claim: Claim::TakeOver,
+            owner: String::new(),
+            // The file names it for as long as it names it.
+            keep: Keep::Check(Duration::MAX),
+            beat: None,
+            health: check.map_or(Health::Passing, check::Declared::initial),
+            patient: true,
+        };
+        Ok(Ready {
+            service,
+            asked,
+            watch,
+        })
+    }
+
+    async fn begin(&self, ready: Ready) -> Result<(Service, Key, u64)> {
+        let health = ready.asked.health;
+        let name = ready.asked.service.clone();
+        let granted = self.registry.register(ready.asked).await?;
+        let key = (name, granted.id);
+        if let Some(check::Watch::Check(check)) = ready.watch {
+            self.checks.begin(key.clone(), granted.grant, check, health);
+        }
+        Ok((ready.service, key, granted.grant))
+    }
+
+    fn cursor(&self, watch: &Watch) -> Result<Cursor> {
+        let set = self.client.services(&watch.service)?;
+        let narrowed = set.filter(watch.attributes.clone(), watch.tag.0.iter().cloned());
+        Ok(narrowed.cursor())
     }
 }
 
-fn asked(member: &Member) -> Result<Asked> {
-    Ok(Asked {
-        service: ServiceName::new(&member.service)?,
-        id: member.address.clone(),
-        address: member.address.clone(),
-        attributes: member.attributes.clone(),
-        tags: member.tags.clone(),
-        ttl: DEFAULT_TTL,
-        claim: Claim::TakeOver,
-        owner: String::new(),
-        // Whoever writes the file may run commands.
-        check: member.check.clone().map(|c| c.read(true)).transpose()?,
-        ours: true,
-    })
-}
-
-/// Runs the command at each change, one after the other; what changes meanwhile is told together.
-async fn follow(watch: Watch, kept: Arc<Kept>) {
-    let mut cursor = kept.set.cursor();
+/// Runs the command for each change, one after the other: what happens meanwhile is one change, later.
+async fn follow(watch: Watch, mut cursor: Cursor) {
     while cursor.changed().await {
         let events = cursor.drain();
-        let about = |kind: &str| -> Vec<Value> {
-            let of_kind = events.iter().filter(|event| event.kind() == kind);
-            let instances = of_kind.filter_map(|event| event.instance());
-            instances
-                .filter_map(|i| serde_json::from_str(&json::instance(i)).ok())
-                .collect()
-        };
-        let (up, update, down) = (about("up"), about("update"), about("down"));
-        if up.is_empty() && update.is_empty() && down.is_empty() {
+        let Some(change) = Change::of(&watch.service, events, cursor.seen().clone()) else {
             continue;
-        }
-        let now = cursor.seen();
-        let counts = [up.len(), update.len(), down.len(), now.online().len()];
-        let told = json!({
-            "service": watch.service,
-            "up": up,
-            "update": update,
-            "down": down,
-            "status": json::status(now, &kept.index(now)),
-        });
-        if let Err(error) = run(&watch, counts, &told.to_string()).await {
-            log::warn!("the command of the watch of {}: {error}", watch.service);
-        }
-    }
-}
-
-async fn run(watch: &Watch, counts: [usize; 4], told: &str) -> std::io::Result<()> {
-    let Some((program, arguments)) = watch.on_change.split_first() else {
-        return Err(std::io::Error::other("there is none"));
-    };
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env("DISCOVERD_SERVICE", &watch.service);
-    let names = ["UP", "UPDATE", "DOWN", "ONLINE"];
-    for (name, count) in names.iter().zip(counts) {
-        command.env(format!("DISCOVERD_{name}"), count.to_string());
-    }
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()?;
-    let within = Duration::from_millis(watch.timeout_ms.max(1));
-    let done = async {
-        if let Some(mut stdin) = child.stdin.take() {
-            // A command that does not read has no need of it.
-            let _ = stdin.write_all(told.as_bytes()).await;
-        }
-        child.wait().await
-    };
-    match timeout(within, done).await {
-        Ok(status) => match status? {
-            status if status.success() => Ok(()),
-            status => Err(std::io::Error::other(format!("it ended with {status}"))),
-        },
-        Err(_) => {
-            crate::health::check::kill_group(&child);
-            let _ = child.wait().await;
-            Err(std::io::Error::other(format!(
-                "it was killed after {within:?}"
-            )))
+        };
+        let (command, within) = (watch.command.text(), watch.within());
+        let ran = exec::run(&watch.command, &change.env(), change.input(), within).await;
+        match ran {
+            Err(error) => log::warn!("watch of {}: {error}", watch.service),
+            Ok(ran) => match ran.status {
+                Some(status) if status.success() => {
+                    log::info!("{} of {}: ran {command}", change.kind, watch.service);
+                }
+                Some(status) => log::warn!("{command} failed: {status}: {}", ran.output),
+                None => log::warn!("{command} was killed: not done within {within:?}"),
+            },
         }
     }
 }

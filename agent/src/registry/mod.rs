@@ -1,33 +1,32 @@
 //! What applications registered with this agent: written to the store through the agent's one client, and
 //! kept there for as long as each application says that it lives.
 
+mod member;
+pub mod state;
+pub mod states;
 pub mod table;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use discover_core::{
-    Attributes, Claim, Client, Error, Instance, Kind, Lease, Registration, Result, ServiceName,
-    Standing,
+    Attributes, Claim, Client, Error, Kind, Registration, Result, ServiceName, Standing,
 };
 use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::health::check::Check;
-use crate::health::machine::{Plan, State};
-use crate::health::{self, Looks};
 use crate::sets::Sets;
-use table::{Held, Key, Table, Verdict};
+use member::Member;
+use state::{Health, State, Withheld};
+use table::{Held, Keep, Key, Table, Verdict};
 
 /// The TTL of who names none.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
-/// How long a registration tries to reach the store.
-const WRITING: Duration = Duration::from_secs(5);
 /// How long to wait until the agent's own watch has seen what was just written.
 const SEEING: Duration = Duration::from_secs(2);
 /// For how long, at least, after the start what is there may be what the last run left.
@@ -54,10 +53,14 @@ pub struct Asked {
     pub claim: Claim,
     /// Which client asks; empty for one that does not say.
     pub owner: String,
-    /// How the agent looks after it; by heartbeats where it does not.
-    pub check: Option<(Check, Plan)>,
-    /// Whether it is there for as long as the agent is, without heartbeats.
-    pub ours: bool,
+    /// What says that it lives.
+    pub keep: Keep,
+    /// How often its owner says that it lives, where that is another time than the TTL.
+    pub beat: Option<Duration>,
+    /// How it is to begin with.
+    pub health: Health,
+    /// Whether it is kept even where the store cannot be reached now, to be written later.
+    pub patient: bool,
 }
 
 /// What it gets.
@@ -71,25 +74,8 @@ pub struct Granted {
     pub id: String,
     /// The whole address.
     pub address: String,
-}
-
-/// What the agent has of an instance.
-struct Life {
-    lease: Arc<Lease>,
-    /// As its owner wants them.
-    attributes: Attributes,
-    /// What its check says.
-    checked: Option<State>,
-    /// What its operator says, which counts more.
-    put: Option<State>,
-    _looks: Option<Looks>,
-}
-
-impl Life {
-    /// The attributes that others see.
-    fn shown(&self) -> Attributes {
-        shown(&self.attributes, self.put.or(self.checked))
-    }
+    /// How it is, and whether others see it.
+    pub state: State,
 }
 
 /// See the module.
@@ -99,7 +85,11 @@ pub struct Registry {
     /// The host of who names none.
     host: IpAddr,
     start: Instant,
-    table: Mutex<Table<Life>>,
+    table: Mutex<Table<Arc<Member>>>,
+    withheld: Mutex<Withheld>,
+    /// Rung when somebody may be seen otherwise than they should be.
+    unsettled: Notify,
+    closed: AtomicBool,
     gates: [Arc<tokio::sync::Mutex<()>>; GATES],
     hasher: RandomState,
     changed: Notify,
@@ -115,6 +105,9 @@ impl Registry {
             host,
             start: Instant::now(),
             table: Mutex::default(),
+            withheld: Mutex::default(),
+            unsettled: Notify::new(),
+            closed: AtomicBool::new(false),
             gates: std::array::from_fn(|_| Arc::default()),
             hasher: RandomState::new(),
             changed: Notify::new(),
@@ -122,60 +115,80 @@ impl Registry {
         })
     }
 
-    /// Makes the instance visible. Once it returns, readers of this agent and of the store see it.
-    pub async fn register(self: &Arc<Registry>, asked: Asked) -> Result<Granted> {
-        // Until its check has found that it is well, it is not.
-        let checked = asked.check.is_some().then_some(State::Critical);
-        let registration = self.registration(&asked, checked)?;
+    /// Makes the instance visible, unless its health or an operator keeps it from that. Once it returns,
+    /// readers of this agent and of the store see it.
+    pub async fn register(&self, asked: Asked) -> Result<Granted> {
+        let registration = self.registration(&asked)?;
         let key = (asked.service.clone(), registration.instance_id());
         let _gate = self.gate(&key).await;
         let verdict = self.table().judge(&key, &asked.owner, asked.claim)?;
-        if verdict == Verdict::Unknown {
-            self.check_free(&key, &registration, asked.ttl).await?;
+        // Soon after the start it may well be its own that is there: what the last run of the agent left,
+        // perhaps from before the last change.
+        let left = self.start.elapsed() < asked.ttl.max(LEFT);
+        if verdict == Verdict::Unknown && !left {
+            self.check_free(&key, &registration).await?;
         }
-        let lease = self
-            .client
-            .register_within(registration.clone(), WRITING)
-            .await?;
+        let member = Arc::new(Member::new(self.client.clone(), registration.clone()));
+        let state = State::of(asked.health, self.withheld().of(&key));
+        if state.is_visible() {
+            match member.show(state.warns()).await {
+                Err(error) if asked.patient && error.is_retriable() => {
+                    log::warn!("{} of {} is not registered yet: {error}", key.1, key.0);
+                }
+                shown => shown?,
+            }
+        }
         let grant = fastrand::u64(1..);
-        let until = self.start.elapsed() + asked.ttl;
-        let looks = asked.check.map(|(check, plan)| {
-            let key = key.clone();
-            health::start(self, key, grant, check, plan)
-        });
         let held = Held {
             grant,
             owner: asked.owner,
-            ttl: asked.ttl,
-            until: (looks.is_none() && !asked.ours).then_some(until),
-            lease: Life {
-                lease: Arc::new(lease),
-                attributes: asked.attributes,
-                checked,
-                put: None,
-                _looks: looks,
-            },
+            ttl: asked.beat.unwrap_or(asked.ttl),
+            until: Duration::ZERO,
+            keep: asked.keep,
+            health: asked.health,
+            since: Duration::ZERO,
+            note: String::new(),
+            lease: member.clone(),
         };
+        let held = held.begun(self.start.elapsed());
         // The one before ends with the last who holds it; what is written now is not its own.
         drop(self.table().insert(key.clone(), held));
         self.changed.notify_one();
-        self.see(&key, Some(&registration)).await;
+        // An operator may have spoken meanwhile.
+        if !member.is_settled(State::of(asked.health, self.withheld().of(&key))) {
+            self.unsettled.notify_one();
+        } else if state.is_visible() {
+            self.see(&key, Some(&member.seen(state.warns())?)).await;
+        }
         Ok(Granted {
             grant,
             ttl: asked.ttl,
             id: key.1,
             address: registration.address(),
+            state,
         })
     }
 
-    /// The application says that it lives.
-    pub fn heartbeat(&self, key: &Key, grant: Option<u64>) -> Result<()> {
-        let standing = {
+    /// The application says that it lives, and how it is if it is asked to say that.
+    pub async fn heartbeat(
+        &self,
+        key: &Key,
+        grant: Option<u64>,
+        health: Option<Health>,
+    ) -> Result<()> {
+        let (member, reports) = {
             let mut table = self.table();
-            let held = table.beat(key, grant, self.start.elapsed())?;
-            held.lease.lease.standing()
+            let before = table.get(key, grant)?.health;
+            let held = table.beat(key, grant, health, self.start.elapsed())?;
+            if held.health != before {
+                self.changed.notify_one();
+            }
+            (held.lease.clone(), matches!(held.keep, Keep::Reports(_)))
         };
-        match standing {
+        if reports {
+            self.settle(key, grant).await?;
+        }
+        match member.standing() {
             Standing::Live => Ok(()),
             Standing::Lapsed(error) => {
                 let text = format!("{} of {} is not confirmed by the store", key.1, key.0);
@@ -201,44 +214,12 @@ impl Registry {
         grant: Option<u64>,
         attributes: Attributes,
     ) -> Result<()> {
-        let _gate = self.gate(key).await;
-        let (lease, shown) = {
-            let mut table = self.table();
-            let life = &mut table.get_mut(key, grant)?.lease;
-            let state = life.put.or(life.checked);
-            (life.lease.clone(), shown(&attributes, state))
-        };
-        lease.update(shown).await?;
-        self.table().get_mut(key, grant)?.lease.attributes = attributes;
+        let gate = self.gate(key).await;
+        let lease = self.table().get(key, grant)?.lease.clone();
+        lease.update(attributes).await?;
+        drop(gate);
         // Whoever changes what it is, is alive.
-        self.heartbeat(key, grant)
-    }
-
-    /// What the check of an instance says.
-    pub async fn checked(&self, key: &Key, grant: u64, state: State) -> Result<()> {
-        let note = |life: &mut Life| life.checked = Some(state);
-        self.show(key, Some(grant), note).await
-    }
-
-    /// What its operator says, until none is said again.
-    pub async fn put(&self, key: &Key, grant: Option<u64>, state: Option<State>) -> Result<()> {
-        self.show(key, grant, |life| life.put = state).await
-    }
-
-    async fn show(
-        &self,
-        key: &Key,
-        grant: Option<u64>,
-        note: impl FnOnce(&mut Life),
-    ) -> Result<()> {
-        let _gate = self.gate(key).await;
-        let (lease, shown) = {
-            let mut table = self.table();
-            let life = &mut table.get_mut(key, grant)?.lease;
-            note(life);
-            (life.lease.clone(), life.shown())
-        };
-        lease.update(shown).await
+        self.heartbeat(key, grant, None).await
     }
 
     /// Takes the instance away. One that another owner holds, or that is gone, is left alone, and that is
@@ -250,22 +231,16 @@ impl Registry {
             Err(_) if grant.is_some() => return Ok(()),
             Err(error) => return Err(error),
         };
-        held.lease.lease.unregister().await?;
+        held.lease.hide().await?;
         self.see(key, None).await;
         Ok(())
     }
 
-    /// Takes away what was asked for.
-    pub async fn withdraw(&self, asked: &Asked) -> Result<()> {
-        let registration = self.registration(asked, None)?;
-        let key = (asked.service.clone(), registration.instance_id());
-        self.unregister(&key, None).await
-    }
-
     /// Takes all away, within this time.
     pub async fn close(&self, within: Duration) {
+        self.closed.store(true, Ordering::SeqCst);
         let all = self.table().drain();
-        let released = all.iter().map(|(_, held)| held.lease.lease.unregister());
+        let released = all.iter().map(|(_, held)| held.lease.hide());
         if timeout(within, join_all(released)).await.is_err() {
             log::warn!("not all registrations were released within {within:?}");
             return;
@@ -280,10 +255,17 @@ impl Registry {
     /// Takes away those whose owners are silent, for ever.
     pub async fn reap(self: Arc<Registry>) {
         loop {
+            for (service, id) in self.table().silence(self.start.elapsed()) {
+                log::warn!("{id} of {service} is critical: no heartbeat");
+                self.unsettled.notify_one();
+            }
             let over = self.table().expire(self.start.elapsed());
             for ((service, id), held) in over {
                 self.expired.fetch_add(1, Ordering::Relaxed);
-                log::info!("{id} of {service} goes: no heartbeat for {:?}", held.ttl);
+                match held.health {
+                    Health::Critical => log::warn!("{id} of {service} goes: critical for long"),
+                    _ => log::info!("{id} of {service} goes: no heartbeat for {:?}", held.ttl),
+                }
             }
             let next = self.table().next().map(|next| self.start + next);
             let asleep = async {
@@ -309,9 +291,10 @@ impl Registry {
         self.table().services()
     }
 
-    fn registration(&self, asked: &Asked, checked: Option<State>) -> Result<Registration> {
+    /// What is asked for, with this host where none is named.
+    pub fn registration(&self, asked: &Asked) -> Result<Registration> {
         let mut made = Registration::at(asked.service.as_str(), &asked.address)?
-            .attributes(shown(&asked.attributes, checked))?
+            .attributes(asked.attributes.clone())?
             .tags(asked.tags.clone())?
             .ttl(asked.ttl)?;
         if asked.address.starts_with(':') {
@@ -322,23 +305,14 @@ impl Registry {
     }
 
     /// Whoever comes back to an agent that does not know it is let in where nobody is, or where all is as
-    /// it left it. Soon after the start it may well be its own that is there: what the last run of the
-    /// agent left, perhaps from before the last change.
-    async fn check_free(
-        &self,
-        key: &Key,
-        registration: &Registration,
-        ttl: Duration,
-    ) -> Result<()> {
-        if self.start.elapsed() < ttl.max(LEFT) {
-            return Ok(());
-        }
+    /// it left it.
+    async fn check_free(&self, key: &Key, registration: &Registration) -> Result<()> {
         let kept = self.sets.open(&key.0)?;
         kept.set.wait(0, SEEING).await?;
         let now = kept.set.snapshot();
         let there = now.online().iter().find(|i| i.id() == key.1);
         match there {
-            Some(there) if !is_as(there, registration) => Err(table::replaced(key)),
+            Some(there) if !was_as(there, registration) => Err(table::replaced(key)),
             _ => Ok(()),
         }
     }
@@ -373,29 +347,27 @@ impl Registry {
         self.gates[at].clone().lock_owned().await
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<Life>> {
+    fn table(&self) -> MutexGuard<'_, Table<Arc<Member>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// What others see of the attributes that an owner wants.
-fn shown(wanted: &Attributes, state: Option<State>) -> Attributes {
-    let mut shown = wanted.clone();
-    if let Some(state) = state {
-        shown.insert(health::ATTRIBUTE.to_owned(), state.name().to_owned());
+    fn withheld(&self) -> MutexGuard<'_, Withheld> {
+        self.withheld.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    shown
 }
 
-/// Whether others see what was asked for; how well it does is another matter.
-fn is_as(there: &Instance, asked: &Registration) -> bool {
+/// Whether others see what was asked for.
+fn is_as(there: &discover_core::Instance, asked: &Registration) -> bool {
+    *there == asked.instance(there.created())
+}
+
+/// Whether that is what somebody left behind; how well it was then is another matter.
+fn was_as(there: &discover_core::Instance, asked: &Registration) -> bool {
     let asked = asked.instance(there.created());
-    let lasting = |of: &Instance| {
-        let all = of.attributes().iter();
-        let lasting = all.filter(|(name, _)| *name != health::ATTRIBUTE);
+    let lasting = |of: &discover_core::Instance| {
+        let mut lasting = of.attributes().clone();
+        lasting.remove(state::ATTRIBUTE.0);
         lasting
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect::<Attributes>()
     };
     there.id() == asked.id()
         && there.address() == asked.address()

@@ -5,11 +5,27 @@ use std::time::Duration;
 
 use discover_core::{Claim, Error, Kind, Result, ServiceName};
 
+use crate::registry::state::Health;
+
 /// A moment, as the time since the agent began.
 pub type Time = Duration;
 
 /// An instance: its service and its id.
 pub type Key = (ServiceName, String);
+
+/// What says that an instance lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Its owner's heartbeats. Without them it goes.
+    Beats,
+    /// Its owner's heartbeats. Without them it is critical, and once it was so for this long it goes.
+    Reports(Duration),
+    /// A check. Once it was critical for this long it goes.
+    Check(Duration),
+}
+
+/// Later than anything happens.
+const NEVER: Time = Time::MAX;
 
 /// One registration. `L` is what keeps it in the store.
 #[derive(Debug)]
@@ -20,10 +36,44 @@ pub struct Held<L> {
     pub owner: String,
     /// How long it lives without a heartbeat.
     pub ttl: Duration,
-    /// Until when, as of the last one; for ever where the agent looks after it itself.
-    pub until: Option<Time>,
+    /// Until when, as of the last one, or since it is critical.
+    pub until: Time,
+    /// What says that it lives.
+    pub keep: Keep,
+    /// How it is.
+    pub health: Health,
+    /// Since when.
+    pub since: Time,
+    /// What was said about that last.
+    pub note: String,
     /// What keeps it in the store.
     pub lease: L,
+}
+
+impl<L> Held<L> {
+    /// It has just come.
+    pub fn begun(mut self, now: Time) -> Held<L> {
+        self.since = now;
+        self.until = self.deadline(now);
+        self
+    }
+
+    /// It was just heard of.
+    fn deadline(&self, now: Time) -> Time {
+        match (self.keep, self.health) {
+            (Keep::Check(gone) | Keep::Reports(gone), Health::Critical) => now.saturating_add(gone),
+            (Keep::Check(_), _) => NEVER,
+            (Keep::Beats | Keep::Reports(_), _) => now.saturating_add(self.ttl),
+        }
+    }
+
+    fn set(&mut self, health: Health, note: String, now: Time) {
+        if self.health != health {
+            (self.health, self.since) = (health, now);
+            self.until = self.deadline(now);
+        }
+        self.note = note;
+    }
 }
 
 /// See the module.
@@ -73,18 +123,44 @@ impl<L> Table<L> {
         }
     }
 
-    /// It lives for another TTL.
-    pub fn beat(&mut self, key: &Key, grant: Option<u64>, now: Time) -> Result<&Held<L>> {
+    /// Its owner says that it lives, and maybe how it is.
+    pub fn beat(
+        &mut self,
+        key: &Key,
+        grant: Option<u64>,
+        health: Option<Health>,
+        now: Time,
+    ) -> Result<&Held<L>> {
         self.get(key, grant)?;
         let held = self.0.get_mut(key).ok_or_else(|| gone(key, grant))?;
-        held.until = held.until.map(|_| now + held.ttl);
+        match (held.keep, health) {
+            (Keep::Reports(_), health) => held.set(health.unwrap_or_default(), String::new(), now),
+            (_, None) => {}
+            (_, Some(_)) => {
+                return Err(Error::invalid(format!(
+                    "{} of {} does not say how it is; one registered with the check ttl does",
+                    key.1, key.0
+                )));
+            }
+        }
+        held.until = held.deadline(now);
         Ok(held)
     }
 
-    /// The same registration, to be changed.
-    pub fn get_mut(&mut self, key: &Key, grant: Option<u64>) -> Result<&mut Held<L>> {
+    /// A check says how it is. Gives whether that is another health than before.
+    pub fn report(
+        &mut self,
+        key: &Key,
+        grant: Option<u64>,
+        health: Health,
+        note: String,
+        now: Time,
+    ) -> Result<bool> {
         self.get(key, grant)?;
-        self.0.get_mut(key).ok_or_else(|| gone(key, grant))
+        let held = self.0.get_mut(key).ok_or_else(|| gone(key, grant))?;
+        let news = held.health != health;
+        held.set(health, note, now);
+        Ok(news)
     }
 
     /// Forgets the registration, if this grant holds it.
@@ -93,15 +169,35 @@ impl<L> Table<L> {
         self.0.remove(key).ok_or_else(|| gone(key, grant))
     }
 
-    /// Forgets those whose owners have been silent for too long, and gives them.
+    /// Those that should have said how they are, and did not, are critical. Gives them.
+    pub fn silence(&mut self, now: Time) -> Vec<Key> {
+        let mut silent = Vec::new();
+        for (key, held) in &mut self.0 {
+            let reports = matches!(held.keep, Keep::Reports(_)) && held.health != Health::Critical;
+            if reports && held.until <= now {
+                let note = format!("no heartbeat for {:?}", held.ttl);
+                held.set(Health::Critical, note, now);
+                silent.push(key.clone());
+            }
+        }
+        silent
+    }
+
+    /// Forgets those that have been silent or critical for too long, and gives them.
     pub fn expire(&mut self, now: Time) -> Vec<(Key, Held<L>)> {
-        let over = |_: &Key, held: &mut Held<L>| held.until.is_some_and(|until| until <= now);
+        let over = |_: &Key, held: &mut Held<L>| held.until <= now;
         self.0.extract_if(over).collect()
     }
 
     /// When `expire` may have something at the earliest.
     pub fn next(&self) -> Option<Time> {
-        self.0.values().filter_map(|held| held.until).min()
+        let all = self.0.values().map(|held| held.until);
+        all.min().filter(|next| *next < NEVER)
+    }
+
+    /// All, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Held<L>)> {
+        self.0.iter()
     }
 
     /// Forgets all, and gives them.
@@ -162,7 +258,11 @@ mod tests {
             grant,
             owner: owner.to_owned(),
             ttl: SECOND * 10,
-            until: Some(SECOND * until),
+            until: SECOND * until,
+            keep: Keep::Beats,
+            health: Health::Passing,
+            since: Time::ZERO,
+            note: String::new(),
             lease: (),
         }
     }
@@ -192,13 +292,13 @@ mod tests {
         let web = key("h:1");
         table.insert(web.clone(), held(1, "a", 10));
         table.insert(web.clone(), held(2, "b", 10));
-        let old = table.beat(&web, Some(1), SECOND).unwrap_err();
+        let old = table.beat(&web, Some(1), None, SECOND).unwrap_err();
         assert_eq!(old.kind(), Kind::Replaced);
         assert_eq!(
             table.remove(&web, Some(1)).unwrap_err().kind(),
             Kind::Replaced
         );
-        assert!(table.beat(&web, Some(2), SECOND).is_ok());
+        assert!(table.beat(&web, Some(2), None, SECOND).is_ok());
         assert_eq!(table.remove(&web, None).unwrap().grant, 2);
         assert_eq!(
             table.get(&web, Some(2)).unwrap_err().kind(),
@@ -213,14 +313,57 @@ mod tests {
         table.insert(key("h:1"), held(1, "", 10));
         table.insert(key("h:2"), held(2, "", 10));
         assert_eq!(table.next(), Some(SECOND * 10));
-        table.beat(&key("h:1"), None, SECOND * 5).unwrap();
+        table.beat(&key("h:1"), None, None, SECOND * 5).unwrap();
         assert!(table.expire(SECOND * 9).is_empty());
         let gone = table.expire(SECOND * 10);
         assert_eq!((gone.len(), gone[0].1.grant), (1, 2));
         assert_eq!((table.next(), table.len()), (Some(SECOND * 15), 1));
-        // One that the agent looks after needs none.
-        table.get_mut(&key("h:1"), None).unwrap().until = None;
-        table.beat(&key("h:1"), None, SECOND * 15).unwrap();
-        assert!(table.expire(SECOND * 1000).is_empty());
+    }
+    #[test]
+    fn who_should_say_how_it_is_and_does_not_is_critical_first_and_then_goes() {
+        let mut table = Table::default();
+        let web = key("h:1");
+        let mut reporting = held(1, "", 0);
+        reporting.keep = Keep::Reports(SECOND * 60);
+        table.insert(web.clone(), reporting.begun(Time::ZERO));
+        assert_eq!(table.next(), Some(SECOND * 10));
+        assert_eq!(table.silence(SECOND * 10), std::slice::from_ref(&web));
+        assert!(table.silence(SECOND * 11).is_empty(), "said once");
+        assert!(table.expire(SECOND * 69).is_empty());
+        let back = table
+            .beat(&web, None, Some(Health::Warning), SECOND * 69)
+            .unwrap();
+        assert_eq!((back.health, back.since), (Health::Warning, SECOND * 69));
+        assert_eq!(table.silence(SECOND * 79).len(), 1);
+        assert_eq!(table.expire(SECOND * 139).len(), 1);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn who_is_checked_needs_no_heartbeat_and_goes_only_once_it_was_critical_for_long() {
+        let mut table = Table::default();
+        let web = key("h:1");
+        let mut checked = held(1, "", 0);
+        checked.keep = Keep::Check(SECOND * 60);
+        table.insert(web.clone(), checked.begun(Time::ZERO));
+        assert_eq!(table.next(), None);
+        let mut report = |health, at| {
+            table
+                .report(&web, Some(1), health, String::new(), SECOND * at)
+                .unwrap();
+            table.next()
+        };
+        assert_eq!(report(Health::Critical, 5), Some(SECOND * 65));
+        assert_eq!(
+            report(Health::Critical, 9),
+            Some(SECOND * 65),
+            "since the first"
+        );
+        assert_eq!(report(Health::Passing, 20), None);
+        assert_eq!(report(Health::Critical, 30), Some(SECOND * 90));
+        let beat = table.beat(&web, None, Some(Health::Passing), SECOND * 31);
+        assert_eq!(beat.unwrap_err().kind(), Kind::InvalidArgument);
+        assert!(table.beat(&web, None, None, SECOND * 31).is_ok());
+        assert_eq!(table.expire(SECOND * 91).len(), 1);
     }
 }
