@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use imbl::OrdMap;
+
 use crate::backend::protect::FEW;
 use crate::complain::Complaint;
 use crate::layout::{Decoded, Layout};
-use crate::model::{Instance, ServiceName, View};
+use crate::model::{Instance, Seniority, ServiceName, View};
 use crate::tree::{Change, Changes, Key, Node};
 
 /// Folds edges into whole views, and is silent about what changes nothing.
@@ -24,6 +26,8 @@ pub(super) struct Mirror {
     /// Whose records changed, and who is not yet shown as they say.
     touched: BTreeSet<Box<str>>,
     view: View,
+    /// The instances that were given out last.
+    given: OrdMap<Seniority, Arc<Instance>>,
     /// Whether the view is other than the one given out last. The first is, even when it is empty.
     changed: bool,
     /// Who came and who went, with the owner, since somebody asked.
@@ -50,6 +54,8 @@ struct Member {
     places: BTreeSet<Place>,
     /// As it is in the view, with its grant.
     shown: Option<(Arc<Instance>, u64)>,
+    /// Whether all of its records went since then: what comes after is another one.
+    is_another: bool,
 }
 
 /// An instance that came or went.
@@ -66,7 +72,7 @@ impl Mirror {
         last: View,
         invalid: Arc<AtomicU64>,
     ) -> Mirror {
-        let (records, members, touched, view, moves) = Default::default();
+        let (records, members, touched, view, given, moves) = Default::default();
         Mirror {
             layouts,
             service,
@@ -75,6 +81,7 @@ impl Mirror {
             members,
             touched,
             view,
+            given,
             changed: true,
             moves,
             invalid,
@@ -127,6 +134,7 @@ impl Mirror {
 
     /// Who came and who went since the last time this was asked, in order.
     pub(super) fn moves(&mut self) -> Vec<Move> {
+        self.given = self.view.instances.clone();
         std::mem::take(&mut self.moves)
     }
 
@@ -156,10 +164,10 @@ impl Mirror {
             }
         };
         let owner = node.owner;
-        if let Some(record) = self.records.get_mut(&place)
-            && record.instance == instance
-        {
-            record.owner = owner;
+        let before = self.records.get(&place).map(|record| &record.instance);
+        if before.is_some_and(|before| self.goes_on(before, &instance)) {
+            let record = Record { instance, owner };
+            self.records.insert(place.clone(), record);
         } else {
             self.forget(&place);
             if instance.is_none() {
@@ -172,6 +180,17 @@ impl Mirror {
         self.touch(&place, |member, place| {
             member.places.insert(place);
         });
+    }
+
+    /// Whether a record is of the one that it was of before, whatever else it says now.
+    fn goes_on(&self, before: &Option<Arc<Instance>>, now: &Option<Arc<Instance>>) -> bool {
+        match (before, now) {
+            (Some(before), Some(now)) => {
+                before.created() == now.created() && self.identity(before) == self.identity(now)
+            }
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// Notes that the record at a place changes something about whom it is of.
@@ -202,6 +221,7 @@ impl Mirror {
     fn forget(&mut self, place: &Place) {
         self.touch(place, |member, place| {
             member.places.remove(&place);
+            member.is_another |= member.places.is_empty();
         });
         let record = self.records.remove(place);
         if record.is_some_and(|record| record.instance.is_none()) {
@@ -216,13 +236,22 @@ impl Mirror {
             return;
         };
         let old = member.shown.take();
-        let Some((new, owner)) = self.merged(&member) else {
+        let is_another = std::mem::take(&mut member.is_another);
+        let Some((mut new, owner)) = self.merged(&member) else {
             if let Some((old, owner)) = old {
                 self.hide(&old);
                 self.moves.push(Move::Went(old, owner));
             }
             return;
         };
+        // One record of several that goes, or comes, makes nobody younger or older.
+        if let Some((old, _)) = &old
+            && !is_another
+            && old.created() != new.created()
+            && self.given.contains_key(&old.seniority())
+        {
+            new = Arc::new(new.another().created_at(old.created()));
+        }
         let seniority = new.seniority();
         let known = old.as_ref().map(|(old, _)| old);
         let known = known.filter(|old| old.seniority() == seniority);
@@ -444,6 +473,38 @@ mod tests {
             [""; 0]
         );
         assert!(mirror.members.is_empty() && mirror.records.is_empty());
+    }
+
+    #[test]
+    fn an_instance_is_as_old_as_it_was_shown_while_it_has_any_record() {
+        let kratos_layout = Kratos::new(Kratos::PREFIX).unwrap();
+        let layouts: [Arc<dyn Layout>; 2] = [Arc::new(Native), Arc::new(kratos_layout)];
+        let (name, last) = (ServiceName::new("web").unwrap(), View::default());
+        let mut mirror = Mirror::new(layouts.into(), name, last, Arc::default());
+        let mut fold = |layout, change| {
+            let changes = Changes {
+                changes: vec![change],
+                ..Changes::default()
+            };
+            mirror.fold(layout, changes);
+            let moves = mirror.moves();
+            let went = moves.iter().filter(|step| matches!(step, Move::Went(..)));
+            let ages = mirror.view.instances.keys().map(|of| of.created);
+            (ages.collect::<Vec<_>>(), went.count())
+        };
+        let record = |created| kratos("h:1", "h:1", "{}", created);
+        let (old, new) = (node("h:1", "null", 3), node("h:1", r#"{"v":"2"}"#, 9));
+        assert_eq!(fold(0, Change::Put(old.clone())), (vec![3], 0));
+        assert_eq!(fold(1, Change::Put(record(5))), (vec![3], 0));
+        assert_eq!(fold(0, Change::Delete(old.key.clone())), (vec![3], 0));
+        let changed = kratos("h:1", "h:1", r#"{"v":"3"}"#, 5);
+        assert_eq!(fold(1, Change::Put(changed)), (vec![3], 0));
+        assert_eq!(fold(0, Change::Put(new.clone())), (vec![3], 0));
+        assert_eq!(fold(1, Change::Delete(record(5).key)), (vec![3], 0));
+        // It is another one once all of its records went.
+        let again = vec![node("h:1", "null", 12)];
+        assert_eq!(fold(0, Change::Reset(again)), (vec![12], 0));
+        assert_eq!(fold(0, Change::Delete(new.key)), (vec![], 1));
     }
 
     #[test]

@@ -200,6 +200,11 @@ impl Instance {
         self
     }
 
+    pub(crate) fn created_at(mut self, created: u64) -> Instance {
+        self.created = created;
+        self
+    }
+
     /// Takes over the calls in flight of an older version of the same instance.
     pub(crate) fn with_load_of(mut self, older: &Instance) -> Instance {
         self.load = older.load.clone();
