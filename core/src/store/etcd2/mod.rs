@@ -108,7 +108,9 @@ impl Etcd2 {
         let answer = self.run(async |http| Ok(http.get(&path, ONE).await?.1));
         match answer.await? {
             Ok(reply) => {
-                let node = known::leaves(&self.config, reply.node.filter(|node| !node.dir)).pop();
+                let node = known::leaves(&self.config, reply.node.filter(|node| !node.dir))
+                    .nodes
+                    .pop();
                 let folder = || Error::invalid(format!("{key} is a folder in the store"));
                 node.map(Some).ok_or_else(folder)
             }
