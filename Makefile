@@ -16,7 +16,7 @@ N       ?= 200000
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-layouts test soak prove faults build install dist docs header fmt lint setup clean
+.PHONY: help demo demo-agent demo-layouts test soak prove faults build install dist docs header fmt lint setup clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ demo: ## watch a C, a Python and a Node process find each other, without a serve
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@examples/demo/run
+
+demo-agent: ## the same through the agent, over HTTP: registered, killed, and seen to go
+	@tools/setup.sh build
+	@cargo build --quiet -p discoverd
+	@examples/demo/agent
 
 demo-layouts: ## watch one service in two layouts at once, seen by the users of either
 	@tools/setup.sh demo

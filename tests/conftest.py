@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from languages import ROOT
-from servers import Etcd, start_etcd
+from servers import Agent, Etcd, start_etcd
 from shipped import Packages, make
 
 
@@ -51,7 +51,23 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+def agents(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
+    """Starts agents, which end with the test."""
+    started: list[Agent] = []
+
+    def start(store: str | None = None, *arguments: str) -> Agent:
+        started.append(Agent(str(tmp_path), store, *arguments))
+        return started[-1]
+
+    yield start
+    for agent in started:
+        agent.kill()
+
+
+@pytest.fixture
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, agents: Callable[..., Agent]
+) -> Callable[[str], str]:
     """A URL of a scheme that nobody else uses. A server is started for who needs it."""
 
     def of(scheme: str) -> str:
@@ -60,7 +76,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str
             return f"memory://{unique}"
         if scheme == "local":
             return f"local://{tmp_path}/{unique}"
+        if scheme == "agent":
+            return f"{agents().url}?ttl=2s"
         server: Etcd = request.getfixturevalue("etcd")
+        if scheme == "agent_etcd":
+            return f"{agents(f'etcd://{server.endpoint}/{unique}?ttl=2s').url}?ttl=2s"
         return f"{scheme}://{server.endpoint}/{unique}?ttl=2s"
 
     return of

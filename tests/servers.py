@@ -1,4 +1,4 @@
-"""A real etcd for the tests, ended with them."""
+"""A real etcd and a real agent for the tests, ended with them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from languages import BUILT
 
 
 class Etcd:
@@ -61,6 +66,57 @@ def start_etcd() -> Etcd:
             pytest.fail("etcd is required and not installed")
         pytest.skip("etcd is not installed")
     return Etcd()
+
+
+class Agent:
+    """An agent in front of a store, or with a registry of its own; on a socket and on a free port."""
+
+    def __init__(self, directory: str, store: str | None = None, *arguments: str) -> None:
+        self.socket = f"{directory}/agent-{uuid.uuid4().hex}"
+        self.url = f"discoverd+unix://{self.socket}"
+        self.command = ["setpriv", "--pdeathsig", "KILL", str(BUILT / "discoverd"), "run"]
+        self.command += ["--socket", self.socket]
+        self.command += ["--store", store] if store else []
+        self.command += arguments if "--bind" in arguments else ["--bind", "127.0.0.1:0", *arguments]
+        self.log = f"{self.socket}.log"
+        self.start()
+
+    def start(self) -> None:
+        """For the first time, or again; returns once it listens."""
+        environment = {**os.environ, "EXTERNAL_IP": "127.0.0.1"}
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("listening on "), Path(self.log).read_text()
+        addresses = [url for url in line.split() if url.startswith("discoverd://")]
+        self.address = addresses[0].removeprefix("discoverd://") if addresses else ""
+
+    def kill(self) -> None:
+        """As `kill -9` does; to be started again."""
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+    def stop(self) -> int:
+        """As systemd does; gives the exit status."""
+        self.process.terminate()
+        status = self.process.wait(timeout=30)
+        if self.process.stdout:
+            self.process.stdout.close()
+        return status
+
+
+def eventually(holds: Callable[[], Any], patience: float = 30) -> Any:
+    """What holds at last."""
+    deadline = time.monotonic() + patience
+    while not (found := holds()):
+        assert time.monotonic() < deadline, "never"
+        time.sleep(0.02)  # tidy: sleep, polling a condition with a deadline
+    return found
 
 
 def free_port() -> int:

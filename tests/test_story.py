@@ -45,7 +45,7 @@ def tell(story: str, language: str, url: str, scratch: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("scheme", ["memory", "local", "etcd", "etcd2"])
+@pytest.mark.parametrize("scheme", ["memory", "local", "etcd", "etcd2", "agent", "agent_etcd"])
 def test_story(scheme: str, language: str, place: Callable[[str], str], scratch: Path) -> None:
     assert tell("story.txt", language, place(scheme), scratch) == expected("story.txt", scheme)
 

@@ -39,6 +39,8 @@ want_servers_and_checkers() {
     want iproute2 ip
     want iptables iptables
     want doxygen doxygen
+    # The page of the agent is looked at in it.
+    want chromium chromium
 }
 
 install_missing() {

@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Attributes, Instance, ServiceName, View};
+use crate::model::{ServiceName, View};
+use crate::record;
 use crate::uri::Uri;
 
 /// A file that is longer than this is none of ours.
@@ -157,7 +158,7 @@ impl Cache {
             "registry": &*self.registry,
             "service": service.as_str(),
             "at_ms": now.as_millis() as u64,
-            "instances": view.instances.values().map(|i| record(i)).collect::<Vec<_>>(),
+            "instances": view.instances.values().map(|i| record::write(i)).collect::<Vec<_>>(),
         })
         .to_string();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -193,41 +194,9 @@ fn owner_of(directory: &Path) -> io::Result<u32> {
     fs::metadata(directory).map(|about| about.uid())
 }
 
-fn record(instance: &Instance) -> Value {
-    json!({
-        "id": instance.id(),
-        "host": instance.host(),
-        "port": instance.port(),
-        "attributes": instance.attributes(),
-        "tags": instance.tags(),
-        "created": instance.created(),
-        "layouts": instance.layouts(),
-    })
-}
-
 fn view(service: &ServiceName, value: &Value) -> Option<View> {
-    let instances = value["instances"].as_array()?.iter().map(|record| {
-        let texts = |value: &Value| Some(value.as_str()?.to_owned());
-        let attributes = record["attributes"].as_object()?.iter();
-        let attributes: Option<Attributes> = attributes
-            .map(|(k, v)| Some((k.clone(), texts(v)?)))
-            .collect();
-        let tags: Option<Vec<String>> = record["tags"].as_array()?.iter().map(texts).collect();
-        let port = u16::try_from(record["port"].as_u64()?).ok()?;
-        let instance = Instance::new(
-            service.clone(),
-            record["id"].as_str()?,
-            record["host"].as_str()?,
-            port,
-            attributes?,
-            tags?,
-            record["created"].as_u64()?,
-        );
-        // A file from before there were layouts has none.
-        let layouts = record["layouts"].as_array();
-        let layouts: Option<Vec<String>> =
-            layouts.map_or(Some(Vec::new()), |all| all.iter().map(texts).collect());
-        let instance = instance.with_layouts(layouts?.into());
+    let instances = value["instances"].as_array()?.iter().map(|found| {
+        let instance = record::read(service, found)?;
         Some((instance.seniority(), Arc::new(instance)))
     });
     Some(View {

@@ -168,6 +168,12 @@ impl Client {
         Ok(ServiceSet::new(core))
     }
 
+    /// The names of all services that have instances now, in order, asked of the store.
+    pub async fn catalog(&self) -> Result<Vec<ServiceName>> {
+        self.check_open()?;
+        self.0.backend.catalog().await
+    }
+
     /// How the connection to the store fares now.
     pub fn connection(&self) -> ConnectionState {
         self.0.connection.now()

@@ -49,6 +49,7 @@ mod planted;
 #[cfg(test)]
 #[path = "tests/prove.rs"]
 mod prove;
+mod record;
 mod set;
 mod store;
 #[allow(unsafe_code, reason = "the one file of system calls")]

@@ -1,5 +1,6 @@
 //! What a store keeps: a tree of keys, entries written to it, nodes and changes read from it.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -47,6 +48,13 @@ impl Key {
     /// Everything beneath this key.
     pub fn beneath(&self) -> Prefix {
         Prefix(format!("{}/", self.0).into())
+    }
+}
+
+/// So that a map of keys can be asked with a path. Keys are in the order of their paths.
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

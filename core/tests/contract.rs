@@ -318,7 +318,7 @@ macro_rules! contract {
     (@one $scheme:ident { $($test:ident)* }) => { contract!($scheme: $($test)*;); };
 }
 
-contract!(on memory local etcd etcd2; {
+contract!(on memory local etcd etcd2 agent agent_etcd; {
     what_is_registered_is_visible
     a_late_listener_is_told_the_whole_state_first
     an_update_is_one_event_and_keeps_the_age

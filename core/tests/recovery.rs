@@ -243,7 +243,8 @@ async fn the_connection_tells_how_it_fares() {
     assert!(client.connection().error().is_some());
     etcd.restart();
     assert_eq!(hear().await, Some("connected"));
-    assert!(client.metrics().reconnects >= 1);
+    let is_counted = async || client.metrics().reconnects >= 1;
+    eventually("the connection is counted", is_counted).await;
     client.close(PATIENCE).await.unwrap();
     assert_eq!(hear().await, None);
 }

@@ -1,5 +1,5 @@
-//! `build`: the C library, the Python package and the Node package, in the dev profile and in
-//! place, for the tests, the examples and the demo alike.
+//! `build`: the C library, the Python package, the Node package and the agent, in the dev profile and
+//! in place, for the tests, the examples and the demo alike.
 
 use crate::step::{Counted, Step};
 
@@ -18,7 +18,11 @@ pub fn run(arguments: &[&str]) -> Result<(), String> {
         ["--no-etcd"] => Features::NoEtcd,
         _ => return Err("usage: build [--no-etcd]".to_owned()),
     };
-    for step in [ffi(features), python(features), node(features)] {
+    let mut steps = vec![ffi(features), python(features), node(features)];
+    if matches!(features, Features::Default) {
+        steps.push(agent());
+    }
+    for step in steps {
         println!("==> {}", step.command_line());
         if step.run().failed > 0 {
             return Err(format!("failed: {}", step.command_line()));
@@ -32,6 +36,11 @@ pub fn ffi(features: Features) -> Step {
         Step::new(Counted::Build, "cargo build -p discover-ffi"),
         features,
     )
+}
+
+/// The program that tests start, and the commands.
+pub fn agent() -> Step {
+    Step::new(Counted::Build, "cargo build -p discoverd")
 }
 
 /// Installs into .venv in place: Python sources are read from this tree.

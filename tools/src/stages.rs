@@ -46,6 +46,8 @@ pub fn all() -> Vec<Stage> {
             vec![
                 // `cargo test` alone does not make the libraries that the C programs link.
                 build::ffi(Features::Default),
+                // Nor the agent, which the tests of the core start.
+                build::agent(),
                 tests(
                     Runner::Cargo,
                     "cargo test --workspace --exclude discover-faults --no-fail-fast",
@@ -100,6 +102,7 @@ pub fn all() -> Vec<Stage> {
                 build::ffi(Features::Default),
                 build::python(Features::Default),
                 build::node(Features::Default),
+                build::agent(),
                 tests(Runner::Pytest, "python -m pytest -ra tests"),
             ],
         ),

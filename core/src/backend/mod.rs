@@ -1,5 +1,7 @@
 //! What the engine sees of a registry: four verbs and a stream of whole views.
 
+#[cfg(feature = "agent")]
+mod agent;
 mod mirror;
 pub(crate) mod open;
 mod protect;
@@ -10,7 +12,7 @@ use std::net::IpAddr;
 use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::{
     Claim, ConnectionState, Grant, Metrics, Registration, ServiceName, Shared, View,
 };
@@ -74,6 +76,13 @@ pub trait Backend: Send + Sync + 'static {
     /// that all is well again. `last` is the view before, empty at first; an instance that is still as
     /// it was there should be that very one, with its calls in flight.
     fn subscribe(&self, service: &ServiceName, last: View) -> BoxStream<'static, Result<View>>;
+
+    /// The names of all services that have instances now, in order. `Unsupported` where the registry
+    /// cannot tell.
+    fn catalog(&self) -> BoxFuture<'_, Result<Vec<ServiceName>>> {
+        let text = "this registry cannot list its services";
+        ready(Err(Error::new(Kind::Unsupported, text))).boxed()
+    }
 
     /// How the connection fares, from now on: each change, `Lost` excepted, which the client finds out.
     fn connection(&self) -> BoxStream<'static, ConnectionState> {

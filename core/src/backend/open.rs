@@ -1,6 +1,7 @@
 //! From a URL to a backend: the only place that knows schemes and layout names.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,16 @@ pub type Constructor = Arc<dyn Fn(&Uri) -> Result<Arc<dyn Backend>> + Send + Syn
 /// The options that every scheme has.
 pub const COMMON_OPTIONS: [&str; 5] = ["ttl", "connect_timeout", "lazy", "advertise", "cache"];
 
-const SCHEMES: [&str; 6] = ["local", "memory", "etcd", "etcds", "etcd2", "etcd2s"];
+const SCHEMES: [&str; 8] = [
+    "local",
+    "memory",
+    "etcd",
+    "etcds",
+    "etcd2",
+    "etcd2s",
+    "discoverd",
+    "discoverd+unix",
+];
 
 /// The layouts, and the options that each has.
 const LAYOUTS: [(&str, &[&str]); 8] = [
@@ -91,20 +101,12 @@ pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<O
     let settings = Settings::read(uri)?;
     let backend = match uri.scheme() {
         scheme if custom.contains_key(scheme) => (custom[scheme])(uri)?,
-        "memory" => {
-            expect_tree(uri, &[])?;
-            tree(
-                uri,
-                Arc::new(MemoryStore::open(&format!(
-                    "{}{}",
-                    uri.authority(),
-                    uri.path()
-                ))),
-            )?
-        }
+        "memory" => memory(uri)?,
         "local" => local(uri)?,
         "etcd" | "etcds" => etcd3(uri)?,
         "etcd2" | "etcd2s" => etcd2(uri)?,
+        "discoverd" => agent(uri, false)?,
+        "discoverd+unix" => agent(uri, true)?,
         other => {
             let own = custom.keys().map(String::as_str);
             let known: Vec<&str> = SCHEMES.into_iter().chain(own).collect();
@@ -115,6 +117,16 @@ pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<O
         }
     };
     Ok(Opened { backend, settings })
+}
+
+fn memory(uri: &Uri) -> Result<Arc<dyn Backend>> {
+    expect_tree(uri, &["state"])?;
+    let name = format!("{}{}", uri.authority(), uri.path());
+    let store = match uri.option("state") {
+        Some(path) => MemoryStore::open_with_state(&name, Path::new(path))?,
+        None => MemoryStore::open(&name),
+    };
+    tree(uri, Arc::new(store))
 }
 
 #[cfg(feature = "local")]
@@ -175,6 +187,21 @@ fn protected(uri: &Uri, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
     let grace = uri.duration("grace")?.unwrap_or(TreeBackend::GRACE);
     let backend = TreeBackend::several(store, layouts(uri)?);
     Ok(Arc::new(backend.grace(protect.then_some(grace))))
+}
+
+#[cfg(feature = "agent")]
+fn agent(uri: &Uri, unix: bool) -> Result<Arc<dyn Backend>> {
+    use crate::backend::agent::{Agent, Config};
+    let own = ["token", "token_file"];
+    let tls = ["ca", "cert", "key", "server_name"];
+    let tls = if unix { &[][..] } else { &tls[..] };
+    uri.expect_options(&[&own[..], tls, &COMMON_OPTIONS].concat())?;
+    Ok(Arc::new(Agent::new(Config::read(uri, unix)?)))
+}
+
+#[cfg(not(feature = "agent"))]
+fn agent(uri: &Uri, _: bool) -> Result<Arc<dyn Backend>> {
+    Err(not_built(uri, "agent"))
 }
 
 #[allow(dead_code, reason = "only builds that lack a backend need it")]
@@ -262,7 +289,7 @@ mod tests {
         assert!(refusal("memory://a?layout=native,native").contains("native is named twice"));
         assert!(refusal("memory://a?layout=grpc&kratos.prefix=/k").contains("grpc.prefix"));
         assert!(refusal("memory://a?layout=grpc&grpc.prefix=/k//l").contains("empty segment"));
-        assert!(refusal("memory://a?tll=1s").contains("it has layout, ttl"));
+        assert!(refusal("memory://a?tll=1s").contains("it has layout, state, ttl"));
         assert!(refusal("memory://a?ttl=1ms").contains("1s to 24h"));
         assert!(refusal("memory://a?connect_timeout=18000000000000000000s").contains("at most 1h"));
         assert!(refusal("memory://a?ttl=soon").contains("write a time such as"));

@@ -2,6 +2,7 @@
 
 mod views;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +15,15 @@ use tokio::time::{sleep, timeout};
 use crate::backend::Backend;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
-use crate::layout::{self, Layout};
+use crate::layout::{self, Decoded, Layout};
 use crate::model::{
     Claim, ConnectionState, Grant, Heartbeat, Metrics, Registration, ServiceName, Shared, View,
 };
 use crate::store::{Store, Terms};
-use crate::tree::{Change, Changes, Entry, Key, Scope};
+use crate::tree::{Change, Changes, Entry, Key, Prefix, Scope};
 use views::Views;
 
-/// How long to wait for the value of a key.
+/// How long to wait for the value of a key, and for the list of all services.
 const READ: Duration = Duration::from_secs(5);
 
 /// `create renew update remove guard watch` over entries become
@@ -63,6 +64,50 @@ impl TreeBackend {
     /// For how long instances that vanished in a mass expiry are held as suspect; `None`: not at all.
     pub fn grace(self, grace: Option<Duration>) -> TreeBackend {
         TreeBackend { grace, ..self }
+    }
+
+    /// The names of the services that have instances, in the layouts that can tell.
+    async fn list(&self) -> Result<Vec<ServiceName>> {
+        let mut names = BTreeSet::new();
+        let mut known = false;
+        for layout in self.layouts.iter() {
+            if let Some(root) = layout.root() {
+                known = true;
+                self.list_in(&**layout, &root, &mut names).await?;
+            }
+        }
+        if !known {
+            let text =
+                "this layout does not keep its services in one folder, so they cannot be listed";
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    async fn list_in(
+        &self,
+        layout: &dyn Layout,
+        root: &Prefix,
+        names: &mut BTreeSet<ServiceName>,
+    ) -> Result<()> {
+        let mut changes = self.store.watch(&Scope::Under(root.clone()));
+        let slow = || Error::new(Kind::Timeout, format!("no list within {READ:?}"));
+        let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
+        for change in item.ok_or_else(slow)??.changes {
+            let Change::Reset(nodes) = change else {
+                continue;
+            };
+            for node in nodes {
+                let rest = node.key.under(root);
+                let name = rest.and_then(|rest| rest.split('/').next());
+                let service = name.and_then(|name| ServiceName::new(name).ok());
+                let lives = |service: &ServiceName| {
+                    matches!(layout.decode(service, &node), Decoded::Instance(_))
+                };
+                names.extend(service.filter(|service| !names.contains(service) && lives(service)));
+            }
+        }
+        Ok(())
     }
 
     /// The entries of a registration in all layouts.
@@ -213,6 +258,10 @@ impl Backend for TreeBackend {
             .boxed(),
             Err(error) => stream::iter([Err(error)]).boxed(),
         }
+    }
+
+    fn catalog(&self) -> BoxFuture<'_, Result<Vec<ServiceName>>> {
+        self.list().boxed()
     }
 
     fn connection(&self) -> BoxStream<'static, ConnectionState> {

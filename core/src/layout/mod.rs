@@ -38,6 +38,12 @@ pub trait Layout: Send + Sync + 'static {
     /// The folder in which the instances of `service` are, at any depth.
     fn prefix(&self, service: &ServiceName) -> Result<Prefix>;
 
+    /// The folder whose folders are those of all services, each of the service's own name; none where
+    /// the layout has no such folder.
+    fn root(&self) -> Option<Prefix> {
+        None
+    }
+
     /// The entries that make a complete registration known; the same ones for the same registration.
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>>;
 

@@ -23,6 +23,10 @@ impl Layout for Native {
         Prefix::new(&format!("{ROOT}{service}"))
     }
 
+    fn root(&self) -> Option<Prefix> {
+        Prefix::new(ROOT).ok()
+    }
+
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
         let address = registration.address();
         let id = registration.instance_id();

@@ -19,11 +19,23 @@ pub struct Instance {
     tags: Vec<String>,
     created: u64,
     weight: u32,
+    fitness: Fitness,
     /// In which layouts it was found.
     layouts: Arc<[String]>,
     suspect: bool,
     load: Load,
     foreign: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// How fit for calls an instance is, by its attribute `health`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fitness {
+    /// `passing`; or a word that means nothing to us, or none.
+    Fit,
+    /// `warning`
+    Weak,
+    /// `critical`, `maintenance` and `draining`
+    Unfit,
 }
 
 /// Calls in flight to an instance, shared by all its versions; see `ServiceSet::done`.
@@ -58,6 +70,7 @@ impl Instance {
         tags: Vec<String>,
         created: u64,
     ) -> Instance {
+        let fitness = fitness(&attributes);
         let weight = weight(&attributes);
         Instance {
             service,
@@ -68,6 +81,7 @@ impl Instance {
             attributes,
             tags,
             created,
+            fitness,
             weight,
             layouts: Arc::default(),
             suspect: false,
@@ -166,6 +180,7 @@ impl Instance {
             tags: self.tags.clone(),
             created: self.created,
             weight: self.weight,
+            fitness: self.fitness,
             layouts: self.layouts.clone(),
             suspect: self.suspect,
             load: self.load.clone(),
@@ -192,6 +207,7 @@ impl Instance {
             layouts.extend(more);
         }
         all.weight = weight(&all.attributes);
+        all.fitness = fitness(&all.attributes);
         all.with_layouts(layouts.into())
     }
 
@@ -203,6 +219,10 @@ impl Instance {
     pub(crate) fn created_at(mut self, created: u64) -> Instance {
         self.created = created;
         self
+    }
+
+    pub(crate) fn fitness(&self) -> Fitness {
+        self.fitness
     }
 
     /// Takes over the calls in flight of an older version of the same instance.
@@ -217,6 +237,14 @@ impl Instance {
             created: self.created,
             id: self.id.clone(),
         }
+    }
+}
+
+fn fitness(attributes: &Attributes) -> Fitness {
+    match attributes.get("health").map(String::as_str) {
+        Some("critical" | "maintenance" | "draining") => Fitness::Unfit,
+        Some("warning") => Fitness::Weak,
+        _ => Fitness::Fit,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 pub use check::{MAX_ATTRIBUTES, MAX_NAME, address, split_address};
 pub(crate) use check::{check_attributes, check_host, check_ttl};
 pub use health::{ConnectionState, Metrics};
+pub(crate) use instance::Fitness;
 pub use instance::Instance;
 pub use registration::{Heartbeat, Registration};
 

@@ -15,14 +15,14 @@ pub struct Cursor {
 
 impl Cursor {
     pub(crate) fn new(set: ServiceSet) -> Cursor {
+        Cursor::from(set, Arc::new(Snapshot::empty()))
+    }
+
+    pub(crate) fn from(set: ServiceSet, seen: Arc<Snapshot>) -> Cursor {
         let mut pulse = set.pulse();
         // Whoever joins late has not seen what is there already.
         pulse.mark_changed();
-        Cursor {
-            set,
-            seen: Arc::new(Snapshot::empty()),
-            pulse,
-        }
+        Cursor { set, seen, pulse }
     }
 
     /// The events since the last call; may be empty. Never waits.

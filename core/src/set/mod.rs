@@ -338,6 +338,11 @@ impl ServiceSet {
         Cursor::new(self.clone())
     }
 
+    /// A listener that was told up to `seen`, a snapshot of this set, and hears what differs since.
+    pub fn cursor_from(&self, seen: Arc<Snapshot>) -> Cursor {
+        Cursor::from(self.clone(), seen)
+    }
+
     pub(crate) fn pulse(&self) -> watch::Receiver<Pulse> {
         self.core.slot.pulse.subscribe()
     }

@@ -214,6 +214,32 @@ mod tests {
     }
 
     #[test]
+    fn only_those_that_are_fit_are_picked_and_the_weak_where_there_are_none() {
+        let ports = |healths: &[&str]| {
+            let instance = |(at, health): (usize, &&str)| {
+                let made = Registration::new("web", at as i64 + 1).unwrap();
+                let made = made.host("h").unwrap().attributes([("health", *health)]);
+                let made = made.unwrap().instance(at as u64);
+                (made.seniority(), Arc::new(made))
+            };
+            let view = View {
+                instances: healths.iter().enumerate().map(instance).collect(),
+                ..View::default()
+            };
+            let now = Snapshot::empty().with_view(view, SystemTime::UNIX_EPOCH);
+            let turn = AtomicUsize::new(0);
+            let picked = (0..4).filter_map(|_| pick(&now, &turn, Policy::RoundRobin));
+            picked.map(|i| i.port()).collect::<Vec<u16>>()
+        };
+        assert_eq!(
+            ports(&["critical", "passing", "warning", "odd"]),
+            [2, 4, 2, 4]
+        );
+        assert_eq!(ports(&["draining", "warning", "maintenance"]), [2, 2, 2, 2]);
+        assert!(ports(&["critical", "maintenance"]).is_empty());
+    }
+
+    #[test]
     fn names_are_checked() {
         for name in Policy::NAMES {
             assert!(Policy::parse(name, (name == "hash").then_some("k")).is_ok());

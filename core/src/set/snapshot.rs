@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::error::Error;
-use crate::model::{Instance, View};
+use crate::model::{Fitness, Instance, View};
 use crate::set::{State, Status};
 
 /// How many departed instances a set remembers.
@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub(crate) fault: Option<Fault>,
     pub(crate) offline: Arc<[Departed]>,
     online: OnceLock<Box<[Arc<Instance>]>>,
-    /// Those that are no suspects, where some are.
+    /// Those to choose from, where these are not all.
     trusted: OnceLock<Option<Box<[Arc<Instance>]>>>,
     weights: OnceLock<Box<[u64]>>,
 }
@@ -177,17 +177,24 @@ impl Snapshot {
             .get_or_init(|| self.view.instances.values().cloned().collect())
     }
 
-    /// Those to choose from: the suspects only when there is nobody else.
+    /// Those to choose from: those that are fit for calls and no suspects; where there are none, suspects
+    /// and those that are weak. Never those that say that they can take none.
     pub(crate) fn trusted(&self) -> &[Arc<Instance>] {
-        let without_suspects = || {
+        let choose = || {
             let online = self.online();
-            let suspects = online.iter().filter(|i| i.is_suspect()).count();
-            let some = suspects > 0 && suspects < online.len();
-            let trusted = online.iter().filter(|i| !i.is_suspect()).cloned();
-            some.then(|| trusted.collect())
+            let good = |i: &&Arc<Instance>| i.fitness() == Fitness::Fit && !i.is_suspect();
+            let best = online.iter().filter(good).count();
+            if best == online.len() {
+                return None;
+            }
+            let able = |i: &&Arc<Instance>| i.fitness() != Fitness::Unfit;
+            Some(match best {
+                0 => online.iter().filter(able).cloned().collect(),
+                _ => online.iter().filter(good).cloned().collect(),
+            })
         };
         self.trusted
-            .get_or_init(without_suspects)
+            .get_or_init(choose)
             .as_deref()
             .unwrap_or_else(|| self.online())
     }

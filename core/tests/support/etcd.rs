@@ -258,7 +258,7 @@ fn free_port() -> u16 {
 
 /// Starts a child from a thread that lives as long as the program: the parent whose death ends the
 /// child is that thread, and a test's own thread is gone after the test.
-fn spawn(command: Command) -> Child {
+pub fn spawn(command: Command) -> Child {
     type Order = (Command, Sender<Child>);
     static NURSE: OnceLock<Sender<Order>> = OnceLock::new();
     let nurse = NURSE.get_or_init(|| {

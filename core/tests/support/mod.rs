@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod agent;
 pub mod etcd;
 pub mod fleet;
 pub mod proxy;
@@ -27,6 +28,7 @@ pub fn web(port: u16) -> Registration {
 pub struct Place {
     pub url: String,
     _directory: Option<tempfile::TempDir>,
+    _agent: Option<agent::Agent>,
 }
 
 impl Place {
@@ -37,6 +39,7 @@ impl Place {
             "memory" => Place {
                 url: format!("memory://{unique}?ttl=1s"),
                 _directory: None,
+                _agent: None,
             },
             "local" => {
                 let directory = tempfile::tempdir().unwrap();
@@ -44,6 +47,7 @@ impl Place {
                 Place {
                     url,
                     _directory: Some(directory),
+                    _agent: None,
                 }
             }
             "etcd" => {
@@ -51,6 +55,7 @@ impl Place {
                 Place {
                     url,
                     _directory: None,
+                    _agent: None,
                 }
             }
             "etcd2" => {
@@ -59,9 +64,25 @@ impl Place {
                 Place {
                     url,
                     _directory: None,
+                    _agent: None,
                 }
             }
+            "agent" => Place::behind(None)?,
+            "agent_etcd" => {
+                let endpoint = etcd::shared()?.endpoint();
+                Place::behind(Some(format!("etcd://{endpoint}/{unique}?ttl=2s")))?
+            }
             other => panic!("no scheme {other}"),
+        })
+    }
+
+    /// Through an agent of its own, in front of this store.
+    fn behind(store: Option<String>) -> Option<Place> {
+        let agent = agent::Agent::start(store)?;
+        Some(Place {
+            url: format!("{}?ttl=1s", agent.url()),
+            _directory: None,
+            _agent: Some(agent),
         })
     }
 
@@ -70,6 +91,7 @@ impl Place {
         Place {
             url: format!("{}&{options}", first.url),
             _directory: None,
+            _agent: None,
         }
     }
 

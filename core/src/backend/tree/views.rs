@@ -18,6 +18,12 @@ use crate::tree::{Changes, Scope};
 /// several is told of before the others.
 const GATHER: Duration = Duration::from_millis(100);
 
+/// How long to wait instead where the store was away until lately: it loses those whom it takes for dead
+/// in several strokes.
+const GATHER_AFTER_A_LOSS: Duration = Duration::from_secs(1);
+/// How long after it is back.
+const LATELY: Duration = Duration::from_secs(5);
+
 /// News of the folder of a layout, or that there will be no more.
 type News = (usize, Option<Result<Changes>>);
 
@@ -31,6 +37,8 @@ pub(super) struct Views {
     start: Instant,
     /// What came while more was gathered, and is told next.
     failed: Option<Error>,
+    /// Since when the store is back, once it was lost.
+    back: Option<Instant>,
 }
 
 /// What is known of the folder of one layout.
@@ -60,6 +68,7 @@ impl Views {
             store: backend.store.clone(),
             start: Instant::now(),
             failed: None,
+            back: None,
         })
     }
 
@@ -102,8 +111,12 @@ impl Views {
         let Some(folder) = self.folders.get_mut(number) else {
             return Ok(());
         };
+        let was_lost = !folder.known && folder.revision > 0;
         folder.known = item.is_ok();
         let changes = item?;
+        if was_lost {
+            self.back = Some(Instant::now());
+        }
         folder.revision = changes.revision;
         self.mirror.fold(number, changes);
         Ok(())
@@ -126,7 +139,14 @@ impl Views {
     /// the others: a store that has lost everybody says so one by one.
     async fn gather(&mut self, mut view: View) -> View {
         let protects = self.protect.is_some() && self.mirror.may_be_a_mass();
-        let until = Instant::now() + GATHER;
+        let now = Instant::now();
+        let lately = self.back.is_some_and(|back| now < back + LATELY);
+        let until = now
+            + if protects && lately {
+                GATHER_AFTER_A_LOSS
+            } else {
+                GATHER
+            };
         while (protects || self.is_uneven()) && self.failed.is_none() {
             match timeout_at(until, self.changes.next()).await {
                 Ok(Some((number, Some(item)))) => match self.fold(number, item) {

@@ -140,6 +140,8 @@ impl Store for LocalStore {
         async move {
             prepare(self.shelf.directory())?;
             if terms.claim == Claim::PutBack {
+                // Who came meanwhile may not have been told to us yet.
+                self.shelf.catch_up()?;
                 let ours: HashSet<u64> = self.owned().keys().copied().collect();
                 if let Some(taken) = self.taken(entries, |serial| ours.contains(&serial)) {
                     return Err(replaced(taken));

@@ -186,7 +186,7 @@ impl Shelf {
     }
 
     /// Looks at the files that came or went without our having been told yet.
-    fn catch_up(&self) -> Result<()> {
+    pub(super) fn catch_up(&self) -> Result<()> {
         let (listed, known) = (self.list()?, self.known());
         let differing = listed.symmetric_difference(&known);
         self.refresh_all(&differing.map(String::as_str).collect::<Vec<_>>());

@@ -1,16 +1,16 @@
-//! A tree in this process: the store behind `memory://NAME`, and the mirror inside `local://`.
+//! A tree of keys in this process, with revisions and watchers.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt, pending, ready};
+use futures_util::future::pending;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Claim, Grant};
-use crate::store::{Store, Terms};
-use crate::sys::generation;
+use crate::store::memory::journal::{self, Journal, Kept, Record};
 use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 
 /// How many changes a watcher may be behind before it is given a Reset instead.
@@ -23,16 +23,23 @@ pub(crate) struct Tree {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     revision: u64,
     grants: u64,
-    nodes: BTreeMap<Key, Held>,
+    pub(super) nodes: BTreeMap<Key, Held>,
+    /// Those of folders.
     watchers: Vec<(Scope, mpsc::Sender<Changes>)>,
+    /// Those of single keys: each registration has one, so they are found without a walk.
+    of_keys: HashMap<Key, Vec<mpsc::Sender<Changes>>>,
+    /// Where each change is written down, if anywhere.
+    pub(super) journal: Option<Journal>,
 }
 
-struct Held {
+pub(super) struct Held {
     node: Node,
     grant: Option<u64>,
+    /// For how long it is kept for an owner who comes back after a restart.
+    ttl: Option<Duration>,
 }
 
 /// Changes being made at one revision.
@@ -42,7 +49,7 @@ pub(crate) struct Edit<'a> {
 }
 
 impl Tree {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere does not make the tree wrong: each edit is applied whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,6 +67,7 @@ impl Tree {
         if changes.is_empty() {
             state.revision -= 1;
         } else {
+            state.write_down(&changes);
             state.tell(&changes);
         }
         result
@@ -69,8 +77,7 @@ impl Tree {
     fn attach(&self, scope: &Scope) -> (Changes, mpsc::Receiver<Changes>) {
         let mut state = self.lock();
         let (sender, receiver) = mpsc::channel(BACKLOG);
-        state.watchers.retain(|(_, sender)| !sender.is_closed());
-        state.watchers.push((scope.clone(), sender));
+        state.admit(scope, sender);
         let nodes = state.inside(scope).map(|held| held.node.clone()).collect();
         (
             Changes {
@@ -121,36 +128,150 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// Takes in what was kept; gives the grants that stand for owners who are away, and for how long.
+    pub(super) fn restore(&self, kept: Kept) -> BTreeMap<Duration, u64> {
+        let mut left = BTreeMap::new();
+        self.edit(|edit| {
+            // What is made from here on is younger than all that was.
+            edit.state.revision = edit.state.revision.max(kept.revision + 1);
+            for (key, record) in kept.records {
+                let grant = record.ttl.map(|ttl| {
+                    let next = edit.state.grants + 1;
+                    let grant = *left.entry(ttl).or_insert(next);
+                    edit.state.grants = edit.state.grants.max(grant);
+                    grant
+                });
+                edit.put(&key, &record.value, Some(record.created), grant);
+                if let Some(held) = edit.state.nodes.get_mut(&key) {
+                    held.ttl = record.ttl;
+                }
+            }
+        });
+        left
+    }
+}
+
 impl State {
+    fn admit(&mut self, scope: &Scope, sender: mpsc::Sender<Changes>) {
+        match scope {
+            Scope::Under(_) => {
+                self.watchers.retain(|(_, sender)| !sender.is_closed());
+                self.watchers.push((scope.clone(), sender));
+            }
+            Scope::Only(key) => {
+                // Keys that were watched once and never written again are let go of now and then.
+                if self.of_keys.len() > 2 * self.nodes.len() + 1024 {
+                    self.of_keys.retain(|_, senders| {
+                        senders.retain(|sender| !sender.is_closed());
+                        !senders.is_empty()
+                    });
+                }
+                let senders = self.of_keys.entry(key.clone()).or_default();
+                senders.retain(|sender| !sender.is_closed());
+                senders.push(sender);
+            }
+        }
+    }
+
     fn inside<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Held> {
-        self.nodes.values().filter(|held| scope.has(&held.node.key))
+        let from = match scope {
+            Scope::Under(prefix) => prefix.as_str(),
+            Scope::Only(key) => key.as_str(),
+        };
+        // Keys are in order, so those of a scope stand together.
+        let after = self
+            .nodes
+            .range::<str, _>((Bound::Included(from), Bound::Unbounded));
+        after
+            .map(|(_, held)| held)
+            .take_while(|held| scope.has(&held.node.key))
+    }
+
+    fn write_down(&mut self, changes: &[Change]) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let mut lines = journal::revision(self.revision);
+        for change in changes {
+            match change {
+                Change::Put(Node { key, .. }) => {
+                    if let Some(Held { node, ttl, .. }) = self.nodes.get(key) {
+                        lines += &journal::put(key, &node.value, node.created, *ttl);
+                    }
+                }
+                Change::Delete(key) => lines += &journal::delete(key),
+                Change::Reset(_) => {}
+            }
+        }
+        journal.write(&lines);
+        if journal.is_long(self.nodes.len()) {
+            let record = |(key, held): (&Key, &Held)| (key.clone(), held.record());
+            journal.renew(&Kept {
+                revision: self.revision,
+                records: self.nodes.iter().map(record).collect(),
+            });
+        }
     }
 
     fn tell(&mut self, changes: &[Change]) {
         let revision = self.revision;
-        self.watchers.retain(|(scope, sender)| {
-            let theirs = |change: &&Change| match change {
-                Change::Reset(_) => false,
-                Change::Put(node) => scope.has(&node.key),
-                Change::Delete(key) => scope.has(key),
+        self.watchers
+            .retain(|(scope, sender)| pass_on(revision, changes, |key| scope.has(key), sender));
+        let mut told = Vec::new();
+        for change in changes {
+            let (Change::Put(Node { key, .. }) | Change::Delete(key)) = change else {
+                continue;
             };
-            let changes: Vec<Change> = changes.iter().filter(theirs).cloned().collect();
-            if changes.is_empty() {
-                return !sender.is_closed();
+            // Taken out while it is told, so that a key that changed twice is told once.
+            if let Some((key, mut senders)) = self.of_keys.remove_entry(key) {
+                senders.retain(|sender| pass_on(revision, changes, |k| *k == key, sender));
+                if !senders.is_empty() {
+                    told.push((key, senders));
+                }
             }
-            let changes = Changes {
-                revision,
-                changes,
-                ..Changes::default()
-            };
-            sender.try_send(changes).is_ok()
-        });
+        }
+        self.of_keys.extend(told);
+    }
+}
+
+/// Tells one watcher what concerns it; false when it is to be let go of.
+fn pass_on(
+    revision: u64,
+    changes: &[Change],
+    is_theirs: impl Fn(&Key) -> bool,
+    sender: &mpsc::Sender<Changes>,
+) -> bool {
+    let theirs = |change: &&Change| match change {
+        Change::Reset(_) => false,
+        Change::Put(node) => is_theirs(&node.key),
+        Change::Delete(key) => is_theirs(key),
+    };
+    let changes: Vec<Change> = changes.iter().filter(theirs).cloned().collect();
+    if changes.is_empty() {
+        return !sender.is_closed();
+    }
+    let changes = Changes {
+        revision,
+        changes,
+        ..Changes::default()
+    };
+    sender.try_send(changes).is_ok()
+}
+
+impl Held {
+    fn record(&self) -> Record {
+        Record {
+            value: self.node.value.to_vec(),
+            created: self.node.created,
+            ttl: self.ttl,
+        }
     }
 }
 
 impl Edit<'_> {
     /// A number that no other grant of this tree has.
-    fn new_grant(&mut self) -> u64 {
+    pub(super) fn new_grant(&mut self) -> u64 {
         self.state.grants += 1;
         self.state.grants
     }
@@ -183,7 +304,9 @@ impl Edit<'_> {
             owner: grant.unwrap_or(0),
         };
         self.changes.push(Change::Put(node.clone()));
-        self.state.nodes.insert(key.clone(), Held { node, grant });
+        let ttl = None;
+        let held = Held { node, grant, ttl };
+        self.state.nodes.insert(key.clone(), held);
     }
 
     /// Deletes a node, if it is there.
@@ -193,19 +316,23 @@ impl Edit<'_> {
         }
     }
 
-    fn write(&mut self, entries: &[Entry], grant: u64) {
+    pub(super) fn write(&mut self, entries: &[Entry], grant: u64, ttl: Duration) {
         for Entry {
             key,
             value,
             lifetime,
         } in entries
         {
-            self.put(key, value, None, lifetime.is_leased().then_some(grant));
+            let leased = lifetime.is_leased();
+            self.put(key, value, None, leased.then_some(grant));
+            if let Some(held) = self.state.nodes.get_mut(key) {
+                held.ttl = leased.then_some(ttl);
+            }
         }
     }
 
     /// Whether `grant` still holds all leased entries.
-    fn check(&self, entries: &[Entry], grant: u64) -> Result<()> {
+    pub(super) fn check(&self, entries: &[Entry], grant: u64) -> Result<()> {
         for Entry { key, .. } in entries.iter().filter(|e| e.lifetime.is_leased()) {
             match self.state.nodes.get(key).map(|held| held.grant) {
                 Some(Some(holder)) if holder == grant => {}
@@ -219,7 +346,7 @@ impl Edit<'_> {
     }
 
     /// Whether nobody but the holders of our grants is there.
-    fn check_free(&self, entries: &[Entry], ours: impl Fn(u64) -> bool) -> Result<()> {
+    pub(super) fn check_free(&self, entries: &[Entry], ours: impl Fn(u64) -> bool) -> Result<()> {
         let foreign = |entry: &&Entry| {
             let holder = self.state.nodes.get(&entry.key).and_then(|held| held.grant);
             holder.is_some_and(|holder| !ours(holder))
@@ -230,7 +357,7 @@ impl Edit<'_> {
         }
     }
 
-    fn end(&mut self, grant: u64) {
+    pub(super) fn end(&mut self, grant: u64) {
         let held = |(key, held): (&Key, &Held)| (held.grant == Some(grant)).then(|| key.clone());
         let keys: Vec<Key> = self.state.nodes.iter().filter_map(held).collect();
         keys.iter().for_each(|key| self.delete(key));
@@ -240,96 +367,6 @@ impl Edit<'_> {
 /// The error of who has lost a key to another owner.
 pub(crate) fn replaced(key: &Key) -> Error {
     Error::new(Kind::Replaced, format!("{key} has another owner now"))
-}
-
-/// The store of one client. What it registered goes when it is dropped, as a process's would.
-pub(crate) struct MemoryStore {
-    tree: Arc<Tree>,
-    grants: Mutex<HashSet<u64>>,
-}
-
-impl MemoryStore {
-    /// The tree that all clients of this process share under `name`.
-    pub(crate) fn open(name: &str) -> MemoryStore {
-        // The one global of the core besides the log: `memory://NAME` means the same tree to every
-        // client of the process. Weak, so a tree goes with its last client.
-        type Trees = HashMap<(u32, String), Weak<Tree>>;
-        static TREES: Mutex<Option<Trees>> = Mutex::new(None);
-        let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
-        let trees = trees.get_or_insert_with(HashMap::new);
-        trees.retain(|_, tree| tree.strong_count() > 0);
-        // A forked child begins anew: what it inherits is its parent's.
-        let name = (generation(), name.to_owned());
-        let tree = trees.get(&name).and_then(Weak::upgrade).unwrap_or_default();
-        trees.insert(name, Arc::downgrade(&tree));
-        MemoryStore {
-            tree,
-            grants: Mutex::default(),
-        }
-    }
-
-    fn grants(&self) -> MutexGuard<'_, HashSet<u64>> {
-        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for MemoryStore {
-    fn drop(&mut self) {
-        let grants = std::mem::take(&mut *self.grants());
-        self.tree
-            .edit(|edit| grants.iter().for_each(|grant| edit.end(*grant)));
-    }
-}
-
-impl Store for MemoryStore {
-    fn probe(&self) -> BoxFuture<'_, Result<()>> {
-        ready(Ok(())).boxed()
-    }
-
-    fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
-        let mut grants = self.grants();
-        let create = |edit: &mut Edit<'_>| {
-            if terms.claim == Claim::PutBack {
-                edit.check_free(entries, |holder| grants.contains(&holder))?;
-            }
-            let grant = edit.new_grant();
-            edit.write(entries, grant);
-            Ok(grant)
-        };
-        let created = self.tree.edit(create);
-        if let Ok(id) = created {
-            grants.insert(id);
-        }
-        ready(created.map(|id| Grant { id, ttl: terms.ttl })).boxed()
-    }
-
-    fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        ready(self.tree.edit(|edit| edit.check(entries, grant.id))).boxed()
-    }
-
-    fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        let write = |edit: &mut Edit<'_>| {
-            edit.check(entries, grant.id)?;
-            edit.write(entries, grant.id);
-            Ok(())
-        };
-        ready(self.tree.edit(write)).boxed()
-    }
-
-    fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
-        let check = move || self.tree.edit(|edit| edit.check(entries, grant.id));
-        self.tree.guard(entries, check).boxed()
-    }
-
-    fn remove<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        self.tree.edit(|edit| edit.end(grant.id));
-        self.grants().remove(&grant.id);
-        ready(Ok(())).boxed()
-    }
-
-    fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
-        self.tree.watch(scope)
-    }
 }
 
 #[cfg(test)]

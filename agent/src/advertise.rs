@@ -1,0 +1,198 @@
+//! The address of this host that others reach, by rules such as `eth0:inet`, `inet` or `10.0.0.0/8`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use discover_core::{Error, Kind, Result};
+
+/// An address of this host, and the interface that has it.
+pub type Candidate = (String, IpAddr);
+
+/// The rules of a registry of several hosts, where none are given.
+pub const DEFAULT: [&str; 2] = ["eth0:inet", "inet"];
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq)]
+enum Rule {
+    /// `static:ADDRESS`, or just the address.
+    Static(IpAddr),
+    /// `inet` and `inet6`: any interface but the loopback.
+    Any { v6: bool },
+    /// `IF`, `IF:inet` and `IF:inet6`.
+    Interface { name: String, v6: bool },
+    /// `IF[n]`: the n-th address of an interface, from 0.
+    Nth { name: String, at: usize },
+    /// `NETWORK/BITS`.
+    Network { network: IpAddr, bits: u32 },
+}
+
+/// The first address that a rule finds, the rules in their order.
+pub fn choose(rules: &[String], mut candidates: Vec<Candidate>) -> Result<IpAddr> {
+    candidates.sort_by(|a, b| (&a.0, v6_bytes(a.1)).cmp(&(&b.0, v6_bytes(b.1))));
+    let parsed = rules
+        .iter()
+        .map(|rule| parse(rule))
+        .collect::<Result<Vec<Rule>>>()?;
+    let found = parsed.iter().find_map(|rule| find(rule, &candidates));
+    found.ok_or_else(|| {
+        let known: Vec<String> = candidates
+            .iter()
+            .map(|(name, ip)| format!("{name} {ip}"))
+            .collect();
+        Error::new(
+            Kind::NotFound,
+            format!(
+                "no address of this host matches {}; there are {}",
+                rules.join(", "),
+                known.join(", ")
+            ),
+        )
+    })
+}
+
+/// The addresses of this host, by interface.
+pub fn candidates() -> Result<Vec<Candidate>> {
+    let all = nix::ifaddrs::getifaddrs().map_err(|e| {
+        let text = "the addresses of this host cannot be listed";
+        Error::caused_by(Kind::Resource, text, e)
+    })?;
+    let address = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))?;
+        Some((interface.interface_name, ip))
+    };
+    Ok(all.filter_map(address).collect())
+}
+
+fn parse(rule: &str) -> Result<Rule> {
+    let bad = |why: &str| {
+        Error::invalid(format!(
+            "advertise: {rule:?} {why}; write eth0, eth0:inet, eth0:inet6, eth0[1], inet, inet6, \
+             10.0.0.0/8 or an address"
+        ))
+    };
+    if let Ok(ip) = rule.strip_prefix("static:").unwrap_or(rule).parse() {
+        return Ok(Rule::Static(ip));
+    }
+    if rule.starts_with("static:") {
+        return Err(bad("is no address"));
+    }
+    if let Some((network, bits)) = rule.split_once('/') {
+        let network: IpAddr = network.parse().map_err(|_| bad("is no network"))?;
+        let most = if network.is_ipv4() { 32 } else { 128 };
+        let bits = bits.parse().ok().filter(|bits| *bits <= most);
+        let bits = bits.ok_or_else(|| bad("has a wrong number of bits"))?;
+        return Ok(Rule::Network { network, bits });
+    }
+    if let Some((name, at)) = rule.strip_suffix(']').and_then(|r| r.split_once('[')) {
+        let at = at.parse().map_err(|_| bad("has no number in brackets"))?;
+        return Ok(Rule::Nth {
+            name: name.to_owned(),
+            at,
+        });
+    }
+    let (name, family) = match rule.split_once(':') {
+        Some((name, family)) => (name, family),
+        None if rule == "inet" || rule == "inet6" => ("", rule),
+        None => (rule, "inet"),
+    };
+    let v6 = match family {
+        "inet" => false,
+        "inet6" => true,
+        _ => return Err(bad("names no family")),
+    };
+    match name {
+        "" if rule.is_empty() => Err(bad("is empty")),
+        "" => Ok(Rule::Any { v6 }),
+        name => Ok(Rule::Interface {
+            name: name.to_owned(),
+            v6,
+        }),
+    }
+}
+
+fn find(rule: &Rule, candidates: &[Candidate]) -> Option<IpAddr> {
+    let mut all = candidates.iter();
+    let found = match rule {
+        Rule::Static(ip) => return Some(*ip),
+        Rule::Any { v6 } => all.find(|(_, ip)| ip.is_ipv6() == *v6 && !ip.is_loopback()),
+        Rule::Interface { name, v6 } => all.find(|(n, ip)| n == name && ip.is_ipv6() == *v6),
+        Rule::Nth { name, at } => all.filter(|(n, _)| n == name).nth(*at),
+        Rule::Network { network, bits } => all.find(|(_, ip)| is_in(*ip, *network, *bits)),
+    };
+    found.map(|(_, ip)| *ip)
+}
+
+fn is_in(ip: IpAddr, network: IpAddr, bits: u32) -> bool {
+    match (ip, network) {
+        (IpAddr::V4(ip), IpAddr::V4(network)) => {
+            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+            (ip.to_bits() ^ network.to_bits()) & mask == 0
+        }
+        (IpAddr::V6(ip), IpAddr::V6(network)) => {
+            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+            (ip.to_bits() ^ network.to_bits()) & mask == 0
+        }
+        _ => false,
+    }
+}
+
+fn v6_bytes(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => Ipv4Addr::to_ipv6_mapped(&v4).octets(),
+        IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(rules: &[&str]) -> Result<String> {
+        let of = |name: &str, ip: &str| (name.to_owned(), ip.parse().unwrap());
+        let candidates = vec![
+            of("lo", "127.0.0.1"),
+            of("eth1", "192.168.3.9"),
+            of("eth0", "fe80::1"),
+            of("eth0", "10.1.0.7"),
+            of("eth0", "10.0.0.7"),
+        ];
+        let rules: Vec<String> = rules.iter().map(|rule| (*rule).to_owned()).collect();
+        choose(&rules, candidates).map(|ip| ip.to_string())
+    }
+
+    #[test]
+    fn the_first_rule_that_finds_an_address_wins() {
+        for (rules, address) in [
+            (&["eth0"][..], "10.0.0.7"),
+            (&["eth0:inet"], "10.0.0.7"),
+            (&["eth0:inet6"], "fe80::1"),
+            (&["eth0[1]"], "10.1.0.7"),
+            (&["wlan0", "inet"], "10.0.0.7"),
+            (&["inet6"], "fe80::1"),
+            (&["192.168.0.0/16"], "192.168.3.9"),
+            (&["0.0.0.0/0"], "10.0.0.7"),
+            (&["fe80::/10"], "fe80::1"),
+            (&["static:192.0.2.1"], "192.0.2.1"),
+            (&["192.0.2.1"], "192.0.2.1"),
+        ] {
+            assert_eq!(chosen(rules).unwrap(), address, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn no_match_lists_the_rules_and_what_there_is() {
+        let error = chosen(&["wlan0", "172.16.0.0/12"]).unwrap_err().to_string();
+        for part in ["wlan0, 172.16.0.0/12", "eth0 10.0.0.7", "lo 127.0.0.1"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused() {
+        for bad in ["", "static:x", "eth0[x]", "10.0.0.0/33", "x/8", "eth0:ipx"] {
+            let error = chosen(&[bad]).unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidArgument, "{bad}: {error}");
+        }
+    }
+}

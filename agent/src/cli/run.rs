@@ -1,0 +1,158 @@
+//! `run`: the agent.
+
+use std::path::{Path, PathBuf};
+
+use discover_core::Result;
+use sd_notify::NotifyState;
+
+use crate::app::{self, Running};
+use crate::cli::{ending, logging, show};
+use crate::jobs::plan::Plan;
+use crate::settings::{Given, Settings, default_socket, resolve};
+
+/// How the agent runs. What is not given comes from the environment, then from the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct RunArgs {
+    /// Read settings from this file, in TOML
+    #[arg(long, value_name = "FILE", env = "DISCOVERD_CONFIG")]
+    config: Option<PathBuf>,
+    /// The registry to stand in front of [default: one of its own, in memory]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// The address to listen on, or none [default: 127.0.0.1:1111]
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<String>,
+    /// The socket to listen on, or none [default: $XDG_RUNTIME_DIR/discoverd.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<String>,
+    /// The file in which a registry of the agent's own survives a crash, or none [default: beside the
+    /// socket]
+    #[arg(long, value_name = "FILE")]
+    state: Option<String>,
+    /// This host's address for others: an address, or rules such as eth0:inet,10.0.0.0/8
+    #[arg(long, value_name = "RULES")]
+    advertise: Option<String>,
+    /// Ask for the token in this file, over TCP
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Speak TLS on the address, with this certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Ask clients for a certificate of this authority
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+    /// Further names by which this agent may be called over TCP, at commas
+    #[arg(long, value_name = "NAMES")]
+    hosts: Option<String>,
+    /// Log as text or json
+    #[arg(long, value_name = "FORM")]
+    log: Option<String>,
+    /// The most connections
+    #[arg(long, value_name = "COUNT")]
+    connections: Option<usize>,
+    /// The most connections from one address, or of one user
+    #[arg(long, value_name = "COUNT")]
+    connections_of_one: Option<usize>,
+    /// The most event streams
+    #[arg(long, value_name = "COUNT")]
+    streams: Option<usize>,
+    /// The most services that are watched at a time
+    #[arg(long, value_name = "COUNT")]
+    services: Option<usize>,
+    /// Let whoever may register have commands run, as health checks
+    #[arg(long)]
+    allow_exec: bool,
+}
+
+impl RunArgs {
+    /// With what the environment and the file say.
+    pub fn settings(self) -> Result<Settings> {
+        let env = |name: &str| std::env::var(name).ok();
+        let file = self.config.as_deref().map(Given::file).transpose()?;
+        let flags = Given {
+            store: self.store,
+            bind: self.bind,
+            socket: self.socket,
+            state: self.state,
+            advertise: self.advertise,
+            token_file: self.token_file,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            tls_client_ca: self.tls_client_ca,
+            hosts: self.hosts,
+            log: self.log,
+            connections: self.connections,
+            connections_of_one: self.connections_of_one,
+            streams: self.streams,
+            services: self.services,
+            allow_exec: self.allow_exec.then_some(true),
+            ..Given::default()
+        };
+        let places = [
+            ("flag", flags),
+            ("environment", Given::env(env)),
+            ("file", file.unwrap_or_default()),
+        ];
+        let is_root = nix::unistd::geteuid().is_root();
+        resolve(places, default_socket(env, is_root))
+    }
+}
+
+/// Runs the agent until it is told to end.
+pub async fn run(arguments: RunArgs) -> Result<()> {
+    let config = arguments.config.clone();
+    let settings = arguments.settings()?;
+    logging::start(settings.log_json);
+    let mut ended = std::pin::pin!(ending::ending()?);
+    let mut hangups = ending::hangups()?;
+    let running = app::start(&settings).await?;
+    // Whoever starts us learns from this line that we are there, and where.
+    show::print(&format!("listening on {}\n", running.urls.join(" ")));
+    log::info!(
+        "discoverd {} on {}, in front of {}",
+        env!("CARGO_PKG_VERSION"),
+        running.urls.join(" "),
+        running.agent().store
+    );
+    tell_systemd(NotifyState::Ready);
+    let why = loop {
+        tokio::select! {
+            why = &mut ended => break why,
+            Some(()) = hangups.recv() => reload(&running, config.as_deref()).await,
+        }
+    };
+    tell_systemd(NotifyState::Stopping);
+    log::info!(
+        "{why}: taking {} registrations away",
+        running.agent().registry.counts().0
+    );
+    running.end().await;
+    Ok(())
+}
+
+/// What the file says to register and to watch holds from now on; one that is wrong changes nothing.
+async fn reload(running: &Running, config: Option<&Path>) {
+    let Some(path) = config else {
+        log::info!("SIGHUP: there is no configuration file to read again");
+        return;
+    };
+    let read = Given::file(path).and_then(|given| Plan::new(given.service, given.watch));
+    let done = match read {
+        Ok(plan) => running.agent().jobs.apply(plan).await,
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(()) => log::info!("SIGHUP: read {} again", path.display()),
+        Err(error) => log::error!("SIGHUP: all stays as it was: {error}"),
+    }
+}
+
+/// Does nothing where systemd did not start us.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        log::warn!("systemd does not listen: {error}");
+    }
+}

@@ -1,0 +1,107 @@
+//! One look at an instance.
+
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::exec::{self, Ran};
+use crate::health::check::{Check, Trust, What};
+use crate::health::machine::Outcome;
+use crate::health::secure;
+
+/// The most letters of a command's output that are told.
+const TOLD: usize = 512;
+
+/// Looks, for as long as the check allows.
+pub async fn look(check: &Check) -> Outcome {
+    let look = async {
+        match &check.what {
+            What::Tcp(address) => tcp(address).await,
+            What::Http { address, path, tls } => http(address, path, tls.as_ref()).await,
+            What::Exec(words, warning) => {
+                let ran = exec::run(words, &[], Vec::new(), check.timeout).await;
+                return ran.map_or_else(
+                    |error| Outcome::Fail(error.to_string()),
+                    |ran| judge(&ran, *warning, check.timeout),
+                );
+            }
+        }
+        .unwrap_or_else(Outcome::Fail)
+    };
+    // A command has its own time, so that it can be cleared away.
+    match &check.what {
+        What::Exec(..) => look.await,
+        _ => timeout(check.timeout, look)
+            .await
+            .unwrap_or_else(|_| Outcome::Fail(format!("no answer within {:?}", check.timeout))),
+    }
+}
+
+async fn tcp(address: &str) -> Result<Outcome, String> {
+    let stream = TcpStream::connect(address).await;
+    stream
+        .map(|_| Outcome::Pass("connected".to_owned()))
+        .map_err(|error| error.to_string())
+}
+
+async fn http(address: &str, path: &str, trust: Option<&Trust>) -> Result<Outcome, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let stream = TcpStream::connect(address).await.map_err(|e| text(&e))?;
+    match trust {
+        Some(trust) => {
+            let stream = secure::over(stream, address, trust.as_deref()).await?;
+            ask(stream, address, path).await
+        }
+        None => ask(stream, address, path).await,
+    }
+}
+
+async fn ask<S>(stream: S, address: &str, path: &str) -> Result<Outcome, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let io = TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(io)
+        .await
+        .map_err(|e| text(&e))?;
+    let request = Request::get(path)
+        .header(HOST, address)
+        .header(USER_AGENT, "discoverd")
+        .header(CONNECTION, "close")
+        .body(Empty::new())
+        .map_err(|e| text(&e))?;
+    // The connection ends with this function: nobody is interested in the body.
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let answer = sender.send_request(request).await.map_err(|e| text(&e))?;
+    let status = answer.status();
+    let said = format!("status {status}");
+    Ok(match status.as_u16() {
+        200..=299 => Outcome::Pass(said),
+        // Too many requests: it works, and somebody should look at it.
+        429 => Outcome::Warn(said),
+        _ => Outcome::Fail(said),
+    })
+}
+
+fn judge(ran: &Ran, warning: Option<u8>, within: Duration) -> Outcome {
+    let output: String = ran.output.chars().take(TOLD).collect();
+    let Some(status) = ran.status else {
+        return Outcome::Fail(format!("killed: not done within {within:?}"));
+    };
+    let warns = warning.is_some_and(|code| status.code() == Some(i32::from(code)));
+    match (status.success(), warns) {
+        (true, _) => Outcome::Pass(output),
+        (_, true) => Outcome::Warn(output),
+        _ => Outcome::Fail(format!("{status}: {output}")),
+    }
+}

@@ -1,0 +1,204 @@
+//! Who may ask at all: the right host, no foreign page, the token.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, Method, Response, StatusCode};
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use discover_core::{Error, Kind};
+
+use crate::http::problem::Problem;
+
+/// What is asked of a request that comes over one kind of listener.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// The hosts by which this listener may be called, besides the loopback's; none on a socket, which
+    /// no page reaches.
+    pub hosts: Option<Vec<String>>,
+    /// The token that is asked for.
+    pub token: Option<String>,
+}
+
+pub async fn check(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
+    // The page itself tells nothing; it asks for a token like everybody.
+    let open = matches!(request.uri().path(), "/" | "/v1/health");
+    match guard.judge(request.method(), request.headers(), open) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+impl Guard {
+    fn judge(&self, method: &Method, headers: &HeaderMap, open: bool) -> Result<(), Problem> {
+        let text = |name| headers.get(name).and_then(|v: &_| v.to_str().ok());
+        if let Some(hosts) = &self.hosts {
+            let host = text(HOST).ok_or_else(|| refused(400, "the request names no Host"))?;
+            if !is_ours(host, hosts) {
+                // A name that a page made to point here.
+                return Err(refused(421, "the request's Host is none of this agent's"));
+            }
+            let changes = *method != Method::GET && *method != Method::HEAD;
+            let foreign = |origin: &str| !is_same(origin, host);
+            if changes && text(ORIGIN).is_some_and(foreign) {
+                return Err(refused(
+                    403,
+                    "a page of another origin may change nothing here",
+                ));
+            }
+        }
+        match &self.token {
+            Some(token) if !open => {
+                let given = text(AUTHORIZATION).and_then(|given| given.strip_prefix("Bearer "));
+                match given {
+                    Some(given) if is_equal(given, token) => Ok(()),
+                    Some(_) => Err(refused(401, "the token is not the one")),
+                    None => Err(refused(
+                        401,
+                        "a token is needed: Authorization: Bearer TOKEN",
+                    )),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refused(status: u16, why: &str) -> Problem {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+    let kind = match status {
+        StatusCode::BAD_REQUEST => Kind::InvalidArgument,
+        _ => Kind::PermissionDenied,
+    };
+    Problem::new(status, Error::new(kind, why))
+}
+
+/// Whether `Host` names the loopback or one of ours; the port does not matter.
+fn is_ours(host: &str, ours: &[String]) -> bool {
+    let name = bare(host);
+    let loopback = name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    loopback
+        || name.eq_ignore_ascii_case("localhost")
+        || ours.iter().any(|own| name.eq_ignore_ascii_case(bare(own)))
+}
+
+/// The host without its port and brackets.
+fn bare(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => match host.rsplit_once(':') {
+            Some((name, _)) if !name.contains(':') => name,
+            _ => host,
+        },
+    }
+}
+
+fn is_same(origin: &str, host: &str) -> bool {
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+}
+
+/// In a time that does not tell where they differ.
+fn is_equal(given: &str, token: &str) -> bool {
+    let (given, token) = (given.as_bytes(), token.as_bytes());
+    let differ = given
+        .iter()
+        .zip(token)
+        .fold(0, |differ, (a, b)| differ | (a ^ b));
+    given.len() == token.len() && differ == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(guard: &Guard, method: Method, headers: &[(&str, &str)]) -> u16 {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name: axum::http::HeaderName = name.parse().unwrap();
+            map.insert(name, value.parse().unwrap());
+        }
+        let judged = guard.judge(&method, &map, false);
+        judged.map_or_else(
+            |problem| problem.into_response().status().as_u16(),
+            |()| 200,
+        )
+    }
+
+    fn on_tcp(token: Option<&str>) -> Guard {
+        Guard {
+            hosts: Some(vec!["agent.example:1111".to_owned()]),
+            token: token.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_not_ours_is_refused_and_none_too() {
+        let guard = on_tcp(None);
+        for (host, status) in [
+            ("localhost:1111", 200),
+            ("LOCALHOST", 200),
+            ("127.0.0.1:1111", 200),
+            ("[::1]:1111", 200),
+            ("agent.example:80", 200),
+            ("evil.example", 421),
+            ("localhost.evil.example", 421),
+            ("10.0.0.1:1111", 421),
+            ("", 421),
+        ] {
+            assert_eq!(
+                judge(&guard, Method::GET, &[("host", host)]),
+                status,
+                "{host}"
+            );
+        }
+        assert_eq!(judge(&guard, Method::GET, &[]), 400);
+        assert_eq!(judge(&Guard::default(), Method::PUT, &[]), 200, "a socket");
+    }
+
+    #[test]
+    fn a_page_of_another_origin_changes_nothing() {
+        let host = ("host", "localhost:1111");
+        for (origin, status) in [
+            ("http://localhost:1111", 200),
+            ("http://evil.example", 403),
+            ("http://localhost:9", 403),
+            ("null", 403),
+        ] {
+            let headers = [host, ("origin", origin)];
+            assert_eq!(
+                judge(&on_tcp(None), Method::PUT, &headers),
+                status,
+                "{origin}"
+            );
+            assert_eq!(judge(&on_tcp(None), Method::GET, &headers), 200);
+        }
+    }
+
+    #[test]
+    fn the_token_is_asked_for_where_there_is_one() {
+        let guard = on_tcp(Some("secret"));
+        let host = ("host", "localhost");
+        for (authorization, status) in [
+            ("Bearer secret", 200),
+            ("Bearer secre", 401),
+            ("Bearer secrets", 401),
+            ("Basic secret", 401),
+        ] {
+            let headers = [host, ("authorization", authorization)];
+            assert_eq!(
+                judge(&guard, Method::GET, &headers),
+                status,
+                "{authorization}"
+            );
+        }
+        assert_eq!(judge(&guard, Method::GET, &[host]), 401);
+    }
+}

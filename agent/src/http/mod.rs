@@ -1,0 +1,95 @@
+//! The API under `/v1`: JSON, problem documents, server-sent events.
+
+pub mod events;
+mod extract;
+mod guard;
+pub mod json;
+mod manage;
+mod metrics;
+mod overview;
+mod page;
+mod problem;
+pub mod query;
+mod read;
+pub mod serve;
+pub mod tls;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::routing::{get, post, put};
+use discover_core::{Error, Kind};
+
+use crate::app::Agent;
+use problem::Problem;
+
+pub use guard::Guard;
+pub use metrics::Gauges;
+
+/// The description of the API that programs read.
+pub const OPENAPI: &str = include_str!("../../openapi.json");
+
+/// Tells one run of the agent from the next.
+const BOOT: HeaderName = HeaderName::from_static("discoverd-boot");
+
+/// The whole API, behind a guard that looks at each request before anything else does.
+pub fn router(agent: Arc<Agent>, guard: Arc<Guard>) -> Router {
+    Router::new()
+        .route("/v1/services", get(read::services))
+        .route("/v1/services/{service}", get(read::service))
+        .route("/v1/services/{service}/leader", get(read::leader))
+        .route("/v1/services/{service}/events", get(read::events))
+        .route(
+            "/v1/services/{service}/instances/{id}",
+            put(write::register)
+                .patch(write::update)
+                .delete(write::unregister),
+        )
+        .route(
+            "/v1/services/{service}/instances/{id}/heartbeat",
+            post(write::heartbeat),
+        )
+        .route("/v1/events", get(overview::events))
+        .route("/v1/registrations", get(manage::registrations))
+        .route("/v1/maintenance", get(manage::held_back).put(manage::hold))
+        .route("/", get(page::page))
+        .route("/v1/status", get(read::status))
+        .route("/v1/health", get(read::health))
+        .route("/v1/metrics", get(metrics::metrics))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/openapi.json", get(read::openapi))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_so)
+        .layer(from_fn_with_state(guard, guard::check))
+        .layer(from_fn_with_state(agent.clone(), mark))
+        .with_state(agent)
+}
+
+async fn nothing_here() -> Problem {
+    let text = "there is nothing here; the API is described by /v1/openapi.json";
+    Error::new(Kind::NotFound, text).into()
+}
+
+async fn not_so() -> Problem {
+    let text = "this method does nothing here; the API is described by /v1/openapi.json";
+    let error = Error::new(Kind::InvalidArgument, text);
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, error)
+}
+
+/// Says with each answer which run of the agent gave it, and counts.
+async fn mark(
+    State(agent): State<Arc<Agent>>,
+    request: Request,
+    next: Next,
+) -> Response<axum::body::Body> {
+    let mut response = next.run(request).await;
+    agent.gauges.answered(response.status().as_u16());
+    if let Ok(boot) = HeaderValue::from_str(&agent.boot) {
+        response.headers_mut().insert(BOOT, boot);
+    }
+    response
+}

@@ -1,0 +1,59 @@
+//! TLS for the listener that is open to the network.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use discover_core::{Error, Kind, Result};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
+
+/// The files, in PEM.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The agent's certificate, and those up to its authority.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authority of the clients, where they need a certificate of their own.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Reads the files.
+pub fn acceptor(files: &Files) -> Result<TlsAcceptor> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::caused_by(Kind::Internal, "TLS cannot be set up", e))?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|e| unusable(path, e))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|e| unusable(path, e))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unusable(&files.key, e))?;
+    let config = builder
+        .with_single_cert(certificates(&files.cert)?, key)
+        .map_err(|e| unusable(&files.cert, e))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let failed = |e| unusable(path, e);
+    let all = CertificateDer::pem_file_iter(path).map_err(failed)?;
+    all.collect::<std::result::Result<_, _>>().map_err(failed)
+}
+
+fn unusable(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let text = format!("tls: cannot use {}", path.display());
+    Error::caused_by(Kind::InvalidArgument, text, cause)
+}

@@ -1,0 +1,144 @@
+//! The sets that are watched through this agent: one watch for each service, however many look at it,
+//! kept open for a while after the last look.
+
+pub mod history;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use discover_core::{Client, Error, Kind, Result, ServiceName, ServiceSet, Snapshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+use history::{History, Life};
+
+/// How long a set stays open that nobody looks at.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// One set, and its last states.
+pub struct Kept {
+    /// The set.
+    pub set: ServiceSet,
+    life: Life,
+    history: Arc<Mutex<History<Snapshot>>>,
+    /// When it was looked at last, in milliseconds since the start.
+    used: AtomicU64,
+    recorder: AbortHandle,
+}
+
+impl Kept {
+    /// How a state of this set is told.
+    pub fn index(&self, snapshot: &Snapshot) -> String {
+        self.life.index(snapshot.version())
+    }
+
+    /// The state that was told by this index, while it is remembered.
+    pub fn at(&self, index: &str) -> Option<Arc<Snapshot>> {
+        let version = self.life.version(index)?;
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.at(version)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.recorder.abort();
+    }
+}
+
+/// See the module.
+pub struct Sets {
+    client: Client,
+    boot: String,
+    most: usize,
+    start: Instant,
+    opened: AtomicU64,
+    kept: Mutex<HashMap<ServiceName, Arc<Kept>>>,
+}
+
+impl Sets {
+    /// At most so many services at a time. Whoever calls it runs [`Sets::sweep`] too.
+    pub fn new(client: Client, boot: String, most: usize) -> Arc<Sets> {
+        Arc::new(Sets {
+            client,
+            boot,
+            most,
+            start: Instant::now(),
+            opened: AtomicU64::new(0),
+            kept: Mutex::default(),
+        })
+    }
+
+    /// The set of a service, opened if it is not open yet. Must be called on a tokio runtime.
+    pub fn open(&self, service: &ServiceName) -> Result<Arc<Kept>> {
+        let mut all = self.kept();
+        if let Some(kept) = all.get(service) {
+            kept.used.store(self.now(), Ordering::Relaxed);
+            return Ok(kept.clone());
+        }
+        if all.len() >= self.most {
+            let most = self.most;
+            let text = format!("{most} services are watched already; the limit is {most}");
+            return Err(Error::new(Kind::Resource, text));
+        }
+        let set = self.client.services(service.as_str())?;
+        let number = self.opened.fetch_add(1, Ordering::Relaxed);
+        let history = Arc::<Mutex<History<Snapshot>>>::default();
+        let recorder = tokio::spawn(record(set.clone(), history.clone())).abort_handle();
+        let kept = Arc::new(Kept {
+            set,
+            life: Life::new(&self.boot, number),
+            history,
+            used: AtomicU64::new(self.now()),
+            recorder,
+        });
+        all.insert(service.clone(), kept.clone());
+        Ok(kept)
+    }
+
+    /// The set of a service, if it is open.
+    pub fn peek(&self, service: &ServiceName) -> Option<Arc<Kept>> {
+        self.kept().get(service).cloned()
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.kept().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Closes those that nobody looks at, for ever.
+    pub async fn sweep(self: Arc<Sets>) {
+        loop {
+            sleep(IDLE / 4).await;
+            let oldest = self.now().saturating_sub(IDLE.as_millis() as u64);
+            self.kept().retain(|_, kept| {
+                Arc::strong_count(kept) > 1 || kept.used.load(Ordering::Relaxed) >= oldest
+            });
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<ServiceName, Arc<Kept>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn record(set: ServiceSet, history: Arc<Mutex<History<Snapshot>>>) {
+    let mut cursor = set.cursor();
+    while cursor.changed().await {
+        cursor.drain();
+        let seen = cursor.seen();
+        let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.push(seen.version(), seen.clone());
+    }
+}

@@ -1,0 +1,100 @@
+//! Server-sent events, read as they come. Pure.
+
+use crate::error::{Error, Kind, Result};
+
+/// The longest line that is taken, in bytes: several times the largest record.
+const LONGEST: usize = 4 * 1024 * 1024;
+
+/// One event of a stream. Those without a name are comments or not for us, and are left out.
+#[derive(Debug, PartialEq)]
+pub(super) struct Message {
+    pub(super) event: String,
+    pub(super) data: String,
+}
+
+/// What has come of a stream so far.
+#[derive(Default)]
+pub(super) struct Parser {
+    line: Vec<u8>,
+    event: String,
+    data: String,
+}
+
+impl Parser {
+    /// The events that are whole with these bytes.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Message>> {
+        let mut whole = Vec::new();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if self.line.len() > LONGEST {
+                let text = format!("the agent sent a line of more than {LONGEST} bytes");
+                return Err(Error::new(Kind::Internal, text));
+            }
+            if self.line.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.line);
+                whole.extend(self.take(&String::from_utf8_lossy(&line)));
+            }
+        }
+        Ok(whole)
+    }
+
+    fn take(&mut self, line: &str) -> Option<Message> {
+        let line = line.trim_end_matches(['\r', '\n']);
+        if line.is_empty() {
+            let message = Message {
+                event: std::mem::take(&mut self.event),
+                data: std::mem::take(&mut self.data),
+            };
+            return (!message.event.is_empty()).then_some(message);
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut self.event),
+            "data" if self.data.is_empty() => value.clone_into(&mut self.data),
+            "data" => {
+                self.data.push('\n');
+                self.data.push_str(value);
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(parser: &mut Parser, text: &str) -> Vec<(String, String)> {
+        let messages = parser.push(text.as_bytes()).unwrap();
+        messages.into_iter().map(|m| (m.event, m.data)).collect()
+    }
+
+    #[test]
+    fn an_event_ends_with_an_empty_line_however_it_is_cut() {
+        let text = ": hello\nevent: up\r\ndata: {\"a\":1}\ndata: x\nid: 7\n\ndata: nameless\n\n";
+        let all = [("up".to_owned(), "{\"a\":1}\nx".to_owned())];
+        assert_eq!(told(&mut Parser::default(), text), all);
+        let mut parser = Parser::default();
+        let bytes = text.as_bytes().chunks(1);
+        let messages: Vec<Message> = bytes.flat_map(|byte| parser.push(byte).unwrap()).collect();
+        assert_eq!(messages.len(), 1);
+        assert_eq!(messages[0].data, all[0].1);
+    }
+
+    #[test]
+    fn a_line_without_end_is_given_up() {
+        let mut parser = Parser::default();
+        let half = vec![b'x'; LONGEST / 2 + 1];
+        assert!(parser.push(&half).is_ok());
+        assert!(parser.push(&half).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn parsing_never_panics(bytes: Vec<u8>) {
+            let _ = Parser::default().push(&bytes);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What happens when the agent goes and comes back, and what a program is told without one.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use discover_core::{Client, Event, Instance, Kind, Registration, State};
+use futures_util::StreamExt;
+use futures_util::future::{join_all, try_join_all};
+use support::agent::Agent;
+use support::{Listener, PATIENCE, etcd, eventually};
+
+fn web(port: u16) -> Registration {
+    Registration::new("web", port)
+        .unwrap()
+        .host("127.0.0.1")
+        .unwrap()
+}
+
+/// G2: killed and started again, the agent has every registration again, put back by its owner; who
+/// watches is told that nothing changed.
+async fn owners_put_back_and_watchers_hear_only_what_differs(mut agent: Agent) {
+    let url = format!("{}?ttl=10s", agent.url());
+    let owner = Client::connect(&url).await.unwrap();
+    let watcher = Client::connect(&url).await.unwrap();
+    let one = owner.register(web(1)).await.unwrap();
+    let two = owner
+        .register(web(2).attributes([("v", "1")]).unwrap())
+        .await
+        .unwrap();
+    let set = watcher.services("web").unwrap();
+    set.wait(2, PATIENCE).await.unwrap();
+    let mut listener = Listener::new(&set);
+    listener
+        .hear_all(&[
+            "up 127.0.0.1:1",
+            "up 127.0.0.1:2 v=1",
+            "leader 127.0.0.1:1",
+            "current",
+        ])
+        .await;
+    agent.kill();
+    listener.hear_all(&["stale"]).await;
+    assert_eq!(set.online().len(), 2, "kept as they were");
+    agent.restart();
+    listener.hear_all(&["fresh"]).await;
+    eventually("both are put back", async || {
+        one.heartbeat().await.is_ok() && two.heartbeat().await.is_ok()
+    })
+    .await;
+    assert_eq!(set.status().state, State::Current);
+    two.update([("v", "2")]).await.unwrap();
+    // Had anything gone or come meanwhile, it would be told before.
+    listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
+    one.unregister().await.unwrap();
+    listener
+        .hear_all(&["down 127.0.0.1:1", "leader 127.0.0.1:2 v=2"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_killed_agent_with_its_own_registry_loses_nothing() {
+    if let Some(agent) = Agent::start(None) {
+        owners_put_back_and_watchers_hear_only_what_differs(agent).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_killed_agent_in_front_of_etcd_loses_nothing() {
+    let Some(etcd) = etcd::shared() else { return };
+    let prefix = format!("{:016x}", fastrand::u64(..));
+    let store = format!("etcd://{}/{prefix}?ttl=10s", etcd.endpoint());
+    if let Some(agent) = Agent::start(Some(store)) {
+        owners_put_back_and_watchers_hear_only_what_differs(agent).await;
+    }
+}
+
+/// The owner who does not come back is gone after its TTL, as if it had died.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_nobody_puts_back_goes() {
+    let Some(mut agent) = Agent::start(None) else {
+        return;
+    };
+    let url = agent.url();
+    let owner = Client::connect(&format!("{url}?ttl=1s")).await.unwrap();
+    let lease = owner.register(web(1)).await.unwrap();
+    agent.kill();
+    // Without the agent it cannot be taken away.
+    let _ = owner.close(Duration::from_millis(100)).await;
+    drop(lease);
+    agent.restart();
+    let watcher = Client::connect(&url).await.unwrap();
+    let set = watcher.services("web").unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    eventually("it is gone", async || set.online().is_empty()).await;
+}
+
+/// A service is in the catalog while it has instances.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_catalog_lists_services_that_have_instances() {
+    for scheme in ["memory", "local", "etcd", "agent", "agent_etcd"] {
+        let Some(place) = support::Place::new(scheme) else {
+            continue;
+        };
+        let client = place.client().await;
+        assert!(client.catalog().await.unwrap().is_empty(), "{scheme}");
+        let _web = client.register(web(1)).await.unwrap();
+        let again = Registration::new("db", 5).unwrap().host("h").unwrap();
+        let db = client.register(again).await.unwrap();
+        let names = async || -> Vec<String> {
+            let names = client.catalog().await.unwrap();
+            names.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(names().await, ["db", "web"], "{scheme}");
+        db.unregister().await.unwrap();
+        assert_eq!(names().await, ["web"], "{scheme}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_agent_a_program_is_told_where_there_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nobody");
+    let url = format!("discoverd+unix://{}?connect_timeout=100ms", path.display());
+    let error = Client::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(error.to_string().contains("nobody"), "{error}");
+    let lazy = Client::connect(&format!("{url}&lazy=true")).await.unwrap();
+    let set = lazy.services("web").unwrap();
+    eventually("it says why", async || set.status().fault.is_some()).await;
+    assert_eq!(set.status().state, State::Pending);
+}
+
+/// G2, G8: killed in the middle of many changes, it loses none, and nobody is told that anybody went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_is_killed_under_load_loses_nothing() {
+    const MEMBERS: u16 = 200;
+    let Some(mut agent) = Agent::start(None) else {
+        return;
+    };
+    let url = format!("{}?ttl=10s", agent.url());
+    let owner = Client::connect(&url).await.unwrap();
+    let all = (1..=MEMBERS).map(|port| owner.register(web(port)));
+    let leases = try_join_all(all).await.unwrap();
+    let mut watchers = Vec::new();
+    for _ in 0..20 {
+        let client = Client::connect(&url).await.unwrap();
+        let set = client.services("web").unwrap();
+        set.wait(usize::from(MEMBERS), PATIENCE).await.unwrap();
+        let mut events = set.subscribe();
+        let gone = tokio::spawn(async move {
+            let mut gone = 0;
+            while let Some(event) = events.next().await {
+                gone += usize::from(matches!(event, Event::Down(_)));
+            }
+            gone
+        });
+        watchers.push((client, set, gone));
+    }
+    let change = async |round: u32| {
+        let updates = leases.iter().map(|l| l.update([("n", round.to_string())]));
+        join_all(updates).await.into_iter().all(|done| done.is_ok())
+    };
+    for round in 0..6 {
+        if round == 3 {
+            // While they are on their way.
+            tokio::join!(change(round), async { agent.kill() });
+            agent.restart();
+        }
+        change(round).await;
+    }
+    eventually("the last change is made", async || change(7).await).await;
+    for (client, set, gone) in watchers {
+        eventually("all have the last change", async || {
+            let online = set.online();
+            let last = |i: &Arc<Instance>| i.attributes().get("n").is_some_and(|n| n == "7");
+            online.len() == usize::from(MEMBERS) && online.iter().all(last)
+        })
+        .await;
+        client.close(PATIENCE).await.unwrap();
+        assert_eq!(gone.await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,292 @@
+"""The agent's API: as its description says, and against those who mean no good."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from languages import BUILT, ROOT
+from servers import Agent
+
+PATIENCE = 30
+WEB = "/v1/services/web/instances/127.0.0.1:8080"
+
+
+def ask(
+    agent: Agent, method: str, path: str, body: Any = None, **headers: str
+) -> tuple[int, Any, http.client.HTTPMessage]:
+    """The status, the JSON and the headers of an answer."""
+    connection = http.client.HTTPConnection(agent.address, timeout=PATIENCE)
+    try:
+        text = None if body is None else body if isinstance(body, str) else json.dumps(body)
+        sent = {} if body is None else {"Content-Type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, text, sent)
+        answer = connection.getresponse()
+        read = answer.read()
+        return answer.status, json.loads(read) if read else None, answer.headers
+    finally:
+        connection.close()
+
+
+def told(agent: Agent, path: str, **headers: str) -> Iterator[tuple[str, str, str]]:
+    """The events of a stream: id, name and data."""
+    connection = http.client.HTTPConnection(agent.address, timeout=PATIENCE)
+    connection.request("GET", path, headers={name.replace("_", "-"): v for name, v in headers.items()})
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    event: dict[str, str] = {}
+    try:
+        for line in answer:
+            field, _, value = line.decode().rstrip("\n").partition(": ")
+            if field:
+                event[field] = value
+            elif event.get("event"):
+                yield event.get("id", ""), event["event"], event["data"]
+                event = {}
+            else:
+                event = {}
+    finally:
+        connection.close()
+
+
+def test_the_api_is_as_its_description_says(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    program = [str(Path(sys.executable).parent / "schemathesis"), "run"]
+    where = f"http://{agent.address}"
+    # A stream has no end, so it cannot be asked for like the others.
+    options = ["--url", where, "--max-examples", "15"]
+    options += ["--exclude-operation-id", "watchService", "--exclude-operation-id", "watchEverything"]
+    options += ["--seed", "1", "--phases", "examples,coverage,fuzzing", "--generation-deterministic"]
+    options += ["--exclude-checks", "unsupported_method,ignored_auth,positive_data_acceptance"]
+    options += ["--no-color"]
+    found = subprocess.run(
+        [*program, str(ROOT / "agent/openapi.json"), *options], capture_output=True, text=True, timeout=170
+    )
+    assert found.returncode == 0, found.stdout[-8000:] + found.stderr[-2000:]
+    status, described, _ = ask(agent, "GET", "/v1/openapi.json")
+    assert status == 200
+    assert described == json.loads((ROOT / "agent/openapi.json").read_text())
+
+
+def test_an_instance_is_registered_changed_and_taken_away(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    body = {"attributes": {"zone": "eu"}, "tags": ["fast"], "ttl_ms": 60_000}
+    status, granted, _ = ask(agent, "PUT", WEB, body)
+    assert (status, granted["address"], granted["ttl_ms"]) == (200, "127.0.0.1:8080", 60_000)
+    assert ask(agent, "GET", "/v1/services")[1] == {"services": ["web"]}
+    _, web, headers = ask(agent, "GET", "/v1/services/web?tag=fast&attribute=zone%3Deu")
+    (instance,) = web["instances"]
+    assert (instance["attributes"], instance["tags"], instance["zone"]) == ({"zone": "eu"}, ["fast"], "eu")
+    assert web["leader"] == instance == ask(agent, "GET", "/v1/services/web/leader")[1]
+    assert headers["discoverd-index"] == web["status"]["index"]
+    assert ask(agent, "GET", "/v1/services/web?tag=slow")[1]["instances"] == []
+    grant = granted["grant"]
+    assert ask(agent, "POST", f"{WEB}/heartbeat", {"grant": grant})[0] == 204
+    assert ask(agent, "POST", f"{WEB}/heartbeat", {})[0] == 204
+    assert ask(agent, "PATCH", WEB, {"grant": grant, "attributes": {"zone": "us"}})[0] == 204
+    assert ask(agent, "DELETE", f"{WEB}?grant={'0' * 16}")[0] == 204, "another's is left alone"
+    status, problem, headers = ask(agent, "POST", f"{WEB}/heartbeat", {"grant": "0" * 16})
+    assert (status, problem["kind"], problem["retriable"]) == (409, "replaced", False)
+    assert headers["content-type"] == "application/problem+json"
+    assert ask(agent, "DELETE", WEB)[0] == 204
+    assert ask(agent, "POST", f"{WEB}/heartbeat", {"grant": grant})[1]["kind"] == "lease_lost"
+    assert ask(agent, "DELETE", WEB)[1]["kind"] == "not_found"
+    assert ask(agent, "GET", "/v1/services/web/leader")[0] == 404
+
+
+def test_a_port_alone_is_a_port_of_this_host(agents: Callable[..., Agent]) -> None:
+    agent = agents(None, "--advertise", "static:192.0.2.7")
+    granted = ask(agent, "PUT", "/v1/services/web/instances/:8080", {})[1]
+    assert granted["id"] == granted["address"] == "192.0.2.7:8080"
+    assert ask(agent, "GET", "/v1/status")[1]["address"] == "192.0.2.7"
+
+
+def test_without_heartbeats_an_instance_runs_out(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    events = told(agent, "/v1/services/web/events")
+    ask(agent, "PUT", WEB, {"ttl_ms": 1000})
+    seen = []
+    for _, name, _ in events:
+        seen += [name] if name in ("up", "down") else []
+        if name == "down":
+            break
+    assert seen == ["up", "down"]
+    metrics = subprocess.run(
+        ["curl", "-s", f"http://{agent.address}/metrics"], capture_output=True, text=True, check=True
+    )
+    assert "\ndiscoverd_expired_total 1\n" in metrics.stdout
+
+
+def test_a_read_waits_for_another_state_than_it_knows(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    index = ask(agent, "GET", "/v1/services/web")[1]["status"]["index"]
+    assert ask(agent, "GET", f"/v1/services/web?index={index}&wait=50ms")[1]["status"]["index"] == index
+    later = threading.Timer(0.2, ask, (agent, "PUT", WEB, {}))
+    later.start()
+    begun = time.monotonic()
+    web = ask(agent, "GET", f"/v1/services/web?index={index}&wait=25s")[1]
+    later.join()
+    assert len(web["instances"]) == 1
+    assert time.monotonic() - begun < 20
+    # Of another run, or another life: it is not waited for.
+    assert ask(agent, "GET", "/v1/services/web?index=beef.0.1&wait=25s")[0] == 200
+    assert time.monotonic() - begun < 24
+
+
+def test_a_stream_tells_what_there_is_and_resumes_with_what_differs(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    ask(agent, "PUT", WEB, {"ttl_ms": 60_000})
+    events = told(agent, "/v1/services/web/events")
+    first = [next(events) for _ in range(5)]
+    assert [name for _, name, _ in first] == ["reset", "up", "leader", "current", "status"]
+    assert json.loads(first[1][2])["address"] == "127.0.0.1:8080"
+    last = first[-1][0]
+    assert last and not any(id for id, _, _ in first[:-1]), "what is told together ends with its id"
+    events.close()
+    ask(agent, "PUT", "/v1/services/web/instances/127.0.0.1:9", {"ttl_ms": 60_000})
+    ask(agent, "PATCH", WEB, {"attributes": {"v": "2"}})
+    resumed = told(agent, "/v1/services/web/events", Last_Event_ID=last)
+    names = []
+    for _, name, _ in resumed:
+        names.append(name)
+        if {"up", "update"} <= set(names):
+            break
+    assert "reset" not in names and names.count("up") == 1
+    unknown = told(agent, "/v1/services/web/events", Last_Event_ID="beef.0.7")
+    assert next(unknown)[1] == "reset"
+
+
+def test_a_stream_ends_with_the_agent_and_its_registrations_go_first(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    ask(agent, "PUT", WEB, {"ttl_ms": 60_000})
+    events = told(agent, "/v1/services/web/events")
+    while next(events)[1] != "status":
+        pass
+    assert agent.stop() == 0
+    assert "down" in [name for _, name, _ in events]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "part"),
+    [
+        ("PUT", WEB, "{", 400, "not as it should be"),
+        ("PUT", WEB, [], 400, "no JSON object"),
+        ("PUT", WEB, {"colour": "red"}, 400, "unknown field `colour`"),
+        ("PUT", WEB, {"ttl_ms": 5}, 400, "ttl"),
+        ("PUT", WEB, {"attributes": {"weight": "heavy"}}, 400, "weight"),
+        ("PUT", WEB, {"address": "127.0.0.1:0"}, 400, "port"),
+        ("PUT", "/v1/services/w%20b/instances/h:1", {}, 400, "service name"),
+        ("PUT", "/v1/services/web/instances/%ff", {}, 400, "UTF-8"),
+        ("PUT", "/v1/services/web/instances/mine", {"address": "h:1"}, 400, 'id "mine"'),
+        ("PUT", WEB, "x" * 600_000, 413, "larger"),
+        ("GET", "/v1/services/web?wait=soon", None, 400, "wait"),
+        ("GET", "/v1/services/web?color=1", None, 400, "color"),
+        ("GET", "/v2", None, 404, "openapi"),
+        ("GET", WEB, None, 405, "method"),
+    ],
+)
+def test_a_refusal_says_what_was_wrong(
+    agents: Callable[..., Agent], method: str, path: str, body: Any, status: int, part: str
+) -> None:
+    found, problem, headers = ask(agents(), method, path, body)
+    assert (found, headers["content-type"]) == (status, "application/problem+json"), problem
+    assert part in problem["detail"], problem
+
+
+def test_pages_of_others_are_refused(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    assert ask(agent, "GET", "/v1/services", Host="evil.example")[0] == 421
+    assert ask(agent, "PUT", WEB, {}, Origin="http://evil.example")[0] == 403
+    assert ask(agent, "PUT", WEB, "{}", Content_Type="text/plain")[0] == 415
+    for method in ("GET", "HEAD", "OPTIONS"):
+        status, _, headers = ask(agent, method, WEB, Origin="http://evil.example")
+        assert status >= 400
+        assert not any(name.lower().startswith("access-control") for name in headers)
+    assert ask(agent, "GET", "/v1/services")[1] == {"services": []}
+
+
+def test_the_token_is_asked_for_over_tcp(agents: Callable[..., Agent], tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-of-the-tests\n")
+    agent = agents(None, "--token-file", str(token))
+    status, problem, _ = ask(agent, "GET", "/v1/services")
+    assert (status, problem["kind"]) == (401, "permission_denied")
+    assert ask(agent, "PUT", WEB, {}, Authorization="Bearer wrong")[0] == 401
+    assert ask(agent, "GET", "/v1/services", Authorization="Bearer a-token-of-the-tests")[0] == 200
+    assert ask(agent, "GET", "/v1/health")[0] == 200
+    assert "a-token-of-the-tests" not in Path(agent.log).read_text()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
+def test_it_does_not_listen_to_the_network_without_protection(address: str) -> None:
+    command = [str(BUILT / "discoverd"), "run", "--socket", "none", "--bind", address]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert refused.returncode == 1
+    assert "open to the network" in refused.stderr
+
+
+def test_the_socket_is_for_the_owner_and_the_group(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    assert Path(agent.socket).stat().st_mode & 0o777 == 0o660
+
+
+def test_who_is_slow_or_many_keeps_nobody_out(agents: Callable[..., Agent]) -> None:
+    agent = agents(None, "--connections", "20", "--connections-of-one", "15")
+    host, port = agent.address.rsplit(":", 1)
+    slow = [socket.create_connection((host, int(port))) for _ in range(30)]
+    for connection in slow:
+        connection.sendall(b"GET /v1/services HTTP/1.1\r\nHost: localhost\r\n")
+    # Those of the socket have room left, whatever the address does.
+    with socket.socket(socket.AF_UNIX) as local:
+        local.settimeout(PATIENCE)
+        local.connect(agent.socket)
+        local.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert local.recv(100).startswith(b"HTTP/1.1 200")
+    # And the slow ones are let go of.
+    for connection in slow:
+        connection.settimeout(PATIENCE)
+        try:
+            while connection.recv(1000):
+                pass
+        except ConnectionResetError:
+            pass
+        connection.close()
+    assert ask(agent, "GET", "/v1/health")[0] == 200
+
+
+def test_a_head_that_is_too_large_is_refused(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    host, port = agent.address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000 + b"\r\n\r\n")
+        assert connection.recv(100).split(b" ")[1] in (b"431", b"400", b"414")
+
+
+def test_a_reader_that_does_not_read_delays_nobody_and_gets_the_last_state(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    ask(agent, "PUT", WEB, {"ttl_ms": 600_000})
+    host, port = agent.address.rsplit(":", 1)
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(PATIENCE)
+        slow.connect((host, int(port)))
+        slow.sendall(b"GET /v1/services/web/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for n in range(200):
+            # Far more than fits between the two of them.
+            assert ask(agent, "PATCH", WEB, {"attributes": {"n": str(n), "x": "x" * 50_000}})[0] == 204
+        assert ask(agent, "GET", "/v1/services/web")[1]["instances"][0]["attributes"]["n"] == "199"
+        read = b""
+        while b'"n":"199"' not in read[-200_000:]:
+            read += slow.recv(65536)
+        assert read.count(b"event: update") < 150, "states in between were left out"

@@ -1,0 +1,125 @@
+"""The agent as a service of a host: what its document says is tried, systemd is told, the unit is sound."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from languages import BUILT, ROOT
+from servers import Agent
+
+PATIENCE = 60
+UNIT = ROOT / "agent/systemd/discoverd.service"
+
+
+def blocks(section: str, language: str) -> list[str]:
+    """The blocks of one section of the agent's document."""
+    text = (ROOT / "docs/agent.md").read_text()
+    body = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", body, re.DOTALL)
+
+
+def test_what_the_document_says_of_health_works_as_it_stands(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    environment = {**os.environ, "PATH": f"{BUILT}:{os.environ['PATH']}"}
+    environment["DISCOVER_URL"] = f"discoverd://{agent.address}"
+    found = blocks("Health", "sh")
+    assert len(found) == 2
+    for block in found:
+        script = block.replace("127.0.0.1:1111", agent.address).replace("curl ", "curl -sS --fail-with-body ")
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            env=environment, capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert ran.returncode == 0, (block, ran.stdout, ran.stderr)
+    assert "maintenance: 1 instances\ndraining: 2 instances\noff: 2 instances" in ran.stdout
+    counted = subprocess.run(
+        ["curl", "-sS", f"http://{agent.address}/metrics"], capture_output=True, text=True, check=True
+    )
+    assert 'discoverd_instances{state="warning"} 1' in counted.stdout
+    assert "\ndiscoverd_checks 1\n" in counted.stdout
+
+
+def test_the_file_in_the_document_is_taken(agents: Callable[..., Agent], tmp_path: Path) -> None:
+    (config,) = blocks("Programs that know nothing of us", "toml")
+    file = tmp_path / "discoverd.toml"
+    file.write_text(config)
+    agent = agents(None, "--config", str(file))
+    told = subprocess.run(
+        ["curl", "-sS", f"http://{agent.address}/v1/registrations"], capture_output=True, text=True, check=True
+    )
+    assert '"service":"shop"' in told.stdout and '"tags":["blue"]' in told.stdout
+
+
+def test_systemd_is_told_when_the_agent_is_ready_and_when_it_stops(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        place = str(tmp_path / "notify")
+        listener.bind(place)
+        listener.settimeout(PATIENCE)
+        command = ["setpriv", "--pdeathsig", "KILL", str(BUILT / "discoverd"), "run"]
+        command += ["--bind", "127.0.0.1:0", "--socket", "none"]
+        environment = {**os.environ, "NOTIFY_SOCKET": place}
+        agent = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            assert listener.recv(1000) == b"READY=1\n"
+            assert agent.stdout is not None
+            assert agent.stdout.readline().startswith(b"listening on "), "said before"
+            # Without a file there is nothing to read again, and that is no reason to end.
+            agent.send_signal(signal.SIGHUP)
+            agent.send_signal(signal.SIGTERM)
+            assert listener.recv(1000) == b"STOPPING=1\n"
+            assert agent.wait(PATIENCE) == 0
+        finally:
+            agent.kill()
+            agent.wait()
+            if agent.stdout:
+                agent.stdout.close()
+
+
+def test_the_unit_is_sound_and_gives_away_little(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "discoverd.service"
+    unit.write_text(UNIT.read_text().replace("/usr/bin/discoverd", str(BUILT / "discoverd")))
+    sound = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    assert (sound.returncode, sound.stderr) == (0, ""), sound.stderr
+    # Of 100 that a unit without any protection has.
+    exposed = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
+    given = subprocess.run(exposed, capture_output=True, text=True)
+    assert given.returncode == 0, given.stdout[-2000:]
+
+
+def test_an_agent_that_ends_leaves_no_command_behind(agents: Callable[..., Agent], tmp_path: Path) -> None:
+    file = tmp_path / "jobs.toml"
+    check = "check = { exec = 'sleep 1000', interval = '10ms', timeout = '1h' }"
+    watch = "[[watch]]\nservice = 'a'\nonChange = 'sleep 1000'\n"
+    file.write_text(f"[[service]]\nname = 'a'\nport = 1\n[[service]]\nname = 'b'\nport = 2\n{check}\n{watch}")
+    agent = agents(None, "--config", str(file))
+    deadline = time.monotonic() + PATIENCE
+    while len(commands := sleeping(agent.process.pid)) < 2:
+        assert time.monotonic() < deadline, Path(agent.log).read_text()
+    assert agent.stop() == 0
+    while any(Path(f"/proc/{pid}").exists() for pid in commands):
+        assert time.monotonic() < deadline, commands
+
+
+def sleeping(parent: int) -> list[int]:
+    """The processes that this one has started and that sleep."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            name, rest = (process / "stat").read_text().split("(", 1)[1].rsplit(") ", 1)
+        except (OSError, IndexError):
+            continue  # It ended while we looked.
+        if name == "sleep" and int(rest.split()[1]) == parent:
+            found.append(int(process.name))
+    return found
