@@ -215,11 +215,15 @@ impl Registry {
         attributes: Attributes,
     ) -> Result<()> {
         let gate = self.gate(key).await;
-        let lease = self.table().get(key, grant)?.lease.clone();
+        let (lease, health) = {
+            let table = self.table();
+            let held = table.get(key, grant)?;
+            (held.lease.clone(), held.as_it_is())
+        };
         lease.update(attributes).await?;
         drop(gate);
-        // Whoever changes what it is, is alive.
-        self.heartbeat(key, grant, None).await
+        // Whoever changes what it is, is alive, and no better than it said.
+        self.heartbeat(key, grant, health).await
     }
 
     /// Takes the instance away. One that another owner holds, or that is gone, is left alone, and that is
