@@ -61,7 +61,7 @@ pub struct Asked {
     pub beat: Option<Duration>,
     /// How it is to begin with.
     pub health: Health,
-    /// Whether it is kept even where the store cannot be reached now, to be written later.
+    /// Whether it is only noted now, to be written as soon as the store takes it.
     pub patient: bool,
 }
 
@@ -118,7 +118,7 @@ impl Registry {
     }
 
     /// Makes the instance visible, unless its health or an operator keeps it from that. Once it returns,
-    /// readers of this agent and of the store see it.
+    /// readers of this agent and of the store see it, unless it is patient.
     pub async fn register(&self, asked: Asked) -> Result<Granted> {
         let registration = self.registration(&asked)?;
         let key = (asked.service.clone(), registration.instance_id());
@@ -133,13 +133,12 @@ impl Registry {
         }
         let member = Arc::new(Member::new(self.client.clone(), registration.clone()));
         let state = State::of(asked.health, self.withheld().of(&key));
-        if state.is_visible() {
-            match member.show(state.warns()).await {
-                Err(error) if asked.patient && error.is_retriable() => {
-                    log::warn!("{} of {} is not registered yet: {error}", key.1, key.0);
-                }
-                shown => shown?,
+        if asked.patient {
+            if let Ok(before) = self.table().get(&key, None) {
+                member.follow(&before.lease);
             }
+        } else if state.is_visible() {
+            member.show(state.warns()).await?;
         }
         if let Err(closing) = self.check_open(&key) {
             member.hide().await?;
@@ -161,7 +160,7 @@ impl Registry {
         // The one before ends with the last who holds it; what is written now is not its own.
         drop(self.table().insert(key.clone(), held));
         self.changed.notify_one();
-        // An operator may have spoken meanwhile.
+        // An operator may have spoken meanwhile; whoever is patient is not written yet.
         if !member.is_settled(State::of(asked.health, self.withheld().of(&key))) {
             self.unsettled.notify_one();
         } else if state.is_visible() {
