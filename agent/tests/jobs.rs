@@ -4,10 +4,11 @@
 mod support;
 
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Agent, eventually, lines};
+use tokio::time::Instant;
 
 #[test]
 fn services_of_the_file_are_there_while_they_pass_and_go_before_the_agent_does() {
