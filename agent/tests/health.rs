@@ -102,6 +102,14 @@ fn an_application_that_must_say_how_it_is_is_critical_when_it_does_not() {
     assert_eq!(agent.seen("web"), [id]);
     assert!(agent.until(id, "critical").contains("no heartbeat"));
     assert_eq!(agent.seen("web"), [""; 0]);
+    // Whoever changes what it is does not say that it is well.
+    let path = format!("/v1/services/web/instances/{id}");
+    let changed = json!({ "attributes": { "v": "2" } });
+    assert_eq!(agent.ask("PATCH", &path, &changed).0, 204);
+    assert_eq!(
+        (agent.state(id).0.as_str(), agent.seen("web").len()),
+        ("critical", 0)
+    );
     assert_eq!(beat(None), 204, "it is back, and nothing was lost");
     assert_eq!(agent.seen("web"), [id]);
     agent.register("plain", id, &json!({}));
@@ -123,6 +131,8 @@ fn commands_of_strangers_are_run_only_where_that_is_allowed() {
         (status, &problem["kind"]),
         (403, &json!("permission_denied"))
     );
+    let reads = quick(json!({ "http": "https://10.0.0.1/", "ca": "/dev/zero" }));
+    assert_eq!(closed.ask("PUT", path, &reads).0, 403, "nor are files read");
     assert_eq!(closed.seen("web"), [""; 0]);
     let open = Agent::start(&["--allow-exec"]);
     assert_eq!(open.ask("PUT", path, &body).0, 200);
@@ -255,7 +265,7 @@ fn free_port() -> u16 {
 fn over_tls_only_a_server_that_is_trusted_passes() {
     let folder = tempfile::tempdir().unwrap();
     let (mut server, port, ca) = tls_server(folder.path());
-    let agent = Agent::start(&[]);
+    let agent = Agent::start(&["--allow-exec"]);
     let url = format!("https://127.0.0.1:{port}/");
     agent.register(
         "web",

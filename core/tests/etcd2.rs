@@ -54,21 +54,59 @@ async fn etcdctl_sees_what_we_write_and_we_what_it_writes() {
     for (word, value, told) in [
         ("mk", r#"{"v":"1"}"#, "up h:2 v=1"),
         ("update", r#"{"v":"2"}"#, "update h:2 v=2"),
-        ("set", r#"{"v":"2","w":""}"#, "down h:2 v=2"),
+        ("set", r#"{"v":"2","w":""}"#, "update h:2 v=2 w="),
     ] {
         etcd.ctl2(&["set", "/discover/services/web-admin/h:9", "null"]);
         etcd.ctl2(&["set", "/discover/services/web/rubbish", "{"]);
         etcd.ctl2(&[word, "/discover/services/web/h:2", value]);
         listener.hear_all(&[told]).await;
     }
-    // A plain `set` makes another of it: it is younger now.
-    listener.hear_all(&["up h:2 v=2 w="]).await;
     etcd.ctl2(&["rm", "/discover/services/web/h:2"]);
     listener.hear_all(&["down h:2 v=2 w="]).await;
     lease.unregister().await.unwrap();
     assert!(etcd.ctl2(&["get", KEY]).contains("Key not found"));
     // The other API's keys are others.
     assert_eq!(etcd.ctl(&["get", "--prefix", "/"]), "");
+}
+
+/// The heartbeat of older programs is a plain `set`, which makes a new key of it in the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_set_again_is_who_it_was() {
+    let Some(etcd) = Etcd::start_v2() else { return };
+    let proxy = Proxy::before(etcd.endpoint()).await;
+    let client = client_at(&proxy.endpoint, "").await;
+    let online = client.services("web").unwrap();
+    let mut listener = Listener::new(&online);
+    listener.hear_all(&["current"]).await;
+    let set = |port: u16, value: &str| {
+        let key = format!("/discover/services/web/h:{port}");
+        etcd.ctl2(&["set", "--ttl", "60", &key, value]);
+    };
+    set(1, "null");
+    listener.hear_all(&["up h:1", "leader h:1"]).await;
+    let created = online.leader().unwrap().created();
+    let is_as_old = || assert_eq!(online.leader().unwrap().created(), created);
+    for _ in 0..5 {
+        set(1, "null");
+    }
+    set(2, "null");
+    listener.hear_all(&["up h:2"]).await;
+    set(1, r#"{"v":"2"}"#);
+    listener.hear_all(&["update h:1 v=2"]).await;
+    is_as_old();
+    // Nor does a list show another one.
+    proxy.hold(Held::Everything);
+    listener.hear_all(&["stale"]).await;
+    set(1, r#"{"v":"2"}"#);
+    proxy.hold(Held::Nothing);
+    listener.hear_all(&["fresh"]).await;
+    is_as_old();
+    // Who went in between is another one.
+    etcd.ctl2(&["rm", "/discover/services/web/h:1"]);
+    listener.hear_all(&["down h:1 v=2", "leader h:2"]).await;
+    set(1, r#"{"v":"2"}"#);
+    listener.hear_all(&["up h:1 v=2"]).await;
+    assert!(online.online().iter().all(|i| i.created() > created));
 }
 
 /// The first trap of v2: a heartbeat must keep the age, and is an event for nobody.

@@ -190,13 +190,13 @@ async fn two_layouts_are_one_set(place: &Place) {
         .unwrap();
     listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
     other.unregister().await.unwrap();
-    eventually("it is of the new fleet alone", async || {
-        let online = set.online();
+    listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
+    let online = set.online();
+    assert!(
         online
             .iter()
             .any(|i| i.port() == 2 && i.layouts() == ["native"])
-    })
-    .await;
+    );
     migrated.unregister().await.unwrap();
     lease.unregister().await.unwrap();
     eventually("all are gone", async || set.online().is_empty()).await;
@@ -270,7 +270,9 @@ async fn a_lost_description_is_restored() {
     );
     fleet.delete(key);
     eventually("it is back", async || fleet.get(key) == description).await;
-    for bad in ["rubbish", r#"{"name":"api","critical":false}"#] {
+    let private = r#"{"name":"api","critical":false}"#;
+    let bare = r#"{"name":"api","critical":false,"public":true}"#;
+    for bad in ["rubbish", private, bare] {
         fleet.put(key, bad);
         eventually("it is mended", async || fleet.get(key) == description).await;
     }
@@ -321,6 +323,64 @@ async fn what_a_layout_cannot_say_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("prefixes of their own"), "{error}");
+}
+
+/// The key is where others look and where it is taken away: an update does not move it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_of_what_is_part_of_the_key_is_refused() {
+    let place = Place::new("memory").unwrap();
+    let client = Place::join(&place, "layout=embassy").client().await;
+    let set = client.services("web").unwrap();
+    let lease = client
+        .register(at("web", "h:1", &[("port", "80")]))
+        .await
+        .unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    for moved in [vec![("port", "81"), ("v", "1")], vec![("v", "1")]] {
+        let error = lease.update(moved).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidArgument);
+        let text = error.to_string();
+        assert!(text.contains("attribute port is part of the key"), "{text}");
+    }
+    assert_eq!(lease.attributes()["port"], "80");
+    lease.update([("port", "80"), ("v", "2")]).await.unwrap();
+    eventually("the update is seen", async || {
+        let online = set.online();
+        online.len() == 1 && online[0].attributes().get("v").is_some_and(|v| v == "2")
+    })
+    .await;
+    lease.unregister().await.unwrap();
+    eventually("nothing is left", async || set.online().is_empty()).await;
+}
+
+/// Of two layouts the one that cannot say the tags says the attributes all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layout_without_room_for_tags_keeps_the_attributes() {
+    let place = Place::new("memory").unwrap();
+    let join = |layout: &str| Place::join(&place, &format!("layout={layout}"));
+    let both = join("containerpilot,grpc").client().await;
+    let tagged = at("web", "h:1", &[("zone", "eu")]).tags(["a,b"]).unwrap();
+    let lease = both.register(tagged).await.unwrap();
+    let grpc = join("grpc").client().await;
+    let set = grpc.services("web").unwrap();
+    let seen = set.wait(1, PATIENCE).await.unwrap();
+    assert_eq!(seen[0].attributes()["zone"], "eu");
+    assert!(seen[0].tags().is_empty());
+    // What it cannot say goes, and comes back with the next update that it can say.
+    lease.update([("tags", "x")]).await.unwrap();
+    eventually("the attributes went too", async || {
+        set.online()
+            .first()
+            .is_some_and(|i| i.attributes().is_empty())
+    })
+    .await;
+    lease.update([("zone", "us")]).await.unwrap();
+    eventually("the attributes are back", async || {
+        set.online()
+            .first()
+            .is_some_and(|i| i.attributes().contains_key("zone"))
+    })
+    .await;
 }
 
 macro_rules! on {

@@ -98,6 +98,9 @@ enum Command {
     Doctor {
         #[command(flatten)]
         at: At,
+        /// Register nothing
+        #[arg(long)]
+        quick: bool,
     },
     /// Show the settings that a program here would use, and where they come from
     Env {
@@ -190,7 +193,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         } => maintenance::maintenance(&at, switch, service.as_deref(), id.as_deref())
             .await
             .map(|()| done),
-        Command::Doctor { at } => doctor::doctor(&at).await,
+        Command::Doctor { at, quick } => doctor::doctor(&at, quick).await,
         Command::Env { at } => env::env(&at).map(|()| done),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -79,9 +79,12 @@ impl Listener {
             }
             std::fs::remove_file(path).map_err(failed)?;
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
+        // Under its name only once nobody else can use it.
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        let listener = UnixListener::bind(&new).map_err(failed)?;
         let mode = std::fs::Permissions::from_mode(0o660);
-        std::fs::set_permissions(path, mode).map_err(failed)?;
+        let named = std::fs::set_permissions(&new, mode).and_then(|()| std::fs::rename(&new, path));
+        named.map_err(failed)?;
         Ok(Listener::Unix(listener, path.to_owned()))
     }
 

@@ -155,9 +155,16 @@ fn checked(
     mut asked: Asked,
     check: &Declared,
 ) -> discover_core::Result<(Asked, Option<Watch>)> {
-    if check.exec.is_some() && !agent.allows_exec {
-        let text = "check: exec is not for everybody who may register; \
-                    the agent allows it with allow_exec, or in its configuration file";
+    // Both make the agent open files and run programs as itself.
+    let rights = [("exec", check.exec.is_some()), ("ca", check.ca.is_some())];
+    if let Some((what, _)) = rights
+        .iter()
+        .find(|(_, given)| *given && !agent.allows_exec)
+    {
+        let text = format!(
+            "check: {what} is not for everybody who may register; \
+             the agent allows it with allow_exec, or in its configuration file"
+        );
         return Err(Error::new(Kind::PermissionDenied, text));
     }
     let instance = agent.registry.registration(&asked)?.instance(0);

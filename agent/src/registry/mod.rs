@@ -223,15 +223,15 @@ impl Registry {
         attributes: Attributes,
     ) -> Result<()> {
         let gate = self.gate(key).await;
-        let (member, grant) = {
+        let (member, grant, health) = {
             let table = self.table();
             let held = table.get(key, grant)?;
-            (held.lease.clone(), held.grant)
+            (held.lease.clone(), held.grant, held.as_it_is())
         };
         member.update(attributes).await?;
         drop(gate);
-        // Whoever changes what it is, is alive.
-        self.heartbeat(key, Some(grant), None).await
+        // Whoever changes what it is, is alive, and no better than it said.
+        self.heartbeat(key, Some(grant), health).await
     }
 
     /// Takes the instance away. One that another owner holds, or that is gone, is left alone, and that is

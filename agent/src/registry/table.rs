@@ -51,6 +51,11 @@ pub struct Held<L> {
 }
 
 impl<L> Held<L> {
+    /// What a heartbeat says that leaves its health as it is.
+    pub fn as_it_is(&self) -> Option<Health> {
+        matches!(self.keep, Keep::Reports(_)).then_some(self.health)
+    }
+
     /// It has just come.
     pub fn begun(mut self, now: Time) -> Held<L> {
         self.since = now;

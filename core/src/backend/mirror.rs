@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use imbl::OrdMap;
+
 use crate::backend::protect::FEW;
 use crate::complain::Complaint;
 use crate::layout::{Decoded, Layout};
-use crate::model::{Instance, ServiceName, View};
+use crate::model::{Instance, Seniority, ServiceName, View};
 use crate::tree::{Change, Changes, Key, Node};
 
 /// Folds edges into whole views, and is silent about what changes nothing.
@@ -24,6 +26,8 @@ pub(super) struct Mirror {
     /// Whose records changed, and who is not yet shown as they say.
     touched: BTreeSet<Box<str>>,
     view: View,
+    /// The instances that were given out last.
+    given: OrdMap<Seniority, Arc<Instance>>,
     /// Whether the view is other than the one given out last. The first is, even when it is empty.
     changed: bool,
     /// Who came and who went, with the owner, since somebody asked.
@@ -50,6 +54,8 @@ struct Member {
     places: BTreeSet<Place>,
     /// As it is in the view, with its grant.
     shown: Option<(Arc<Instance>, u64)>,
+    /// Whether all of its records went since then: what comes after is another one.
+    is_another: bool,
 }
 
 /// An instance that came or went.
@@ -66,7 +72,7 @@ impl Mirror {
         last: View,
         invalid: Arc<AtomicU64>,
     ) -> Mirror {
-        let (records, members, touched, view, moves) = Default::default();
+        let (records, members, touched, view, given, moves) = Default::default();
         Mirror {
             layouts,
             service,
@@ -75,6 +81,7 @@ impl Mirror {
             members,
             touched,
             view,
+            given,
             changed: true,
             moves,
             invalid,
@@ -127,6 +134,7 @@ impl Mirror {
 
     /// Who came and who went since the last time this was asked, in order.
     pub(super) fn moves(&mut self) -> Vec<Move> {
+        self.given = self.view.instances.clone();
         std::mem::take(&mut self.moves)
     }
 
@@ -156,10 +164,10 @@ impl Mirror {
             }
         };
         let owner = node.owner;
-        if let Some(record) = self.records.get_mut(&place)
-            && record.instance == instance
-        {
-            record.owner = owner;
+        let before = self.records.get(&place).map(|record| &record.instance);
+        if before.is_some_and(|before| self.goes_on(before, &instance)) {
+            let record = Record { instance, owner };
+            self.records.insert(place.clone(), record);
         } else {
             self.forget(&place);
             if instance.is_none() {
@@ -172,6 +180,17 @@ impl Mirror {
         self.touch(&place, |member, place| {
             member.places.insert(place);
         });
+    }
+
+    /// Whether a record is of the one that it was of before, whatever else it says now.
+    fn goes_on(&self, before: &Option<Arc<Instance>>, now: &Option<Arc<Instance>>) -> bool {
+        match (before, now) {
+            (Some(before), Some(now)) => {
+                before.created() == now.created() && self.identity(before) == self.identity(now)
+            }
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// Notes that the record at a place changes something about whom it is of.
@@ -202,6 +221,7 @@ impl Mirror {
     fn forget(&mut self, place: &Place) {
         self.touch(place, |member, place| {
             member.places.remove(&place);
+            member.is_another |= member.places.is_empty();
         });
         let record = self.records.remove(place);
         if record.is_some_and(|record| record.instance.is_none()) {
@@ -216,13 +236,22 @@ impl Mirror {
             return;
         };
         let old = member.shown.take();
-        let Some((new, owner)) = self.merged(&member) else {
+        let is_another = std::mem::take(&mut member.is_another);
+        let Some((mut new, owner)) = self.merged(&member) else {
             if let Some((old, owner)) = old {
                 self.hide(&old);
                 self.moves.push(Move::Went(old, owner));
             }
             return;
         };
+        // One record of several that goes, or comes, makes nobody younger or older.
+        if let Some((old, _)) = &old
+            && !is_another
+            && old.created() != new.created()
+            && self.given.contains_key(&old.seniority())
+        {
+            new = Arc::new(new.another().created_at(old.created()));
+        }
         let seniority = new.seniority();
         let known = old.as_ref().map(|(old, _)| old);
         let known = known.filter(|old| old.seniority() == seniority);
@@ -275,200 +304,4 @@ impl Mirror {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layout::{ContainerPilot, Kratos, Native};
-
-    fn node(name: &str, value: &str, created: u64) -> Node {
-        let key = Key::new(&format!("/discover/services/web/{name}")).unwrap();
-        Node {
-            key,
-            value: value.as_bytes().into(),
-            created,
-            modified: created,
-            owner: 0,
-        }
-    }
-
-    fn mirror_after(last: View) -> Mirror {
-        Mirror::new(
-            [Arc::new(Native) as Arc<dyn Layout>].into(),
-            ServiceName::new("web").unwrap(),
-            last,
-            Arc::default(),
-        )
-    }
-
-    fn mirror() -> Mirror {
-        mirror_after(View::default())
-    }
-
-    fn fold(mirror: &mut Mirror, changes: impl Into<Vec<Change>>) -> Option<Vec<String>> {
-        let item = Changes {
-            revision: 1,
-            changes: changes.into(),
-            ..Changes::default()
-        };
-        mirror.fold(0, item);
-        let view = mirror.view()?;
-        Some(view.instances.values().map(|i| i.id().to_owned()).collect())
-    }
-
-    #[test]
-    fn the_first_view_is_told_even_when_empty_and_then_only_changes_are() {
-        let mut mirror = mirror();
-        assert_eq!(fold(&mut mirror, [Change::Reset(vec![])]), Some(vec![]));
-        assert_eq!(fold(&mut mirror, [Change::Reset(vec![])]), None);
-        assert!(fold(&mut mirror, [Change::Put(node("h:1", "null", 1))]).is_some());
-        assert_eq!(
-            fold(&mut mirror, [Change::Put(node("h:1", "null", 1))]),
-            None
-        );
-        assert_eq!(
-            fold(&mut mirror, [Change::Reset(vec![node("h:1", "null", 1)])]),
-            None
-        );
-    }
-
-    #[test]
-    fn a_bad_record_hides_no_other_and_is_counted_while_it_is_there() {
-        let mut mirror = mirror();
-        let both = vec![node("h:1", "{", 1), node("h:2", "null", 2)];
-        assert_eq!(fold(&mut mirror, [Change::Reset(both)]).unwrap(), ["h:2"]);
-        assert_eq!(mirror.view.invalid, 1);
-        fold(&mut mirror, [Change::Put(node("h:1", "null", 1))]);
-        assert_eq!((mirror.view.invalid, mirror.view.instances.len()), (0, 2));
-    }
-
-    #[test]
-    fn an_instance_that_is_listed_again_is_the_very_same_and_keeps_its_calls() {
-        let mut mirror = mirror();
-        let list = || {
-            vec![Change::Reset(vec![
-                node("h:1", "null", 1),
-                node("h:2", "null", 2),
-            ])]
-        };
-        fold(&mut mirror, list());
-        let before = mirror.view.instances.clone();
-        before.values().for_each(|instance| instance.load().begin());
-        assert_eq!(fold(&mut mirror, list()), None);
-        assert!(mirror.view.instances.ptr_eq(&before));
-        fold(&mut mirror, [Change::Put(node("h:1", r#"{"v":"2"}"#, 1))]);
-        let busy = |mirror: &Mirror| mirror.view.instances.values().all(|i| i.load().get() == 1);
-        assert!(busy(&mirror));
-        // And after a reconnect, which begins with another mirror.
-        let mut next = mirror_after(mirror.view.clone());
-        fold(&mut next, list());
-        assert!(busy(&next));
-    }
-
-    #[test]
-    fn views_are_ordered_by_age_and_a_delete_takes_all_beneath() {
-        let mut mirror = mirror();
-        let nodes = vec![
-            node("h:2", "null", 5),
-            node("h:1", "null", 9),
-            node("h:3", "null", 1),
-        ];
-        assert_eq!(
-            fold(&mut mirror, [Change::Reset(nodes)]).unwrap(),
-            ["h:3", "h:2", "h:1"]
-        );
-        let folder = Key::new("/discover/services/web").unwrap();
-        assert_eq!(
-            fold(&mut mirror, [Change::Delete(folder)]).unwrap(),
-            Vec::<String>::new()
-        );
-    }
-
-    fn kratos(id: &str, address: &str, meta: &str, created: u64) -> Node {
-        let value = format!(
-            r#"{{"id":"x","name":"web","metadata":{meta},"endpoints":["http://{address}"]}}"#
-        );
-        Node {
-            key: Key::new(&format!("/microservices/web/{id}")).unwrap(),
-            value: value.into_bytes().into(),
-            created,
-            modified: created,
-            owner: 0,
-        }
-    }
-
-    fn tell(mirror: &mut Mirror, layout: usize, change: Change) -> Option<Vec<String>> {
-        let changes = vec![change];
-        let item = Changes {
-            changes,
-            ..Changes::default()
-        };
-        mirror.fold(layout, item);
-        let one = |i: &Arc<Instance>| {
-            let all = i.attributes().iter().map(|(k, v)| format!(" {k}={v}"));
-            let layouts = i.layouts().join("+");
-            format!(
-                "{} {} {layouts}{}",
-                i.created(),
-                i.id(),
-                all.collect::<String>()
-            )
-        };
-        Some(mirror.view()?.instances.values().map(one).collect())
-    }
-
-    #[test]
-    fn records_in_two_layouts_are_one_instance_and_one_going_brings_the_other_to_light() {
-        let kratos_layout = Kratos::new(Kratos::PREFIX).unwrap();
-        let layouts: [Arc<dyn Layout>; 2] = [Arc::new(Native), Arc::new(kratos_layout)];
-        let (name, last) = (ServiceName::new("web").unwrap(), View::default());
-        let mut mirror = Mirror::new(layouts.into(), name, last, Arc::default());
-        let new = kratos("x", "h:1", r#"{"a":"kratos","b":"2"}"#, 5);
-        let expected = ["5 x kratos a=kratos b=2"];
-        assert_eq!(
-            tell(&mut mirror, 1, Change::Put(new.clone())).unwrap(),
-            expected
-        );
-        let old = node("h:1", r#"{"a":"native"}"#, 3);
-        let both = ["3 h:1 native+kratos a=native b=2"];
-        assert_eq!(
-            tell(&mut mirror, 0, Change::Put(old.clone())).unwrap(),
-            both
-        );
-        let list = |nodes: &[Node]| Change::Reset(nodes.to_vec());
-        assert_eq!(tell(&mut mirror, 1, list(&[new])), None);
-        assert_eq!(
-            tell(&mut mirror, 1, list(&[])).unwrap(),
-            ["3 h:1 native a=native"]
-        );
-        assert_eq!(
-            tell(&mut mirror, 0, Change::Delete(old.key)).unwrap(),
-            [""; 0]
-        );
-        assert!(mirror.members.is_empty() && mirror.records.is_empty());
-    }
-
-    #[test]
-    fn keys_that_say_the_same_id_are_one_instance() {
-        let layout: Arc<dyn Layout> = Arc::new(ContainerPilot::new("/c").unwrap());
-        let (name, last) = (ServiceName::new("web").unwrap(), View::default());
-        let mut mirror = Mirror::new([layout].into(), name, last, Arc::default());
-        let file = |file: &str, zone: &str| Node {
-            key: Key::new(&format!("/c/web/a/{file}")).unwrap(),
-            value: format!(r#"{{"address":"h","port":1,"attributes":{{"zone":"{zone}"}}}}"#)
-                .into_bytes()
-                .into(),
-            created: 4,
-            modified: 4,
-            owner: 0,
-        };
-        let both = vec![file("one", "eu"), file("two", "us")];
-        let expected = ["4 a containerpilot zone=eu"];
-        assert_eq!(tell(&mut mirror, 0, Change::Reset(both)).unwrap(), expected);
-        let one = Change::Delete(file("one", "").key);
-        assert_eq!(
-            tell(&mut mirror, 0, one).unwrap(),
-            ["4 a containerpilot zone=us"]
-        );
-        let folder = Change::Delete(Key::new("/c/web/a").unwrap());
-        assert_eq!(tell(&mut mirror, 0, folder).unwrap(), [""; 0]);
-    }
-}
+mod tests;

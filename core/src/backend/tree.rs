@@ -17,7 +17,8 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{self, Decoded, Layout};
 use crate::model::{
-    Claim, ConnectionState, Grant, Heartbeat, Metrics, Registration, ServiceName, Shared, View,
+    Attributes, Claim, ConnectionState, Grant, Heartbeat, Metrics, Registration, ServiceName,
+    Shared, View,
 };
 use crate::store::{Store, Terms};
 use crate::tree::{Change, Changes, Entry, Key, Prefix, Scope};
@@ -37,6 +38,8 @@ pub struct TreeBackend {
     /// For how long what vanished in a mass expiry is held; none without protection.
     grace: Option<Duration>,
     invalid: Arc<AtomicU64>,
+    /// The layouts, each a bit, of which it was told that they do not say all.
+    reduced: AtomicU64,
 }
 
 /// An entry, and the number of the layout that it is of.
@@ -58,6 +61,7 @@ impl TreeBackend {
             layouts: layouts.into(),
             grace: Some(TreeBackend::GRACE),
             invalid: Arc::default(),
+            reduced: AtomicU64::new(0),
         }
     }
 
@@ -131,7 +135,11 @@ impl TreeBackend {
         let mut written: Vec<Written> = Vec::new();
         for ((number, layout), full) in self.layouts.iter().enumerate().zip(full) {
             let entries = match full {
-                Err(_) if somebody_says_all => said(layout, &r.bare())?,
+                Err(why) if somebody_says_all => {
+                    let less = said(layout, &r.without_tags()).or_else(|_| said(layout, &r.bare()));
+                    self.note_reduced(number, r, &why);
+                    less?
+                }
                 full => full?,
             };
             for entry in entries {
@@ -147,9 +155,59 @@ impl TreeBackend {
         Ok(written)
     }
 
+    /// Says once for each layout that it does not say all.
+    fn note_reduced(&self, number: usize, r: &Registration, why: &Error) {
+        let before = self.reduced.fetch_or(1 << (number % 64), Ordering::Relaxed);
+        if before & (1 << (number % 64)) == 0 {
+            let address = r.address();
+            log::warn!("{address} is written with fewer tags or attributes, {why}");
+        }
+    }
+
+    /// Refuses what would move a registration: it is renewed and taken away where it was registered.
+    fn check_place(&self, r: &Registration, written: &[Written]) -> Result<()> {
+        let Some(first) = &r.first else {
+            return Ok(());
+        };
+        let with = |attributes: Attributes| Registration {
+            attributes,
+            first: None,
+            ..r.clone()
+        };
+        let before = places(&self.accept(&with(first.clone()))?);
+        let now = places(written);
+        if before == now {
+            return Ok(());
+        }
+        let names = first.keys().chain(r.attributes.keys());
+        let moves = |name: &&String| {
+            let mut other = first.clone();
+            match r.attributes.get(*name) {
+                Some(value) => other.insert((*name).clone(), value.clone()),
+                None => other.remove(*name),
+            };
+            let moved = self.accept(&with(other));
+            moved.is_ok_and(|moved| places(&moved) != before)
+        };
+        let what = match names.into_iter().find(moves) {
+            Some(name) => format!("attribute {name} is part of the key"),
+            None => "the attributes are part of the key".to_owned(),
+        };
+        let keys = |keys: &[Key]| {
+            let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
+            keys.join(", ")
+        };
+        Err(Error::invalid(format!(
+            "{what}: an update cannot move the registration from {} to {}; unregister it and register it anew",
+            keys(&before),
+            keys(&now)
+        )))
+    }
+
     /// What is to be written, in view of what is there.
     async fn compose(&self, r: &Registration, claim: Claim) -> Result<Vec<Entry>> {
         let mut written = self.accept(r)?;
+        self.check_place(r, &written)?;
         // Who adopted what others said has nothing to say to them.
         written.retain(|(_, entry)| !r.adopted || entry.lifetime.is_leased());
         let composed = written.into_iter().map(|(number, mut entry)| async move {
@@ -179,6 +237,14 @@ impl TreeBackend {
         let value = changes.into_iter().find_map(|change| value_of(change, key));
         Ok(value.flatten())
     }
+}
+
+/// Where a registration is, itself.
+fn places(written: &[Written]) -> Vec<Key> {
+    let own = written
+        .iter()
+        .filter(|(_, entry)| entry.lifetime.is_leased());
+    own.map(|(_, entry)| entry.key.clone()).collect()
 }
 
 /// What a change says about the value of a key.
@@ -243,7 +309,17 @@ impl Backend for TreeBackend {
     fn follow(&self, r: &Registration) -> BoxStream<'static, Shared> {
         let shared = |layout: &Arc<dyn Layout>| {
             let key = layout.shared(r).ok().flatten()?;
-            Some(follow(self.store.clone(), layout.clone(), key))
+            let entries = layout.encode(r).ok()?;
+            let own = entries.into_iter().find(|entry| entry.key == key);
+            let own = own.map(|entry| layout.hear(Some(&entry.value)));
+            let silent = Shared::Says(Attributes::new());
+            // Whoever wrote at the same time as this one may have blanked what it says.
+            let blanks = own.is_some_and(|own| own != silent);
+            let said = follow(self.store.clone(), layout.clone(), key);
+            Some(said.map(move |said| match said == silent {
+                true if blanks => Shared::Missing,
+                _ => said,
+            }))
         };
         let all: Vec<_> = self.layouts.iter().filter_map(shared).collect();
         stream::select_all(all).chain(stream::pending()).boxed()

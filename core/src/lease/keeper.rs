@@ -8,13 +8,14 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, pending};
 use futures_util::stream::{BoxStream, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::backoff::Backoff;
+use crate::error::{Error, Kind, Result};
 use crate::lease::Standing;
 use crate::lease::machine::{Adopt, Call, Input, Machine, Order, OrderId, Output};
-use crate::model::{Attributes, Claim, Grant, Heartbeat, Registration, Shared};
+use crate::model::{Attributes, Claim, Grant, Heartbeat, Registration, Shared, check_attributes};
 
 /// An order of the owner, and where its answer goes.
 pub(super) type Asked = (Order<Wanted>, oneshot::Sender<Result<()>>);
@@ -23,40 +24,51 @@ pub(super) type Asked = (Order<Wanted>, oneshot::Sender<Result<()>>);
 #[derive(Clone)]
 pub(super) struct Wanted {
     attributes: Attributes,
-    /// Whether it was taken over, and is nothing that the owner says to others.
-    adopted: bool,
+    word: Word,
+}
+
+/// Whose word it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// The owner's, who says it to all that share something with it.
+    Owner,
+    /// That of its service, and nothing that the owner says to others.
+    Service,
+    /// What was said before, again, for its service has lost it.
+    Again,
 }
 
 impl Wanted {
     pub(super) fn said(attributes: Attributes) -> Wanted {
-        Wanted {
-            attributes,
-            adopted: false,
-        }
+        let word = Word::Owner;
+        Wanted { attributes, word }
     }
 
     /// What the service says, to be adopted.
     fn heard(shared: Shared) -> Wanted {
-        match shared {
-            Shared::Says(attributes) => Wanted {
-                attributes,
-                adopted: true,
-            },
+        let (attributes, word) = match shared {
+            Shared::Says(attributes) => (attributes, Word::Service),
             // Nothing to adopt: who knows says it again.
-            Shared::Missing => Wanted::said(Attributes::new()),
-        }
+            Shared::Missing => (Attributes::new(), Word::Again),
+        };
+        Wanted { attributes, word }
     }
 }
 
 impl Adopt for Wanted {
-    fn adopt(&mut self, said: Wanted) -> bool {
+    fn adopt(&mut self, said: Wanted) -> Option<Wanted> {
         let news = |(name, value): (&String, &String)| self.attributes.get(name) != Some(value);
-        let changed = said.attributes.iter().any(news) || !said.adopted;
-        if changed {
-            self.attributes.extend(said.attributes);
-            self.adopted = said.adopted;
+        if said.word == Word::Service && !said.attributes.iter().any(news) {
+            return None;
         }
-        changed
+        let before = Wanted {
+            attributes: self.attributes.clone(),
+            // If others cannot be told this, they cannot be told that either.
+            word: Word::Service,
+        };
+        self.attributes.extend(said.attributes);
+        self.word = said.word;
+        Some(before)
     }
 }
 
@@ -80,6 +92,7 @@ pub(super) async fn start(
     let machine = Machine::new(wanted, manual, grant, fastrand::u64(..), Duration::ZERO);
     let mut keeper = Keeper {
         shared: backend.follow(&registration),
+        patience: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
         backend,
         registration,
         machine,
@@ -109,6 +122,8 @@ struct Keeper {
     told: Told,
     /// What the service says to all of its registrations.
     shared: BoxStream<'static, Shared>,
+    /// Before what it says is tried again, once that was refused.
+    patience: Backoff,
     restored: Arc<AtomicU64>,
     replies: HashMap<OrderId, oneshot::Sender<Result<()>>>,
     call: Option<BoxFuture<'static, Answer>>,
@@ -182,6 +197,7 @@ impl Keeper {
             Output::Replaced(error) => self.tell(Standing::Replaced(error)),
             Output::Value(value) => self.tell_value(value),
             Output::Released => drop(self.told.standing.send_replace(Standing::Released)),
+            Output::Refused(error) => self.bear(&error),
             Output::Restored(times) => self.note_restored(times),
         }
     }
@@ -190,17 +206,18 @@ impl Keeper {
     fn call(&mut self, call: Call<Wanted>) -> BoxFuture<'static, Answer> {
         let backend = self.backend.clone();
         let mut asked = self.registration.clone();
+        let mut checked = Ok(());
         if let Call::PutBack(wanted) | Call::Update(wanted, _) = &call {
-            asked.attributes.clone_from(&wanted.attributes);
+            let attributes = wanted.attributes.clone();
+            asked.first = Some(std::mem::replace(&mut asked.attributes, attributes));
+            // What others said was looked at by nobody yet.
+            checked = check_attributes(&asked.attributes, &asked.tags);
         }
         if let Call::Update(wanted, _) = &call {
-            asked.adopted = wanted.adopted;
-            if !wanted.adopted {
-                // With other attributes it may share something else.
-                self.shared = backend.follow(&asked);
-            }
+            asked.adopted = wanted.word == Word::Service;
         }
         async move {
+            checked?;
             match call {
                 Call::PutBack(_) => {
                     let grant = backend.register(&asked, Claim::PutBack).await?;
@@ -223,15 +240,43 @@ impl Keeper {
         self.guard = async move { (grant, backend.guard(&registration, grant).await) }.boxed();
     }
 
-    fn tell_value(&self, value: Wanted) {
+    fn tell_value(&mut self, value: Wanted) {
+        let word = value.word;
         self.told.attributes.send_replace(value.attributes);
-        if value.adopted {
-            log::info!(
-                "{} took over what its service says",
-                self.registration.address()
-            );
-            // Who listens is told that there is something to read.
-            self.told.standing.send_modify(|_| {});
+        self.patience.reset();
+        match word {
+            // Only now: what was said before may be the owner's word of before. And with other
+            // attributes it may share something else.
+            Word::Owner => self.shared = self.backend.follow(&self.as_told()),
+            Word::Service => {
+                let address = self.registration.address();
+                log::info!("{address} took over what its service says");
+                // Who listens is told that there is something to read.
+                self.told.standing.send_modify(|_| {});
+            }
+            Word::Again => {}
+        }
+    }
+
+    /// The registration with what the owner is told that others see.
+    fn as_told(&self) -> Registration {
+        let mut now = self.registration.clone();
+        now.attributes.clone_from(&self.told.attributes.borrow());
+        now
+    }
+
+    /// What the service says, or says no more, cannot be written. What no layout can say needs other
+    /// words first, anything else is tried again.
+    fn bear(&mut self, error: &Error) {
+        let address = self.registration.address();
+        log::warn!("{address} stays as it is, whatever its service says: {error}");
+        if error.kind() != Kind::InvalidArgument {
+            let (backend, now) = (self.backend.clone(), self.as_told());
+            let wait = sleep(self.patience.next_wait());
+            self.shared = wait
+                .map(move |()| backend.follow(&now))
+                .flatten_stream()
+                .boxed();
         }
     }
 

@@ -14,6 +14,8 @@
 //! back with the last value asked for; `unregister` wins every race; nothing is said after the end; and
 //! no registration is called live that the store has not confirmed for a TTL.
 
+mod adopt;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -83,6 +85,8 @@ enum Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Machine<V> {
     wanted: V,
+    /// What was wanted before something was taken over that the store does not have yet.
+    before: Option<V>,
     manual: bool,
     holding: Holding,
     ttl: Duration,
@@ -106,6 +110,7 @@ impl<V: Adopt> Machine<V> {
         let base = Duration::from_millis(100);
         let mut machine = Machine {
             wanted,
+            before: None,
             manual,
             holding: Holding::Granted(grant),
             ttl: grant.ttl,
@@ -158,19 +163,6 @@ impl<V: Adopt> Machine<V> {
             }
         }
         out
-    }
-
-    /// Takes over what the service says to all: it is written at once, and before the next renewal if
-    /// that fails.
-    fn adopt(&mut self, said: V, now: Time, out: &mut Vec<Output<V>>) {
-        if self.holding == Holding::Taken || !self.wanted.adopt(said) {
-            return;
-        }
-        out.push(Output::Value(self.wanted.clone()));
-        if let Some(grant) = self.held() {
-            self.holding = Holding::Doubtful(grant);
-            self.begin(Step::Update, None, None, now, out);
-        }
     }
 
     fn obey(
@@ -279,8 +271,8 @@ impl<V: Adopt> Machine<V> {
         now: Time,
         out: &mut Vec<Output<V>>,
     ) {
-        if answer.is_ok() && doing.old.is_some() {
-            out.push(Output::Value(self.wanted.clone()));
+        if answer.is_ok() {
+            self.written(&doing, out);
         }
         match (doing.step, answer) {
             (Step::Release, answer) => self.release(doing.order, answer.map(drop), out),
@@ -394,13 +386,19 @@ impl<V: Adopt> Machine<V> {
     }
 
     fn failed(&mut self, doing: Doing<V>, error: Error, now: Time, out: &mut Vec<Output<V>>) {
+        if let Some(before) = self.refused(&doing, &error) {
+            return self.fall_back(doing, before, error, now, out);
+        }
         let updated = doing.old.is_some();
+        let adopted = self.before.is_some();
         if let Some(old) = doing.old {
             self.wanted = planted!(a_failed_update_stays: self.wanted.clone(), old);
-            // The store may have taken the new value although its answer was lost.
-            if let (true, Holding::Granted(grant)) = (error.is_retriable(), self.holding) {
-                self.holding = planted!(no_doubt: self.holding, Holding::Doubtful(grant));
-            }
+        }
+        // The store may have taken the new value although its answer was lost.
+        if let (true, true, Holding::Granted(grant)) =
+            (updated || adopted, error.is_retriable(), self.holding)
+        {
+            self.holding = planted!(no_doubt: self.holding, Holding::Doubtful(grant));
         }
         if error.kind() == Kind::Replaced {
             self.taken(error.clone(), out);

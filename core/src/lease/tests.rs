@@ -1,10 +1,12 @@
 //! The keeper against a backend that fails on cue, on a clock that is paused.
 
+mod adopting;
 mod proof;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::model::{Claim, Grant, Heartbeat, ServiceName, View};
+use crate::model::{Claim, Grant, Heartbeat, ServiceName, Shared, View};
 
 const TTL: Duration = Duration::from_secs(9);
 
@@ -22,6 +24,12 @@ struct Scripted {
     start: Instant,
     script: Mutex<VecDeque<Kind>>,
     calls: Mutex<Vec<(u64, &'static str, String)>>,
+    /// What the service says to whoever follows it now, and first to whoever follows it next.
+    says: watch::Sender<Option<Shared>>,
+    follows: AtomicU64,
+    /// No update is answered while somebody else has it.
+    hold: tokio::sync::Mutex<()>,
+    forbids_updates: AtomicBool,
 }
 
 impl Scripted {
@@ -30,6 +38,10 @@ impl Scripted {
             start: Instant::now(),
             script: Mutex::new(script.into_iter().collect()),
             calls: Mutex::default(),
+            says: watch::Sender::new(None),
+            follows: AtomicU64::new(0),
+            hold: tokio::sync::Mutex::default(),
+            forbids_updates: AtomicBool::new(false),
         })
     }
 
@@ -80,7 +92,28 @@ impl Backend for Scripted {
     }
 
     fn update<'a>(&'a self, r: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
-        ready(self.answer("update", r)).boxed()
+        async move {
+            let _turn = self.hold.lock().await;
+            let answer = self.answer("update", r);
+            if self.forbids_updates.load(Ordering::Relaxed) {
+                return Err(Error::new(Kind::PermissionDenied, "as was set"));
+            }
+            answer
+        }
+        .boxed()
+    }
+
+    fn follow(&self, _: &Registration) -> BoxStream<'static, Shared> {
+        self.follows.fetch_add(1, Ordering::Relaxed);
+        let mut said = self.says.subscribe();
+        said.mark_changed();
+        let words = stream::unfold(said, |mut said| async move {
+            said.changed().await.ok()?;
+            let word = said.borrow_and_update().clone();
+            Some((word, said))
+        });
+        let words = words.filter_map(ready);
+        words.chain(stream::pending()).boxed()
     }
 
     fn unregister<'a>(&'a self, r: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {

@@ -8,8 +8,8 @@ pub(crate) type OrderId = u64;
 
 /// A value that can take over what the service says to all.
 pub(crate) trait Adopt: Clone {
-    /// Whether that changed anything.
-    fn adopt(&mut self, said: Self) -> bool;
+    /// If that changed anything: what there was before, to go back to should the store refuse it.
+    fn adopt(&mut self, said: Self) -> Option<Self>;
 }
 
 /// What the owner asks.
@@ -57,8 +57,10 @@ pub(crate) enum Output<V> {
     Live,
     Lapsed(Error),
     Replaced(Error),
-    /// This is the value now: the store has the owner's update, or it was taken over.
+    /// This is the value now: the store has it, the owner's update or what was taken over.
     Value(V),
+    /// What was to be taken over is refused, and the value before it holds.
+    Refused(Error),
     /// Unregistered; nothing follows.
     Released,
     /// It was lost and is back; how often that was so within a short time.

@@ -216,6 +216,11 @@ impl Instance {
         self
     }
 
+    pub(crate) fn created_at(mut self, created: u64) -> Instance {
+        self.created = created;
+        self
+    }
+
     pub(crate) fn fitness(&self) -> Fitness {
         self.fitness
     }

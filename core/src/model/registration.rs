@@ -30,6 +30,8 @@ pub struct Registration {
     pub(crate) heartbeat: Heartbeat,
     /// Whether what it says was taken over from what its service says, so that it says nothing new.
     pub(crate) adopted: bool,
+    /// The attributes that it was registered with first, where those above came after.
+    pub(crate) first: Option<Attributes>,
 }
 
 impl Registration {
@@ -48,6 +50,7 @@ impl Registration {
             ttl: None,
             heartbeat: Heartbeat::Automatic,
             adopted: false,
+            first: None,
         })
     }
 
@@ -120,6 +123,14 @@ impl Registration {
         self.host.get_or_insert_with(|| host.to_owned());
         self.ttl.get_or_insert(ttl);
         self
+    }
+
+    /// The same without tags, for which few layouts have a place of their own.
+    pub(crate) fn without_tags(&self) -> Registration {
+        Registration {
+            tags: Vec::new(),
+            ..self.clone()
+        }
     }
 
     /// The same without what not every layout has room for.

@@ -49,12 +49,27 @@ impl Config {
             Address::Tcp(address) => Tls::read(uri, address)?,
             Address::Unix(_) => None,
         };
+        if let (Address::Tcp(to), Some(_), None) = (&address, &token, &tls)
+            && !is_loopback(to)
+        {
+            return Err(Error::invalid(format!(
+                "a token would go to {to} in the clear; give ca=FILE for TLS, or use the agent of this host"
+            )));
+        }
         Ok(Config {
             address,
             token,
             tls,
         })
     }
+}
+
+/// Whether what is sent there stays on this machine.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let ip = host.parse::<std::net::IpAddr>();
+    ip.map_or(host == "localhost", |ip| ip.is_loopback())
 }
 
 fn socket(uri: &Uri) -> Result<PathBuf> {
@@ -130,6 +145,9 @@ mod tests {
         assert!(refused("discoverd://h:1/path").contains("no path"));
         assert!(refused("discoverd://h:0").contains("host:port"));
         assert!(refused("discoverd://h?token=a&token_file=b").contains("exclude"));
+        assert!(refused("discoverd://10.0.0.1:1111?token=a").contains("in the clear"));
+        assert!(address("discoverd://localhost?token=a", None).is_ok());
+        assert!(address("discoverd://[::1]?token=a", None).is_ok());
         assert!(refused("discoverd://h?cert=a.pem").contains("ca=FILE"));
         let missing = refused("discoverd://h?ca=/no/such.pem");
         assert!(

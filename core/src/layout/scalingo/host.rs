@@ -1,12 +1,14 @@
 //! A host of a service: its record, and the same as a view of an instance.
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 use crate::layout::json;
 use crate::model::{Attributes, Instance, Registration, check_host};
 
 /// What Scalingo's etcd-discovery knows of a host; of an instance that was read in another way, what
 /// its attributes say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Host {
     /// Where the public finds it; without a public address the private one.
     pub hostname: String,
@@ -229,6 +231,26 @@ impl Host {
         let private = or(&host.private_hostname, &host.hostname);
         check_host(private).map_err(|e| e.to_string())?;
         Ok(host)
+    }
+}
+
+/// A password belongs in no log.
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let password = if self.password.is_empty() { "" } else { "***" };
+        f.debug_struct("Host")
+            .field("hostname", &self.hostname)
+            .field("service_name", &self.service_name)
+            .field("ports", &self.ports)
+            .field("user", &self.user)
+            .field("password", &password)
+            .field("public", &self.public)
+            .field("private_hostname", &self.private_hostname)
+            .field("private_ports", &self.private_ports)
+            .field("critical", &self.critical)
+            .field("shard", &self.shard)
+            .field("uuid", &self.uuid)
+            .finish_non_exhaustive()
     }
 }
 

@@ -254,3 +254,12 @@ fn the_folders_are_options() {
     assert!(entries[1].key.as_str().starts_with("/svc/web/"));
     assert!(Scalingo::new("/a", "/a/").is_err());
 }
+
+#[test]
+fn the_text_of_a_host_keeps_its_password_to_itself() {
+    let host = Host::of(&public().instance(1));
+    assert_eq!(host.password, "p@s:s/w");
+    let text = format!("{host:?}");
+    assert!(text.contains(r#"password: "***""#), "{text}");
+    assert!(!text.contains("p@s:s/w"), "{text}");
+}

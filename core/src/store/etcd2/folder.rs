@@ -33,7 +33,7 @@ impl Etcd2 {
         let answer = self.run(async |http| Ok(http.get(&path, ONE).await?.1));
         match answer.await? {
             Ok(reply) => {
-                let mut nodes = known::leaves(&self.config, reply.node).into_iter();
+                let mut nodes = known::leaves(&self.config, reply.node).nodes.into_iter();
                 Ok(nodes.find(|node| node.key == *key))
             }
             Err(refusal) if refusal.code == KEY_NOT_FOUND => Ok(None),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::{Error, Kind, Result};
 use crate::follow::{Cancel, Input, PartId, Ticket};
-use crate::store::etcd2::answer::{CLEARED, Refusal, Reply};
+use crate::store::etcd2::answer::{CLEARED, Refusal, Reply, Tree};
 use crate::store::etcd2::ended::Ended;
 use crate::store::etcd2::http::{self, Http, ONE};
 use crate::store::etcd2::known::{Known, node};
@@ -250,29 +250,45 @@ fn changes(
     let Some(at) = &event.node else {
         return Vec::new();
     };
-    let became_a_folder = at.dir && event.prev_node.as_ref().is_some_and(|was| !was.dir);
-    if event.is_end() || became_a_folder {
-        let Some(key) = gone(config, scope, &at.key) else {
-            return Vec::new();
-        };
-        let gone = known.delete(&key);
+    let over_a_file = event.prev_node.as_ref().is_some_and(|was| !was.dir);
+    if event.is_end() || (at.dir && over_a_file) {
+        let gone = gone(config, scope, &at.key);
+        let gone = gone.map_or_else(Vec::new, |key| known.delete(&key));
         if event.action != "expire" {
             let owners = gone.iter().map(|(_, owner)| *owner);
             owners
                 .filter(|owner| *owner != 0)
                 .for_each(|o| ended.note(o));
         }
+        if !event.is_end() {
+            note_folder(config, scope, at, known);
+        }
         return gone
             .into_iter()
             .map(|(key, _)| Change::Delete(key))
             .collect();
     }
-    match node(config, at, 0) {
-        Some(node) if !at.dir && scope.has(&node.key) => {
-            known.put(&node);
-            vec![Change::Put(node)]
+    if at.dir {
+        note_folder(config, scope, at, known);
+        return Vec::new();
+    }
+    match config.key(at.key.as_bytes()) {
+        Some(key) if scope.has(&key) => {
+            let node = node(config, at, known.folder_of(&key));
+            let told = node.map(|node| known.put(node, over_a_file));
+            told.map(Change::Put).into_iter().collect()
         }
         _ => Vec::new(),
+    }
+}
+
+/// Takes note of a folder that was made or written. Who asks for one key is told of none by a list either.
+fn note_folder(config: &Config, scope: &Scope, folder: &Tree, known: &mut Known) {
+    if let Scope::Under(prefix) = scope
+        && let Some(key) = config.key(folder.key.as_bytes())
+        && key.beneath().as_str().starts_with(prefix.as_str())
+    {
+        known.put_folder(key, folder.ttl.map(|_| folder.created_index));
     }
 }
 
@@ -419,6 +435,41 @@ mod tests {
         let gone = vec![Change::Delete(Key::new("/s/web/a").unwrap())];
         assert_eq!(fold(&over), gone);
         assert_eq!(ended.others(&[7, 8]), [8], "it was no expiry");
+    }
+
+    #[test]
+    fn what_runs_out_with_its_folder_says_so_in_an_event_as_in_a_list() {
+        let config = config();
+        let (mut known, ended) = (Known::default(), Ended::default());
+        let mut owner = |json: &str| {
+            let told = changes(&config, &under(), &event(json), &mut known, &ended);
+            told.iter().find_map(|change| match change {
+                Change::Put(node) => Some(node.owner),
+                _ => None,
+            })
+        };
+        let folder = |ttl: &str, at: u64| {
+            format!(
+                r#"{{"action":"update","node":{{"key":"/root/s/web/a","dir":true,{ttl}
+                "createdIndex":4,"modifiedIndex":{at}}}}}"#
+            )
+        };
+        let file = |at: u64| {
+            format!(
+                r#"{{"action":"set","node":{{"key":"/root/s/web/a/service","value":"",
+                "createdIndex":{at},"modifiedIndex":{at}}},"prevNode":{{"value":""}}}}"#
+            )
+        };
+        assert_eq!(owner(&folder(r#""ttl":5,"#, 4)), None);
+        assert_eq!(owner(&file(5)), Some(4));
+        assert_eq!(owner(&folder("", 6)), None);
+        assert_eq!(owner(&file(7)), Some(0));
+        assert_eq!(owner(&folder(r#""ttl":5,"#, 8)), None);
+        assert_eq!(owner(&file(9)), Some(4));
+        let gone = event(r#"{"action":"delete","node":{"key":"/root/s/web/a","dir":true}}"#);
+        changes(&config, &under(), &gone, &mut known, &ended);
+        assert_eq!(ended.others(&[4, 5]), [5], "it was no expiry");
+        assert_eq!(known.folder_of(&Key::new("/s/web/a/service").unwrap()), 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::follow::{Input, Keys, Listing, Mark, PartId, Ticket, Verdict};
 use crate::store::etcd2::answer::{self, KEY_NOT_FOUND, Refusal};
 use crate::store::etcd2::ended::Ended;
 use crate::store::etcd2::http::{self, Head, Http, LIST, ONE};
-use crate::store::etcd2::known::{Known, leaves};
+use crate::store::etcd2::known::{self, Known, Leaves};
 use crate::store::etcd2::poll::{Heard, Polls};
 use crate::store::hub::{self, Tasks, Tell};
 use crate::store::servers::Config;
@@ -34,8 +34,8 @@ pub(super) type News = hub::News<Session>;
 
 /// What the session reads.
 pub(super) enum Response {
-    Listed(PartId, Result<(u64, Vec<Node>)>),
-    Compared(PartId, Result<(u64, Vec<Node>)>),
+    Listed(PartId, Listed),
+    Compared(PartId, Listed),
     Heard(Heard),
 }
 
@@ -45,8 +45,9 @@ pub(super) struct Session {
     http: Option<Http>,
     tasks: Tasks<Session>,
     polls: Polls,
-    /// What is known of each part.
+    /// What is known of each part, and in which cluster.
     known: HashMap<PartId, Known>,
+    known_in: Option<String>,
     ended: Arc<Ended>,
     /// Which cluster it was.
     cluster: Arc<Mutex<Option<String>>>,
@@ -61,6 +62,7 @@ impl Session {
             tasks: Tasks::new(tell),
             polls: Polls::default(),
             known: HashMap::new(),
+            known_in: None,
             ended,
             cluster: Arc::default(),
             signs: 0,
@@ -84,7 +86,8 @@ impl Session {
     }
 }
 
-type Listed = Result<(u64, Vec<Node>)>;
+/// What was listed, and at which index.
+pub(super) type Listed = Result<(u64, Leaves)>;
 
 impl hub::Session for Session {
     type Client = Http;
@@ -117,6 +120,12 @@ impl hub::Session for Session {
     }
 
     fn opened(&mut self, client: Http) {
+        let cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.known_in != *cluster {
+            self.known_in.clone_from(&cluster);
+            self.known.clear();
+        }
+        drop(cluster);
         self.http = Some(client);
     }
 
@@ -171,19 +180,20 @@ impl hub::Session for Session {
 
     fn read(&mut self, response: Response) -> Vec<Input> {
         match response {
-            Response::Listed(id, Ok((revision, nodes))) => {
-                // Nobody may follow it any more.
-                if let Some(known) = self.known.get_mut(&id) {
-                    *known = Known::of(&nodes);
-                }
+            Response::Listed(id, Ok((revision, leaves))) => {
+                let Some(known) = self.known.get_mut(&id) else {
+                    // Nobody follows it any more.
+                    return Vec::new();
+                };
+                let nodes = known.list(revision, leaves);
                 vec![Input::Listed(id, Ok(Listing { revision, nodes }))]
             }
-            Response::Compared(id, Ok((revision, nodes))) => {
+            Response::Compared(id, Ok((revision, leaves))) => {
                 let Some(known) = self.known.get(&id) else {
                     return Vec::new();
                 };
                 let changed = |node: &Node| (node.key.clone(), known.last_change(node));
-                let modified = nodes.iter().map(changed).collect();
+                let modified = leaves.nodes.iter().map(changed).collect();
                 vec![Input::Compared(id, Ok(Keys { revision, modified }))]
             }
             Response::Listed(id, Err(error)) => vec![Input::Listed(id, Err(error))],
@@ -240,17 +250,17 @@ async fn list(config: &Config, http: &Http, scope: &Scope) -> Listed {
     let (head, answer) = timeout(LISTING, whole).await.unwrap_or_else(slow)?;
     match answer {
         Ok(reply) => {
-            let nodes = leaves(config, reply.node);
-            if nodes.len() as u64 > config.most {
-                return Err(config.too_many(nodes.len()));
+            let mut leaves = known::leaves(config, reply.node);
+            if leaves.nodes.len() as u64 > config.most {
+                return Err(config.too_many(leaves.nodes.len()));
             }
-            let inside = nodes.into_iter().filter(|node| scope.has(&node.key));
-            Ok((head.index, inside.collect()))
+            leaves.nodes.retain(|node| scope.has(&node.key));
+            Ok((head.index, leaves))
         }
         Err(Refusal {
             code: KEY_NOT_FOUND,
             ..
-        }) => Ok((head.index, Vec::new())),
+        }) => Ok((head.index, Leaves::default())),
         Err(refusal) => Err(refusal.error(http.endpoint())),
     }
 }

@@ -60,8 +60,9 @@ struct Guard {
 }
 
 impl Adopt for u32 {
-    fn adopt(&mut self, said: u32) -> bool {
-        std::mem::replace(self, said) != said
+    fn adopt(&mut self, said: u32) -> Option<u32> {
+        let before = std::mem::replace(self, said);
+        (before != said).then_some(before)
     }
 }
 
@@ -148,6 +149,8 @@ impl World {
             }
             Output::Released => self.seen.stands(Standing::Released),
             Output::Restored(_) => self.seen.restored(self.now),
+            // The value that the owner may rely on is still the one before.
+            Output::Refused(_) => Ok(()),
         }
     }
 
