@@ -391,9 +391,13 @@ impl Registry {
     }
 }
 
-/// Whether others see what was asked for.
+/// Whether others see what was asked for, in whatever layout.
 fn is_as(there: &discover_core::Instance, asked: &Registration) -> bool {
-    *there == asked.instance(there.created())
+    let asked = asked.instance(there.created());
+    there.id() == asked.id()
+        && there.address() == asked.address()
+        && there.attributes() == asked.attributes()
+        && there.tags() == asked.tags()
 }
 
 /// Whether that is what somebody left behind; how well it was then is another matter.
