@@ -60,7 +60,7 @@ pub struct Running {
     chores: JoinSet<()>,
 }
 
-/// Opens the store and starts to listen. Must be called on a tokio runtime.
+/// Opens the store and starts to listen; the jobs of the settings are for the caller to begin. Must be called on a tokio runtime.
 pub async fn start(settings: &Settings) -> Result<Running> {
     let token = settings.token_file.as_deref().map(token).transpose()?;
     let listeners = listen(settings, token.is_some()).await?;
@@ -96,7 +96,6 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         let (agent, end) = (agent.clone(), ending.subscribe());
         tasks.spawn(serve(listener, router, agent, settings.limits, end));
     }
-    agent.jobs.apply(settings.plan.clone()).await?;
     Ok(Running {
         urls,
         agent,

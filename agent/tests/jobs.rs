@@ -4,9 +4,11 @@
 mod support;
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Agent, eventually, lines};
+use tokio::time::Instant;
 
 #[test]
 fn services_of_the_file_are_there_while_they_pass_and_go_before_the_agent_does() {
@@ -133,6 +135,57 @@ fn a_command_is_run_for_each_change_never_twice_at_a_time_and_told_the_latest() 
         (lines(&told).len() == 9).then_some(())
     });
     assert_eq!(lines(&told)[6], "begin web down 1 10.0.0.2:80");
+}
+
+#[test]
+fn what_is_watched_as_before_is_left_alone_when_another_watch_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (told, go) = (folder.path().join("told"), folder.path().join("go"));
+    let script = format!(
+        "echo begin >> {told}\nuntil [ -e {go} ]; do sleep 0.05; done\necho end >> {told}\n",
+        told = told.display(),
+        go = go.display(),
+    );
+    let command = folder.path().join("command");
+    std::fs::write(&command, script).unwrap();
+    let web = format!(
+        "[[watch]]\nservice = 'web'\nonChange = ['sh', '{}']\n",
+        command.display()
+    );
+    let agent = Agent::with_config(&web, &[]);
+    agent.register("web", "10.0.0.1:80", &json!({}));
+    eventually("the command begins", || {
+        (lines(&told) == ["begin"]).then_some(())
+    });
+    agent.reload(&format!(
+        "{web}[[watch]]\nservice = 'db'\nonChange = 'true'\n"
+    ));
+    eventually("the file is read again", || {
+        agent.log().contains("SIGHUP: read").then_some(())
+    });
+    std::fs::write(&go, "").unwrap();
+    eventually("the command is let to its end", || {
+        (lines(&told) == ["begin", "end"]).then_some(())
+    });
+}
+
+#[test]
+fn a_store_that_hangs_delays_neither_the_start_nor_the_end() {
+    // It takes connections, and never answers.
+    let store = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("etcd://{}", store.local_addr().unwrap());
+    let one = |port| format!("[[service]]\nname = 'web'\nport = {port}\n");
+    let config: String = (1..=40).map(one).collect();
+    // One after the other, they would take longer than this test has.
+    let start = Instant::now();
+    let mut agent = Agent::with_config(&config, &["--store", &url]);
+    agent.reload(&one(41));
+    eventually("the file is read again", || {
+        agent.log().contains("SIGHUP: read").then_some(())
+    });
+    agent.signal("TERM");
+    agent.ended();
+    assert!(start.elapsed() < Duration::from_secs(100));
 }
 
 #[test]

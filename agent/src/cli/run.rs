@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use discover_core::Result;
 use sd_notify::NotifyState;
+use tokio::signal::unix::Signal;
 
 use crate::app::{self, Running};
 use crate::cli::{ending, logging, show};
@@ -107,8 +108,35 @@ pub async fn run(arguments: RunArgs) -> Result<()> {
     let settings = arguments.settings()?;
     logging::start(settings.log_json);
     let mut ended = std::pin::pin!(ending::ending()?);
-    let mut hangups = ending::hangups()?;
-    let running = app::start(&settings).await?;
+    let hangups = ending::hangups()?;
+    let running = tokio::select! {
+        started = app::start(&settings) => started?,
+        why = &mut ended => {
+            log::info!("{why}: it had not begun");
+            return Ok(());
+        }
+    };
+    let why = tokio::select! {
+        failed = live(&running, &settings, config.as_deref(), hangups) => return failed,
+        why = &mut ended => why,
+    };
+    tell_systemd(NotifyState::Stopping);
+    log::info!(
+        "{why}: taking {} registrations away",
+        running.agent().registry.counts().0
+    );
+    running.end().await;
+    Ok(())
+}
+
+/// Does what the file says, for ever, or until it cannot begin.
+async fn live(
+    running: &Running,
+    settings: &Settings,
+    config: Option<&Path>,
+    mut hangups: Signal,
+) -> Result<()> {
+    running.agent().jobs.apply(settings.plan.clone()).await?;
     // Whoever starts us learns from this line that we are there, and where.
     show::print(&format!("listening on {}\n", running.urls.join(" ")));
     log::info!(
@@ -118,19 +146,12 @@ pub async fn run(arguments: RunArgs) -> Result<()> {
         running.agent().store
     );
     tell_systemd(NotifyState::Ready);
-    let why = loop {
-        tokio::select! {
-            why = &mut ended => break why,
-            Some(()) = hangups.recv() => reload(&running, config.as_deref()).await,
+    loop {
+        match hangups.recv().await {
+            Some(()) => reload(running, config).await,
+            None => std::future::pending().await,
         }
-    };
-    tell_systemd(NotifyState::Stopping);
-    log::info!(
-        "{why}: taking {} registrations away",
-        running.agent().registry.counts().0
-    );
-    running.end().await;
-    Ok(())
+    }
 }
 
 /// What the file says to register and to watch holds from now on; one that is wrong changes nothing.

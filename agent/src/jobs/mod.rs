@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use discover_core::{Claim, Client, Cursor, Error, Registration, Result, ServiceName};
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Duration;
@@ -34,10 +35,20 @@ pub struct Jobs {
 
 #[derive(Default)]
 struct Running {
-    plan: Plan,
-    registered: Vec<(Service, Key, u64)>,
-    /// Ended when dropped, with the commands that they run.
-    watches: JoinSet<()>,
+    registered: Vec<Registered>,
+    watched: Vec<Watched>,
+}
+
+struct Registered {
+    service: Service,
+    key: Key,
+    grant: u64,
+}
+
+struct Watched {
+    watch: Watch,
+    /// One task, ended when dropped, with the command that it runs.
+    task: JoinSet<()>,
 }
 
 /// How a service is registered, looked up before anything is done.
@@ -45,6 +56,12 @@ struct Ready {
     service: Service,
     asked: Asked,
     watch: Option<check::Watch>,
+}
+
+impl Ready {
+    fn key(&self) -> Key {
+        (self.asked.service.clone(), self.asked.id.clone())
+    }
 }
 
 impl Jobs {
@@ -65,56 +82,76 @@ impl Jobs {
     }
 
     /// Makes it so: what is new begins, what is gone ends, what stays is left alone. When it fails, all is
-    /// as it was.
+    /// as it was. What begins is written as soon as the store takes it.
     pub async fn apply(&self, plan: Plan) -> Result<()> {
         let mut running = self.running.lock().await;
-        let steps = running.plan.steps(&plan);
+        let registered = running.registered.iter().map(|r| r.service.clone());
+        let steps = plan.steps(&registered.collect::<Vec<_>>());
         let begin: Vec<Ready> = steps
             .begin
             .into_iter()
             .map(|service| self.ready(service))
             .collect::<Result<_>>()?;
-        let watches = plan
-            .watches
-            .iter()
+        let new = |watch: &&Watch| running.watched.iter().all(|old| old.watch != **watch);
+        let watches = plan.watches.iter().filter(new);
+        let watches = watches
             .map(|watch| self.cursor(watch).map(|cursor| (watch.clone(), cursor)))
             .collect::<Result<Vec<_>>>()?;
-        let (over, stays): (Vec<_>, Vec<_>) = std::mem::take(&mut running.registered)
+        self.change_services(&mut running.registered, &steps.end, begin)
+            .await;
+        let (stays, mut over): (Vec<_>, Vec<_>) = std::mem::take(&mut running.watched)
             .into_iter()
-            .partition(|(service, ..)| steps.end.contains(service));
-        running.registered = stays;
-        for (_, key, grant) in over {
-            if let Err(error) = self.registry.unregister(&key, Some(grant)).await {
+            .partition(|old| plan.watches.contains(&old.watch));
+        running.watched = stays;
+        join_all(over.iter_mut().map(|old| old.task.shutdown())).await;
+        for (watch, cursor) in watches {
+            let mut task = JoinSet::new();
+            task.spawn(follow(watch.clone(), cursor));
+            running.watched.push(Watched { watch, task });
+        }
+        Ok(())
+    }
+
+    async fn change_services(
+        &self,
+        registered: &mut Vec<Registered>,
+        end: &[Service],
+        begin: Vec<Ready>,
+    ) {
+        let (over, stays): (Vec<_>, Vec<_>) = std::mem::take(registered)
+            .into_iter()
+            .partition(|old| end.contains(&old.service));
+        *registered = stays;
+        // Whoever begins anew at its place is registered over what is there: others see one change.
+        let (mut anew, gone): (Vec<_>, Vec<_>) = over
+            .into_iter()
+            .partition(|old| begin.iter().any(|ready| ready.key() == old.key));
+        let unregistered = gone.iter().map(async |old| {
+            let (key, grant) = (&old.key, Some(old.grant));
+            if let Err(error) = self.registry.unregister(key, grant).await {
                 log::warn!("{} of {} goes with its TTL: {error}", key.1, key.0);
             }
-        }
-        for ready in begin {
-            let name = ready.service.name.clone();
-            match self.begin(ready).await {
-                Ok(registered) => running.registered.push(registered),
-                Err(error) => log::error!("{name} is not registered: {error}"),
-            }
-        }
-        if running.plan.watches != plan.watches {
-            running.watches.shutdown().await;
-            for (watch, cursor) in watches {
-                running.watches.spawn(follow(watch, cursor));
-            }
-        }
-        running.plan = plan;
-        Ok(())
+        });
+        join_all(unregistered).await;
+        let begun = begin.into_iter().map(|ready| {
+            let at = anew.iter().position(|old| ready.key() == old.key);
+            self.begin(ready, at.map(|at| anew.swap_remove(at)))
+        });
+        let begun: Vec<_> = begun.collect();
+        registered.extend(join_all(begun).await.into_iter().flatten());
     }
 
     /// How many services are registered, and how many watched.
     pub async fn counts(&self) -> (usize, usize) {
         let running = self.running.lock().await;
-        (running.registered.len(), running.watches.len())
+        (running.registered.len(), running.watched.len())
     }
 
     /// Ends the commands. The registrations are the registry's to end.
     pub async fn close(&self) {
         let mut running = self.running.lock().await;
-        running.watches.shutdown().await;
+        let tasks = running.watched.iter_mut().map(|old| old.task.shutdown());
+        join_all(tasks).await;
     }
 
     fn ready(&self, service: Service) -> Result<Ready> {
@@ -158,15 +195,31 @@ impl Jobs {
         })
     }
 
-    async fn begin(&self, ready: Ready) -> Result<(Service, Key, u64)> {
-        let health = ready.asked.health;
-        let name = ready.asked.service.clone();
-        let granted = self.registry.register(ready.asked).await?;
-        let key = (name, granted.id);
+    /// Gives what is registered afterwards at its place, if anything is.
+    async fn begin(&self, mut ready: Ready, before: Option<Registered>) -> Option<Registered> {
+        // What the same check found out holds until it finds something else.
+        let found = before
+            .as_ref()
+            .filter(|old| old.service.check == ready.service.check);
+        if let Some(health) = found.and_then(|old| self.registry.health(&old.key, old.grant)) {
+            ready.asked.health = health;
+        }
+        let (key, health) = (ready.key(), ready.asked.health);
+        let granted = match self.registry.register(ready.asked).await {
+            Ok(granted) => granted,
+            Err(error) => {
+                log::error!("{} of {} is not registered: {error}", key.1, key.0);
+                return before;
+            }
+        };
         if let Some(check::Watch::Check(check)) = ready.watch {
             self.checks.begin(key.clone(), granted.grant, check, health);
         }
-        Ok((ready.service, key, granted.grant))
+        Some(Registered {
+            service: ready.service,
+            key,
+            grant: granted.grant,
+        })
     }
 
     fn cursor(&self, watch: &Watch) -> Result<Cursor> {
@@ -197,3 +250,6 @@ async fn follow(watch: Watch, mut cursor: Cursor) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

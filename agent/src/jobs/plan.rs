@@ -120,19 +120,19 @@ impl Plan {
         Ok(Plan { services, watches })
     }
 
-    /// What is to be ended and what is to be begun on the way to the next plan. What stays as it is, is
+    /// What is to be ended and what is to be begun, where these are registered. What stays as it is, is
     /// left alone.
-    pub fn steps(&self, next: &Plan) -> Steps {
-        let gone = |service: &&Service| !next.services.contains(service);
-        let new = |service: &&Service| !self.services.contains(service);
+    pub fn steps(&self, registered: &[Service]) -> Steps {
+        let gone = |service: &&Service| !self.services.contains(service);
+        let new = |service: &&Service| !registered.contains(service);
         Steps {
-            end: self.services.iter().filter(gone).cloned().collect(),
-            begin: next.services.iter().filter(new).cloned().collect(),
+            end: registered.iter().filter(gone).cloned().collect(),
+            begin: self.services.iter().filter(new).cloned().collect(),
         }
     }
 }
 
-/// From one plan to the next.
+/// The way to a plan.
 #[derive(Debug, PartialEq)]
 pub struct Steps {
     /// Services to be unregistered, unless they begin anew.
@@ -237,10 +237,10 @@ mod tests {
         let one = |name: &str, port| format!("[[service]]\nname = '{name}'\nport = {port}\n");
         let before = plan(&format!("{}{}", one("a", 1), one("b", 2))).unwrap();
         let after = plan(&format!("{}{}", one("a", 1), one("b", 3))).unwrap();
-        let steps = before.steps(&after);
+        let steps = after.steps(&before.services);
         assert_eq!(steps.end, before.services[1..]);
         assert_eq!(steps.begin, after.services[1..]);
-        let none = before.steps(&before.clone());
+        let none = before.steps(&before.services);
         assert!(none.end.is_empty() && none.begin.is_empty());
     }
 }

@@ -22,6 +22,8 @@ struct Place {
     /// Its own attributes; `health` is ours to add.
     attributes: Attributes,
     lease: Option<Arc<Lease>>,
+    /// What others see until then: whoever was there before.
+    before: Option<Arc<Lease>>,
     /// Whether others were told that it warns.
     warns: bool,
     /// Whether others have ever seen it.
@@ -40,11 +42,18 @@ impl Member {
                 registration,
                 attributes,
                 lease: None,
+                before: None,
                 warns: false,
                 known: false,
                 fault: None,
             }),
         }
+    }
+
+    /// Whoever was at its place is seen until it is seen itself, or hidden.
+    pub fn follow(&self, other: &Member) {
+        let lease = other.place().release();
+        self.place().before = lease;
     }
 
     /// Makes it visible, or changes how it is seen.
@@ -66,6 +75,7 @@ impl Member {
                 let made = self.client.register_within(registration, WRITING).await?;
                 let mut place = self.place();
                 (place.lease, place.warns, place.known) = (Some(Arc::new(made)), warns, true);
+                place.before = None;
             }
         }
         Ok(())
@@ -73,7 +83,7 @@ impl Member {
 
     /// Takes it away. What the store does not hear now goes with its TTL.
     pub async fn hide(&self) -> Result<()> {
-        let lease = self.place().lease.take();
+        let lease = self.place().release();
         match lease {
             Some(lease) => lease.unregister().await,
             None => Ok(()),
@@ -107,7 +117,7 @@ impl Member {
         let place = self.place();
         match state.is_visible() {
             true => place.lease.is_some() && place.warns == state.warns(),
-            false => place.lease.is_none(),
+            false => place.lease.is_none() && place.before.is_none(),
         }
     }
 
@@ -151,6 +161,11 @@ impl Member {
 }
 
 impl Place {
+    /// What others see at its place, to be kept or ended by whoever asks.
+    fn release(&mut self) -> Option<Arc<Lease>> {
+        self.lease.take().or(self.before.take())
+    }
+
     fn seen(&self, attributes: &Attributes, warns: bool) -> Result<Registration> {
         let mut attributes = attributes.clone();
         if warns {

@@ -5,6 +5,8 @@ mod member;
 pub mod state;
 pub mod states;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -59,7 +61,7 @@ pub struct Asked {
     pub beat: Option<Duration>,
     /// How it is to begin with.
     pub health: Health,
-    /// Whether it is kept even where the store cannot be reached now, to be written later.
+    /// Whether it is only noted now, to be written as soon as the store takes it.
     pub patient: bool,
 }
 
@@ -116,11 +118,12 @@ impl Registry {
     }
 
     /// Makes the instance visible, unless its health or an operator keeps it from that. Once it returns,
-    /// readers of this agent and of the store see it.
+    /// readers of this agent and of the store see it, unless it is patient.
     pub async fn register(&self, asked: Asked) -> Result<Granted> {
         let registration = self.registration(&asked)?;
         let key = (asked.service.clone(), registration.instance_id());
         let _gate = self.gate(&key).await;
+        self.check_open(&key)?;
         let verdict = self.table().judge(&key, &asked.owner, asked.claim)?;
         // Soon after the start it may well be its own that is there: what the last run of the agent left,
         // perhaps from before the last change.
@@ -130,13 +133,16 @@ impl Registry {
         }
         let member = Arc::new(Member::new(self.client.clone(), registration.clone()));
         let state = State::of(asked.health, self.withheld().of(&key));
-        if state.is_visible() {
-            match member.show(state.warns()).await {
-                Err(error) if asked.patient && error.is_retriable() => {
-                    log::warn!("{} of {} is not registered yet: {error}", key.1, key.0);
-                }
-                shown => shown?,
+        if asked.patient {
+            if let Ok(before) = self.table().get(&key, None) {
+                member.follow(&before.lease);
             }
+        } else if state.is_visible() {
+            member.show(state.warns()).await?;
+        }
+        if let Err(closing) = self.check_open(&key) {
+            member.hide().await?;
+            return Err(closing);
         }
         let grant = fastrand::u64(1..);
         let held = Held {
@@ -154,7 +160,7 @@ impl Registry {
         // The one before ends with the last who holds it; what is written now is not its own.
         drop(self.table().insert(key.clone(), held));
         self.changed.notify_one();
-        // An operator may have spoken meanwhile.
+        // An operator may have spoken meanwhile; whoever is patient is not written yet.
         if !member.is_settled(State::of(asked.health, self.withheld().of(&key))) {
             self.unsettled.notify_one();
         } else if state.is_visible() {
@@ -176,14 +182,16 @@ impl Registry {
         grant: Option<u64>,
         health: Option<Health>,
     ) -> Result<()> {
-        let (member, reports) = {
+        // What follows is about who holds it now, and not about who may come meanwhile.
+        let (member, grant, reports) = {
             let mut table = self.table();
             let before = table.get(key, grant)?.health;
             let held = table.beat(key, grant, health, self.start.elapsed())?;
             if held.health != before {
                 self.changed.notify_one();
             }
-            (held.lease.clone(), matches!(held.keep, Keep::Reports(_)))
+            let reports = matches!(held.keep, Keep::Reports(_));
+            (held.lease.clone(), Some(held.grant), reports)
         };
         if reports {
             self.settle(key, grant).await?;
@@ -215,15 +223,15 @@ impl Registry {
         attributes: Attributes,
     ) -> Result<()> {
         let gate = self.gate(key).await;
-        let (lease, health) = {
+        let (member, grant, health) = {
             let table = self.table();
             let held = table.get(key, grant)?;
-            (held.lease.clone(), held.as_it_is())
+            (held.lease.clone(), held.grant, held.as_it_is())
         };
-        lease.update(attributes).await?;
+        member.update(attributes).await?;
         drop(gate);
         // Whoever changes what it is, is alive, and no better than it said.
-        self.heartbeat(key, grant, health).await
+        self.heartbeat(key, Some(grant), health).await
     }
 
     /// Takes the instance away. One that another owner holds, or that is gone, is left alone, and that is
@@ -240,20 +248,29 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes all away, within this time.
+    /// Takes all away, within this time, and waits for those that are being registered. Nobody is let in
+    /// any more.
     pub async fn close(&self, within: Duration) {
         self.closed.store(true, Ordering::SeqCst);
-        let all = self.table().drain();
-        let released = all.iter().map(|(_, held)| held.lease.hide());
-        if timeout(within, join_all(released)).await.is_err() {
+        let released = (0..GATES).map(|at| self.close_gate(at));
+        let Ok(all) = timeout(within, join_all(released)).await else {
             log::warn!("not all registrations were released within {within:?}");
             return;
-        }
+        };
         // Those who listen to a service hear of the end before their streams do.
-        let last: HashMap<&ServiceName, &Key> = all.iter().map(|(key, _)| (&key.0, key)).collect();
+        let last: HashMap<&ServiceName, &Key> =
+            all.iter().flatten().map(|key| (&key.0, key)).collect();
         let seen = last.values().map(|key| self.see(key, None));
         // Whoever looks again finds the same; it only comes later.
         let _ = timeout(within, join_all(seen)).await;
+    }
+
+    /// Takes away those behind this gate, once whoever is in it has left it.
+    async fn close_gate(&self, at: usize) -> Vec<Key> {
+        let _gate = self.gates[at].lock().await;
+        let all = self.table().take(|key| self.gate_of(key) == at);
+        join_all(all.iter().map(|(_, held)| held.lease.hide())).await;
+        all.into_iter().map(|(key, _)| key).collect()
     }
 
     /// Takes away those whose owners are silent, for ever.
@@ -347,8 +364,22 @@ impl Registry {
     }
 
     async fn gate(&self, key: &Key) -> OwnedMutexGuard<()> {
-        let at = self.hasher.hash_one(key) as usize % GATES;
-        self.gates[at].clone().lock_owned().await
+        self.gates[self.gate_of(key)].clone().lock_owned().await
+    }
+
+    fn gate_of(&self, key: &Key) -> usize {
+        self.hasher.hash_one(key) as usize % GATES
+    }
+
+    /// Refuses whoever comes while the agent ends: nobody would take it away.
+    fn check_open(&self, (service, id): &Key) -> Result<()> {
+        match self.closed.load(Ordering::SeqCst) {
+            true => Err(Error::new(
+                Kind::Unavailable,
+                format!("{id} of {service} is not registered: the agent is ending"),
+            )),
+            false => Ok(()),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table<Arc<Member>>> {
@@ -360,9 +391,13 @@ impl Registry {
     }
 }
 
-/// Whether others see what was asked for.
+/// Whether others see what was asked for, in whatever layout.
 fn is_as(there: &discover_core::Instance, asked: &Registration) -> bool {
-    *there == asked.instance(there.created())
+    let asked = asked.instance(there.created());
+    there.id() == asked.id()
+        && there.address() == asked.address()
+        && there.attributes() == asked.attributes()
+        && there.tags() == asked.tags()
 }
 
 /// Whether that is what somebody left behind; how well it was then is another matter.

@@ -44,6 +44,11 @@ impl Registry {
         self.settle(key, Some(grant)).await
     }
 
+    /// How the instance is, if this grant holds it.
+    pub fn health(&self, key: &Key, grant: u64) -> Option<Health> {
+        self.table().get(key, Some(grant)).ok().map(|h| h.health)
+    }
+
     /// Holds instances back, those too that register later, or lets go of them. Says how many it concerns
     /// now.
     pub async fn hold(&self, whom: Whom, mode: Option<Mode>) -> usize {

@@ -205,9 +205,9 @@ impl<L> Table<L> {
         self.0.iter()
     }
 
-    /// Forgets all, and gives them.
-    pub fn drain(&mut self) -> Vec<(Key, Held<L>)> {
-        self.0.drain().collect()
+    /// Forgets those that are meant, and gives them.
+    pub fn take(&mut self, mut meant: impl FnMut(&Key) -> bool) -> Vec<(Key, Held<L>)> {
+        self.0.extract_if(|key, _| meant(key)).collect()
     }
 
     /// How many there are.
