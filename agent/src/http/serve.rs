@@ -80,7 +80,8 @@ impl Listener {
             std::fs::remove_file(path).map_err(failed)?;
         }
         // Under its name only once nobody else can use it.
-        let new = path.with_extension(format!("{}.new", std::process::id()));
+        // A short one: the whole path of a socket has room for some hundred bytes.
+        let new = path.with_file_name(format!(".{:x}", std::process::id()));
         let listener = UnixListener::bind(&new).map_err(failed)?;
         let mode = std::fs::Permissions::from_mode(0o660);
         let named = std::fs::set_permissions(&new, mode).and_then(|()| std::fs::rename(&new, path));
