@@ -33,12 +33,15 @@ async fn measure(names: &[String]) -> Result<(), String> {
         ));
     }
     compile()?;
-    let mut figures = Vec::new();
+    let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for scenario in known.iter().filter(chosen) {
         eprintln!("bench: {}", scenario.name);
         let measured = (scenario.run)().await;
-        figures.extend(measured.map_err(|why| format!("{}: {why}", scenario.name))?);
+        match measured {
+            Ok(measured) => figures.extend(measured),
+            Err(why) => failed.push(format!("{}: {why}", scenario.name)),
+        }
     }
     print!("{}", table(&figures));
-    Ok(())
+    failed.is_empty().then_some(()).ok_or_else(|| failed.join("; "))
 }
