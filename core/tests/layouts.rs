@@ -201,17 +201,4 @@ async fn every_layout_works(place: &Place) {
     }
 }
 
-macro_rules! on {
-    ($($scheme:ident)*; $test:ident) => {
-        mod $test {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $scheme() {
-                if let Some(place) = super::Place::new(stringify!($scheme)) {
-                    super::$test(&place).await;
-                }
-            })*
-        }
-    };
-}
-
-on!(memory local etcd etcd2; every_layout_works);
+support::on!(memory local etcd etcd2; every_layout_works);
