@@ -68,7 +68,7 @@ pub use descriptor::{Descriptor, Protocol};
 pub use error::{Error, Kind, Result};
 pub use layout::{
     ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Host, Kratos, Layout, Native, Registrator,
-    Scalingo,
+    Scalingo, Service,
 };
 pub use lease::{Lease, Standing};
 pub use model::{

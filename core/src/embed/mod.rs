@@ -34,6 +34,7 @@ pub use pending::{Abort, Pending, Waiting};
 
 pub use crate::descriptor::{Descriptor, Protocol};
 pub use crate::error::{Error, Kind, Result};
+pub use crate::layout::{Host, Service};
 pub use crate::lease::Standing;
 pub use crate::model::{
     Attributes, ConnectionState, Heartbeat, Instance, Metrics, Registration, ServiceName, address,

@@ -24,7 +24,7 @@ pub use grpc::Grpc;
 pub use kratos::Kratos;
 pub use native::Native;
 pub use registrator::Registrator;
-pub use scalingo::{Host, Scalingo};
+pub use scalingo::{Host, Scalingo, Service};
 
 /// A way to write instances in a tree.
 ///

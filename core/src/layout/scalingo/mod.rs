@@ -7,13 +7,15 @@
 
 mod host;
 mod info;
+mod view;
 
 use crate::error::{Error, Result};
 use crate::layout::{Decoded, Layout, endpoint, json, segment};
 use crate::model::{Claim, Instance, Registration, ServiceName, Shared, address};
 use crate::tree::{Entry, Key, Lifetime, Node, Prefix};
-pub use host::Host;
+use host::Record;
 use info::Info;
+pub use view::{Host, Service};
 
 /// See the module.
 pub struct Scalingo {
@@ -70,7 +72,7 @@ impl Layout for Scalingo {
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
-        let host = Host::of_registration(registration)?;
+        let host = Record::of_registration(registration)?;
         segment(NAME, "id", &host.uuid)?;
         Ok(vec![
             Entry {
@@ -122,7 +124,7 @@ impl Layout for Scalingo {
     }
 
     fn shared(&self, registration: &Registration) -> Result<Option<Key>> {
-        let public = Host::of_registration(registration)?.public;
+        let public = Record::of_registration(registration)?.public;
         public
             .then(|| self.info_key(&registration.service))
             .transpose()
@@ -148,7 +150,7 @@ fn read(
     created: u64,
     record: &json::Object,
 ) -> std::result::Result<Instance, String> {
-    let host = Host::read(record)?;
+    let host = Record::read(record)?;
     let (private, port) = host.place().ok_or("no port is a number from 1 to 65535")?;
     let own = name == host::uuid(service.as_str(), private, port);
     let address = address(private, port);

@@ -1,0 +1,44 @@
+"""A service as etcd-discovery knows it: the story that each language tells of it."""
+
+from __future__ import annotations
+
+import libdiscover
+import pytest
+from libdiscover import Host
+
+PUBLIC = {"public": "true", "hostname": "api.dev", "ports.https": "443", "user": "u", "password": "p@"}
+
+
+def is_the_public_one(host: Host) -> None:
+    assert (host.service_name, host.uuid, host.hostname) == ("api", "b:80", "api.dev")
+    assert (host.private_hostname, host.user, host.password, host.shard) == ("b", "u", "p@", "")
+    assert host.is_public and not host.is_critical
+    assert (host.ports, host.private_ports) == ({"https": 443}, {"http": 80})
+    assert host.url(path="/x") == "https://u:p%40@api.dev:443/x"
+    assert host.private_url("http") == "http://u:p%40@b:80"
+    with pytest.raises(libdiscover.InvalidArgument, match="it has https"):
+        host.url("ftp")
+    assert repr(host) == "<Host api b:80>"
+
+
+def test_hosts_have_urls_and_ports(client: libdiscover.Client) -> None:
+    client.register("api", host="a", port=80, attributes={"shard": "s1", "critical": "true"})
+    client.register("api", host="b", port=80, attributes=PUBLIC)
+    online = client.services("api")
+    instances = online.wait(2, timeout=30)
+    api = online.hosts()
+    assert (api.name, api.is_public, api.is_critical) == ("api", True, True)
+    first, second = api.all()
+    assert first == api.first() and first.hostname == "a" and api.one() in api.all()
+    assert second == Host.of(instances[1])
+    is_the_public_one(second)
+    assert api.url(path="/x") == "https://u:p%40@api.dev:443/x"
+    shard = api.shard("s1")
+    assert shard.one() == first and not shard.is_public
+    assert shard.url(path="/x") == "http://a:80/x"
+    nobody = api.shard("s2")
+    assert nobody.first() is None and nobody.one() is None
+    with pytest.raises(libdiscover.NotFound, match='no host of shard "s2" of service api is online'):
+        nobody.url()
+    assert repr(api) == "<Service api: 2 hosts>"
+    assert online.filter(shard="s1").hosts().all() == (first,)
