@@ -219,7 +219,8 @@ impl TreeBackend {
         // Who adopted what others said has nothing to say to them.
         shared.retain(|_| !r.adopted);
         let own = own.into_iter().map(|(number, entry)| async move {
-            let layout = self.layouts.get(number).filter(|layout| layout.rewrites());
+            let rewrites = |layout: &&Arc<dyn Layout>| !layout.known().is_empty();
+            let layout = self.layouts.get(number).filter(rewrites);
             let Some(layout) = layout else {
                 return Ok(Some(entry));
             };

@@ -38,6 +38,7 @@ pub use crate::layout::{Host, Service};
 pub use crate::lease::Standing;
 pub use crate::model::{
     Attributes, ConnectionState, Heartbeat, Instance, Metrics, Registration, ServiceName, address,
+    shown,
 };
 pub use crate::set::{Departed, Departure, Event, Fault, Policy, Snapshot, State, Status};
 pub use ::log::Level;
