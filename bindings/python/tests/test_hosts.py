@@ -22,23 +22,30 @@ def is_the_public_one(host: Host) -> None:
 
 
 def test_hosts_have_urls_and_ports(client: libdiscover.Client) -> None:
-    client.register("api", host="a", port=80, attributes={"shard": "s1", "critical": "true"})
-    client.register("api", host="b", port=80, attributes=PUBLIC)
-    online = client.services("api")
-    instances = online.wait(2, timeout=30)
-    api = online.hosts()
+    first = client.register("api", host="a", port=80, attributes={"shard": "s1", "critical": "true"})
+    with first, client.register("api", host="b", port=80, attributes=PUBLIC):
+        online = client.services("api")
+        instances = online.wait(2, timeout=30)
+        api = online.hosts()
+        assert online.filter(shard="s1").hosts().all() == (api.first(),)
     assert (api.name, api.is_public, api.is_critical) == ("api", True, True)
-    first, second = api.all()
-    assert first == api.first() and first.hostname == "a" and api.one() in api.all()
-    assert second == Host.of(instances[1])
-    is_the_public_one(second)
+    one, other = api.all()
+    assert one == api.first() and one.hostname == "a" and api.one() in api.all()
+    assert other == Host.of(instances[1])
+    is_the_public_one(other)
     assert api.url(path="/x") == "https://u:p%40@api.dev:443/x"
     shard = api.shard("s1")
-    assert shard.one() == first and not shard.is_public
+    assert shard.one() == one and not shard.is_public
     assert shard.url(path="/x") == "http://a:80/x"
     nobody = api.shard("s2")
     assert nobody.first() is None and nobody.one() is None
     with pytest.raises(libdiscover.NotFound, match='no host of shard "s2" of service api is online'):
         nobody.url()
     assert repr(api) == "<Service api: 2 hosts>"
-    assert online.filter(shard="s1").hosts().all() == (first,)
+
+
+def test_what_is_printed_keeps_secrets_to_itself(client: libdiscover.Client) -> None:
+    with client.register("api", host="b", port=80, attributes=PUBLIC):
+        (instance,) = client.services("api").wait(1, timeout=30)
+    assert instance.attributes["password"] == "p@"
+    assert "'password': '***'" in repr(instance) and "p@" not in repr(instance)
