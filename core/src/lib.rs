@@ -45,6 +45,9 @@ mod follow;
 mod layout;
 mod lease;
 mod model;
+#[cfg(test)]
+#[path = "tests/mutate.rs"]
+mod mutate;
 mod planted;
 #[cfg(test)]
 #[path = "tests/prove.rs"]

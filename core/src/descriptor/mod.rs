@@ -150,3 +150,25 @@ impl fmt::Display for Descriptor {
         write!(f, ";{}/{}", self.port, self.protocol.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each is refused with its place, or is printed so that it is read as the same.
+    #[test]
+    fn fuzz_descriptors_changed_in_every_way() {
+        let good = crate::mutate::fixture("descriptors.tsv", "good", 1);
+        crate::prove::holds(file!(), 3000, crate::mutate::mutated(good), |(_, text)| {
+            let text = String::from_utf8_lossy(&text);
+            match Descriptor::parse(&text) {
+                Err(error) if error.to_string().contains(": column ") => Ok(()),
+                Err(error) => Err(format!("no column: {error}")),
+                Ok(read) if Descriptor::parse(&read.to_string()).ok() == Some(read.clone()) => {
+                    Ok(())
+                }
+                Ok(read) => Err(format!("printed as {read}")),
+            }
+        });
+    }
+}

@@ -2,6 +2,8 @@
 
 mod containerpilot;
 mod embassy;
+#[cfg(test)]
+mod fuzz;
 mod gomicro;
 mod grpc;
 mod json;

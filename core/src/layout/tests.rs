@@ -51,7 +51,8 @@ pub(super) fn round_trips(layout: &dyn Layout, registration: &Registration) {
     check(layout, registration).unwrap();
 }
 
-fn all() -> Vec<Box<dyn Layout>> {
+/// Every layout, where it is by default.
+pub(super) fn all() -> Vec<Box<dyn Layout>> {
     vec![
         Box::new(Native),
         Box::new(ContainerPilot::new(ContainerPilot::PREFIX).unwrap()),
