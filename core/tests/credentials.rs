@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use support::fleet::{Fleet, Record, at};
 use support::{PATIENCE, Place, eventually};
 
-/// S2.4, S2.6, S2.60: the last that registers says the credentials of all public hosts; their owners are told.
+/// S2.4 to S2.6, S2.44, S2.60: the last that registers says the credentials of all public hosts; their owners are told.
 async fn credentials_are_shared_by_public_hosts(place: &Place) {
     let client = Place::join(place, "layout=scalingo").client().await;
     let public = |address: &str, user: &str, password: &str| {
@@ -62,7 +62,7 @@ async fn credentials_are_shared_by_public_hosts(place: &Place) {
     );
 }
 
-/// S2.62, S2.63: a description that is deleted or damaged is written again, and blanks nothing.
+/// S2.45, S2.62, S2.63: a description that is deleted or damaged is written again, and blanks nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_description_is_restored() {
     let Some(fleet) = Fleet::new() else { return };

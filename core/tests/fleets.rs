@@ -39,7 +39,7 @@ async fn a_restart_within_the_ttl_takes_the_record_over() {
     );
 }
 
-/// S0.11, S0.12, S0.14, S0.30, S0.34, S0.60 on the API that ContainerPilot speaks: the time to live is
+/// S0.11, S0.12, S0.14, S0.22, S0.30, S0.34, S0.52, S0.60, S0.64 on the API that ContainerPilot speaks: the time to live is
 /// that of the folder, a heartbeat is no event, who comes again takes over, and leaving takes the folder.
 #[tokio::test(flavor = "multi_thread")]
 async fn containerpilot_has_its_ttl_on_a_folder_of_etcd2() {
@@ -56,6 +56,10 @@ async fn containerpilot_has_its_ttl_on_a_folder_of_etcd2() {
     let set = client.services("app").unwrap();
     let mut listener = Listener::new(&set);
     listener.hear_all(&["current"]).await;
+    // A file where a folder should be is nobody.
+    etcd.ctl2(&["set", &format!("{root}/containerpilot/file"), "x"]);
+    let file = client.services("file").unwrap();
+    assert!(file.wait(0, PATIENCE).await.unwrap().is_empty());
     // As the original does it, without a heartbeat after: it goes with its folder.
     let record = r#"{"id":"old","name":"app","address":"10.0.0.9","port":80,"tags":null}"#;
     etcd.ctl2(&[

@@ -119,7 +119,7 @@ fn a_flag_that_is_none_is_refused() {
     assert!(error.contains("attribute public is \"yes\""), "{error}");
 }
 
-/// S2.31, S2.34: all members of a host, and the hosts of versions 2 to 4.
+/// S2.31, S2.34, S2.51: all members of a host, and the hosts of versions 2 to 4.
 #[test]
 fn reads_hosts_of_all_versions() {
     let key = format!("/services/spec-svc/{UUID}");

@@ -238,7 +238,7 @@ mod tests {
         ("password", "p@"),
     ];
 
-    /// S2.11 to S2.14.
+    /// S2.12 to S2.14.
     #[test]
     fn a_service_is_its_hosts_all_one_or_those_of_a_shard() {
         let api = service(&[
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(service(&[("c:80", &[("health", "critical")])]).one(), None);
     }
 
-    /// S2.15, S2.17, S2.54.
+    /// S2.15, S2.54.
     #[test]
     fn the_url_of_a_service_is_its_public_one_or_that_of_a_host() {
         let both = service(&[("a:80", &[("shard", "s1")]), ("b:8080", PUBLIC)]);
