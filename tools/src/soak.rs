@@ -14,6 +14,7 @@ const LONGEST: &str = "4h";
 pub fn all() -> Vec<Stage> {
     vec![
         fuzz(),
+        idle(),
         c("c-cycles", "--test guest cycles"),
         c("c-resets", "--test guest a_reset"),
         c("c-locks", "--test contract no_lock"),
@@ -34,6 +35,17 @@ fn fuzz() -> Stage {
         name: "fuzz",
         about: "core",
         steps: vec![in_full(Runner::Cargo, command).env("DISCOVER_PROVE", "1000000")],
+    }
+}
+
+fn idle() -> Stage {
+    Stage {
+        name: "idle",
+        about: "core",
+        steps: vec![in_full(
+            Runner::Cargo,
+            "cargo test -p discover-core --test idle",
+        )],
     }
 }
 

@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 /// A test of each of these schemes, with a place of its own.
+#[allow(unused_macros, reason = "each test program uses a part")]
 macro_rules! on {
     ($($scheme:ident)*; $test:ident) => {
         mod $test {

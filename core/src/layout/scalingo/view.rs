@@ -220,8 +220,11 @@ mod tests {
     use super::*;
     use crate::layout::tests::at;
 
-    fn service(hosts: &[(&str, &[(&str, &str)])]) -> Service {
-        let instance = |(at, (address, fields)): (u64, &(&str, &[(&str, &str)]))| {
+    /// Where a host is, and its attributes.
+    type Said<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+
+    fn service(hosts: &[Said<'_>]) -> Service {
+        let instance = |(at, (address, fields)): (u64, &Said<'_>)| {
             let host = self::at("api", address);
             let host = host.attributes(fields.iter().copied()).unwrap();
             Arc::new(host.instance(at))
