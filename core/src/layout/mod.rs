@@ -2,8 +2,6 @@
 
 mod containerpilot;
 mod embassy;
-#[cfg(test)]
-mod fuzz;
 mod gomicro;
 mod grpc;
 mod json;

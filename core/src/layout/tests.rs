@@ -1,5 +1,7 @@
 //! What the tests of the layouts share, and what holds for all of them.
 
+mod fuzz;
+
 use proptest::prelude::*;
 
 use super::*;

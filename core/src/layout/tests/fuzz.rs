@@ -2,9 +2,8 @@
 
 use std::cell::Cell;
 
-use super::tests::{all, at};
-use super::*;
-use crate::layout::scalingo::Host;
+use super::{all, at};
+use crate::layout::*;
 use crate::model::{MAX_ATTRIBUTES, MAX_NAME};
 use crate::mutate::{Seed, mutated, seeds};
 use crate::prove;
