@@ -115,7 +115,6 @@ static void the_environment_is_read(void) {
 static void a_bad_variable_is_passed_over(void) {
     FILE *table = open_table();
     discover_descriptors *rest, *none;
-    discover_error *error;
     int rows = 0;
 
     for (; next(table, "wrong"); rows++) {
