@@ -298,6 +298,18 @@ typedef struct discover_event discover_event;
 typedef struct discover_feed discover_feed;
 
 /**
+ * What an instance says as a host of etcd-discovery: where the public finds it and where the others in
+ * its network do, with which ports and credentials. It never changes. What it does not say is "", 0 or
+ * false.
+ *
+ * Owned ones come from discover_host_of(). Borrowed ones, which are const, belong to a discover_service.
+ * Each function but those that return a status takes NULL, and then returns NULL, 0 or false.
+ *
+ * Release: discover_host_free(). Threads: any number at once.
+ */
+typedef struct discover_host discover_host;
+
+/**
  * One running copy of a service, as others see it. It never changes; a change makes a new one.
  *
  * Owned ones come from discover_set_pick(), discover_lease_instance() and discover_instance_clone(). Borrowed ones, which are
@@ -323,6 +335,15 @@ typedef struct discover_lease discover_lease;
  * Release: discover_registration_free(). Threads: one at a time.
  */
 typedef struct discover_registration discover_registration;
+
+/**
+ * The instances of a set as the hosts of a service of etcd-discovery: those that were online when it was
+ * asked for. It never changes. Each function but those that return a status takes NULL, and then returns
+ * NULL, 0 or false.
+ *
+ * Release: discover_service_free(). Threads: any number at once.
+ */
+typedef struct discover_service discover_service;
 
 /**
  * The live set of the instances of one service, or of those that match a filter. Reading it never
@@ -780,6 +801,15 @@ discover_status discover_set_filter(const discover_set *set,
  * Returns [owned], NULL for NULL. Release: discover_snapshot_free()
  */
 discover_snapshot *discover_set_take_snapshot(const discover_set *set);
+
+/**
+ * Those online as the hosts of a service of etcd-discovery: with URLs, ports by scheme, and shards.
+ *
+ * set  [in, borrowed]
+ *
+ * Returns [owned], NULL for NULL. Release: discover_service_free()
+ */
+discover_service *discover_set_hosts(const discover_set *set);
 
 /**
  * Waits until at least count instances are online. With count 0 it waits until the set has been
@@ -1369,6 +1399,240 @@ discover_status discover_feed_drain(discover_feed *feed,
 void discover_feed_cancel(discover_feed *feed);
 
 /**
+ * What an instance says as a host, whichever the layout.
+ *
+ * instance  [in, borrowed]
+ *
+ * Returns [owned], NULL for NULL. Release: discover_host_free()
+ */
+discover_host *discover_host_of(const discover_instance *instance);
+
+/**
+ * The service.
+ *
+ * host  [in, borrowed]
+ *
+ * Returns [borrowed until the host is released].
+ */
+const char *discover_host_service_name(const discover_host *host);
+
+/**
+ * Unique within the service: the id of the instance.
+ *
+ * host  [in, borrowed]
+ *
+ * Returns [borrowed until the host is released].
+ */
+const char *discover_host_uuid(const discover_host *host);
+
+/**
+ * Where the public finds it; without a public address the private one.
+ *
+ * host  [in, borrowed]
+ *
+ * Returns [borrowed until the host is released].
+ */
+const char *discover_host_hostname(const discover_host *host);
+
+/**
+ * Where the others in its network find it.
+ *
+ * host  [in, borrowed]
+ *
+ * Returns [borrowed until the host is released].
+ */
+const char *discover_host_private_hostname(const discover_host *host);
+
+/**
+ * Of the credentials, which all public hosts of a service share.
+ *
+ * host  [in, borrowed]
+ *
+ * Returns [borrowed until the host is released].
+ */
+const char *discover_host_user(const discover_host *host);
+
+/**
+ * Of the credentials, as discover_host_user().
+ *
+ * host  [in, borrowed]
+ *
+ * Returns [borrowed until the host is released].
+ */
+const char *discover_host_password(const discover_host *host);
+
+/**
+ * The shard that it serves.
+ *
+ * host  [in, borrowed]
+ *
+ * Returns [borrowed until the host is released].
+ */
+const char *discover_host_shard(const discover_host *host);
+
+/**
+ * Whether the public finds it.
+ *
+ * host  [in, borrowed]
+ */
+bool discover_host_is_public(const discover_host *host);
+
+/**
+ * Whether it must not be missing.
+ *
+ * host  [in, borrowed]
+ */
+bool discover_host_is_critical(const discover_host *host);
+
+/**
+ * Its public port for a scheme; 0 where it has none.
+ *
+ * host    [in, borrowed]
+ * scheme  [in, borrowed]  as in "http"
+ */
+uint16_t discover_host_port(const discover_host *host, const char *scheme);
+
+/**
+ * Its private port for a scheme; 0 where it has none.
+ *
+ * host    [in, borrowed]
+ * scheme  [in, borrowed]  as in "http"
+ */
+uint16_t discover_host_private_port(const discover_host *host, const char *scheme);
+
+/**
+ * Where the public finds it: "scheme://user:password@host:port" and the path.
+ *
+ * host    [in, borrowed]
+ * scheme  [in, borrowed]         as in "https"; "" for http, or else https, whichever there is
+ * path    [in, borrowed]         what follows the port, as in "/status"; may be ""
+ * out     [out, owned]           the URL; NULL on failure. Release: discover_string_free()
+ * error   [out, owned, optional] why it failed. Release: discover_error_free()
+ */
+discover_status discover_host_url(const discover_host *host,
+                                  const char *scheme,
+                                  const char *path,
+                                  char **out,
+                                  discover_error **error);
+
+/**
+ * The same within its network.
+ *
+ * host    [in, borrowed]
+ * scheme  [in, borrowed]         as in "https"; "" for http, or else https, whichever there is
+ * path    [in, borrowed]         what follows the port, as in "/status"; may be ""
+ * out     [out, owned]           the URL; NULL on failure. Release: discover_string_free()
+ * error   [out, owned, optional] why it failed. Release: discover_error_free()
+ */
+discover_status discover_host_private_url(const discover_host *host,
+                                          const char *scheme,
+                                          const char *path,
+                                          char **out,
+                                          discover_error **error);
+
+/**
+ * Releases a host that is owned.
+ *
+ * host  [in, taken, optional]
+ */
+void discover_host_free(discover_host *host);
+
+/**
+ * Releases a string that is owned.
+ *
+ * string  [in, taken, optional]
+ *
+ * Threads: from any.
+ */
+void discover_string_free(char *string);
+
+/**
+ * What it is called.
+ *
+ * service  [in, borrowed]
+ *
+ * Returns [borrowed until the service is released].
+ */
+const char *discover_service_name(const discover_service *service);
+
+/**
+ * Whether the public finds it: any host is public.
+ *
+ * service  [in, borrowed]
+ */
+bool discover_service_is_public(const discover_service *service);
+
+/**
+ * Whether it must not be missing: any host is critical.
+ *
+ * service  [in, borrowed]
+ */
+bool discover_service_is_critical(const discover_service *service);
+
+/**
+ * How many hosts it has.
+ *
+ * service  [in, borrowed]
+ */
+size_t discover_service_host_count(const discover_service *service);
+
+/**
+ * A host, oldest first: the first is the leader. NULL from discover_service_host_count() on.
+ *
+ * service  [in, borrowed]
+ * index                    counted from 0
+ *
+ * Returns [borrowed until the service is released].
+ */
+const discover_host *discover_service_host(const discover_service *service, size_t index);
+
+/**
+ * Any host at random, of those that are fit for calls; NULL if there is none.
+ *
+ * service  [in, borrowed]
+ *
+ * Returns [borrowed until the service is released].
+ */
+const discover_host *discover_service_one(const discover_service *service);
+
+/**
+ * The same with the hosts of one shard alone.
+ *
+ * service  [in, borrowed]
+ * shard    [in, borrowed]         its name
+ * out      [out, owned]           the narrower service; NULL on failure. Release:
+ *                                 discover_service_free()
+ * error    [out, owned, optional] why it failed. Release: discover_error_free()
+ */
+discover_status discover_service_shard(const discover_service *service,
+                                       const char *shard,
+                                       discover_service **out,
+                                       discover_error **error);
+
+/**
+ * Where it is found: at the public address that the last of its public hosts brought; where there is
+ * none, or it is that of one shard, at that of any one host. DISCOVER_ERR_NOT_FOUND without a host.
+ *
+ * service  [in, borrowed]
+ * scheme   [in, borrowed]         as in "https"; "" for http, or else https, whichever there is
+ * path     [in, borrowed]         what follows the port, as in "/status"; may be ""
+ * out      [out, owned]           the URL; NULL on failure. Release: discover_string_free()
+ * error    [out, owned, optional] why it failed. Release: discover_error_free()
+ */
+discover_status discover_service_url(const discover_service *service,
+                                     const char *scheme,
+                                     const char *path,
+                                     char **out,
+                                     discover_error **error);
+
+/**
+ * Releases a service.
+ *
+ * service  [in, taken, optional]
+ */
+void discover_service_free(discover_service *service);
+
+/**
  * Reads a descriptor. The error tells the column, counted from 1, and what is expected there.
  *
  * text   [in, borrowed]          as in "redis.master[prod,stats];6379/tcp"
@@ -1450,7 +1714,7 @@ void discover_descriptor_free(discover_descriptor *descriptor);
 /**
  * The descriptors among the variables of this process: those whose names begin with a prefix. With
  * "BACKEND_", the variable BACKEND_REDIS=redis.master;6379 is the descriptor called REDIS. One that
- * cannot be read fails the call, and the error names its variable.
+ * cannot be read is passed over; the log names its variable, and what is wrong.
  *
  * prefix  [in, borrowed]          not empty
  * out     [out, owned]            the descriptors; NULL on failure. Release: discover_descriptors_free()

@@ -15,6 +15,7 @@
 
 #include <discover_base.hpp>
 #include <discover_descriptor.hpp>
+#include <discover_host.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -238,6 +239,9 @@ public:
     std::vector<instance> online() const { return snapshot().online(); }
     std::vector<departed> offline() const { return snapshot().offline(); }
     std::optional<instance> leader() const { return snapshot().leader(); }
+
+    /// Those online as hosts: with URLs, ports by scheme, and shards.
+    discover::service hosts() const { return discover::service(discover_set_hosts(get())); }
 
     set filter(const attributes &wanted, const std::vector<std::string> &tags = {}) const {
         detail::pairs all(wanted);

@@ -38,6 +38,19 @@ SYSTEMS: dict[str, tuple[str, Any, dict[str, str]]] = {
         },
         {"version": "v1", "zone": "<eu>", "endpoints": f"http://{THEIRS}?isSecure=false"},
     ),
+    "go-micro": (
+        "etcd",
+        {
+            OURS: {
+                "name": "web",
+                "version": "",
+                "metadata": None,
+                "endpoints": None,
+                "nodes": [{"id": OURS, "address": OURS, "metadata": {"zone": "us"}}],
+            }
+        },
+        {"version": "latest", "zone": "<eu>"},
+    ),
     "containerpilot": (
         "etcd2",
         {OURS: {"id": OURS, "name": "web", "address": "10.0.0.1", "port": 7001, "tags": None}},

@@ -45,6 +45,9 @@ mod follow;
 mod layout;
 mod lease;
 mod model;
+#[cfg(test)]
+#[path = "tests/mutate.rs"]
+mod mutate;
 mod planted;
 #[cfg(test)]
 #[path = "tests/prove.rs"]
@@ -68,7 +71,7 @@ pub use descriptor::{Descriptor, Protocol};
 pub use error::{Error, Kind, Result};
 pub use layout::{
     ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Host, Kratos, Layout, Native, Registrator,
-    Scalingo,
+    Scalingo, Service,
 };
 pub use lease::{Lease, Standing};
 pub use model::{

@@ -280,6 +280,26 @@ mod tests {
         }
     }
 
+    /// What is secret is shown by no reading and no error.
+    #[test]
+    fn fuzz_urls_changed_in_every_way() {
+        let urls = crate::mutate::mutated(crate::mutate::seeds("url"));
+        crate::prove::holds(file!(), 3000, urls, |(_, text)| {
+            let text = String::from_utf8_lossy(&text);
+            let Ok(uri) = Uri::parse(&text) else {
+                return Ok(());
+            };
+            let shown = format!("{uri} {uri:?}");
+            // Long enough not to be a part of something else by chance.
+            let secret = uri.login().1.filter(|secret| secret.len() > 4);
+            let _ = (uri.duration("ttl"), uri.flag("lazy"), uri.hosts().count());
+            match secret.is_some_and(|secret| shown.contains(secret)) {
+                true if uri.options.is_empty() => Err(format!("it shows its password: {shown}")),
+                _ => Ok(()),
+            }
+        });
+    }
+
     proptest::proptest! {
         #[test]
         fn parsing_never_panics(text in ".*") {

@@ -8,6 +8,7 @@ use discover_core::{Heartbeat, Kind, Policy, State};
 use support::{Listener, PATIENCE, Place, eventually, web};
 
 /// G1: once `register` returns, a reader of the store sees the instance.
+/// S1.7, S1.41, S2.1.
 async fn what_is_registered_is_visible(place: &Place) {
     let (writer, reader) = (place.client().await, place.client().await);
     // With a time that is no time at all, which must not overflow.
@@ -27,6 +28,7 @@ async fn what_is_registered_is_visible(place: &Place) {
 }
 
 /// G7: the whole state, then `current`, then changes.
+/// S0.21, S1.10, S1.43, S1.46, S2.42, S3.31.
 async fn a_late_listener_is_told_the_whole_state_first(place: &Place) {
     let client = place.client().await;
     let _one = client.register(web(1)).await.unwrap();
@@ -46,6 +48,7 @@ async fn a_late_listener_is_told_the_whole_state_first(place: &Place) {
 }
 
 /// G9: heartbeats and rewrites of the same are silent; G2: an update is one event and keeps the age.
+/// S1.7, S1.21, S1.30, S1.33, S2.40.
 async fn an_update_is_one_event_and_keeps_the_age(place: &Place) {
     let client = place.client().await;
     let set = client.services("web").unwrap();
@@ -82,6 +85,7 @@ async fn an_update_is_one_event_and_keeps_the_age(place: &Place) {
 }
 
 /// G3: released by call, by drop and by close, an instance goes at once; all of it may happen twice.
+/// S1.9, S1.31, S1.42, S2.9, S2.19, S2.41, S2.61.
 async fn an_instance_goes_when_it_is_released(place: &Place) {
     let (client, other) = (place.client().await, place.client().await);
     let set = client.services("web").unwrap();
@@ -197,6 +201,7 @@ async fn what_was_lost_is_not_taken_from_a_new_owner(place: &Place) {
 }
 
 /// With manual heartbeats the program must say that it is alive, and is put back when it does.
+/// S0.13, S1.5, S1.8, S1.61.
 async fn a_missed_manual_heartbeat_is_a_death_until_the_next(place: &Place) {
     let client = place.client().await;
     let mut listener = Listener::new(&client.services("web").unwrap());
@@ -220,6 +225,7 @@ async fn a_missed_manual_heartbeat_is_a_death_until_the_next(place: &Place) {
 }
 
 /// Filters narrow what is read, told and led, at once and later.
+/// S1.44, S1.47, S1.75, S1.78, S2.12.
 async fn a_filter_narrows_what_is_read_and_told(place: &Place) {
     let client = place.client().await;
     let at = |port, zone| web(port).attributes([("zone", zone)]).unwrap();
@@ -250,6 +256,7 @@ async fn a_filter_narrows_what_is_read_and_told(place: &Place) {
 }
 
 /// A wait says how far it got.
+/// S1.49.
 async fn a_wait_in_vain_says_how_far_it_got(place: &Place) {
     let client = place.client().await;
     let set = client.services("web").unwrap();
@@ -265,6 +272,7 @@ async fn a_wait_in_vain_says_how_far_it_got(place: &Place) {
 }
 
 /// Bad input is refused with the name of what was bad, before anything is written.
+/// S1.60, S1.63.
 async fn bad_input_is_refused_before_anything_is_written(place: &Place) {
     let client = place.client().await;
     let named = client
@@ -289,6 +297,7 @@ async fn bad_input_is_refused_before_anything_is_written(place: &Place) {
 }
 
 /// G11: many handles of one service share one watch; it ends with the last.
+/// S1.79.
 async fn handles_of_one_service_share_its_watch(place: &Place) {
     let client = place.client().await;
     let one = client.services("web").unwrap();

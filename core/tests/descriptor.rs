@@ -8,6 +8,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::process::Command;
+use std::sync::Mutex;
 
 use discover_core::{Attributes, Client, Descriptor, Kind, Result};
 use proptest::prelude::*;
@@ -99,12 +100,36 @@ fn variables_with_the_prefix_are_descriptors_by_name() {
     );
 }
 
+/// What the library said to the log.
+fn logged() -> Vec<String> {
+    struct Kept(Mutex<Vec<String>>);
+    impl log::Log for Kept {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            let mut kept = self.0.lock().unwrap();
+            kept.push(record.args().to_string());
+        }
+        fn flush(&self) {}
+    }
+    static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+    if log::set_logger(&KEPT).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+    KEPT.0.lock().unwrap().clone()
+}
+
+/// S3.5: whatever is wrong with one, the others are read.
 #[test]
-fn a_bad_variable_is_named_and_its_value_is_not_repeated() {
+fn a_bad_variable_is_passed_over_and_named_in_the_log() {
+    logged();
     for row in table("wrong") {
         let mut all = variables();
         all.push((row[0].clone(), row[1].clone()));
-        assert_eq!(message(Descriptor::from_pairs("BACKEND_", all)), row[2]);
+        assert_eq!(texts(Descriptor::from_pairs("BACKEND_", all)), found());
+        // Its value is not repeated.
+        assert!(logged().contains(&row[2]), "{row:?}: {:?}", logged());
     }
     let none = message(Descriptor::from_pairs("", variables()));
     assert!(none.starts_with("the prefix is empty"), "{none}");
@@ -138,17 +163,18 @@ fn the_variables_of_the_process_are_read() {
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_no_text_is_named() {
+fn a_variable_that_is_no_text_is_passed_over() {
     use std::os::unix::ffi::OsStringExt;
     let cafe = OsString::from_vec(b"caf\xe9;80".to_vec());
-    let variable = ("BACKEND_CAFE".to_owned(), cafe);
-    if inside("a_variable_that_is_no_text_is_named", vec![variable]) {
-        let said = message(Descriptor::from_env("BACKEND_"));
-        assert_eq!(
-            said,
-            "environment variable BACKEND_CAFE: the value is not UTF-8"
-        );
-        assert!(Descriptor::from_env("FRONTEND_").unwrap().is_empty());
+    let mut all = vec![("BACKEND_CAFE".to_owned(), cafe)];
+    all.push(("BACKEND_WEB".to_owned(), "web;80".into()));
+    if inside("a_variable_that_is_no_text_is_passed_over", all) {
+        logged();
+        let read = texts(Descriptor::from_env("BACKEND_"));
+        assert_eq!(read, [("WEB".to_owned(), "web;80/tcp".to_owned())].into());
+        let said =
+            "passing over the environment variable BACKEND_CAFE: the value is not UTF-8".to_owned();
+        assert!(logged().contains(&said));
     }
 }
 

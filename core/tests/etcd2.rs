@@ -70,6 +70,7 @@ async fn etcdctl_sees_what_we_write_and_we_what_it_writes() {
 }
 
 /// The heartbeat of older programs is a plain `set`, which makes a new key of it in the store.
+/// S2.2, S2.40.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_set_again_is_who_it_was() {
     let Some(etcd) = Etcd::start_v2() else { return };
@@ -110,6 +111,7 @@ async fn who_is_set_again_is_who_it_was() {
 }
 
 /// The first trap of v2: a heartbeat must keep the age, and is an event for nobody.
+/// S1.7, S2.67.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_heartbeat_wakes_no_watcher_and_an_update_keeps_the_age() {
     let Some(etcd) = Etcd::start_v2() else { return };
@@ -158,6 +160,7 @@ async fn another_owner_is_left_alone_and_what_was_done_by_hand_is_undone() {
 }
 
 /// One event tells that a folder is gone, whoever removed it or let it run out.
+/// S2.41, S3.30.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_goes_takes_its_instances() {
     let Some(etcd) = Etcd::start_v2() else { return };
@@ -178,6 +181,7 @@ async fn a_folder_that_goes_takes_its_instances() {
 }
 
 /// G8: who has missed more than the server remembers is told the truth. Heartbeats count too.
+/// S1.71, S1.72, S2.45, S3.50.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_falls_behind_is_told_the_difference() {
     let Some(etcd) = Etcd::start_v2() else { return };
@@ -231,6 +235,7 @@ async fn a_link_that_is_silently_dead_is_noticed() {
 }
 
 /// G12: losing the store keeps the set; back again, only the differences are told.
+/// S0.23, S1.50, S2.43, S2.64.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_during_an_outage_is_told_after_it() {
     let Some(mut etcd) = Etcd::start_v2() else {
@@ -263,6 +268,7 @@ async fn what_changed_during_an_outage_is_told_after_it() {
 }
 
 /// G2: a store that comes back empty, which is another one, has our registration again.
+/// S2.8, S2.63.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_store_is_filled_again() {
     let Some(mut etcd) = Etcd::start_v2() else {
@@ -314,6 +320,7 @@ async fn a_mass_expiry_is_held_and_a_mass_deletion_is_not() {
 }
 
 /// An endpoint that is down is passed over, and another is found when the one in use goes.
+/// S3.15.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_endpoint_takes_over() {
     let Some(etcd) = Etcd::start_v2() else { return };

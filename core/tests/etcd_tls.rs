@@ -51,6 +51,7 @@ fn certificates(folder: &Path, name: &str) -> Tls {
     }
 }
 
+/// S3.15.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_ends_prove_who_they_are() {
     let folder = tempfile::tempdir().unwrap();

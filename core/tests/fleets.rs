@@ -1,8 +1,8 @@
-//! Fleets that exist: neighbours, restarts, two layouts at once, credentials that all share.
+//! Fleets that exist: neighbours, restarts, two layouts at once.
 
 mod support;
 
-use discover_core::{Client, Host, Kind, Lease};
+use discover_core::{Client, Kind, Lease};
 use support::fleet::{Fleet, at};
 use support::{Listener, PATIENCE, Place, eventually};
 
@@ -39,7 +39,7 @@ async fn a_restart_within_the_ttl_takes_the_record_over() {
     );
 }
 
-/// S0.11, S0.12, S0.14, S0.30, S0.34, S0.60 on the API that ContainerPilot speaks: the time to live is
+/// S0.11, S0.12, S0.14, S0.22, S0.30, S0.34, S0.52, S0.60, S0.64 on the API that ContainerPilot speaks: the time to live is
 /// that of the folder, a heartbeat is no event, who comes again takes over, and leaving takes the folder.
 #[tokio::test(flavor = "multi_thread")]
 async fn containerpilot_has_its_ttl_on_a_folder_of_etcd2() {
@@ -56,6 +56,10 @@ async fn containerpilot_has_its_ttl_on_a_folder_of_etcd2() {
     let set = client.services("app").unwrap();
     let mut listener = Listener::new(&set);
     listener.hear_all(&["current"]).await;
+    // A file where a folder should be is nobody.
+    etcd.ctl2(&["set", &format!("{root}/containerpilot/file"), "x"]);
+    let file = client.services("file").unwrap();
+    assert!(file.wait(0, PATIENCE).await.unwrap().is_empty());
     // As the original does it, without a heartbeat after: it goes with its folder.
     let record = r#"{"id":"old","name":"app","address":"10.0.0.9","port":80,"tags":null}"#;
     etcd.ctl2(&[
@@ -202,102 +206,6 @@ async fn two_layouts_are_one_set(place: &Place) {
     eventually("all are gone", async || set.online().is_empty()).await;
 }
 
-/// The last that registers says the credentials of all public hosts; their owners are told.
-async fn credentials_are_shared_by_public_hosts(place: &Place) {
-    let client = Place::join(place, "layout=scalingo").client().await;
-    let public = |address: &str, user: &str, password: &str| {
-        let fields = [("public", "true"), ("user", user), ("password", password)];
-        at("api", address, &fields)
-    };
-    let first = client
-        .register(public("n1:80", "old", "one"))
-        .await
-        .unwrap();
-    let mut told = first.changes();
-    let set = client.services("api").unwrap();
-    let second = client
-        .register(public("n2:80", "new", "two"))
-        .await
-        .unwrap();
-    let has = |lease: &Lease, user: &str| lease.attributes()["user"] == user;
-    while !has(&first, "new") {
-        let next = futures_util::StreamExt::next(&mut told);
-        let standing = tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap();
-        assert_eq!(standing.name(), "live");
-    }
-    eventually("all have the credentials of the last", async || {
-        let online = set.online();
-        online.len() == 2 && online.iter().all(|i| i.attributes()["password"] == "two")
-    })
-    .await;
-    // S2.6, S2.60: a private one keeps its own, and changes nobody else's.
-    let mine = [("user", "me"), ("password", "mine")];
-    let private = client.register(at("api", "n3:80", &mine)).await.unwrap();
-    // An update is said to all as well, what it says nothing about is kept.
-    second
-        .update([("public", "true"), ("user", "newer"), ("password", "3")])
-        .await
-        .unwrap();
-    eventually("the first has them too", async || has(&first, "newer")).await;
-    assert_eq!(private.attributes()["user"], "me");
-    eventually("the view has settled", async || {
-        let online = set.online();
-        let public = online
-            .iter()
-            .filter(|i| i.attributes().contains_key("public"));
-        public.clone().count() == 2 && public.clone().all(|i| i.attributes()["password"] == "3")
-    })
-    .await;
-    let leader = Host::of(&set.leader().unwrap());
-    assert_eq!(
-        leader.private_url("", "/").unwrap(),
-        "http://newer:3@n1:80/"
-    );
-}
-
-/// S2.62, S2.63: a description that is deleted or damaged is written again, and blanks nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_description_is_restored() {
-    let Some(fleet) = Fleet::new() else { return };
-    let client = fleet.client("scalingo").await;
-    let fields = [("public", "true"), ("user", "u"), ("password", "p")];
-    let lease = client.register(at("api", "n1:80", &fields)).await.unwrap();
-    let key = "/services_infos/api";
-    let description = fleet.get(key);
-    assert!(
-        description.contains(r#""user":"u","password":"p""#),
-        "{description}"
-    );
-    fleet.delete(key);
-    eventually("it is back", async || fleet.get(key) == description).await;
-    let private = r#"{"name":"api","critical":false}"#;
-    let bare = r#"{"name":"api","critical":false,"public":true}"#;
-    for bad in ["rubbish", private, bare] {
-        fleet.put(key, bad);
-        eventually("it is mended", async || fleet.get(key) == description).await;
-    }
-    assert_eq!(lease.attributes()["password"], "p");
-    // What the other system says, written with etcdctl, is heard.
-    fleet.put(
-        key,
-        r#"{"name":"api","critical":false,"user":"v","password":"q","public":true}"#,
-    );
-    eventually("the other's word counts", async || {
-        lease.attributes()["user"] == "v"
-    })
-    .await;
-    let host = |keys: Vec<String>| {
-        keys.into_iter()
-            .find(|key| key.starts_with("/services/api/"))
-    };
-    let host = host(fleet.keys()).unwrap();
-    eventually("and is written", async || {
-        fleet.get(&host).contains(r#""user":"v","password":"q""#)
-    })
-    .await;
-    assert_eq!(lease.standing().name(), "live");
-}
-
 /// G4: a layout without room for what is asked refuses before anything is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_layout_cannot_say_is_refused() {
@@ -383,18 +291,4 @@ async fn a_layout_without_room_for_tags_keeps_the_attributes() {
     .await;
 }
 
-macro_rules! on {
-    ($($scheme:ident)*; $test:ident) => {
-        mod $test {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $scheme() {
-                if let Some(place) = super::Place::new(stringify!($scheme)) {
-                    super::$test(&place).await;
-                }
-            })*
-        }
-    };
-}
-
-on!(memory local etcd etcd2; two_layouts_are_one_set);
-on!(memory local etcd etcd2; credentials_are_shared_by_public_hosts);
+support::on!(memory local etcd etcd2; two_layouts_are_one_set);

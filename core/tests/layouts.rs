@@ -73,7 +73,7 @@ async fn containerpilot() {
     .await;
 }
 
-/// S2.1, S2.3, S2.30 to S2.32.
+/// S2.1, S2.3, S2.19, S2.30 to S2.32, S2.40, S2.41, S2.61; on etcd v3 at the keys of S2.46.
 #[tokio::test(flavor = "multi_thread")]
 async fn scalingo() {
     let uuid = "90836924-c48a-44d4-9071-d925c7977037-node-1";
@@ -201,17 +201,4 @@ async fn every_layout_works(place: &Place) {
     }
 }
 
-macro_rules! on {
-    ($($scheme:ident)*; $test:ident) => {
-        mod $test {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $scheme() {
-                if let Some(place) = super::Place::new(stringify!($scheme)) {
-                    super::$test(&place).await;
-                }
-            })*
-        }
-    };
-}
-
-on!(memory local etcd etcd2; every_layout_works);
+support::on!(memory local etcd etcd2; every_layout_works);

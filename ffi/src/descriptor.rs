@@ -163,7 +163,7 @@ pub extern "C" fn discover_descriptor_free(descriptor: Option<Box<discover_descr
 
 /// The descriptors among the variables of this process: those whose names begin with a prefix. With
 /// "BACKEND_", the variable BACKEND_REDIS=redis.master;6379 is the descriptor called REDIS. One that
-/// cannot be read fails the call, and the error names its variable.
+/// cannot be read is passed over; the log names its variable, and what is wrong.
 ///
 /// prefix  [in, borrowed]          not empty
 /// out     [out, owned]            the descriptors; NULL on failure. Release: discover_descriptors_free()

@@ -51,6 +51,10 @@ mod metrics;
 
 mod feed;
 
+mod host;
+
+mod service;
+
 mod descriptor;
 
 mod log;
@@ -65,6 +69,8 @@ const _: () = {
     any_number_at_once::<snapshot::discover_snapshot>();
     any_number_at_once::<instance::discover_instance>();
     any_number_at_once::<subscription::discover_subscription>();
+    any_number_at_once::<host::discover_host>();
+    any_number_at_once::<service::discover_service>();
     any_number_at_once::<descriptor::discover_descriptor>();
     any_number_at_once::<descriptor::discover_descriptors>();
     one_at_a_time::<registration::discover_registration>();

@@ -13,6 +13,7 @@ use crate::feed::discover_feed;
 use crate::given::{attributes, c_string, given, optional_text, text, texts, timeout};
 use crate::guard::{make, read, release};
 use crate::instance::discover_instance;
+use crate::service::discover_service;
 use crate::snapshot::discover_snapshot;
 use crate::status::{discover_status, name_of};
 use crate::subscription::discover_subscription;
@@ -124,6 +125,18 @@ pub unsafe extern "C" fn discover_set_filter(
 pub extern "C" fn discover_set_take_snapshot(set: Option<&discover_set>) -> *mut discover_snapshot {
     read(ptr::null_mut(), || {
         Some(discover_snapshot::give(set?.set.snapshot()))
+    })
+}
+
+/// Those online as the hosts of a service of etcd-discovery: with URLs, ports by scheme, and shards.
+///
+/// set  [in, borrowed]
+///
+/// Returns [owned], NULL for NULL. Release: discover_service_free()
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_set_hosts(set: Option<&discover_set>) -> *mut discover_service {
+    read(ptr::null_mut(), || {
+        Some(discover_service::give(set?.set.hosts()))
     })
 }
 

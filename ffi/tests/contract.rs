@@ -97,6 +97,16 @@ fn descriptors_are_values_in_cpp() {
 }
 
 #[test]
+fn hosts_have_urls_and_ports_in_c() {
+    holds("hosts.c");
+}
+
+#[test]
+fn hosts_have_urls_and_ports_in_cpp() {
+    holds("hosts.cc");
+}
+
+#[test]
 fn cpp_adds_destructors_exceptions_and_ranges() {
     holds("cpp.cc");
 }

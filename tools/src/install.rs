@@ -14,11 +14,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SYSTEM_LIBRARIES: [&str; 7] = ["gcc_s", "util", "rt", "pthread", "m", "dl", "c"];
 
 /// Those in include/ that programs compile with.
-const HEADERS: [&str; 4] = [
+const HEADERS: [&str; 5] = [
     "discover.h",
     "discover.hpp",
     "discover_base.hpp",
     "discover_descriptor.hpp",
+    "discover_host.hpp",
 ];
 
 const PKG_CONFIG: &str = include_str!("../templates/discover.pc");

@@ -13,6 +13,7 @@ const LONGEST: &str = "4h";
 
 pub fn all() -> Vec<Stage> {
     vec![
+        fuzz(),
         idle(),
         c("c-cycles", "--test guest cycles"),
         c("c-resets", "--test guest a_reset"),
@@ -25,6 +26,16 @@ pub fn all() -> Vec<Stage> {
         node("node-exits", "leaving.test.mjs"),
         node("node-cluster", "local.test.mjs"),
     ]
+}
+
+/// The decoders, over records that are changed in so many ways; `test` tries a few thousand.
+fn fuzz() -> Stage {
+    let command = "cargo test -p discover-core --lib -- fuzz";
+    Stage {
+        name: "fuzz",
+        about: "core",
+        steps: vec![in_full(Runner::Cargo, command).env("DISCOVER_PROVE", "1000000")],
+    }
 }
 
 fn idle() -> Stage {

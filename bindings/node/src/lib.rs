@@ -10,6 +10,7 @@ mod client;
 mod descriptor;
 mod door;
 mod error;
+mod host;
 mod json;
 mod lease;
 mod log;

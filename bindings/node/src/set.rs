@@ -12,6 +12,7 @@ use napi_derive::napi;
 use crate::client::duration;
 use crate::door::Door;
 use crate::error::{Result, failure};
+use crate::host::NativeService;
 use crate::json;
 use crate::promise::promise;
 
@@ -43,6 +44,12 @@ impl NativeSet {
     ) -> Result<NativeSet> {
         let set = self.set.filter(attributes, tags).map_err(failure)?;
         Ok(NativeSet::new(set, self.door.clone()))
+    }
+
+    /// Those online as the hosts of a service.
+    #[napi]
+    pub fn hosts(&self) -> NativeService {
+        NativeService::new(self.set.hosts())
     }
 
     /// The key of one of those online, or null.

@@ -5,7 +5,16 @@
 
 import type * as Binding from '../dist/libdiscover';
 
-export type { NativeClient, NativeFeed, NativeLease, NativeRegistration, NativeSet, NativeStates } from '../dist/libdiscover';
+export type {
+  NativeClient,
+  NativeFeed,
+  NativeHost,
+  NativeLease,
+  NativeRegistration,
+  NativeService,
+  NativeSet,
+  NativeStates,
+} from '../dist/libdiscover';
 
 export const binding: typeof Binding = load();
 

@@ -47,9 +47,10 @@ export class Descriptor {
 
   /**
    * The descriptors in `process.env`: the variables whose names begin with `prefix`, by what follows it, in
-   * the order of the names. With `BACKEND_`, the variable `BACKEND_REDIS=redis.master;6379` is `REDIS`.
+   * the order of the names. With `BACKEND_`, the variable `BACKEND_REDIS=redis.master;6379` is `REDIS`. One
+   * that cannot be read is passed over; the log names it, and what is wrong.
    *
-   * Throws `ERR_DISCOVER_INVALID_ARGUMENT`, which names the variable that cannot be read.
+   * Throws `ERR_DISCOVER_INVALID_ARGUMENT` for an empty prefix.
    */
   static fromEnv(prefix: string): Map<string, Descriptor> {
     return Descriptor.fromPairs(prefix, process.env as Record<string, string>);

@@ -17,6 +17,7 @@
 export { Client, connect } from './client';
 export { Descriptor } from './descriptor';
 export { DiscoverError, type ErrorCode } from './errors';
+export { Host, Service } from './host';
 export { Lease } from './lease';
 export { ServiceSet } from './set';
 export { Subscription } from './subscription';

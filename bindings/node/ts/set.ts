@@ -2,6 +2,7 @@ import type { NativeSet } from './binding';
 import * as check from './check';
 import type { Doorbell, OpenFeed } from './doorbell';
 import { AbortError, call, settled } from './errors';
+import { Service } from './host';
 import { parseEvents } from './news';
 import { Subscription } from './subscription';
 import type {
@@ -55,6 +56,11 @@ export class ServiceSet implements Iterable<Instance> {
   /** The oldest instance online. */
   leader(): Instance | null {
     return this.#view.leader;
+  }
+
+  /** Those online as the hosts of a service: with URLs, ports by scheme, and shards. */
+  hosts(): Service {
+    return new Service(this.#native.hosts());
   }
 
   /** All of it, as of one moment. */

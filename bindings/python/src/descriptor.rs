@@ -41,8 +41,9 @@ impl Descriptor {
 
     /// The descriptors among the variables of this process: those whose names begin with `prefix`, by
     /// what follows it. With `BACKEND_`, the variable `BACKEND_REDIS=redis.master;6379` is `REDIS`.
+    /// One that cannot be read is passed over; the log names it, and what is wrong.
     ///
-    /// Raises InvalidArgument, which names the variable that cannot be read.
+    /// Raises InvalidArgument for an empty prefix.
     #[staticmethod]
     fn from_env(py: Python<'_>, prefix: &str) -> PyResult<Named> {
         // With the GIL held, nobody changes `os.environ` meanwhile.

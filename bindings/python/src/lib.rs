@@ -11,6 +11,7 @@ mod descriptor;
 mod errors;
 mod feed;
 mod gate;
+mod host;
 mod log;
 mod set;
 mod values;
@@ -32,6 +33,8 @@ mod _native {
     use crate::feed::{Feed, Subscription};
     #[pymodule_export]
     use crate::gate::{forked, leave};
+    #[pymodule_export]
+    use crate::host::{Host, Service};
     #[pymodule_export]
     use crate::set::ServiceSet;
     #[pymodule_export]

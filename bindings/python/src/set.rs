@@ -14,6 +14,7 @@ use crate::call::Call;
 use crate::client::Owner;
 use crate::errors::raising;
 use crate::feed::{Feed, Subscription};
+use crate::host::Service;
 use crate::values::{Instance, Snapshot, Status, tuple_of};
 
 /// The live set of the instances of one service, or of those that match a filter.
@@ -78,6 +79,11 @@ impl ServiceSet {
     /// The oldest instance online.
     fn leader(&self) -> Option<Instance> {
         self.set.snapshot().leader().cloned().map(Instance::new)
+    }
+
+    /// Those online as the hosts of a service.
+    fn hosts(&self) -> Service {
+        Service(self.set.hosts())
     }
 
     /// How fresh it is.

@@ -148,9 +148,10 @@ impl Instance {
         self.0.is_suspect()
     }
 
+    /// Without what is secret.
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let attributes = self.made(py)?.attributes.bind(py);
-        let attributes = attributes.call_method0("copy")?.repr()?;
+        let attributes = embed::shown(self.0.attributes()).into_pyobject(py)?;
+        let attributes = attributes.repr()?;
         let suspect = if self.0.is_suspect() { " suspect" } else { "" };
         Ok(format!(
             "<Instance {} {} {attributes}{suspect}>",

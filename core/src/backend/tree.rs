@@ -1,5 +1,6 @@
 //! A store seen through layouts.
 
+mod shared;
 mod views;
 
 use std::collections::BTreeSet;
@@ -10,10 +11,9 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::backend::Backend;
-use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{self, Decoded, Layout};
 use crate::model::{
@@ -21,10 +21,10 @@ use crate::model::{
     Shared, View,
 };
 use crate::store::{Store, Terms};
-use crate::tree::{Change, Changes, Entry, Key, Prefix, Scope};
+use crate::tree::{Change, Entry, Key, Prefix, Scope};
 use views::Views;
 
-/// How long to wait for the value of a key, and for the list of all services.
+/// How long to wait for a value, and for the list of all services.
 const READ: Duration = Duration::from_secs(5);
 
 /// `create renew update remove guard watch` over entries become
@@ -114,14 +114,19 @@ impl TreeBackend {
         Ok(())
     }
 
-    /// The entries of a registration in all layouts.
+    /// The entries of a registration itself in all layouts.
     fn encode(&self, r: &Registration) -> Result<Vec<Entry>> {
-        let all = match &self.layouts[..] {
+        let mut all: Vec<Entry> = match &self.layouts[..] {
             // It was looked at when it was registered.
-            [only] => return only.encode(r),
-            _ => self.accept(r)?,
+            [only] => only.encode(r)?,
+            _ => self
+                .accept(r)?
+                .into_iter()
+                .map(|(_, entry)| entry)
+                .collect(),
         };
-        Ok(all.into_iter().map(|(_, entry)| entry).collect())
+        all.retain(|entry| entry.lifetime.is_leased());
+        Ok(all)
     }
 
     /// The same, after a look at whether it can be said.
@@ -204,38 +209,36 @@ impl TreeBackend {
         )))
     }
 
-    /// What is to be written, in view of what is there.
-    async fn compose(&self, r: &Registration, claim: Claim) -> Result<Vec<Entry>> {
-        let mut written = self.accept(r)?;
+    /// What is to be written, in view of what is there: the entries of the registration itself, and those
+    /// that it shares with others, which have their own way.
+    async fn compose(&self, r: &Registration, claim: Claim) -> Result<(Vec<Entry>, Vec<Written>)> {
+        let written = self.accept(r)?;
         self.check_place(r, &written)?;
+        let is_own = |(_, entry): &Written| entry.lifetime.is_leased();
+        let (own, mut shared): (Vec<_>, Vec<_>) = written.into_iter().partition(is_own);
         // Who adopted what others said has nothing to say to them.
-        written.retain(|(_, entry)| !r.adopted || entry.lifetime.is_leased());
-        let composed = written.into_iter().map(|(number, mut entry)| async move {
-            let layout = self.layouts.get(number).filter(|layout| layout.rewrites());
+        shared.retain(|_| !r.adopted);
+        let own = own.into_iter().map(|(number, entry)| async move {
+            let rewrites = |layout: &&Arc<dyn Layout>| !layout.known().is_empty();
+            let layout = self.layouts.get(number).filter(rewrites);
             let Some(layout) = layout else {
                 return Ok(Some(entry));
             };
-            let Some(before) = self.read(&entry.key).await? else {
-                return Ok(Some(entry));
-            };
-            let value = layout.rewrite(&entry, &before, claim);
-            Ok(value.map(|value| {
-                entry.value = value;
-                entry
-            }))
+            let before = shared::read(&*self.store, &entry.key).await?;
+            Ok(shared::over(&**layout, entry, before.as_ref(), claim))
         });
-        let composed: Vec<Option<Entry>> = try_join_all(composed).await?;
-        Ok(composed.into_iter().flatten().collect())
+        let own: Vec<Option<Entry>> = try_join_all(own).await?;
+        Ok((own.into_iter().flatten().collect(), shared))
     }
 
-    /// The value of a key now.
-    async fn read(&self, key: &Key) -> Result<Option<Arc<[u8]>>> {
-        let mut changes = self.store.watch(&Scope::Only(key.clone()));
-        let slow = || Error::new(Kind::Timeout, format!("{key} was not read within {READ:?}"));
-        let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
-        let changes = item.ok_or_else(slow)??.changes;
-        let value = changes.into_iter().find_map(|change| value_of(change, key));
-        Ok(value.flatten())
+    /// Says what all registrations of a service share.
+    async fn share(&self, entries: Vec<Written>, claim: Claim) -> Result<()> {
+        for (number, entry) in entries {
+            if let Some(layout) = self.layouts.get(number) {
+                shared::say(&*self.store, &**layout, entry, claim).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -245,21 +248,6 @@ fn places(written: &[Written]) -> Vec<Key> {
         .iter()
         .filter(|(_, entry)| entry.lifetime.is_leased());
     own.map(|(_, entry)| entry.key.clone()).collect()
-}
-
-/// What a change says about the value of a key.
-fn value_of(change: Change, key: &Key) -> Option<Option<Arc<[u8]>>> {
-    match change {
-        Change::Reset(nodes) => {
-            let node = nodes.into_iter().find(|node| node.key == *key);
-            Some(node.map(|node| node.value))
-        }
-        Change::Put(node) => (node.key == *key).then_some(Some(node.value)),
-        Change::Delete(deleted) => {
-            let gone = deleted == *key || key.under(&deleted.beneath()).is_some();
-            gone.then_some(None)
-        }
-    }
 }
 
 impl Backend for TreeBackend {
@@ -274,8 +262,9 @@ impl Backend for TreeBackend {
             alone: r.heartbeat == Heartbeat::Manual,
         };
         async move {
-            let entries = self.compose(r, claim).await?;
-            self.store.create(&entries, terms).await
+            let (own, shared) = self.compose(r, claim).await?;
+            self.share(shared, claim).await?;
+            self.store.create(&own, terms).await
         }
         .boxed()
     }
@@ -286,8 +275,10 @@ impl Backend for TreeBackend {
 
     fn update<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            let entries = self.compose(r, Claim::TakeOver).await?;
-            self.store.update(&entries, grant).await
+            let (own, shared) = self.compose(r, Claim::TakeOver).await?;
+            self.store.update(&own, grant).await?;
+            // Only who is still registered says anything.
+            self.share(shared, Claim::TakeOver).await
         }
         .boxed()
     }
@@ -313,9 +304,9 @@ impl Backend for TreeBackend {
             let own = entries.into_iter().find(|entry| entry.key == key);
             let own = own.map(|entry| layout.hear(Some(&entry.value)));
             let silent = Shared::Says(Attributes::new());
-            // Whoever wrote at the same time as this one may have blanked what it says.
+            // Who writes without a look at what is there may have blanked what it says.
             let blanks = own.is_some_and(|own| own != silent);
-            let said = follow(self.store.clone(), layout.clone(), key);
+            let said = shared::follow(self.store.clone(), layout.clone(), key);
             Some(said.map(move |said| match said == silent {
                 true if blanks => Shared::Missing,
                 _ => said,
@@ -357,57 +348,5 @@ impl Backend for TreeBackend {
 
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
         self.store.local_address()
-    }
-}
-
-/// What the key says, at once and whenever it says something else; never ends.
-fn follow(store: Arc<dyn Store>, layout: Arc<dyn Layout>, key: Key) -> BoxStream<'static, Shared> {
-    let values = Values {
-        changes: store.watch(&Scope::Only(key.clone())),
-        store,
-        key,
-        last: None,
-        backoff: Backoff::default(),
-    };
-    stream::unfold((values, layout), |(mut values, layout)| async move {
-        let said = layout.hear(values.next().await.as_deref());
-        Some((said, (values, layout)))
-    })
-    .boxed()
-}
-
-/// The values of one key.
-struct Values {
-    store: Arc<dyn Store>,
-    key: Key,
-    changes: BoxStream<'static, Result<Changes>>,
-    last: Option<Option<Arc<[u8]>>>,
-    backoff: Backoff,
-}
-
-impl Values {
-    /// The next value that is another than the last.
-    async fn next(&mut self) -> Option<Arc<[u8]>> {
-        loop {
-            match self.changes.next().await {
-                Some(Ok(item)) => {
-                    self.backoff.reset();
-                    let changes = item.changes.into_iter();
-                    let said = changes.filter_map(|change| value_of(change, &self.key));
-                    if let Some(value) = said.last()
-                        && self.last.as_ref() != Some(&value)
-                    {
-                        self.last = Some(value.clone());
-                        return value;
-                    }
-                }
-                // The sets of the client tell that the store is lost; here there is nothing to be said.
-                Some(Err(_)) => {}
-                None => {
-                    sleep(self.backoff.next_wait()).await;
-                    self.changes = self.store.watch(&Scope::Only(self.key.clone()));
-                }
-            }
-        }
     }
 }

@@ -62,18 +62,19 @@ impl Descriptor {
     /// The descriptors among the variables of this process: those whose names begin with `prefix`, by
     /// what follows it. With the prefix `BACKEND_`, `BACKEND_REDIS=redis.master;6379` is `REDIS`.
     ///
-    /// One that cannot be read is an error that names its variable.
+    /// One that cannot be read is passed over, so that it keeps nobody from the others; the log names its
+    /// variable, the column, and what is expected there.
     pub fn from_env(prefix: &str) -> Result<BTreeMap<String, Descriptor>> {
         let lossy = |(variable, value): (OsString, OsString)| {
             let variable = variable.to_string_lossy().into_owned();
             variable.starts_with(prefix).then_some((variable, value))
         };
         let text = |(variable, value): (String, OsString)| match value.into_string() {
-            Ok(value) => Ok((variable, value)),
-            Err(_) => Err(bad_variable(&variable, "the value is not UTF-8")),
+            Ok(value) => Some((variable, value)),
+            Err(_) => pass_over(&variable, "the value is not UTF-8"),
         };
-        let pairs = std::env::vars_os().filter_map(lossy).map(text);
-        Descriptor::from_pairs(prefix, pairs.collect::<Result<Vec<_>>>()?)
+        let pairs = std::env::vars_os().filter_map(lossy).filter_map(text);
+        Descriptor::from_pairs(prefix, pairs)
     }
 
     /// The same for variables that the program has from elsewhere: those of a container, for instance.
@@ -96,17 +97,14 @@ impl Descriptor {
         let read = |(name, text): (String, V)| {
             let variable = format!("{prefix}{name}");
             if name.is_empty() {
-                return Err(bad_variable(
-                    &variable,
-                    "a name is expected after the prefix",
-                ));
+                return pass_over(&variable, "a name is expected after the prefix");
             }
             match parse::parse(text.as_ref()) {
-                Ok(descriptor) => Ok((name, descriptor)),
-                Err(fault) => Err(bad_variable(&variable, fault)),
+                Ok(descriptor) => Some((name, descriptor)),
+                Err(fault) => pass_over(&variable, fault),
             }
         };
-        wanted.into_iter().map(read).collect()
+        Ok(wanted.into_iter().filter_map(read).collect())
     }
 
     /// The service: the name, or the last part of the path.
@@ -138,8 +136,9 @@ impl Descriptor {
 }
 
 /// The value is not repeated: what has got such a name by mistake may be a password.
-fn bad_variable(variable: &str, why: impl fmt::Display) -> Error {
-    Error::invalid(format!("environment variable {variable}: {why}"))
+fn pass_over<T>(variable: &str, why: impl fmt::Display) -> Option<T> {
+    log::warn!("passing over the environment variable {variable}: {why}");
+    None
 }
 
 impl fmt::Display for Descriptor {
@@ -149,5 +148,27 @@ impl fmt::Display for Descriptor {
             write!(f, "[{}]", self.tags.join(","))?;
         }
         write!(f, ";{}/{}", self.port, self.protocol.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each is refused with its place, or is printed so that it is read as the same.
+    #[test]
+    fn fuzz_descriptors_changed_in_every_way() {
+        let good = crate::mutate::fixture("descriptors.tsv", "good", 1);
+        crate::prove::holds(file!(), 3000, crate::mutate::mutated(good), |(_, text)| {
+            let text = String::from_utf8_lossy(&text);
+            match Descriptor::parse(&text) {
+                Err(error) if error.to_string().contains(": column ") => Ok(()),
+                Err(error) => Err(format!("no column: {error}")),
+                Ok(read) if Descriptor::parse(&read.to_string()).ok() == Some(read.clone()) => {
+                    Ok(())
+                }
+                Ok(read) => Err(format!("printed as {read}")),
+            }
+        });
     }
 }

@@ -13,6 +13,7 @@ use crate::embed::own::Own;
 use crate::embed::pending::Pending;
 use crate::embed::shared::Shared;
 use crate::error::Result;
+use crate::layout::Service;
 use crate::lease::{Lease, Standing};
 use crate::model::{Attributes, ConnectionState, Instance, Metrics, Registration, ServiceName};
 use crate::set::{Policy, ServiceSet, Snapshot, Status};
@@ -224,6 +225,11 @@ impl SetHandle {
     pub fn status(&self) -> Status {
         self.set()
             .map_or_else(|| Snapshot::empty().status(), ServiceSet::status)
+    }
+
+    /// Those online as the hosts of a service.
+    pub fn hosts(&self) -> Service {
+        Service::of(self.service().as_str(), self.snapshot().online())
     }
 
     /// One of those online, or none.

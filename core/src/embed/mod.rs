@@ -34,9 +34,11 @@ pub use pending::{Abort, Pending, Waiting};
 
 pub use crate::descriptor::{Descriptor, Protocol};
 pub use crate::error::{Error, Kind, Result};
+pub use crate::layout::{Host, Service};
 pub use crate::lease::Standing;
 pub use crate::model::{
     Attributes, ConnectionState, Heartbeat, Instance, Metrics, Registration, ServiceName, address,
+    shown,
 };
 pub use crate::set::{Departed, Departure, Event, Fault, Policy, Snapshot, State, Status};
 pub use ::log::Level;

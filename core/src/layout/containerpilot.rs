@@ -4,13 +4,13 @@
 //! Attributes are the member `attributes`, which ContainerPilot passes over.
 
 use crate::error::Result;
-use crate::layout::{Decoded, Layout, host, json, segment};
-use crate::model::{Claim, Instance, Registration, ServiceName, check_host};
+use crate::layout::{Decoded, Folder, Layout, host, json};
+use crate::model::{Instance, Registration, ServiceName, check_host};
 use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct ContainerPilot {
-    root: Prefix,
+    root: Folder,
 }
 
 const NAME: &str = "containerpilot";
@@ -23,8 +23,7 @@ impl ContainerPilot {
 
     /// With its services under `prefix`.
     pub fn new(prefix: &str) -> Result<ContainerPilot> {
-        let root = Prefix::new(prefix)?;
-        Ok(ContainerPilot { root })
+        Folder::new(prefix).map(|root| ContainerPilot { root })
     }
 }
 
@@ -34,13 +33,12 @@ impl Layout for ContainerPilot {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.root.join(service.as_str())?.beneath())
+        self.root.of(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
         let id = registration.instance_id();
-        segment(NAME, "id", &id)?;
-        let folder = self.prefix(&registration.service)?.join(&id)?.beneath();
+        let folder = self.root.key(NAME, &registration.service, &id)?.beneath();
         let tags = &registration.tags;
         let record = json::Writer::new()
             .value("id", id)
@@ -57,24 +55,16 @@ impl Layout for ContainerPilot {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let prefix = self.prefix(service).ok();
-        let path = prefix.and_then(|prefix| node.key.under(&prefix)?.split_once('/'));
+        let rest = self.root.rest(service, node);
+        let path = rest.and_then(|rest| rest.split_once('/'));
         let Some((id, _)) = path.filter(|(_, file)| !file.contains('/')) else {
             return Decoded::Ignored;
         };
-        match read(service, id, node) {
-            Ok(instance) => Decoded::Instance(instance),
-            Err(why) => Decoded::Malformed(why),
-        }
+        read(service, id, node).into()
     }
 
-    fn rewrites(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, entry: &Entry, before: &[u8], _: Claim) -> Option<Vec<u8>> {
-        let kept = json::keep_unknown(&entry.value, before, &KNOWN);
-        Some(kept.unwrap_or_else(|| entry.value.clone()))
+    fn known(&self) -> &[&str] {
+        &KNOWN
     }
 }
 
@@ -99,6 +89,7 @@ fn read(service: &ServiceName, id: &str, node: &Node) -> std::result::Result<Ins
 mod tests {
     use super::*;
     use crate::layout::tests::{at, decoded, entry, reads, round_trips};
+    use crate::model::Claim;
 
     fn layout() -> ContainerPilot {
         ContainerPilot::new(ContainerPilot::PREFIX).unwrap()

@@ -6,21 +6,21 @@
 //! whatever depth; of a document, an address and a port are enough, and so is a bare `ip:port`.
 
 use crate::error::Result;
-use crate::layout::{Decoded, Layout, host, json, registrator, segment};
+use crate::layout::{Decoded, Folder, Layout, host, json, registrator, segment};
 use crate::model::{
-    Attributes, Claim, Instance, MAX_ATTRIBUTES, Registration, ServiceName, address, check_host,
+    Attributes, Instance, MAX_ATTRIBUTES, Registration, ServiceName, address, check_host,
 };
 use crate::tree::{Entry, Key, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct Embassy {
-    root: Prefix,
+    root: Folder,
 }
 
 const NAME: &str = "embassy";
 /// The members that are attributes, with what they say where nothing is said.
 const FIELDS: [&str; 6] = ["host", "name", "image", "hostname", "proto", "port"];
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "id",
     "host",
     "ipaddress",
@@ -32,6 +32,7 @@ const KNOWN: [&str; 11] = [
     "host_port",
     "proto",
     "port",
+    "path",
 ];
 
 impl Embassy {
@@ -44,6 +45,7 @@ impl Embassy {
     pub fn new(prefix: &str, environment: &str) -> Result<Embassy> {
         segment(NAME, "environment", environment)?;
         let root = Prefix::new(prefix)?.join(environment)?.beneath();
+        let root = Folder(root);
         Ok(Embassy { root })
     }
 
@@ -192,7 +194,7 @@ impl Layout for Embassy {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.root.join(service.as_str())?.beneath())
+        self.root.of(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -206,8 +208,7 @@ impl Layout for Embassy {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let prefix = self.prefix(service).ok();
-        let Some(path) = prefix.and_then(|prefix| node.key.under(&prefix)) else {
+        let Some(path) = self.root.rest(service, node) else {
             return Decoded::Ignored;
         };
         let document = match Document::read(path, &node.value) {
@@ -230,14 +231,8 @@ impl Layout for Embassy {
         ))
     }
 
-    fn rewrites(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, entry: &Entry, before: &[u8], _: Claim) -> Option<Vec<u8>> {
-        let known = [&KNOWN[..], &["path"]].concat();
-        let kept = json::keep_unknown(&entry.value, before, &known);
-        Some(kept.unwrap_or_else(|| entry.value.clone()))
+    fn known(&self) -> &[&str] {
+        &KNOWN
     }
 }
 

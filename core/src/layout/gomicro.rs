@@ -5,17 +5,19 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::layout::{Decoded, Layout, endpoint, json, tags};
-use crate::model::{Instance, Registration, ServiceName};
+use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
+use crate::model::{Claim, Instance, Registration, ServiceName};
 use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct GoMicro {
-    root: Prefix,
+    root: Folder,
 }
 
 const NAME: &str = "go-micro";
 const VERSION: &str = "version";
+const ENDPOINTS: &str = "endpoints";
+const KNOWN: [&str; 5] = ["name", VERSION, "metadata", ENDPOINTS, "nodes"];
 
 impl GoMicro {
     /// Where go-micro has its services.
@@ -23,8 +25,7 @@ impl GoMicro {
 
     /// With its services under `prefix`.
     pub fn new(prefix: &str) -> Result<GoMicro> {
-        let root = Prefix::new(prefix)?;
-        Ok(GoMicro { root })
+        Folder::new(prefix).map(|root| GoMicro { root })
     }
 }
 
@@ -34,7 +35,7 @@ impl Layout for GoMicro {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.root.join(service.as_str())?.beneath())
+        self.root.of(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -50,25 +51,37 @@ impl Layout for GoMicro {
             .value("name", registration.service.as_str())
             .value(VERSION, version)
             .value("metadata", Value::Null)
-            .value("endpoints", Value::Null)
+            .value(ENDPOINTS, Value::Null)
             .list_of("nodes", node);
         Ok(vec![Entry {
-            key: self.prefix(&registration.service)?.join(&key_of(&id))?,
+            key: self.root.key(NAME, &registration.service, &key_of(&id))?,
             value: record.finish()?,
             lifetime: Lifetime::Leased,
         }])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let prefix = self.prefix(service).ok();
-        let name = prefix.and_then(|prefix| node.key.under(&prefix));
-        let Some(name) = name.filter(|name| !name.contains('/')) else {
+        let Some(name) = self.root.name(service, node) else {
             return Decoded::Ignored;
         };
-        match read(service, name, node) {
-            Ok(instance) => Decoded::Instance(instance),
-            Err(why) => Decoded::Malformed(why),
+        read(service, name, node).into()
+    }
+
+    fn known(&self) -> &[&str] {
+        &KNOWN
+    }
+
+    /// The endpoints are what the service can be asked, which its node knows nothing of: they stay.
+    fn rewrite(&self, entry: &Entry, before: &[u8], _: Claim) -> Option<Vec<u8>> {
+        let kept = json::keep_unknown(&entry.value, before, &KNOWN);
+        let mut text = String::from_utf8(kept.unwrap_or_else(|| entry.value.clone())).ok()?;
+        let before = json::Object::parse(before).ok();
+        if let Some(endpoints) = before.as_ref().and_then(|before| before.get(ENDPOINTS)) {
+            // Quotes are escaped inside texts, so that this is the member and no text that says so.
+            let member = |value: &Value| format!(r#","{ENDPOINTS}":{value},"#);
+            text = text.replacen(&member(&Value::Null), &member(endpoints), 1);
         }
+        json::written(&text).ok()
     }
 }
 
@@ -156,5 +169,22 @@ mod tests {
             let read = decoded(&layout(), "greeter", key, bad.as_bytes());
             assert!(matches!(read, Decoded::Malformed(_)), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_others_keep_in_the_record_stays() {
+        let odd = r#"a,"endpoints":null,b"#;
+        let greeter = at("greeter", "h:1").attributes([("version", odd)]).unwrap();
+        let entry = &layout().encode(&greeter).unwrap()[0];
+        let before = br#"{"name":"greeter","version":"1","metadata":{"a":"b"},"endpoints":[{"name":"Say<>"}],"nodes":[],"owner":"ops"}"#;
+        let kept = layout().rewrite(entry, before, Claim::TakeOver).unwrap();
+        let kept = String::from_utf8(kept).unwrap();
+        let end = r#""metadata":null,"endpoints":[{"name":"Say\u003c\u003e"}],"nodes":[{"id":"h:1","address":"h:1","metadata":null}],"owner":"ops"}"#;
+        assert!(kept.ends_with(end), "{kept}");
+        let key = entry.key.as_str();
+        let read = reads(&layout(), "greeter", key, kept.as_bytes());
+        assert_eq!(read, greeter.instance(7));
+        let kept = layout().rewrite(entry, b"rubbish", Claim::TakeOver);
+        assert_eq!(kept.as_ref(), Some(&entry.value));
     }
 }

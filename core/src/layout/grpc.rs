@@ -7,13 +7,13 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::layout::{Decoded, Layout, endpoint, json, segment, tags};
-use crate::model::{Attributes, Claim, Instance, Registration, ServiceName};
+use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
+use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct Grpc {
-    root: Prefix,
+    root: Folder,
 }
 
 const NAME: &str = "grpc";
@@ -25,8 +25,7 @@ impl Grpc {
 
     /// With its targets under `prefix`.
     pub fn new(prefix: &str) -> Result<Grpc> {
-        let root = Prefix::new(prefix)?;
-        Ok(Grpc { root })
+        Folder::new(prefix).map(|root| Grpc { root })
     }
 }
 
@@ -36,27 +35,25 @@ impl Layout for Grpc {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.root.join(service.as_str())?.beneath())
+        self.root.of(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
         let id = registration.instance_id();
-        segment(NAME, "id", &id)?;
         let metadata = tags::join(NAME, &registration.attributes, &registration.tags)?;
         let record = json::Writer::new()
             .value("Op", 0)
             .value("Addr", registration.address())
             .map("Metadata", &metadata);
         Ok(vec![Entry {
-            key: self.prefix(&registration.service)?.join(&id)?,
+            key: self.root.key(NAME, &registration.service, &id)?,
             value: record.finish()?,
             lifetime: Lifetime::Leased,
         }])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let prefix = self.prefix(service).ok();
-        let Some(id) = prefix.and_then(|prefix| node.key.under(&prefix)) else {
+        let Some(id) = self.root.rest(service, node) else {
             return Decoded::Ignored;
         };
         let record = match json::Object::parse(&node.value) {
@@ -68,19 +65,11 @@ impl Layout for Grpc {
         if op != 0 || !record.has("Addr") {
             return Decoded::Ignored;
         }
-        match read(service, id, node, &record) {
-            Ok(instance) => Decoded::Instance(instance),
-            Err(why) => Decoded::Malformed(why),
-        }
+        read(service, id, node, &record).into()
     }
 
-    fn rewrites(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, entry: &Entry, before: &[u8], _: Claim) -> Option<Vec<u8>> {
-        let kept = json::keep_unknown(&entry.value, before, &KNOWN);
-        Some(kept.unwrap_or_else(|| entry.value.clone()))
+    fn known(&self) -> &[&str] {
+        &KNOWN
     }
 }
 

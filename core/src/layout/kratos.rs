@@ -5,13 +5,13 @@
 //! are the attribute `endpoints`, separated by commas.
 
 use crate::error::Result;
-use crate::layout::{Decoded, Layout, endpoint, json, segment, tags};
-use crate::model::{Attributes, Claim, Instance, Registration, ServiceName};
+use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
+use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct Kratos {
-    root: Prefix,
+    root: Folder,
 }
 
 const NAME: &str = "kratos";
@@ -25,8 +25,7 @@ impl Kratos {
 
     /// With the namespace `prefix`.
     pub fn new(prefix: &str) -> Result<Kratos> {
-        let root = Prefix::new(prefix)?;
-        Ok(Kratos { root })
+        Folder::new(prefix).map(|root| Kratos { root })
     }
 }
 
@@ -36,12 +35,11 @@ impl Layout for Kratos {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.root.join(service.as_str())?.beneath())
+        self.root.of(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
         let id = registration.instance_id();
-        segment(NAME, "id", &id)?;
         let mut metadata = registration.attributes.clone();
         let version = metadata.remove(VERSION).unwrap_or_default();
         let endpoints = match metadata.remove(ENDPOINTS) {
@@ -56,31 +54,21 @@ impl Layout for Kratos {
             .map("metadata", &metadata)
             .value(ENDPOINTS, endpoints);
         Ok(vec![Entry {
-            key: self.prefix(&registration.service)?.join(&id)?,
+            key: self.root.key(NAME, &registration.service, &id)?,
             value: record.finish()?,
             lifetime: Lifetime::Leased,
         }])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let prefix = self.prefix(service).ok();
-        let id = prefix.and_then(|prefix| node.key.under(&prefix));
-        let Some(id) = id.filter(|id| !id.contains('/')) else {
+        let Some(id) = self.root.name(service, node) else {
             return Decoded::Ignored;
         };
-        match read(service, id, node) {
-            Ok(instance) => Decoded::Instance(instance),
-            Err(why) => Decoded::Malformed(why),
-        }
+        read(service, id, node).into()
     }
 
-    fn rewrites(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, entry: &Entry, before: &[u8], _: Claim) -> Option<Vec<u8>> {
-        let kept = json::keep_unknown(&entry.value, before, &KNOWN);
-        Some(kept.unwrap_or_else(|| entry.value.clone()))
+    fn known(&self) -> &[&str] {
+        &KNOWN
     }
 }
 

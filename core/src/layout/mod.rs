@@ -24,7 +24,7 @@ pub use grpc::Grpc;
 pub use kratos::Kratos;
 pub use native::Native;
 pub use registrator::Registrator;
-pub use scalingo::{Host, Scalingo};
+pub use scalingo::{Host, Scalingo, Service};
 
 /// A way to write instances in a tree.
 ///
@@ -50,15 +50,20 @@ pub trait Layout: Send + Sync + 'static {
     /// Reads one node under `prefix`.
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded;
 
-    /// Whether records that are already there matter, so that `rewrite` is to be asked.
-    fn rewrites(&self) -> bool {
-        false
+    /// Where records are JSON objects, the members that it knows: others' members stay in a record that
+    /// is written over. None where records have no room for any.
+    fn known(&self) -> &[&str] {
+        &[]
     }
 
     /// What is written where `before` is the value already: as a rule that of the entry, with what
     /// others keep in the record. None: what is there stays.
-    fn rewrite(&self, entry: &Entry, _before: &[u8], _claim: Claim) -> Option<Vec<u8>> {
-        Some(entry.value.clone())
+    fn rewrite(&self, entry: &Entry, before: &[u8], _claim: Claim) -> Option<Vec<u8>> {
+        let kept = match self.known() {
+            [] => None,
+            known => json::keep_unknown(&entry.value, before, known),
+        };
+        Some(kept.unwrap_or_else(|| entry.value.clone()))
     }
 
     /// A record that all registrations of the service share, and that this one follows.
@@ -127,6 +132,44 @@ fn difference(expected: &Instance, read: &Instance) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(what, differs)| differs.then_some(what))
+}
+
+impl From<std::result::Result<Instance, String>> for Decoded {
+    fn from(read: std::result::Result<Instance, String>) -> Decoded {
+        match read {
+            Ok(instance) => Decoded::Instance(instance),
+            Err(why) => Decoded::Malformed(why),
+        }
+    }
+}
+
+/// A folder that has one for each service, `ROOT/NAME/`: so do most systems begin.
+struct Folder(Prefix);
+
+impl Folder {
+    fn new(path: &str) -> Result<Folder> {
+        Prefix::new(path).map(Folder)
+    }
+
+    fn of(&self, service: &ServiceName) -> Result<Prefix> {
+        Ok(self.0.join(service.as_str())?.beneath())
+    }
+
+    /// The key of an instance, whose id is one segment.
+    fn key(&self, layout: &str, service: &ServiceName, id: &str) -> Result<Key> {
+        segment(layout, "id", id)?;
+        self.of(service)?.join(id)
+    }
+
+    /// What follows the folder of the service, if the node is in it.
+    fn rest<'a>(&self, service: &ServiceName, node: &'a Node) -> Option<&'a str> {
+        node.key.under(&self.of(service).ok()?)
+    }
+
+    /// The same where it is one segment: deeper keys belong to somebody else.
+    fn name<'a>(&self, service: &ServiceName, node: &'a Node) -> Option<&'a str> {
+        self.rest(service, node).filter(|name| !name.contains('/'))
+    }
 }
 
 /// A name that is one segment of a key.

@@ -3,13 +3,13 @@
 //! There is no room for attributes and tags. Without an id the key is `HOST:NAME:PORT`.
 
 use crate::error::{Error, Result};
-use crate::layout::{Decoded, Layout, endpoint, host, segment};
+use crate::layout::{Decoded, Folder, Layout, endpoint, host};
 use crate::model::{Attributes, Instance, Registration, ServiceName, address};
 use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct Registrator {
-    root: Prefix,
+    root: Folder,
 }
 
 const NAME: &str = "registrator";
@@ -20,8 +20,7 @@ impl Registrator {
 
     /// With its services under `prefix`.
     pub fn new(prefix: &str) -> Result<Registrator> {
-        let root = Prefix::new(prefix)?;
-        Ok(Registrator { root })
+        Folder::new(prefix).map(|root| Registrator { root })
     }
 }
 
@@ -31,7 +30,7 @@ impl Layout for Registrator {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.root.join(service.as_str())?.beneath())
+        self.root.of(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -45,20 +44,17 @@ impl Layout for Registrator {
             Some(id) => id.clone(),
             None => name_of(&registration.service, host(registration), registration.port),
         };
-        segment(NAME, "id", &name)?;
         Ok(vec![Entry {
-            key: self.prefix(&registration.service)?.join(&name)?,
+            key: self.root.key(NAME, &registration.service, &name)?,
             value: registration.address().into_bytes(),
             lifetime: Lifetime::Leased,
         }])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let prefix = self.prefix(service).ok();
-        let name = prefix.and_then(|prefix| node.key.under(&prefix));
         // Deeper keys and documents belong to the others that live in this folder.
-        let Some(name) = name.filter(|name| !name.contains('/') && !node.value.starts_with(b"{"))
-        else {
+        let name = self.root.name(service, node);
+        let Some(name) = name.filter(|_| !node.value.starts_with(b"{")) else {
             return Decoded::Ignored;
         };
         match read(&node.value) {

@@ -1,5 +1,7 @@
 //! What the tests of the layouts share, and what holds for all of them.
 
+mod fuzz;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -51,7 +53,8 @@ pub(super) fn round_trips(layout: &dyn Layout, registration: &Registration) {
     check(layout, registration).unwrap();
 }
 
-fn all() -> Vec<Box<dyn Layout>> {
+/// Every layout, where it is by default.
+pub(super) fn all() -> Vec<Box<dyn Layout>> {
     vec![
         Box::new(Native),
         Box::new(ContainerPilot::new(ContainerPilot::PREFIX).unwrap()),

@@ -6,6 +6,7 @@ mod machine;
 mod tests;
 mod words;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -14,17 +15,27 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::Backend;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Attributes, Registration, check_attributes};
+use crate::model::{Attributes, Registration, Shown, check_attributes};
 use keeper::{Asked, Told, Wanted};
 use machine::Order;
 
 /// A live registration. Unregisters when dropped; others see it go at once.
-#[derive(Debug)]
 pub struct Lease {
     registration: Registration,
     orders: mpsc::Sender<Asked>,
     standing: watch::Receiver<Standing>,
     attributes: watch::Receiver<Attributes>,
+}
+
+/// What is secret is not shown.
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("registration", &self.registration)
+            .field("attributes", &Shown(&self.attributes()))
+            .field("standing", &self.standing())
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a registration stands.

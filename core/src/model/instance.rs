@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::model::check::{MAX_WEIGHT, address};
-use crate::model::{Attributes, Seniority, ServiceName};
+use crate::model::{Attributes, Seniority, ServiceName, Shown};
 
 /// One running copy of a service, as others see it. Immutable; a change makes a new one.
 pub struct Instance {
@@ -276,7 +276,7 @@ impl fmt::Debug for Instance {
             .field("service", &self.service)
             .field("id", &self.id)
             .field("address", &self.address)
-            .field("attributes", &self.attributes)
+            .field("attributes", &Shown(&self.attributes))
             .field("tags", &self.tags)
             .field("created", &self.created)
             .field("layouts", &self.layouts)

@@ -4,6 +4,7 @@ mod check;
 mod health;
 mod instance;
 mod registration;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,8 @@ pub use health::{ConnectionState, Metrics};
 pub(crate) use instance::Fitness;
 pub use instance::Instance;
 pub use registration::{Heartbeat, Registration};
+pub(crate) use secret::Shown;
+pub use secret::shown;
 
 /// Attributes of an instance, in the order of their names.
 pub type Attributes = BTreeMap<String, String>;
@@ -104,7 +107,7 @@ pub enum Claim {
 }
 
 /// What a service says to all its registrations, in a place that they share.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Shared {
     /// These attributes hold for each of them.
     Says(Attributes),
@@ -119,4 +122,13 @@ pub struct Grant {
     pub id: u64,
     /// What the store granted, which may be more than was asked for.
     pub ttl: Duration,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shared::Says(said) => f.debug_tuple("Says").field(&Shown(said)).finish(),
+            Shared::Missing => f.write_str("Missing"),
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! What a program asks for.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::model::check::{
     MAX_NAME, address, check_attributes, check_host, check_text, check_ttl, split_address,
 };
-use crate::model::{Attributes, Instance, ServiceName};
+use crate::model::{Attributes, Instance, ServiceName, Shown};
 
 /// How a registration is kept alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub enum Heartbeat {
 }
 
 /// What a program asks for: "I am an instance of this service, and here I am".
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Registration {
     pub(crate) service: ServiceName,
     pub(crate) id: Option<String>,
@@ -163,5 +164,21 @@ impl Registration {
             self.tags.clone(),
             created,
         )
+    }
+}
+
+/// What is secret is not shown.
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("service", &self.service)
+            .field("id", &self.id)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("attributes", &Shown(&self.attributes))
+            .field("tags", &self.tags)
+            .field("ttl", &self.ttl)
+            .field("heartbeat", &self.heartbeat)
+            .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@ fn message<T>(result: Result<T>) -> String {
     result.err().map(|e| e.to_string()).unwrap_or_default()
 }
 
+/// S1.63.
 #[test]
 fn a_service_name_says_what_is_wrong_with_it() {
     assert!(ServiceName::new("web-2.api_x").is_ok());
@@ -13,6 +14,7 @@ fn a_service_name_says_what_is_wrong_with_it() {
     assert!(message(ServiceName::new("..")).contains("reserved"));
 }
 
+/// S1.45.
 #[test]
 fn addresses_split_and_join() {
     for (text, host, port) in [

@@ -133,6 +133,7 @@ mod tests {
         );
     }
 
+    /// S2.42.
     #[test]
     fn downs_come_before_ups_and_a_comeback_is_both() {
         let old = at(&[(1, 1, 0), (2, 2, 0), (3, 3, 0)]);
@@ -156,6 +157,7 @@ mod tests {
         assert_eq!(back.offline()[0].reason.name(), "missing");
     }
 
+    /// S1.44.
     #[test]
     fn the_departed_are_remembered_until_they_are_back() {
         let now = SystemTime::UNIX_EPOCH;

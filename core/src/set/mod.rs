@@ -21,6 +21,7 @@ use crate::backend::Backend;
 use crate::backoff::Backoff;
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
+use crate::layout::Service;
 use crate::model::{Attributes, Instance, ServiceName, View};
 use crate::watch::{Signal, recover};
 
@@ -234,6 +235,11 @@ impl ServiceSet {
     /// Those recently gone, with when and how.
     pub fn offline(&self) -> Vec<Departed> {
         self.snapshot().offline().to_vec()
+    }
+
+    /// Those online as the hosts of a service: with URLs, ports by scheme, and shards.
+    pub fn hosts(&self) -> Service {
+        Service::of(self.core.service.as_str(), self.snapshot().online())
     }
 
     /// The oldest instance online.

@@ -161,6 +161,7 @@ mod tests {
         })
     }
 
+    /// S1.51.
     #[test]
     fn round_robin_takes_turns_and_an_empty_set_gives_none() {
         assert_eq!(

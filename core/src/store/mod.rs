@@ -21,7 +21,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, ConnectionState, Grant, Metrics};
-use crate::tree::{Changes, Entry, Scope};
+use crate::tree::{Changes, Entry, Node, Scope};
 
 /// The error of who has lost a key to another owner.
 fn replaced(key: impl Display) -> Error {
@@ -37,7 +37,7 @@ fn lost(key: impl Display) -> Error {
 /// On what terms entries are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// How long the leased ones live without a renewal.
+    /// How long they live without a renewal.
     pub ttl: Duration,
     /// What becomes of another owner.
     pub claim: Claim,
@@ -49,7 +49,7 @@ pub struct Terms {
 /// A coordinated tree of keys.
 ///
 /// The verbs that take a grant also take the entries it was given for, so that a store needs no table
-/// of what it wrote. Every call ends by itself within a bound, whatever the network does; dropping the
+/// of what it wrote; all of these are leased. What stays is written with `put`. Every call ends by itself within a bound, whatever the network does; dropping the
 /// future of a call leaves nothing behind that does not die by itself.
 pub trait Store: Send + Sync + 'static {
     /// Whether the store answers: one cheap round trip.
@@ -58,7 +58,11 @@ pub trait Store: Send + Sync + 'static {
     /// Writes all entries or none it can help. Writing a live key again keeps its `created`.
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>>;
 
-    /// Keeps the leased entries alive. `LeaseLost` once the grant is gone. Whether each key is still
+    /// Writes an entry that stays, if its key is still as it was `seen`, none being no key at all. Says
+    /// whether it was written: if not, somebody else was faster, and it is to be read again.
+    fn put<'a>(&'a self, entry: &'a Entry, seen: Option<&'a Node>) -> BoxFuture<'a, Result<bool>>;
+
+    /// Keeps the entries alive. `LeaseLost` once the grant is gone. Whether each key is still
     /// ours, it need not look: see `guard`.
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>>;
 
@@ -66,11 +70,11 @@ pub trait Store: Send + Sync + 'static {
     /// its keys is gone, `Replaced` once another grant holds one of them.
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>>;
 
-    /// Deletes the leased entries that this grant still holds and ends it. Removing what is gone
+    /// Deletes the entries that this grant still holds and ends it. Removing what is gone
     /// succeeds.
     fn remove<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>>;
 
-    /// Waits until the grant or one of its leased keys is gone or another's, and says so as `update`
+    /// Waits until the grant or one of its keys is gone or another's, and says so as `update`
     /// would. A store that cannot be told says it when asked, in `renew`.
     fn guard<'a>(&'a self, _entries: &'a [Entry], _grant: Grant) -> BoxFuture<'a, Error> {
         pending().boxed()

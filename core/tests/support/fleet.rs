@@ -1,8 +1,13 @@
 //! A folder of etcd in which other systems are at home, etcdctl being one of them.
 
 use discover_core::{Client, Registration};
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value};
+use tokio::task::block_in_place;
 
-use super::etcd::{Etcd, shared};
+use super::Place;
+use super::etcd::{Etcd, shared, shared_v2};
 
 /// A folder of etcd for one test, and what is in it.
 pub struct Fleet {
@@ -53,4 +58,82 @@ impl Fleet {
 pub fn at(service: &str, address: &str, attributes: &[(&str, &str)]) -> Registration {
     let made = Registration::at(service, address).unwrap();
     made.attributes(attributes.iter().copied()).unwrap()
+}
+
+/// A record as another program writes it that takes care of what others say there.
+#[derive(Clone)]
+pub struct Record {
+    key: String,
+    v2: bool,
+}
+
+impl Record {
+    /// The record at `key` of a place on etcd.
+    pub fn new(place: &Place, key: &str) -> Record {
+        let (scheme, rest) = place.url.split_once("://").unwrap();
+        let root = rest.split(['/', '?']).nth(1).unwrap();
+        Record {
+            key: format!("/{root}{key}"),
+            v2: scheme == "etcd2",
+        }
+    }
+
+    /// Its members, and the revision of its last change.
+    pub async fn get(&self) -> Option<(Map<String, Value>, u64)> {
+        let (text, revision) = if self.v2 {
+            let request = format!("GET /v2/keys{}?quorum=true", self.key);
+            let answer = block_in_place(|| shared_v2().unwrap().http(&request));
+            let answer: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+            let node = &answer["node"];
+            let text = node["value"].as_str()?.to_owned();
+            (text, node["modifiedIndex"].as_u64()?)
+        } else {
+            let mut kv = self.v3().await;
+            let mut answer = kv.get(self.key.clone(), None).await.ok()?;
+            let kv = answer.take_kvs().pop()?;
+            let text = kv.value_str().ok()?.to_owned();
+            (text, kv.mod_revision() as u64)
+        };
+        Some((serde_json::from_str(&text).unwrap(), revision))
+    }
+
+    /// Writes it if its last change is still that one; says whether.
+    pub async fn put(&self, seen: Option<u64>, value: &str) -> bool {
+        if self.v2 {
+            let only_if = seen.map_or("prevExist=false".to_owned(), |i| format!("prevIndex={i}"));
+            let body = format!("value={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+            let request = format!(
+                "PUT /v2/keys{}?{only_if} HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                self.key,
+                body.len()
+            );
+            let answer = block_in_place(|| shared_v2().unwrap().raw(&request));
+            return !answer.contains("errorCode");
+        }
+        let unchanged = CompareOp::Equal;
+        let unchanged =
+            Compare::mod_revision(self.key.clone(), unchanged, seen.unwrap_or(0) as i64);
+        let put = TxnOp::put(self.key.clone(), value, None);
+        let txn = Txn::new().when([unchanged]).and_then([put]);
+        self.v3().await.txn(txn).await.unwrap().succeeded()
+    }
+
+    /// Adds a member of its own to what is there, however often others are faster.
+    pub async fn add_member(&self, name: String) {
+        loop {
+            let (mut all, seen) = self.get().await.unwrap();
+            all.insert(name.clone(), Value::Null);
+            let value = serde_json::to_string(&all).unwrap();
+            if self.put(Some(seen), &value).await {
+                return;
+            }
+        }
+    }
+
+    async fn v3(&self) -> etcd_client::KvClient {
+        let endpoint = shared().unwrap().endpoint();
+        let client = etcd_client::Client::connect([endpoint], None);
+        client.await.unwrap().kv_client()
+    }
 }

@@ -13,6 +13,23 @@ use discover_core::{Client, Event, Instance, Registration, ServiceSet};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+/// A test of each of these schemes, with a place of its own.
+#[allow(unused_macros, reason = "each test program uses a part")]
+macro_rules! on {
+    ($($scheme:ident)*; $test:ident) => {
+        mod $test {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scheme() {
+                if let Some(place) = super::Place::new(stringify!($scheme)) {
+                    super::$test(&place).await;
+                }
+            })*
+        }
+    };
+}
+#[allow(unused_imports, reason = "each test program uses a part")]
+pub(crate) use on;
+
 /// How long to wait for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -80,7 +80,7 @@ static void environments_are_maps() {
     for (const auto &[name, one] : given) got.emplace(name, one.format());
     CHECK(got == wanted);
     for (const fields &row : table("wrong")) {
-        CHECK(message_of([&] { descriptor::from_pairs("BACKEND_", {{row[0], row[1]}}); }) == row[2]);
+        CHECK(descriptor::from_pairs("BACKEND_", {{row[0], row[1]}}).empty());
     }
 }
 

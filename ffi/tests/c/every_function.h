@@ -21,6 +21,8 @@ static discover_snapshot *snapshot;
 static const discover_instance *instance;
 static const discover_event *event;
 static discover_error *failure;
+static discover_host *host;
+static discover_service *service;
 static discover_descriptor *descriptor;
 static discover_descriptors *descriptors;
 static const char *const names[] = {"zone"}, *const values[] = {"eu"}, *const tags[] = {"blue"};
@@ -126,6 +128,20 @@ static inline discover_instance *fresh_instance(void) {
     return discover_instance_clone(instance);
 }
 
+static inline discover_host *fresh_host(void) {
+    return discover_host_of(instance);
+}
+
+static inline discover_service *fresh_service(void) {
+    return discover_set_hosts(set);
+}
+
+static inline char *fresh_string(void) {
+    char *fresh;
+    OK(discover_host_url(host, "", "/", &fresh, NULL));
+    return fresh;
+}
+
 static inline discover_descriptor *fresh_descriptor(void) {
     discover_descriptor *fresh;
     OK(discover_descriptor_parse("/services/web[blue];80/udp", &fresh, NULL));
@@ -160,8 +176,15 @@ RELEASE(feed, discover_feed_cancel(out))
 RELEASE(subscription, discover_subscription_cancel(out))
 RELEASE(snapshot, discover_snapshot_free(out))
 RELEASE(instance, discover_instance_free(out))
+RELEASE(host, discover_host_free(out))
+RELEASE(service, discover_service_free(out))
 RELEASE(descriptor, discover_descriptor_free(out))
 RELEASE(descriptors, discover_descriptors_free(out))
+
+static inline void release_string(char *out) {
+    must(out != NULL && out != JUNK, "made nothing");
+    discover_string_free(out);
+}
 
 /* Nobody is told anything any more, so that the last function of the log is let go of. */
 static inline void forget_log(void) {
@@ -194,6 +217,8 @@ static inline void prepare(void) {
     snapshot = discover_set_take_snapshot(set);
     instance = discover_snapshot_online(snapshot, 0);
     failure = fresh_error();
+    host = fresh_host();
+    service = fresh_service();
     descriptor = fresh_descriptor();
     descriptors = fresh_descriptors();
 }
@@ -209,6 +234,8 @@ static inline void close_the_client(void) {
 
 static inline void give_everything_back(void) {
     discover_error_free(failure);
+    discover_host_free(host);
+    discover_service_free(service);
     discover_descriptor_free(descriptor);
     discover_descriptors_free(descriptors);
     discover_snapshot_free(snapshot);

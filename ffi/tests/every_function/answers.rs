@@ -22,6 +22,10 @@ pub const NEUTRAL_WHEN_WELL: &[&str] = &[
     "discover_status_is_retriable",
     "discover_error_is_retriable",
     "discover_instance_is_suspect",
+    "discover_host_is_public",
+    "discover_host_is_critical",
+    "discover_service_is_public",
+    "discover_service_is_critical",
     "discover_snapshot_epoch",
     "discover_snapshot_invalid_count",
     "discover_snapshot_take_fault",
@@ -55,7 +59,12 @@ pub fn after_close(function: &str) -> &'static str {
         | "discover_set_feed"
         | "discover_feed_drain" => "DISCOVER_ERR_CLOSED",
         // Sets can still be read.
-        "discover_set_filter" | "discover_set_pick" => "DISCOVER_OK",
+        "discover_set_filter"
+        | "discover_set_pick"
+        | "discover_host_url"
+        | "discover_host_private_url"
+        | "discover_service_shard"
+        | "discover_service_url" => "DISCOVER_OK",
         // These have nothing to do with any client but the one that they open or close.
         "discover_client_open"
         | "discover_client_close"
@@ -88,6 +97,9 @@ pub fn text(function: &str, parameter: &str) -> &'static str {
         "tag" => "\"blue\"",
         "policy" => "\"random\"",
         "key" => "NULL",
+        "scheme" => "\"http\"",
+        "path" => "\"/x\"",
+        "shard" => "\"s1\"",
         "text" => "\"web[blue];80/tcp\"",
         "prefix" => "\"BACKEND_\"",
         unknown => panic!("say what is a good {unknown}"),

@@ -178,8 +178,11 @@ fn is_array(parameter: &Parameter) -> bool {
     parameter.kind == "const char *const *"
 }
 
-/// `discover_set` of `const discover_set *` and of `discover_set **`.
+/// `set` of `const discover_set *` and of `discover_set **`; `string` of what a program owns as one.
 fn noun(kind: &str) -> Option<&str> {
+    if matches!(kind, "char *" | "char **") {
+        return Some("string");
+    }
     let kind = kind.strip_prefix("const ").unwrap_or(kind);
     let noun = kind.strip_prefix("discover_")?;
     noun.ends_with('*')

@@ -37,6 +37,7 @@ func main() {
 	make := map[string]func(place) (system, error){
 		"grpc":           newGrpc,
 		"kratos":         newKratos,
+		"go-micro":       newGoMicro,
 		"containerpilot": newContainerPilot,
 		"scalingo":       newScalingo,
 	}[os.Args[1]]

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Callable, Deque, Iterable, Iterator, Mapping, Optional, Tuple, Type, TypeVar
 
 from libdiscover import _native
-from libdiscover._native import Departed, Event, Instance, Snapshot, Status, Subscription
+from libdiscover._native import Departed, Event, Instance, Service, Snapshot, Status, Subscription
 from libdiscover._types import Policy, Seconds
 
 Self = TypeVar("Self", bound="Reads")
@@ -58,6 +58,10 @@ class Reads:
     def leader(self) -> Optional[Instance]:
         """The oldest instance online, or None."""
         return self._native.leader()
+
+    def hosts(self) -> Service:
+        """Those online as the hosts of a service: with URLs, ports by scheme, and shards."""
+        return self._native.hosts()
 
     def snapshot(self) -> Snapshot:
         """What the set is now, for as long as it is held; the same object until the set changes."""

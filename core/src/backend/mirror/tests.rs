@@ -52,6 +52,7 @@ fn the_first_view_is_told_even_when_empty_and_then_only_changes_are() {
     );
 }
 
+/// S1.32, S2.65, S3.56.
 #[test]
 fn a_bad_record_hides_no_other_and_is_counted_while_it_is_there() {
     let mut mirror = mirror();
@@ -85,6 +86,7 @@ fn an_instance_that_is_listed_again_is_the_very_same_and_keeps_its_calls() {
     assert!(busy(&next));
 }
 
+/// S1.34, S1.47.
 #[test]
 fn views_are_ordered_by_age_and_a_delete_takes_all_beneath() {
     let mut mirror = mirror();

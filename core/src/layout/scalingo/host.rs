@@ -1,62 +1,48 @@
-//! A host of a service: its record, and the same as a view of an instance.
-
-use std::fmt;
+//! A host of a service, as its record and as the attributes of an instance say it.
 
 use crate::error::{Error, Result};
 use crate::layout::json;
 use crate::model::{Attributes, Instance, Registration, check_host};
 
-/// What Scalingo's etcd-discovery knows of a host; of an instance that was read in another way, what
-/// its attributes say.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Host {
-    /// Where the public finds it; without a public address the private one.
-    pub hostname: String,
-    /// The service.
-    pub service_name: String,
-    /// The public ports, by scheme.
-    pub ports: Attributes,
-    /// The credentials, which all public hosts of a service share.
-    pub user: String,
-    /// See `user`.
-    pub password: String,
-    /// Whether the public finds it.
-    pub public: bool,
-    /// Where the others in its network find it.
-    pub private_hostname: String,
-    /// The private ports, by scheme.
-    pub private_ports: Attributes,
-    /// Whether it must not be missing.
-    pub critical: bool,
-    /// The shard that it serves.
-    pub shard: String,
-    /// Unique within the service.
-    pub uuid: String,
-    pub(super) attributes: Attributes,
-    pub(super) tags: Vec<String>,
+/// All that a record says. The ports are texts, as there.
+#[derive(Default)]
+pub(super) struct Record {
+    pub(super) hostname: String,
+    pub(super) service_name: String,
+    pub(super) ports: Attributes,
+    pub(super) user: String,
+    pub(super) password: String,
+    pub(super) public: bool,
+    pub(super) private_hostname: String,
+    pub(super) private_ports: Attributes,
+    pub(super) critical: bool,
+    pub(super) shard: String,
+    pub(super) uuid: String,
+    attributes: Attributes,
+    tags: Vec<String>,
 }
 
 const PORTS: &str = "ports.";
 const PRIVATE_PORTS: &str = "private_ports.";
-const HTTP: &str = "http";
-const HTTPS: &str = "https";
+pub(super) const HTTP: &str = "http";
+pub(super) const HTTPS: &str = "https";
 
-impl Host {
+impl Record {
     /// What an instance says as a host.
-    pub fn of(instance: &Instance) -> Host {
+    pub(super) fn of(instance: &Instance) -> Record {
         let all = instance.attributes();
         let place = (instance.host(), instance.port());
         // An instance that was read may say anything; what is no flag is not set.
         let flag = |name: &str| all.get(name).is_some_and(|said| said == "true");
         let (public, critical) = (flag("public"), flag("critical"));
-        Host {
+        Record {
             public,
             critical,
-            ..Host::said(instance.service().as_str(), place, instance.id(), all)
+            ..Record::said(instance.service().as_str(), place, instance.id(), all)
         }
     }
 
-    pub(super) fn of_registration(registration: &Registration) -> Result<Host> {
+    pub(super) fn of_registration(registration: &Registration) -> Result<Record> {
         let (service, all) = (registration.service.as_str(), &registration.attributes);
         let flag = |name: &str| match all.get(name).map(String::as_str) {
             None => Ok(false),
@@ -68,30 +54,30 @@ impl Host {
         let place = (crate::layout::host(registration), registration.port);
         let own = || uuid(service, place.0, place.1);
         let id = registration.id.clone().unwrap_or_else(own);
-        let host = Host {
+        let host = Record {
             public: flag("public")?,
             critical: flag("critical")?,
-            ..Host::said(service, place, &id, all)
+            ..Record::said(service, place, &id, all)
         };
         // What the members do not say, as a rule because it goes without saying, rides along.
         let fields = host.fields();
         let rest = all.iter().filter(|(k, v)| fields.get(*k) != Some(*v));
         let attributes = rest.map(|(k, v)| (k.clone(), v.clone())).collect();
         let tags = registration.tags.clone();
-        Ok(Host {
+        Ok(Record {
             attributes,
             tags,
             ..host
         })
     }
 
-    fn said(service: &str, (private, port): (&str, u16), id: &str, all: &Attributes) -> Host {
+    fn said(service: &str, (private, port): (&str, u16), id: &str, all: &Attributes) -> Record {
         let text = |name: &str| all.get(name).cloned().unwrap_or_default();
         let scheme = all.get("scheme").map_or(HTTP, String::as_str);
         let mut private_ports = by_scheme(PRIVATE_PORTS, all);
         private_ports.insert(scheme.to_owned(), port.to_string());
         let ports = by_scheme(PORTS, all);
-        Host {
+        Record {
             hostname: or(&text("hostname"), private).to_owned(),
             service_name: service.to_owned(),
             ports: if ports.is_empty() {
@@ -105,51 +91,8 @@ impl Host {
             private_ports,
             shard: text("shard"),
             uuid: id.to_owned(),
-            ..Host::default()
+            ..Record::default()
         }
-    }
-
-    /// Where the public finds it: `scheme://user:password@host:port` and the path. Without a scheme
-    /// `http`, else `https`, whichever there is.
-    pub fn url(&self, scheme: &str, path: &str) -> Result<String> {
-        self.url_at(&self.hostname, &self.ports, scheme, path)
-    }
-
-    /// The same within its network.
-    pub fn private_url(&self, scheme: &str, path: &str) -> Result<String> {
-        if self.private_hostname.is_empty() {
-            return self.url(scheme, path);
-        }
-        let ports = match self.private_ports.is_empty() {
-            true => &self.ports,
-            false => &self.private_ports,
-        };
-        self.url_at(&self.private_hostname, ports, scheme, path)
-    }
-
-    fn url_at(&self, host: &str, ports: &Attributes, scheme: &str, path: &str) -> Result<String> {
-        let guess = || [HTTP, HTTPS].into_iter().find(|s| ports.contains_key(*s));
-        let scheme = if scheme.is_empty() {
-            guess().unwrap_or(HTTP)
-        } else {
-            scheme
-        };
-        let port = ports.get(scheme).ok_or_else(|| {
-            let known: Vec<&str> = ports.keys().map(String::as_str).collect();
-            let known = known.join(", ");
-            Error::invalid(format!(
-                "{host} has no port for the scheme {scheme:?}; it has {known}"
-            ))
-        })?;
-        let login = match self.user.as_str() {
-            "" => String::new(),
-            user => format!("{}:{}@", escape(user), escape(&self.password)),
-        };
-        let host = match host.contains(':') {
-            true => format!("[{host}]"),
-            false => host.to_owned(),
-        };
-        Ok(format!("{scheme}://{login}{host}:{port}{path}"))
     }
 
     /// Private host and port of the scheme that counts: `http`, else `https`, else the first one.
@@ -212,9 +155,9 @@ impl Host {
             .finish()
     }
 
-    pub(super) fn read(record: &json::Object) -> std::result::Result<Host, String> {
+    pub(super) fn read(record: &json::Object) -> std::result::Result<Record, String> {
         let text = |name: &str| record.text(name).map(str::to_owned);
-        let host = Host {
+        let host = Record {
             hostname: text("name")?,
             service_name: text("service_name")?,
             ports: record.map("ports")?,
@@ -226,31 +169,11 @@ impl Host {
             critical: record.flag("critical")?,
             shard: text("shard")?,
             uuid: text("uuid")?,
-            ..Host::default()
+            ..Record::default()
         };
         let private = or(&host.private_hostname, &host.hostname);
         check_host(private).map_err(|e| e.to_string())?;
         Ok(host)
-    }
-}
-
-/// A password belongs in no log.
-impl fmt::Debug for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let password = if self.password.is_empty() { "" } else { "***" };
-        f.debug_struct("Host")
-            .field("hostname", &self.hostname)
-            .field("service_name", &self.service_name)
-            .field("ports", &self.ports)
-            .field("user", &self.user)
-            .field("password", &password)
-            .field("public", &self.public)
-            .field("private_hostname", &self.private_hostname)
-            .field("private_ports", &self.private_ports)
-            .field("critical", &self.critical)
-            .field("shard", &self.shard)
-            .field("uuid", &self.uuid)
-            .finish_non_exhaustive()
     }
 }
 
@@ -272,7 +195,8 @@ fn main_scheme(ports: &Attributes) -> Option<&str> {
     usual.chain(ports.keys().map(String::as_str)).find(is_port)
 }
 
-fn number(port: &str) -> Option<u16> {
+/// A port that is one.
+pub(super) fn number(port: &str) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0)
 }
 
@@ -282,11 +206,6 @@ fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
 
 fn or_map<'a>(map: &'a Attributes, other: &'a Attributes) -> &'a Attributes {
     if map.is_empty() { other } else { map }
-}
-
-/// A part of a login in a URL.
-fn escape(text: &str) -> String {
-    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// The name of a host that has none: a version 4 UUID to look at, the same each time for the same

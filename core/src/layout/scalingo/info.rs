@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::layout::json;
-use crate::layout::scalingo::Host;
+use crate::layout::scalingo::host::Record;
 use crate::model::{Attributes, Claim};
 
 /// The description of a service. Only of a public one there is more to say than its name.
@@ -22,7 +22,7 @@ const KNOWN: [&str; 7] = [
 
 impl Info {
     /// What a host says of its service.
-    pub(super) fn of(host: &Host) -> Info {
+    pub(super) fn of(host: &Record) -> Info {
         let said = |text: &str| {
             if host.public {
                 text.to_owned()

@@ -7,17 +7,19 @@
 
 mod host;
 mod info;
+mod view;
 
 use crate::error::{Error, Result};
-use crate::layout::{Decoded, Layout, endpoint, json, segment};
+use crate::layout::{Decoded, Folder, Layout, endpoint, json};
 use crate::model::{Claim, Instance, Registration, ServiceName, Shared, address};
 use crate::tree::{Entry, Key, Lifetime, Node, Prefix};
-pub use host::Host;
+use host::Record;
 use info::Info;
+pub use view::{Host, Service};
 
 /// See the module.
 pub struct Scalingo {
-    hosts: Prefix,
+    hosts: Folder,
     infos: Prefix,
 }
 
@@ -52,6 +54,7 @@ impl Scalingo {
                 "layout scalingo: hosts and services are both under {hosts}; give two folders"
             )));
         }
+        let hosts = Folder(hosts);
         Ok(Scalingo { hosts, infos })
     }
 
@@ -66,12 +69,11 @@ impl Layout for Scalingo {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.hosts.join(service.as_str())?.beneath())
+        self.hosts.of(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
-        let host = Host::of_registration(registration)?;
-        segment(NAME, "id", &host.uuid)?;
+        let host = Record::of_registration(registration)?;
         Ok(vec![
             Entry {
                 key: self.info_key(&registration.service)?,
@@ -79,7 +81,7 @@ impl Layout for Scalingo {
                 lifetime: Lifetime::Kept,
             },
             Entry {
-                key: self.prefix(&registration.service)?.join(&host.uuid)?,
+                key: self.hosts.key(NAME, &registration.service, &host.uuid)?,
                 value: host.write()?,
                 lifetime: Lifetime::Leased,
             },
@@ -87,10 +89,9 @@ impl Layout for Scalingo {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let prefix = self.prefix(service).ok();
-        let name = prefix.and_then(|prefix| node.key.under(&prefix));
         // Deeper keys and other records belong to the others that live in this folder.
-        let Some(name) = name.filter(|name| !name.contains('/') && !is_bare(&node.value)) else {
+        let name = self.hosts.name(service, node);
+        let Some(name) = name.filter(|_| !is_bare(&node.value)) else {
             return Decoded::Ignored;
         };
         let record = match json::Object::parse(&node.value) {
@@ -101,14 +102,11 @@ impl Layout for Scalingo {
         if !is_host || record.has("ipaddress") {
             return Decoded::Ignored;
         }
-        match read(service, name, node.created, &record) {
-            Ok(instance) => Decoded::Instance(instance),
-            Err(why) => Decoded::Malformed(why),
-        }
+        read(service, name, node.created, &record).into()
     }
 
-    fn rewrites(&self) -> bool {
-        true
+    fn known(&self) -> &[&str] {
+        &KNOWN
     }
 
     /// The description of a service is nobody's own: a host that says less leaves it, and one that is
@@ -122,7 +120,7 @@ impl Layout for Scalingo {
     }
 
     fn shared(&self, registration: &Registration) -> Result<Option<Key>> {
-        let public = Host::of_registration(registration)?.public;
+        let public = Record::of_registration(registration)?.public;
         public
             .then(|| self.info_key(&registration.service))
             .transpose()
@@ -148,7 +146,7 @@ fn read(
     created: u64,
     record: &json::Object,
 ) -> std::result::Result<Instance, String> {
-    let host = Host::read(record)?;
+    let host = Record::read(record)?;
     let (private, port) = host.place().ok_or("no port is a number from 1 to 65535")?;
     let own = name == host::uuid(service.as_str(), private, port);
     let address = address(private, port);

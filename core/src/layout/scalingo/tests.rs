@@ -119,7 +119,7 @@ fn a_flag_that_is_none_is_refused() {
     assert!(error.contains("attribute public is \"yes\""), "{error}");
 }
 
-/// S2.31, S2.34: all members of a host, and the hosts of versions 2 to 4.
+/// S2.31, S2.34, S2.51: all members of a host, and the hosts of versions 2 to 4.
 #[test]
 fn reads_hosts_of_all_versions() {
     let key = format!("/services/spec-svc/{UUID}");
@@ -256,10 +256,20 @@ fn the_folders_are_options() {
 }
 
 #[test]
-fn the_text_of_a_host_keeps_its_password_to_itself() {
-    let host = Host::of(&public().instance(1));
+fn what_is_printed_keeps_the_password_to_itself() {
+    let key = format!("/services/spec-svc/{UUID}");
+    let instance = reads(&layout(), "spec-svc", &key, HOST.as_bytes());
+    let host = Host::of(&instance);
     assert_eq!(host.password, "p@s:s/w");
-    let text = format!("{host:?}");
-    assert!(text.contains(r#"password: "***""#), "{text}");
-    assert!(!text.contains("p@s:s/w"), "{text}");
+    let said = layout().hear(Some(info(&public()).1.as_bytes()));
+    let texts = [
+        (format!("{host:?}"), r#"password: "***""#),
+        (format!("{instance:?}"), r#""password": "***""#),
+        (format!("{:?}", public()), r#""password": "***""#),
+        (format!("{said:?}"), r#""password": "***""#),
+    ];
+    for (text, masked) in texts {
+        assert!(text.contains(masked), "{text}");
+        assert!(!text.contains("p@s:s/w"), "{text}");
+    }
 }

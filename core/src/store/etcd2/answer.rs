@@ -180,4 +180,35 @@ mod tests {
             assert_eq!(refreshes(version.as_bytes()), new, "{version}");
         }
     }
+
+    /// Whatever the server says, or something that is none: it is an answer or an error, and what is read
+    /// of it are nodes of ours.
+    #[test]
+    fn fuzz_answers_changed_in_every_way() {
+        use crate::mutate::{mutated, seeds};
+        use crate::store::etcd2::known::{Known, leaves};
+        use crate::store::servers::Config;
+        let config = Config::read(&crate::uri::Uri::parse("etcd2://h/root").unwrap(), false);
+        let config = config.unwrap();
+        let answers = mutated(seeds("answer"));
+        crate::prove::holds(file!(), 3000, answers, |(status, body)| {
+            let status = status.parse().ok();
+            let status = status.and_then(|code: u16| StatusCode::from_u16(code).ok());
+            refreshes(&body);
+            let Ok(answer) = read("h", status.unwrap_or(StatusCode::OK), &body) else {
+                return Ok(());
+            };
+            let Ok(reply) = answer else { return Ok(()) };
+            let mut known = Known::default();
+            for tree in [reply.node, reply.prev_node] {
+                for node in known.list(1, leaves(&config, tree)) {
+                    if crate::tree::Key::new(node.key.as_str()).is_err() {
+                        return Err(format!("no key: {node:?}"));
+                    }
+                    known.delete(&node.key);
+                }
+            }
+            Ok(())
+        });
+    }
 }

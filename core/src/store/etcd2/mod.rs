@@ -35,6 +35,8 @@ use session::Session;
 
 /// How often a write is tried that others get in the way of.
 const TRIES: u32 = 5;
+/// The codes that say that a condition on what is there does not hold.
+const OVERTAKEN: [u32; 3] = [EXISTS, COMPARE_FAILED, KEY_NOT_FOUND];
 
 /// See the module.
 pub(crate) struct Etcd2 {
@@ -125,15 +127,11 @@ impl Etcd2 {
             ttl: whole_seconds(terms.ttl),
         };
         entries.iter().try_for_each(|entry| check(&entry.key))?;
-        for entry in kept(entries) {
-            self.keep(&entry.key, text(entry)?).await?;
-        }
-        for (at, entry) in leased(entries).enumerate() {
+        for (at, entry) in entries.iter().enumerate() {
             let taken = self.take(entry, text(entry)?, grant, terms.claim).await;
             if let Err(error) = taken {
                 // What was written is of no use without the rest. What cannot be deleted runs out.
-                let written: Vec<&Entry> = leased(entries).take(at).collect();
-                let _ = self.delete(written, grant).await;
+                let _ = self.delete(&entries[..at], grant).await;
                 return Err(error);
             }
         }
@@ -146,7 +144,7 @@ impl Etcd2 {
         let mut only_if = match folder::of(entry) {
             // The folder of somebody else is not to live on with our time before it is known to be free.
             Some(_) => self.condition(entry, claim).await?,
-            None => "prevExist=false".to_owned(),
+            None => only_if(None),
         };
         for _ in 0..TRIES {
             self.make_folder(entry, grant).await?;
@@ -165,7 +163,7 @@ impl Etcd2 {
                 Err(refusal) => refusal,
             };
             self.held.restore(key, grant, before);
-            if ![EXISTS, COMPARE_FAILED, KEY_NOT_FOUND].contains(&refusal.code) {
+            if !OVERTAKEN.contains(&refusal.code) {
                 return Err(refusal.error(&self.config.shown()));
             }
             only_if = self.condition(entry, claim).await?;
@@ -175,32 +173,27 @@ impl Etcd2 {
 
     /// On what condition the key may be written, as it stands.
     async fn condition(&self, entry: &Entry, claim: Claim) -> Result<String> {
-        let Some(node) = self.look(entry).await? else {
-            return Ok("prevExist=false".to_owned());
-        };
-        let foreign = node.owner != 0 && !self.held.wrote(&node);
-        if foreign && claim == Claim::PutBack {
+        let seen = self.look(entry).await?;
+        let foreign = |node: &Node| node.owner != 0 && !self.held.wrote(node);
+        if claim == Claim::PutBack && seen.as_ref().is_some_and(foreign) {
             return Err(replaced(&entry.key));
         }
-        Ok(format!("prevIndex={}", node.modified))
+        Ok(only_if(seen.as_ref()))
     }
 
-    /// Writes what stays, whoever wrote it before.
-    async fn keep(&self, key: &Key, value: &str) -> Result<()> {
-        for only_if in ["prevExist=true", "prevExist=false"].repeat(2) {
-            let write = Write {
-                only_if: only_if.to_owned(),
-                value,
-                same: false,
-                ttl: None,
-            };
-            match self.write(key, write).await? {
-                Ok(_) => return Ok(()),
-                Err(refusal) if [EXISTS, KEY_NOT_FOUND].contains(&refusal.code) => {}
-                Err(refusal) => return Err(refusal.error(&self.config.shown())),
-            }
+    async fn put(&self, entry: &Entry, seen: Option<&Node>) -> Result<bool> {
+        check(&entry.key)?;
+        let write = Write {
+            only_if: only_if(seen),
+            value: text(entry)?,
+            same: false,
+            ttl: None,
+        };
+        match self.write(&entry.key, write).await? {
+            Ok(_) => Ok(true),
+            Err(refusal) if OVERTAKEN.contains(&refusal.code) => Ok(false),
+            Err(refusal) => Err(refusal.error(&self.config.shown())),
         }
-        Err(busy(key))
     }
 
     /// Writes a key that the grant holds, and only then: the new value, or none to keep it alive.
@@ -259,7 +252,7 @@ impl Etcd2 {
     }
 
     /// Deletes those of the keys that the grant still holds.
-    async fn delete(&self, entries: Vec<&Entry>, grant: Grant) -> Result<()> {
+    async fn delete(&self, entries: &[Entry], grant: Grant) -> Result<()> {
         for entry in entries {
             let key = &entry.key;
             while let Ok(held) = self.held.get(key, grant) {
@@ -292,7 +285,7 @@ impl Etcd2 {
 
     /// Follows the keys until one of them is not ours any more.
     async fn guard(&self, entries: &[Entry], grant: Grant) -> Error {
-        let keys = leased(entries).map(|entry| Scope::Only(entry.key.clone()));
+        let keys = entries.iter().map(|entry| Scope::Only(entry.key.clone()));
         let follow = |scope: Scope| self.hub().follow(scope, None);
         let mut changes = futures_util::stream::select_all(keys.map(follow));
         while let Some(item) = changes.next().await {
@@ -318,7 +311,7 @@ impl Etcd2 {
                 return Err(not_ours(node));
             }
         }
-        match (nodes, leased(entries).next()) {
+        match (nodes, entries.first()) {
             ([], Some(entry)) => Err(lost(&entry.key)),
             _ => Ok(()),
         }
@@ -340,12 +333,12 @@ fn busy(key: &Key) -> Error {
     Error::new(Kind::Unavailable, text)
 }
 
-fn leased(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
-    entries.iter().filter(|entry| entry.lifetime.is_leased())
-}
-
-fn kept(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
-    entries.iter().filter(|entry| !entry.lifetime.is_leased())
+/// The condition that a key is still as it was seen, or still is not there.
+fn only_if(seen: Option<&Node>) -> String {
+    match seen {
+        Some(node) => format!("prevIndex={}", node.modified),
+        None => "prevExist=false".to_owned(),
+    }
 }
 
 /// v2 counts in seconds.
@@ -387,9 +380,13 @@ impl Store for Etcd2 {
         self.create(entries, terms).boxed()
     }
 
+    fn put<'a>(&'a self, entry: &'a Entry, seen: Option<&'a Node>) -> BoxFuture<'a, Result<bool>> {
+        self.put(entry, seen).boxed()
+    }
+
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            for entry in leased(entries) {
+            for entry in entries {
                 self.rewrite(entry, None, grant).await?;
             }
             Ok(())
@@ -399,11 +396,8 @@ impl Store for Etcd2 {
 
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            for entry in leased(entries) {
+            for entry in entries {
                 self.rewrite(entry, Some(text(entry)?), grant).await?;
-            }
-            for entry in kept(entries) {
-                self.keep(&entry.key, text(entry)?).await?;
             }
             Ok(())
         }
@@ -411,7 +405,7 @@ impl Store for Etcd2 {
     }
 
     fn remove<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        self.delete(leased(entries).collect(), grant).boxed()
+        self.delete(entries, grant).boxed()
     }
 
     fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {

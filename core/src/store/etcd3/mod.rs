@@ -72,21 +72,25 @@ impl Calls {
         self.config.path(key.as_str())
     }
 
-    /// Puts for all entries, under the lease or for good.
+    /// Puts for all entries, under the lease.
     fn puts(&self, entries: &[Entry], lease: i64) -> Vec<TxnOp> {
         let put = |entry: &Entry| {
-            let leased = entry.lifetime.is_leased();
-            let options = leased.then(|| PutOptions::new().with_lease(lease));
-            TxnOp::put(self.path(&entry.key), entry.value.clone(), options)
+            let options = PutOptions::new().with_lease(lease);
+            TxnOp::put(self.path(&entry.key), entry.value.clone(), Some(options))
         };
         entries.iter().map(put).collect()
     }
 
-    /// Reads the leased entries.
+    /// Reads the entries.
     fn gets(&self, entries: &[Entry]) -> Vec<TxnOp> {
-        leased(entries)
+        keys(entries)
             .map(|key| TxnOp::get(self.path(key), None))
             .collect()
+    }
+
+    /// That the key has not changed since that revision, 0 being that there was none.
+    fn unchanged(&self, key: &Key, modified: u64) -> Compare {
+        Compare::mod_revision(self.path(key), CompareOp::Equal, modified as i64)
     }
 
     /// Refuses to put back what somebody else holds now; gives what must still be so when it is put.
@@ -101,10 +105,17 @@ impl Calls {
         let unchanged = |key: &Key| {
             let path = self.path(key);
             let seen = found.iter().find(|kv| kv.key() == path.as_bytes());
-            let modified = seen.map_or(0, KeyValue::mod_revision);
-            Compare::mod_revision(path, CompareOp::Equal, modified)
+            self.unchanged(key, seen.map_or(0, KeyValue::mod_revision) as u64)
         };
-        Ok(leased(entries).map(unchanged).collect())
+        Ok(keys(entries).map(unchanged).collect())
+    }
+
+    async fn put(&self, entry: &Entry, seen: Option<&Node>) -> Result<bool> {
+        let unchanged = self.unchanged(&entry.key, seen.map_or(0, |node| node.modified));
+        let put = TxnOp::put(self.path(&entry.key), entry.value.clone(), None);
+        let txn = Txn::new().when([unchanged]).and_then([put]);
+        let answer = self.run(async |mut client| client.txn(txn).await).await?;
+        Ok(answer.succeeded())
     }
 
     async fn create(&self, entries: &[Entry], terms: Terms) -> Result<Grant> {
@@ -112,7 +123,7 @@ impl Calls {
             Claim::TakeOver => Vec::new(),
             Claim::PutBack => self.check_free(entries).await?,
         };
-        let keys: Vec<Key> = leased(entries).cloned().collect();
+        let keys: Vec<Key> = keys(entries).cloned().collect();
         let lease = self
             .leases
             .lease(self, &keys, terms.ttl, terms.alone)
@@ -143,10 +154,10 @@ impl Calls {
         })
     }
 
-    /// Writes if the lease still holds all leased entries; else says who does.
+    /// Writes if the lease still holds all entries; else says who does.
     async fn update(&self, entries: &[Entry], grant: Grant) -> Result<()> {
         let lease = self.leases.of(grant)?;
-        let held = leased(entries)
+        let held = keys(entries)
             .map(|key| Compare::lease(self.path(key), CompareOp::Equal, lease.id))
             .collect::<Vec<_>>();
         let txn = Txn::new()
@@ -161,7 +172,7 @@ impl Calls {
             .iter()
             .map(|kv| kv.lease())
             .collect::<Vec<_>>();
-        let names: Vec<&str> = leased(entries).map(Key::as_str).collect();
+        let names: Vec<&str> = keys(entries).map(Key::as_str).collect();
         Err(not_held(&names.join(", "), &owners, lease.id))
     }
 
@@ -171,7 +182,7 @@ impl Calls {
             Ok(lease) => lease,
             Err(gone) => return gone,
         };
-        let keys: Vec<Key> = leased(entries).cloned().collect();
+        let keys: Vec<Key> = keys(entries).cloned().collect();
         let known = lease.revisions(&keys);
         let follow = |(key, revision): (Key, u64)| {
             let known = Keys {
@@ -219,9 +230,8 @@ fn not_held(names: &str, owners: &[i64], lease: i64) -> Error {
     }
 }
 
-fn leased(entries: &[Entry]) -> impl Iterator<Item = &Key> {
-    let leased = entries.iter().filter(|entry| entry.lifetime.is_leased());
-    leased.map(|entry| &entry.key)
+fn keys(entries: &[Entry]) -> impl Iterator<Item = &Key> {
+    entries.iter().map(|entry| &entry.key)
 }
 
 fn revision(answer: &TxnResponse) -> u64 {
@@ -246,6 +256,10 @@ impl Store for Calls {
         self.create(entries, terms).boxed()
     }
 
+    fn put<'a>(&'a self, entry: &'a Entry, seen: Option<&'a Node>) -> BoxFuture<'a, Result<bool>> {
+        self.put(entry, seen).boxed()
+    }
+
     fn renew<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
             let lease = self.leases.of(grant)?;
@@ -264,7 +278,7 @@ impl Store for Calls {
 
     fn remove<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            let keys: Vec<Key> = leased(entries).cloned().collect();
+            let keys: Vec<Key> = keys(entries).cloned().collect();
             let lease = self.leases.of(grant).ok();
             let unwanted = lease.map(|lease| (self.clone(), lease, keys.clone()));
             let mut unwanted = Unwanted(unwanted);

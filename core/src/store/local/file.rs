@@ -39,7 +39,6 @@ pub(super) struct Written {
     file: NotInherited<OwnFd>,
     path: PathBuf,
     name: String,
-    lifetime: Lifetime,
 }
 
 impl Written {
@@ -67,12 +66,7 @@ impl Written {
             let _ = fs::remove_file(&hidden);
             failed("cannot write", &path, e)
         })?;
-        Ok(Written {
-            file,
-            path,
-            name,
-            lifetime: entry.lifetime,
-        })
+        Ok(Written { file, path, name })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -81,10 +75,6 @@ impl Written {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    pub(super) fn lifetime(&self) -> Lifetime {
-        self.lifetime
     }
 
     /// Whether the file that others see is still this one.
@@ -214,7 +204,7 @@ pub(super) fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
 }
 
 /// What says that the owner lives.
-struct OwnFd(Flock<File>);
+pub(super) struct OwnFd(pub(super) Flock<File>);
 
 impl AsRawFd for OwnFd {
     fn as_raw_fd(&self) -> RawFd {
@@ -222,7 +212,7 @@ impl AsRawFd for OwnFd {
     }
 }
 
-fn lock(file: File) -> std::io::Result<Flock<File>> {
+pub(super) fn lock(file: File) -> std::io::Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
 }
 
@@ -243,7 +233,8 @@ fn unescape(escaped: &str) -> Option<Key> {
     Key::new(&path).ok()
 }
 
-fn file_name(entry: &Entry, grant: u64) -> Result<String> {
+/// The name of the file of an entry.
+pub(super) fn file_name(entry: &Entry, grant: u64) -> Result<String> {
     let key = escape(&entry.key);
     let name = match entry.lifetime {
         // Every writing has a name of its own, an update too, so that none replaces another.

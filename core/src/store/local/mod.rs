@@ -6,6 +6,7 @@
 //! the dead can never remove a file of the living.
 
 mod file;
+mod kept;
 mod shelf;
 mod watcher;
 
@@ -22,7 +23,7 @@ use tokio::task::AbortHandle;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
 use crate::store::{Store, Terms, replaced};
-use crate::tree::{Changes, Entry, Key, Scope};
+use crate::tree::{Changes, Entry, Key, Node, Scope};
 use file::Written;
 use shelf::Shelf;
 
@@ -76,9 +77,8 @@ impl LocalStore {
         Ok(written)
     }
 
-    /// Removes the leased ones among the files.
     fn take_away(&self, files: &[Written]) {
-        for file in files.iter().filter(|f| f.lifetime().is_leased()) {
+        for file in files {
             file.remove();
             self.shelf.forget(file.name());
         }
@@ -94,9 +94,7 @@ impl LocalStore {
         match self.owned().get(&grant.id) {
             None => return gone("the registration"),
             Some(files) => {
-                // What stays may be written over by anybody.
-                let mut leased = files.iter().filter(|file| file.lifetime().is_leased());
-                if let Some(file) = leased.find(|file| !file.is_in_place()) {
+                if let Some(file) = files.iter().find(|file| !file.is_in_place()) {
                     self.shelf.refresh(file.name());
                     return gone(&file.path().display().to_string());
                 }
@@ -112,10 +110,8 @@ impl LocalStore {
 
     /// The first of the keys that has another owner.
     fn taken<'a>(&self, entries: &'a [Entry], ours: impl Fn(u64) -> bool) -> Option<&'a Key> {
-        let mut leased = entries.iter().filter(|e| e.lifetime.is_leased());
-        leased
-            .find(|entry| self.shelf.is_taken(&entry.key, &ours))
-            .map(|entry| &entry.key)
+        let mut keys = entries.iter().map(|entry| &entry.key);
+        keys.find(|key| self.shelf.is_taken(key, &ours))
     }
 }
 
@@ -150,6 +146,18 @@ impl Store for LocalStore {
             let written = self.write(entries, id)?;
             self.owned().insert(id, written);
             Ok(Grant { id, ttl: terms.ttl })
+        }
+        .boxed()
+    }
+
+    fn put<'a>(&'a self, entry: &'a Entry, seen: Option<&'a Node>) -> BoxFuture<'a, Result<bool>> {
+        async move {
+            prepare(self.shelf.directory())?;
+            // Other processes have revisions of their own, so what counts is the value.
+            let seen = seen.map(|node| &*node.value);
+            let (name, written) = kept::put(self.shelf.directory(), entry, seen)?;
+            self.shelf.refresh(&name);
+            Ok(written)
         }
         .boxed()
     }

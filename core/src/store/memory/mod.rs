@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
 use crate::store::{Store, Terms};
 use crate::sys::generation;
-use crate::tree::{Changes, Entry, Scope};
+use crate::tree::{Changes, Entry, Node, Scope};
 use journal::Journal;
 use tree::Edit;
 
@@ -108,6 +108,11 @@ impl Store for MemoryStore {
             grants.insert(id);
         }
         ready(created.map(|id| Grant { id, ttl: terms.ttl })).boxed()
+    }
+
+    fn put<'a>(&'a self, entry: &'a Entry, seen: Option<&'a Node>) -> BoxFuture<'a, Result<bool>> {
+        let put = |edit: &mut Edit<'_>| edit.put_if_unchanged(entry, seen);
+        ready(Ok(self.tree.edit(put))).boxed()
     }
 
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {

@@ -109,15 +109,14 @@ impl Tree {
 }
 
 impl Tree {
-    /// Looks at each change of the leased entries whether they are still held, until they are not.
+    /// Looks at each change of the entries whether they are still held, until they are not.
     pub(crate) async fn guard(
         self: &Arc<Tree>,
         entries: &[Entry],
         check: impl Fn() -> Result<()>,
     ) -> Error {
-        let leased = entries.iter().filter(|entry| entry.lifetime.is_leased());
         let watch = |entry: &Entry| self.watch(&Scope::Only(entry.key.clone()));
-        let mut changes = stream::select_all(leased.map(watch));
+        let mut changes = stream::select_all(entries.iter().map(watch));
         loop {
             if let Err(lost) = check() {
                 return lost;
@@ -318,23 +317,27 @@ impl Edit<'_> {
     }
 
     pub(super) fn write(&mut self, entries: &[Entry], grant: u64, ttl: Duration) {
-        for Entry {
-            key,
-            value,
-            lifetime,
-        } in entries
-        {
-            let leased = lifetime.is_leased();
-            self.put(key, value, None, leased.then_some(grant));
+        for Entry { key, value, .. } in entries {
+            self.put(key, value, None, Some(grant));
             if let Some(held) = self.state.nodes.get_mut(key) {
-                held.ttl = leased.then_some(ttl);
+                held.ttl = Some(ttl);
             }
         }
     }
 
-    /// Whether `grant` still holds all leased entries.
+    /// Writes what stays, if nobody did since it was seen; says whether.
+    pub(super) fn put_if_unchanged(&mut self, entry: &Entry, seen: Option<&Node>) -> bool {
+        let now = self.state.nodes.get(&entry.key);
+        let unchanged = now.map(|held| held.node.modified) == seen.map(|node| node.modified);
+        if unchanged {
+            self.put(&entry.key, &entry.value, None, None);
+        }
+        unchanged
+    }
+
+    /// Whether `grant` still holds all entries.
     pub(super) fn check(&self, entries: &[Entry], grant: u64) -> Result<()> {
-        for Entry { key, .. } in entries.iter().filter(|e| e.lifetime.is_leased()) {
+        for Entry { key, .. } in entries {
             match self.state.nodes.get(key).map(|held| held.grant) {
                 Some(Some(holder)) if holder == grant => {}
                 Some(Some(_)) => {

@@ -1,0 +1,65 @@
+// A service as etcd-discovery knows it: the story that each language tells of it.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Host } from 'libdiscover';
+import { open } from './help.mjs';
+
+const PUBLIC = { public: 'true', hostname: 'api.dev', 'ports.https': '443', user: 'u', password: 'p@' };
+
+function isThePublicOne(host) {
+  assert.deepEqual({ ...host }, {
+    serviceName: 'api',
+    uuid: 'b:80',
+    hostname: 'api.dev',
+    privateHostname: 'b',
+    ports: { https: 443 },
+    privatePorts: { http: 80 },
+    user: 'u',
+    password: 'p@',
+    shard: '',
+    isPublic: true,
+    isCritical: false,
+  });
+  assert.ok(Object.isFrozen(host) && Object.isFrozen(host.ports));
+  assert.equal(host.url('', '/x'), 'https://u:p%40@api.dev:443/x');
+  assert.equal(host.privateUrl('http'), 'http://u:p%40@b:80');
+  const refused = { code: 'ERR_DISCOVER_INVALID_ARGUMENT', message: /it has https/ };
+  assert.throws(() => host.url('ftp'), refused);
+}
+
+test('hosts have urls and ports', async (t) => {
+  const client = await open(t);
+  await client.register({ service: 'api', host: 'a', port: 80, attributes: { shard: 's1', critical: 'true' } });
+  await client.register({ service: 'api', host: 'b', port: 80, attributes: PUBLIC });
+  const set = client.services('api');
+  const online = await set.wait(2, { timeout: 30_000 });
+  const api = set.hosts();
+  assert.deepEqual({ ...api }, { name: 'api', isPublic: true, isCritical: true });
+  assert.equal(api.all().length, 2);
+  assert.equal(api.first(), api.all()[0]);
+  assert.equal(api.first().hostname, 'a');
+  assert.ok(api.all().includes(api.one()));
+  isThePublicOne(api.all()[1]);
+  isThePublicOne(Host.of(online[1]));
+  assert.equal(api.url('', '/x'), 'https://u:p%40@api.dev:443/x');
+  const shard = api.shard('s1');
+  assert.ok(!shard.isPublic);
+  assert.equal(shard.one().hostname, 'a');
+  assert.equal(shard.url('', '/x'), 'http://a:80/x');
+  const nobody = api.shard('s2');
+  assert.equal(nobody.first() ?? nobody.one(), null);
+  const message = 'no host of shard "s2" of service api is online';
+  assert.throws(() => nobody.url(), { code: 'ERR_DISCOVER_NOT_FOUND', message });
+  assert.equal(set.filter({ attributes: { shard: 's1' } }).hosts().all().length, 1);
+});
+
+test('what is no text or no instance is refused', async (t) => {
+  const client = await open(t);
+  const api = client.services('api').hosts();
+  const code = { code: 'ERR_DISCOVER_INVALID_ARGUMENT' };
+  assert.throws(() => api.shard(1), code);
+  assert.throws(() => api.url(80), code);
+  assert.throws(() => Host.of({ service: 'api' }), code);
+  assert.throws(() => Host.of({ service: 'api', id: 'a', host: 'a', port: '80', attributes: {} }), code);
+});

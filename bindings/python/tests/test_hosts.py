@@ -1,0 +1,51 @@
+"""A service as etcd-discovery knows it: the story that each language tells of it."""
+
+from __future__ import annotations
+
+import libdiscover
+import pytest
+from libdiscover import Host
+
+PUBLIC = {"public": "true", "hostname": "api.dev", "ports.https": "443", "user": "u", "password": "p@"}
+
+
+def is_the_public_one(host: Host) -> None:
+    assert (host.service_name, host.uuid, host.hostname) == ("api", "b:80", "api.dev")
+    assert (host.private_hostname, host.user, host.password, host.shard) == ("b", "u", "p@", "")
+    assert host.is_public and not host.is_critical
+    assert (host.ports, host.private_ports) == ({"https": 443}, {"http": 80})
+    assert host.url(path="/x") == "https://u:p%40@api.dev:443/x"
+    assert host.private_url("http") == "http://u:p%40@b:80"
+    with pytest.raises(libdiscover.InvalidArgument, match="it has https"):
+        host.url("ftp")
+    assert repr(host) == "<Host api b:80>"
+
+
+def test_hosts_have_urls_and_ports(client: libdiscover.Client) -> None:
+    first = client.register("api", host="a", port=80, attributes={"shard": "s1", "critical": "true"})
+    with first, client.register("api", host="b", port=80, attributes=PUBLIC):
+        online = client.services("api")
+        instances = online.wait(2, timeout=30)
+        api = online.hosts()
+        assert online.filter(shard="s1").hosts().all() == (api.first(),)
+    assert (api.name, api.is_public, api.is_critical) == ("api", True, True)
+    one, other = api.all()
+    assert one == api.first() and one.hostname == "a" and api.one() in api.all()
+    assert other == Host.of(instances[1])
+    is_the_public_one(other)
+    assert api.url(path="/x") == "https://u:p%40@api.dev:443/x"
+    shard = api.shard("s1")
+    assert shard.one() == one and not shard.is_public
+    assert shard.url(path="/x") == "http://a:80/x"
+    nobody = api.shard("s2")
+    assert nobody.first() is None and nobody.one() is None
+    with pytest.raises(libdiscover.NotFound, match='no host of shard "s2" of service api is online'):
+        nobody.url()
+    assert repr(api) == "<Service api: 2 hosts>"
+
+
+def test_what_is_printed_keeps_secrets_to_itself(client: libdiscover.Client) -> None:
+    with client.register("api", host="b", port=80, attributes=PUBLIC):
+        (instance,) = client.services("api").wait(1, timeout=30)
+    assert instance.attributes["password"] == "p@"
+    assert "'password': '***'" in repr(instance) and "p@" not in repr(instance)

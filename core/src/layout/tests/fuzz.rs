@@ -1,0 +1,128 @@
+//! Every layout over records of running programs that were changed in every way.
+
+use std::cell::Cell;
+
+use super::{all, at};
+use crate::layout::*;
+use crate::model::{MAX_ATTRIBUTES, MAX_NAME};
+use crate::mutate::{Seed, mutated, seeds};
+use crate::prove;
+use crate::record;
+
+/// How many records each layout gets in the everyday run.
+const RECORDS: u32 = 3000;
+
+/// Whatever is there: it is an instance that anybody could have registered, or somebody else's, or it is
+/// said what is wrong; and who writes over it is read back as it was registered.
+fn holds(layout: &dyn Layout, (place, value): &Seed) -> std::result::Result<u8, String> {
+    let web = ServiceName::new("web").map_err(|e| e.to_string())?;
+    let Ok(key) = Key::new(place) else {
+        return Ok(0);
+    };
+    let node = Node {
+        key,
+        value: value.as_slice().into(),
+        created: 7,
+        modified: 7,
+        owner: 0,
+    };
+    let _ = layout.hear(Some(value));
+    let mine = at("web", "h:1").attributes([("version", "2")]).unwrap();
+    if layout.name() != "registrator" {
+        over(layout, &mine, value)?;
+    }
+    match layout.decode(&web, &node) {
+        Decoded::Ignored => Ok(1),
+        Decoded::Malformed(why) if why.is_empty() => Err("it is not said what is wrong".to_owned()),
+        Decoded::Malformed(_) => Ok(2),
+        Decoded::Instance(instance) => sound(&web, &instance).map(|()| 4),
+    }
+}
+
+fn sound(web: &ServiceName, instance: &Instance) -> std::result::Result<(), String> {
+    let long = instance.id().len() > MAX_NAME + crate::tree::MAX_KEY;
+    if instance.port() == 0 || instance.id().is_empty() || long {
+        return Err(format!("no instance: {instance:?}"));
+    }
+    check_host(instance.host()).map_err(|e| e.to_string())?;
+    if instance.attributes().len() > MAX_ATTRIBUTES {
+        return Err(format!("{} attributes", instance.attributes().len()));
+    }
+    // As the agent and the cache tell it, and as a host.
+    if record::read(web, &record::write(instance)).as_ref() != Some(instance) {
+        return Err(format!("not told as it is: {instance:?}"));
+    }
+    let _ = Host::of(instance).url("", "/");
+    Ok(())
+}
+
+fn over(
+    layout: &dyn Layout,
+    mine: &Registration,
+    before: &[u8],
+) -> std::result::Result<(), String> {
+    let prefix = layout.prefix(&mine.service).map_err(|e| e.to_string())?;
+    for entry in layout.encode(mine).map_err(|e| e.to_string())? {
+        let written = layout.rewrite(&entry, before, Claim::TakeOver);
+        if entry.key.under(&prefix).is_none() {
+            continue;
+        }
+        let node = Node {
+            key: entry.key,
+            value: written.ok_or("it is not written")?.into(),
+            created: 7,
+            modified: 7,
+            owner: 0,
+        };
+        let read = layout.decode(&mine.service, &node);
+        if read != Decoded::Instance(mine.instance(7)) {
+            let text = String::from_utf8_lossy(&node.value).into_owned();
+            return Err(format!("written over it is {read:?}: {text}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn records_changed_in_every_way() {
+    for layout in all() {
+        let seeds = seeds(layout.name());
+        for seed in seeds.iter().filter(|(place, _)| !place.contains("infos")) {
+            assert_eq!(
+                holds(&*layout, seed),
+                Ok(4),
+                "a seed that is none: {seed:?}"
+            );
+        }
+        let met = Cell::new(0);
+        prove::holds(file!(), RECORDS, mutated(seeds), |seed| {
+            met.set(met.get() | holds(&*layout, &seed)?);
+            Ok(())
+        });
+        // Each of the ways out was taken, so the changes are neither too few nor too many.
+        assert_eq!(met.get(), 7, "{}", layout.name());
+    }
+}
+
+/// What hosts share, over whatever is there: the word of who registers counts.
+#[test]
+fn descriptions_changed_in_every_way() {
+    let layout = Scalingo::new(Scalingo::PREFIX, Scalingo::INFOS).unwrap();
+    let fields = [("public", "true"), ("user", "u"), ("password", "p")];
+    let host = at("web", "h:1").attributes(fields).unwrap();
+    let entry = layout.encode(&host).unwrap().remove(0);
+    let said = layout.hear(Some(&entry.value));
+    prove::holds(
+        file!(),
+        RECORDS,
+        mutated(seeds("scalingo")),
+        |(_, before)| {
+            let written = layout.rewrite(&entry, &before, Claim::TakeOver);
+            let now = layout.hear(Some(written.as_deref().unwrap_or(&before)));
+            match now == said {
+                true => Ok(()),
+                false => Err(format!("it says {now:?}")),
+            }
+        },
+    );
+}

@@ -1,0 +1,56 @@
+//! Attributes that are secret, and how they are shown.
+
+use std::fmt;
+
+use crate::model::Attributes;
+
+/// The last words of names whose values are secret; `password` is so called by layouts.
+const SECRET: [&str; 4] = ["password", "passwd", "secret", "token"];
+/// What is shown in their place.
+const MASK: &str = "***";
+
+/// Whether an attribute of that name is for those who use the instance, and for no log.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let last = name.rsplit(['.', '_', '-', '/']).next();
+    last.is_some_and(|last| SECRET.iter().any(|word| last.eq_ignore_ascii_case(word)))
+}
+
+/// Attributes as they are shown where people read them: those that are secret as `***`.
+pub fn shown(attributes: &Attributes) -> Attributes {
+    let show = |(name, value): (&String, &String)| {
+        let secret = is_secret(name) && !value.is_empty();
+        let value = if secret { MASK } else { value };
+        (name.clone(), value.to_owned())
+    };
+    attributes.iter().map(show).collect()
+}
+
+/// The same for `Debug`.
+pub(crate) struct Shown<'a>(pub(crate) &'a Attributes);
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&shown(self.0), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_a_name_says_that_it_is_secret() {
+        for name in [
+            "password",
+            "Password",
+            "db.password",
+            "api-token",
+            "CLIENT_SECRET",
+        ] {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["", "passwordless", "token.kind", "user", "secretary"] {
+            assert!(!is_secret(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What the hosts of etcd-discovery share: the description of their service, with its credentials.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use discover_core::{Host, Lease};
+use futures_util::future::join_all;
+use support::fleet::{Fleet, Record, at};
+use support::{PATIENCE, Place, eventually};
+
+/// S2.4 to S2.6, S2.44, S2.60: the last that registers says the credentials of all public hosts; their owners are told.
+async fn credentials_are_shared_by_public_hosts(place: &Place) {
+    let client = Place::join(place, "layout=scalingo").client().await;
+    let public = |address: &str, user: &str, password: &str| {
+        let fields = [("public", "true"), ("user", user), ("password", password)];
+        at("api", address, &fields)
+    };
+    let first = client
+        .register(public("n1:80", "old", "one"))
+        .await
+        .unwrap();
+    let mut told = first.changes();
+    let set = client.services("api").unwrap();
+    let second = client
+        .register(public("n2:80", "new", "two"))
+        .await
+        .unwrap();
+    let has = |lease: &Lease, user: &str| lease.attributes()["user"] == user;
+    while !has(&first, "new") {
+        let next = futures_util::StreamExt::next(&mut told);
+        let standing = tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap();
+        assert_eq!(standing.name(), "live");
+    }
+    eventually("all have the credentials of the last", async || {
+        let online = set.online();
+        online.len() == 2 && online.iter().all(|i| i.attributes()["password"] == "two")
+    })
+    .await;
+    // S2.6, S2.60: a private one keeps its own, and changes nobody else's.
+    let mine = [("user", "me"), ("password", "mine")];
+    let private = client.register(at("api", "n3:80", &mine)).await.unwrap();
+    // An update is said to all as well, what it says nothing about is kept.
+    second
+        .update([("public", "true"), ("user", "newer"), ("password", "3")])
+        .await
+        .unwrap();
+    eventually("the first has them too", async || has(&first, "newer")).await;
+    assert_eq!(private.attributes()["user"], "me");
+    eventually("the view has settled", async || {
+        let online = set.online();
+        let public = online
+            .iter()
+            .filter(|i| i.attributes().contains_key("public"));
+        public.clone().count() == 2 && public.clone().all(|i| i.attributes()["password"] == "3")
+    })
+    .await;
+    let leader = Host::of(&set.leader().unwrap());
+    assert_eq!(
+        leader.private_url("", "/").unwrap(),
+        "http://newer:3@n1:80/"
+    );
+}
+
+/// S2.45, S2.62, S2.63: a description that is deleted or damaged is written again, and blanks nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_description_is_restored() {
+    let Some(fleet) = Fleet::new() else { return };
+    let client = fleet.client("scalingo").await;
+    let fields = [("public", "true"), ("user", "u"), ("password", "p")];
+    let lease = client.register(at("api", "n1:80", &fields)).await.unwrap();
+    let key = "/services_infos/api";
+    let description = fleet.get(key);
+    assert!(
+        description.contains(r#""user":"u","password":"p""#),
+        "{description}"
+    );
+    fleet.delete(key);
+    eventually("it is back", async || fleet.get(key) == description).await;
+    let private = r#"{"name":"api","critical":false}"#;
+    let bare = r#"{"name":"api","critical":false,"public":true}"#;
+    for bad in ["rubbish", private, bare] {
+        fleet.put(key, bad);
+        eventually("it is mended", async || fleet.get(key) == description).await;
+    }
+    assert_eq!(lease.attributes()["password"], "p");
+    // What the other system says, written with etcdctl, is heard.
+    fleet.put(
+        key,
+        r#"{"name":"api","critical":false,"user":"v","password":"q","public":true}"#,
+    );
+    eventually("the other's word counts", async || {
+        lease.attributes()["user"] == "v"
+    })
+    .await;
+    let host = |keys: Vec<String>| {
+        keys.into_iter()
+            .find(|key| key.starts_with("/services/api/"))
+    };
+    let host = host(fleet.keys()).unwrap();
+    eventually("and is written", async || {
+        fleet.get(&host).contains(r#""user":"v","password":"q""#)
+    })
+    .await;
+    assert_eq!(lease.standing().name(), "live");
+}
+
+/// S2.4, S2.60: hosts that register at the same time as other programs write the same description, each
+/// in view of what is there: nobody's word is lost, and in the end all have the credentials of the last.
+async fn nobodys_word_is_lost_in_a_race(place: &Place) {
+    const HOSTS: usize = 6;
+    const OTHERS: usize = 4;
+    const MEMBERS: usize = 40;
+    let client = Place::join(place, "layout=scalingo").client().await;
+    let record = Record::new(place, "/services_infos/api");
+    assert!(record.put(None, "{}").await);
+    let others = (0..OTHERS).map(|first| {
+        let record = record.clone();
+        tokio::spawn(async move {
+            for i in (first..MEMBERS).step_by(OTHERS) {
+                record.add_member(format!("other-{i}")).await;
+            }
+        })
+    });
+    let others = join_all(others.collect::<Vec<_>>());
+    let host = |i: usize| {
+        let (user, password) = (format!("user-{i}"), format!("password-{i}"));
+        let (user, password) = (user.as_str(), password.as_str());
+        let fields = [("public", "true"), ("user", user), ("password", password)];
+        at("api", &format!("n{i}:80"), &fields)
+    };
+    let hosts = (0..HOSTS).map(|i| {
+        let (client, host) = (client.clone(), host(i));
+        tokio::spawn(async move { client.register(host).await.unwrap() })
+    });
+    let hosts = join_all(hosts.collect::<Vec<_>>());
+    let (others, hosts) = tokio::join!(others, hosts);
+    others.into_iter().for_each(Result::unwrap);
+    let mut hosts: Vec<Lease> = hosts.into_iter().map(Result::unwrap).collect();
+    let described = record.get().await.unwrap().0;
+    let members: BTreeSet<String> = (0..MEMBERS).map(|i| format!("other-{i}")).collect();
+    let found = described.keys().filter(|name| name.starts_with("other-"));
+    assert_eq!(found.cloned().collect::<BTreeSet<_>>(), members);
+    let all_have = async |hosts: &[Lease]| {
+        let said = record.get().await.unwrap().0["password"].clone();
+        let has = |host: &Lease| host.attributes()["password"] == said;
+        hosts.iter().all(has)
+    };
+    eventually("all have those of one", async || all_have(&hosts).await).await;
+    let last = client.register(host(HOSTS)).await.unwrap();
+    let described = record.get().await.unwrap().0;
+    assert_eq!(described["user"], format!("user-{HOSTS}"));
+    hosts.push(last);
+    eventually("all have those of the last", async || {
+        all_have(&hosts).await
+    })
+    .await;
+    assert_eq!(hosts[0].attributes()["user"], format!("user-{HOSTS}"));
+}
+
+support::on!(memory local etcd etcd2; credentials_are_shared_by_public_hosts);
+support::on!(etcd etcd2; nobodys_word_is_lost_in_a_race);
