@@ -32,9 +32,17 @@ pub struct Checks {
 
 #[derive(Default)]
 struct Running {
-    /// A check ends when its end of this is dropped.
-    checks: HashMap<Key, (oneshot::Sender<()>, Check)>,
+    checks: HashMap<Key, Open>,
     tasks: JoinSet<()>,
+}
+
+/// A check that is made.
+struct Open {
+    /// The check ends when this is dropped.
+    _stop: oneshot::Sender<()>,
+    /// The registration that it is about.
+    grant: u64,
+    check: Check,
 }
 
 /// An instance that is looked at, on its way from one run of the agent to the next.
@@ -63,9 +71,13 @@ impl Checks {
         let (stop, stopped) = oneshot::channel();
         let registry = self.registry.clone();
         let mut running = self.running();
-        running.checks.retain(|_, (stop, _)| !stop.is_closed());
         while running.tasks.try_join_next().is_some() {}
-        running.checks.insert(key.clone(), (stop, check.clone()));
+        let open = Open {
+            _stop: stop,
+            grant,
+            check: check.clone(),
+        };
+        running.checks.insert(key.clone(), open);
         let task = tend(registry, key, grant, check, initial, stopped);
         running.tasks.spawn(task);
     }
@@ -73,20 +85,18 @@ impl Checks {
     /// All that are made.
     pub fn looked(&self) -> Vec<Looked> {
         let running = self.running();
-        let open = running.checks.iter().filter(|(_, (s, _))| !s.is_closed());
-        open.map(|((service, id), (_, check))| Looked {
+        let all = running.checks.iter();
+        all.map(|((service, id), open)| Looked {
             service: service.to_string(),
             id: id.clone(),
-            check: check.clone(),
+            check: open.check.clone(),
         })
         .collect()
     }
 
     /// How many are made.
     pub fn len(&self) -> usize {
-        let running = self.running();
-        let open = running.checks.values().filter(|(s, _)| !s.is_closed());
-        open.count()
+        self.running().checks.len()
     }
 
     /// Whether none is made.
@@ -105,8 +115,12 @@ impl Checks {
         }
     }
 
+    /// Without those that are about nobody any more, which end with this.
     fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let lives = |key: &Key, open: &mut Open| self.registry.health(key, open.grant).is_some();
+        running.checks.retain(lives);
+        running
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::http::tls::{Files, acceptor};
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
 /// The shortest token that is taken, in bytes.
 const SHORTEST: usize = 16;
 
@@ -24,6 +24,8 @@ pub struct Secrets {
     tls: Option<Files>,
     token_file: Option<PathBuf>,
     now: Mutex<Held>,
+    /// The files as they were read last, of use or not.
+    known: Mutex<Vec<Mark>>,
 }
 
 #[derive(Clone, Default)]
@@ -42,6 +44,7 @@ impl Secrets {
             tls,
             token_file,
             now: Mutex::default(),
+            known: Mutex::default(),
         };
         secrets.read_again()?;
         Ok(secrets)
@@ -62,6 +65,7 @@ impl Secrets {
 
     /// Reads the files again. When one is wrong, all stays as it was.
     pub fn read_again(&self) -> Result<()> {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = self.marks();
         let held = Held {
             acceptor: self.tls.as_ref().map(acceptor).transpose()?,
             token: self.token_file.as_deref().map(token).transpose()?,
@@ -72,14 +76,13 @@ impl Secrets {
 
     /// Reads the files again whenever they have changed, for ever.
     pub async fn follow(self: Arc<Secrets>) {
-        let mut known = self.marks();
-        let mut before = known.clone();
-        while !known.is_empty() {
+        let mut before = self.marks();
+        while !self.is_empty() {
             sleep(LOOK).await;
             let now = self.marks();
             // A certificate and its key are two files: both are there once nothing changes any more.
             let settled = std::mem::replace(&mut before, now.clone()) == now;
-            if !settled || now == known {
+            if !settled || self.knows(&now) {
                 continue;
             }
             match self.read_again() {
@@ -90,7 +93,6 @@ impl Secrets {
                     "the certificate or the token has changed and is of no use, so the old one holds: {error}"
                 ),
             }
-            known = now;
         }
     }
 
@@ -117,6 +119,11 @@ impl Secrets {
     fn held(&self) -> Held {
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         now.clone()
+    }
+
+    fn knows(&self, now: &[Mark]) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known == now
     }
 
     fn marks(&self) -> Vec<Mark> {
