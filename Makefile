@@ -60,7 +60,7 @@ install: ## install the C library (PREFIX=/usr/local LIBDIR=lib DESTDIR=)
 	cargo build --release -p discover-ffi
 	@$(TOOLS) install --prefix "$(PREFIX)" --libdir "$(LIBDIR)" --destdir "$(DESTDIR)"
 
-dist: setup ## build the packages that people install, in release, into dist/ (WHAT="wheel sdist npm deb")
+dist: setup ## build the packages that people install, in release, into dist/ (WHAT="wheel sdist npm deb agent")
 	@tools/dist.sh $(WHAT)
 
 docs: setup ## build the manuals of all languages into target/site

@@ -234,6 +234,13 @@ def test_whoever_comes_after_a_crash_waits_for_the_next_run_that_systemd_starts(
             visitor.close()
         agent.terminate()
         assert finish(agent) == 0
+        # One that is to listen elsewhere has systemd let go of the place where it did.
+        elsewhere = service(["--bind", "127.0.0.1:0", "--socket", "none"], tmp_path, list(kept.items()))
+        while not (said := notified.recv(4096)).startswith(b"FDSTOREREMOVE=1\nFDNAME=discoverd=%2F"):
+            assert not said.startswith(b"FDSTOREREMOVE"), said
+        assert elsewhere.stdout and "unix" not in elsewhere.stdout.readline()
+        elsewhere.terminate()
+        assert finish(elsewhere) == 0
         for descriptor in kept.values():
             os.close(descriptor)
 

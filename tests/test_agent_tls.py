@@ -61,6 +61,9 @@ def test_both_ends_prove_who_they_are(agents: Callable[..., Agent], tmp_path: Pa
         ill = doctor(refused)
         assert ill.returncode == 1 and why in ill.stdout, (refused, ill.stdout)
         assert TOKEN not in ill.stdout + ill.stderr
+    command = [str(BUILT / "discoverd"), "maintenance", "on", "--url"]
+    held = subprocess.run([*command, f"{url}?{mine}&token_file={token}"], capture_output=True, text=True, timeout=60)
+    assert held.stdout == "maintenance: 0 instances\n", held.stderr
 
 
 def test_half_of_the_protection_is_none(tmp_path: Path) -> None:

@@ -244,7 +244,11 @@ async fn listen(
     let (bind, socket) = (settings.bind.as_deref(), settings.socket.as_deref());
     let mut listeners = Vec::new();
     for given in inherited {
-        listeners.extend(Listener::inherited(given, bind, socket)?);
+        let name = given.name.clone();
+        match Listener::inherited(given, bind, socket)? {
+            Some(listener) => listeners.push(listener),
+            None => handover::forget(&name),
+        }
     }
     let (has_tcp, has_unix) = {
         let is_tcp = |listener: &Listener| listener.address().is_some();

@@ -175,6 +175,14 @@ fn failed(cause: std::io::Error) -> Error {
     Error::caused_by(Kind::Internal, "cannot hand over to the next run", cause)
 }
 
+/// Where the agent does not listen any more, systemd is not to either: whoever came would wait for ever.
+pub fn forget(name: &str) {
+    let state = [NotifyState::FdStoreRemove, NotifyState::FdName(name)];
+    if let Err(error) = sd_notify::notify(&state) {
+        log::warn!("systemd does not let go of {name}: {error}");
+    }
+}
+
 /// Leaves the listeners with systemd, where that started us: whoever comes after a crash waits for the next
 /// run. Whether it did.
 pub fn store(listeners: &[Listener]) -> bool {

@@ -149,6 +149,7 @@ fn is_ordinary(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::check::Watch;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -208,6 +209,22 @@ mod tests {
         let more = allowed(&["169.254.0.0/16"]).reach(Peer::User(0));
         assert!(more.allows(ip("169.254.169.254")), "somebody said so");
         assert!(Reach::Anywhere.allows(ip("169.254.169.254")));
+    }
+
+    #[test]
+    fn what_the_run_before_allowed_is_judged_anew() {
+        let made = |json: &str, reach| match declared(json).watch("10.0.0.7", 1, reach) {
+            Ok(Watch::Check(check)) => check,
+            other => panic!("{other:?}"),
+        };
+        let now = allowed(&["10.9.0.0/16"]);
+        let before = Reach::Only(ip("10.0.0.7"), Vec::new());
+        let again = now.again(made(r#"{"tcp": ":1"}"#, before.clone())).unwrap();
+        assert_eq!(again.reach, now.reach(Peer::Address(ip("10.0.0.7"))));
+        let exec = r#"{"exec": "true"}"#;
+        assert_eq!(now.again(made(exec, before)), None);
+        let of_the_file = made(exec, Reach::Anywhere);
+        assert_eq!(now.again(of_the_file.clone()), Some(of_the_file));
     }
 
     #[test]
