@@ -2,8 +2,11 @@
 
 mod support;
 
+use std::time::Duration;
+
 use discover_core::{Client, State};
 use etcd_client::PutOptions;
+use futures_util::StreamExt;
 use support::etcd::Etcd;
 use support::{PATIENCE, eventually};
 
@@ -171,4 +174,44 @@ async fn more_than_can_be_meant_is_told_and_the_set_is_kept() {
     etcd.ctl(&["del", &format!("{PREFIX}h:12")]);
     assert_eq!(refused.wait(10, PATIENCE).await.unwrap().len(), 10);
     assert!(set.online().len() >= 10);
+}
+
+/// F03: a record that changes a thousand times a second costs a listener that takes its time no more
+/// than it can take, and the last value comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_flaps_is_told_as_fast_as_the_listener_takes_it() {
+    const CHANGES: usize = 2000;
+    let Some(etcd) = Etcd::start() else {
+        return;
+    };
+    let client = Client::connect(&format!("etcd://{}", etcd.endpoint())).await;
+    let client = client.unwrap();
+    let set = client.services("web").unwrap();
+    let mut raw = etcd_client::Client::connect([etcd.endpoint()], None)
+        .await
+        .unwrap();
+    let key = format!("{PREFIX}h:1");
+    raw.put(key.clone(), "null", None).await.unwrap();
+    set.wait(1, PATIENCE).await.unwrap();
+    let mut events = set.subscribe();
+    let flapping = tokio::spawn(async move {
+        for n in 1..=CHANGES {
+            let value = format!("{{\"n\":\"{n}\"}}");
+            raw.put(key.clone(), value, None).await.unwrap();
+        }
+    });
+    let (mut heard, last) = (0, CHANGES.to_string());
+    let hear = async {
+        while let Some(event) = events.next().await {
+            heard += 1;
+            let now = event.instance().and_then(|i| i.attributes().get("n"));
+            if now == Some(&last) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await; // tidy: sleep, a slow listener
+        }
+    };
+    tokio::time::timeout(PATIENCE, hear).await.unwrap();
+    flapping.await.unwrap();
+    assert!(heard < CHANGES / 4, "{heard} events for {CHANGES} changes");
 }

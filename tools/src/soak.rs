@@ -13,6 +13,7 @@ const LONGEST: &str = "4h";
 
 pub fn all() -> Vec<Stage> {
     vec![
+        idle(),
         c("c-cycles", "--test guest cycles"),
         c("c-resets", "--test guest a_reset"),
         c("c-locks", "--test contract no_lock"),
@@ -24,6 +25,17 @@ pub fn all() -> Vec<Stage> {
         node("node-exits", "leaving.test.mjs"),
         node("node-cluster", "local.test.mjs"),
     ]
+}
+
+fn idle() -> Stage {
+    Stage {
+        name: "idle",
+        about: "core",
+        steps: vec![in_full(
+            Runner::Cargo,
+            "cargo test -p discover-core --test idle",
+        )],
+    }
 }
 
 /// Tests of the C library: what `cargo test -p discover-ffi` is given to run just them.

@@ -12,15 +12,27 @@ pub(crate) mod memory;
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
 pub(crate) mod servers;
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, ConnectionState, Grant, Metrics};
 use crate::tree::{Changes, Entry, Scope};
+
+/// The error of who has lost a key to another owner.
+fn replaced(key: impl Display) -> Error {
+    Error::new(Kind::Replaced, format!("{key} has another owner now"))
+}
+
+/// The error of who has lost a key to nobody.
+#[cfg(any(feature = "etcd", feature = "etcd2"))]
+fn lost(key: impl Display) -> Error {
+    Error::new(Kind::LeaseLost, format!("{key} was deleted or overwritten"))
+}
 
 /// On what terms entries are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -69,6 +69,37 @@ impl Cluster {
 
     /// Starts a member on the data that it has, without waiting.
     pub fn start_member(&self, member: usize) {
+        self.start_as(member, "new");
+    }
+
+    /// Takes a member out of the cluster for good, and what it knew with it.
+    pub fn remove(&self, member: usize) -> Result<(), String> {
+        let id = self.id(member)?;
+        self.change_members(&["remove", &id])?;
+        self.kill(member);
+        self.wipe(member);
+        Ok(())
+    }
+
+    /// Adds a member where one was removed.
+    pub fn add(&self, member: usize) -> Result<(), String> {
+        let peer = format!("--peer-urls=http://{}:{PEERS}", self.hosts[member].address);
+        self.change_members(&["add", &format!("m{member}"), &peer])?;
+        self.start_as(member, "existing");
+        Ok(())
+    }
+
+    /// etcd refuses to be changed until all members have known each other for five seconds.
+    fn change_members(&self, how: &[&str]) -> Result<(), String> {
+        let mut last = Ok(());
+        wait_until(15.0, || {
+            last = self.ctl(&[&["member"], how].concat()).map(drop);
+            last.is_ok()
+        });
+        last
+    }
+
+    fn start_as(&self, member: usize, state: &str) {
         let at = |address: Ipv4Addr, port: u16| format!("http://{address}:{port}");
         let own = self.hosts[member].address;
         let log = std::fs::OpenOptions::new()
@@ -106,6 +137,7 @@ impl Cluster {
                 &at(own, PEERS),
             ])
             .args(["--initial-cluster", &self.peers()])
+            .args(["--initial-cluster-state", state])
             .args(&self.arguments)
             .stdout(Stdio::null())
             .stderr(log);
@@ -201,18 +233,20 @@ impl Cluster {
 
     /// Makes a member the leader.
     pub fn lead(&self, member: usize) -> Result<(), String> {
+        let id = self.id(member)?;
+        let leader = self.leader()?;
+        self.ctl_at(&self.addresses()[leader..=leader], &["move-leader", &id])
+            .map(drop)
+    }
+
+    /// The id of a member, as etcdctl wants it.
+    fn id(&self, member: usize) -> Result<String, String> {
         let own = &self.addresses()[member..=member];
         let status = self.ctl_at(own, &["endpoint", "status", "-w", "json"])?;
         let status: Value = serde_json::from_str(&status).map_err(|e| e.to_string())?;
-        let id = status[0]["Status"]["header"]["member_id"]
-            .as_u64()
-            .ok_or("no id of the member")?;
-        let leader = self.leader()?;
-        self.ctl_at(
-            &self.addresses()[leader..=leader],
-            &["move-leader", &format!("{id:x}")],
-        )
-        .map(drop)
+        let id = status[0]["Status"]["header"]["member_id"].as_u64();
+        id.map(|id| format!("{id:x}"))
+            .ok_or_else(|| "no id of the member".to_owned())
     }
 
     fn leads(&self, member: usize) -> bool {

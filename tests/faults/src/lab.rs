@@ -13,6 +13,7 @@ use crate::proxy::Proxy;
 use crate::raw::Login;
 use crate::record::State;
 use crate::truth::Truth;
+use crate::wall::Wall;
 use crate::watchers::{LANGUAGES, MEMBERS, Watcher};
 
 /// More bytes than this in a second are news of the load, and not only heartbeats.
@@ -21,6 +22,9 @@ const NEWS: u64 = 2000;
 /// How the registrations of the programs under test live, in seconds.
 pub const TTL: f64 = 5.0;
 
+/// The name of the store, where it has one: that of its first member.
+pub const NAME: &str = "store.lab";
+
 /// What a scenario wants of its lab.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -28,6 +32,10 @@ pub struct Setup {
     pub members: usize,
     /// Whether the clients reach it through the proxy.
     pub proxied: bool,
+    /// Whether the clients know the store by a name.
+    pub named: bool,
+    /// Whether the wall clock of the clients can be moved.
+    pub clocked: bool,
     /// Whether one must log in, with tokens that live three seconds.
     pub login: bool,
     /// Further arguments of etcd.
@@ -43,6 +51,8 @@ impl Default for Setup {
         Setup {
             members: 3,
             proxied: false,
+            named: false,
+            clocked: false,
             login: false,
             arguments: Vec::new(),
             rate: 40.0,
@@ -65,6 +75,7 @@ pub struct Lab {
     pub cluster: Cluster,
     /// The machine of the programs under test.
     pub clients: Host,
+    wall: Option<Wall>,
     faults: Mutex<Vec<(Micros, Micros)>>,
     _network: Network,
     directory: tempfile::TempDir,
@@ -101,10 +112,16 @@ impl Lab {
             .map(|a| (*a, PORT).into())
             .collect();
         let proxy = setup.proxied.then(|| Proxy::start(&clients, &targets));
-        let ways = proxy
-            .as_ref()
-            .map_or(targets.clone(), |proxy| proxy.addresses().to_vec());
+        let ways = proxy.as_ref().map_or(&targets[..], Proxy::addresses);
+        let mut ways: Vec<String> = ways.iter().map(ToString::to_string).collect();
+        if setup.named {
+            clients.resolve(NAME, cluster.addresses()[0])?;
+            ways = vec![format!("{NAME}:{PORT}")];
+        }
         let url = url(&ways, &login);
+        let wall = setup.clocked.then(|| Wall::new(directory.path()));
+        let wall = wall.transpose()?;
+        let environment = wall.as_ref().map_or(Vec::new(), Wall::environment);
         let mut watchers = Vec::new();
         for language in LANGUAGES {
             let services = [load::SERVICE, MEMBERS];
@@ -114,6 +131,7 @@ impl Lab {
                 &url,
                 setup.pace,
                 &services,
+                &environment,
                 directory.path(),
             )?);
         }
@@ -129,6 +147,7 @@ impl Lab {
             proxy,
             cluster,
             clients,
+            wall,
             faults,
             _network: network,
             directory,
@@ -188,6 +207,13 @@ impl Lab {
         self.proxy
             .as_ref()
             .ok_or_else(|| "the scenario has no proxy".to_owned())
+    }
+
+    /// The wall clock of the programs in a scenario that asked for it.
+    pub fn clock(&self) -> Result<&Wall, String> {
+        self.wall
+            .as_ref()
+            .ok_or_else(|| "the scenario does not move the clock".to_owned())
     }
 
     /// Makes that member the leader through which most programs are told the news, so that it is them
@@ -280,8 +306,7 @@ impl Lab {
 /// What must have happened in a fault, or it was none: each thing with its count.
 pub type Evidence = Vec<(&'static str, u64)>;
 
-fn url(ways: &[SocketAddr], login: &Login) -> String {
-    let ways: Vec<String> = ways.iter().map(ToString::to_string).collect();
+fn url(ways: &[String], login: &Login) -> String {
     let login = login.as_ref().map_or(String::new(), |(name, password)| {
         format!("{name}:{password}@")
     });

@@ -25,4 +25,5 @@ pub mod scenario;
 pub mod soak;
 pub mod table;
 pub mod truth;
+pub mod wall;
 pub mod watchers;

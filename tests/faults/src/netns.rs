@@ -15,6 +15,9 @@ use nix::sched::{CloneFlags, setns};
 /// Begins the name of everything that a lab makes; the process id of the lab follows.
 pub const TAG: &str = "dlab";
 
+/// Where `ip netns exec` finds the files that it lays over those in `/etc`.
+const NAMES: &str = "/etc/netns";
+
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// The machines of one lab. Removed with all that runs on them when dropped.
@@ -140,6 +143,16 @@ impl Host {
         run(&mut command)
     }
 
+    /// Says what address a name has there, in a file that only programs started after the first time see.
+    pub fn resolve(&self, name: &str, address: Ipv4Addr) -> Result<(), String> {
+        let folder = Path::new(NAMES).join(&self.namespace);
+        let lines = format!("127.0.0.1 localhost\n{address} {name}\n");
+        // Written in place: the programs have this very file, and no other of its name.
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(folder.join("hosts"), lines))
+            .map_err(|error| format!("{}: {error}", folder.display()))
+    }
+
     /// Moves the calling thread there: the sockets that it opens from now on are of that machine.
     pub fn enter(&self) -> std::io::Result<()> {
         let namespace = File::open(format!("/run/netns/{}", self.namespace))?;
@@ -174,13 +187,17 @@ fn remove(chosen: impl Fn(&str) -> bool) {
             .stderr(Stdio::null())
             .status();
     }
+    remove_folders_in(Path::new(NAMES), chosen);
 }
 
 /// Removes the folders of labs that are chosen.
 fn remove_folders(chosen: impl Fn(&str) -> bool) {
-    let temporary = std::env::temp_dir();
-    for name in of_labs(&temporary).filter(|name| chosen(name)) {
-        let _ = std::fs::remove_dir_all(temporary.join(name));
+    remove_folders_in(&std::env::temp_dir(), chosen);
+}
+
+fn remove_folders_in(place: &Path, chosen: impl Fn(&str) -> bool) {
+    for name in of_labs(place).filter(|name| chosen(name)) {
+        let _ = std::fs::remove_dir_all(place.join(name));
     }
 }
 

@@ -156,8 +156,12 @@ fn judge(
         row.compared += report.compared;
         row.broken.extend(report.broken);
     }
+    let mut strict = rules.clone();
+    if promise.kept {
+        strict.faults.clear();
+    }
     row.broken
-        .extend(check_registrations(history, MEMBERS, &own, rules));
+        .extend(check_registrations(history, MEMBERS, &own, &strict));
     if promise.protected {
         let shown = seen.get(MEMBERS).map_or(&[][..], |seen| &seen.snapshots);
         row.broken.extend(check_protected(shown, all, rules));
@@ -255,6 +259,7 @@ mod tests {
             behind: None,
             held: None,
             protected: false,
+            kept: false,
             writes: 20,
         };
         let met = vec![("packets stopped", 7), ("elections", 1)];

@@ -43,6 +43,7 @@ impl Watcher {
         url: &str,
         pace: u32,
         services: &[&str],
+        environment: &[(&str, PathBuf)],
         log: &Path,
     ) -> Result<Watcher, String> {
         let place = LANGUAGES
@@ -63,6 +64,7 @@ impl Watcher {
             ])
             .args(services)
             .env("RUST_BACKTRACE", "1")
+            .envs(environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log);

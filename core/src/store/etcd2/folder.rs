@@ -10,9 +10,9 @@ use hyper::Method;
 use crate::error::Result;
 use crate::model::Grant;
 use crate::store::etcd2::answer::{Answer, EXISTS, KEY_NOT_FOUND};
-use crate::store::etcd2::held::lost;
 use crate::store::etcd2::http::ONE;
 use crate::store::etcd2::{Etcd2, TRIES, busy, http, known};
+use crate::store::lost;
 use crate::tree::{Entry, Key, Lifetime, Node};
 
 /// The folder that the entry dies with, if it does.

@@ -11,8 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::Grant;
+use crate::store::{lost, replaced};
 use crate::tree::{Key, Node};
 
 /// A key of ours.
@@ -164,17 +165,6 @@ impl Holdings {
     }
 }
 
-/// The error of who has lost a key to another owner.
-pub(super) fn replaced(key: &Key) -> Error {
-    Error::new(Kind::Replaced, format!("{key} has another owner now"))
-}
-
-/// The error of who has lost a key to nobody.
-pub(super) fn lost(key: &Key) -> Error {
-    let text = format!("{key} was deleted or overwritten");
-    Error::new(Kind::LeaseLost, text)
-}
-
 /// What a key that we did not write says: one that stays is no owner's. Somebody wrote over ours by hand,
 /// and we put it back.
 pub(super) fn not_ours(node: &Node) -> Error {
@@ -189,6 +179,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::Kind;
 
     fn key() -> Key {
         Key::new("/a").unwrap()

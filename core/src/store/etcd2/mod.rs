@@ -25,11 +25,11 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, ConnectionState, Grant, Metrics};
 use crate::store::hub::Hub;
 use crate::store::servers::Config;
-use crate::store::{Store, Terms};
+use crate::store::{Store, Terms, lost, replaced};
 use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 use answer::{Answer, COMPARE_FAILED, EXISTS, KEY_NOT_FOUND, Reply};
 use ended::Ended;
-use held::{Holdings, lost, not_ours, replaced};
+use held::{Holdings, not_ours};
 use http::{Http, ONE};
 use session::Session;
 

@@ -23,7 +23,7 @@ use crate::follow::Keys;
 use crate::model::{Claim, ConnectionState, Grant, Metrics};
 use crate::store::hub::Hub;
 use crate::store::servers::Config;
-use crate::store::{Store, Terms};
+use crate::store::{Store, Terms, lost, replaced};
 use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 use lease::{Leases, Unwanted};
 use session::Session;
@@ -96,7 +96,7 @@ impl Calls {
         let found = found(&answer);
         let foreign = |kv: &&KeyValue| kv.lease() != 0 && !self.leases.is_ours(kv.lease());
         if let Some(kv) = found.iter().find(foreign) {
-            return Err(replaced(&String::from_utf8_lossy(kv.key())));
+            return Err(replaced(String::from_utf8_lossy(kv.key())));
         }
         let unchanged = |key: &Key| {
             let path = self.path(key);
@@ -184,11 +184,11 @@ impl Calls {
         };
         let mut changes = stream::select_all(known.into_iter().map(follow));
         while let Some(item) = changes.next().await {
-            let lost = item
+            let ended = item
                 .ok()
-                .and_then(|changes| lost(&changes, &keys, lease.id));
-            if let Some(lost) = lost {
-                return lost;
+                .and_then(|changes| ended(&changes, &keys, lease.id));
+            if let Some(ended) = ended {
+                return ended;
             }
         }
         Error::new(Kind::Closed, "the store was closed")
@@ -196,7 +196,7 @@ impl Calls {
 }
 
 /// What changes of our keys mean for us.
-fn lost(changes: &Changes, keys: &[Key], lease: i64) -> Option<Error> {
+fn ended(changes: &Changes, keys: &[Key], lease: i64) -> Option<Error> {
     let other = |node: &Node| {
         let owner = node.owner as i64;
         (owner != lease).then(|| not_held(node.key.as_str(), &[owner], lease))
@@ -215,15 +215,8 @@ fn lost(changes: &Changes, keys: &[Key], lease: i64) -> Option<Error> {
 fn not_held(names: &str, owners: &[i64], lease: i64) -> Error {
     match owners.iter().any(|owner| *owner != 0 && *owner != lease) {
         true => replaced(names),
-        false => Error::new(
-            Kind::LeaseLost,
-            format!("{names} was deleted or overwritten"),
-        ),
+        false => lost(names),
     }
-}
-
-fn replaced(names: &str) -> Error {
-    Error::new(Kind::Replaced, format!("{names} has another owner now"))
 }
 
 fn leased(entries: &[Entry]) -> impl Iterator<Item = &Key> {

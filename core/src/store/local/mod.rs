@@ -21,8 +21,7 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
-use crate::store::memory::replaced;
-use crate::store::{Store, Terms};
+use crate::store::{Store, Terms, replaced};
 use crate::tree::{Changes, Entry, Key, Scope};
 use file::Written;
 use shelf::Shelf;

@@ -19,7 +19,7 @@ use crate::tree::{Changes, Entry, Scope};
 use journal::Journal;
 use tree::Edit;
 
-pub(crate) use tree::{Tree, replaced};
+pub(crate) use tree::Tree;
 
 /// For how long at least what was held before a restart waits for its owner, who must notice first.
 const LEFT: Duration = Duration::from_secs(3);

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind, Result};
 use crate::store::memory::journal::{self, Journal, Kept, Record};
+use crate::store::replaced;
 use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 
 /// How many changes a watcher may be behind before it is given a Reset instead.
@@ -362,11 +363,6 @@ impl Edit<'_> {
         let keys: Vec<Key> = self.state.nodes.iter().filter_map(held).collect();
         keys.iter().for_each(|key| self.delete(key));
     }
-}
-
-/// The error of who has lost a key to another owner.
-pub(crate) fn replaced(key: &Key) -> Error {
-    Error::new(Kind::Replaced, format!("{key} has another owner now"))
 }
 
 #[cfg(test)]

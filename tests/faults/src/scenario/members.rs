@@ -19,6 +19,7 @@ pub(super) fn all() -> Vec<Scenario> {
             .writes(0),
         Scenario::new("quorum-lost", "A15", quorum_lost).writes(0),
         Scenario::new("rolling-restart", "A16", rolling_restart).reachable(2.0),
+        Scenario::new("member-replaced", "B17", member_replaced).reachable(2.0),
     ]
 }
 
@@ -145,5 +146,20 @@ fn rolling_restart(lab: &Lab) -> Result<Evidence, String> {
             pause(1.0);
         }
         Ok(vec![("members restarted", lab.cluster.size() as u64)])
+    })
+}
+
+/// The member through which most are told is taken out for good, and another comes in its place.
+fn member_replaced(lab: &Lab) -> Result<Evidence, String> {
+    let (member, watched) = lab.lead_where_watched()?;
+    lab.fault(|| {
+        lab.cluster.remove(member)?;
+        pause(4.0);
+        lab.cluster.add(member)?;
+        lab.wait_whole()?;
+        Ok(vec![
+            ("members replaced", 1),
+            ("programs watching it", watched),
+        ])
     })
 }

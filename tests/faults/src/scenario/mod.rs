@@ -4,6 +4,7 @@
 pub mod login;
 
 mod data;
+mod host;
 mod members;
 mod network;
 mod streams;
@@ -35,6 +36,8 @@ pub struct Promise {
     pub held: Option<f64>,
     /// Whether living instances that the store lost all at once must be shown nevertheless.
     pub protected: bool,
+    /// Whether a living process must be registered during the fault too.
+    pub kept: bool,
     /// How many revisions must come about during the fault.
     pub writes: usize,
 }
@@ -49,6 +52,7 @@ impl Scenario {
             behind: None,
             held: None,
             protected: false,
+            kept: false,
             writes: 20,
         };
         Scenario {
@@ -78,6 +82,12 @@ impl Scenario {
         self
     }
 
+    /// The fault excuses no registration that is missing.
+    fn kept(mut self) -> Scenario {
+        self.promise.kept = true;
+        self
+    }
+
     /// At least so many revisions come about during the fault.
     fn writes(mut self, writes: usize) -> Scenario {
         self.promise.writes = writes;
@@ -86,6 +96,16 @@ impl Scenario {
 
     fn proxied(mut self) -> Scenario {
         self.setup.proxied = true;
+        self
+    }
+
+    fn named(mut self) -> Scenario {
+        self.setup.named = true;
+        self
+    }
+
+    fn clocked(mut self) -> Scenario {
+        self.setup.clocked = true;
         self
     }
 
@@ -111,6 +131,7 @@ pub fn catalogue() -> Vec<Scenario> {
     [
         members::all(),
         network::all(),
+        host::all(),
         streams::all(),
         data::all(),
         login::all(),

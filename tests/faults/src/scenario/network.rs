@@ -1,11 +1,9 @@
 //! Cuts between machines.
 
-use crate::clock::{now, pause, wait_until};
+use crate::clock::{now, pause};
 use crate::cut::{Cut, open_ports};
 use crate::lab::{Evidence, Lab};
-use crate::process;
 use crate::scenario::Scenario;
-use crate::watchers::MEMBERS;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -13,11 +11,11 @@ pub(super) fn all() -> Vec<Scenario> {
         Scenario::new("cut-from-peers", "A06", cut_from_peers).reachable(4.0),
         Scenario::new("client-cut", "A07", client_cut),
         Scenario::new("client-cut-over-ttl", "C02", client_cut_over_ttl),
-        Scenario::new("client-frozen", "C03", client_frozen),
         Scenario::new("replies-cut", "A08", replies_cut),
         Scenario::new("half-open", "A09", half_open).reachable(0.0),
         Scenario::new("refuse", "A11", refuse),
         Scenario::new("flapping", "A14", flapping),
+        Scenario::new("big-packets-lost", "A17", big_packets_lost).reachable(4.0),
     ]
 }
 
@@ -79,25 +77,6 @@ fn cut_clients(lab: &Lab, seconds: f64) -> Result<Evidence, String> {
     })
 }
 
-/// The programs stand still for longer than their leases live, as on a machine that sleeps.
-fn client_frozen(lab: &Lab) -> Result<Evidence, String> {
-    let began = now();
-    lab.fault(|| {
-        let frozen = lab
-            .watchers
-            .iter()
-            .filter(|w| process::freeze(w.pid()))
-            .count();
-        pause(crate::lab::TTL * 2.0);
-        let expired = wait_until(3.0, || lab.truth.deletions_since(MEMBERS, began) > 0);
-        lab.watchers.iter().for_each(|w| process::thaw(w.pid()));
-        Ok(vec![
-            ("programs frozen", frozen as u64),
-            ("registrations expired", expired.into()),
-        ])
-    })
-}
-
 fn replies_cut(lab: &Lab) -> Result<Evidence, String> {
     lab.fault(|| {
         let cut = Cut::replies(&lab.clients, &lab.cluster.addresses())?;
@@ -145,6 +124,32 @@ fn flapping(lab: &Lab) -> Result<Evidence, String> {
         Ok(vec![
             ("packets stopped", stopped.iter().sum()),
             ("flaps of six", (flaps == 6).into()),
+        ])
+    })
+}
+
+/// On the way from two members of three only small packets arrive: who asks for much gets nothing, and
+/// who asks for little does not notice. The third is well.
+fn big_packets_lost(lab: &Lab) -> Result<Evidence, String> {
+    let (watched, count) = lab.lead_where_watched()?;
+    let addresses = lab.cluster.addresses();
+    let well = (watched + 1) % addresses.len();
+    let ill: Vec<_> = addresses
+        .iter()
+        .filter(|address| **address != addresses[well])
+        .copied()
+        .collect();
+    lab.fault(|| {
+        let cut = Cut::big(&lab.clients, &ill)?;
+        // Whoever comes back lists, which is much.
+        lab.cluster.kill(watched);
+        pause(2.0);
+        lab.cluster.start_member(watched);
+        lab.wait_whole()?;
+        pause(6.0);
+        Ok(vec![
+            ("packets stopped", cut.heal()),
+            ("programs watching it", count),
         ])
     })
 }
