@@ -186,6 +186,8 @@ def test_a_stream_ends_with_the_agent_and_its_registrations_go_first(agents: Cal
         ("PUT", WEB, {"colour": "red"}, 400, "unknown field `colour`"),
         ("PUT", WEB, {"ttl_ms": 5}, 400, "ttl"),
         ("PUT", WEB, {"attributes": {"weight": "heavy"}}, 400, "weight"),
+        ("PATCH", WEB, {"attributes": {"weight": "heavy"}}, 400, "weight"),
+        ("PATCH", WEB, {"attributes": {}}, 404, "not registered"),
         ("PUT", WEB, {"address": "127.0.0.1:0"}, 400, "port"),
         ("PUT", "/v1/services/w%20b/instances/h:1", {}, 400, "service name"),
         ("PUT", "/v1/services/web/instances/%ff", {}, 400, "UTF-8"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use discover_core::{Attributes, Claim, Error};
+use discover_core::{Attributes, Claim, Error, Registration};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -131,6 +131,8 @@ pub async fn update(
     Json(changed): Json<Changed>,
 ) -> Answer {
     let grant = grant(changed.grant)?;
+    // What nobody may have is refused whoever holds it, and if nobody does.
+    Registration::new(key.0.as_str(), 1)?.attributes(changed.attributes.clone())?;
     agent
         .registry
         .update(&key, grant, changed.attributes)
