@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,7 +31,7 @@ pub(crate) fn generation() -> u32 {
 }
 
 /// Something open that forked children do not inherit. Must not be dropped in one.
-pub(crate) struct NotInherited<T: AsRawFd>(T);
+pub(crate) struct NotInherited<T: AsRawFd>(ManuallyDrop<T>);
 
 impl<T: AsRawFd> NotInherited<T> {
     /// Opens it so that no fork can come between the opening and our knowing of it.
@@ -41,7 +42,7 @@ impl<T: AsRawFd> NotInherited<T> {
         descriptors
             .get_or_insert_default()
             .insert(opened.as_raw_fd());
-        Ok(NotInherited(opened))
+        Ok(NotInherited(ManuallyDrop::new(opened)))
     }
 }
 
@@ -54,10 +55,14 @@ impl<T: AsRawFd> Deref for NotInherited<T> {
 }
 
 impl<T: AsRawFd> Drop for NotInherited<T> {
+    /// Closes it so that no fork can come between our forgetting of it and the closing.
     fn drop(&mut self) {
-        to_close()
+        let mut descriptors = to_close();
+        descriptors
             .get_or_insert_default()
             .remove(&self.0.as_raw_fd());
+        // SAFETY: it is dropped here alone, and not used after.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::time::{ClockId, clock_gettime};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::NotInherited;
@@ -236,6 +236,13 @@ pub(super) fn escape(key: &Key) -> String {
         .join("+")
 }
 
+/// The key that is escaped so.
+fn unescape(escaped: &str) -> Option<Key> {
+    let path = escaped.replace('+', "/");
+    let path = percent_decode_str(&path).decode_utf8().ok()?;
+    Key::new(&path).ok()
+}
+
 fn file_name(entry: &Entry, grant: u64) -> Result<String> {
     let key = escape(&entry.key);
     let name = match entry.lifetime {
@@ -258,6 +265,11 @@ fn file_name(entry: &Entry, grant: u64) -> Result<String> {
 /// The escaped key of a name that is of our form.
 pub(super) fn key_of(name: &str) -> Option<&str> {
     parse_name(name).map(|(key, _)| key)
+}
+
+/// The key of a file of ours by its name alone.
+pub(super) fn full_key_of(name: &str) -> Option<Key> {
+    key_of(name).and_then(unescape)
 }
 
 /// The escaped key and the serial of a name that is of our form.

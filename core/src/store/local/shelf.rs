@@ -146,16 +146,16 @@ impl Shelf {
         }
     }
 
-    /// What came in the place of files that are gone, where they were the last that we knew of their
-    /// keys. An owner that updates faster than we are told has taken away again what we are told of
-    /// next, and must not seem to have gone.
+    /// What came in the place of files that are gone, where we know no other of their keys. An owner
+    /// that updates faster than we look has taken away again what we are told of, or what we have just
+    /// listed, and must not seem to have gone, or never to have been there.
     fn came_since<'a>(
         &self,
         files: &Files,
         gone: impl Iterator<Item = &'a str>,
     ) -> Result<Vec<(String, Record)>> {
-        let last = gone.filter_map(|name| files.key_of_last(name));
-        let keys: HashSet<String> = last.map(file::escape).collect();
+        let last = gone.filter_map(|name| files.key_without(name));
+        let keys: HashSet<String> = last.map(|key| file::escape(&key)).collect();
         let (mut since, mut before) = (Vec::new(), Vec::new());
         if keys.is_empty() {
             return Ok(since);
@@ -252,9 +252,13 @@ impl Files {
     }
 
     /// The key of a file, if no other file of it is known.
-    fn key_of_last(&self, name: &str) -> Option<&Key> {
-        let key = &self.records.get(name)?.key;
-        (self.of_key.get(key)?.len() == 1).then_some(key)
+    fn key_without(&self, name: &str) -> Option<Key> {
+        let known = self.records.get(name).map(|record| record.key.clone());
+        let (key, own) = match known {
+            Some(key) => (key, 1),
+            None => (file::full_key_of(name)?, 0),
+        };
+        (self.of_key.get(&key).map_or(0, BTreeSet::len) == own).then_some(key)
     }
 
     /// Notes what a file holds now; gives the keys concerned.
@@ -308,6 +312,11 @@ mod tests {
         assert!(shelf.refresh(second.name()) == Seen::Gone);
         assert!(shelf.refresh(first.name()) == Seen::Gone);
         assert_eq!(shelf.created(&key), Some(1));
+
+        // Who comes new has listed one that is gone as it looks.
+        let late = Shelf::new(directory.path().to_owned());
+        assert!(late.refresh(second.name()) == Seen::Gone);
+        assert_eq!(late.created(&key), Some(1));
 
         third.remove();
         assert!(shelf.refresh(third.name()) == Seen::Gone);

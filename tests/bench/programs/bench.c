@@ -1,0 +1,210 @@
+/* The library under measure, in C; see README.md beside the programs. */
+#include <discover.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MOST_EVENTS 200000
+#define WORKERS 64
+#define ROUNDS 20000000L
+
+static long long latencies[MOST_EVENTS], downs[MOST_EVENTS];
+static atomic_size_t events, gone, current;
+
+static long long now_ns(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static long long now(void) {
+    return now_ns() / 1000;
+}
+
+static void check(discover_status status, discover_error *error) {
+    if (status == DISCOVER_OK) return;
+    fprintf(stderr, "%s\n", discover_error_message(error));
+    exit(1);
+}
+
+static void wait_for_the_end(void) {
+    int key;
+    do key = getchar();
+    while (key != '\n' && key != EOF);
+}
+
+static void print_all(const char *name, const long long *values, size_t count) {
+    printf("\"%s\":[", name);
+    for (size_t i = 0; i < count; i++) printf("%s%lld", i > 0 ? "," : "", values[i]);
+    printf("]");
+}
+
+static void on_event(const discover_event *event, void *user_data) {
+    (void)user_data;
+    switch (discover_event_kind(event)) {
+    case DISCOVER_EVENT_UP:
+    case DISCOVER_EVENT_UPDATE: {
+        const char *written = discover_instance_attribute(discover_event_instance(event), "t");
+        size_t at = written == NULL ? MOST_EVENTS : atomic_load(&events);
+        if (at < MOST_EVENTS) {
+            latencies[at] = now() - atoll(written);
+            atomic_store(&events, at + 1);
+        }
+        break;
+    }
+    case DISCOVER_EVENT_DOWN: {
+        size_t at = atomic_fetch_add(&gone, 1);
+        if (at < MOST_EVENTS) downs[at] = now();
+        break;
+    }
+    case DISCOVER_EVENT_CURRENT:
+        atomic_fetch_add(&current, 1);
+        break;
+    default:
+        break;
+    }
+}
+
+static void follow(const char *url, size_t count) {
+    long long started = now();
+    size_t online = 0;
+    discover_client *client;
+    discover_error *error;
+    discover_set **sets = calloc(count, sizeof *sets);
+    discover_subscription **subscriptions = calloc(count, sizeof *subscriptions);
+
+    if (sets == NULL || subscriptions == NULL) exit(1);
+    check(discover_client_open(url, &client, &error), error);
+    for (size_t i = 0; i < count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "bench-%zu", i);
+        check(discover_client_services(client, name, &sets[i], &error), error);
+        check(discover_set_subscribe(sets[i], on_event, NULL, NULL, &subscriptions[i], &error), error);
+    }
+    while (atomic_load(&current) < count) {
+        struct timespec moment = {0, 100000};
+        nanosleep(&moment, NULL);
+    }
+    printf("{\"started\":%lld,\"ready\":%lld}\n", started, now());
+    fflush(stdout);
+    wait_for_the_end();
+    for (size_t i = 0; i < count; i++) {
+        discover_snapshot *snapshot = discover_set_take_snapshot(sets[i]);
+        online += discover_snapshot_online_count(snapshot);
+        discover_snapshot_free(snapshot);
+    }
+    printf("{");
+    print_all("latencies", latencies, atomic_load(&events));
+    printf(",");
+    print_all("downs", downs, atomic_load(&gone));
+    printf(",\"online\":%zu}\n", online);
+    fflush(stdout);
+    for (size_t i = 0; i < count; i++) {
+        discover_subscription_cancel(subscriptions[i]);
+        discover_set_release(sets[i]);
+    }
+    free(subscriptions);
+    free(sets);
+    discover_client_close(client, 5000, NULL);
+}
+
+struct shared {
+    discover_client *client;
+    atomic_long next;
+    long count;
+};
+
+static void *work(void *argument) {
+    struct shared *shared = argument;
+    long number;
+
+    while ((number = atomic_fetch_add(&shared->next, 1)) < shared->count) {
+        char host[32];
+        discover_registration *registration;
+        discover_lease *lease;
+        discover_error *error;
+        snprintf(host, sizeof host, "10.%ld.%ld.%ld", number / 62500, number / 250 % 250, number % 250);
+        check(discover_registration_new("bench-0", 1000, &registration, &error), error);
+        check(discover_registration_set_host(registration, host, &error), error);
+        check(discover_client_register(shared->client, registration, 60000, &lease, &error), error);
+        discover_registration_free(registration);
+    }
+    return NULL;
+}
+
+static void enroll(const char *url, long count) {
+    long long started = now();
+    struct shared shared = {NULL, 0, count};
+    pthread_t workers[WORKERS];
+    discover_error *error;
+
+    check(discover_client_open(url, &shared.client, &error), error);
+    for (int i = 0; i < WORKERS; i++) pthread_create(&workers[i], NULL, work, &shared);
+    for (int i = 0; i < WORKERS; i++) pthread_join(workers[i], NULL);
+    printf("{\"started\":%lld,\"ready\":%lld}\n", started, now());
+    fflush(stdout);
+    wait_for_the_end();
+    printf("{\"registered\":%ld}\n", count);
+    fflush(stdout);
+    _Exit(0);
+}
+
+static discover_set *set;
+static volatile size_t kept;
+
+static void read_online(void) {
+    discover_snapshot *snapshot = discover_set_take_snapshot(set);
+    kept = discover_snapshot_online_count(snapshot);
+    discover_snapshot_free(snapshot);
+}
+
+static void read_pick(void) {
+    discover_instance *instance;
+    kept = discover_set_pick(set, NULL, NULL, &instance, NULL) == DISCOVER_OK;
+    discover_instance_free(instance);
+}
+
+/* Nanoseconds of one call, the least of a few rounds. */
+static double cost(void (*call)(void)) {
+    double least = 1e9;
+    for (int round = 0; round < 5; round++) {
+        long long began = now_ns();
+        for (long i = 0; i < ROUNDS / 4; i++) call();
+        double each = (double)(now_ns() - began) / (ROUNDS / 4);
+        if (each < least) least = each;
+    }
+    return least;
+}
+
+static void measure_reads(const char *url) {
+    discover_snapshot *snapshot;
+    discover_client *client;
+    discover_error *error;
+
+    check(discover_client_open(url, &client, &error), error);
+    for (int i = 0; i < 10; i++) {
+        discover_registration *registration;
+        discover_lease *lease;
+        check(discover_registration_new("bench-0", 1000 + i, &registration, &error), error);
+        check(discover_registration_set_host(registration, "10.0.0.1", &error), error);
+        check(discover_client_register(client, registration, 5000, &lease, &error), error);
+    }
+    check(discover_client_services(client, "bench-0", &set, &error), error);
+    check(discover_set_wait(set, 10, 10000, &snapshot, &error), error);
+    discover_snapshot_free(snapshot);
+    printf("{\"online\":%f,\"pick\":%f}\n", cost(read_online), cost(read_pick));
+    fflush(stdout);
+    _Exit(0);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 3) return 2;
+    if (strcmp(argv[1], "follow") == 0) follow(argv[2], strtoul(argv[3], NULL, 10));
+    else if (strcmp(argv[1], "register") == 0) enroll(argv[2], atol(argv[3]));
+    else measure_reads(argv[2]);
+    return 0;
+}

@@ -1,0 +1,116 @@
+// The library under measure, in JavaScript; see README.md beside the programs. The package is the one
+// named by LIBDISCOVER_NODE.
+
+import { createRequire } from 'node:module';
+import { createInterface } from 'node:readline';
+
+const now = () => Number(process.hrtime.bigint() / 1000n);
+const before = now();
+const { connect } = createRequire(import.meta.url)(process.env.LIBDISCOVER_NODE);
+const load = now() - before;
+
+const tell = (values) => process.stdout.write(`${JSON.stringify(values)}\n`);
+const input = createInterface({ input: process.stdin });
+const theEnd = new Promise((done) => {
+  input.once('line', done);
+  input.once('close', done);
+});
+
+async function follow(url, count) {
+  const started = now();
+  const latencies = [];
+  const downs = [];
+  let waiting = count;
+  let told;
+  const current = new Promise((done) => (told = done));
+  const onEvent = ({ kind, instance }) => {
+    if (kind === 'up' || kind === 'update') {
+      const { t } = instance.attributes;
+      if (t !== undefined) {
+        latencies.push(now() - Number(t));
+      }
+    } else if (kind === 'down') {
+      downs.push(now());
+    } else if (kind === 'current') {
+      waiting -= 1;
+      if (waiting === 0) {
+        told();
+      }
+    }
+  };
+  const client = await connect(url);
+  const sets = Array.from({ length: count }, (_, number) => client.services(`bench-${number}`));
+  const subscriptions = sets.map((set) => set.subscribe(onEvent));
+  await current;
+  tell({ started, ready: now(), load });
+  await theEnd;
+  tell({ latencies, downs, online: sets.reduce((sum, set) => sum + set.online().length, 0) });
+  subscriptions.forEach((subscription) => subscription.cancel());
+  await client.close();
+}
+
+async function register(url, count) {
+  const started = now();
+  const client = await connect(url);
+  const leases = [];
+  let next = 0;
+  const work = async () => {
+    while (next < count) {
+      const number = next;
+      next += 1;
+      const host = `10.${Math.floor(number / 62500)}.${Math.floor(number / 250) % 250}.${number % 250}`;
+      leases.push(await client.register({ service: 'bench-0', port: 1000, host }));
+    }
+  };
+  await Promise.all(Array.from({ length: 64 }, work));
+  tell({ started, ready: now(), load });
+  await theEnd;
+  tell({ registered: leases.length });
+  process.exit(0);
+}
+
+/** Nanoseconds of one call, the least of a few rounds, the loop around it taken off. */
+function cost(call) {
+  const rounds = 2_000_000;
+  const time = (work) => {
+    let least = Infinity;
+    for (let round = 0; round < 7; round += 1) {
+      const began = process.hrtime.bigint();
+      work();
+      least = Math.min(least, Number(process.hrtime.bigint() - began));
+    }
+    return least / rounds;
+  };
+  let kept;
+  const full = time(() => {
+    for (let at = 0; at < rounds; at += 1) {
+      kept = call();
+    }
+  });
+  const empty = time(() => {
+    for (let at = 0; at < rounds; at += 1) {
+      kept = at;
+    }
+  });
+  return kept === undefined ? NaN : full - empty;
+}
+
+async function read(url) {
+  const client = await connect(url);
+  for (let number = 0; number < 10; number += 1) {
+    await client.register({ service: 'bench-0', port: 1000 + number, host: '10.0.0.1' });
+  }
+  const set = client.services('bench-0');
+  await set.wait(10, { timeout: 10_000 });
+  const table = new Map(Array.from({ length: 1000 }, (_, number) => [`bench-${number}`, set]));
+  tell({
+    online: cost(() => set.online()),
+    pick: cost(() => set.pick()),
+    lookup: cost(() => table.get('bench-0').online()),
+  });
+  await client.close();
+}
+
+const [task, url, count] = process.argv.slice(2);
+await { follow, register, read }[task](url, Number(count));
+input.close();

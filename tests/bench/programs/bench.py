@@ -1,0 +1,111 @@
+"""The library under measure, in Python; see README.md beside the programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from typing import Callable, List
+
+BEFORE = time.monotonic_ns()
+import libdiscover  # noqa: E402
+import libdiscover.aio  # noqa: E402
+
+LOADED = time.monotonic_ns()
+
+
+def now_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+def tell(**values: object) -> None:
+    print(json.dumps(values), flush=True)
+
+
+def wait_for_the_end() -> None:
+    sys.stdin.readline()
+
+
+def follow(url: str, count: int) -> None:
+    started = now_us()
+    latencies: List[int] = []
+    downs: List[int] = []
+    current = threading.Semaphore(0)
+
+    def on_event(event: libdiscover.Event) -> None:
+        if event.kind in ("up", "update"):
+            written = event.instance.attributes.get("t")
+            if written is not None:
+                latencies.append(time.monotonic_ns() // 1000 - int(written))
+        elif event.kind == "down":
+            downs.append(now_us())
+        elif event.kind == "current":
+            current.release()
+
+    client = libdiscover.connect(url)
+    sets = [client.services(f"bench-{number}") for number in range(count)]
+    subscriptions = [each.subscribe(on_event) for each in sets]
+    for _ in sets:
+        current.acquire()
+    tell(started=started, ready=now_us(), load=(LOADED - BEFORE) // 1000)
+    wait_for_the_end()
+    tell(latencies=latencies, downs=downs, online=sum(len(each.online()) for each in sets))
+    del subscriptions
+    client.close(5)
+
+
+async def register(url: str, count: int) -> None:
+    started = now_us()
+    client = await libdiscover.aio.connect(url)
+    leases: List[object] = []
+    numbers = iter(range(count))
+
+    async def work() -> None:
+        for number in numbers:
+            host = f"10.{number // 62500}.{number // 250 % 250}.{number % 250}"
+            leases.append(await client.register("bench-0", 1000, host=host))
+
+    await asyncio.gather(*(work() for _ in range(64)))
+    tell(started=started, ready=now_us(), load=(LOADED - BEFORE) // 1000)
+    await asyncio.get_running_loop().run_in_executor(None, wait_for_the_end)
+    tell(registered=len(leases))
+
+
+def cost(call: Callable[[], object]) -> float:
+    """Nanoseconds of one call, the least of a few rounds, the loop around it taken off."""
+    import timeit
+
+    rounds = 200_000
+    empty = min(timeit.repeat("pass", number=rounds, repeat=7))
+    full = min(timeit.repeat("call()", globals={"call": call}, number=rounds, repeat=7))
+    return (full - empty) / rounds * 1e9
+
+
+def read(url: str) -> None:
+    client = libdiscover.connect(url)
+    leases = [client.register("bench-0", 1000 + number, host="10.0.0.1") for number in range(10)]
+    services = client.services("bench-0")
+    services.wait(10, timeout=10)
+    table = {f"bench-{number}": services for number in range(1000)}
+    tell(
+        online=cost(services.online),
+        pick=cost(services.pick),
+        lookup=cost(lambda: table["bench-0"].online()),
+    )
+    del leases
+    client.close(5)
+
+
+def main() -> None:
+    task, url, *rest = sys.argv[1:]
+    if task == "follow":
+        follow(url, int(rest[0]))
+    elif task == "register":
+        asyncio.run(register(url, int(rest[0])))
+    elif task == "read":
+        read(url)
+
+
+main()

@@ -1,0 +1,151 @@
+//! The library under measure, in Rust; see README.md beside the programs.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use discover_bench::clock::now;
+use discover_bench::cost::cost;
+use discover_bench::told::{instance, started, tell};
+use discover_core::{Client, Event, Policy, Registration, Result, ServiceSet};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+/// How many registrations are under way at once.
+const WORKERS: u64 = 64;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let count = |word: &str| word.parse().unwrap_or(1);
+    match words.as_slice() {
+        ["follow", url, number] => follow(url, count(number)).await,
+        ["register", url, number] => register(url, count(number)).await,
+        ["read", url] => read(url).await,
+        _ => panic!("usage: bench-rust follow|register URL COUNT | read URL"),
+    }
+}
+
+async fn follow(url: &str, count: u64) -> Result<()> {
+    let began = now();
+    let client = Client::connect(url).await?;
+    let sets: Vec<ServiceSet> = (0..count)
+        .map(|number| client.services(&format!("bench-{number}")))
+        .collect::<Result<_>>()?;
+    let (sender, mut events) = mpsc::unbounded_channel();
+    for set in &sets {
+        let (mut heard, sender) = (set.subscribe(), sender.clone());
+        tokio::spawn(async move {
+            while let Some(event) = heard.next().await {
+                let _ = sender.send((now(), event));
+            }
+        });
+    }
+    let (mut latencies, mut downs, mut waiting) = (Vec::new(), Vec::new(), count);
+    let mut end = end();
+    loop {
+        let (at, event) = tokio::select! {
+            Some(heard) = events.recv() => heard,
+            _ = &mut end => break,
+        };
+        match &event {
+            Event::Up(instance) | Event::Update(instance) => {
+                let written = instance.attributes().get("t");
+                let written = written.and_then(|text| text.parse::<u64>().ok());
+                latencies.extend(written.map(|written| at.saturating_sub(written)));
+            }
+            Event::Down(_) => downs.push(at),
+            Event::Current => {
+                waiting -= 1;
+                if waiting == 0 {
+                    started(began);
+                }
+            }
+            _ => {}
+        }
+    }
+    let online: usize = sets.iter().map(|set| set.online().len()).sum();
+    tell(&json!({"latencies": latencies, "downs": downs, "online": online}));
+    client.close(Duration::from_secs(5)).await
+}
+
+async fn register(url: &str, count: u64) -> Result<()> {
+    let began = now();
+    let client = Client::connect(url).await?;
+    let next = Arc::new(AtomicU64::new(0));
+    let work = |client: Client, next: Arc<AtomicU64>| async move {
+        let mut leases = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return Ok(leases);
+            }
+            let registration = Registration::new("bench-0", 1000)?.host(&instance(number))?;
+            leases.push(client.register(registration).await?);
+        }
+    };
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|_| tokio::spawn(work(client.clone(), next.clone())))
+        .collect();
+    let mut leases = Vec::new();
+    for worker in workers {
+        let made: Result<Vec<_>> = worker.await.expect("it does not panic");
+        leases.extend(made?);
+    }
+    started(began);
+    let _ = end().await;
+    tell(&json!({"registered": leases.len()}));
+    // Who leaves so does not unregister one by one; that is another measure.
+    std::mem::forget((leases, client));
+    Ok(())
+}
+
+async fn read(url: &str) -> Result<()> {
+    let client = Client::connect(url).await?;
+    let mut leases = Vec::new();
+    for port in 0..10 {
+        let registration = Registration::new("bench-0", 1000 + port)?.host("10.0.0.1")?;
+        leases.push(client.register(registration).await?);
+    }
+    let set = client.services("bench-0")?;
+    set.wait(10, Duration::from_secs(10)).await?;
+    let measure = || {
+        let online = cost(|| set.online().len());
+        let pick = cost(|| set.pick(Policy::RoundRobin).is_some());
+        let named = cost(|| client.services("bench-0").is_ok());
+        (online, pick, named)
+    };
+    let alone = measure();
+    let (lease, writing) = (leases.swap_remove(0), Arc::new(()));
+    let still = Arc::downgrade(&writing);
+    let writer = tokio::spawn(async move {
+        let mut turn = 0_u64;
+        while still.strong_count() > 0 {
+            turn += 1;
+            lease.update([("turn", turn.to_string())]).await?;
+            tokio::time::sleep(Duration::from_micros(200)).await; // tidy: sleep, a writer at a pace
+        }
+        Result::Ok(())
+    });
+    let beside = measure();
+    drop(writing);
+    writer.await.expect("it does not panic")?;
+    tell(&json!({
+        "online": alone.0, "pick": alone.1, "named": alone.2,
+        "online_written": beside.0, "pick_written": beside.1, "named_written": beside.2,
+    }));
+    Ok(())
+}
+
+/// Comes when the harness has seen enough.
+fn end() -> tokio::sync::oneshot::Receiver<()> {
+    let (ends, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        drop(ends);
+    });
+    end
+}

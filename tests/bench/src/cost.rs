@@ -1,0 +1,27 @@
+//! What one call takes.
+
+use std::hint::black_box;
+
+use nix::time::{ClockId, clock_gettime};
+
+const ROUNDS: u32 = 2_000_000;
+const TIMES: usize = 7;
+
+/// Nanoseconds of one call: the least of a few rounds, which is what the others would be without
+/// whatever else the machine did.
+pub fn cost<T>(mut call: impl FnMut() -> T) -> f64 {
+    let mut least = f64::MAX;
+    for _ in 0..TIMES {
+        let began = nanos();
+        for _ in 0..ROUNDS {
+            black_box(call());
+        }
+        least = least.min((nanos() - began) / f64::from(ROUNDS));
+    }
+    least
+}
+
+fn nanos() -> f64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the kernel has this clock");
+    now.tv_sec() as f64 * 1e9 + now.tv_nsec() as f64
+}

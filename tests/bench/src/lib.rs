@@ -1,0 +1,13 @@
+//! What the library costs, beside the floor in the same run. See README.md beside it.
+
+pub mod child;
+pub mod clock;
+pub mod cost;
+pub mod etcd;
+pub mod figure;
+pub mod languages;
+pub mod process;
+pub mod proxy;
+pub mod scenario;
+pub mod told;
+pub mod writer;

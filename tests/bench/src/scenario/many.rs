@@ -1,0 +1,55 @@
+//! A thousand services followed by one process.
+
+use crate::child::Program;
+use crate::etcd::Etcd;
+use crate::figure::Figure;
+use crate::languages::{FLOOR, LANGUAGES, program};
+use crate::process;
+
+const SERVICES: &str = "1000";
+
+struct Cost {
+    took: f64,
+    grown: f64,
+    connections: f64,
+}
+
+/// See the module.
+pub async fn run() -> Result<Vec<Figure>, String> {
+    let etcd = Etcd::start().await?;
+    let raw = measure(&etcd, FLOOR)?;
+    let mut figures = Vec::new();
+    for language in LANGUAGES {
+        let cost = measure(&etcd, language)?;
+        let figure = |what: &str, value: f64| Figure::new(4, language, what, value);
+        let megabytes = match language {
+            "rust" | "c" => 1.0,
+            "python" => 2.0,
+            _ => 3.0,
+        };
+        let ready = figure("1000 services watched, µs", cost.took).over(raw.took);
+        let native = matches!(language, "rust" | "c");
+        figures.push(if native { ready.most(1.3) } else { ready });
+        figures.push(figure("memory for 1000 services, MB", cost.grown).most(megabytes));
+        figures.push(figure("connections", cost.connections).most(1.0));
+    }
+    Ok(figures)
+}
+
+fn measure(etcd: &Etcd, language: &str) -> Result<Cost, String> {
+    let start =
+        |services: &str| Program::start(program(language)?.args(["follow", &etcd.url(), services]));
+    let few = start("1")?;
+    let before = process::memory(few.pid()).0;
+    few.finish()?;
+    let many = start(SERVICES)?;
+    let grown = process::memory(many.pid()).0.saturating_sub(before) as f64 / 1024.0;
+    let connections = process::connections(many.pid(), etcd.port) as f64;
+    let took = many.took;
+    many.finish()?;
+    Ok(Cost {
+        took,
+        grown,
+        connections,
+    })
+}
