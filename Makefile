@@ -26,9 +26,10 @@ demo: ## watch a C, a Python and a Node process find each other, without a serve
 	@$(TOOLS) build --no-etcd
 	@examples/demo/run
 
-demo-agent: ## the same through the agent, over HTTP: registered, killed, and seen to go
-	@tools/setup.sh build
-	@cargo build --quiet -p discoverd
+demo-agent: ## the same through the agent: a page, a stream and the commands see one killed and go
+	@tools/setup.sh demo
+	@$(TOOLS) build --no-etcd
+	@cargo build --quiet -p discoverd --no-default-features --features local
 	@examples/demo/agent
 
 demo-layouts: ## watch one service in two layouts at once, seen by the users of either
@@ -62,7 +63,7 @@ install: ## install the C library (PREFIX=/usr/local LIBDIR=lib DESTDIR=)
 	cargo build --release -p discover-ffi
 	@$(TOOLS) install --prefix "$(PREFIX)" --libdir "$(LIBDIR)" --destdir "$(DESTDIR)"
 
-dist: setup ## build the packages that people install, in release, into dist/ (WHAT="wheel sdist npm deb")
+dist: setup ## build the packages that people install, in release, into dist/ (WHAT="wheel sdist npm deb agent")
 	@tools/dist.sh $(WHAT)
 
 docs: setup ## build the manuals of all languages into target/site

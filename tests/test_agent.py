@@ -135,7 +135,16 @@ def test_a_file_has_its_say_and_is_checked(tmp_path: Path) -> None:
 
 
 def test_the_demo_shows_one_go_that_was_killed() -> None:
-    demo = subprocess.run([ROOT / "examples/demo/agent"], capture_output=True, text=True, timeout=PATIENCE)
+    """To the commands, to the stream of the page and to that of the service."""
+    demo = subprocess.run(
+        [ROOT / "examples/demo/agent"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert "down    127.0.0.1:8002  by=discoverd" in demo.stdout
-    assert demo.stdout.splitlines()[-2:][0].startswith("127.0.0.1:800")
+    lines = demo.stdout.splitlines()
+    killed = lines.index("killing the one in Node with SIGKILL")
+    for who in ("page", "stream", "watch"):
+        seen = [line.split()[:3] for line in lines if line.split()[:1] == [who]]
+        assert [who, "down", "127.0.0.1:8003"] in seen, demo.stdout
+        assert all([who, "up", f"127.0.0.1:800{n}"] in seen for n in (1, 2, 3)), demo.stdout
+    assert [line.split()[-1] for line in lines[killed - 3 : killed]] == [f"language={x}" for x in ("C", "Python", "Node")]
+    assert [line.split()[0] for line in lines[-2:]] == ["127.0.0.1:8001", "127.0.0.1:8002"]

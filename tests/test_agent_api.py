@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from languages import BUILT, ROOT
-from servers import Agent
+from servers import Agent, eventually
+from test_agent_tls import TOKEN, certificate
 
 PATIENCE = 30
 WEB = "/v1/services/web/instances/127.0.0.1:8080"
@@ -185,6 +186,8 @@ def test_a_stream_ends_with_the_agent_and_its_registrations_go_first(agents: Cal
         ("PUT", WEB, {"colour": "red"}, 400, "unknown field `colour`"),
         ("PUT", WEB, {"ttl_ms": 5}, 400, "ttl"),
         ("PUT", WEB, {"attributes": {"weight": "heavy"}}, 400, "weight"),
+        ("PATCH", WEB, {"attributes": {"weight": "heavy"}}, 400, "weight"),
+        ("PATCH", WEB, {"attributes": {}}, 404, "not registered"),
         ("PUT", WEB, {"address": "127.0.0.1:0"}, 400, "port"),
         ("PUT", "/v1/services/w%20b/instances/h:1", {}, 400, "service name"),
         ("PUT", "/v1/services/web/instances/%ff", {}, 400, "UTF-8"),
@@ -207,6 +210,11 @@ def test_a_refusal_says_what_was_wrong(
 def test_pages_of_others_are_refused(agents: Callable[..., Agent]) -> None:
     agent = agents()
     assert ask(agent, "GET", "/v1/services", Host="evil.example")[0] == 421
+    for path in ("/v1/services", "/v1/registrations", "/v1/status", "/metrics"):
+        assert ask(agent, "GET", path, Origin="http://evil.example")[0] == 403
+        # An image names no origin.
+        assert ask(agent, "GET", path, Sec_Fetch_Site="cross-site")[0] == 403
+        assert ask(agent, "HEAD", path, Origin=f"http://{agent.address}")[0] == 200
     assert ask(agent, "PUT", WEB, {}, Origin="http://evil.example")[0] == 403
     assert ask(agent, "PUT", WEB, "{}", Content_Type="text/plain")[0] == 415
     for method in ("GET", "HEAD", "OPTIONS"):
@@ -263,6 +271,74 @@ def test_who_is_slow_or_many_keeps_nobody_out(agents: Callable[..., Agent]) -> N
             pass
         connection.close()
     assert ask(agent, "GET", "/v1/health")[0] == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(agents: Callable[..., Agent]) -> None:
+    host, port = agents().address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        head = f"PUT {WEB} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(head.encode() + b"Content-Length: 100\r\n\r\n{")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize(
+    ("check", "status", "part"),
+    [
+        ({"http": "http://169.254.169.254/latest/meta-data"}, 403, "check_targets"),
+        ({"tcp": "[fe80::1]:80"}, 403, "check_targets"),
+        ({"tcp": "0.0.0.0:80"}, 403, "check_targets"),
+        ({"exec": "true"}, 403, "allow_exec"),
+        ({"http": "https://127.0.0.1/", "ca": "/etc/shadow"}, 403, "allow_exec"),
+        ({"tcp": ":80", "interval": "10ms"}, 400, "check_interval"),
+        ({"tcp": ":80", "start": "10ms"}, 400, "check_interval"),
+    ],
+)
+def test_not_everything_is_looked_at_for_everybody(
+    agents: Callable[..., Agent], check: dict[str, Any], status: int, part: str
+) -> None:
+    agent = agents()
+    found, problem, _ = ask(agent, "PUT", WEB, {"check": check})
+    assert (found, part in problem["detail"]) == (status, True), problem
+    assert ask(agent, "GET", "/v1/registrations")[1]["registrations"] == []
+
+
+def test_what_may_be_looked_at_is_a_setting_and_so_is_how_many(agents: Callable[..., Agent]) -> None:
+    agent = agents(None, "--check-targets", "10.0.0.0/8,169.254.0.0/16", "--checks", "1")
+    check = {"check": {"tcp": "169.254.169.254:80", "start": "1h"}}
+    assert ask(agent, "PUT", WEB, check)[0] == 200
+    status, problem, _ = ask(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)
+    assert (status, problem["kind"]) == (503, "resource") and "the setting checks" in problem["detail"]
+    assert ask(agent, "DELETE", WEB)[0] == 204
+    # The place is free once nobody looks any more.
+    eventually(lambda: ask(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)[0] == 200)
+
+
+def test_who_asks_from_another_host_has_only_its_own_address_looked_at(tmp_path: Path) -> None:
+    """Over the address of this host that others reach; the agent sees somebody who is not on the loopback."""
+    own = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()
+    if not own:
+        pytest.skip("this host has no address but the loopback")
+    _, cert, key = certificate(tmp_path, "own", own[0])
+    (tmp_path / "token").write_text(TOKEN)
+    secrets = ["--token-file", str(tmp_path / "token"), "--tls-cert", str(cert), "--tls-key", str(key)]
+    agent = Agent(str(tmp_path), None, "--bind", f"{own[0]}:0", *secrets)
+    try:
+        for target, expected in [(f"{own[0]}:1", "200"), ("127.0.0.1:1", "403"), ("192.0.2.1:1", "403"), (":1", "200")]:
+            body = json.dumps({"check": {"tcp": target}, "address": f"{own[0]}:8080"})
+            command = ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", "--json", body]
+            command += ["-H", f"Authorization: Bearer {TOKEN}"]
+            url = f"https://{agent.address}/v1/services/web/instances/{own[0]}:8080"
+            answer = subprocess.run([*command, url], capture_output=True, text=True, timeout=PATIENCE)
+            assert answer.stdout == expected, (target, Path(agent.log).read_text())
+        # Others than the loopback have their own, narrower number of connections.
+        port = int(agent.address.rsplit(":", 1)[1])
+        many = [socket.create_connection((own[0], port), PATIENCE) for _ in range(129)]
+        many[-1].settimeout(PATIENCE)
+        assert many[-1].recv(10) == b"", "one too many"
+        for each in many:
+            each.close()
+    finally:
+        agent.kill()
 
 
 def test_a_head_that_is_too_large_is_refused(agents: Callable[..., Agent]) -> None:

@@ -70,11 +70,18 @@ def test_systemd_is_told_when_the_agent_is_ready_and_when_it_stops(tmp_path: Pat
         environment = {**os.environ, "NOTIFY_SOCKET": place}
         agent = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
+            assert listener.recv(1000) == b"FDSTORE=1\nFDNAME=discoverd=tcp\n"
             assert listener.recv(1000) == b"READY=1\n"
             assert agent.stdout is not None
             assert agent.stdout.readline().startswith(b"listening on "), "said before"
             # Without a file there is nothing to read again, and that is no reason to end.
             agent.send_signal(signal.SIGHUP)
+            assert listener.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert listener.recv(1000) == b"READY=1\n"
+            agent.send_signal(signal.SIGUSR2)
+            assert listener.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert listener.recv(1000).startswith(b"FDSTORE=1\n")
+            assert listener.recv(1000) == b"READY=1\n"
             agent.send_signal(signal.SIGTERM)
             assert listener.recv(1000) == b"STOPPING=1\n"
             assert agent.wait(PATIENCE) == 0

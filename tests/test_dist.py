@@ -163,3 +163,34 @@ def test_the_npm_package_alone_says_what_is_missing(packages: Packages, tmp_path
     )
     name = half.name.removesuffix(f"-{VERSION}.tgz")
     assert done.returncode != 0 and f"install the package {name}" in done.stderr, done.stderr
+
+
+def test_the_agent_is_one_file_that_needs_no_other(packages: Packages, tmp_path: Path) -> None:
+    (archive,) = packages("agent")
+    name = f"discoverd-{VERSION}-{os.uname().machine}-linux"
+    assert archive.name == f"{name}.tar.gz"
+    run(["tar", "-xzf", str(archive)], cwd=tmp_path)
+    tree = tmp_path / name
+    program = tree / "bin/discoverd"
+    # No loader is named, and no library: it is the kernel alone that it needs.
+    headers = run(["readelf", "--wide", "--program-headers", "--dynamic", str(program)])
+    assert "INTERP" not in headers and "NEEDED" not in headers, headers
+    assert run([str(program), "--version"], env={}) == f"discoverd {VERSION}\n"
+    place = f"local://{tmp_path}/r"
+    command = [str(program), "register", "--url", place, "web", "127.0.0.1:1", "--"]
+    seen = run([*command, str(program), "get", "web", "--url", place, "--wait", "1"], timeout=60)
+    assert seen.endswith("127.0.0.1:1  leader\n"), seen
+    files = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
+    assert files == {
+        "bin/discoverd",
+        "lib/systemd/system/discoverd.service",
+        "lib/sysusers.d/discoverd.conf",
+        "share/bash-completion/completions/discoverd",
+        "share/doc/discoverd/LICENSE-APACHE",
+        "share/doc/discoverd/LICENSE-MIT",
+        "share/doc/discoverd/agent.md",
+        "share/fish/vendor_completions.d/discoverd.fish",
+        "share/man/man1/discoverd.1",
+        "share/zsh/site-functions/_discoverd",
+    }
+    assert all((tree / path).stat().st_size for path in files)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds the packages that people install:
 #
-#   tools/dist.sh [--profile release|dev] [--out DIR] [wheel] [sdist] [npm] [deb]
+#   tools/dist.sh [--profile release|dev] [--out DIR] [wheel] [sdist] [npm] [deb] [agent]
 #
 #   wheel   for every CPython from 3.9 on, on every Linux with glibc 2.17 or newer
 #   sdist   the sources of the wheel; building it takes Rust and protoc
 #   npm     the package, and the package of this platform, which holds the native module
 #   deb     libdiscover0 and libdiscover-dev, for the distribution that this runs on
+#   agent   discoverd for every Linux of this machine's kind: one file that needs no other
 #
 # All of them without names, in release, into dist/. The version is the workspace's, in Cargo.toml.
 set -euo pipefail
@@ -18,12 +19,12 @@ while [ $# -gt 0 ]; do
     case $1 in
         --profile) profile=$2; shift ;;
         --out) out=$2; shift ;;
-        wheel | sdist | npm | deb) what+=("$1") ;;
-        *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        wheel | sdist | npm | deb | agent) what+=("$1") ;;
+        *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift
 done
-[ ${#what[@]} -gt 0 ] || what=(wheel sdist npm deb)
+[ ${#what[@]} -gt 0 ] || what=(wheel sdist npm deb agent)
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
@@ -68,6 +69,39 @@ deb() {
     fi
     cargo build --quiet --profile "$profile" -p discover-ffi
     tools/deb.sh "$built" "$target/deb" "$out"
+}
+
+# Rust brings musl with it, and zig the compiler for what is in C.
+agent() {
+    local triple name version folder
+    triple=$(uname -m)-unknown-linux-musl
+    name=${triple//-/_}
+    if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ] && ! rustup --quiet target add "$triple"; then
+        echo "dist: there is no $triple for this rustc (rustup target add $triple), so there is NO agent" >&2
+        return 1
+    fi
+    env "CC_$name=$source/tools/zig-cc" ZIG_TARGET="$(uname -m)-linux-musl" CARGO_TARGET_DIR="$target/static" \
+        cargo build --quiet --target "$triple" --profile "$profile" -p discoverd
+    local program=$target/static/$triple/$built/discoverd
+    version=$("$program" --version)
+    folder=discoverd-${version#discoverd }-$(uname -m)-linux
+    local tree=$target/agent/$folder
+    rm -rf "$tree"
+    install -D "$program" "$tree/bin/discoverd"
+    [ "$profile" != release ] || strip "$tree/bin/discoverd"
+    install -D -m 644 -t "$tree/lib/systemd/system" agent/systemd/discoverd.service
+    install -D -m 644 agent/systemd/discoverd.sysusers "$tree/lib/sysusers.d/discoverd.conf"
+    install -D -m 644 -t "$tree/share/doc/discoverd" docs/agent.md LICENSE-APACHE LICENSE-MIT
+    mkdir -p "$tree/share/man/man1"
+    "$program" man >"$tree/share/man/man1/discoverd.1"
+    local shell file
+    for shell in bash/bash-completion/completions/discoverd zsh/zsh/site-functions/_discoverd \
+        fish/fish/vendor_completions.d/discoverd.fish; do
+        file=$tree/share/${shell#*/}
+        mkdir -p "${file%/*}"
+        "$program" completions "${shell%%/*}" >"$file"
+    done
+    tar --sort=name --owner=0 --group=0 --numeric-owner -czf "$out/$folder.tar.gz" -C "$target/agent" "$folder"
 }
 
 for each in "${what[@]}"; do

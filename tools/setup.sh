@@ -4,7 +4,7 @@
 #
 #   tools/setup.sh          everything `make test` needs
 #   tools/setup.sh build    what a build with etcd needs: protoc
-#   tools/setup.sh demo     what the demo needs: the Python environment, and no protoc
+#   tools/setup.sh demo     what the demos need: a Python environment with what builds the package, and no protoc
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -62,19 +62,35 @@ install_missing() {
     rm -f "$log"
 }
 
-# The copy of the requirements inside the environment says what was installed into it.
+# The lists of requirements that are needed. The copies of them inside the environment say what was installed
+# into it.
 python_environment() {
-    local stamp=.venv/requirements.txt
-    if cmp -s tools/requirements.txt "$stamp" && .venv/bin/python -c '' 2>/dev/null; then
-        return
+    local list missing=()
+    for list in "$@"; do
+        cmp -s "tools/$list" ".venv/$list" || missing+=("$list")
+    done
+    if .venv/bin/python -c '' 2>/dev/null; then
+        [ ${#missing[@]} -gt 0 ] || return 0
+    else
+        missing=("$@")
+        rm -rf .venv
     fi
     echo "setup: preparing the Python environment in .venv"
-    if ! python3 -m venv --clear .venv; then
-        echo "setup: python3 cannot make a virtual environment (Debian: apt-get install python3-venv)" >&2
-        exit 1
+    for list in "${missing[@]}"; do
+        # What an older list had may not go with what the new one has.
+        [ ! -e ".venv/$list" ] || rm -rf .venv
+    done
+    if [ ! -e .venv ]; then
+        missing=("$@")
+        if ! python3 -m venv .venv; then
+            echo "setup: python3 cannot make a virtual environment (Debian: apt-get install python3-venv)" >&2
+            exit 1
+        fi
     fi
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tools/requirements.txt
-    cp tools/requirements.txt "$stamp"
+    for list in "${missing[@]}"; do
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "tools/$list"
+        cp "tools/$list" ".venv/$list"
+    done
 }
 
 # A minimal Rust toolchain comes without these two.
@@ -90,14 +106,14 @@ case ${1:-test} in
         want_servers_and_checkers
         install_missing
         rust_components
-        python_environment
+        python_environment requirements.txt requirements-test.txt
         ;;
     build)
         want_protoc
         install_missing
         ;;
     demo)
-        python_environment
+        python_environment requirements.txt
         ;;
     *)
         sed -n '2,7s/^# \{0,1\}//p' "$0" >&2

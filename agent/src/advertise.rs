@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use discover_core::{Error, Kind, Result};
 
+use crate::network::Network;
+
 /// An address of this host, and the interface that has it.
 pub type Candidate = (String, IpAddr);
 
@@ -22,7 +24,7 @@ enum Rule {
     /// `IF[n]`: the n-th address of an interface, from 0.
     Nth { name: String, at: usize },
     /// `NETWORK/BITS`.
-    Network { network: IpAddr, bits: u32 },
+    Network(Network),
 }
 
 /// The first address that a rule finds, the rules in their order.
@@ -77,12 +79,10 @@ fn parse(rule: &str) -> Result<Rule> {
     if rule.starts_with("static:") {
         return Err(bad("is no address"));
     }
-    if let Some((network, bits)) = rule.split_once('/') {
-        let network: IpAddr = network.parse().map_err(|_| bad("is no network"))?;
-        let most = if network.is_ipv4() { 32 } else { 128 };
-        let bits = bits.parse().ok().filter(|bits| *bits <= most);
-        let bits = bits.ok_or_else(|| bad("has a wrong number of bits"))?;
-        return Ok(Rule::Network { network, bits });
+    if rule.contains('/') {
+        return Network::parse(rule)
+            .map(Rule::Network)
+            .map_err(|_| bad("is no network"));
     }
     if let Some((name, at)) = rule.strip_suffix(']').and_then(|r| r.split_once('[')) {
         let at = at.parse().map_err(|_| bad("has no number in brackets"))?;
@@ -118,23 +118,9 @@ fn find(rule: &Rule, candidates: &[Candidate]) -> Option<IpAddr> {
         Rule::Any { v6 } => all.find(|(_, ip)| ip.is_ipv6() == *v6 && !ip.is_loopback()),
         Rule::Interface { name, v6 } => all.find(|(n, ip)| n == name && ip.is_ipv6() == *v6),
         Rule::Nth { name, at } => all.filter(|(n, _)| n == name).nth(*at),
-        Rule::Network { network, bits } => all.find(|(_, ip)| is_in(*ip, *network, *bits)),
+        Rule::Network(network) => all.find(|(_, ip)| network.has(*ip)),
     };
     found.map(|(_, ip)| *ip)
-}
-
-fn is_in(ip: IpAddr, network: IpAddr, bits: u32) -> bool {
-    match (ip, network) {
-        (IpAddr::V4(ip), IpAddr::V4(network)) => {
-            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
-            (ip.to_bits() ^ network.to_bits()) & mask == 0
-        }
-        (IpAddr::V6(ip), IpAddr::V6(network)) => {
-            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-            (ip.to_bits() ^ network.to_bits()) & mask == 0
-        }
-        _ => false,
-    }
 }
 
 fn v6_bytes(ip: IpAddr) -> [u8; 16] {

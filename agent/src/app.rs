@@ -1,7 +1,7 @@
 //! The agent as a whole: one client, its parts, and the order in which they begin and end.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::advertise;
-use crate::health::Checks;
-use crate::http::serve::{Listener, serve};
-use crate::http::tls::acceptor;
+use crate::handover::{self, Inherited, State};
+use crate::health::allowed::Allowed;
+use crate::health::{Checks, Looked};
+use crate::http::listen::{Given, Listener};
+use crate::http::secrets::Secrets;
+use crate::http::serve::{Phase, serve};
 use crate::http::{Gauges, Guard, router};
 use crate::jobs::Jobs;
 use crate::registry::Registry;
@@ -36,8 +39,10 @@ pub struct Agent {
     pub checks: Arc<Checks>,
     /// What the configuration file asks for.
     pub jobs: Jobs,
-    /// Whether whoever may register may also have commands run.
-    pub allows_exec: bool,
+    /// What checks may be declared over the API.
+    pub allowed: Allowed,
+    /// How far it is.
+    pub phase: watch::Sender<Phase>,
     /// Tells this run from others.
     pub boot: String,
     /// Where the store is, secrets hidden.
@@ -55,25 +60,31 @@ pub struct Running {
     /// Where it listens, as registry URLs.
     pub urls: Vec<String>,
     agent: Arc<Agent>,
-    ending: watch::Sender<bool>,
-    listeners: JoinSet<()>,
+    secrets: Arc<Secrets>,
+    /// Each gives back its listener, if it is to be handed over.
+    listeners: JoinSet<Option<Listener>>,
     chores: JoinSet<()>,
 }
 
-/// Opens the store and starts to listen; the jobs of the settings are for the caller to begin. Must be called on a tokio runtime.
-pub async fn start(settings: &Settings) -> Result<Running> {
-    let token = settings.token_file.as_deref().map(token).transpose()?;
-    let listeners = listen(settings, token.is_some()).await?;
+/// Opens the store and starts to listen, or goes on where the run before listened; the jobs of the settings
+/// are for the caller to begin. Must be called on a tokio runtime.
+pub async fn start(settings: &Settings, inherited: Inherited) -> Result<Running> {
+    let secrets = Arc::new(secrets(settings)?);
+    let mut listeners = listen(settings, &secrets, inherited.listeners).await?;
+    if handover::store(&listeners) {
+        listeners.iter_mut().for_each(Listener::stay);
+    }
     let address = own_address(settings)?;
     let client = open(settings).await?;
     let boot = format!("{:08x}", fastrand::u32(..));
     let sets = Sets::new(client.clone(), boot.clone(), settings.services);
     let registry = Registry::new(client.clone(), sets.clone(), address);
     let checks = Arc::new(Checks::new(registry.clone()));
+    let phase = watch::Sender::new(Phase::Serving);
     let agent = Arc::new(Agent {
         jobs: Jobs::new(client.clone(), registry.clone(), checks.clone(), address),
         checks,
-        allows_exec: settings.allow_exec,
+        allowed: settings.allowed.clone(),
         store: client.uri().to_string(),
         client,
         registry: registry.clone(),
@@ -81,25 +92,27 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         boot,
         address,
         start: Instant::now(),
-        gauges: Gauges::new(settings.streams),
+        gauges: Gauges::new(settings.streams, phase.subscribe()),
+        phase,
     });
+    agent.adopt(inherited.state).await;
     let mut chores = JoinSet::new();
     chores.spawn(registry.clone().tend());
     chores.spawn(registry.reap());
     chores.spawn(sets.sweep());
-    let ending = watch::Sender::new(false);
+    chores.spawn(secrets.clone().follow());
     let urls = listeners.iter().map(Listener::url).collect();
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        let guard = Arc::new(guard(&listener, &agent, settings, token.clone()));
+        let guard = Arc::new(guard(&listener, &agent, settings, &secrets));
         let router = router(agent.clone(), guard);
-        let (agent, end) = (agent.clone(), ending.subscribe());
-        tasks.spawn(serve(listener, router, agent, settings.limits, end));
+        let (agent, secrets) = (agent.clone(), secrets.clone());
+        tasks.spawn(serve(listener, router, agent, settings.limits, secrets));
     }
     Ok(Running {
         urls,
         agent,
-        ending,
+        secrets,
         listeners: tasks,
         chores,
     })
@@ -113,6 +126,33 @@ impl Agent {
             other => other,
         }
     }
+
+    /// Goes on with what the run before knew, as far as the settings allow it now.
+    async fn adopt(&self, state: State) {
+        let (mut looked, mut over) = (Vec::new(), HashSet::new());
+        for Looked { service, id, check } in state.looked {
+            match self.allowed.again(check) {
+                Some(check) => looked.push((service, id, check)),
+                None => drop(over.insert((service, id))),
+            }
+        }
+        let (over, registered): (Vec<_>, Vec<_>) = state
+            .registered
+            .into_iter()
+            .partition(|one| over.contains(&one.place()));
+        for one in over {
+            let (service, id) = one.place();
+            log::warn!("{id} of {service} is let go of: its check is not allowed any more");
+        }
+        self.registry.adopt_held(state.held);
+        let adopted = self.registry.adopt(registered);
+        for (service, id, check) in looked {
+            if let Some((key, grant, health)) = adopted.get(&(service, id)) {
+                self.checks.begin(key.clone(), *grant, check, *health);
+            }
+        }
+        self.jobs.adopt(state.begun).await;
+    }
 }
 
 impl Running {
@@ -121,12 +161,42 @@ impl Running {
         &self.agent
     }
 
+    /// Reads the certificate and the token again.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Lets nobody in any more, answers who is there, and gives what the next run needs. All that is
+    /// registered stays where it is: afterwards this process may be replaced, and not much else.
+    pub async fn hand_over(&mut self) -> (Vec<Listener>, State) {
+        self.agent.phase.send_replace(Phase::HandingOver);
+        let mut listeners = Vec::new();
+        while let Some(served) = self.listeners.join_next().await {
+            listeners.extend(served.ok().flatten());
+        }
+        let looked = self.agent.checks.looked();
+        self.agent.checks.close().await;
+        self.agent.jobs.close().await;
+        let held = self.agent.registry.held_back().into_iter();
+        let held = held.map(|(whom, mode)| {
+            let [service, id] = [whom.service(), whom.id()].map(|part| part.map(str::to_owned));
+            (service, id, mode)
+        });
+        let state = State {
+            registered: self.agent.registry.registered(),
+            looked,
+            begun: self.agent.jobs.begun().await,
+            held: held.collect(),
+        };
+        (listeners, state)
+    }
+
     /// Takes all registrations away, then lets go of everybody.
     pub async fn end(mut self) {
-        self.agent.checks.close();
+        self.agent.checks.close().await;
         self.agent.jobs.close().await;
         self.agent.registry.close(ENDING / 2).await;
-        self.ending.send_replace(true);
+        self.agent.phase.send_replace(Phase::Ending);
         // The sets end with the client, and the streams with the sets.
         if let Err(error) = self.agent.client.close(ENDING / 2).await {
             log::warn!("{error}");
@@ -153,28 +223,55 @@ async fn open(settings: &Settings) -> Result<Client> {
     Client::connect(&url).await
 }
 
-async fn listen(settings: &Settings, has_token: bool) -> Result<Vec<Listener>> {
+/// Whether it could start like this, as far as that can be known beforehand.
+pub fn check(settings: &Settings) -> Result<()> {
+    secrets(settings)?;
+    own_address(settings)?;
+    discover_core::Uri::parse(&settings.store).map(drop)
+}
+
+/// What is read from files, before anything begins.
+pub fn secrets(settings: &Settings) -> Result<Secrets> {
+    Secrets::read(settings.tls.clone(), settings.token_file.clone())
+}
+
+/// What was inherited comes in place of what would be opened.
+async fn listen(
+    settings: &Settings,
+    secrets: &Secrets,
+    inherited: Vec<Given>,
+) -> Result<Vec<Listener>> {
+    let (bind, socket) = (settings.bind.as_deref(), settings.socket.as_deref());
     let mut listeners = Vec::new();
-    if let Some(address) = &settings.bind {
-        let tls = settings.tls.as_ref().map(acceptor).transpose()?;
-        let protected = tls.is_some() && has_token;
-        let listener = Listener::tcp(address, tls).await?;
-        let open = listener.address().is_some_and(|at| !at.ip().is_loopback());
-        if open && !protected {
+    for given in inherited {
+        let name = given.name.clone();
+        match Listener::inherited(given, bind, socket)? {
+            Some(listener) => listeners.push(listener),
+            None => handover::forget(&name),
+        }
+    }
+    let (has_tcp, has_unix) = {
+        let is_tcp = |listener: &Listener| listener.address().is_some();
+        (listeners.iter().any(is_tcp), !listeners.iter().all(is_tcp))
+    };
+    if let (Some(address), false) = (bind, has_tcp) {
+        listeners.push(Listener::tcp(address).await?);
+    }
+    for at in listeners.iter().filter_map(Listener::address) {
+        if !at.ip().to_canonical().is_loopback() && !secrets.is_complete() {
             return Err(Error::invalid(format!(
-                "bind {address} is open to the network; that takes TLS and a token: give tls_cert, \
+                "bind {at} is open to the network; that takes TLS and a token: give tls_cert, \
                  tls_key and token_file, or bind 127.0.0.1"
             )));
         }
-        listeners.push(listener);
     }
-    if let Some(path) = &settings.socket {
+    if let (Some(path), false) = (socket, has_unix) {
         listeners.push(Listener::unix(path)?);
     }
     Ok(listeners)
 }
 
-fn guard(listener: &Listener, agent: &Agent, settings: &Settings, token: Option<String>) -> Guard {
+fn guard(listener: &Listener, agent: &Agent, settings: &Settings, secrets: &Arc<Secrets>) -> Guard {
     let Some(address) = listener.address() else {
         // Its permissions say who may.
         return Guard::default();
@@ -182,24 +279,8 @@ fn guard(listener: &Listener, agent: &Agent, settings: &Settings, token: Option<
     let own = [address.ip(), agent.address].map(|ip| ip.to_string());
     Guard {
         hosts: Some(settings.hosts.iter().cloned().chain(own).collect()),
-        token,
+        secrets: Some(secrets.clone()),
     }
-}
-
-fn token(path: &Path) -> Result<String> {
-    let shown = path.display();
-    let read = std::fs::read_to_string(path).map_err(|e| {
-        let text = format!("token_file: cannot read {shown}");
-        Error::caused_by(Kind::InvalidArgument, text, e)
-    })?;
-    let token = read.trim();
-    let fits = token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic());
-    if !fits {
-        return Err(Error::invalid(format!(
-            "token_file: {shown} holds no token; one has at least 16 letters, digits or signs"
-        )));
-    }
-    Ok(token.to_owned())
 }
 
 /// By the rules that were given; else the loopback for a registry of this host alone, and an address that

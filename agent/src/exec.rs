@@ -8,7 +8,7 @@ use std::time::Duration;
 use discover_core::{Error, Kind, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
@@ -19,7 +19,7 @@ const KEPT: usize = 4096;
 const REST: Duration = Duration::from_millis(200);
 
 /// A command: a text that is split at single spaces, or a list of words.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Raw")]
 pub struct Words(Vec<String>);
 

@@ -8,10 +8,11 @@
 //! |---|---|---|
 //! | [`app`] | opens the store, starts the parts, ends them in order | [`settings`] |
 //! | [`registry`] | what applications registered here, kept alive for them | `registry::table` |
-//! | [`health`] | looks at instances that do not say themselves how they are | `health::machine` |
+//! | [`health`] | looks at instances that do not say themselves how they are | `health::machine`, `health::allowed` |
 //! | [`jobs`] | what a configuration file registers and watches | `jobs::plan`, `jobs::change` |
 //! | [`sets`] | one watch for each service, and its last states | `sets::history` |
 //! | [`http`] | the API under `/v1` | `http::query`, `http::json`, `http::events` |
+//! | [`handover`] | gives the listeners and the registrations to the next run | |
 //! | [`advertise`] | the address of this host that others reach | its `choose` |
 //! | [`cli`] | the commands; they work on any registry, with or without an agent | `cli::show` |
 //!
@@ -24,9 +25,11 @@ pub mod advertise;
 pub mod app;
 pub mod cli;
 pub mod exec;
+pub mod handover;
 pub mod health;
 pub mod http;
 pub mod jobs;
+pub mod network;
 pub mod registry;
 pub mod sets;
 pub mod settings;

@@ -3,16 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use discover_core::{Error, Kind, Result};
 use serde::Deserialize;
 
+use crate::health::allowed::Allowed;
 use crate::http::serve::Limits;
 use crate::http::tls::Files;
 use crate::jobs::plan::{Plan, Service, Watch};
+use crate::network::Network;
+use crate::span::Span;
 
 /// What `--bind`, `--socket` and `--state` are called by who wants none.
 pub const NONE: &str = "none";
+/// The most instances that are looked at, and the shortest interval that is declared over the API.
+const CHECKS: usize = 1024;
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The registry of an agent that is told of no other.
 pub const EMBEDDED: &str = "memory://discoverd";
 
@@ -52,6 +59,12 @@ pub struct Given {
     pub services: Option<usize>,
     /// Whether whoever may register may also have commands run, as checks.
     pub allow_exec: Option<bool>,
+    /// The most instances that are looked at.
+    pub checks: Option<usize>,
+    /// The shortest interval of checks that are declared over the API.
+    pub check_interval: Option<Span>,
+    /// Networks that anybody may have looked at, separated by commas.
+    pub check_targets: Option<String>,
     /// Services to register; in a file alone.
     pub service: Vec<Service>,
     /// Services to watch; in a file alone.
@@ -85,8 +98,8 @@ pub struct Settings {
     pub streams: usize,
     /// The most services that are watched at a time.
     pub services: usize,
-    /// Whether whoever may register may also have commands run, as checks.
-    pub allow_exec: bool,
+    /// What checks may be declared over the API.
+    pub allowed: Allowed,
     /// What to register and to watch.
     pub plan: Plan,
     /// Where each of them came from.
@@ -155,6 +168,9 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
     let streams = of.first("streams", |g| g.streams);
     let services = of.first("services", |g| g.services);
     let allow_exec = of.first("allow_exec", |g| g.allow_exec);
+    let checks = of.first("checks", |g| g.checks);
+    let check_interval = of.first("check_interval", |g| g.check_interval);
+    let check_targets = of.first("check_targets", |g| g.check_targets.clone());
     let bind = bind.unwrap_or_else(|| "127.0.0.1:1111".to_owned());
     let socket = match given_socket {
         Some(path) if path == NONE => None,
@@ -190,15 +206,27 @@ pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> R
             }
         },
         limits: Limits {
-            connections: connections.unwrap_or(4096),
-            of_one: of_one.unwrap_or(4096),
+            connections,
+            of_one,
         },
         streams: streams.unwrap_or(4096),
         services: services.unwrap_or(4096),
-        allow_exec: allow_exec.unwrap_or(false),
+        allowed: Allowed {
+            exec: allow_exec.unwrap_or(false),
+            most: checks.unwrap_or(CHECKS),
+            interval: check_interval.map_or(CHECK_INTERVAL, |span| span.0),
+            targets: networks(check_targets)?,
+        },
         plan: plan(&places)?,
         origins,
     })
+}
+
+fn networks(text: Option<String>) -> Result<Vec<Network>> {
+    let all = list(text);
+    let networks = all.iter().map(|text| Network::parse(text));
+    let networks = networks.collect::<Result<Vec<_>>>();
+    networks.map_err(|e| Error::invalid(format!("check_targets: {e}")))
 }
 
 /// Of the file: the others cannot say such things.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 /// The longest time that is taken. Longer than anybody waits, and short enough to be added to a clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -31,6 +32,12 @@ pub struct Span(pub Duration);
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
         from.deserialize_any(Written)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{}ms", self.0.as_millis()))
     }
 }
 
@@ -86,6 +93,8 @@ mod tests {
         }
         let span: Span = serde_json::from_str("5").unwrap();
         assert_eq!(span, Span(Duration::from_secs(5)));
+        let again = serde_json::to_string(&span).unwrap();
+        assert_eq!(serde_json::from_str::<Span>(&again).unwrap(), span);
         assert!(serde_json::from_str::<Span>("0").is_err(), "no time at all");
         assert!(serde_json::from_str::<Span>("\"soon\"").is_err());
     }

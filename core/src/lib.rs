@@ -65,6 +65,8 @@ mod tree;
 mod uri;
 mod watch;
 
+#[cfg(feature = "agent")]
+pub use backend::AgentApi;
 pub use backend::{Backend, COMMON_OPTIONS, Constructor, TreeBackend};
 pub use client::{Builder, Client, DEFAULT_URL};
 pub use descriptor::{Descriptor, Protocol};

@@ -8,7 +8,7 @@ use crate::step::{Counted, Step};
 pub enum Features {
     /// What a user gets.
     Default,
-    /// What needs no server, and no protoc to build.
+    /// What needs no server but the agent, and no protoc to build.
     NoEtcd,
 }
 
@@ -55,7 +55,7 @@ pub fn node(features: Features) -> Step {
     let install = install.dir("bindings/node");
     match features {
         Features::Default => install,
-        Features::NoEtcd => install.env("LIBDISCOVER_FEATURES", "local"),
+        Features::NoEtcd => install.env("LIBDISCOVER_FEATURES", "local,agent"),
     }
 }
 
@@ -65,6 +65,6 @@ fn with_cargo_features(step: Step, features: Features) -> Step {
         Features::NoEtcd => step
             .arg("--no-default-features")
             .arg("--features")
-            .arg("local"),
+            .arg("local,agent"),
     }
 }

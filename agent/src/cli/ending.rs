@@ -23,3 +23,8 @@ fn on(kind: SignalKind) -> Result<Signal> {
 pub fn hangups() -> Result<Signal> {
     on(SignalKind::hangup())
 }
+
+/// Hears SIGUSR2, which from here on does not end the process.
+pub fn replacements() -> Result<Signal> {
+    on(SignalKind::user_defined2())
+}

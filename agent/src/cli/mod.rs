@@ -16,6 +16,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use discover_core::{Client, Error, Result};
 
+use crate::handover::Inherited;
+
 pub use run::RunArgs;
 
 /// Service discovery on this host: the agent, and the commands that look at a registry or change it.
@@ -149,11 +151,18 @@ impl At {
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before there is a second thread.
+    let inherited = match &cli.command {
+        Command::Run(_) => Inherited::take(),
+        _ => Ok(Inherited::default()),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Ok(runtime) => {
+            inherited.and_then(|inherited| runtime.block_on(run(cli.command, inherited)))
+        }
         Err(error) => Err(Error::caused_by(
             discover_core::Kind::Resource,
             "cannot start the runtime",
@@ -166,10 +175,10 @@ pub fn main() -> ExitCode {
     })
 }
 
-async fn run(command: Command) -> Result<ExitCode> {
+async fn run(command: Command, inherited: Inherited) -> Result<ExitCode> {
     let done = ExitCode::SUCCESS;
     match command {
-        Command::Run(arguments) => run::run(*arguments).await.map(|()| done),
+        Command::Run(arguments) => run::run(*arguments, inherited).await.map(|()| done),
         Command::Services { at, json } => look::services(&at, json).await.map(|()| done),
         Command::Get {
             at,

@@ -1,15 +1,19 @@
 //! `run`: the agent.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use discover_core::Result;
+use discover_core::{Error, Kind, Result};
+use futures_util::FutureExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 
 use crate::app::{self, Running};
-use crate::cli::{ending, logging, show};
+use crate::cli::{ending, logging, show, time};
+use crate::handover::{self, Inherited};
 use crate::jobs::plan::Plan;
 use crate::settings::{Given, Settings, default_socket, resolve};
+use crate::span::Span;
 
 /// How the agent runs. What is not given comes from the environment, then from the file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -54,7 +58,7 @@ pub struct RunArgs {
     /// The most connections
     #[arg(long, value_name = "COUNT")]
     connections: Option<usize>,
-    /// The most connections from one address, or of one user
+    /// The most connections from one address, or of one user [default: 128 from another host, 1024 of a user]
     #[arg(long, value_name = "COUNT")]
     connections_of_one: Option<usize>,
     /// The most event streams
@@ -66,6 +70,18 @@ pub struct RunArgs {
     /// Let whoever may register have commands run, as health checks
     #[arg(long)]
     allow_exec: bool,
+    /// The most instances that are looked at [default: 1024]
+    #[arg(long, value_name = "COUNT")]
+    checks: Option<usize>,
+    /// The shortest interval of checks that are declared over the API [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    check_interval: Option<Duration>,
+    /// Networks that anybody may have looked at, at commas
+    #[arg(long, value_name = "NETWORKS")]
+    check_targets: Option<String>,
+    /// Look whether it could run like this, and end
+    #[arg(long)]
+    check: bool,
 }
 
 impl RunArgs {
@@ -90,6 +106,9 @@ impl RunArgs {
             streams: self.streams,
             services: self.services,
             allow_exec: self.allow_exec.then_some(true),
+            checks: self.checks,
+            check_interval: self.check_interval.map(Span),
+            check_targets: self.check_targets,
             ..Given::default()
         };
         let places = [
@@ -103,24 +122,47 @@ impl RunArgs {
 }
 
 /// Runs the agent until it is told to end.
-pub async fn run(arguments: RunArgs) -> Result<()> {
+pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     let config = arguments.config.clone();
+    let only_check = arguments.check;
     let settings = arguments.settings()?;
+    if only_check {
+        return app::check(&settings);
+    }
     logging::start(settings.log_json);
     let mut ended = std::pin::pin!(ending::ending()?);
-    let hangups = ending::hangups()?;
-    let running = tokio::select! {
-        started = app::start(&settings) => started?,
+    let signals = Signals {
+        hangups: ending::hangups()?,
+        replacements: ending::replacements()?,
+    };
+    // Once it was replaced, the kernel would not tell any more.
+    let program = std::env::current_exe()
+        .map_err(|e| Error::caused_by(Kind::Resource, "cannot find my own program", e))?;
+    let mut running = tokio::select! {
+        started = app::start(&settings, inherited) => started?,
         why = &mut ended => {
             log::info!("{why}: it had not begun");
             return Ok(());
         }
     };
-    let why = tokio::select! {
-        failed = live(&running, &settings, config.as_deref(), hangups) => return failed,
-        why = &mut ended => why,
+    let live = live(&running, &settings, config.as_deref(), &program, signals);
+    let next = tokio::select! {
+        next = live => next?,
+        why = &mut ended => Next::End(why),
     };
-    tell_systemd(NotifyState::Stopping);
+    let why = match next {
+        Next::End(why) => why,
+        Next::Replace => {
+            tell_systemd(&reloading());
+            let (listeners, state) = running.hand_over().await;
+            // Whoever wants it to end means the next run, too.
+            match ended.as_mut().now_or_never() {
+                None => return Err(handover::replace(&program, &listeners, &state)),
+                Some(why) => why,
+            }
+        }
+    };
+    tell_systemd(&[NotifyState::Stopping]);
     log::info!(
         "{why}: taking {} registrations away",
         running.agent().registry.counts().0
@@ -129,13 +171,27 @@ pub async fn run(arguments: RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// Does what the file says, for ever, or until it cannot begin.
+struct Signals {
+    hangups: Signal,
+    replacements: Signal,
+}
+
+/// What becomes of the agent.
+enum Next {
+    /// It ends, and why.
+    End(&'static str),
+    /// The program, which may be another by now, begins anew in this process.
+    Replace,
+}
+
+/// Does what the file says, until another program is to do so, or it cannot begin.
 async fn live(
     running: &Running,
     settings: &Settings,
     config: Option<&Path>,
-    mut hangups: Signal,
-) -> Result<()> {
+    program: &Path,
+    mut signals: Signals,
+) -> Result<Next> {
     running.agent().jobs.apply(settings.plan.clone()).await?;
     // Whoever starts us learns from this line that we are there, and where.
     show::print(&format!("listening on {}\n", running.urls.join(" ")));
@@ -145,17 +201,35 @@ async fn live(
         running.urls.join(" "),
         running.agent().store
     );
-    tell_systemd(NotifyState::Ready);
+    tell_systemd(&[NotifyState::Ready]);
     loop {
-        match hangups.recv().await {
-            Some(()) => reload(running, config).await,
-            None => std::future::pending().await,
+        tokio::select! {
+            Some(()) = signals.hangups.recv() => {
+                tell_systemd(&reloading());
+                reload(running, config).await;
+                tell_systemd(&[NotifyState::Ready]);
+            }
+            Some(()) = signals.replacements.recv() => match handover::try_next(program).await {
+                Ok(()) => {
+                    log::info!("SIGUSR2: handing over to {}", program.display());
+                    return Ok(Next::Replace);
+                }
+                Err(error) => log::error!("SIGUSR2: this run goes on, the next could not begin: {error}"),
+            },
         }
     }
 }
 
-/// What the file says to register and to watch holds from now on; one that is wrong changes nothing.
+/// What the files say holds from now on; one that is wrong changes nothing.
 async fn reload(running: &Running, config: Option<&Path>) {
+    if !running.secrets().is_empty() {
+        match running.secrets().read_again() {
+            Ok(()) => log::info!("SIGHUP: read the certificate and the token again"),
+            Err(error) => {
+                log::error!("SIGHUP: the certificate and the token stay as they were: {error}");
+            }
+        }
+    }
     let Some(path) = config else {
         log::info!("SIGHUP: there is no configuration file to read again");
         return;
@@ -171,9 +245,15 @@ async fn reload(running: &Running, config: Option<&Path>) {
     }
 }
 
+/// That it begins anew, and when it was heard that it should.
+fn reloading() -> Vec<NotifyState<'static>> {
+    let now = NotifyState::monotonic_usec_now().ok();
+    std::iter::once(NotifyState::Reloading).chain(now).collect()
+}
+
 /// Does nothing where systemd did not start us.
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
         log::warn!("systemd does not listen: {error}");
     }
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use discover_core::{Error, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exec::Words;
+use crate::health::allowed::Reach;
 use crate::registry::state::Health;
 use crate::span::Span;
 
@@ -21,7 +22,7 @@ const DOWN: u32 = 3;
 const GONE: Duration = Duration::from_secs(3600);
 
 /// A check as it stands in a registration or in a configuration file.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Declared {
     /// Whether a connection to `host:port`, or `:port` of the instance's host, can be made.
@@ -53,7 +54,7 @@ pub struct Declared {
 }
 
 /// What is looked at.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum What {
     /// An address.
     Tcp(String),
@@ -74,7 +75,7 @@ pub enum What {
 pub type Trust = Option<PathBuf>;
 
 /// A check as it is made.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     /// What is looked at.
     pub what: What,
@@ -88,6 +89,8 @@ pub struct Check {
     pub up: u32,
     /// How many failures in a row.
     pub down: u32,
+    /// Which addresses may be looked at.
+    pub reach: Reach,
 }
 
 /// What says that an instance lives.
@@ -111,7 +114,7 @@ impl Declared {
     }
 
     /// The check of an instance at this address.
-    pub fn watch(&self, host: &str, port: u16) -> Result<Watch> {
+    pub fn watch(&self, host: &str, port: u16, reach: Reach) -> Result<Watch> {
         let kinds = [
             self.tcp.is_some(),
             self.http.is_some(),
@@ -142,6 +145,7 @@ impl Declared {
             (.., Some(words)) => What::Exec(words.clone(), self.warning),
             _ => return Err(Error::invalid("check: names nothing to look at")),
         };
+        reach.admit(&what)?;
         let interval = self.interval.map_or(INTERVAL, |time| time.0);
         Ok(Watch::Check(Check {
             what,
@@ -150,6 +154,7 @@ impl Declared {
             start: self.start.map_or(interval, |time| time.0),
             up: self.up.unwrap_or(1),
             down: self.down.unwrap_or(DOWN),
+            reach,
         }))
     }
 
@@ -238,7 +243,9 @@ mod tests {
 
     fn watch(json: &str) -> std::result::Result<Watch, String> {
         let declared: Declared = serde_json::from_str(json).map_err(|e| e.to_string())?;
-        declared.watch("10.0.0.7", 8080).map_err(|e| e.to_string())
+        declared
+            .watch("10.0.0.7", 8080, Reach::Anywhere)
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -254,6 +261,7 @@ mod tests {
             start: second,
             up: 2,
             down: 4,
+            reach: Reach::Anywhere,
         };
         assert_eq!(made, Ok(Watch::Check(expected)));
         assert_eq!(watch(r#"{"ttl": "15s"}"#), Ok(Watch::Reports(second * 15)));

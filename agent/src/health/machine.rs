@@ -94,6 +94,7 @@ mod tests {
             start: SECOND,
             up,
             down,
+            reach: crate::health::allowed::Reach::Anywhere,
         };
         Machine::new(&check, initial)
     }

@@ -1,16 +1,19 @@
 //! Health checks: each looks at one instance again and again, and tells the registry how it is.
 
+pub mod allowed;
 pub mod check;
 pub mod machine;
 mod probe;
 mod secure;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use discover_core::Kind;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use tokio::time::{Duration, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{Duration, sleep, timeout};
 
 use crate::registry::Registry;
 use crate::registry::state::Health;
@@ -18,11 +21,39 @@ use crate::registry::table::Key;
 use check::Check;
 use machine::{Machine, Outcome};
 
+/// How long the end of the checks is waited for.
+const ENDING: Duration = Duration::from_millis(500);
+
 /// All checks that are made. They end with this, and with the registrations that they are about.
 pub struct Checks {
     registry: Arc<Registry>,
-    /// A check ends when its end of this is dropped.
-    running: Mutex<HashMap<Key, oneshot::Sender<()>>>,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    checks: HashMap<Key, Open>,
+    tasks: JoinSet<()>,
+}
+
+/// A check that is made.
+struct Open {
+    /// The check ends when this is dropped.
+    _stop: oneshot::Sender<()>,
+    /// The registration that it is about.
+    grant: u64,
+    check: Check,
+}
+
+/// An instance that is looked at, on its way from one run of the agent to the next.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Looked {
+    /// The service.
+    pub service: String,
+    /// The instance.
+    pub id: String,
+    /// How it is looked at.
+    pub check: Check,
 }
 
 impl Checks {
@@ -39,16 +70,33 @@ impl Checks {
     pub fn begin(&self, key: Key, grant: u64, check: Check, initial: Health) {
         let (stop, stopped) = oneshot::channel();
         let registry = self.registry.clone();
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|_, stop| !stop.is_closed());
-        running.insert(key.clone(), stop);
-        tokio::spawn(tend(registry, key, grant, check, initial, stopped));
+        let mut running = self.running();
+        while running.tasks.try_join_next().is_some() {}
+        let open = Open {
+            _stop: stop,
+            grant,
+            check: check.clone(),
+        };
+        running.checks.insert(key.clone(), open);
+        let task = tend(registry, key, grant, check, initial, stopped);
+        running.tasks.spawn(task);
+    }
+
+    /// All that are made.
+    pub fn looked(&self) -> Vec<Looked> {
+        let running = self.running();
+        let all = running.checks.iter();
+        all.map(|((service, id), open)| Looked {
+            service: service.to_string(),
+            id: id.clone(),
+            check: open.check.clone(),
+        })
+        .collect()
     }
 
     /// How many are made.
     pub fn len(&self) -> usize {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.values().filter(|stop| !stop.is_closed()).count()
+        self.running().checks.len()
     }
 
     /// Whether none is made.
@@ -56,10 +104,23 @@ impl Checks {
         self.len() == 0
     }
 
-    /// Ends all.
-    pub fn close(&self) {
+    /// Ends all, with the commands that they run.
+    pub async fn close(&self) {
+        let mut running = std::mem::take(&mut *self.running());
+        running.checks.clear();
+        let ended = async { while running.tasks.join_next().await.is_some() {} };
+        // A store that hangs may keep one from telling what it found.
+        if timeout(ENDING, ended).await.is_err() {
+            running.tasks.shutdown().await;
+        }
+    }
+
+    /// Without those that are about nobody any more, which end with this.
+    fn running(&self) -> MutexGuard<'_, Running> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.clear();
+        let lives = |key: &Key, open: &mut Open| self.registry.health(key, open.grant).is_some();
+        running.checks.retain(lives);
+        running
     }
 }
 

@@ -8,11 +8,12 @@ use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::exec::{self, Ran};
+use crate::health::allowed::{self, Reach};
 use crate::health::check::{Check, Trust, What};
 use crate::health::machine::Outcome;
 use crate::health::secure;
@@ -24,8 +25,12 @@ const TOLD: usize = 512;
 pub async fn look(check: &Check) -> Outcome {
     let look = async {
         match &check.what {
-            What::Tcp(address) => tcp(address).await,
-            What::Http { address, path, tls } => http(address, path, tls.as_ref()).await,
+            What::Tcp(address) => connect(address, &check.reach)
+                .await
+                .map(|_| Outcome::Pass("connected".to_owned())),
+            What::Http { address, path, tls } => {
+                http(address, path, tls.as_ref(), &check.reach).await
+            }
             What::Exec(words, warning) => {
                 let ran = exec::run(words, &[], Vec::new(), check.timeout).await;
                 return ran.map_or_else(
@@ -45,16 +50,25 @@ pub async fn look(check: &Check) -> Outcome {
     }
 }
 
-async fn tcp(address: &str) -> Result<Outcome, String> {
-    let stream = TcpStream::connect(address).await;
-    stream
-        .map(|_| Outcome::Pass("connected".to_owned()))
-        .map_err(|error| error.to_string())
+/// To an address that may be looked at: what a name means is looked up once, and that is asked.
+async fn connect(address: &str, reach: &Reach) -> Result<TcpStream, String> {
+    let found = lookup_host(address).await.map_err(|e| e.to_string())?;
+    let (may, not): (Vec<_>, Vec<_>) = found.partition(|at| reach.allows(at.ip()));
+    match not.first() {
+        Some(at) if may.is_empty() => Err(allowed::refusal(at.ip())),
+        _ => TcpStream::connect(&may[..])
+            .await
+            .map_err(|e| e.to_string()),
+    }
 }
 
-async fn http(address: &str, path: &str, trust: Option<&Trust>) -> Result<Outcome, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let stream = TcpStream::connect(address).await.map_err(|e| text(&e))?;
+async fn http(
+    address: &str,
+    path: &str,
+    trust: Option<&Trust>,
+    reach: &Reach,
+) -> Result<Outcome, String> {
+    let stream = connect(address, reach).await?;
     match trust {
         Some(trust) => {
             let stream = secure::over(stream, address, trust.as_deref()).await?;

@@ -6,21 +6,25 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{HeaderMap, Method, Response, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use discover_core::{Error, Kind};
 
 use crate::http::problem::Problem;
+use crate::http::secrets::Secrets;
+
+/// What a browser says of the page that asks, though it may leave out its origin.
+const SITE: &str = "sec-fetch-site";
 
 /// What is asked of a request that comes over one kind of listener.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Guard {
     /// The hosts by which this listener may be called, besides the loopback's; none on a socket, which
     /// no page reaches.
     pub hosts: Option<Vec<String>>,
-    /// The token that is asked for.
-    pub token: Option<String>,
+    /// Where the token is from that is asked for; nobody is asked for any where there is none.
+    pub secrets: Option<Arc<Secrets>>,
 }
 
 pub async fn check(
@@ -30,33 +34,35 @@ pub async fn check(
 ) -> Response<Body> {
     // The page itself tells nothing; it asks for a token like everybody.
     let open = matches!(request.uri().path(), "/" | "/v1/health");
-    match guard.judge(request.method(), request.headers(), open) {
+    match guard.judge(request.headers(), open) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
 impl Guard {
-    fn judge(&self, method: &Method, headers: &HeaderMap, open: bool) -> Result<(), Problem> {
-        let text = |name| headers.get(name).and_then(|v: &_| v.to_str().ok());
+    fn judge(&self, headers: &HeaderMap, open: bool) -> Result<(), Problem> {
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         if let Some(hosts) = &self.hosts {
-            let host = text(HOST).ok_or_else(|| refused(400, "the request names no Host"))?;
+            let host =
+                text(HOST.as_str()).ok_or_else(|| refused(400, "the request names no Host"))?;
             if !is_ours(host, hosts) {
                 // A name that a page made to point here.
                 return Err(refused(421, "the request's Host is none of this agent's"));
             }
-            let changes = *method != Method::GET && *method != Method::HEAD;
             let foreign = |origin: &str| !is_same(origin, host);
-            if changes && text(ORIGIN).is_some_and(foreign) {
+            if text(ORIGIN.as_str()).is_some_and(foreign) || (!open && is_embedded(text(SITE))) {
                 return Err(refused(
                     403,
-                    "a page of another origin may change nothing here",
+                    "a page of another origin may ask nothing here, and change nothing",
                 ));
             }
         }
-        match &self.token {
+        let token = self.secrets.as_ref().and_then(|secrets| secrets.token());
+        match &token {
             Some(token) if !open => {
-                let given = text(AUTHORIZATION).and_then(|given| given.strip_prefix("Bearer "));
+                let given =
+                    text(AUTHORIZATION.as_str()).and_then(|given| given.strip_prefix("Bearer "));
                 match given {
                     Some(given) if is_equal(given, token) => Ok(()),
                     Some(_) => Err(refused(401, "the token is not the one")),
@@ -105,6 +111,11 @@ fn is_same(origin: &str, host: &str) -> bool {
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
+/// Whether a page of another origin fetches this, as an image for instance, which names no origin.
+fn is_embedded(site: Option<&str>) -> bool {
+    matches!(site, Some("cross-site" | "same-site"))
+}
+
 /// In a time that does not tell where they differ.
 fn is_equal(given: &str, token: &str) -> bool {
     let (given, token) = (given.as_bytes(), token.as_bytes());
@@ -119,13 +130,13 @@ fn is_equal(given: &str, token: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn judge(guard: &Guard, method: Method, headers: &[(&str, &str)]) -> u16 {
+    fn judge(guard: &Guard, headers: &[(&str, &str)]) -> u16 {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             let name: axum::http::HeaderName = name.parse().unwrap();
             map.insert(name, value.parse().unwrap());
         }
-        let judged = guard.judge(&method, &map, false);
+        let judged = guard.judge(&map, false);
         judged.map_or_else(
             |problem| problem.into_response().status().as_u16(),
             |()| 200,
@@ -135,7 +146,7 @@ mod tests {
     fn on_tcp(token: Option<&str>) -> Guard {
         Guard {
             hosts: Some(vec!["agent.example:1111".to_owned()]),
-            token: token.map(str::to_owned),
+            secrets: token.map(|token| Arc::new(Secrets::of_token(token))),
         }
     }
 
@@ -153,33 +164,33 @@ mod tests {
             ("10.0.0.1:1111", 421),
             ("", 421),
         ] {
-            assert_eq!(
-                judge(&guard, Method::GET, &[("host", host)]),
-                status,
-                "{host}"
-            );
+            assert_eq!(judge(&guard, &[("host", host)]), status, "{host}");
         }
-        assert_eq!(judge(&guard, Method::GET, &[]), 400);
-        assert_eq!(judge(&Guard::default(), Method::PUT, &[]), 200, "a socket");
+        assert_eq!(judge(&guard, &[]), 400);
+        assert_eq!(judge(&Guard::default(), &[]), 200, "a socket");
     }
 
     #[test]
-    fn a_page_of_another_origin_changes_nothing() {
+    fn a_page_of_another_origin_asks_nothing_and_changes_nothing() {
         let host = ("host", "localhost:1111");
-        for (origin, status) in [
-            ("http://localhost:1111", 200),
-            ("http://evil.example", 403),
-            ("http://localhost:9", 403),
-            ("null", 403),
+        for (name, value, status) in [
+            ("origin", "http://localhost:1111", 200),
+            ("origin", "http://evil.example", 403),
+            ("origin", "http://localhost:9", 403),
+            ("origin", "null", 403),
+            ("sec-fetch-site", "same-origin", 200),
+            ("sec-fetch-site", "none", 200),
+            ("sec-fetch-site", "same-site", 403),
+            ("sec-fetch-site", "cross-site", 403),
         ] {
-            let headers = [host, ("origin", origin)];
-            assert_eq!(
-                judge(&on_tcp(None), Method::PUT, &headers),
-                status,
-                "{origin}"
-            );
-            assert_eq!(judge(&on_tcp(None), Method::GET, &headers), 200);
+            let judged = judge(&on_tcp(None), &[host, (name, value)]);
+            assert_eq!(judged, status, "{name}: {value}");
         }
+        // Following a link to the page is no crime.
+        let mut linked = HeaderMap::new();
+        linked.insert(HOST, "localhost:1111".parse().unwrap());
+        linked.insert(SITE, "cross-site".parse().unwrap());
+        assert!(on_tcp(None).judge(&linked, true).is_ok());
     }
 
     #[test]
@@ -193,12 +204,8 @@ mod tests {
             ("Basic secret", 401),
         ] {
             let headers = [host, ("authorization", authorization)];
-            assert_eq!(
-                judge(&guard, Method::GET, &headers),
-                status,
-                "{authorization}"
-            );
+            assert_eq!(judge(&guard, &headers), status, "{authorization}");
         }
-        assert_eq!(judge(&guard, Method::GET, &[host]), 401);
+        assert_eq!(judge(&guard, &[host]), 401);
     }
 }

@@ -10,9 +10,12 @@ use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
 use bytes::Bytes;
 use discover_core::{Error, Kind, Result};
+use futures_util::future::pending;
 use futures_util::stream::{Stream, StreamExt};
+use tokio::sync::watch;
 
 use crate::app::Agent;
+use crate::http::serve::Phase;
 
 /// What a stream says next; it never fails.
 type Told = std::result::Result<Bytes, Infallible>;
@@ -24,6 +27,7 @@ pub struct Gauges {
     answers: [AtomicU64; 6],
     streams: Arc<AtomicUsize>,
     most_streams: usize,
+    phase: watch::Receiver<Phase>,
     /// Connections that are open, and those that were refused.
     pub connections: AtomicUsize,
     /// Connections that were refused, there being too many.
@@ -32,12 +36,13 @@ pub struct Gauges {
 
 impl Gauges {
     /// At most so many streams at a time.
-    pub fn new(most_streams: usize) -> Gauges {
+    pub fn new(most_streams: usize, phase: watch::Receiver<Phase>) -> Gauges {
         let (answers, streams, connections, refused) = Default::default();
         Gauges {
             answers,
             streams,
             most_streams,
+            phase,
             connections,
             refused,
         }
@@ -55,7 +60,8 @@ impl Gauges {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Counts a stream for as long as it lives; refuses it where there are too many.
+    /// Counts a stream for as long as it lives; refuses it where there are too many. It ends when the agent
+    /// hands over: who listens comes back to the next run.
     pub fn streaming<S: Stream<Item = Told> + Send>(
         &self,
         stream: S,
@@ -66,11 +72,18 @@ impl Gauges {
             let text = format!("{most} streams are open already; the limit is {most}");
             return Err(Error::new(Kind::Resource, text));
         }
+        let mut phase = self.phase.clone();
+        let handed_over = async move {
+            if phase.wait_for(|p| *p == Phase::HandingOver).await.is_err() {
+                pending::<()>().await;
+            }
+        };
         // Moved into the closure, it goes with the stream.
-        Ok(stream.map(move |item| {
+        let counted = stream.map(move |item| {
             let _ = &open;
             item
-        }))
+        });
+        Ok(counted.take_until(Box::pin(handed_over)))
     }
 }
 

@@ -4,6 +4,7 @@ pub mod events;
 mod extract;
 mod guard;
 pub mod json;
+pub mod listen;
 mod manage;
 mod metrics;
 mod overview;
@@ -11,21 +12,26 @@ mod page;
 mod problem;
 pub mod query;
 mod read;
+pub mod secrets;
 pub mod serve;
 pub mod tls;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
+use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
 use discover_core::{Error, Kind};
+use tokio::time::sleep;
 
 use crate::app::Agent;
 use problem::Problem;
+use serve::Phase;
 
 pub use guard::Guard;
 pub use metrics::Gauges;
@@ -35,6 +41,9 @@ pub const OPENAPI: &str = include_str!("../../openapi.json");
 
 /// Tells one run of the agent from the next.
 const BOOT: HeaderName = HeaderName::from_static("discoverd-boot");
+
+/// How long what is under way is given when the agent hands over.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The whole API, behind a guard that looks at each request before anything else does.
 pub fn router(agent: Arc<Agent>, guard: Arc<Guard>) -> Router {
@@ -86,7 +95,21 @@ async fn mark(
     request: Request,
     next: Next,
 ) -> Response<axum::body::Body> {
-    let mut response = next.run(request).await;
+    let mut phase = agent.phase.subscribe();
+    // Whoever waits for a change would be cut off when the agent hands over.
+    let handed_over = async {
+        if phase.wait_for(|p| *p == Phase::HandingOver).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        sleep(GRACE).await;
+    };
+    let mut response = tokio::select! {
+        response = next.run(request) => response,
+        () = handed_over => {
+            let text = "the agent hands over to its next run; ask again";
+            Problem::from(Error::new(Kind::Unavailable, text)).into_response()
+        }
+    };
     agent.gauges.answered(response.status().as_u16());
     if let Ok(boot) = HeaderValue::from_str(&agent.boot) {
         response.headers_mut().insert(BOOT, boot);

@@ -1,26 +1,25 @@
-//! The listeners: a socket and an address, with a limit on everything.
+//! Serves the listeners, with a limit on everything.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use discover_core::{Error, Kind, Result};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::Agent;
+use crate::http::listen::{Listener, Peer, Stream};
+use crate::http::secrets::Secrets;
 
 /// How long the head of a request may take, and how long a connection may be idle.
 const HEAD: Duration = Duration::from_secs(5);
@@ -28,113 +27,62 @@ const HEAD: Duration = Duration::from_secs(5);
 const LONGEST_HEAD: usize = 16 * 1024;
 /// How long connections are given to end, when the agent does.
 const ENDING: Duration = Duration::from_secs(2);
+/// How long one that was made just before is given for its first request.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long to wait when there is no descriptor for one more connection.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The most connections, in all, of one user of this host and from one other address, unless somebody
+/// says otherwise. The loopback is everybody's on this host.
+const CONNECTIONS: usize = 4096;
+const OF_ONE_USER: usize = 1024;
+const OF_ONE_ADDRESS: usize = 128;
 
 /// How many connections there may be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     /// In all.
-    pub connections: usize,
+    pub connections: Option<usize>,
     /// From one address, or of one user.
-    pub of_one: usize,
+    pub of_one: Option<usize>,
 }
 
-/// One way in.
-pub enum Listener {
-    /// An address; with TLS, or for this host alone.
-    Tcp(TcpListener, Option<TlsAcceptor>),
-    /// A socket in the file system, removed at the end.
-    Unix(UnixListener, PathBuf),
+/// How far the agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Everybody is let in.
+    Serving,
+    /// The next run gets the listeners; whoever comes now waits for it.
+    HandingOver,
+    /// Nobody is let in.
+    Ending,
 }
 
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Peer {
-    Address(IpAddr),
-    User(u32),
-}
-
-impl Listener {
-    /// Listens on an address.
-    pub async fn tcp(address: &str, tls: Option<TlsAcceptor>) -> Result<Listener> {
-        let bound = TcpListener::bind(address).await;
-        let listener = bound.map_err(|e| cannot(&format!("listen on {address}"), e))?;
-        Ok(Listener::Tcp(listener, tls))
-    }
-
-    /// Listens on a socket that the owner and the group can use. One that is left over from an agent that
-    /// is gone is replaced; one that is in use is not.
-    pub fn unix(path: &Path) -> Result<Listener> {
-        let doing = format!("listen on {}", path.display());
-        let failed = |e| cannot(&doing, e);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(failed)?;
-        }
-        let left = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-        if left {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                let text = format!("cannot {doing}: another agent is there");
-                return Err(Error::new(Kind::Busy, text));
-            }
-            std::fs::remove_file(path).map_err(failed)?;
-        }
-        // Under its name only once nobody else can use it.
-        // A short one: the whole path of a socket has room for some hundred bytes.
-        let new = path.with_file_name(format!(".{:x}", std::process::id()));
-        let listener = UnixListener::bind(&new).map_err(failed)?;
-        let mode = std::fs::Permissions::from_mode(0o660);
-        let named = std::fs::set_permissions(&new, mode).and_then(|()| std::fs::rename(&new, path));
-        named.map_err(failed)?;
-        Ok(Listener::Unix(listener, path.to_owned()))
-    }
-
-    /// Where it listens, as a registry URL.
-    pub fn url(&self) -> String {
-        match self {
-            Listener::Tcp(listener, _) => listener.local_addr().map_or_else(
-                |_| "discoverd://".to_owned(),
-                |at| format!("discoverd://{at}"),
-            ),
-            Listener::Unix(_, path) => format!("discoverd+unix://{}", path.display()),
-        }
-    }
-
-    /// The address, where it is one.
-    pub fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Listener::Tcp(listener, _) => listener.local_addr().ok(),
-            Listener::Unix(..) => None,
-        }
-    }
-}
-
-/// Serves until `end` says so; then lets go of what is under way.
+/// Serves until the agent is in another phase; then lets go of what is under way. Gives the listener, if
+/// it is to be handed over.
 pub async fn serve(
     listener: Listener,
     router: Router,
     agent: Arc<Agent>,
     limits: Limits,
-    mut end: watch::Receiver<bool>,
-) {
+    secrets: Arc<Secrets>,
+) -> Option<Listener> {
+    let mut phase = agent.phase.subscribe();
     let doors = Arc::new(Doors::new(agent, limits));
-    let tls = match &listener {
-        Listener::Tcp(_, tls) => tls.clone(),
-        Listener::Unix(..) => None,
-    };
+    let over_tls = listener.address().is_some();
     let mut connections = JoinSet::new();
-    loop {
+    let next = loop {
         while connections.try_join_next().is_some() {}
         tokio::select! {
-            () = over(&mut end) => break,
-            accepted = accept(&listener) => match accepted {
+            next = over(&mut phase) => break next,
+            accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     if let Some(room) = doors.enter(peer) {
-                        let service = router.clone();
-                        let (tls, end) = (tls.clone(), end.clone());
+                        let service = Marked::new(router.clone(), peer);
+                        let tls = if over_tls { secrets.acceptor() } else { None };
+                        let phase = phase.clone();
                         connections.spawn(async move {
                             if let Some(stream) = secured(stream, tls).await {
-                                speak(stream, service, end).await;
+                                speak(stream, service, phase).await;
                             }
                             drop(room);
                         });
@@ -146,34 +94,18 @@ pub async fn serve(
                 }
             }
         }
-    }
-    if let Listener::Unix(_, path) = &listener {
-        // Somebody else may have removed it.
-        let _ = std::fs::remove_file(path);
-    }
-    drop(listener);
+    };
+    let handed_over = match next {
+        Phase::HandingOver => Some(listener),
+        _ => {
+            listener.remove();
+            None
+        }
+    };
     let ended = async { while connections.join_next().await.is_some() {} };
     // What does not end in time is dropped with the set.
     let _ = timeout(ENDING, ended).await;
-}
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-async fn accept(listener: &Listener) -> std::io::Result<(Box<dyn Stream>, Peer)> {
-    match listener {
-        Listener::Tcp(listener, _) => {
-            let (stream, peer) = listener.accept().await?;
-            // A small message must not wait for the acknowledgement of the one before.
-            stream.set_nodelay(true)?;
-            Ok((Box::new(stream), Peer::Address(peer.ip())))
-        }
-        Listener::Unix(listener, _) => {
-            let (stream, _) = listener.accept().await?;
-            let user = stream.peer_cred()?.uid();
-            Ok((Box::new(stream), Peer::User(user)))
-        }
-    }
+    handed_over
 }
 
 /// Over TLS, where it is asked for; none for who does not speak it, or not in time.
@@ -191,36 +123,72 @@ async fn secured(stream: Box<dyn Stream>, tls: Option<TlsAcceptor>) -> Option<Bo
     }
 }
 
-async fn speak(stream: Box<dyn Stream>, router: Router, mut end: watch::Receiver<bool>) {
+/// Each request with who asks.
+#[derive(Clone)]
+struct Marked {
+    inner: TowerToHyperService<Router>,
+    peer: Peer,
+    /// Rung by each request.
+    asked: Arc<Notify>,
+}
+
+impl Marked {
+    fn new(router: Router, peer: Peer) -> Marked {
+        Marked {
+            inner: TowerToHyperService::new(router),
+            peer,
+            asked: Arc::new(Notify::new()),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Marked {
+    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
+    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        self.asked.notify_one();
+        request.extensions_mut().insert(self.peer);
+        self.inner.call(request)
+    }
+}
+
+async fn speak(stream: Box<dyn Stream>, service: Marked, mut phase: watch::Receiver<Phase>) {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(LONGEST_HEAD);
-    let service = TowerToHyperService::new(router);
+    let asked = service.asked.clone();
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // What a peer breaks is its own affair.
     tokio::select! {
-        _ = connection.as_mut() => {}
-        () = over(&mut end) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-        }
+        _ = connection.as_mut() => return,
+        _ = over(&mut phase) => {}
     }
+    // Whoever has connected and not asked yet would be let go of without an answer.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = timeout(FRESH, asked.notified()) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
 }
 
-/// Waits until the agent ends.
-async fn over(end: &mut watch::Receiver<bool>) {
+/// Waits for the next phase.
+async fn over(phase: &mut watch::Receiver<Phase>) -> Phase {
+    let next = phase.wait_for(|phase| *phase != Phase::Serving).await;
     // One whose sender is gone is over, too.
-    let _ = end.wait_for(|end| *end).await;
+    next.map_or(Phase::Ending, |next| *next)
 }
 
 /// Counts who is in.
 struct Doors {
     agent: Arc<Agent>,
     room: Arc<Semaphore>,
-    of_one: usize,
+    of_one: Option<usize>,
     peers: Mutex<HashMap<Peer, usize>>,
 }
 
@@ -235,10 +203,19 @@ impl Doors {
     fn new(agent: Arc<Agent>, limits: Limits) -> Doors {
         Doors {
             agent,
-            room: Arc::new(Semaphore::new(limits.connections)),
+            room: Arc::new(Semaphore::new(limits.connections.unwrap_or(CONNECTIONS))),
             of_one: limits.of_one,
             peers: Mutex::default(),
         }
+    }
+
+    /// How many of one peer there may be.
+    fn most(&self, peer: Peer) -> usize {
+        self.of_one.unwrap_or(match peer {
+            Peer::Address(ip) if ip.is_loopback() => usize::MAX,
+            Peer::Address(_) => OF_ONE_ADDRESS,
+            Peer::User(_) => OF_ONE_USER,
+        })
     }
 
     fn enter(self: &Arc<Doors>, peer: Peer) -> Option<Room> {
@@ -246,7 +223,7 @@ impl Doors {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let count = peers.entry(peer).or_default();
         let permit = self.room.clone().try_acquire_owned().ok();
-        let Some(permit) = permit.filter(|_| *count < self.of_one) else {
+        let Some(permit) = permit.filter(|_| *count < self.most(peer)) else {
             gauges.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         };
@@ -276,8 +253,4 @@ impl Drop for Room {
             }
         }
     }
-}
-
-fn cannot(doing: &str, cause: std::io::Error) -> Error {
-    Error::caused_by(Kind::Resource, format!("cannot {doing}"), cause)
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use discover_core::{Attributes, Claim, Error, Kind};
+use discover_core::{Attributes, Claim, Error, Registration};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::Agent;
 use crate::health::check::{Declared, Watch};
 use crate::http::extract::{Json, Place};
+use crate::http::listen::Peer;
 use crate::http::problem::Problem;
 use crate::http::query::{self, Query};
 use crate::registry::state::Health;
@@ -61,6 +62,7 @@ pub struct Changed {
 /// Makes an instance visible.
 pub async fn register(
     State(agent): State<Arc<Agent>>,
+    Extension(peer): Extension<Peer>,
     Place((service, id)): Place,
     Json(body): Json<Registering>,
 ) -> Answer {
@@ -83,7 +85,7 @@ pub async fn register(
         patient: false,
     };
     let (asked, watch) = match check {
-        Some(check) => checked(&agent, asked, &check)?,
+        Some(check) => checked(&agent, peer, asked, &check)?,
         None => (asked, None),
     };
     let health = asked.health;
@@ -129,6 +131,8 @@ pub async fn update(
     Json(changed): Json<Changed>,
 ) -> Answer {
     let grant = grant(changed.grant)?;
+    // What nobody may have is refused whoever holds it, and if nobody does.
+    Registration::new(key.0.as_str(), 1)?.attributes(changed.attributes.clone())?;
     agent
         .registry
         .update(&key, grant, changed.attributes)
@@ -152,23 +156,14 @@ pub async fn unregister(
 /// With what says that it lives: a check of ours, or its own word.
 fn checked(
     agent: &Agent,
+    peer: Peer,
     mut asked: Asked,
     check: &Declared,
 ) -> discover_core::Result<(Asked, Option<Watch>)> {
-    // Both make the agent open files and run programs as itself.
-    let rights = [("exec", check.exec.is_some()), ("ca", check.ca.is_some())];
-    if let Some((what, _)) = rights
-        .iter()
-        .find(|(_, given)| *given && !agent.allows_exec)
-    {
-        let text = format!(
-            "check: {what} is not for everybody who may register; \
-             the agent allows it with allow_exec, or in its configuration file"
-        );
-        return Err(Error::new(Kind::PermissionDenied, text));
-    }
+    agent.allowed.admit(check, agent.checks.len())?;
     let instance = agent.registry.registration(&asked)?.instance(0);
-    let watch = check.watch(instance.host(), instance.port())?;
+    let reach = agent.allowed.reach(peer);
+    let watch = check.watch(instance.host(), instance.port(), reach)?;
     (asked.keep, asked.beat) = match watch {
         Watch::Check(_) => (Keep::Check(check.gone()), None),
         Watch::Reports(every) => (Keep::Reports(check.gone()), Some(every)),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use discover_core::{Claim, Client, Cursor, Error, Registration, Result, ServiceName};
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::Duration;
 use crate::advertise;
 use crate::exec;
 use crate::health::Checks;
+use crate::health::allowed::Reach;
 use crate::health::check;
 use crate::registry::state::Health;
 use crate::registry::table::{Keep, Key};
@@ -42,6 +44,14 @@ struct Running {
 struct Registered {
     service: Service,
     key: Key,
+    grant: u64,
+}
+
+/// A service that is registered, on its way from one run of the agent to the next.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Begun {
+    service: Service,
+    id: String,
     grant: u64,
 }
 
@@ -141,6 +151,32 @@ impl Jobs {
         registered.extend(join_all(begun).await.into_iter().flatten());
     }
 
+    /// What is registered.
+    pub async fn begun(&self) -> Vec<Begun> {
+        let running = self.running.lock().await;
+        let all = running.registered.iter().map(|one| Begun {
+            service: one.service.clone(),
+            id: one.key.1.clone(),
+            grant: one.grant,
+        });
+        all.collect()
+    }
+
+    /// Goes on with what the run before had registered, which is in the registry.
+    pub async fn adopt(&self, begun: Vec<Begun>) {
+        let mut running = self.running.lock().await;
+        for Begun { service, id, grant } in begun {
+            if let Ok(name) = ServiceName::new(&service.name) {
+                let key = (name, id);
+                running.registered.push(Registered {
+                    service,
+                    key,
+                    grant,
+                });
+            }
+        }
+    }
+
     /// How many services are registered, and how many watched.
     pub async fn counts(&self) -> (usize, usize) {
         let running = self.running.lock().await;
@@ -171,7 +207,8 @@ impl Jobs {
             registration = registration.id(id).map_err(of)?;
         }
         let check = service.check.as_ref();
-        let watch = check.map(|check| check.watch(&host.to_string(), service.port));
+        let watch =
+            check.map(|check| check.watch(&host.to_string(), service.port, Reach::Anywhere));
         let watch = watch.transpose().map_err(of)?;
         let asked = Asked {
             service: ServiceName::new(&service.name)?,

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use discover_core::{Attributes, Error, Result, ServiceName};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exec::Words;
+use crate::health::allowed::Reach;
 use crate::health::check::Declared;
 use crate::span::Span;
 
@@ -14,7 +15,7 @@ use crate::span::Span;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `[[service]]`: a program that knows nothing of us.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// The service.
@@ -62,7 +63,7 @@ pub struct Watch {
 }
 
 /// A text, or a list of them.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Raw")]
 pub struct OneOrMore(pub Vec<String>);
 
@@ -106,7 +107,9 @@ impl Plan {
                     let text = "check: ttl is for programs that speak to us; use tcp, http or exec";
                     return Err(of(Error::invalid(text)));
                 }
-                check.watch("localhost", service.port).map_err(of)?;
+                check
+                    .watch("localhost", service.port, Reach::Anywhere)
+                    .map_err(of)?;
             }
             if !seen.insert((&service.name, service.place())) {
                 let text = "is there twice; give each another id";

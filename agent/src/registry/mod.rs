@@ -1,6 +1,7 @@
 //! What applications registered with this agent: written to the store through the agent's one client, and
 //! kept there for as long as each application says that it lives.
 
+pub mod handover;
 mod member;
 pub mod state;
 pub mod states;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use discover_core::{Error, Result, ServiceName};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::registry::table::Key;
 
@@ -15,7 +15,7 @@ use crate::registry::table::Key;
 pub const ATTRIBUTE: (&str, &str) = ("health", "warning");
 
 /// What a check, or the application itself, says of an instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// All is well.
@@ -28,7 +28,7 @@ pub enum Health {
 }
 
 /// Why an operator holds an instance back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// It finishes what it has begun, and gets nothing new.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use discover_core::{Claim, Error, Kind, Result, ServiceName};
+use serde::{Deserialize, Serialize};
 
 use crate::registry::state::Health;
 
@@ -14,7 +15,7 @@ pub type Time = Duration;
 pub type Key = (ServiceName, String);
 
 /// What says that an instance lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Keep {
     /// Its owner's heartbeats. Without them it goes.
     Beats,

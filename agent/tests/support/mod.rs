@@ -39,7 +39,8 @@ impl Agent {
                 env!("CARGO_BIN_EXE_discoverd"),
                 "run",
             ])
-            .args(["--bind", "127.0.0.1:0", "--state", "none", "--config"])
+            .args(["--bind", "127.0.0.1:0", "--state", "none"])
+            .args(["--check-interval", "10ms", "--config"])
             .arg(file)
             .arg("--socket")
             .arg(directory.path().join("socket"))

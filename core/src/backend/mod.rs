@@ -17,6 +17,8 @@ use crate::model::{
     Claim, ConnectionState, Grant, Metrics, Registration, ServiceName, Shared, View,
 };
 
+#[cfg(feature = "agent")]
+pub use agent::AgentApi;
 pub use open::{COMMON_OPTIONS, Constructor};
 pub use tree::TreeBackend;
 

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "agent")]
+use crate::backend::agent::{Agent, AgentApi, Config};
 use crate::backend::{Backend, TreeBackend};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
@@ -191,12 +193,34 @@ fn protected(uri: &Uri, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
 
 #[cfg(feature = "agent")]
 fn agent(uri: &Uri, unix: bool) -> Result<Arc<dyn Backend>> {
-    use crate::backend::agent::{Agent, Config};
+    Ok(Arc::new(Agent::new(agent_config(uri, unix)?)))
+}
+
+#[cfg(feature = "agent")]
+impl AgentApi {
+    /// Of the agent that a URL names. Nothing is asked of it yet.
+    pub fn open(url: &str) -> Result<AgentApi> {
+        let uri = Uri::parse(url)?;
+        let config = match uri.scheme() {
+            "discoverd" => agent_config(&uri, false)?,
+            "discoverd+unix" => agent_config(&uri, true)?,
+            other => {
+                return Err(Error::invalid(format!(
+                    "{other}:// names no agent; write discoverd:// or discoverd+unix://"
+                )));
+            }
+        };
+        Ok(AgentApi::new(config))
+    }
+}
+
+#[cfg(feature = "agent")]
+fn agent_config(uri: &Uri, unix: bool) -> Result<Config> {
     let own = ["token", "token_file"];
     let tls = ["ca", "cert", "key", "server_name"];
     let tls = if unix { &[][..] } else { &tls[..] };
     uri.expect_options(&[&own[..], tls, &COMMON_OPTIONS].concat())?;
-    Ok(Arc::new(Agent::new(Config::read(uri, unix)?)))
+    Config::read(uri, unix)
 }
 
 #[cfg(not(feature = "agent"))]

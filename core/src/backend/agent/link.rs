@@ -60,6 +60,17 @@ impl Link {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value> {
+        self.call_within(method, path, body, CALL).await
+    }
+
+    /// The same, for as long as is said.
+    pub(super) async fn call_within(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        within: Duration,
+    ) -> Result<Value> {
         let whole = async {
             let (response, sender) = self.send(method, path, body).await?;
             let value = read(response).await;
@@ -70,10 +81,12 @@ impl Link {
             let shown = self.shown();
             Error::new(
                 Kind::Timeout,
-                format!("{shown} did not answer within {CALL:?}"),
+                format!("{shown} did not answer within {within:?}"),
             )
         };
-        let done = timeout(CALL, whole).await.unwrap_or_else(|e| Err(slow(e)));
+        let done = timeout(within, whole)
+            .await
+            .unwrap_or_else(|e| Err(slow(e)));
         self.note(done.as_ref().err());
         done
     }

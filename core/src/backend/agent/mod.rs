@@ -1,5 +1,6 @@
 //! Through the agent on this host, `discoverd`: its HTTP API as a backend.
 
+mod api;
 mod config;
 mod fold;
 mod link;
@@ -24,6 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, ConnectionState, Grant, Metrics, Registration, ServiceName, View};
 use link::Link;
 
+pub use api::AgentApi;
 pub(crate) use config::Config;
 
 /// See the module.

@@ -1,0 +1,143 @@
+//! What is registered, on its way from one run of the agent to the next.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use discover_core::{Attributes, Claim, Result, ServiceName};
+use serde::{Deserialize, Serialize};
+
+use crate::registry::member::Member;
+use crate::registry::state::{Health, Mode, Whom};
+use crate::registry::table::{Held, Keep, Key};
+use crate::registry::{Asked, DEFAULT_TTL, Registry};
+
+/// One that goes on: its number, and how it is.
+pub type Adopted = (Key, u64, Health);
+
+/// One registration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Registered {
+    service: String,
+    id: String,
+    address: String,
+    attributes: Attributes,
+    tags: Vec<String>,
+    owner: String,
+    grant: u64,
+    ttl: Duration,
+    keep: Keep,
+    health: Health,
+    note: String,
+    /// For how long it may go on being critical.
+    left: Option<Duration>,
+}
+
+impl Registry {
+    /// All that is registered. Nothing of it is changed, nor taken away.
+    pub fn registered(&self) -> Vec<Registered> {
+        let now = self.start.elapsed();
+        let table = self.table();
+        let mut all: Vec<Registered> = table
+            .iter()
+            .map(|((service, id), held)| {
+                let instance = held.lease.instance();
+                let over = held.health == Health::Critical && held.until < Duration::MAX;
+                Registered {
+                    service: service.to_string(),
+                    id: id.clone(),
+                    address: instance.address().to_owned(),
+                    attributes: instance.attributes().clone(),
+                    tags: instance.tags().to_vec(),
+                    owner: held.owner.clone(),
+                    grant: held.grant,
+                    ttl: held.ttl,
+                    keep: held.keep,
+                    health: held.health,
+                    note: held.note.clone(),
+                    left: over.then(|| held.until.saturating_sub(now)),
+                }
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.service, &a.id).cmp(&(&b.service, &b.id)));
+        all
+    }
+
+    /// Goes on with what the run before had registered: under the same numbers, for a whole TTL more, to be
+    /// written again as soon as the store takes it, over what is there.
+    pub fn adopt(&self, all: Vec<Registered>) -> HashMap<(String, String), Adopted> {
+        let mut adopted = HashMap::new();
+        for one in all {
+            let (place, grant, health) = (one.place(), one.grant, one.health);
+            match self.adopt_one(one) {
+                Ok(key) => drop(adopted.insert(place, (key, grant, health))),
+                Err(error) => {
+                    let (service, id) = place;
+                    log::warn!("{id} of {service} is not taken over from the run before: {error}");
+                }
+            }
+        }
+        self.unsettled.notify_one();
+        self.changed.notify_one();
+        adopted
+    }
+
+    fn adopt_one(&self, one: Registered) -> Result<Key> {
+        let service = ServiceName::new(&one.service)?;
+        let asked = Asked {
+            service: service.clone(),
+            id: one.id,
+            address: one.address,
+            attributes: one.attributes,
+            tags: one.tags,
+            ttl: match one.keep {
+                // That is how often it reports.
+                Keep::Reports(_) => one.ttl.max(DEFAULT_TTL),
+                _ => one.ttl,
+            },
+            claim: Claim::TakeOver,
+            owner: one.owner,
+            keep: one.keep,
+            beat: None,
+            health: one.health,
+            patient: true,
+        };
+        let registration = self.registration(&asked)?;
+        let key: Key = (service, registration.instance_id());
+        let now = self.start.elapsed();
+        let held = Held {
+            grant: one.grant,
+            owner: asked.owner,
+            ttl: one.ttl,
+            until: Duration::ZERO,
+            keep: one.keep,
+            health: one.health,
+            since: Duration::ZERO,
+            note: one.note,
+            lease: Arc::new(Member::new(self.client.clone(), registration)),
+        };
+        let mut held = held.begun(now);
+        if let Some(left) = one.left {
+            held.until = now.saturating_add(left);
+        }
+        drop(self.table().insert(key.clone(), held));
+        Ok(key)
+    }
+
+    /// Holds back whom the run before did.
+    pub fn adopt_held(&self, held: Vec<(Option<String>, Option<String>, Mode)>) {
+        for (service, id, mode) in held {
+            match Whom::new(service.as_deref(), id.as_deref()) {
+                Ok(whom) => self.withheld().set(whom, Some(mode)),
+                Err(error) => log::warn!("nobody is held back: {error}"),
+            }
+        }
+    }
+}
+
+impl Registered {
+    /// Its service and id.
+    pub fn place(&self) -> (String, String) {
+        (self.service.clone(), self.id.clone())
+    }
+}
