@@ -16,7 +16,7 @@ N       ?= 200000
 TOOLS := cargo run --quiet -p tools --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-agent demo-layouts test soak prove faults build install dist docs header fmt lint setup clean
+.PHONY: help demo demo-agent demo-layouts test soak prove faults bench build install dist docs header fmt lint setup clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ faults: setup ## break a real etcd in every way while all languages watch (RUN="
 
 soak: setup ## run the long loops, a tenth of which `make test` does, in full (LOOPS="c-cycles")
 	@$(TOOLS) soak $(LOOPS)
+
+bench: setup ## measure every language beside the floor of the same run (RUN="latency reads")
+	@tools/bench.sh $(RUN)
 
 prove: setup ## prove the machines on N random histories, every order of more events, a whole day
 	DISCOVER_PROVE=$(N) cargo test --release -p discover-core --lib -- --nocapture proof:: follow::tests::

@@ -25,7 +25,10 @@ pub fn program(language: &str) -> Result<Command, String> {
         }
         _ => {
             let mut node = command(Path::new("node"));
-            node.env("LIBDISCOVER_NODE", built.join("bench-packages/node/index.js"));
+            node.env(
+                "LIBDISCOVER_NODE",
+                built.join("bench-packages/node/index.js"),
+            );
             node.arg(programs.join("bench.mjs"));
             node
         }
