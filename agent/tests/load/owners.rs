@@ -13,8 +13,9 @@ use tokio::time::{interval, sleep};
 use crate::http::Caller;
 use crate::world::{Phase, World};
 
-/// How many applications speak HTTP: enough that the rate does not hang on how soon each is answered.
-const PLAIN: usize = 64;
+/// How many instances an application has that speaks HTTP: few enough that the rate does not hang on how
+/// soon each is answered, and so many that its connection is never idle.
+const SHARE: usize = 150;
 /// One instance of so many belongs to a client of the library.
 const LIBRARY: usize = 5;
 
@@ -28,7 +29,8 @@ pub struct Own {
 
 /// The instances of all applications, each with its share.
 pub fn shares(world: &World, clients: usize) -> (Vec<Vec<Own>>, Vec<Vec<Own>>) {
-    let mut plain = vec![Vec::new(); PLAIN];
+    let many = world.scale.instances / SHARE;
+    let mut plain = vec![Vec::new(); many];
     let mut library = vec![Vec::new(); clients];
     for number in 0..world.scale.instances {
         let own = Own {
@@ -38,7 +40,7 @@ pub fn shares(world: &World, clients: usize) -> (Vec<Vec<Own>>, Vec<Vec<Own>>) {
         };
         match number / world.scale.services % LIBRARY {
             0 if clients > 0 => library[number % clients].push(own),
-            _ => plain[number % PLAIN].push(own),
+            _ => plain[number % many].push(own),
         }
     }
     (plain, library)
