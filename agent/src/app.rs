@@ -22,6 +22,7 @@ use crate::http::{Gauges, Guard, router};
 use crate::jobs::Jobs;
 use crate::registry::Registry;
 use crate::sets::Sets;
+use crate::sets::names::Names;
 use crate::settings::{EMBEDDED, Settings};
 
 /// How long the end may take: registrations are taken away first.
@@ -35,6 +36,8 @@ pub struct Agent {
     pub registry: Arc<Registry>,
     /// What is watched.
     pub sets: Arc<Sets>,
+    /// The names of all services, as of lately.
+    pub names: Names,
     /// How instances that do not say so themselves are found to be.
     pub checks: Arc<Checks>,
     /// What the configuration file asks for.
@@ -89,6 +92,7 @@ pub async fn start(settings: &Settings, inherited: Inherited) -> Result<Running>
         client,
         registry: registry.clone(),
         sets: sets.clone(),
+        names: Names::default(),
         boot,
         address,
         start: Instant::now(),

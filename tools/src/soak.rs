@@ -25,6 +25,7 @@ pub fn all() -> Vec<Stage> {
         node("node-workers", "workers.test.mjs"),
         node("node-exits", "leaving.test.mjs"),
         node("node-cluster", "local.test.mjs"),
+        agent_load(),
     ]
 }
 
@@ -87,6 +88,16 @@ fn forks() -> Stage {
                 "python -m pytest -ra tests/test_fork.py --durations=0",
             ),
         ],
+    }
+}
+
+/// The agent as it is shipped, with nothing else beside it. What it prints are the figures.
+fn agent_load() -> Stage {
+    let command = "cargo test --release -p discoverd --test load -- --nocapture --test-threads 1";
+    Stage {
+        name: "agent-load",
+        about: "agent",
+        steps: vec![in_full(Runner::Cargo, command)],
     }
 }
 

@@ -1,7 +1,8 @@
 //! A set as server-sent events: what there is, `current`, then each change.
 //!
 //! Events become true together: those of one moment end with a `status`, which has the id that a
-//! listener comes back with. A listener holds one old state, not a queue.
+//! listener comes back with. A listener holds one old state, not a queue; and where many go the same
+//! step, what they are told is written once.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use discover_core::{Cursor, Event};
+use discover_core::{Cursor, Event, ServiceSet, Snapshot};
 use futures_util::stream::{self, Stream};
 use tokio::time::{sleep, timeout};
 
@@ -22,29 +23,33 @@ const SIGN: Duration = Duration::from_secs(2);
 const PACE: Duration = Duration::from_millis(20);
 
 struct Told {
-    cursor: Cursor,
     kept: Arc<Kept>,
-    /// What is said first, if anything.
-    greeting: &'static str,
+    /// The set that is told of: all of it, or those that match a filter.
+    set: ServiceSet,
+    is_whole: bool,
+    /// Wakes us.
+    news: Cursor,
+    /// The state that was told; none before the first.
+    seen: Option<Arc<Snapshot>>,
     fresh: bool,
     over: bool,
 }
 
-/// The events of a cursor over a set that is kept; `resumed` when the cursor begins where the listener
-/// was told up to.
+/// The events of a set that is kept, or of a part of it, from the state that the listener was told, if
+/// that is known.
 pub fn stream(
-    cursor: Cursor,
     kept: Arc<Kept>,
-    resumed: bool,
+    part: Option<ServiceSet>,
+    seen: Option<Arc<Snapshot>>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let is_whole = part.is_none();
+    let set = part.unwrap_or_else(|| kept.set.clone());
     let told = Told {
-        cursor,
+        news: set.cursor(),
         kept,
-        greeting: if resumed {
-            ""
-        } else {
-            "event: reset\ndata: {}\n\n"
-        },
+        set,
+        is_whole,
+        seen,
         fresh: true,
         over: false,
     };
@@ -64,30 +69,52 @@ impl Told {
             sleep(PACE).await;
         }
         loop {
-            match timeout(SIGN, self.cursor.changed()).await {
+            match timeout(SIGN, self.news.changed()).await {
                 Err(_) => return Some(Bytes::from_static(b": still here\n\n")),
                 Ok(open) => self.over = !open,
             }
-            let events = self.cursor.drain();
-            if self.over && events.is_empty() {
-                return None;
+            let now = self.set.snapshot();
+            let before = self.seen.as_ref().map(|seen| seen.version());
+            if !self.fresh && before == Some(now.version()) {
+                // It was told already, a moment before we were woken for it.
+                match self.over {
+                    true => return None,
+                    false => continue,
+                }
             }
-            let now = self.cursor.seen();
             if self.fresh && !now.is_ready() && now.fault().is_none() {
                 // Nothing was heard yet, so there is nothing to tell.
-                continue;
+                match self.over {
+                    true => return None,
+                    false => continue,
+                }
             }
-            let mut text = std::mem::take(&mut self.greeting).to_owned();
             self.fresh = false;
-            events
-                .iter()
-                .for_each(|event| write_event(&mut text, event));
-            let index = self.kept.index(now);
-            let status = json::status(now, &index);
-            // Writing to a string does not fail.
-            let _ = write!(text, "id: {index}\nevent: status\ndata: {status}\n\n");
-            return Some(Bytes::from(text));
+            let (text, now) = match self.is_whole {
+                true => self.kept.step(before, now, || self.write()),
+                false => self.write(),
+            };
+            self.seen = Some(now);
+            return Some(text);
         }
+    }
+
+    /// What leads from the state that was told to the state as it is, and that state.
+    fn write(&self) -> (Bytes, Arc<Snapshot>) {
+        let (mut text, mut cursor) = match &self.seen {
+            Some(seen) => (String::new(), self.set.cursor_from(seen.clone())),
+            None => ("event: reset\ndata: {}\n\n".to_owned(), self.set.cursor()),
+        };
+        let events = cursor.drain();
+        events
+            .iter()
+            .for_each(|event| write_event(&mut text, event));
+        let now = cursor.seen();
+        let index = self.kept.index(now);
+        let status = json::status(now, &index);
+        // Writing to a string does not fail.
+        let _ = write!(text, "id: {index}\nevent: status\ndata: {status}\n\n");
+        (Bytes::from(text), now.clone())
     }
 }
 

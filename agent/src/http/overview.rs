@@ -102,7 +102,10 @@ impl Told {
 
     /// Follows all services that there are, and lets go of those that are gone and empty.
     async fn name(&mut self, text: &mut String) -> Option<()> {
-        let names = match self.agent.services().await {
+        // However many look, the store is asked once.
+        let agent = &self.agent;
+        let names = agent.names.within(NAMES, || agent.services()).await;
+        let names = match names {
             Ok(names) => names,
             Err(error) if error.kind() == Kind::Closed => return None,
             Err(error) => {

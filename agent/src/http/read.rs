@@ -79,17 +79,11 @@ pub async fn events(
     let kept = agent.sets.open(&service)?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     // A filter makes states of its own, which are not kept.
-    let plain = query.attributes.is_empty() && query.tags.is_empty();
-    let seen = last.filter(|_| plain).and_then(|last| kept.at(last));
-    let resumed = seen.is_some();
-    let set = narrowed(&kept, &query);
-    let cursor = match seen {
-        Some(seen) => set.cursor_from(seen),
-        None => set.cursor(),
-    };
-    let stream = agent
-        .gauges
-        .streaming(events::stream(cursor, kept, resumed))?;
+    let is_whole = query.attributes.is_empty() && query.tags.is_empty();
+    let part = (!is_whole).then(|| narrowed(&kept, &query));
+    let seen = last.filter(|_| is_whole).and_then(|last| kept.at(last));
+    let stream = events::stream(kept, part, seen);
+    let stream = agent.gauges.streaming(stream)?;
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
     let form = HeaderValue::from_static("text/event-stream");

@@ -15,6 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::Agent;
@@ -23,6 +24,8 @@ use crate::http::secrets::Secrets;
 
 /// How long the head of a request may take, and how long a connection may be idle.
 const HEAD: Duration = Duration::from_secs(5);
+/// How long a peer may take nothing of what it is told: a stream that nobody reads is ended.
+const STALL: Duration = Duration::from_secs(10);
 /// The longest head that is taken, in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
 /// How long connections are given to end, when the agent does.
@@ -161,6 +164,9 @@ async fn speak(stream: Box<dyn Stream>, service: Marked, mut phase: watch::Recei
         .header_read_timeout(HEAD)
         .max_buf_size(LONGEST_HEAD);
     let asked = service.asked.clone();
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(STALL));
+    let stream = Box::pin(stream);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // What a peer breaks is its own affair.

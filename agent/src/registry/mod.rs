@@ -3,6 +3,7 @@
 
 pub mod handover;
 mod member;
+mod sight;
 pub mod state;
 pub mod states;
 pub mod table;
@@ -30,8 +31,6 @@ use table::{Held, Keep, Key, Table, Verdict};
 
 /// The TTL of who names none.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
-/// How long to wait until the agent's own watch has seen what was just written.
-const SEEING: Duration = Duration::from_secs(2);
 /// For how long, at least, after the start what is there may be what the last run left.
 const LEFT: Duration = Duration::from_secs(3);
 /// Calls about one instance come one after the other; those about others hardly ever wait for them.
@@ -326,44 +325,6 @@ impl Registry {
         if own_id { made.id(&asked.id) } else { Ok(made) }
     }
 
-    /// Whoever comes back to an agent that does not know it is let in where nobody is, or where all is as
-    /// it left it.
-    async fn check_free(&self, key: &Key, registration: &Registration) -> Result<()> {
-        let kept = self.sets.open(&key.0)?;
-        kept.set.wait(0, SEEING).await?;
-        let now = kept.set.snapshot();
-        let there = now.online().iter().find(|i| i.id() == key.1);
-        match there {
-            Some(there) if !was_as(there, registration) => Err(table::replaced(key)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits a moment until the agent's own watch, where there is one, shows what was just written.
-    async fn see(&self, key: &Key, written: Option<&Registration>) {
-        let Some(kept) = self.sets.peek(&key.0) else {
-            return;
-        };
-        let mut cursor = kept.set.cursor();
-        let seen = async {
-            while cursor.changed().await {
-                cursor.drain();
-                let now = cursor.seen();
-                let there = now.online().iter().find(|i| i.id() == key.1);
-                let done = match (there, written) {
-                    (Some(there), Some(written)) => is_as(there, written),
-                    (there, None) => there.is_none(),
-                    (None, Some(_)) => false,
-                };
-                if done {
-                    return;
-                }
-            }
-        };
-        // Another one may have written meanwhile; then there is nothing to wait for.
-        let _ = timeout(SEEING, seen).await;
-    }
-
     async fn gate(&self, key: &Key) -> OwnedMutexGuard<()> {
         self.gates[self.gate_of(key)].clone().lock_owned().await
     }
@@ -390,27 +351,4 @@ impl Registry {
     fn withheld(&self) -> MutexGuard<'_, Withheld> {
         self.withheld.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether others see what was asked for, in whatever layout.
-fn is_as(there: &discover_core::Instance, asked: &Registration) -> bool {
-    let asked = asked.instance(there.created());
-    there.id() == asked.id()
-        && there.address() == asked.address()
-        && there.attributes() == asked.attributes()
-        && there.tags() == asked.tags()
-}
-
-/// Whether that is what somebody left behind; how well it was then is another matter.
-fn was_as(there: &discover_core::Instance, asked: &Registration) -> bool {
-    let asked = asked.instance(there.created());
-    let lasting = |of: &discover_core::Instance| {
-        let mut lasting = of.attributes().clone();
-        lasting.remove(state::ATTRIBUTE.0);
-        lasting
-    };
-    there.id() == asked.id()
-        && there.address() == asked.address()
-        && there.tags() == asked.tags()
-        && lasting(there) == lasting(&asked)
 }

@@ -84,11 +84,18 @@ impl<L> Held<L> {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Table<L>(HashMap<Key, Held<L>>);
+pub struct Table<L> {
+    held: HashMap<Key, Held<L>>,
+    /// Nobody runs out before this. Kept so that there is no look at all of them before that.
+    next: Time,
+}
 
 impl<L> Default for Table<L> {
     fn default() -> Table<L> {
-        Table(HashMap::new())
+        Table {
+            held: HashMap::new(),
+            next: NEVER,
+        }
     }
 }
 
@@ -104,7 +111,7 @@ pub enum Verdict {
 impl<L> Table<L> {
     /// Whether a client may register there.
     pub fn judge(&self, key: &Key, owner: &str, claim: Claim) -> Result<Verdict> {
-        match (claim, self.0.get(key)) {
+        match (claim, self.held.get(key)) {
             (Claim::TakeOver, _) => Ok(Verdict::Granted),
             (Claim::PutBack, None) => Ok(Verdict::Unknown),
             // An answer that was lost on its way: it was put back already.
@@ -117,12 +124,13 @@ impl<L> Table<L> {
 
     /// Notes a registration; gives the one before.
     pub fn insert(&mut self, key: Key, held: Held<L>) -> Option<Held<L>> {
-        self.0.insert(key, held)
+        self.next = self.next.min(held.until);
+        self.held.insert(key, held)
     }
 
     /// The registration, if this grant holds it; without a grant whoever does.
     pub fn get(&self, key: &Key, grant: Option<u64>) -> Result<&Held<L>> {
-        match self.0.get(key) {
+        match self.held.get(key) {
             Some(held) if grant.is_none_or(|grant| grant == held.grant) => Ok(held),
             Some(_) => Err(replaced(key)),
             None => Err(gone(key, grant)),
@@ -138,7 +146,7 @@ impl<L> Table<L> {
         now: Time,
     ) -> Result<&Held<L>> {
         self.get(key, grant)?;
-        let held = self.0.get_mut(key).ok_or_else(|| gone(key, grant))?;
+        let held = self.held.get_mut(key).ok_or_else(|| gone(key, grant))?;
         match (held.keep, health) {
             (Keep::Reports(_), health) => held.set(health.unwrap_or_default(), String::new(), now),
             (_, None) => {}
@@ -150,6 +158,7 @@ impl<L> Table<L> {
             }
         }
         held.until = held.deadline(now);
+        self.next = self.next.min(held.until);
         Ok(held)
     }
 
@@ -163,22 +172,26 @@ impl<L> Table<L> {
         now: Time,
     ) -> Result<bool> {
         self.get(key, grant)?;
-        let held = self.0.get_mut(key).ok_or_else(|| gone(key, grant))?;
+        let held = self.held.get_mut(key).ok_or_else(|| gone(key, grant))?;
         let news = held.health != health;
         held.set(health, note, now);
+        self.next = self.next.min(held.until);
         Ok(news)
     }
 
     /// Forgets the registration, if this grant holds it.
     pub fn remove(&mut self, key: &Key, grant: Option<u64>) -> Result<Held<L>> {
         self.get(key, grant)?;
-        self.0.remove(key).ok_or_else(|| gone(key, grant))
+        self.held.remove(key).ok_or_else(|| gone(key, grant))
     }
 
     /// Those that should have said how they are, and did not, are critical. Gives them.
     pub fn silence(&mut self, now: Time) -> Vec<Key> {
         let mut silent = Vec::new();
-        for (key, held) in &mut self.0 {
+        if now < self.next {
+            return silent;
+        }
+        for (key, held) in &mut self.held {
             let reports = matches!(held.keep, Keep::Reports(_)) && held.health != Health::Critical;
             if reports && held.until <= now {
                 let note = format!("no heartbeat for {:?}", held.ttl);
@@ -191,39 +204,45 @@ impl<L> Table<L> {
 
     /// Forgets those that have been silent or critical for too long, and gives them.
     pub fn expire(&mut self, now: Time) -> Vec<(Key, Held<L>)> {
+        if now < self.next {
+            return Vec::new();
+        }
         let over = |_: &Key, held: &mut Held<L>| held.until <= now;
-        self.0.extract_if(over).collect()
+        let gone = self.held.extract_if(over).collect();
+        let left = self.held.values().map(|held| held.until);
+        self.next = left.min().unwrap_or(NEVER);
+        gone
     }
 
-    /// When `expire` may have something at the earliest.
+    /// When `expire` may have something at the earliest. Whoever has said meanwhile that it lives is
+    /// found out by then.
     pub fn next(&self) -> Option<Time> {
-        let all = self.0.values().map(|held| held.until);
-        all.min().filter(|next| *next < NEVER)
+        (self.next < NEVER).then_some(self.next)
     }
 
     /// All, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Held<L>)> {
-        self.0.iter()
+        self.held.iter()
     }
 
     /// Forgets those that are meant, and gives them.
     pub fn take(&mut self, mut meant: impl FnMut(&Key) -> bool) -> Vec<(Key, Held<L>)> {
-        self.0.extract_if(|key, _| meant(key)).collect()
+        self.held.extract_if(|key, _| meant(key)).collect()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.held.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.held.is_empty()
     }
 
     /// The names of the services that have any, in order, each once.
     pub fn services(&self) -> Vec<ServiceName> {
-        let mut names: Vec<ServiceName> = self.0.keys().map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<ServiceName> = self.held.keys().map(|(name, _)| name.clone()).collect();
         names.sort();
         names.dedup();
         names
@@ -354,8 +373,9 @@ mod tests {
         table.insert(web.clone(), checked.begun(Time::ZERO));
         assert_eq!(table.next(), None);
         let mut report = |health, at| {
+            let now = SECOND * at;
             table
-                .report(&web, Some(1), health, String::new(), SECOND * at)
+                .report(&web, Some(1), health, String::new(), now)
                 .unwrap();
             table.next()
         };
@@ -365,11 +385,16 @@ mod tests {
             Some(SECOND * 65),
             "since the first"
         );
-        assert_eq!(report(Health::Passing, 20), None);
-        assert_eq!(report(Health::Critical, 30), Some(SECOND * 90));
-        let beat = table.beat(&web, None, Some(Health::Passing), SECOND * 31);
+        report(Health::Passing, 20);
+        // Only then is it looked at again.
+        assert!(table.expire(SECOND * 65).is_empty());
+        assert_eq!(table.next(), None, "it is found out that it is well");
+        let critical = table.report(&web, Some(1), Health::Critical, String::new(), SECOND * 66);
+        assert!(critical.unwrap());
+        assert_eq!(table.next(), Some(SECOND * 126));
+        let beat = table.beat(&web, None, Some(Health::Passing), SECOND * 70);
         assert_eq!(beat.unwrap_err().kind(), Kind::InvalidArgument);
-        assert!(table.beat(&web, None, None, SECOND * 31).is_ok());
-        assert_eq!(table.expire(SECOND * 91).len(), 1);
+        assert!(table.beat(&web, None, None, SECOND * 70).is_ok());
+        assert_eq!(table.expire(SECOND * 130).len(), 1);
     }
 }

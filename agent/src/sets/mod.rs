@@ -2,14 +2,15 @@
 //! kept open for a while after the last look.
 
 pub mod history;
+pub mod names;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use discover_core::{Client, Error, Kind, Result, ServiceName, ServiceSet, Snapshot};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
 use history::{History, Life};
@@ -22,10 +23,10 @@ pub struct Kept {
     /// The set.
     pub set: ServiceSet,
     life: Life,
-    history: Arc<Mutex<History<Snapshot>>>,
+    history: Mutex<History<Snapshot, Bytes>>,
+    start: Instant,
     /// When it was looked at last, in milliseconds since the start.
     used: AtomicU64,
-    recorder: AbortHandle,
 }
 
 impl Kept {
@@ -37,14 +38,30 @@ impl Kept {
     /// The state that was told by this index, while it is remembered.
     pub fn at(&self, index: &str) -> Option<Arc<Snapshot>> {
         let version = self.life.version(index)?;
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.at(version)
+        self.history().at(version)
     }
-}
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.recorder.abort();
+    /// What a listener is told who saw the state `from`, or nothing, and is to see `now`: as somebody
+    /// else was told before, or as it is written now, which may lead to a newer state.
+    pub fn step(
+        &self,
+        from: Option<u64>,
+        now: Arc<Snapshot>,
+        write: impl FnOnce() -> (Bytes, Arc<Snapshot>),
+    ) -> (Bytes, Arc<Snapshot>) {
+        if let Some(known) = self.history().way(from, now.version()) {
+            return known;
+        }
+        // Without the lock: a large set takes a while.
+        let (text, state) = write();
+        let at = self.start.elapsed();
+        self.history()
+            .told(from, state.version(), &state, &text, at);
+        (text, state)
+    }
+
+    fn history(&self) -> MutexGuard<'_, History<Snapshot, Bytes>> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,14 +102,12 @@ impl Sets {
         }
         let set = self.client.services(service.as_str())?;
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
-        let history = Arc::<Mutex<History<Snapshot>>>::default();
-        let recorder = tokio::spawn(record(set.clone(), history.clone())).abort_handle();
         let kept = Arc::new(Kept {
             set,
             life: Life::new(&self.boot, number),
-            history,
+            history: Mutex::default(),
+            start: self.start,
             used: AtomicU64::new(self.now()),
-            recorder,
         });
         all.insert(service.clone(), kept.clone());
         Ok(kept)
@@ -113,12 +128,13 @@ impl Sets {
         self.len() == 0
     }
 
-    /// Closes those that nobody looks at, for ever.
+    /// Closes those that nobody looks at, and forgets what is old, for ever.
     pub async fn sweep(self: Arc<Sets>) {
         loop {
             sleep(IDLE / 4).await;
             let oldest = self.now().saturating_sub(IDLE.as_millis() as u64);
             self.kept().retain(|_, kept| {
+                kept.history().forget(self.start.elapsed());
                 Arc::strong_count(kept) > 1 || kept.used.load(Ordering::Relaxed) >= oldest
             });
         }
@@ -130,15 +146,5 @@ impl Sets {
 
     fn kept(&self) -> MutexGuard<'_, HashMap<ServiceName, Arc<Kept>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn record(set: ServiceSet, history: Arc<Mutex<History<Snapshot>>>) {
-    let mut cursor = set.cursor();
-    while cursor.changed().await {
-        cursor.drain();
-        let seen = cursor.seen();
-        let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.push(seen.version(), seen.clone());
     }
 }

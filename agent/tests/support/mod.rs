@@ -18,6 +18,7 @@ pub struct Agent {
     child: Child,
     address: String,
     directory: tempfile::TempDir,
+    arguments: Vec<String>,
 }
 
 impl Agent {
@@ -29,40 +30,31 @@ impl Agent {
     /// With a configuration file.
     pub fn with_config(config: &str, arguments: &[&str]) -> Agent {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("config.toml");
-        std::fs::write(&file, config).unwrap();
-        let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let mut child = Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "KILL",
-                env!("CARGO_BIN_EXE_discoverd"),
-                "run",
-            ])
-            .args(["--bind", "127.0.0.1:0", "--state", "none"])
-            .args(["--check-interval", "10ms", "--config"])
-            .arg(file)
-            .arg("--socket")
-            .arg(directory.path().join("socket"))
-            .args(arguments)
-            .env("EXTERNAL_IP", "127.0.0.1")
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let out = child.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut line).unwrap();
-        let mut words = line.split_whitespace();
-        let address = words.find_map(|word| word.strip_prefix("discoverd://"));
-        let address = address.map(str::to_owned);
-        let mut agent = Agent {
+        std::fs::write(directory.path().join("config.toml"), config).unwrap();
+        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
+        let (child, address) = run(directory.path(), "127.0.0.1:0", &arguments);
+        Agent {
             child,
-            address: String::new(),
+            address,
             directory,
-        };
-        agent.address = address.unwrap_or_else(|| panic!("{line:?}: {}", agent.log()));
-        agent
+            arguments,
+        }
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again where it was.
+    pub fn restart(&mut self) {
+        (self.child, _) = run(self.directory.path(), &self.address, &self.arguments);
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where programs reach it.
@@ -199,6 +191,43 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts it, and waits until it says where it listens.
+fn run(directory: &Path, bind: &str, arguments: &[String]) -> (Child, String) {
+    let log = directory.join("log");
+    let appended = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&log);
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--pdeathsig",
+            "KILL",
+            env!("CARGO_BIN_EXE_discoverd"),
+            "run",
+        ])
+        .args(["--bind", bind, "--check-interval", "10ms", "--config"])
+        .arg(directory.join("config.toml"))
+        .arg("--socket")
+        .arg(directory.join("socket"))
+        .args(arguments)
+        .env("EXTERNAL_IP", "127.0.0.1")
+        .stdout(Stdio::piped())
+        .stderr(appended.unwrap());
+    if !arguments.iter().any(|a| a == "--state") {
+        command.args(["--state", "none"]);
+    }
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    let out = child.stdout.take().unwrap();
+    BufReader::new(out).read_line(&mut line).unwrap();
+    let mut words = line.split_whitespace();
+    let address = words.find_map(|word| word.strip_prefix("discoverd://"));
+    let why = || std::fs::read_to_string(&log).unwrap_or_default();
+    let address = address.unwrap_or_else(|| panic!("{line:?}: {}", why()));
+    (child, address.to_owned())
 }
 
 /// Waits for what must happen.

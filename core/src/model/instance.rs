@@ -11,7 +11,7 @@ use crate::model::{Attributes, Seniority, ServiceName, Shown};
 /// One running copy of a service, as others see it. Immutable; a change makes a new one.
 pub struct Instance {
     service: ServiceName,
-    id: Box<str>,
+    id: Arc<str>,
     host: Box<str>,
     port: u16,
     address: Box<str>,

@@ -78,7 +78,7 @@ pub struct Seniority {
     /// The store's revision at which the instance came online.
     pub created: u64,
     /// Breaks ties.
-    pub id: Box<str>,
+    pub id: Arc<str>,
 }
 
 /// The whole set of a service at one revision, oldest first.

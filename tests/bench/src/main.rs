@@ -43,5 +43,8 @@ async fn measure(names: &[String]) -> Result<(), String> {
         }
     }
     print!("{}", table(&figures));
-    failed.is_empty().then_some(()).ok_or_else(|| failed.join("; "))
+    failed
+        .is_empty()
+        .then_some(())
+        .ok_or_else(|| failed.join("; "))
 }

@@ -93,7 +93,9 @@ impl Journal {
 
 /// The line of a key that was written.
 pub(super) fn put(key: &Key, value: &[u8], created: u64, ttl: Option<Duration>) -> String {
-    let value: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+    let digits = value.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let value: String = digits.map(digit).collect();
     let ttl = ttl.map(|ttl| ttl.as_millis() as u64);
     let line = json!({ "put": key.as_str(), "value": value, "created": created, "ttl_ms": ttl });
     format!("{line}\n")

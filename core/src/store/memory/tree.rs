@@ -28,6 +28,9 @@ pub(super) struct State {
     revision: u64,
     grants: u64,
     pub(super) nodes: BTreeMap<Key, Held>,
+    /// What was given to each grant, so that its end looks at nothing else. Some of it may be another's
+    /// meanwhile.
+    granted: HashMap<u64, Vec<Key>>,
     /// Those of folders.
     watchers: Vec<(Scope, mpsc::Sender<Changes>)>,
     /// Those of single keys: each registration has one, so they are found without a walk.
@@ -285,6 +288,11 @@ impl Edit<'_> {
         grant: Option<u64>,
     ) {
         let old = self.state.nodes.get_mut(key);
+        let before = old.as_ref().and_then(|held| held.grant);
+        if let Some(grant) = grant.filter(|grant| before != Some(*grant)) {
+            let granted = self.state.granted.entry(grant).or_default();
+            granted.push(key.clone());
+        }
         let age = old
             .as_ref()
             .map_or(self.state.revision, |held| held.node.created);
@@ -362,8 +370,13 @@ impl Edit<'_> {
     }
 
     pub(super) fn end(&mut self, grant: u64) {
-        let held = |(key, held): (&Key, &Held)| (held.grant == Some(grant)).then(|| key.clone());
-        let keys: Vec<Key> = self.state.nodes.iter().filter_map(held).collect();
+        let mut keys = self.state.granted.remove(&grant).unwrap_or_default();
+        let holds = |key: &Key| {
+            let held = self.state.nodes.get(key);
+            held.is_some_and(|held| held.grant == Some(grant))
+        };
+        keys.retain(holds);
+        keys.sort_unstable();
         keys.iter().for_each(|key| self.delete(key));
     }
 }

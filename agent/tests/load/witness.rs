@@ -1,0 +1,233 @@
+//! The truth: what the store held at each revision, read where nothing of the agent stands between.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use discover_faults::clock::now;
+use discover_faults::history::{Change, Epoch, History, Instance, Revision};
+use discover_faults::record::attributes;
+use discover_faults::truth::ROOT;
+use etcd_client::{EventType, WatchOptions};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::fold::Fold;
+use crate::owners::Own;
+use crate::world::{World, lock};
+
+/// How often the file is looked at.
+const PACE: Duration = Duration::from_millis(20);
+
+/// What is known so far. Clones are the same.
+#[derive(Clone)]
+pub struct Witness(Arc<Mutex<Known>>);
+
+struct Known {
+    history: History,
+    services: Vec<Fold>,
+    /// The digest of each service at each revision that changed it.
+    digests: Vec<BTreeMap<u64, u64>>,
+    removals: u64,
+}
+
+impl Witness {
+    fn new(services: usize) -> Witness {
+        let first = Epoch::default();
+        Witness(Arc::new(Mutex::new(Known {
+            history: History {
+                epochs: vec![first],
+            },
+            services: vec![Fold::default(); services],
+            digests: vec![BTreeMap::from([(0, 0)]); services],
+            removals: 0,
+        })))
+    }
+
+    /// Reads the file in which an agent's own registry writes down each change.
+    pub fn of_file(services: usize, path: PathBuf) -> Witness {
+        let witness = Witness::new(services);
+        let reader = witness.clone();
+        tokio::spawn(async move {
+            let mut tail = Tail::default();
+            loop {
+                for line in tail.lines(&path) {
+                    lock(&reader.0).line(&line);
+                }
+                sleep(PACE).await; // tidy: sleep, between two looks
+            }
+        });
+        witness
+    }
+
+    /// Watches an etcd.
+    pub async fn of_etcd(services: usize, endpoint: &str) -> Witness {
+        let witness = Witness::new(services);
+        let mut client = etcd_client::Client::connect([endpoint], None)
+            .await
+            .unwrap();
+        let options = WatchOptions::new().with_prefix().with_start_revision(1);
+        let mut stream = client.watch(ROOT, Some(options)).await.unwrap();
+        let reader = witness.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(answer)) = stream.message().await {
+                let mut known = lock(&reader.0);
+                for event in answer.events() {
+                    let kv = event.kv().unwrap();
+                    let revision = kv.mod_revision() as u64;
+                    let value = (event.event_type() == EventType::Put)
+                        .then(|| (kv.create_revision() as u64, kv.value()));
+                    known.change(revision, &String::from_utf8_lossy(kv.key()), value);
+                }
+            }
+            drop(client);
+        });
+        witness
+    }
+
+    /// The digest that each service has now.
+    pub fn digests(&self) -> Vec<u64> {
+        lock(&self.0).services.iter().map(|f| f.digest).collect()
+    }
+
+    /// How many instances there are.
+    pub fn count(&self) -> usize {
+        lock(&self.0).services.iter().map(|f| f.set.len()).sum()
+    }
+
+    /// The instances of all services, with the writes that they show.
+    pub fn instances(&self) -> Vec<Own> {
+        let known = lock(&self.0);
+        let of = |(service, fold): (usize, &Fold)| {
+            let all = fold.set.iter().map(move |(id, (_, number))| Own {
+                service,
+                id: id.clone(),
+                shows: Some(*number),
+            });
+            all.collect::<Vec<Own>>()
+        };
+        let mut all: Vec<Own> = known.services.iter().enumerate().flat_map(of).collect();
+        all.sort();
+        all
+    }
+
+    /// What the judge needs.
+    pub fn history(&self) -> History {
+        lock(&self.0).history.clone()
+    }
+
+    /// How many instances the store was told to take away, or took away.
+    pub fn removals(&self) -> u64 {
+        lock(&self.0).removals
+    }
+
+    /// Names each state that was seen and never was.
+    pub fn compare(&self, world: &World) -> usize {
+        let known = lock(&self.0);
+        let mut compared = 0;
+        for (service, seen) in world.seen.iter().enumerate() {
+            for (revision, (digest, watcher)) in lock(seen).iter() {
+                compared += 1;
+                let right = known.digests[service].range(..=revision).next_back();
+                if right.map(|(_, right)| right) != Some(digest) {
+                    world.broke(format!(
+                        "watcher {watcher} saw what service {service} never was at {revision}"
+                    ));
+                }
+            }
+        }
+        compared
+    }
+}
+
+impl Known {
+    /// A line of the file. One that the agent did not write whole, it did not speak of either.
+    fn line(&mut self, line: &str) {
+        let Ok(line) = serde_json::from_str::<Value>(line) else {
+            return;
+        };
+        let head = self.history.epochs[0].head();
+        if let Some(revision) = line["revision"].as_u64() {
+            let revisions = &mut self.history.epochs[0].revisions;
+            revisions.entry(revision.max(head)).or_default().at = now();
+        } else if let Some(key) = line["delete"].as_str() {
+            self.change(head, key, None);
+        } else if let Some(key) = line["put"].as_str() {
+            let value = bytes(line["value"].as_str().unwrap());
+            self.change(head, key, Some((line["created"].as_u64().unwrap(), &value)));
+        }
+    }
+
+    fn change(&mut self, revision: u64, key: &str, value: Option<(u64, &[u8])>) {
+        let path = key.strip_prefix(ROOT).unwrap();
+        let (service, id) = path.split_once('/').unwrap();
+        let number: usize = service[1..].parse().unwrap();
+        let now = value.map(|(created, value)| {
+            let attributes = attributes(&serde_json::from_slice(value).unwrap()).unwrap();
+            Arc::new(Instance {
+                created,
+                attributes,
+            })
+        });
+        let fold = &mut self.services[number];
+        match &now {
+            Some(instance) => {
+                let n = instance.attributes["n"].parse().unwrap();
+                fold.put(id, (instance.created, n));
+            }
+            None => {
+                fold.remove(id).unwrap();
+                self.removals += 1;
+            }
+        }
+        self.digests[number].insert(revision, fold.digest);
+        let (service, id) = (service.to_owned(), id.to_owned());
+        let place = self.history.epochs[0].revisions.entry(revision);
+        let place = place.or_insert_with(|| Revision {
+            at: discover_faults::clock::now(),
+            changes: Vec::new(),
+        });
+        place.changes.push(Change { service, id, now });
+    }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    pairs.map(byte).collect()
+}
+
+/// A file that grows, and is replaced by a shorter one now and then.
+#[derive(Default)]
+struct Tail {
+    open: Option<File>,
+    rest: Vec<u8>,
+}
+
+impl Tail {
+    /// The whole lines that came since the last look.
+    fn lines(&mut self, path: &Path) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let newest = std::fs::metadata(path).map(|about| about.ino()).ok();
+            let current = self.open.as_ref().map(|f| f.metadata().unwrap().ino());
+            // Only now: what was written to it before it was replaced is read.
+            if let Some(file) = &mut self.open {
+                file.read_to_end(&mut self.rest).unwrap();
+            }
+            while let Some(length) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=length).collect();
+                lines.push(String::from_utf8(line).unwrap());
+            }
+            if newest == current {
+                return lines;
+            }
+            self.rest.clear();
+            self.open = File::open(path).ok();
+        }
+    }
+}
