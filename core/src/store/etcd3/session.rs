@@ -8,7 +8,7 @@ use etcd_client::{
     Client, ConnectOptions, GetOptions, WatchOptions, WatchRequestSender, WatchResponse,
     WatchStream,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
@@ -22,6 +22,9 @@ use crate::tree::Scope;
 const OPEN: Duration = Duration::from_secs(2);
 /// How long a list may take. A dead link is noticed long before.
 const LIST: Duration = Duration::from_secs(60);
+/// How many requests are under way at once. Each has its buffers, and who follows a thousand services
+/// would have a thousand of them at the start and after each reconnect.
+const AT_ONCE: usize = 32;
 
 type News = hub::News<Session>;
 
@@ -29,6 +32,7 @@ type News = hub::News<Session>;
 pub(super) struct Session {
     config: Arc<Config>,
     client: Option<Client>,
+    turns: Arc<Semaphore>,
     tasks: Tasks<Session>,
     stream: Option<mpsc::UnboundedSender<Ask>>,
     /// Watches that were asked for and not answered yet, in that order.
@@ -47,6 +51,7 @@ impl Session {
         Session {
             config,
             client: None,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
             tasks: Tasks::new(tell),
             stream: None,
             unanswered: VecDeque::new(),
@@ -77,8 +82,11 @@ impl Session {
         F: Future<Output = Input> + Send + 'static,
     {
         if let Some(client) = self.client.clone() {
-            let answer = request(client);
-            self.tasks.run(async move { News::Answer(answer.await) });
+            let (answer, turns) = (request(client), self.turns.clone());
+            self.tasks.run(async move {
+                let _turn = turns.acquire().await;
+                News::Answer(answer.await)
+            });
         }
     }
 }
