@@ -33,6 +33,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// How long to wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How much work makes.
 #[derive(Clone, Copy, Debug)]
 struct Made {
@@ -82,13 +85,15 @@ async fn change(leases: &[Lease], set: &ServiceSet) -> Made {
     const CHANGES: u64 = 100;
     let mut heard = set.subscribe();
     let already = leases.len() + 2;
-    heard.by_ref().take(already).for_each(async |_| {}).await;
+    let all = heard.by_ref().take(already).for_each(async |_| {});
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
     let before = made();
     for turn in 0..CHANGES {
         let lease = &leases[turn as usize % leases.len()];
         let attributes = [("turn", turn.to_string())];
         lease.update(attributes).await.unwrap();
-        assert_eq!(heard.next().await.unwrap().kind(), "update");
+        let event = tokio::time::timeout(PATIENCE, heard.next()).await.unwrap();
+        assert_eq!(event.unwrap().kind(), "update");
     }
     let after = made();
     Made {

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use discover_core::embed::{Host, Result};
+use discover_core::embed::{Error, Host, Kind, Result};
 
 use crate::error::discover_error;
 use crate::given::{c_string, given, text};
@@ -239,7 +239,7 @@ pub extern "C" fn discover_host_free(host: Option<Box<discover_host>>) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_string_free(string: *mut c_char) {
     // SAFETY: what the caller owns was made by `url`, and is given once.
-    release((!string.is_null()).then(|| unsafe { CString::from_raw(string) }));
+    unsafe { libc::free(string.cast()) };
 }
 
 /// A URL for the caller to own.
@@ -256,7 +256,12 @@ pub(crate) unsafe fn url(
     make(out, error, || {
         // SAFETY: promised by the caller.
         let (scheme, path) = unsafe { (text(scheme, "scheme")?, text(path, "path")?) };
-        Ok(c_string(&of(scheme, path)?).into_raw())
+        let url = c_string(&of(scheme, path)?);
+        // SAFETY: it ends with a NUL. The copy is of C's own allocator, so that the caller may do with it
+        // what it likes, changing it included.
+        let copy = unsafe { libc::strdup(url.as_ptr()) };
+        let full = || Error::new(Kind::Resource, "there is no memory for a URL");
+        (!copy.is_null()).then_some(copy).ok_or_else(full)
     })
 }
 

@@ -51,7 +51,8 @@ pub trait Layout: Send + Sync + 'static {
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded;
 
     /// Where records are JSON objects, the members that it knows: others' members stay in a record that
-    /// is written over. None where records have no room for any.
+    /// is written over. None where records have no room for any; `rewrite` is then asked for what is shared
+    /// alone, and not for the records of a registration itself.
     fn known(&self) -> &[&str] {
         &[]
     }

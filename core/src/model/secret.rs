@@ -4,15 +4,15 @@ use std::fmt;
 
 use crate::model::Attributes;
 
-/// The last words of names whose values are secret; `password` is so called by layouts.
+/// What names end in whose values are secret; `password` is so called by layouts.
 const SECRET: [&str; 4] = ["password", "passwd", "secret", "token"];
 /// What is shown in their place.
 const MASK: &str = "***";
 
 /// Whether an attribute of that name is for those who use the instance, and for no log.
 pub(crate) fn is_secret(name: &str) -> bool {
-    let last = name.rsplit(['.', '_', '-', '/']).next();
-    last.is_some_and(|last| SECRET.iter().any(|word| last.eq_ignore_ascii_case(word)))
+    let name = name.to_ascii_lowercase();
+    SECRET.iter().any(|word| name.ends_with(word))
 }
 
 /// Attributes as they are shown where people read them: those that are secret as `***`.
@@ -39,13 +39,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_of_a_name_says_that_it_is_secret() {
+    fn the_end_of_a_name_says_that_it_is_secret() {
         for name in [
             "password",
             "Password",
             "db.password",
             "api-token",
             "CLIENT_SECRET",
+            "dbPassword",
         ] {
             assert!(is_secret(name), "{name}");
         }

@@ -145,7 +145,7 @@ pub(super) fn look(directory: &Path, name: &str) -> Result<Look> {
         );
         return Ok(Look::Nothing);
     };
-    if name.ends_with(KEPT) {
+    if is_kept(name) {
         return Ok(Look::Alive(record));
     }
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
@@ -261,6 +261,11 @@ pub(super) fn key_of(name: &str) -> Option<&str> {
 /// The key of a file of ours by its name alone.
 pub(super) fn full_key_of(name: &str) -> Option<Key> {
     key_of(name).and_then(unescape)
+}
+
+/// Whether a file of that name outlives its writer.
+pub(super) fn is_kept(name: &str) -> bool {
+    name.ends_with(KEPT)
 }
 
 /// The escaped key and the serial of a name that is of our form.

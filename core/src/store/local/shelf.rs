@@ -185,11 +185,16 @@ impl Shelf {
         Ok(listed.union(&known).filter(unreadable).cloned().collect())
     }
 
-    /// Looks at the files that came or went without our having been told yet.
+    /// Looks at the files that came, went or were written over without our having been told yet. Only those
+    /// that stay are written over.
     pub(super) fn catch_up(&self) -> Result<()> {
         let (listed, known) = (self.list()?, self.known());
         let differing = listed.symmetric_difference(&known);
-        self.refresh_all(&differing.map(String::as_str).collect::<Vec<_>>());
+        let kept = listed
+            .intersection(&known)
+            .filter(|name| file::is_kept(name));
+        let looked_at = differing.chain(kept).map(String::as_str);
+        self.refresh_all(&looked_at.collect::<Vec<_>>());
         Ok(())
     }
 

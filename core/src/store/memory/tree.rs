@@ -28,8 +28,7 @@ pub(super) struct State {
     revision: u64,
     grants: u64,
     pub(super) nodes: BTreeMap<Key, Held>,
-    /// What was given to each grant, so that its end looks at nothing else. Some of it may be another's
-    /// meanwhile.
+    /// What each grant holds, so that its end looks at nothing else.
     granted: HashMap<u64, Vec<Key>>,
     /// Those of folders.
     watchers: Vec<(Scope, mpsc::Sender<Changes>)>,
@@ -272,6 +271,26 @@ impl Held {
     }
 }
 
+impl State {
+    /// Notes that a key went from one grant to another.
+    fn hand(&mut self, key: &Key, from: Option<u64>, to: Option<u64>) {
+        if from == to {
+            return;
+        }
+        if let Some(grant) = from
+            && let Some(keys) = self.granted.get_mut(&grant)
+        {
+            keys.retain(|held| held != key);
+            if keys.is_empty() {
+                self.granted.remove(&grant);
+            }
+        }
+        if let Some(grant) = to {
+            self.granted.entry(grant).or_default().push(key.clone());
+        }
+    }
+}
+
 impl Edit<'_> {
     /// A number that no other grant of this tree has.
     pub(super) fn new_grant(&mut self) -> u64 {
@@ -287,15 +306,11 @@ impl Edit<'_> {
         created: Option<u64>,
         grant: Option<u64>,
     ) {
-        let old = self.state.nodes.get_mut(key);
+        let old = self.state.nodes.get(key);
         let before = old.as_ref().and_then(|held| held.grant);
-        if let Some(grant) = grant.filter(|grant| before != Some(*grant)) {
-            let granted = self.state.granted.entry(grant).or_default();
-            granted.push(key.clone());
-        }
-        let age = old
-            .as_ref()
-            .map_or(self.state.revision, |held| held.node.created);
+        let age = old.map_or(self.state.revision, |held| held.node.created);
+        self.state.hand(key, before, grant);
+        let old = self.state.nodes.get_mut(key);
         let created = created.unwrap_or(age);
         if let Some(held) = old
             && *held.node.value == *value
@@ -319,7 +334,8 @@ impl Edit<'_> {
 
     /// Deletes a node, if it is there.
     pub(crate) fn delete(&mut self, key: &Key) {
-        if self.state.nodes.remove(key).is_some() {
+        if let Some(held) = self.state.nodes.remove(key) {
+            self.state.hand(key, held.grant, None);
             self.changes.push(Change::Delete(key.clone()));
         }
     }
@@ -371,11 +387,6 @@ impl Edit<'_> {
 
     pub(super) fn end(&mut self, grant: u64) {
         let mut keys = self.state.granted.remove(&grant).unwrap_or_default();
-        let holds = |key: &Key| {
-            let held = self.state.nodes.get(key);
-            held.is_some_and(|held| held.grant == Some(grant))
-        };
-        keys.retain(holds);
         keys.sort_unstable();
         keys.iter().for_each(|key| self.delete(key));
     }
