@@ -173,20 +173,6 @@ def let_in(place: socket.socket) -> None:
             place.accept()[0].close()
 
 
-def test_nobody_goes_for_being_silent_while_the_agent_is_replaced(agents: Callable[..., Agent]) -> None:
-    agent = agents()
-    granted = ask(agent, "PUT", WEB, {"ttl_ms": 1_500})[1]
-    before = boot(agent)
-    with connect(agent, over_socket=False) as slow:
-        # One that never ends what it says: the run is given two seconds to let go of it.
-        slow.sendall(f"PUT {WEB} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n".encode())
-        agent.process.send_signal(signal.SIGUSR2)
-        while "SIGUSR2" not in Path(agent.log).read_text():
-            assert ask(agent, "POST", f"{WEB}/heartbeat", {"grant": granted["grant"]})[0] == 204
-        eventually(lambda: boot(agent) != before)
-        assert ask(agent, "POST", f"{WEB}/heartbeat", {"grant": granted["grant"]})[0] == 204
-
-
 def states(agent: Agent) -> dict[str, str]:
     registrations = ask(agent, "GET", "/v1/registrations")[1]["registrations"]
     return {one["service"]: one["state"] for one in registrations}
