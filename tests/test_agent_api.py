@@ -311,6 +311,10 @@ def test_what_may_be_looked_at_is_a_setting_and_so_is_how_many(agents: Callable[
     assert ask(agent, "DELETE", WEB)[0] == 204
     # The place is free once nobody looks any more.
     eventually(lambda: ask(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)[0] == 200)
+    # Whoever has it may register again, and whoever says itself how it is takes none.
+    assert ask(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)[0] == 200
+    assert ask(agent, "PUT", WEB, {"check": {"ttl": "10s"}})[0] == 200
+    assert ask(agent, "PUT", WEB, check)[0] == 503
 
 
 def test_who_asks_from_another_host_has_only_its_own_address_looked_at(tmp_path: Path) -> None:
@@ -335,6 +339,10 @@ def test_who_asks_from_another_host_has_only_its_own_address_looked_at(tmp_path:
         many = [socket.create_connection((own[0], port), PATIENCE) for _ in range(129)]
         many[-1].settimeout(PATIENCE)
         assert many[-1].recv(10) == b"", "one too many"
+        # Whoever says nothing for long is let go of as well; that was not it, for the first one would go first.
+        many[0].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            many[0].recv(10)
         for each in many:
             each.close()
     finally:

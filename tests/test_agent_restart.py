@@ -3,6 +3,7 @@ is registered goes."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -135,11 +136,14 @@ def test_what_the_agent_knew_it_knows_again(agents: Callable[..., Agent], tmp_pa
     config = tmp_path / "jobs.toml"
     with socket.create_server(("127.0.0.1", 0)) as place:
         port = place.getsockname()[1]
-        check = f"{{ tcp = ':{port}', interval = '10ms', start = '1h' }}"
-        job = f"[[service]]\nname = 'job'\nport = {port}\ncheck = "
-        config.write_text(job + check.replace("1h", "10ms"))
-        agent = agents(None, "--config", str(config))
-        checked = {"check": {"tcp": f":{port}", "interval": "1s", "start": "1s", "down": 1}}
+        visited = threading.Thread(target=let_in, args=(place,))
+        visited.start()
+        check = f"{{ tcp = ':{port}', interval = '200ms', timeout = '5s' }}"
+        config.write_text(f"[[service]]\nname = 'job'\nport = {port}\ncheck = {check}\n")
+        agent = agents(None, "--config", str(config), "--check-interval", "200ms")
+        # Well from the beginning, and not looked at before the next run, for which it is not starting any more.
+        looked = {"tcp": f":{port}", "interval": "200ms", "timeout": "5s", "start": "1h", "down": 1}
+        checked = {"check": looked | {"initial": "passing"}}
         assert ask(agent, "PUT", f"/v1/services/app/instances/:{port}", checked)[0] == 200
         ask(agent, "PUT", WEB, {"ttl_ms": 600_000})
         ask(agent, "PUT", "/v1/maintenance", {"mode": "draining", "service": "web"})
@@ -149,6 +153,9 @@ def test_what_the_agent_knew_it_knows_again(agents: Callable[..., Agent], tmp_pa
         # Nobody was asked again meanwhile, and nobody had to be.
         assert states(agent) == known
         assert ask(agent, "GET", "/v1/maintenance")[1]["held"][0]["mode"] == "draining"
+        # Only so does whoever waits for the next visitor let go of the place.
+        place.shutdown(socket.SHUT_RDWR)
+        visited.join(PATIENCE)
     # And the checks go on: the one from the API, and the one of the file.
     eventually(lambda: states(agent) == known | {"app": "critical", "job": "critical"})
     config.write_text("")
@@ -157,6 +164,13 @@ def test_what_the_agent_knew_it_knows_again(agents: Callable[..., Agent], tmp_pa
     eventually(lambda: states(agent) == {"app": "critical", "web": "draining"})
     assert ask(agent, "PUT", "/v1/maintenance", {"mode": "off"})[0] == 200
     eventually(lambda: states(agent)["web"] == "passing")
+
+
+def let_in(place: socket.socket) -> None:
+    """All who come, until the place is shut."""
+    with contextlib.suppress(OSError):
+        while True:
+            place.accept()[0].close()
 
 
 def states(agent: Agent) -> dict[str, str]:

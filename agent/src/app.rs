@@ -8,7 +8,7 @@ use std::time::Duration;
 use discover_core::{Client, Error, Kind, Result, ServiceName};
 use percent_encoding::NON_ALPHANUMERIC;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::advertise;
@@ -67,6 +67,8 @@ pub struct Running {
     /// Each gives back its listener, if it is to be handed over.
     listeners: JoinSet<Option<Listener>>,
     chores: JoinSet<()>,
+    /// The one among the chores that takes away who is silent.
+    reaping: AbortHandle,
 }
 
 /// Opens the store and starts to listen, or goes on where the run before listened; the jobs of the settings
@@ -102,7 +104,7 @@ pub async fn start(settings: &Settings, inherited: Inherited) -> Result<Running>
     agent.adopt(inherited.state).await;
     let mut chores = JoinSet::new();
     chores.spawn(registry.clone().tend());
-    chores.spawn(registry.reap());
+    let reaping = chores.spawn(registry.reap());
     chores.spawn(sets.sweep());
     chores.spawn(secrets.clone().follow());
     let urls = listeners.iter().map(Listener::url).collect();
@@ -119,6 +121,7 @@ pub async fn start(settings: &Settings, inherited: Inherited) -> Result<Running>
         secrets,
         listeners: tasks,
         chores,
+        reaping,
     })
 }
 
@@ -152,7 +155,7 @@ impl Agent {
         let adopted = self.registry.adopt(registered);
         for (service, id, check) in looked {
             if let Some((key, grant, health)) = adopted.get(&(service, id)) {
-                self.checks.begin(key.clone(), *grant, check, *health);
+                self.checks.resume(key.clone(), *grant, check, *health);
             }
         }
         self.jobs.adopt(state.begun).await;
@@ -173,6 +176,8 @@ impl Running {
     /// Lets nobody in any more, answers who is there, and gives what the next run needs. All that is
     /// registered stays where it is: afterwards this process may be replaced, and not much else.
     pub async fn hand_over(&mut self) -> (Vec<Listener>, State) {
+        // Whoever cannot say meanwhile that it lives is not to go for that; the next run gives all a whole TTL.
+        self.reaping.abort();
         self.agent.phase.send_replace(Phase::HandingOver);
         let mut listeners = Vec::new();
         while let Some(served) = self.listeners.join_next().await {

@@ -6,13 +6,13 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use command_fds::{CommandFdExt, FdMapping};
+use command_fds::CommandFdExt;
 use discover_core::{Error, Kind, Result};
 use listenfd::ListenFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -26,8 +26,6 @@ use crate::jobs::Begun;
 use crate::registry::handover::Registered;
 use crate::registry::state::Mode;
 
-/// The first descriptor that is passed on.
-const FIRST: i32 = 3;
 /// Names the process that is meant, and the descriptor.
 const VARIABLE: &str = "DISCOVERD_HANDOVER";
 /// How long the next run is given to find out that it could begin.
@@ -142,33 +140,38 @@ pub fn replace(program: &Path, listeners: &[Listener], state: &State) -> Error {
 }
 
 fn prepare(program: &Path, listeners: &[Listener], state: &State) -> std::io::Result<Command> {
-    let mut descriptors = listeners
-        .iter()
-        .map(Listener::descriptor)
-        .collect::<std::io::Result<Vec<OwnedFd>>>()?;
+    let mut descriptors = in_a_row(|| listeners.iter().map(Listener::descriptor).collect())?;
+    let first = descriptors.first().map_or(0, AsRawFd::as_raw_fd);
     let names: Vec<String> = listeners.iter().map(Listener::name).collect();
     let mut file = File::from(memfd_create(c"discoverd", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(&serde_json::to_vec(state)?)?;
+    let (own, told) = (std::process::id(), file.as_raw_fd());
     descriptors.push(file.into());
-    let own = std::process::id();
-    let last = FIRST + listeners.len() as i32;
     let mut command = Command::new(program);
     command
         .args(std::env::args_os().skip(1))
         .env("LISTEN_PID", own.to_string())
         .env("LISTEN_FDS", listeners.len().to_string())
         .env("LISTEN_FDNAMES", names.join(":"))
-        .env_remove("LISTEN_FDS_FIRST_FD")
-        .env(VARIABLE, format!("{own}:{last}"));
-    let mappings = descriptors.into_iter().zip(FIRST..);
-    let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping {
-        parent_fd,
-        child_fd,
-    });
-    command
-        .fd_mappings(mappings.collect())
-        .map_err(std::io::Error::other)?;
+        .env("LISTEN_FDS_FIRST_FD", first.to_string())
+        .env(VARIABLE, format!("{own}:{told}"))
+        .preserved_fds(descriptors);
     Ok(command)
+}
+
+/// Copies whose numbers follow each other, and that nobody else uses. The usual ones, from 3 on, are taken
+/// by what other threads still read, write and close.
+fn in_a_row(copy: impl Fn() -> std::io::Result<Vec<OwnedFd>>) -> std::io::Result<Vec<OwnedFd>> {
+    // Each attempt fills gaps, so that the next one finds fewer; there is a limit to descriptors.
+    let mut fillers = Vec::new();
+    loop {
+        let copies = copy()?;
+        let follow = |pair: &[OwnedFd]| pair[0].as_raw_fd() + 1 == pair[1].as_raw_fd();
+        if copies.windows(2).all(follow) {
+            return Ok(copies);
+        }
+        fillers.push(copies);
+    }
 }
 
 fn failed(cause: std::io::Error) -> Error {
@@ -201,4 +204,30 @@ pub fn store(listeners: &[Listener]) -> bool {
         log::warn!("systemd does not keep the listeners: {error}");
     }
     stored.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_follow_each_other_and_close_nothing_of_others() {
+        // Others come and go: there are gaps.
+        let mut others: Vec<_> = (0..20).map(|_| File::open("/dev/null").unwrap()).collect();
+        let mut nth = 0..20;
+        others.retain(|_| nth.next().is_some_and(|n| n % 2 == 0));
+        let copy = || {
+            (0..3)
+                .map(|_| Ok(File::open("/dev/zero")?.into()))
+                .collect()
+        };
+        let row = in_a_row(copy).unwrap();
+        let first = row[0].as_raw_fd();
+        for (at, one) in (first..).zip(&row) {
+            assert_eq!(one.as_raw_fd(), at);
+        }
+        for other in &mut others {
+            assert_eq!(other.read(&mut [0; 1]).unwrap(), 0, "it is what it was");
+        }
+    }
 }

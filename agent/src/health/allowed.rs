@@ -63,8 +63,8 @@ impl Allowed {
         (self.exec || !is_own).then_some(check)
     }
 
-    /// Refuses what is not for everybody who may register; `running` are looked at already.
-    pub fn admit(&self, check: &Declared, running: usize) -> Result<()> {
+    /// Refuses what is not for everybody who may register; so many others are looked at already.
+    pub fn admit(&self, check: &Declared, others: usize) -> Result<()> {
         // Both make the agent open files and run programs as itself.
         let rights = [("exec", check.exec.is_some()), ("ca", check.ca.is_some())];
         if let Some((what, _)) = rights.iter().find(|(_, given)| *given && !self.exec) {
@@ -82,7 +82,8 @@ impl Allowed {
                 return Err(Error::invalid(text));
             }
         }
-        if running >= self.most {
+        // Whoever says itself how it is has nobody look.
+        if check.ttl.is_none() && others >= self.most {
             let most = self.most;
             let text = format!(
                 "{most} instances are looked at already; the limit is {most}, the setting checks"
@@ -241,5 +242,7 @@ mod tests {
         }
         let fine = r#"{"tcp": ":1", "interval": "1s", "start": "1s"}"#;
         assert!(allowed(&[]).admit(&declared(fine), 1).is_ok());
+        let reports = r#"{"ttl": "10s"}"#;
+        assert!(allowed(&[]).admit(&declared(reports), 2).is_ok());
     }
 }

@@ -45,6 +45,20 @@ impl Machine {
         }
     }
 
+    /// Of an instance that another run of the agent has looked at. One that is well is not starting any
+    /// more: it is looked at as often as ever, and does not wait for what a start may take.
+    pub fn resumed(check: &Check, health: Health) -> Machine {
+        Machine {
+            begun: health != Health::Critical,
+            ..Machine::new(check, health)
+        }
+    }
+
+    /// How the instance is.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
     /// How long to wait before the next check.
     pub fn pause(&self) -> Duration {
         match self.begun {
@@ -86,8 +100,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn machine(up: u32, down: u32, initial: Health) -> Machine {
-        let check = Check {
+    fn check(up: u32, down: u32) -> Check {
+        Check {
             what: What::Tcp(String::new()),
             interval: SECOND * 10,
             timeout: SECOND,
@@ -95,8 +109,11 @@ mod tests {
             up,
             down,
             reach: crate::health::allowed::Reach::Anywhere,
-        };
-        Machine::new(&check, initial)
+        }
+    }
+
+    fn machine(up: u32, down: u32, initial: Health) -> Machine {
+        Machine::new(&check(up, down), initial)
     }
 
     /// `+` passes, `~` warns, `-` fails.
@@ -147,5 +164,17 @@ mod tests {
         assert_eq!(machine.pause(), SECOND * 10);
         steps(&mut machine, "--");
         assert_eq!(machine.pause(), SECOND * 10);
+    }
+
+    #[test]
+    fn one_that_was_well_in_the_run_before_does_not_start_again() {
+        for (health, pause) in [(Passing, 10), (Warning, 10), (Critical, 1)] {
+            let resumed = Machine::resumed(&check(1, 1), health);
+            assert_eq!(
+                (resumed.health(), resumed.pause()),
+                (health, SECOND * pause)
+            );
+        }
+        assert_eq!(machine(1, 1, Passing).pause(), SECOND, "it has just come");
     }
 }

@@ -68,6 +68,17 @@ impl Checks {
     /// Begins to look at what has just been registered, and ends what was looked at there before. Must be
     /// called on a tokio runtime.
     pub fn begin(&self, key: Key, grant: u64, check: Check, initial: Health) {
+        let machine = Machine::new(&check, initial);
+        self.look(key, grant, check, machine);
+    }
+
+    /// Goes on with what the run before looked at. Must be called on a tokio runtime.
+    pub fn resume(&self, key: Key, grant: u64, check: Check, health: Health) {
+        let machine = Machine::resumed(&check, health);
+        self.look(key, grant, check, machine);
+    }
+
+    fn look(&self, key: Key, grant: u64, check: Check, machine: Machine) {
         let (stop, stopped) = oneshot::channel();
         let registry = self.registry.clone();
         let mut running = self.running();
@@ -78,7 +89,7 @@ impl Checks {
             check: check.clone(),
         };
         running.checks.insert(key.clone(), open);
-        let task = tend(registry, key, grant, check, initial, stopped);
+        let task = tend(registry, key, grant, check, machine, stopped);
         running.tasks.spawn(task);
     }
 
@@ -97,6 +108,12 @@ impl Checks {
     /// How many are made.
     pub fn len(&self) -> usize {
         self.running().checks.len()
+    }
+
+    /// How many are made of others than this one.
+    pub fn of_others(&self, key: &Key) -> usize {
+        let running = self.running();
+        running.checks.keys().filter(|other| *other != key).count()
     }
 
     /// Whether none is made.
@@ -129,11 +146,10 @@ async fn tend(
     key: Key,
     grant: u64,
     check: Check,
-    initial: Health,
+    mut machine: Machine,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let mut machine = Machine::new(&check, initial);
-    let mut before = initial;
+    let mut before = machine.health();
     loop {
         let pause = spread(machine.pause());
         let look = async {

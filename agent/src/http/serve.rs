@@ -1,8 +1,9 @@
 //! Serves the listeners, with a limit on everything.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -195,7 +196,7 @@ struct Doors {
     agent: Arc<Agent>,
     room: Arc<Semaphore>,
     of_one: Option<usize>,
-    peers: Mutex<HashMap<Peer, usize>>,
+    crowd: Mutex<Crowd>,
 }
 
 /// A place for one connection, given back when dropped.
@@ -211,8 +212,12 @@ impl Doors {
             agent,
             room: Arc::new(Semaphore::new(limits.connections.unwrap_or(CONNECTIONS))),
             of_one: limits.of_one,
-            peers: Mutex::default(),
+            crowd: Mutex::default(),
         }
+    }
+
+    fn crowd(&self) -> MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many of one peer there may be.
@@ -226,14 +231,13 @@ impl Doors {
 
     fn enter(self: &Arc<Doors>, peer: Peer) -> Option<Room> {
         let gauges = &self.agent.gauges;
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = peers.entry(peer).or_default();
+        let most = self.most(peer);
+        let peer = one(peer);
         let permit = self.room.clone().try_acquire_owned().ok();
-        let Some(permit) = permit.filter(|_| *count < self.most(peer)) else {
+        let Some(permit) = permit.filter(|_| self.crowd().enter(peer, most)) else {
             gauges.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         };
-        *count += 1;
         gauges.connections.fetch_add(1, Ordering::Relaxed);
         Some(Room {
             doors: self.clone(),
@@ -247,16 +251,75 @@ impl Drop for Room {
     fn drop(&mut self) {
         let gauges = &self.doors.agent.gauges;
         gauges.connections.fetch_sub(1, Ordering::Relaxed);
-        let mut peers = self
-            .doors
-            .peers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = peers.get_mut(&self.peer) {
+        self.doors.crowd().leave(self.peer);
+    }
+}
+
+/// How many are in of each peer; nothing is kept of those of whom none is.
+#[derive(Default)]
+struct Crowd(HashMap<Peer, usize>);
+
+impl Crowd {
+    /// Whether one more of this peer may come in, of whom there may be so many.
+    fn enter(&mut self, peer: Peer, most: usize) -> bool {
+        let count = self.0.get(&peer).copied().unwrap_or_default();
+        let may = count < most;
+        if may {
+            self.0.insert(peer, count + 1);
+        }
+        may
+    }
+
+    fn leave(&mut self, peer: Peer) {
+        if let Some(count) = self.0.get_mut(&peer) {
             *count -= 1;
             if *count == 0 {
-                peers.remove(&self.peer);
+                self.0.remove(&peer);
             }
         }
+    }
+}
+
+/// Whom a connection counts for: over IPv6 one host has a whole /64 to come from.
+fn one(peer: Peer) -> Peer {
+    match peer {
+        Peer::Address(IpAddr::V6(ip)) if !ip.is_loopback() => {
+            let network = ip.to_bits() & !u128::from(u64::MAX);
+            Peer::Address(Ipv6Addr::from_bits(network).into())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(address: &str) -> Peer {
+        one(Peer::Address(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn nothing_is_kept_of_who_is_refused_or_has_gone() {
+        let mut crowd = Crowd::default();
+        assert!(!crowd.enter(Peer::User(1), 0));
+        assert!(crowd.0.is_empty(), "refused");
+        assert!(crowd.enter(Peer::User(1), 2) && crowd.enter(Peer::User(1), 2));
+        assert!(!crowd.enter(Peer::User(1), 2));
+        assert!(crowd.enter(Peer::User(2), 2), "another");
+        crowd.leave(Peer::User(1));
+        assert!(crowd.enter(Peer::User(1), 2), "there is room again");
+        for user in [1, 1, 2] {
+            crowd.leave(Peer::User(user));
+        }
+        assert!(crowd.0.is_empty(), "gone");
+    }
+
+    #[test]
+    fn all_addresses_of_one_ipv6_network_are_one_peer() {
+        assert_eq!(peer("2001:db8::1"), peer("2001:db8::ffff:0:0:2"));
+        assert_ne!(peer("2001:db8::1"), peer("2001:db8:0:1::1"));
+        assert_ne!(peer("10.0.0.1"), peer("10.0.0.2"));
+        assert_eq!(peer("::1"), Peer::Address(Ipv6Addr::LOCALHOST.into()));
     }
 }

@@ -160,8 +160,11 @@ fn checked(
     mut asked: Asked,
     check: &Declared,
 ) -> discover_core::Result<(Asked, Option<Watch>)> {
-    agent.allowed.admit(check, agent.checks.len())?;
-    let instance = agent.registry.registration(&asked)?.instance(0);
+    let registration = agent.registry.registration(&asked)?;
+    // Whoever registers again is looked at in place of itself.
+    let key = (asked.service.clone(), registration.instance_id());
+    agent.allowed.admit(check, agent.checks.of_others(&key))?;
+    let instance = registration.instance(0);
     let reach = agent.allowed.reach(peer);
     let watch = check.watch(instance.host(), instance.port(), reach)?;
     (asked.keep, asked.beat) = match watch {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Attributes, Claim, Result, ServiceName};
+use discover_core::{Attributes, Claim, Result, ServiceName, Standing};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::member::Member;
@@ -25,7 +25,11 @@ pub struct Registered {
     tags: Vec<String>,
     owner: String,
     grant: u64,
+    /// How long it lives without a heartbeat.
     ttl: Duration,
+    /// How long it stays in the store without the agent, where a run has said so: who reports does that
+    /// another often.
+    asked: Option<Duration>,
     keep: Keep,
     health: Health,
     note: String,
@@ -34,12 +38,18 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// All that is registered. Nothing of it is changed, nor taken away.
+    /// All that is registered. Nothing of it is changed, nor taken away. Without those that have lost their
+    /// place and were not told yet: the next run writes over what is there, and would take it from whoever
+    /// has it rightly.
     pub fn registered(&self) -> Vec<Registered> {
         let now = self.start.elapsed();
         let table = self.table();
         let mut all: Vec<Registered> = table
             .iter()
+            .filter(|(_, held)| match held.lease.standing() {
+                Standing::Live | Standing::Lapsed(_) => true,
+                Standing::Replaced(_) | Standing::Released => false,
+            })
             .map(|((service, id), held)| {
                 let instance = held.lease.instance();
                 let over = held.health == Health::Critical && held.until < Duration::MAX;
@@ -52,6 +62,7 @@ impl Registry {
                     owner: held.owner.clone(),
                     grant: held.grant,
                     ttl: held.ttl,
+                    asked: Some(held.lease.ttl()),
                     keep: held.keep,
                     health: held.health,
                     note: held.note.clone(),
@@ -90,11 +101,11 @@ impl Registry {
             address: one.address,
             attributes: one.attributes,
             tags: one.tags,
-            ttl: match one.keep {
+            ttl: one.asked.unwrap_or(match one.keep {
                 // That is how often it reports.
                 Keep::Reports(_) => one.ttl.max(DEFAULT_TTL),
                 _ => one.ttl,
-            },
+            }),
             claim: Claim::TakeOver,
             owner: one.owner,
             keep: one.keep,
@@ -114,7 +125,7 @@ impl Registry {
             health: one.health,
             since: Duration::ZERO,
             note: one.note,
-            lease: Arc::new(Member::new(self.client.clone(), registration)),
+            lease: Arc::new(Member::new(self.client.clone(), registration, asked.ttl)),
         };
         let mut held = held.begun(now);
         if let Some(left) = one.left {

@@ -13,6 +13,7 @@ const WRITING: Duration = Duration::from_secs(5);
 /// See the module. Whoever calls what changes it sees to it that nobody else does at the same time.
 pub struct Member {
     client: Client,
+    ttl: Duration,
     place: Mutex<Place>,
 }
 
@@ -33,11 +34,12 @@ struct Place {
 }
 
 impl Member {
-    /// One that nobody sees yet.
-    pub fn new(client: Client, registration: Registration) -> Member {
+    /// One that nobody sees yet, registered with this TTL.
+    pub fn new(client: Client, registration: Registration, ttl: Duration) -> Member {
         let attributes = registration.instance(0).attributes().clone();
         Member {
             client,
+            ttl,
             place: Mutex::new(Place {
                 registration,
                 attributes,
@@ -48,6 +50,11 @@ impl Member {
                 fault: None,
             }),
         }
+    }
+
+    /// The TTL that it was registered with.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
     }
 
     /// Whoever was at its place is seen until it is seen itself, or hidden.

@@ -131,7 +131,11 @@ impl Registry {
         if verdict == Verdict::Unknown && !left {
             self.check_free(&key, &registration).await?;
         }
-        let member = Arc::new(Member::new(self.client.clone(), registration.clone()));
+        let member = Arc::new(Member::new(
+            self.client.clone(),
+            registration.clone(),
+            asked.ttl,
+        ));
         let state = State::of(asked.health, self.withheld().of(&key));
         if asked.patient {
             if let Ok(before) = self.table().get(&key, None) {
@@ -276,11 +280,13 @@ impl Registry {
     /// Takes away those whose owners are silent, for ever.
     pub async fn reap(self: Arc<Registry>) {
         loop {
-            for (service, id) in self.table().silence(self.start.elapsed()) {
+            // One moment for both: whoever fell silent between two would go without having been critical.
+            let now = self.start.elapsed();
+            for (service, id) in self.table().silence(now) {
                 log::warn!("{id} of {service} is critical: no heartbeat");
                 self.unsettled.notify_one();
             }
-            let over = self.table().expire(self.start.elapsed());
+            let over = self.table().expire(now);
             for ((service, id), held) in over {
                 self.expired.fetch_add(1, Ordering::Relaxed);
                 match held.health {

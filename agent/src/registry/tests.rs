@@ -56,7 +56,11 @@ async fn who_is_being_registered_while_it_ends_is_not_left_behind() {
     // It has found the agent open, and is about to write.
     let gate = registry.gate(&key(&asked)).await;
     let registration = registry.registration(&asked).unwrap();
-    let member = Arc::new(Member::new(registry.client.clone(), registration));
+    let member = Arc::new(Member::new(
+        registry.client.clone(),
+        registration,
+        asked.ttl,
+    ));
     let ending = tokio::spawn({
         let registry = registry.clone();
         async move { registry.close(Duration::from_secs(60)).await }
@@ -87,7 +91,11 @@ async fn a_late_heartbeat_does_not_remove_who_came_meanwhile() {
     until(|| registry.table().get(&key, None).unwrap().since != beaten).await;
     // Another one takes its place before the heartbeat is done.
     let registration = registry.registration(&asked).unwrap();
-    let new = Arc::new(Member::new(registry.client.clone(), registration));
+    let new = Arc::new(Member::new(
+        registry.client.clone(),
+        registration,
+        asked.ttl,
+    ));
     new.show(false).await.unwrap();
     registry.table().insert(key.clone(), held(&new, 2));
     until(|| !matches!(old.standing(), Standing::Live)).await;
@@ -109,6 +117,46 @@ async fn soon_after_the_start_its_owner_is_let_in_though_a_change_was_lost_on_th
     set.wait(1, Duration::from_secs(60)).await.unwrap();
     assert_eq!(set.online()[0].attributes()["v"], "1");
     drop(last);
+}
+
+#[tokio::test]
+async fn who_has_lost_its_place_is_not_handed_over() {
+    let (registry, mut asked) = registry().await;
+    // The store is asked a few times in each TTL who is there.
+    asked.ttl = Duration::from_secs(1);
+    registry.register(asked.clone()).await.unwrap();
+    assert_eq!(registry.registered().len(), 1);
+    // Somebody else, by another agent; nobody has told its owner yet.
+    let other = registry.registration(&asked).unwrap();
+    let other = registry.client.register(other).await.unwrap();
+    let lease = registry
+        .table()
+        .get(&key(&asked), None)
+        .unwrap()
+        .lease
+        .clone();
+    until(|| matches!(lease.standing(), Standing::Replaced(_))).await;
+    assert_eq!(registry.counts().0, 1);
+    assert!(registry.registered().is_empty());
+    drop(other);
+}
+
+#[tokio::test]
+async fn who_reports_keeps_the_ttl_that_it_asked_for_from_run_to_run() {
+    let (before, mut asked) = registry().await;
+    (asked.keep, asked.beat) = (
+        Keep::Reports(Duration::from_secs(60)),
+        Some(Duration::from_secs(2)),
+    );
+    before.register(asked.clone()).await.unwrap();
+    let (now, _) = registry().await;
+    now.adopt(before.registered());
+    let table = now.table();
+    let adopted = table.get(&key(&asked), None).unwrap();
+    assert_eq!(
+        (adopted.ttl, adopted.lease.ttl()),
+        (asked.beat.unwrap(), asked.ttl)
+    );
 }
 
 fn held(member: &Arc<Member>, grant: u64) -> Held<Arc<Member>> {
