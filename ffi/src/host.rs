@@ -238,8 +238,17 @@ pub extern "C" fn discover_host_free(host: Option<Box<discover_host>>) {
 /// Threads: from any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_string_free(string: *mut c_char) {
-    // SAFETY: what the caller owns was made by `url`, and is given once.
-    unsafe { libc::free(string.cast()) };
+    release((!string.is_null()).then_some(Copy(string)));
+}
+
+/// A string of C's own allocator, which `url` made and which is given back once.
+struct Copy(*mut c_char);
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // SAFETY: see above.
+        unsafe { libc::free(self.0.cast()) };
+    }
 }
 
 /// A URL for the caller to own.
