@@ -12,7 +12,8 @@ const require = createRequire(import.meta.url);
 
 test('import and require give the same classes', () => {
   const cjs = require('libdiscover');
-  const names = ['Client', 'Descriptor', 'DiscoverError', 'Lease', 'ServiceSet', 'Subscription', 'Watch', 'connect'];
+  const classes = ['Client', 'Descriptor', 'DiscoverError', 'Host', 'Lease', 'Service', 'ServiceSet'];
+  const names = [...classes, 'Subscription', 'Watch', 'connect'];
   assert.deepEqual(Object.keys(cjs).sort(), names);
   for (const name of names) {
     assert.equal(esm[name], cjs[name]);
