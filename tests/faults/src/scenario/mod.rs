@@ -11,10 +11,6 @@ mod streams;
 
 use crate::lab::{Evidence, Lab, Setup};
 
-/// Who was cut off waits so many seconds for more who vanished before it takes some for gone, as a store
-/// that was away loses those whom it takes for dead in several strokes.
-const GATHERED: f64 = 1.0;
-
 /// One fault, and what was promised for it.
 #[derive(Clone)]
 pub struct Scenario {
