@@ -10,6 +10,7 @@ use super::*;
 use crate::prove;
 
 const GRACE: Time = Duration::from_secs(30);
+const LATELY: Time = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -19,6 +20,8 @@ enum Op {
     Delete(u8),
     /// One registers again.
     Back(u16),
+    /// The store is back after a loss.
+    Loss,
     Wait(u64),
 }
 
@@ -28,6 +31,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => (0..8u8).prop_map(|port| Op::Expire(1 << port)),
         2 => any::<u8>().prop_map(Op::Delete),
         4 => (0..8u16).prop_map(Op::Back),
+        1 => Just(Op::Loss),
         3 => prop_oneof![0..4000u64, 4000..40_000u64].prop_map(Op::Wait),
     ]
 }
@@ -35,6 +39,8 @@ fn any_op() -> impl Strategy<Value = Op> {
 struct World {
     protect: Protect,
     now: Time,
+    /// Until when the store was away lately.
+    lately: Time,
     created: u64,
     /// Who is there, by port, with when it came.
     there: BTreeMap<u16, u64>,
@@ -53,6 +59,7 @@ impl World {
         World {
             protect: Protect::new(GRACE),
             now: Duration::from_secs(100),
+            lately: Duration::ZERO,
             created: 8,
             there: (0..8).map(|port| (port, u64::from(port) + 1)).collect(),
             expired: BTreeMap::new(),
@@ -74,6 +81,8 @@ impl World {
                     self.expired.insert(*port, self.now);
                     if (gone.len() + back) * 2 > all && all >= FEW {
                         self.owed.insert(*port, self.now + GRACE);
+                    } else if self.now < self.lately && all >= FEW {
+                        self.owed.insert(*port, self.now + DOUBT);
                     }
                 }
                 self.went(gone)
@@ -97,6 +106,10 @@ impl World {
                 }
                 self.owed.remove(port);
                 self.see(vec![Move::Came(instance(*port + 1, self.created))])
+            }
+            Op::Loss => {
+                self.lately = self.now + LATELY;
+                Ok(())
             }
             Op::Wait(ms) => {
                 self.now += Duration::from_millis(*ms);
@@ -128,14 +141,16 @@ impl World {
         self.see(gone.into_iter().map(went).collect())
     }
 
-    /// As `tree.rs` does it, with a store that knows which leases have ended.
+    /// As `tree/views.rs` does it, with a store that knows which leases have ended.
     fn see(&mut self, moves: Vec<Move>) -> Result<(), String> {
         let mut now = view([]);
         for (port, created) in &self.there {
             let instance = instance(*port + 1, *created);
             now.instances.insert(instance.seniority(), instance);
         }
-        let asked = self.protect.see(&now, moves, self.now);
+        let asked = self
+            .protect
+            .see(&now, moves, self.now < self.lately, self.now);
         if !asked.is_empty() {
             let ended = |owner: &u64| self.ended.contains(owner);
             let gone: Vec<u64> = asked.iter().copied().filter(ended).collect();

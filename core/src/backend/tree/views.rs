@@ -18,10 +18,7 @@ use crate::tree::{Changes, Scope};
 /// several is told of before the others.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// How long to wait instead where the store was away until lately: it loses those whom it takes for dead
-/// in several strokes.
-const GATHER_AFTER_A_LOSS: Duration = Duration::from_secs(1);
-/// How long after it is back.
+/// For how long the store was away until lately, once it is back.
 const LATELY: Duration = Duration::from_secs(5);
 
 /// News of the folder of a layout, or that there will be no more.
@@ -139,14 +136,7 @@ impl Views {
     /// the others: a store that has lost everybody says so one by one.
     async fn gather(&mut self, mut view: View) -> View {
         let protects = self.protect.is_some() && self.mirror.may_be_a_mass();
-        let now = Instant::now();
-        let lately = self.back.is_some_and(|back| now < back + LATELY);
-        let until = now
-            + if protects && lately {
-                GATHER_AFTER_A_LOSS
-            } else {
-                GATHER
-            };
+        let until = Instant::now() + GATHER;
         while (protects || self.is_uneven()) && self.failed.is_none() {
             match timeout_at(until, self.changes.next()).await {
                 Ok(Some((number, Some(item)))) => match self.fold(number, item) {
@@ -176,7 +166,8 @@ impl Views {
             return view;
         };
         let now = self.start.elapsed();
-        let asked = protect.see(&view, moves, now);
+        let lately = self.back.is_some_and(|back| back.elapsed() < LATELY);
+        let asked = protect.see(&view, moves, lately, now);
         if !asked.is_empty() {
             // Without an answer there is no evidence that anybody is gone.
             let gone = self
