@@ -10,18 +10,27 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, Once, PoisonError, RwLock, RwLockWriteGuard};
 
 /// How many forks lie between this process and the one that loaded the library.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// The descriptors to close; locked by the forking thread while it forks, so that the child finds it
-/// whole.
+/// Written while this process forks; read by whoever no fork may interrupt.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// The descriptors to close.
 static TO_CLOSE: Mutex<Option<HashSet<RawFd>>> = Mutex::new(None);
 
 thread_local! {
-    static FORKING: RefCell<Option<MutexGuard<'static, Option<HashSet<RawFd>>>>> =
-        const { RefCell::new(None) };
+    static FORKING: RefCell<Option<RwLockWriteGuard<'static, ()>>> = const { RefCell::new(None) };
+}
+
+/// Runs `body` so that no fork comes in between: no child finds locked what it locks, nor half done what
+/// it does. For a few instructions; not to be nested.
+pub fn unforked<R>(body: impl FnOnce() -> R) -> R {
+    install();
+    let _no_fork = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+    body()
 }
 
 /// Another number in a forked child than in its parent, once anybody has asked. Costs one load.
@@ -36,13 +45,11 @@ pub(crate) struct NotInherited<T: AsRawFd>(ManuallyDrop<T>);
 impl<T: AsRawFd> NotInherited<T> {
     /// Opens it so that no fork can come between the opening and our knowing of it.
     pub(crate) fn open(open: impl FnOnce() -> io::Result<T>) -> io::Result<NotInherited<T>> {
-        install();
-        let mut descriptors = to_close();
-        let opened = open()?;
-        descriptors
-            .get_or_insert_default()
-            .insert(opened.as_raw_fd());
-        Ok(NotInherited(ManuallyDrop::new(opened)))
+        unforked(|| {
+            let opened = open()?;
+            to_close(|descriptors| descriptors.insert(opened.as_raw_fd()));
+            Ok(NotInherited(ManuallyDrop::new(opened)))
+        })
     }
 }
 
@@ -57,12 +64,11 @@ impl<T: AsRawFd> Deref for NotInherited<T> {
 impl<T: AsRawFd> Drop for NotInherited<T> {
     /// Closes it so that no fork can come between our forgetting of it and the closing.
     fn drop(&mut self) {
-        let mut descriptors = to_close();
-        descriptors
-            .get_or_insert_default()
-            .remove(&self.0.as_raw_fd());
-        // SAFETY: it is dropped here alone, and not used after.
-        unsafe { ManuallyDrop::drop(&mut self.0) };
+        unforked(|| {
+            to_close(|descriptors| descriptors.remove(&self.0.as_raw_fd()));
+            // SAFETY: it is dropped here alone, and not used after.
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+        });
     }
 }
 
@@ -75,12 +81,13 @@ fn install() {
     });
 }
 
-fn to_close() -> MutexGuard<'static, Option<HashSet<RawFd>>> {
-    TO_CLOSE.lock().unwrap_or_else(PoisonError::into_inner)
+fn to_close<R>(body: impl FnOnce(&mut HashSet<RawFd>) -> R) -> R {
+    let mut descriptors = TO_CLOSE.lock().unwrap_or_else(PoisonError::into_inner);
+    body(descriptors.get_or_insert_default())
 }
 
 extern "C" fn before() {
-    let guard = to_close();
+    let guard = FORKS.write().unwrap_or_else(PoisonError::into_inner);
     // A thread that is ending has no place for the guard any more; it then forks without.
     let _ = FORKING.try_with(|held| *held.borrow_mut() = Some(guard));
 }
@@ -91,13 +98,52 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
-    let _ = FORKING.try_with(|held| {
-        if let Some(mut descriptors) = held.borrow_mut().take() {
-            for descriptor in descriptors.take().into_iter().flatten() {
-                // SAFETY: it is ours, and nothing in this child uses it: what holds the file is
-                // left alone here, not even dropped.
-                unsafe { libc::close(descriptor) };
-            }
+    let forked_with_guard = FORKING.try_with(|held| held.borrow_mut().take().is_some());
+    if forked_with_guard == Ok(true) {
+        for descriptor in to_close(std::mem::take) {
+            // SAFETY: it is ours, and nothing in this child uses it: what holds the file is left
+            // alone here, not even dropped.
+            unsafe { libc::close(descriptor) };
         }
-    });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn a_fork_waits_until_what_it_may_not_interrupt_is_done() {
+        static FORKED: AtomicBool = AtomicBool::new(false);
+        static DONE: AtomicBool = AtomicBool::new(false);
+        let begun = std::sync::Barrier::new(2);
+        let child = thread::scope(|scope| {
+            scope.spawn(|| {
+                unforked(|| {
+                    begun.wait();
+                    // tidy: sleep, long enough for a fork that does not wait.
+                    thread::sleep(Duration::from_millis(100));
+                    assert!(!FORKED.load(Ordering::SeqCst));
+                    DONE.store(true, Ordering::SeqCst);
+                });
+            });
+            begun.wait();
+            // SAFETY: the child does nothing but end.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                let code = i32::from(!DONE.load(Ordering::SeqCst));
+                // SAFETY: it ends this process.
+                unsafe { libc::_exit(code) };
+            }
+            FORKED.store(true, Ordering::SeqCst);
+            child
+        });
+        let mut status = -1;
+        // SAFETY: the status is ours to be written to.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "the child was born before it was done");
+    }
 }

@@ -19,7 +19,9 @@ use crate::errors::exception;
 pub(crate) struct Instance(Arc<embed::Instance>);
 
 /// The parts of an instance that cost something to make, made once for all its Python objects.
-struct Made {
+struct Made(Option<Parts>);
+
+struct Parts {
     address: Py<PyString>,
     attributes: Py<PyMappingProxy>,
     tags: Py<PyTuple>,
@@ -35,14 +37,15 @@ impl Instance {
         &self.0
     }
 
-    fn made(&self, py: Python<'_>) -> PyResult<&Made> {
+    fn made(&self, py: Python<'_>) -> PyResult<&Parts> {
         let place = self.0.foreign();
         if place.get().is_none() {
             // Whoever comes second drops what it made.
             let _ = place.set(Box::new(Made::new(py, &self.0)?));
         }
         let made = place.get().and_then(|made| made.downcast_ref::<Made>());
-        made.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("made by another language"))
+        let parts = made.and_then(|made| made.0.as_ref());
+        parts.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("made by another language"))
     }
 }
 
@@ -52,12 +55,20 @@ impl Made {
         for (name, value) in instance.attributes() {
             attributes.set_item(name, value)?;
         }
-        Ok(Made {
+        Ok(Made(Some(Parts {
             address: PyString::new(py, instance.address()).unbind(),
             attributes: PyMappingProxy::new(py, attributes.as_mapping()).unbind(),
             tags: PyTuple::new(py, instance.tags())?.unbind(),
             layouts: PyTuple::new(py, instance.layouts())?.unbind(),
-        })
+        })))
+    }
+}
+
+impl Drop for Made {
+    /// Mostly on a thread of the core's, which is not attached: PyO3 then locks what each attached thread
+    /// looks at, and a forked child that finds it locked hangs for ever.
+    fn drop(&mut self) {
+        embed::unforked(|| drop(self.0.take()));
     }
 }
 

@@ -41,6 +41,7 @@ pub use crate::model::{
     shown,
 };
 pub use crate::set::{Departed, Departure, Event, Fault, Policy, Snapshot, State, Status};
+pub use crate::sys::unforked;
 pub use ::log::Level;
 
 /// How long closing may take where a program does not say, and when a process leaves.

@@ -14,7 +14,7 @@ use futures_util::stream::BoxStream;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
 use crate::store::{Store, Terms};
-use crate::sys::generation;
+use crate::sys::{generation, unforked};
 use crate::tree::{Changes, Entry, Node, Scope};
 use journal::Journal;
 use tree::Edit;
@@ -37,13 +37,16 @@ impl MemoryStore {
         // client of the process. Weak, so a tree goes with its last client.
         type Trees = HashMap<(u32, String), Weak<Tree>>;
         static TREES: Mutex<Option<Trees>> = Mutex::new(None);
-        let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
-        let trees = trees.get_or_insert_with(HashMap::new);
-        trees.retain(|_, tree| tree.strong_count() > 0);
         // A forked child begins anew: what it inherits is its parent's.
         let name = (generation(), name.to_owned());
-        let tree = trees.get(&name).and_then(Weak::upgrade).unwrap_or_default();
-        trees.insert(name, Arc::downgrade(&tree));
+        let tree = unforked(|| {
+            let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
+            let trees = trees.get_or_insert_with(HashMap::new);
+            trees.retain(|_, tree| tree.strong_count() > 0);
+            let tree = trees.get(&name).and_then(Weak::upgrade).unwrap_or_default();
+            trees.insert(name, Arc::downgrade(&tree));
+            tree
+        });
         MemoryStore {
             tree,
             grants: Mutex::default(),
