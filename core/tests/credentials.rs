@@ -4,8 +4,9 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use discover_core::{Host, Lease};
+use discover_core::{Client, Host, Kind, Lease};
 use futures_util::future::join_all;
+use support::etcd::Etcd;
 use support::fleet::{Fleet, Record, at};
 use support::{PATIENCE, Place, eventually};
 
@@ -156,6 +157,43 @@ async fn nobodys_word_is_lost_in_a_race(place: &Place) {
     })
     .await;
     assert_eq!(hosts[0].attributes()["user"], format!("user-{HOSTS}"));
+}
+
+/// An update of which the others may not be told is refused as a whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_may_not_be_shared_changes_nothing() {
+    let Some(etcd) = Etcd::start() else { return };
+    etcd.ctl(&["user", "add", "root:secret"]);
+    etcd.ctl(&["user", "grant-role", "root", "root"]);
+    etcd.ctl(&["user", "add", "app:pw"]);
+    etcd.ctl(&["role", "add", "app"]);
+    etcd.ctl(&["user", "grant-role", "app", "app"]);
+    let grant = |kind, prefix| {
+        let role = ["role", "grant-permission", "app", "--prefix", kind, prefix];
+        etcd.ctl(&[&["--user=root:secret"], &role[..]].concat());
+    };
+    grant("readwrite", "/");
+    assert!(etcd.ctl(&["auth", "enable"]).contains("Enabled"));
+    let url = format!("etcd://app:pw@{}?layout=scalingo", etcd.endpoint());
+    let client = Client::connect(&url).await.unwrap();
+    let fields = |user| [("public", "true"), ("user", user), ("password", "p")];
+    let host = at("api", "n1:80", &fields("old"));
+    let lease = client.register(host).await.unwrap();
+    let own = || etcd.ctl(&["--user=root:secret", "get", "--prefix", "/services/"]);
+    let before = own();
+    assert!(before.contains(r#""user":"old""#), "{before}");
+
+    let revoke = ["role", "revoke-permission", "app", "--prefix", "/"];
+    etcd.ctl(&[&["--user=root:secret"], &revoke[..]].concat());
+    grant("readwrite", "/services/");
+    grant("read", "/");
+    let error = lease.update(fields("new")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::PermissionDenied, "{error}");
+    assert_eq!(own(), before);
+    assert_eq!(lease.attributes()["user"], "old");
+    // What concerns itself alone may be changed all the same.
+    lease.update([("zone", "eu")]).await.unwrap();
+    assert!(own().contains(r#""zone":"eu""#), "{}", own());
 }
 
 support::on!(memory local etcd etcd2; credentials_are_shared_by_public_hosts);

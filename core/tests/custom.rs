@@ -41,7 +41,7 @@ impl Backend for Fixed {
         ready(read_only()).boxed()
     }
 
-    fn update<'a>(&'a self, _: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
+    fn update<'a>(&'a self, _: &'a Registration, _: Grant, _: Claim) -> BoxFuture<'a, Result<()>> {
         ready(read_only()).boxed()
     }
 

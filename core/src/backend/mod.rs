@@ -47,11 +47,13 @@ pub trait Backend: Send + Sync + 'static {
         grant: Grant,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Changes attributes and tags of a live registration; its age stays.
+    /// Changes attributes and tags of a live registration; its age stays. With `PutBack` it says nothing
+    /// new, but what held before something that failed.
     fn update<'a>(
         &'a self,
         registration: &'a Registration,
         grant: Grant,
+        claim: Claim,
     ) -> BoxFuture<'a, Result<()>>;
 
     /// Removes the instance, if this grant still holds it. Removing what is gone succeeds.

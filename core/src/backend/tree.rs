@@ -273,12 +273,21 @@ impl Backend for TreeBackend {
         async move { self.store.renew(&self.encode(r)?, grant).await }.boxed()
     }
 
-    fn update<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
+    fn update<'a>(
+        &'a self,
+        r: &'a Registration,
+        grant: Grant,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<()>> {
         async move {
-            let (own, shared) = self.compose(r, Claim::TakeOver).await?;
-            self.store.update(&own, grant).await?;
-            // Only who is still registered says anything.
-            self.share(shared, Claim::TakeOver).await
+            let (own, shared) = self.compose(r, claim).await?;
+            if !shared.is_empty() {
+                // Only who is still registered says anything; and what the others may not be told is
+                // refused before anything is written.
+                self.store.renew(&own, grant).await?;
+                self.share(shared, claim).await?;
+            }
+            self.store.update(&own, grant).await
         }
         .boxed()
     }

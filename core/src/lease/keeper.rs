@@ -207,13 +207,17 @@ impl Keeper {
         let backend = self.backend.clone();
         let mut asked = self.registration.clone();
         let mut checked = Ok(());
-        if let Call::PutBack(wanted) | Call::Update(wanted, _) = &call {
+        let value = match &call {
+            Call::PutBack(value) | Call::Update(value, _) | Call::Settle(value, _) => Some(value),
+            Call::Renew(_) | Call::Unregister(_) => None,
+        };
+        if let Some(wanted) = value {
             let attributes = wanted.attributes.clone();
             asked.first = Some(std::mem::replace(&mut asked.attributes, attributes));
             // What others said was looked at by nobody yet.
             checked = check_attributes(&asked.attributes, &asked.tags);
         }
-        if let Call::Update(wanted, _) = &call {
+        if let Call::Update(wanted, _) | Call::Settle(wanted, _) = &call {
             asked.adopted = wanted.word == Word::Service;
         }
         async move {
@@ -224,7 +228,14 @@ impl Keeper {
                     Ok(Some(bounded(grant)))
                 }
                 Call::Renew(grant) => backend.heartbeat(&asked, grant).await.map(|()| None),
-                Call::Update(_, grant) => backend.update(&asked, grant).await.map(|()| None),
+                Call::Update(_, grant) => {
+                    let updated = backend.update(&asked, grant, Claim::TakeOver).await;
+                    updated.map(|()| None)
+                }
+                Call::Settle(_, grant) => {
+                    let settled = backend.update(&asked, grant, Claim::PutBack).await;
+                    settled.map(|()| None)
+                }
                 Call::Unregister(grant) => backend.unregister(&asked, grant).await.map(|()| None),
             }
         }

@@ -241,7 +241,8 @@ impl<V: Adopt> Machine<V> {
         };
         let call = match (step, held) {
             (Step::Renew, Some(grant)) => Call::Renew(grant),
-            (Step::Settle | Step::Update, Some(grant)) => Call::Update(self.wanted.clone(), grant),
+            (Step::Settle, Some(grant)) => Call::Settle(self.wanted.clone(), grant),
+            (Step::Update, Some(grant)) => Call::Update(self.wanted.clone(), grant),
             (Step::Expire | Step::Release, Some(grant)) => Call::Unregister(grant),
             (Step::Clear(old), _) => Call::Unregister(old),
             _ => Call::PutBack(self.wanted.clone()),

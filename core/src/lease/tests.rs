@@ -91,10 +91,19 @@ impl Backend for Scripted {
         ready(self.answer("heartbeat", r)).boxed()
     }
 
-    fn update<'a>(&'a self, r: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
+    fn update<'a>(
+        &'a self,
+        r: &'a Registration,
+        _: Grant,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<()>> {
+        let call = match claim {
+            Claim::TakeOver => "update",
+            Claim::PutBack => "settle",
+        };
         async move {
             let _turn = self.hold.lock().await;
-            let answer = self.answer("update", r);
+            let answer = self.answer(call, r);
             if self.forbids_updates.load(Ordering::Relaxed) {
                 return Err(Error::new(Kind::PermissionDenied, "as was set"));
             }
@@ -231,7 +240,7 @@ async fn what_an_update_left_in_doubt_is_settled_by_the_next_heartbeat() {
     pass(1_000).await;
     // The update failed, so the value before it holds, whatever the store has taken.
     // An update renews nothing, so a heartbeat follows at once.
-    assert_eq!(backend.calls()[3..], ["update", "heartbeat"]);
+    assert_eq!(backend.calls()[3..], ["settle", "heartbeat"]);
     assert_eq!(backend.calls.lock().unwrap()[3].2, "1");
 }
 

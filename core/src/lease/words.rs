@@ -29,6 +29,8 @@ pub(crate) enum Call<V> {
     PutBack(V),
     Renew(Grant),
     Update(V, Grant),
+    /// Write what holds where another value may be. That says nothing new to anybody.
+    Settle(V, Grant),
     Unregister(Grant),
 }
 

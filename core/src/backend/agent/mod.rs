@@ -99,7 +99,12 @@ impl Backend for Agent {
         .boxed()
     }
 
-    fn update<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
+    fn update<'a>(
+        &'a self,
+        r: &'a Registration,
+        grant: Grant,
+        _: Claim,
+    ) -> BoxFuture<'a, Result<()>> {
         async move {
             let body = json!({ "grant": hex(grant), "attributes": r.attributes });
             self.link.call(Method::PATCH, &path(r), Some(&body)).await?;

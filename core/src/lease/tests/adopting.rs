@@ -70,7 +70,7 @@ async fn what_was_taken_over_in_doubt_is_written_again() {
     pass(1_100).await;
     assert_eq!(
         backend.calls(),
-        ["register", "update", "update", "heartbeat"]
+        ["register", "update", "settle", "heartbeat"]
     );
     assert_eq!(lease.attributes()["v"], "new");
 }

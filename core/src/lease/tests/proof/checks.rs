@@ -73,7 +73,9 @@ impl Seen {
             return Err(format!("{call:?} although another owner is there"));
         }
         match call {
-            Call::Renew(grant) | Call::Update(_, grant) if *grant != self.grant => {
+            Call::Renew(grant) | Call::Update(_, grant) | Call::Settle(_, grant)
+                if *grant != self.grant =>
+            {
                 Err(format!("{call:?}, and {:?} is what is held", self.grant))
             }
             Call::Renew(_) if manual && self.unanswered.is_empty() => {

@@ -140,7 +140,7 @@ impl Store {
                 }
                 None => Err(Error::new(Kind::LeaseLost, "the lease is gone")),
             },
-            Call::Update(value, grant) => match self.owner() {
+            Call::Update(value, grant) | Call::Settle(value, grant) => match self.owner() {
                 Some(owner) if owner == grant.id => {
                     self.set(Some((owner, *value)));
                     Ok(())
