@@ -1501,6 +1501,42 @@ uint16_t discover_host_port(const discover_host *host, const char *scheme);
 uint16_t discover_host_private_port(const discover_host *host, const char *scheme);
 
 /**
+ * How many public ports it has.
+ *
+ * host  [in, borrowed]
+ */
+size_t discover_host_port_count(const discover_host *host);
+
+/**
+ * The scheme of a public port, in the order of the schemes; NULL from discover_host_port_count() on.
+ *
+ * host   [in, borrowed]
+ * index                  counted from 0
+ *
+ * Returns [borrowed until the host is released].
+ */
+const char *discover_host_port_scheme(const discover_host *host,
+                                      size_t index);
+
+/**
+ * How many private ports it has.
+ *
+ * host  [in, borrowed]
+ */
+size_t discover_host_private_port_count(const discover_host *host);
+
+/**
+ * The scheme of a private port, in the order of the schemes; NULL from discover_host_private_port_count() on.
+ *
+ * host   [in, borrowed]
+ * index                  counted from 0
+ *
+ * Returns [borrowed until the host is released].
+ */
+const char *discover_host_private_port_scheme(const discover_host *host,
+                                              size_t index);
+
+/**
  * Where the public finds it: "scheme://user:password@host:port" and the path.
  *
  * host    [in, borrowed]

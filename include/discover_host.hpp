@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -54,6 +55,24 @@ public:
     }
     std::optional<std::uint16_t> private_port(const std::string &scheme) const {
         return detail::port(discover_host_private_port(get(), scheme.c_str()));
+    }
+
+    /// By scheme.
+    std::map<std::string, std::uint16_t> ports() const {
+        std::map<std::string, std::uint16_t> all;
+        for (std::size_t i = 0; i < discover_host_port_count(get()); i++) {
+            const char *scheme = discover_host_port_scheme(get(), i);
+            all.emplace(scheme, discover_host_port(get(), scheme));
+        }
+        return all;
+    }
+    std::map<std::string, std::uint16_t> private_ports() const {
+        std::map<std::string, std::uint16_t> all;
+        for (std::size_t i = 0; i < discover_host_private_port_count(get()); i++) {
+            const char *scheme = discover_host_private_port_scheme(get(), i);
+            all.emplace(scheme, discover_host_private_port(get(), scheme));
+        }
+        return all;
     }
 
     /// Without a scheme http, else https, whichever there is.

@@ -1,5 +1,6 @@
 //! A host of a service, as Scalingo's etcd-discovery knows it.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -29,10 +30,13 @@ pub struct discover_host {
     user: CString,
     password: CString,
     shard: CString,
+    schemes: Vec<CString>,
+    private_schemes: Vec<CString>,
 }
 
 impl discover_host {
     pub(crate) fn new(host: Host) -> discover_host {
+        let schemes = |ports: &BTreeMap<String, u16>| ports.keys().map(|it| c_string(it)).collect();
         discover_host {
             service: c_string(&host.service_name),
             uuid: c_string(&host.uuid),
@@ -41,6 +45,8 @@ impl discover_host {
             user: c_string(&host.user),
             password: c_string(&host.password),
             shard: c_string(&host.shard),
+            schemes: schemes(&host.ports),
+            private_schemes: schemes(&host.private_ports),
             host,
         }
     }
@@ -134,7 +140,7 @@ pub extern "C" fn discover_host_shard(host: Option<&discover_host>) -> *const c_
 /// host  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_host_is_public(host: Option<&discover_host>) -> bool {
-    read(false, || Some(host?.host.public))
+    read(false, || Some(host?.host.is_public))
 }
 
 /// Whether it must not be missing.
@@ -142,7 +148,7 @@ pub extern "C" fn discover_host_is_public(host: Option<&discover_host>) -> bool 
 /// host  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_host_is_critical(host: Option<&discover_host>) -> bool {
-    read(false, || Some(host?.host.critical))
+    read(false, || Some(host?.host.is_critical))
 }
 
 /// Its public port for a scheme; 0 where it has none.
@@ -174,6 +180,52 @@ pub unsafe extern "C" fn discover_host_private_port(
         // SAFETY: a string of the caller's.
         let scheme = unsafe { text(scheme, "scheme") }.ok()?;
         host?.host.private_ports.get(scheme).copied()
+    })
+}
+
+/// How many public ports it has.
+///
+/// host  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_host_port_count(host: Option<&discover_host>) -> usize {
+    read(0, || Some(host?.host.ports.len()))
+}
+
+/// The scheme of a public port, in the order of the schemes; NULL from discover_host_port_count() on.
+///
+/// host   [in, borrowed]
+/// index                  counted from 0
+///
+/// Returns [borrowed until the host is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_host_port_scheme(
+    host: Option<&discover_host>,
+    index: usize,
+) -> *const c_char {
+    read(ptr::null(), || Some(host?.schemes.get(index)?.as_ptr()))
+}
+
+/// How many private ports it has.
+///
+/// host  [in, borrowed]
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_host_private_port_count(host: Option<&discover_host>) -> usize {
+    read(0, || Some(host?.host.private_ports.len()))
+}
+
+/// The scheme of a private port, in the order of the schemes; NULL from discover_host_private_port_count() on.
+///
+/// host   [in, borrowed]
+/// index                  counted from 0
+///
+/// Returns [borrowed until the host is released].
+#[unsafe(no_mangle)]
+pub extern "C" fn discover_host_private_port_scheme(
+    host: Option<&discover_host>,
+    index: usize,
+) -> *const c_char {
+    read(ptr::null(), || {
+        Some(host?.private_schemes.get(index)?.as_ptr())
     })
 }
 

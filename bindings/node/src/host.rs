@@ -39,8 +39,8 @@ impl NativeHost {
             "user": host.user,
             "password": host.password,
             "shard": host.shard,
-            "isPublic": host.public,
-            "isCritical": host.critical,
+            "isPublic": host.is_public,
+            "isCritical": host.is_critical,
         })
         .to_string()
     }

@@ -16,8 +16,8 @@ use crate::values::Instance;
 ///     libdiscover.Host.of(instance).private_url("http", "/status")
 ///
 /// Threads: any number at once.
-#[pyclass(frozen, eq, module = "libdiscover")]
-#[derive(PartialEq)]
+#[pyclass(frozen, eq, hash, module = "libdiscover")]
+#[derive(PartialEq, Hash)]
 pub(crate) struct Host(embed::Host);
 
 #[pymethods]
@@ -85,13 +85,13 @@ impl Host {
     /// Whether the public finds it.
     #[getter]
     fn is_public(&self) -> bool {
-        self.0.public
+        self.0.is_public
     }
 
     /// Whether it must not be missing.
     #[getter]
     fn is_critical(&self) -> bool {
-        self.0.critical
+        self.0.is_critical
     }
 
     /// Where the public finds it: `scheme://user:password@host:port` and the path. Without a scheme
@@ -121,8 +121,8 @@ impl Host {
 ///     client.services("api").hosts().url("https", "/status")
 ///
 /// Threads: any number at once.
-#[pyclass(frozen, eq, module = "libdiscover")]
-#[derive(PartialEq)]
+#[pyclass(frozen, eq, hash, module = "libdiscover")]
+#[derive(PartialEq, Hash)]
 pub(crate) struct Service(pub(crate) embed::Service);
 
 #[pymethods]

@@ -28,10 +28,11 @@ def test_hosts_have_urls_and_ports(client: libdiscover.Client) -> None:
         instances = online.wait(2, timeout=30)
         api = online.hosts()
         assert online.filter(shard="s1").hosts().all() == (api.first(),)
+        assert {api, online.hosts()} == {api}
     assert (api.name, api.is_public, api.is_critical) == ("api", True, True)
     one, other = api.all()
     assert one == api.first() and one.hostname == "a" and api.one() in api.all()
-    assert other == Host.of(instances[1])
+    assert other == Host.of(instances[1]) and {one, other} == set(api.all())
     is_the_public_one(other)
     assert api.url(path="/x") == "https://u:p%40@api.dev:443/x"
     shard = api.shard("s1")

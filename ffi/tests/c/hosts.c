@@ -37,6 +37,10 @@ static void a_host_has_its_places(const discover_host *host) {
     CHECK(discover_host_is_public(host) && !discover_host_is_critical(host));
     CHECK(discover_host_port(host, "https") == 443 && discover_host_port(host, "http") == 0);
     CHECK(discover_host_private_port(host, "http") == 80);
+    CHECK(discover_host_port_count(host) == 1 && discover_host_private_port_count(host) == 1);
+    SAME(discover_host_port_scheme(host, 0), "https");
+    SAME(discover_host_private_port_scheme(host, 0), "http");
+    CHECK(!discover_host_port_scheme(host, 1) && !discover_host_private_port_scheme(host, 1));
     GIVES(discover_host_url(host, "", "/x", &url, NULL), "https://u:p%40@api.dev:443/x");
     GIVES(discover_host_private_url(host, "http", "", &url, NULL), "http://u:p%40@b:80");
     CHECK(discover_host_url(host, "ftp", "", &url, &error) == DISCOVER_ERR_INVALID_ARGUMENT);

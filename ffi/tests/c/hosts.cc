@@ -27,6 +27,9 @@ static void has_its_places(const discover::host &host) {
     CHECK(host.private_hostname() == "b" && host.user() == "u" && host.password() == "p@");
     CHECK(host.shard().empty() && host.is_public() && !host.is_critical());
     CHECK(host.port("https") == 443 && !host.port("http") && host.private_port("http") == 80);
+    const auto ports = host.ports(), inside = host.private_ports();
+    CHECK(ports.size() == 1 && ports.at("https") == 443);
+    CHECK(inside.size() == 1 && inside.at("http") == 80);
     CHECK(host.url("", "/x") == "https://u:p%40@api.dev:443/x");
     CHECK(host.private_url() == "http://u:p%40@b:80");
     try {

@@ -24,6 +24,8 @@ pub const NEUTRAL_WHEN_WELL: &[&str] = &[
     "discover_instance_is_suspect",
     "discover_host_is_public",
     "discover_host_is_critical",
+    "discover_host_port_count",
+    "discover_host_port_scheme",
     "discover_service_is_public",
     "discover_service_is_critical",
     "discover_snapshot_epoch",

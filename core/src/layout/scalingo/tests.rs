@@ -225,7 +225,7 @@ fn public_hosts_follow_the_description() {
 fn hosts_have_urls() {
     let host = Host::of(&public().instance(1));
     assert_eq!(
-        (host.hostname.as_str(), host.public, host.critical),
+        (host.hostname.as_str(), host.is_public, host.is_critical),
         ("public-domain.dev", true, true)
     );
     let login = "u%3C1%3E%26:p%40s%3As%2Fw";

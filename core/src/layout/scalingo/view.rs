@@ -10,7 +10,7 @@ use crate::model::{Attributes, Fitness, Instance};
 
 /// What Scalingo's etcd-discovery knows of a host; of an instance that was read in another layout, what
 /// its attributes say. Immutable, as the instance is.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Host {
     /// Where the public finds it; without a public address the private one.
     pub hostname: String,
@@ -23,13 +23,13 @@ pub struct Host {
     /// See `user`.
     pub password: String,
     /// Whether the public finds it.
-    pub public: bool,
+    pub is_public: bool,
     /// Where the others in its network find it.
     pub private_hostname: String,
     /// The private ports, by scheme.
     pub private_ports: BTreeMap<String, u16>,
     /// Whether it must not be missing.
-    pub critical: bool,
+    pub is_critical: bool,
     /// The shard that it serves.
     pub shard: String,
     /// Unique within the service: the id of the instance.
@@ -51,10 +51,10 @@ impl Host {
             ports: typed(&said.ports),
             user: said.user,
             password: said.password,
-            public: said.public,
+            is_public: said.public,
             private_hostname: said.private_hostname,
             private_ports: typed(&said.private_ports),
-            critical: said.critical,
+            is_critical: said.critical,
             shard: said.shard,
             uuid: said.uuid,
             rank: match instance.fitness() {
@@ -125,10 +125,10 @@ impl fmt::Debug for Host {
             .field("ports", &self.ports)
             .field("user", &self.user)
             .field("password", &password)
-            .field("public", &self.public)
+            .field("is_public", &self.is_public)
             .field("private_hostname", &self.private_hostname)
             .field("private_ports", &self.private_ports)
-            .field("critical", &self.critical)
+            .field("is_critical", &self.is_critical)
             .field("shard", &self.shard)
             .field("uuid", &self.uuid)
             .finish_non_exhaustive()
@@ -136,7 +136,7 @@ impl fmt::Debug for Host {
 }
 
 /// A service as etcd-discovery knows it: the hosts that were online when it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Service {
     name: String,
     hosts: Vec<Host>,
@@ -189,18 +189,18 @@ impl Service {
 
     /// Whether the public finds it: any host is public.
     pub fn is_public(&self) -> bool {
-        self.hosts.iter().any(|host| host.public)
+        self.hosts.iter().any(|host| host.is_public)
     }
 
     /// Whether it must not be missing: any host is critical.
     pub fn is_critical(&self) -> bool {
-        self.hosts.iter().any(|host| host.critical)
+        self.hosts.iter().any(|host| host.is_critical)
     }
 
     /// Where it is found: at the public address that the last of its public hosts brought; where there is
     /// none, or a shard is asked for, that of one host. Scheme and path as for [`Host::url`].
     pub fn url(&self, scheme: &str, path: &str) -> Result<String> {
-        let public = || self.hosts.iter().rfind(|host| host.public);
+        let public = || self.hosts.iter().rfind(|host| host.is_public);
         let host = match self.shard {
             None => public().or_else(|| self.one()),
             Some(_) => self.one(),
