@@ -154,8 +154,7 @@ impl Shelf {
         files: &Files,
         gone: impl Iterator<Item = &'a str>,
     ) -> Result<Vec<(String, Record)>> {
-        let last = gone.filter_map(|name| files.key_without(name));
-        let keys: HashSet<String> = last.map(|key| file::escape(&key)).collect();
+        let keys = files.keys_without(&gone.collect());
         let (mut since, mut before) = (Vec::new(), Vec::new());
         if keys.is_empty() {
             return Ok(since);
@@ -256,14 +255,18 @@ impl Files {
         self.records.get(name)
     }
 
-    /// The key of a file, if no other file of it is known.
-    fn key_without(&self, name: &str) -> Option<Key> {
-        let known = self.records.get(name).map(|record| record.key.clone());
-        let (key, own) = match known {
-            Some(key) => (key, 1),
-            None => (file::full_key_of(name)?, 0),
+    /// The keys, escaped as in names, of which no file but these is known.
+    fn keys_without(&self, gone: &HashSet<&str>) -> HashSet<String> {
+        let key_of = |name: &&str| match self.records.get(*name) {
+            Some(record) => Some(record.key.clone()),
+            None => file::full_key_of(name),
         };
-        (self.of_key.get(&key).map_or(0, BTreeSet::len) == own).then_some(key)
+        let is_left = |key: &Key| {
+            let mut files = self.of_key.get(key).into_iter().flatten();
+            files.any(|(_, name)| !gone.contains(name.as_str()))
+        };
+        let keys = gone.iter().filter_map(key_of).filter(|key| !is_left(key));
+        keys.map(|key| file::escape(&key)).collect()
     }
 
     /// Notes what a file holds now; gives the keys concerned.
@@ -318,13 +321,22 @@ mod tests {
         assert!(shelf.refresh(first.name()) == Seen::Gone);
         assert_eq!(shelf.created(&key), Some(1));
 
+        // It has known both that are gone, and is told so at once.
+        let fourth = write();
+        assert!(shelf.refresh(fourth.name()) == Seen::Alive);
+        let fifth = write();
+        third.remove();
+        fourth.remove();
+        shelf.refresh_all(&[third.name(), fourth.name()]);
+        assert_eq!(shelf.created(&key), Some(1));
+
         // Who comes new has listed one that is gone as it looks.
         let late = Shelf::new(directory.path().to_owned());
         assert!(late.refresh(second.name()) == Seen::Gone);
         assert_eq!(late.created(&key), Some(1));
 
-        third.remove();
-        assert!(shelf.refresh(third.name()) == Seen::Gone);
+        fifth.remove();
+        assert!(shelf.refresh(fifth.name()) == Seen::Gone);
         assert_eq!(shelf.created(&key), None);
     }
 }
