@@ -26,8 +26,8 @@ pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[Departed]>)
         "epoch": now.epoch(),
         "invalid": now.invalid(),
     });
-    let events = events(changes);
-    format!(r#"{{"status":{rest},"offline":{offline},"events":{events}}}"#)
+    let (events, able) = (events(changes), json!(now.able()));
+    format!(r#"{{"status":{rest},"offline":{offline},"able":{able},"events":{events}}}"#)
 }
 
 fn event(event: &Event) -> String {

@@ -134,6 +134,14 @@ test('pick chooses by policy', async (t) => {
   assert.equal(web.filter({ tags: ['none'] }).pick(), null);
 });
 
+test('who can take no calls is not picked, by no policy', async (t) => {
+  const draining = { attributes: { health: 'draining' } };
+  const { web } = await setOf(t, at(1), at(2, draining), at(3));
+  assert.deepEqual(ports([web.pick(), web.pick(), web.pick()]), [1, 3, 1]);
+  assert.ok([1, 3].includes(web.pick('random').port));
+  assert.equal(web.filter({ attributes: { health: 'draining' } }).pick(), null);
+});
+
 test('p2c counts calls under way until they are done', async (t) => {
   const { web } = await setOf(t, at(1), at(2));
   const picked = Array.from({ length: 100 }, () => web.pick('p2c'));

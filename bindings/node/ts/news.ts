@@ -8,6 +8,8 @@ export interface Reading {
   status: Status;
   /** Null where they are the same as before. */
   offline: readonly Departed[] | null;
+  /** The places among those online of those to choose from; null if these are all. */
+  able: readonly number[] | null;
   events: DiscoverEvent[];
 }
 
@@ -26,7 +28,7 @@ export function parseCondition<S extends string>(text: string): Condition<S> {
 }
 
 export function parseReading(text: string): Reading {
-  const { status, offline, events } = JSON.parse(text) as RawReading;
+  const { status, offline, able, events } = JSON.parse(text) as RawReading;
   return {
     status: Object.freeze({
       ...status,
@@ -34,6 +36,7 @@ export function parseReading(text: string): Reading {
       since: status.since === null ? null : new Date(status.since),
     }),
     offline: offline && Object.freeze(offline.map(departed)),
+    able,
     events: events.map(event),
   };
 }
@@ -52,6 +55,7 @@ interface RawEvent {
 interface RawReading {
   status: Omit<Status, 'error' | 'since'> & { error: Failure | null; since: number | null };
   offline: { instance: Instance; at: number; reason: Departed['reason'] }[] | null;
+  able: number[] | null;
   events: RawEvent[];
 }
 

@@ -9,6 +9,8 @@ export class View {
   readonly #instances = new Map<string, Instance>();
   #isCurrent = false;
   #online: readonly Instance[] | null = null;
+  #able: readonly number[] | null = null;
+  #choice: readonly Instance[] | null = null;
   #offline: readonly Departed[] = [];
   #leader: string | null = null;
   #status!: Status;
@@ -33,6 +35,13 @@ export class View {
     this.#read();
     this.#online ??= Object.freeze([...this.#instances.values()].sort(bySeniority));
     return this.#online;
+  }
+
+  /** Those to choose from, oldest first. */
+  get choice(): readonly Instance[] {
+    const { online } = this;
+    this.#choice ??= this.#able === null ? online : this.#able.map((at) => online[at] as Instance);
+    return this.#choice;
   }
 
   get offline(): readonly Departed[] {
@@ -67,8 +76,10 @@ export class View {
     }
     // What changes from here on rings again.
     this.#isCurrent = true;
-    const { status, offline, events } = parseReading(this.#feed.read());
+    const { status, offline, able, events } = parseReading(this.#feed.read());
     this.#status = status;
+    this.#able = able;
+    this.#choice = null;
     this.#offline = offline ?? this.#offline;
     events.forEach((event) => this.#fold(event));
   }

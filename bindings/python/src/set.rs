@@ -92,14 +92,19 @@ impl ServiceSet {
     }
 
     /// One of those online, or none.
-    fn pick(
+    #[pyo3(signature = (policy=None, key=None))]
+    fn pick<'py>(
         &self,
-        py: Python<'_>,
-        policy: String,
+        py: Python<'py>,
+        policy: Option<String>,
         key: Option<String>,
-    ) -> PyResult<Option<Instance>> {
-        let policy = Policy::parse(&policy, key.as_deref()).map_err(raising(py))?;
-        Ok(self.set.pick(policy).map(Instance::new))
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let name = policy.as_deref().unwrap_or(Policy::NAMES[0]);
+        let policy = Policy::parse(name, key.as_deref()).map_err(raising(py))?;
+        let snapshot = self.snapshot(py)?;
+        let snapshot = snapshot.bind(py).get();
+        let at = self.set.choose(snapshot.inner(), policy);
+        at.map(|at| snapshot.instance(py, at)).transpose()
     }
 
     /// Says that a call to an instance picked by `p2c` is over.

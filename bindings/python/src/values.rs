@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyMappingProxy, PyString, PyTuple};
@@ -238,6 +239,19 @@ impl Snapshot {
 
     pub(crate) fn is_of(&self, snapshot: &Arc<embed::Snapshot>) -> bool {
         Arc::ptr_eq(&self.snapshot, snapshot)
+    }
+
+    pub(crate) fn inner(&self) -> &embed::Snapshot {
+        &self.snapshot
+    }
+
+    /// The one at this place online; the very object of the tuple, if that was made.
+    pub(crate) fn instance<'py>(&self, py: Python<'py>, at: usize) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(made) = self.online.get(py) {
+            return made.bind(py).get_item(at);
+        }
+        let one = self.snapshot.online().get(at).cloned();
+        one.map(Instance).into_bound_py_any(py)
     }
 
     fn fault(&self) -> Option<&Fault> {

@@ -100,6 +100,19 @@ def test_filters_narrow_by_attributes_and_tags_and_stay_live(client: Client) -> 
                 assert repr(tagged) == "<ServiceSet web: 1 online>"
 
 
+def test_who_can_take_no_calls_is_not_picked(client: Client) -> None:
+    web = client.services("web")
+    with client.register("web", address="a:1"), client.register("web", address="c:3"):
+        with client.register("web", address="b:2", attributes={"health": "draining"}):
+            web.wait(3, timeout=30)
+            for _ in range(2):  # Before and after those online were asked for.
+                turns = collections.Counter(web.pick() for _ in range(10))
+                assert {(one and one.host, n) for one, n in turns.items()} == {("a", 5), ("c", 5)}
+                assert len(web.online()) == 3
+            assert web.pick() in web.online()
+            assert web.filter(health="draining").pick() is None
+
+
 def test_each_policy_picks_one_of_those_online(client: Client) -> None:
     web = client.services("web")
     assert web.pick() is None and web

@@ -237,6 +237,11 @@ impl SetHandle {
         self.set()?.pick(policy)
     }
 
+    /// The same as a place among those online of `snapshot`, which is one of this set.
+    pub fn choose(&self, snapshot: &Snapshot, policy: Policy<'_>) -> Option<usize> {
+        self.set()?.choose(snapshot, policy)
+    }
+
     /// Says that a call to an instance picked by `p2c` is over.
     pub fn done(&self, instance: &Instance) {
         if let Some(set) = self.set() {

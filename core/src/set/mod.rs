@@ -283,6 +283,12 @@ impl ServiceSet {
         }
     }
 
+    /// The place of one among those online in a snapshot of this set, or none if there is none.
+    pub(crate) fn choose(&self, snapshot: &Snapshot, policy: Policy<'_>) -> Option<usize> {
+        let at = select::choose(snapshot, &self.turn, policy)?;
+        snapshot.place(at)
+    }
+
     /// Says that a call to an instance picked by [`Policy::P2c`] is over.
     pub fn done(&self, instance: &Instance) {
         instance.load().end();

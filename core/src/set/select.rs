@@ -56,6 +56,12 @@ pub(crate) fn pick(
     turn: &AtomicUsize,
     policy: Policy<'_>,
 ) -> Option<Arc<Instance>> {
+    let at = choose(snapshot, turn, policy)?;
+    snapshot.trusted().get(at).cloned()
+}
+
+/// The place of one among those to choose from.
+pub(crate) fn choose(snapshot: &Snapshot, turn: &AtomicUsize, policy: Policy<'_>) -> Option<usize> {
     let online = snapshot.trusted();
     if online.is_empty() {
         return None;
@@ -67,11 +73,10 @@ pub(crate) fn pick(
         Policy::P2c => less_busy(online),
         Policy::Hash(key) => highest_hash(online, key),
     };
-    let picked = online.get(at)?;
     if policy == Policy::P2c {
-        picked.load().begin();
+        online.get(at)?.load().begin();
     }
-    Some(picked.clone())
+    Some(at)
 }
 
 fn weighted(sums: &[u64]) -> usize {

@@ -199,6 +199,25 @@ impl Snapshot {
             .unwrap_or_else(|| self.online())
     }
 
+    /// The places among those online of those to choose from, where these are not all.
+    pub fn able(&self) -> Option<Vec<usize>> {
+        let able = self.trusted().len();
+        let all = able == self.online().len();
+        (!all).then(|| (0..able).filter_map(|at| self.place(at)).collect())
+    }
+
+    /// The place among those online of one of those to choose from.
+    pub(crate) fn place(&self, at: usize) -> Option<usize> {
+        let (online, able) = (self.online(), self.trusted());
+        if able.len() == online.len() {
+            return Some(at);
+        }
+        let wanted = able.get(at)?;
+        let wanted = (wanted.created(), wanted.id());
+        let order = |one: &Arc<Instance>| (one.created(), one.id()).cmp(&wanted);
+        online.binary_search_by(order).ok()
+    }
+
     /// Those recently gone, in the order in which they went; at most 64.
     pub fn offline(&self) -> &[Departed] {
         &self.offline
