@@ -77,15 +77,16 @@ impl Session {
     }
 
     /// Runs a request on the connection and tells its answer.
-    fn request<F>(&mut self, request: impl FnOnce(Client) -> F)
+    fn request<F>(&mut self, request: impl FnOnce(Client) -> F + Send + 'static)
     where
         F: Future<Output = Input> + Send + 'static,
     {
         if let Some(client) = self.client.clone() {
-            let (answer, turns) = (request(client), self.turns.clone());
+            let turns = self.turns.clone();
             self.tasks.run(async move {
                 let _turn = turns.acquire().await;
-                News::Answer(answer.await)
+                // A request under way is forty kilobytes; who waits for a turn must not be that yet.
+                News::Answer(Box::pin(request(client)).await)
             });
         }
     }
