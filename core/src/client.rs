@@ -152,12 +152,14 @@ impl Client {
     /// The live set of a service. All sets of one service share one watch, which lives as long as
     /// any of them.
     pub fn services(&self, service: &str) -> Result<ServiceSet> {
-        let service = ServiceName::new(service)?;
         let mut sets = self.sets();
-        self.check_open()?;
-        if let Some(core) = sets.get(&service).and_then(Weak::upgrade) {
+        // A name that is known is a good one.
+        if let Some(core) = sets.get(service).and_then(Weak::upgrade) {
+            self.check_open()?;
             return Ok(ServiceSet::new(core));
         }
+        let service = ServiceName::new(service)?;
+        self.check_open()?;
         sets.retain(|_, core| core.strong_count() > 0);
         let core = Arc::new(Core::watch(
             self.0.backend.clone(),
