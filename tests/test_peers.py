@@ -1,27 +1,24 @@
-"""Programs of other systems, written with their published modules, and ours meet in the same etcd."""
+"""Programs of other systems and ours meet in the same etcd."""
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import shutil
-import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import libdiscover
 import pytest
 
-from languages import ROOT
+from gopeers import PATIENCE, Peer, build
 from servers import Etcd
 
-PATIENCE = 30
 THEIRS, OURS = "10.0.0.9:7002", "10.0.0.1:7001"
+# Not all can be told to be in a place of their own, so the service is.
+WEB = f"web-{uuid.uuid4().hex}"
 # The store that each speaks, what of ours it is to see, and what of its own we are to see.
 SYSTEMS: dict[str, tuple[str, Any, dict[str, str]]] = {
     "grpc": ("etcd", {OURS: {"zone": "us"}}, {"version": "1", "zone": "<eu>"}),
@@ -30,7 +27,7 @@ SYSTEMS: dict[str, tuple[str, Any, dict[str, str]]] = {
         {
             OURS: {
                 "id": OURS,
-                "name": "web",
+                "name": WEB,
                 "version": "",
                 "metadata": {"zone": "us"},
                 "endpoints": [f"http://{OURS}"],
@@ -42,7 +39,7 @@ SYSTEMS: dict[str, tuple[str, Any, dict[str, str]]] = {
         "etcd",
         {
             OURS: {
-                "name": "web",
+                "name": WEB,
                 "version": "",
                 "metadata": None,
                 "endpoints": None,
@@ -53,7 +50,7 @@ SYSTEMS: dict[str, tuple[str, Any, dict[str, str]]] = {
     ),
     "containerpilot": (
         "etcd2",
-        {OURS: {"id": OURS, "name": "web", "address": "10.0.0.1", "port": 7001, "tags": None}},
+        {OURS: {"id": OURS, "name": WEB, "address": "10.0.0.1", "port": 7001, "tags": None}},
         {},
     ),
     "scalingo": (
@@ -70,67 +67,15 @@ SYSTEMS: dict[str, tuple[str, Any, dict[str, str]]] = {
         },
     ),
 }
+# These have a program of their own, with the registry that they publish; the others share one.
+FOLDERS = {"kratos": "kratos", "go-micro": "go-micro"}
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program of the peers, built from tests/peers/go."""
-    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if go is None:
-        if "go" in os.environ.get("DISCOVER_REQUIRE_SERVERS", "").split():
-            pytest.fail("go is required and not installed")
-        pytest.skip("go is not installed: no program of another system is met")
-    binary = tmp_path_factory.mktemp("peers") / "peer"
-    built = subprocess.run(
-        [go, "build", "-o", str(binary), "."],
-        cwd=ROOT / "tests/peers/go",
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    if built.returncode != 0 and "proxy.golang.org" in built.stderr:
-        pytest.skip(f"the modules of the peers cannot be had: {built.stderr}")
-    assert built.returncode == 0, built.stderr
-    return binary
-
-
-class Peer:
-    """A program of another system, and what it sees."""
-
-    def __init__(self, program: Path, system: str, etcd: Etcd, root: str) -> None:
-        command = [str(program), system, etcd.endpoint, root, "web", THEIRS]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        assert self.lines.get(timeout=PATIENCE) == "registered"
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(line.rstrip("\n"))
-
-    def awaits(self, found: Any) -> None:
-        """Until it sees all of that."""
-        deadline = time.monotonic() + PATIENCE
-        while not holds(found, json.loads(self.lines.get(timeout=PATIENCE))):
-            assert time.monotonic() < deadline, found
-
-    def awaits_without(self, key: str) -> None:
-        while key in json.loads(self.lines.get(timeout=PATIENCE)):
-            pass
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-def holds(wanted: Any, seen: Any) -> bool:
-    """Whether all that is wanted is there, whatever else is."""
-    if isinstance(wanted, dict) and isinstance(seen, dict):
-        return all(key in seen and holds(value, seen[key]) for key, value in wanted.items())
-    return bool(wanted == seen)
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The program of a folder of tests/peers, built once."""
+    into = tmp_path_factory.mktemp("peers")
+    return cache(lambda folder: build(folder, into))
 
 
 @pytest.fixture
@@ -139,11 +84,12 @@ def root() -> str:
 
 
 @pytest.fixture
-def peers(program: Path) -> Iterator[Any]:
+def peers(programs: Callable[[str], Path]) -> Iterator[Any]:
     started: list[Peer] = []
 
     def start(system: str, etcd: Etcd, root: str) -> Peer:
-        started.append(Peer(program, system, etcd, root))
+        program = programs(FOLDERS.get(system, "go"))
+        started.append(Peer(str(program), system, etcd.endpoint, root, WEB, THEIRS))
         return started[-1]
 
     yield start
@@ -162,16 +108,18 @@ def eventually(what: str, condition: Any) -> None:
 def test_each_sees_the_other(system: str, etcd: Etcd, root: str, peers: Any) -> None:
     """What it registers we see with every field, what we register it sees, and both are seen to go."""
     scheme, seen_of_ours, seen_of_theirs = SYSTEMS[system]
+    if system == "go-micro":
+        root = ""
     url = f"{scheme}://{etcd.endpoint}{root}?ttl=2s&layout={system}"
     with libdiscover.connect(url) as client:
-        web = client.services("web")
+        web = client.services(WEB)
         peer = peers(system, etcd, root)
         theirs = web.wait(1, timeout=PATIENCE)[0]
         assert theirs.address == THEIRS
         assert dict(theirs.attributes) == seen_of_theirs
         assert theirs.layouts == (system,)
         attributes = {} if scheme == "etcd2" else {"zone": "us"}
-        with client.register("web", address=OURS, attributes=attributes):
+        with client.register(WEB, address=OURS, attributes=attributes):
             peer.awaits(seen_of_ours)
         peer.awaits_without(next(iter(seen_of_ours)))
         peer.end()
@@ -187,7 +135,7 @@ def test_credentials_are_shared_with_hosts_of_the_other_system(
     with libdiscover.connect(url) as client:
         told = threading.Event()
         public = {"public": "true", "user": "ours", "password": "1"}
-        with client.register("web", address=OURS, attributes=public) as lease:
+        with client.register(WEB, address=OURS, attributes=public) as lease:
             subscription = lease.on_standing(
                 lambda _: told.set() if lease.attributes["user"] == "peer" else None
             )

@@ -3,8 +3,6 @@ module libdiscover.test/peers
 go 1.26.0
 
 require (
-	github.com/go-kratos/kratos/v2 v2.8.3
-	go-micro.dev/v4 v4.11.0
 	go.etcd.io/etcd/client/v2 v2.305.29
 	go.etcd.io/etcd/client/v3 v3.7.3
 )
@@ -13,10 +11,8 @@ require (
 	github.com/coreos/go-semver v0.3.1 // indirect
 	github.com/coreos/go-systemd/v22 v22.7.0 // indirect
 	github.com/golang/protobuf v1.5.4 // indirect
-	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.29.0 // indirect
 	github.com/json-iterator/go v1.1.11 // indirect
-	github.com/miekg/dns v1.1.43 // indirect
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.1 // indirect
 	go.etcd.io/etcd/api/v3 v3.7.3 // indirect

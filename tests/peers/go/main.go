@@ -36,8 +36,6 @@ func main() {
 	at := place{os.Args[2], os.Args[3], os.Args[4], os.Args[5]}
 	make := map[string]func(place) (system, error){
 		"grpc":           newGrpc,
-		"kratos":         newKratos,
-		"go-micro":       newGoMicro,
 		"containerpilot": newContainerPilot,
 		"scalingo":       newScalingo,
 	}[os.Args[1]]
