@@ -212,25 +212,40 @@ async fn what_a_layout_cannot_say_is_refused() {
     let place = Place::new("memory").unwrap();
     let client = Place::join(&place, "layout=registrator").client().await;
     let full = at("web", "h:1", &[("zone", "eu")]);
-    let error = client.register(full.clone()).await.unwrap_err();
+    let error = client.register(full).await.unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument);
     assert!(error.to_string().contains("layout registrator"), "{error}");
     let lease = client.register(at("web", "h:1", &[])).await.unwrap();
     let error = lease.update([("zone", "eu")]).await.unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument);
     assert_eq!(lease.standing().name(), "live");
-    let clash = Place::join(
-        &place,
-        "layout=kratos,go-micro&go-micro.prefix=/microservices",
-    );
-    let error = clash
-        .client()
-        .await
-        .register(full)
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("prefixes of their own"), "{error}");
+}
+
+/// A program of etcd-discovery cannot list a service with a record of registrator among its hosts, and of
+/// those that read registrator's none expects a document.
+#[tokio::test(flavor = "multi_thread")]
+async fn layouts_in_one_folder_are_read_and_not_written() {
+    let place = Place::new("memory").unwrap();
+    for both in [
+        "scalingo,registrator",
+        "registrator,scalingo",
+        "kratos,go-micro&go-micro.prefix=/microservices",
+    ] {
+        let client = Place::join(&place, &format!("layout={both}"))
+            .client()
+            .await;
+        let error = client.register(at("web", "h:1", &[])).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidArgument, "{both}");
+        let error = error.to_string();
+        assert!(error.contains("give them prefixes of their own"), "{error}");
+    }
+    let apart = "layout=scalingo,registrator&registrator.prefix=/registrator";
+    let apart = Place::join(&place, apart).client().await;
+    let lease = apart.register(at("web", "h:1", &[])).await.unwrap();
+    let old = Place::join(&place, "layout=scalingo,registrator");
+    let online = old.client().await.services("web").unwrap();
+    assert_eq!(online.wait(1, PATIENCE).await.unwrap()[0].address(), "h:1");
+    lease.unregister().await.unwrap();
 }
 
 /// The key is where others look and where it is taken away: an update does not move it.

@@ -148,16 +148,32 @@ impl TreeBackend {
                 full => full?,
             };
             for entry in entries {
-                if written.iter().any(|(_, other)| other.key == entry.key) {
-                    let (key, name) = (entry.key, layout.name());
-                    return Err(Error::invalid(format!(
-                        "layout {name} writes {key}, and so does another one; give them prefixes of their own"
-                    )));
-                }
                 written.push((number, entry));
             }
         }
+        self.check_folders(&r.service, &written)?;
         Ok(written)
+    }
+
+    /// Refuses a record where the programs of another layout look for theirs: most fail on all of the
+    /// service at one that they cannot read.
+    fn check_folders(&self, service: &ServiceName, written: &[Written]) -> Result<()> {
+        for (number, layout) in self.layouts.iter().enumerate() {
+            let folder = layout.prefix(service)?;
+            let is_theirs = |(other, entry): &&Written| {
+                let same = |(by, mine): &Written| *by == number && mine.key == entry.key;
+                *other != number && (entry.key.under(&folder).is_some() || written.iter().any(same))
+            };
+            if let Some((other, entry)) = written.iter().find(is_theirs) {
+                let other = self.layouts.get(*other).map_or("", |layout| layout.name());
+                let (key, name) = (&entry.key, layout.name());
+                return Err(Error::invalid(format!(
+                    "layout {other} writes {key}, where the programs of layout {name} look for records of \
+                     their own; give them prefixes of their own"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Says once for each layout that it does not say all.
