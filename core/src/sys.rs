@@ -115,6 +115,8 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    const LONG: Duration = Duration::from_millis(100);
+
     #[test]
     fn a_fork_waits_until_what_it_may_not_interrupt_is_done() {
         static FORKED: AtomicBool = AtomicBool::new(false);
@@ -124,8 +126,8 @@ mod tests {
             scope.spawn(|| {
                 unforked(|| {
                     begun.wait();
-                    // tidy: sleep, long enough for a fork that does not wait.
-                    thread::sleep(Duration::from_millis(100));
+                    // Long enough for a fork that does not wait.
+                    thread::sleep(LONG); // tidy: sleep, what must not happen meanwhile
                     assert!(!FORKED.load(Ordering::SeqCst));
                     DONE.store(true, Ordering::SeqCst);
                 });
