@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use discover_core::embed::{Departed, Error, Event, Instance, Metrics, Snapshot};
+use discover_core::embed::{Departed, Error, Event, Instance, Metrics, Snapshot, able};
 use serde_json::{Value, json};
 
 pub fn events(events: &[Event]) -> String {
@@ -26,7 +26,7 @@ pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[Departed]>)
         "epoch": now.epoch(),
         "invalid": now.invalid(),
     });
-    let (events, able) = (events(changes), json!(now.able()));
+    let (events, able) = (events(changes), json!(able(now)));
     format!(r#"{{"status":{rest},"offline":{offline},"able":{able},"events":{events}}}"#)
 }
 

@@ -44,6 +44,11 @@ pub use crate::set::{Departed, Departure, Event, Fault, Policy, Snapshot, State,
 pub use crate::sys::unforked;
 pub use ::log::Level;
 
+/// The places among those online of those to choose from, where these are not all.
+pub fn able(snapshot: &Snapshot) -> Option<Vec<usize>> {
+    snapshot.able()
+}
+
 /// How long closing may take where a program does not say, and when a process leaves.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 

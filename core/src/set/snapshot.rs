@@ -200,7 +200,7 @@ impl Snapshot {
     }
 
     /// The places among those online of those to choose from, where these are not all.
-    pub fn able(&self) -> Option<Vec<usize>> {
+    pub(crate) fn able(&self) -> Option<Vec<usize>> {
         let able = self.trusted().len();
         let all = able == self.online().len();
         (!all).then(|| (0..able).filter_map(|at| self.place(at)).collect())
