@@ -24,7 +24,8 @@ import { Watch } from './watch';
  * gives those online.
  *
  * Reading it never waits and never asks the network. Within one turn of the event loop it tells the
- * same, unless `pick` by another policy than `round_robin` meets an instance that is newer; after the client is closed, what was last known.
+ * same, unless `pick` by another policy than `round_robin` meets an instance that is newer; after the
+ * client is closed, what was last known.
  */
 export class ServiceSet implements Iterable<Instance> {
   readonly #native: NativeSet;
@@ -97,7 +98,7 @@ export class ServiceSet implements Iterable<Instance> {
    */
   pick(policy?: Policy, key?: string): Instance | null {
     if ((policy === undefined || policy === 'round_robin') && key === undefined) {
-      // Not asked of the core: the call would cost thirty times what is done in it.
+      // Not asked of the core: the call would cost many times what is done in it.
       const choice = this.#view.choice;
       return choice[this.#turn++ % choice.length] ?? null;
     }

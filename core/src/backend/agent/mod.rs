@@ -99,6 +99,7 @@ impl Backend for Agent {
         .boxed()
     }
 
+    /// The agent has no word for what says nothing new, so it takes that for an update, too.
     fn update<'a>(
         &'a self,
         r: &'a Registration,
