@@ -1,6 +1,6 @@
 //! Edges folded into whole views: one instance for each identity, whatever records say it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,13 +18,15 @@ use crate::tree::{Change, Changes, Key, Node};
 /// ids of its own; what the first of them says counts before what the others say.
 pub(super) struct Mirror {
     layouts: Arc<[Arc<dyn Layout>]>,
+    /// What is said of an instance that was found in each.
+    found_in: Vec<Arc<[String]>>,
     service: ServiceName,
     /// The view before this watch, whose instances are used again where they are the same.
     last: View,
     records: BTreeMap<Place, Record>,
-    members: BTreeMap<Box<str>, Member>,
+    members: HashMap<Arc<str>, Member>,
     /// Whose records changed, and who is not yet shown as they say.
-    touched: BTreeSet<Box<str>>,
+    touched: Vec<Arc<str>>,
     view: View,
     /// The instances that were given out last.
     given: OrdMap<Seniority, Arc<Instance>>,
@@ -50,8 +52,8 @@ struct Record {
 /// Who is known by one identity.
 #[derive(Default)]
 struct Member {
-    /// The records that say so.
-    places: BTreeSet<Place>,
+    /// The records that say so, in order. Nearly always one.
+    places: Vec<Place>,
     /// As it is in the view, with its grant.
     shown: Option<(Arc<Instance>, u64)>,
     /// Whether all of its records went since then: what comes after is another one.
@@ -73,7 +75,9 @@ impl Mirror {
         invalid: Arc<AtomicU64>,
     ) -> Mirror {
         let (records, members, touched, view, given, moves) = Default::default();
+        let name = |layout: &Arc<dyn Layout>| [layout.name().to_owned()].into();
         Mirror {
+            found_in: layouts.iter().map(name).collect(),
             layouts,
             service,
             last,
@@ -94,17 +98,18 @@ impl Mirror {
         for change in item.changes {
             match change {
                 Change::Reset(nodes) => {
-                    let listed: BTreeSet<&Key> = nodes.iter().map(|node| &node.key).collect();
-                    let gone = |(of, key): &&Place| *of == layout && !listed.contains(key);
-                    let gone: Vec<Place> = self.records.keys().filter(gone).cloned().collect();
-                    gone.iter().for_each(|place| self.forget(place));
-                    nodes.iter().for_each(|node| self.put(layout, node));
+                    self.forget_all_but(layout, &nodes);
+                    self.members.reserve(nodes.len());
+                    nodes.into_iter().for_each(|node| self.put(layout, node));
                 }
-                Change::Put(node) => self.put(layout, &node),
+                Change::Put(node) => self.put(layout, node),
                 Change::Delete(key) => self.delete(layout, &key),
             }
         }
-        for identity in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for identity in touched {
             self.settle(&identity);
         }
         // Each folder is told of for itself; what is told is never older than what was.
@@ -138,69 +143,53 @@ impl Mirror {
         std::mem::take(&mut self.moves)
     }
 
-    fn identity(&self, instance: &Instance) -> Box<str> {
+    fn identity(&self, instance: &Instance) -> Arc<str> {
         match self.layouts.len() {
-            1 => instance.id().into(),
-            _ => instance.address().into(),
+            1 => instance.shared_id(),
+            _ => instance.shared_address(),
         }
     }
 
-    fn put(&mut self, layout: usize, node: &Node) {
-        let Some(form) = self.layouts.get(layout) else {
+    fn put(&mut self, layout: usize, node: Node) {
+        let (Some(form), Some(found_in)) = (self.layouts.get(layout), self.found_in.get(layout))
+        else {
             return;
         };
-        let place = (layout, node.key.clone());
-        let instance = match form.decode(&self.service, node) {
+        let decoded = form.decode(&self.service, &node);
+        let place = (layout, node.key);
+        let instance = match decoded {
             Decoded::Ignored => return self.forget(&place),
             Decoded::Malformed(why) => {
                 self.invalid.fetch_add(1, Ordering::Relaxed);
-                let text = || format!("skipping the record {:?}: {why}", node.key);
+                let text = || format!("skipping the record {:?}: {why}", place.1);
                 self.complaint.warn(text);
                 None
             }
-            Decoded::Instance(new) => {
-                let name = form.name().to_owned();
-                Some(Arc::new(new.with_layouts([name].into())))
-            }
+            Decoded::Instance(new) => Some(Arc::new(new.with_layouts(found_in.clone()))),
         };
+        let identity = instance.as_deref().map(|new| self.identity(new));
         let owner = node.owner;
-        let before = self.records.get(&place).map(|record| &record.instance);
-        if before.is_some_and(|before| self.goes_on(before, &instance)) {
-            let record = Record { instance, owner };
-            self.records.insert(place.clone(), record);
-        } else {
-            self.forget(&place);
-            if instance.is_none() {
-                self.view.invalid += 1;
-                self.changed = true;
+        let record = Record { instance, owner };
+        let before = self.records.get_mut(&place);
+        match before.filter(|before| before.goes_on(&record, self.layouts.len() == 1)) {
+            Some(before) => *before = record,
+            None => {
+                self.forget(&place);
+                if record.instance.is_none() {
+                    self.view.invalid += 1;
+                    self.changed = true;
+                }
+                self.records.insert(place.clone(), record);
             }
-            let record = Record { instance, owner };
-            self.records.insert(place.clone(), record);
         }
-        self.touch(&place, |member, place| {
-            member.places.insert(place);
-        });
-    }
-
-    /// Whether a record is of the one that it was of before, whatever else it says now.
-    fn goes_on(&self, before: &Option<Arc<Instance>>, now: &Option<Arc<Instance>>) -> bool {
-        match (before, now) {
-            (Some(before), Some(now)) => {
-                before.created() == now.created() && self.identity(before) == self.identity(now)
+        if let Some(identity) = identity {
+            let places = &mut self.members.entry(identity.clone()).or_default().places;
+            if let Err(at) = places.binary_search(&place) {
+                // Room for more than one is rarely needed.
+                places.reserve_exact(1);
+                places.insert(at, place);
             }
-            (None, None) => true,
-            _ => false,
-        }
-    }
-
-    /// Notes that the record at a place changes something about whom it is of.
-    fn touch(&mut self, place: &Place, change: impl FnOnce(&mut Member, Place)) {
-        let record = self.records.get(place);
-        if let Some(instance) = record.and_then(|record| record.instance.as_ref()) {
-            let identity = self.identity(instance);
-            let member = self.members.entry(identity.clone()).or_default();
-            change(member, place.clone());
-            self.touched.insert(identity);
+            self.touched.push(identity);
         }
     }
 
@@ -218,28 +207,46 @@ impl Mirror {
         gone.iter().for_each(|place| self.forget(place));
     }
 
+    /// Forgets what is in the folder of a layout, but for what was listed just now.
+    fn forget_all_but(&mut self, layout: usize, nodes: &[Node]) {
+        if self.records.is_empty() {
+            return;
+        }
+        let listed: HashSet<&Key> = nodes.iter().map(|node| &node.key).collect();
+        let gone = |(of, key): &&Place| *of == layout && !listed.contains(key);
+        let gone: Vec<Place> = self.records.keys().filter(gone).cloned().collect();
+        gone.iter().for_each(|place| self.forget(place));
+    }
+
     fn forget(&mut self, place: &Place) {
-        self.touch(place, |member, place| {
-            member.places.remove(&place);
-            member.is_another |= member.places.is_empty();
-        });
-        let record = self.records.remove(place);
-        if record.is_some_and(|record| record.instance.is_none()) {
+        let Some(record) = self.records.remove(place) else {
+            return;
+        };
+        let Some(instance) = record.instance else {
             self.view.invalid -= 1;
             self.changed = true;
+            return;
+        };
+        let identity = self.identity(&instance);
+        if let Some(member) = self.members.get_mut(&identity) {
+            member.places.retain(|other| other != place);
+            member.is_another |= member.places.is_empty();
         }
+        self.touched.push(identity);
     }
 
     /// Brings the view in line with what the records say about one instance.
     fn settle(&mut self, identity: &str) {
-        let Some(mut member) = self.members.remove(identity) else {
+        let Some(member) = self.members.get_mut(identity) else {
             return;
         };
         let old = member.shown.take();
         let is_another = std::mem::take(&mut member.is_another);
-        let Some((mut new, owner)) = self.merged(&member) else {
+        let Some((mut new, owner)) = merged(&self.records, &member.places) else {
+            self.members.remove(identity);
             if let Some((old, owner)) = old {
-                self.hide(&old);
+                hide(&mut self.view, &old);
+                self.changed = true;
                 self.moves.push(Move::Went(old, owner));
             }
             return;
@@ -261,45 +268,61 @@ impl Mirror {
             Some(known) => Arc::new(new.another().with_load_of(known)),
             None => new,
         };
-        let same = old.as_ref().is_some_and(|(old, _)| Arc::ptr_eq(old, &new));
-        if !same {
-            if let Some((old, _)) = &old {
-                self.hide(old);
-            }
-            self.view.instances.insert(seniority, new.clone());
-            self.moves.push(Move::Came(new.clone()));
-            self.changed = true;
+        member.shown = Some((new.clone(), owner));
+        if old.as_ref().is_some_and(|(old, _)| Arc::ptr_eq(old, &new)) {
+            return;
         }
-        member.shown = Some((new, owner));
-        self.members.insert(identity.into(), member);
-    }
-
-    /// Takes an instance from the view, unless another one is in its place.
-    fn hide(&mut self, old: &Arc<Instance>) {
-        let seniority = old.seniority();
-        let there = self.view.instances.get(&seniority);
-        if there.is_some_and(|there| Arc::ptr_eq(there, old)) {
-            self.view.instances.remove(&seniority);
+        if let Some((old, _)) = &old {
+            hide(&mut self.view, old);
         }
+        self.view.instances.insert(seniority, new.clone());
+        self.moves.push(Move::Came(new));
         self.changed = true;
     }
+}
 
-    /// What the records say together: where the first of them says it is, with what the others add, and
-    /// as old as the oldest.
-    fn merged(&self, member: &Member) -> Option<(Arc<Instance>, u64)> {
-        let records = member.places.iter();
-        let records = records.filter_map(|place| self.records.get(place));
-        let mut all: Vec<&Arc<Instance>> = Vec::with_capacity(1);
-        let mut owners = 0;
-        for record in records {
-            all.extend(&record.instance);
-            owners = owners.max(record.owner);
+impl Record {
+    /// Whether it says now of the one of whom it spoke before, whatever else it says.
+    fn goes_on(&self, now: &Record, by_id: bool) -> bool {
+        match (&self.instance, &now.instance) {
+            (Some(before), Some(now)) => {
+                let same = match by_id {
+                    true => before.id() == now.id(),
+                    false => before.address() == now.address(),
+                };
+                same && before.created() == now.created()
+            }
+            (None, None) => true,
+            _ => false,
         }
-        match all[..] {
-            [] => None,
-            [only] => Some((only.clone(), owners)),
-            [first, ref others @ ..] => Some((Arc::new(first.joined_by(others)), owners)),
-        }
+    }
+}
+
+/// Takes an instance from the view, unless another one is in its place.
+fn hide(view: &mut View, old: &Arc<Instance>) {
+    let seniority = old.seniority();
+    let there = view.instances.get(&seniority);
+    if there.is_some_and(|there| Arc::ptr_eq(there, old)) {
+        view.instances.remove(&seniority);
+    }
+}
+
+/// What the records at these places say together: where the first of them says it is, with what the
+/// others add, and as old as the oldest.
+fn merged(records: &BTreeMap<Place, Record>, places: &[Place]) -> Option<(Arc<Instance>, u64)> {
+    let said = |place: &Place| {
+        let record = records.get(place)?;
+        Some((record.instance.as_ref()?, record.owner))
+    };
+    if let [only] = places {
+        return said(only).map(|(instance, owner)| (instance.clone(), owner));
+    }
+    let (all, owners): (Vec<_>, Vec<u64>) = places.iter().filter_map(said).unzip();
+    let owner = owners.into_iter().max()?;
+    match all[..] {
+        [] => None,
+        [only] => Some((only.clone(), owner)),
+        [first, ref others @ ..] => Some((Arc::new(first.joined_by(others)), owner)),
     }
 }
 

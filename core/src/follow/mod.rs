@@ -242,7 +242,9 @@ impl Follower {
         let Some(part) = self.parts.remove(&id) else {
             return;
         };
-        self.due.retain(|(_, other)| *other != id);
+        if let Some(at) = part.wake() {
+            self.due.remove(&(at, id));
+        }
         if let Some(ticket) = part.ticket() {
             self.watches.remove(&ticket);
             out.push(Output::Unwatch(ticket));

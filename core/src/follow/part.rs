@@ -15,6 +15,8 @@ const REPLAY: u64 = 500;
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// How often to compare, more or less.
 const AUDIT: Duration = Duration::from_secs(300);
+/// Those that are due within this time are compared together, in one request.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// What a part asks for.
 pub(super) enum PartAsks {
@@ -240,7 +242,7 @@ impl Part {
         }
         // Soon, because the store may have compacted between our list and our watch.
         let soon = Duration::from_secs(1) + Duration::from_secs(2).mul_f64(self.pace.chance());
-        self.audit = Audit::Due(now + soon);
+        self.audit = Audit::Due(together(now + soon));
         Vec::new()
     }
 
@@ -380,7 +382,8 @@ impl Part {
         // The keys are as in the list, so nothing up to its revision is unseen.
         let revision = self.revision().max(*at);
         self.revision = Some(revision);
-        self.audit = Audit::Due(now + AUDIT.mul_f64(0.75 + 0.5 * self.pace.chance()));
+        let wait = AUDIT.mul_f64(0.75 + 0.5 * self.pace.chance());
+        self.audit = Audit::Due(together(now + wait));
         let tell = |changes| PartAsks::Tell { revision, changes };
         self.held.take().map(tell).into_iter().collect()
     }
@@ -398,4 +401,10 @@ impl Part {
             _ => Vec::new(),
         }
     }
+}
+
+/// The next of the moments at which parts are compared.
+fn together(at: Time) -> Time {
+    let slots = at.as_nanos().div_ceil(TOGETHER.as_nanos());
+    TOGETHER * u32::try_from(slots).unwrap_or(u32::MAX)
 }

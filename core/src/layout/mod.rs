@@ -164,13 +164,19 @@ impl Folder {
 
     /// What follows the folder of the service, if the node is in it.
     fn rest<'a>(&self, service: &ServiceName, node: &'a Node) -> Option<&'a str> {
-        node.key.under(&self.of(service).ok()?)
+        under(self.0.as_str(), service, &node.key)
     }
 
     /// The same where it is one segment: deeper keys belong to somebody else.
     fn name<'a>(&self, service: &ServiceName, node: &'a Node) -> Option<&'a str> {
         self.rest(service, node).filter(|name| !name.contains('/'))
     }
+}
+
+/// What follows `ROOTSERVICE/` in a key that lies there.
+fn under<'a>(root: &str, service: &ServiceName, key: &'a Key) -> Option<&'a str> {
+    let rest = key.as_str().strip_prefix(root)?;
+    rest.strip_prefix(service.as_str())?.strip_prefix('/')
 }
 
 /// A name that is one segment of a key.

@@ -4,7 +4,7 @@
 //! The address is the id. Tags are kept in the attribute `tags`, joined by commas.
 
 use crate::error::{Error, Result};
-use crate::layout::{Decoded, Layout, endpoint, json, tags};
+use crate::layout::{Decoded, Layout, endpoint, json, tags, under};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::tree::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
 
@@ -43,10 +43,7 @@ impl Layout for Native {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let name = self
-            .prefix(service)
-            .ok()
-            .and_then(|prefix| node.key.under(&prefix));
+        let name = under(ROOT, service, &node.key);
         // Deeper keys and keys that are no address belong to somebody else.
         let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?))) else {
             return Decoded::Ignored;

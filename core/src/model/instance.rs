@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +12,12 @@ use crate::model::{Attributes, Seniority, ServiceName, Shown};
 /// One running copy of a service, as others see it. Immutable; a change makes a new one.
 pub struct Instance {
     service: ServiceName,
+    /// The very text of the address, where that is the id.
     id: Arc<str>,
-    host: Box<str>,
+    /// Where in the address the host is.
+    host: Range<usize>,
     port: u16,
-    address: Box<str>,
+    address: Arc<str>,
     attributes: Attributes,
     tags: Vec<String>,
     created: u64,
@@ -72,12 +75,19 @@ impl Instance {
     ) -> Instance {
         let fitness = fitness(&attributes);
         let weight = weight(&attributes);
+        let address: Arc<str> = address(host, port).into();
+        let begin = address.find(host).unwrap_or(0);
+        let id = if *address == *id {
+            address.clone()
+        } else {
+            id.into()
+        };
         Instance {
             service,
-            id: id.into(),
-            host: host.into(),
+            id,
+            host: begin..begin + host.len(),
             port,
-            address: address(host, port).into(),
+            address,
             attributes,
             tags,
             created,
@@ -102,7 +112,17 @@ impl Instance {
 
     /// A name or an IP address, without brackets.
     pub fn host(&self) -> &str {
-        &self.host
+        self.address.get(self.host.clone()).unwrap_or_default()
+    }
+
+    /// The id, to be kept.
+    pub(crate) fn shared_id(&self) -> Arc<str> {
+        self.id.clone()
+    }
+
+    /// The address, to be kept.
+    pub(crate) fn shared_address(&self) -> Arc<str> {
+        self.address.clone()
     }
 
     /// 1 to 65535.
@@ -258,9 +278,9 @@ impl PartialEq for Instance {
     fn eq(&self, other: &Instance) -> bool {
         self.created == other.created
             && self.suspect == other.suspect
-            && self.port == other.port
             && self.id == other.id
             && self.host == other.host
+            && self.address == other.address
             && self.service == other.service
             && self.attributes == other.attributes
             && self.tags == other.tags

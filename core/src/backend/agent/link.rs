@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::backend::agent::config::{Address, Config};
 use crate::backend::agent::problem;
@@ -28,13 +28,16 @@ const CALL: Duration = Duration::from_secs(8);
 const LONGEST: usize = 256 * 1024 * 1024;
 /// How many connections are kept for the next call.
 const KEPT: usize = 4;
+/// For how long those beyond the first are: calls that overlap now and then shall not add up to connections.
+const SPARE: Duration = Duration::from_millis(100);
 
 type Sender = SendRequest<Full<Bytes>>;
 
 /// See the module.
 pub(super) struct Link {
     config: Config,
-    idle: Mutex<Vec<Sender>>,
+    /// Connections that rest, and since when; the last to rest is the next to be used.
+    idle: Mutex<Vec<(Sender, Instant)>>,
     pub(super) state: watch::Sender<ConnectionState>,
     /// What the agent calls this run of its own; empty before it was heard.
     pub(super) boot: watch::Sender<String>,
@@ -200,7 +203,7 @@ impl Link {
 
     fn take(&self) -> Option<Sender> {
         let mut idle = self.idle();
-        while let Some(sender) = idle.pop() {
+        while let Some((sender, _)) = idle.pop() {
             if sender.is_ready() {
                 return Some(sender);
             }
@@ -210,12 +213,13 @@ impl Link {
 
     fn keep(&self, sender: Sender) {
         let mut idle = self.idle();
+        idle.retain(|(_, since)| since.elapsed() < SPARE);
         if idle.len() < KEPT && !sender.is_closed() {
-            idle.push(sender);
+            idle.push((sender, Instant::now()));
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Sender>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Sender, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

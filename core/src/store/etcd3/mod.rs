@@ -8,6 +8,7 @@ mod lease;
 mod read;
 mod session;
 mod tls;
+mod together;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -26,7 +27,7 @@ use crate::store::servers::Config;
 use crate::store::{Store, Terms, lost, replaced};
 use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 use lease::{Leases, Unwanted};
-use session::Session;
+use session::{Line, Session};
 
 /// How many leases are asked about at a time.
 const AT_A_TIME: usize = 32;
@@ -64,8 +65,15 @@ impl Calls {
         call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T> {
         let shown = self.config.shown();
-        let explained = async |client| call(client).await.map_err(|e| explain(&shown, e));
+        let explained = async |line: Line| call(line.client).await.map_err(|e| explain(&shown, e));
         self.hub().run(&shown, explained).await
+    }
+
+    /// Puts all of them, whatever is there, and gives the revision at which they were.
+    async fn put_all(&self, puts: Vec<TxnOp>) -> Result<u64> {
+        let shown = self.config.shown();
+        let put = async |line: Line| line.put(puts).await;
+        self.hub().run(&shown, put).await
     }
 
     fn path(&self, key: &Key) -> String {
@@ -113,15 +121,14 @@ impl Calls {
     async fn put(&self, entry: &Entry, seen: Option<&Node>) -> Result<bool> {
         let unchanged = self.unchanged(&entry.key, seen.map_or(0, |node| node.modified));
         let put = TxnOp::put(self.path(&entry.key), entry.value.clone(), None);
-        let txn = Txn::new().when([unchanged]).and_then([put]);
-        let answer = self.run(async |mut client| client.txn(txn).await).await?;
-        Ok(answer.succeeded())
+        let written = self.put_if(vec![unchanged], vec![put]).await?;
+        Ok(written.is_some())
     }
 
     async fn create(&self, entries: &[Entry], terms: Terms) -> Result<Grant> {
         let unchanged = match terms.claim {
-            Claim::TakeOver => Vec::new(),
-            Claim::PutBack => self.check_free(entries).await?,
+            Claim::TakeOver => None,
+            Claim::PutBack => Some(self.check_free(entries).await?),
         };
         let keys: Vec<Key> = keys(entries).cloned().collect();
         let lease = self
@@ -129,29 +136,33 @@ impl Calls {
             .lease(self, &keys, terms.ttl, terms.alone)
             .await?;
         let mut unwanted = Unwanted(Some((self.clone(), lease.clone(), keys.clone())));
-        let txn = Txn::new()
-            .when(unchanged)
-            .and_then(self.puts(entries, lease.id));
-        let answer = match self.run(async |mut client| client.txn(txn).await).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                if error.kind() == Kind::LeaseLost {
-                    self.leases.gone(lease.id);
-                }
-                return Err(error);
-            }
+        let puts = self.puts(entries, lease.id);
+        let written = match unchanged {
+            None => self.put_all(puts).await.map(Some),
+            Some(unchanged) => self.put_if(unchanged, puts).await,
         };
+        if matches!(&written, Err(error) if error.kind() == Kind::LeaseLost) {
+            self.leases.gone(lease.id);
+        }
+        let written = written?;
         unwanted.0 = None;
-        if !answer.succeeded() {
+        let Some(revision) = written else {
             lease.release(&keys);
             let text = "the key changed while it was put back";
             return Err(Error::new(Kind::Unavailable, text));
-        }
-        lease.written(&keys, revision(&answer));
+        };
+        lease.written(&keys, revision);
         Ok(Grant {
             id: lease.id as u64,
             ttl: lease.ttl,
         })
+    }
+
+    /// Puts all of them if all of that is so; gives the revision if they were.
+    async fn put_if(&self, so: Vec<Compare>, puts: Vec<TxnOp>) -> Result<Option<u64>> {
+        let txn = Txn::new().when(so).and_then(puts);
+        let answer = self.run(async |mut client| client.txn(txn).await).await?;
+        Ok(answer.succeeded().then(|| revision(&answer)))
     }
 
     /// Writes if the lease still holds all entries; else says who does.

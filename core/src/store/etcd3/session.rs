@@ -1,42 +1,62 @@
 //! One connection: the requests that are under way on it and its one watch stream.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, ConnectOptions, GetOptions, WatchOptions, WatchRequestSender, WatchResponse,
+    Client, ConnectOptions, GetOptions, TxnOp, WatchOptions, WatchRequestSender, WatchResponse,
     WatchStream,
 };
-use tokio::sync::{Semaphore, mpsc};
+use futures_util::future::FutureExt;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
-use crate::follow::{Cancel, Input, Keys, Listing, Mark, PartId, Ticket, Verdict};
+use crate::follow::{Cancel, Input, Mark, PartId, Ticket, Verdict};
 use crate::store::etcd3::explain;
+use crate::store::etcd3::together::{self, Read, Write};
 use crate::store::hub::{self, Tasks, Tell};
 use crate::store::servers::Config;
 use crate::tree::Scope;
 
 /// How long making a connection may take: connect, log in, read.
 const OPEN: Duration = Duration::from_secs(2);
-/// How long a list may take. A dead link is noticed long before.
-const LIST: Duration = Duration::from_secs(60);
-/// How many requests are under way at once. Each has its buffers, and who follows a thousand services
-/// would have a thousand of them at the start and after each reconnect.
-const AT_ONCE: usize = 32;
-
 type News = hub::News<Session>;
 
 /// See the module.
 pub(super) struct Session {
     config: Arc<Config>,
     client: Option<Client>,
-    turns: Arc<Semaphore>,
+    reads: Option<mpsc::UnboundedSender<Read>>,
     tasks: Tasks<Session>,
     stream: Option<mpsc::UnboundedSender<Ask>>,
     /// Watches that were asked for and not answered yet, in that order.
     unanswered: VecDeque<Ticket>,
+}
+
+/// What calls are made with.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) client: Client,
+    writes: mpsc::UnboundedSender<Write>,
+}
+
+impl Line {
+    /// Must be called on a tokio runtime. What waits to be written ends with the last clone.
+    fn new(config: Arc<Config>, client: Client) -> Line {
+        let (writes, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(together::write(config, client.clone(), inbox));
+        Line { client, writes }
+    }
+
+    /// Puts all of them, and gives the revision at which they were. May go together with what others put.
+    pub(super) async fn put(&self, puts: Vec<TxnOp>) -> Result<u64> {
+        let (told, answer) = oneshot::channel();
+        let over = || Error::new(Kind::Unavailable, "the connection was given up");
+        self.writes.send(Write { puts, told }).map_err(|_| over())?;
+        answer.await.map_err(|_| over())?
+    }
 }
 
 /// What is asked on the watch stream.
@@ -51,7 +71,7 @@ impl Session {
         Session {
             config,
             client: None,
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            reads: None,
             tasks: Tasks::new(tell),
             stream: None,
             unanswered: VecDeque::new(),
@@ -76,24 +96,23 @@ impl Session {
         });
     }
 
-    /// Runs a request on the connection and tells its answer.
-    fn request<F>(&mut self, request: impl FnOnce(Client) -> F + Send + 'static)
-    where
-        F: Future<Output = Input> + Send + 'static,
-    {
-        if let Some(client) = self.client.clone() {
-            let turns = self.turns.clone();
-            self.tasks.run(async move {
-                let _turn = turns.acquire().await;
-                // A request under way is forty kilobytes; who waits for a turn must not be that yet.
-                News::Answer(Box::pin(request(client)).await)
-            });
+    /// Asks for a list.
+    fn read(&mut self, id: PartId, scope: &Scope, only_keys: bool) {
+        let scope = scope.clone();
+        let read = Read {
+            id,
+            scope,
+            only_keys,
+        };
+        if let Some(reads) = &self.reads {
+            // They end with the connection.
+            let _ = reads.send(read);
         }
     }
 }
 
 impl hub::Session for Session {
-    type Client = Client;
+    type Client = Line;
     type Response = WatchResponse;
 
     fn number(&self) -> u64 {
@@ -112,49 +131,42 @@ impl hub::Session for Session {
             };
             let opening = open(&config, &at, mark);
             match timeout(OPEN, opening).await.unwrap_or_else(slow) {
-                Ok((client, verdict, head)) => News::Opened(client, verdict, head),
+                Ok((client, verdict, head)) => {
+                    News::Opened(Line::new(config, client), verdict, head)
+                }
                 Err(error) => News::Answer(Input::Broken(error)),
             }
         });
     }
 
-    fn opened(&mut self, client: Client) {
-        self.client = Some(client);
+    fn opened(&mut self, line: Line) {
+        let (reads, inbox) = mpsc::unbounded_channel();
+        self.reads = Some(reads);
+        let tell = self.tasks.teller();
+        let read = together::read(
+            self.config.clone(),
+            line.client.clone(),
+            inbox,
+            move |input| tell(News::Answer(input)),
+        );
+        self.client = Some(line.client);
+        self.tasks.run(read.then(|()| std::future::pending()));
     }
 
     fn close(&mut self) {
         self.tasks.end();
         self.client = None;
+        self.reads = None;
         self.stream = None;
         self.unanswered.clear();
     }
 
     fn list(&mut self, id: PartId, scope: &Scope) {
-        let (config, scope) = (self.config.clone(), scope.clone());
-        self.request(async move |client| {
-            let listing = read(&config, client, &scope, GetOptions::new()).await;
-            let listing = listing.map(|(revision, kvs)| Listing {
-                revision,
-                nodes: kvs.iter().filter_map(|kv| config.node(kv)).collect(),
-            });
-            Input::Listed(id, listing)
-        });
+        self.read(id, scope, false);
     }
 
     fn compare(&mut self, id: PartId, scope: &Scope) {
-        let (config, scope) = (self.config.clone(), scope.clone());
-        self.request(async move |client| {
-            let options = GetOptions::new().with_keys_only();
-            let keys = read(&config, client, &scope, options).await;
-            let keys = keys.map(|(revision, kvs)| Keys {
-                revision,
-                modified: kvs
-                    .iter()
-                    .filter_map(|kv| Some((config.key(kv.key())?, kv.mod_revision() as u64)))
-                    .collect::<BTreeMap<_, _>>(),
-            });
-            Input::Compared(id, keys)
-        });
+        self.read(id, scope, true);
     }
 
     fn watch(&mut self, _: PartId, ticket: Ticket, scope: &Scope, from: u64) {
@@ -258,40 +270,6 @@ async fn head(config: &Config, client: &mut Client) -> Result<u64, etcd_client::
         }
         Err(error) => Err(error),
     }
-}
-
-/// Everything in a scope at one revision, in one shot: a page costs the server as much as all that
-/// follow it.
-async fn read(
-    config: &Config,
-    client: Client,
-    scope: &Scope,
-    options: GetOptions,
-) -> Result<(u64, Vec<etcd_client::KeyValue>)> {
-    let (key, is_prefix) = config.range(scope);
-    let options = if is_prefix {
-        options.with_prefix().with_limit(config.most as i64)
-    } else {
-        options
-    };
-    let mut kv = client.kv_client().max_decoding_message_size(usize::MAX);
-    let slow = |_| {
-        Err(Error::new(
-            Kind::Timeout,
-            format!("no list within {LIST:?}"),
-        ))
-    };
-    let answer = async {
-        kv.get(key, Some(options))
-            .await
-            .map_err(|e| explain(&config.shown(), e))
-    };
-    let mut answer = timeout(LIST, answer).await.unwrap_or_else(slow)?;
-    if answer.more() {
-        return Err(config.too_many(answer.count()));
-    }
-    let revision = answer.header().map_or(0, |header| header.revision()) as u64;
-    Ok((revision, answer.take_kvs()))
 }
 
 /// The watch stream, until it fails.
