@@ -8,6 +8,7 @@ mod protect;
 mod tree;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -46,6 +47,12 @@ pub trait Backend: Send + Sync + 'static {
         registration: &'a Registration,
         grant: Grant,
     ) -> BoxFuture<'a, Result<()>>;
+
+    /// How long ago the registry last confirmed a grant that this backend renews by itself, together with
+    /// others of this client; none where all renewals are left to `heartbeat`.
+    fn confirmed(&self, _grant: Grant) -> Option<Duration> {
+        None
+    }
 
     /// Changes attributes and tags of a live registration; its age stays. With `PutBack` it says nothing
     /// new, but what held before something that failed.

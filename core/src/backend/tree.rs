@@ -289,6 +289,10 @@ impl Backend for TreeBackend {
         async move { self.store.renew(&self.encode(r)?, grant).await }.boxed()
     }
 
+    fn confirmed(&self, grant: Grant) -> Option<Duration> {
+        self.store.confirmed(grant)
+    }
+
     fn update<'a>(
         &'a self,
         r: &'a Registration,

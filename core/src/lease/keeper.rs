@@ -94,7 +94,7 @@ pub(super) async fn start(
         shared: backend.follow(&registration),
         patience: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
         backend,
-        registration,
+        registration: registration.into(),
         machine,
         start,
         told,
@@ -116,7 +116,7 @@ pub(super) struct Told {
 
 struct Keeper {
     backend: Arc<dyn Backend>,
-    registration: Registration,
+    registration: Arc<Registration>,
     machine: Machine<Wanted>,
     start: Instant,
     told: Told,
@@ -173,7 +173,7 @@ impl Keeper {
                     Input::Guard(grant, error)
                 }
                 Some(said) = self.shared.next() => Input::Heard(Wanted::heard(said)),
-                () = asleep => Input::Tick,
+                () = asleep => self.kept().map_or(Input::Tick, Input::Kept),
             };
             let outputs = self.machine.step(input, self.start.elapsed());
             for output in outputs {
@@ -212,13 +212,14 @@ impl Keeper {
             Call::Renew(_) | Call::Unregister(_) => None,
         };
         if let Some(wanted) = value {
+            let asked = Arc::make_mut(&mut asked);
             let attributes = wanted.attributes.clone();
             asked.first = Some(std::mem::replace(&mut asked.attributes, attributes));
             // What others said was looked at by nobody yet.
             checked = check_attributes(&asked.attributes, &asked.tags);
-        }
-        if let Call::Update(wanted, _) | Call::Settle(wanted, _) = &call {
-            asked.adopted = wanted.word == Word::Service;
+            if let Call::Update(wanted, _) | Call::Settle(wanted, _) = &call {
+                asked.adopted = wanted.word == Word::Service;
+            }
         }
         async move {
             checked?;
@@ -240,6 +241,12 @@ impl Keeper {
             }
         }
         .boxed()
+    }
+
+    /// When the grant was last confirmed, if the store renews it by itself.
+    fn kept(&self) -> Option<Duration> {
+        let ago = self.backend.confirmed(self.machine.held()?)?;
+        self.start.elapsed().checked_sub(ago)
     }
 
     fn watch_over(&mut self, grant: Option<Grant>) {
@@ -271,7 +278,7 @@ impl Keeper {
 
     /// The registration with what the owner is told that others see.
     fn as_told(&self) -> Registration {
-        let mut now = self.registration.clone();
+        let mut now = Registration::clone(&self.registration);
         now.attributes.clone_from(&self.told.attributes.borrow());
         now
     }

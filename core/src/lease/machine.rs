@@ -12,7 +12,8 @@
 //!
 //! What it keeps to: an update in doubt is written again before the next renewal; what was lost is put
 //! back with the last value asked for; `unregister` wins every race; nothing is said after the end; and
-//! no registration is called live that the store has not confirmed for a TTL.
+//! no registration is called live that the store has not confirmed for a TTL. Where the store renews by
+//! itself what it keeps for many, it is asked when it last did before anything is asked of it.
 
 mod adopt;
 
@@ -153,6 +154,10 @@ impl<V: Adopt> Machine<V> {
             }
             Input::Guard(grant, error) => self.guard(grant, error, now, &mut out),
             Input::Tick => self.tick(now, &mut out),
+            Input::Kept(confirmed) => {
+                self.kept(confirmed);
+                self.tick(now, &mut out);
+            }
         }
         // Orders first: they win every race with a heartbeat or a reconnect.
         while self.doing.is_none() && !self.over {
@@ -319,7 +324,8 @@ impl<V: Adopt> Machine<V> {
         self.restored.map_or(now, |last| last + pause)
     }
 
-    fn held(&self) -> Option<Grant> {
+    /// The grant that holds it, if any does.
+    pub(crate) fn held(&self) -> Option<Grant> {
         match self.holding {
             Holding::Granted(grant) | Holding::Doubtful(grant) => Some(grant),
             Holding::Lost(_) | Holding::Taken => None,
@@ -381,9 +387,10 @@ impl<V: Adopt> Machine<V> {
     }
 
     fn rest(&mut self, confirmed: Time) {
-        self.confirmed = confirmed;
+        // It may have been renewed by itself while the call was under way.
+        self.confirmed = self.confirmed.max(confirmed);
         let rest = if self.manual { self.ttl } else { self.ttl / 3 };
-        self.next = confirmed + planted!(renews_too_late: self.ttl * 2, rest);
+        self.next = self.confirmed + planted!(renews_too_late: self.ttl * 2, rest);
     }
 
     fn failed(&mut self, doing: Doing<V>, error: Error, now: Time, out: &mut Vec<Output<V>>) {
@@ -449,6 +456,17 @@ impl<V: Adopt> Machine<V> {
         if self.told != Told::Replaced {
             self.told = Told::Replaced;
             out.push(Output::Replaced(error));
+        }
+    }
+
+    /// Others see to it that it is renewed. We look again, and speak ourselves, before that is too late.
+    fn kept(&mut self, confirmed: Time) {
+        let confirmed = planted!(kept_for_longer_than_a_ttl: confirmed + self.ttl, confirmed);
+        // What is in doubt is settled by ourselves.
+        let well = matches!(self.holding, Holding::Granted(_)) && self.told == Told::Live;
+        if well && confirmed > self.confirmed {
+            self.confirmed = confirmed;
+            self.next = confirmed + self.ttl * 2 / 3;
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the machine that keeps a registration is told, and what it says.
 
 use crate::error::{Error, Result};
+use crate::lease::machine::Time;
 use crate::model::Grant;
 
 /// Names an order of the owner.
@@ -46,7 +47,11 @@ pub(crate) enum Input<V> {
     Done(Result<Option<Grant>>),
     /// The store told by itself that this grant does not hold any more.
     Guard(Grant, Error),
+    /// Time passed.
     Tick,
+    /// Time passed, and the store, which renews by itself what it keeps for many, confirmed the grant by a
+    /// call that began then.
+    Kept(Time),
 }
 
 /// What to do.

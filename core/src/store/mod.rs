@@ -66,6 +66,12 @@ pub trait Store: Send + Sync + 'static {
     /// ours, it need not look: see `guard`.
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>>;
 
+    /// How long ago a grant that this store renews by itself was last confirmed; none where all renewals
+    /// are left to `renew`.
+    fn confirmed(&self, _grant: Grant) -> Option<Duration> {
+        None
+    }
+
     /// Writes new values under a live grant; age and grant stay. `LeaseLost` once the grant or one of
     /// its keys is gone, `Replaced` once another grant holds one of them.
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>>;

@@ -12,11 +12,13 @@ use tokio::time::{Instant, sleep};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::model::Grant;
-use crate::store::etcd3::Calls;
+use crate::store::etcd3::{Calls, renew};
 use crate::tree::Key;
 
 /// How many keys a lease serves.
 const ROOM: usize = 100;
+/// How soon a renewal that failed is tried again.
+const PACE: Duration = Duration::from_secs(1);
 
 /// The leases that this client made, ended ones too until their time is over.
 #[derive(Default)]
@@ -33,6 +35,8 @@ struct State {
     /// Until when the store may still hold keys under each.
     ours: HashMap<i64, Instant>,
     leases: HashMap<i64, Arc<Lease>>,
+    /// Whether somebody renews them.
+    renewing: bool,
 }
 
 /// A lease in use, with its keys.
@@ -44,8 +48,16 @@ pub(super) struct Lease {
     alone: bool,
     /// The revision at which each key was written, 0 while that is not known.
     keys: Mutex<HashMap<Key, u64>>,
-    /// When it was last confirmed.
-    renewed: tokio::sync::Mutex<Instant>,
+    times: Mutex<Times>,
+    /// Held while it is renewed.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// When the last renewal began that was confirmed, and the last that was tried.
+#[derive(Clone, Copy)]
+struct Times {
+    confirmed: Instant,
+    tried: Instant,
 }
 
 impl Lease {
@@ -88,19 +100,36 @@ impl Lease {
         });
     }
 
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago it was confirmed, if it is renewed for all of its keys together.
+    pub(super) fn kept(&self) -> Option<Duration> {
+        (!self.alone).then(|| self.times().confirmed.elapsed())
+    }
+
+    /// When it is to be renewed; never, if nobody needs it or it is left to its owner.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let needed = !self.alone && !self.keys().is_empty();
+        let Times { confirmed, tried } = *self.times();
+        let pace = PACE.min(self.ttl / 3);
+        needed.then(|| (confirmed + self.ttl / 3).max(tried + pace))
+    }
+
     /// Confirms the lease with the store, unless that was just done for another of its keys.
     pub(super) async fn renew(&self, calls: &Calls) -> Result<()> {
-        let mut renewed = self.renewed.lock().await;
-        // All who share it ask about every third of the time to live, each at its own moment.
-        if !self.alone && renewed.elapsed() < self.ttl / 4 {
+        let _turn = self.turn.lock().await;
+        if !self.alone && self.times().confirmed.elapsed() < self.ttl / 4 {
             return Ok(());
         }
         let asked = Instant::now();
+        self.times().tried = asked;
         // The crate makes a first answer of zero seconds, a lease that is gone, an error.
         calls
             .run(async |mut client| client.lease_keep_alive(self.id).await)
             .await?;
-        *renewed = asked;
+        self.times().confirmed = asked;
         calls.leases.still_ours(self.id, asked + self.ttl * 2);
         Ok(())
     }
@@ -149,6 +178,20 @@ impl Leases {
     ) -> Result<Arc<Lease>> {
         let asked = ttl.as_secs_f64().ceil() as i64;
         let _making = self.making.lock().await;
+        let lease = self.find_or_make(calls, keys, asked, alone).await?;
+        if !alone && !std::mem::replace(&mut self.state().renewing, true) {
+            tokio::spawn(renew::all(calls.clone()));
+        }
+        Ok(lease)
+    }
+
+    async fn find_or_make(
+        &self,
+        calls: &Calls,
+        keys: &[Key],
+        asked: i64,
+        alone: bool,
+    ) -> Result<Arc<Lease>> {
         while let Some(lease) = self.with_room(keys, asked, alone) {
             match lease.renew(calls).await {
                 Ok(()) => return Ok(lease),
@@ -165,6 +208,15 @@ impl Leases {
         lease.reserve(keys);
         self.state().leases.insert(lease.id, lease.clone());
         Ok(lease)
+    }
+
+    /// Those that are renewed for all of their keys together. Without any, who renews them ends.
+    pub(super) fn kept(&self) -> Vec<(Instant, Arc<Lease>)> {
+        let mut state = self.state();
+        let due = |lease: &Arc<Lease>| Some((lease.due()?, lease.clone()));
+        let kept: Vec<_> = state.leases.values().filter_map(due).collect();
+        state.renewing = !kept.is_empty();
+        kept
     }
 
     fn with_room(&self, keys: &[Key], asked: i64, alone: bool) -> Option<Arc<Lease>> {
@@ -192,7 +244,11 @@ impl Leases {
             ttl: Duration::from_secs(granted.ttl().max(1) as u64),
             alone,
             keys: Mutex::default(),
-            renewed: tokio::sync::Mutex::new(start),
+            times: Mutex::new(Times {
+                confirmed: start,
+                tried: start,
+            }),
+            turn: tokio::sync::Mutex::default(),
         })
     }
 

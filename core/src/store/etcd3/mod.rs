@@ -1,17 +1,19 @@
 //! etcd v3. One connection per client, one watch stream for all that is followed, one lease for many
 //! registrations.
 //!
-//! `session` is the connection, which the hub keeps and follows parts of the store with; `lease` shares
-//! leases; here are the calls.
+//! `session` is the connection, which the hub keeps and follows parts of the store with; `together` lists
+//! and registers many at once; `lease` shares leases, which `renew` keeps alive; here are the calls.
 
 mod lease;
 mod read;
+mod renew;
 mod session;
 mod tls;
 mod together;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use etcd_client::{
     Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
@@ -26,7 +28,7 @@ use crate::store::hub::Hub;
 use crate::store::servers::Config;
 use crate::store::{Store, Terms, lost, replaced};
 use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
-use lease::{Leases, Unwanted};
+use lease::{Lease, Leases, Unwanted};
 use session::{Line, Session};
 
 /// How many leases are asked about at a time.
@@ -123,6 +125,15 @@ impl Calls {
         let put = TxnOp::put(self.path(&entry.key), entry.value.clone(), None);
         let written = self.put_if(vec![unchanged], vec![put]).await?;
         Ok(written.is_some())
+    }
+
+    /// Renews a lease, and forgets it if it is gone.
+    async fn renew(&self, lease: &Lease) -> Result<()> {
+        let renewed = lease.renew(self).await;
+        if matches!(&renewed, Err(error) if error.kind() == Kind::LeaseLost) {
+            self.leases.gone(lease.id);
+        }
+        renewed
     }
 
     async fn create(&self, entries: &[Entry], terms: Terms) -> Result<Grant> {
@@ -272,15 +283,11 @@ impl Store for Calls {
     }
 
     fn renew<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        async move {
-            let lease = self.leases.of(grant)?;
-            let renewed = lease.renew(self).await;
-            if matches!(&renewed, Err(error) if error.kind() == Kind::LeaseLost) {
-                self.leases.gone(lease.id);
-            }
-            renewed
-        }
-        .boxed()
+        async move { self.renew(&*self.leases.of(grant)?).await }.boxed()
+    }
+
+    fn confirmed(&self, grant: Grant) -> Option<Duration> {
+        self.leases.of(grant).ok()?.kept()
     }
 
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {

@@ -93,13 +93,20 @@ impl Seen {
         answer: &Result<Option<Grant>>,
     ) {
         match (call, answer) {
-            (Call::Renew(_), Ok(_)) => self.confirmed = since,
+            (Call::Renew(_), Ok(_)) => self.confirmed = self.confirmed.max(since),
             (Call::PutBack(_), Ok(grant)) => {
                 self.grant = grant.unwrap_or(self.grant);
                 self.confirmed = since;
             }
             (_, Err(error)) => self.told_of(error),
             _ => {}
+        }
+    }
+
+    /// The grant was renewed without a call of the machine.
+    pub(super) fn kept(&mut self, grant: Grant, now: Time) {
+        if grant == self.grant {
+            self.confirmed = now;
         }
     }
 

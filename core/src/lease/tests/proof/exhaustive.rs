@@ -51,6 +51,9 @@ impl Model for Search {
         if at.faults > 0 {
             actions.extend([Op::Delete, Op::Overwrite, Op::TakeOver, Op::OtherLeaves]);
             actions.extend([Op::Revoke, Op::Elect]);
+            if self.shared {
+                actions.push(Op::Kept);
+            }
             if at.world.call.is_some() {
                 actions.extend([Op::Lose(false), Op::Lose(true)]);
             }

@@ -106,6 +106,12 @@ impl Store {
             .for_each(|until| *until = now + TTL);
     }
 
+    /// Gives a lease its whole time again, if it is there.
+    pub(super) fn renew(&mut self, lease: u64, now: Time) -> bool {
+        let until = self.leases.get_mut(&lease);
+        until.map(|until| *until = now + TTL).is_some()
+    }
+
     /// All leases of ours end at once.
     pub(super) fn revoke(&mut self) {
         self.leases.clear();
@@ -133,12 +139,9 @@ impl Store {
     ) -> Option<Result<Option<Grant>>> {
         let answer = match call {
             Call::PutBack(value) => return self.put_back(*value, stage, now),
-            Call::Renew(grant) => match self.leases.get_mut(&grant.id) {
-                Some(until) => {
-                    *until = now + TTL;
-                    Ok(())
-                }
-                None => Err(Error::new(Kind::LeaseLost, "the lease is gone")),
+            Call::Renew(grant) => match self.renew(grant.id, now) {
+                true => Ok(()),
+                false => Err(Error::new(Kind::LeaseLost, "the lease is gone")),
             },
             Call::Update(value, grant) | Call::Settle(value, grant) => match self.owner() {
                 Some(owner) if owner == grant.id => {

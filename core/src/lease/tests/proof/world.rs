@@ -38,6 +38,8 @@ pub(super) struct World {
     /// Leases of calls that were given up: their keys are deleted when the store can be asked.
     orphans: Vec<u64>,
     guard: Option<Guard>,
+    /// The lease that was renewed for all that share it, and when.
+    kept: Option<(u64, Time)>,
     /// The values of updates that are not answered, in order.
     pub(super) values: Vec<(u64, Option<u32>)>,
     pub(super) value: u32,
@@ -86,6 +88,7 @@ impl World {
             strays: Vec::new(),
             orphans: Vec::new(),
             guard: Some(Guard { grant, lost: None }),
+            kept: None,
             values: Vec::new(),
             value: 0,
         }
@@ -321,9 +324,26 @@ impl World {
             }
             self.now = self.now.max(next);
             if self.machine.wake().is_some_and(|wake| wake <= self.now) {
-                self.step(Input::Tick)?;
+                self.tick()?;
             }
         }
+    }
+
+    /// The client renews by itself what is shared, if it can, and notes when.
+    pub(super) fn hear_kept(&mut self) {
+        let Some(grant) = self.machine.held() else {
+            return;
+        };
+        if self.store.shared && self.net == Net::Up && self.store.renew(grant.id, self.now) {
+            self.kept = Some((grant.id, self.now));
+            self.seen.kept(grant, self.now);
+        }
+    }
+
+    fn tick(&mut self) -> Check {
+        let held = self.machine.held().map(|grant| grant.id);
+        let kept = self.kept.filter(|(id, _)| Some(*id) == held);
+        self.step(kept.map_or(Input::Tick, |(_, at)| Input::Kept(at)))
     }
 
     /// The store stands still for a while, and forgets who was due meanwhile, before it answers anybody.
@@ -342,7 +362,7 @@ impl World {
         self.now += time;
         self.store.pass(self.now);
         self.note_guard();
-        self.step(Input::Tick)?;
+        self.tick()?;
         self.wait(Duration::ZERO)
     }
 }

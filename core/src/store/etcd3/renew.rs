@@ -1,0 +1,38 @@
+//! Leases are renewed together, a third of their time after the last time: ten thousand registrations are
+//! a hundred renewals at a time, and nobody wakes for one of them alone.
+
+use std::sync::Arc;
+
+use futures_util::future::FutureExt;
+use futures_util::stream::{self, StreamExt};
+use tokio::time::{Instant, sleep_until};
+
+use crate::store::etcd3::lease::Lease;
+use crate::store::etcd3::{AT_A_TIME, Calls};
+
+/// Renews all leases that have keys, for as long as there are any. What fails is tried again; who holds a
+/// key finds out by when the lease was last confirmed.
+pub(super) async fn all(calls: Calls) {
+    loop {
+        let kept = calls.leases.kept();
+        let Some(next) = kept.iter().map(|(due, _)| *due).min() else {
+            return;
+        };
+        sleep_until(next).await;
+        let now = Instant::now();
+        // Those that are due a little later go with them, so that they stay together.
+        let due = kept
+            .into_iter()
+            .filter(|(due, lease)| *due <= now + lease.ttl / 12);
+        let renew = |(_, lease)| renew(&calls, lease).boxed();
+        let renewals = stream::iter(due).map(renew).buffer_unordered(AT_A_TIME);
+        renewals.for_each(async |()| {}).await;
+    }
+}
+
+async fn renew(calls: &Calls, lease: Arc<Lease>) {
+    // Why not, who holds a key is told when it asks.
+    if let Err(error) = calls.renew(&lease).await {
+        log::debug!("lease {:x} was not renewed: {error}", lease.id);
+    }
+}
