@@ -1,5 +1,6 @@
 //! Edges folded into whole views: one instance for each identity, whatever records say it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -170,17 +171,25 @@ impl Mirror {
         let identity = instance.as_deref().map(|new| self.identity(new));
         let owner = node.owner;
         let record = Record { instance, owner };
-        let before = self.records.get_mut(&place);
-        match before.filter(|before| before.goes_on(&record, self.layouts.len() == 1)) {
-            Some(before) => *before = record,
-            None => {
-                self.forget(&place);
-                if record.instance.is_none() {
-                    self.view.invalid += 1;
-                    self.changed = true;
-                }
-                self.records.insert(place.clone(), record);
+        let is_bad = record.instance.is_none();
+        let by_id = self.layouts.len() == 1;
+        let (is_new, before) = match self.records.entry(place.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(record);
+                (true, None)
             }
+            Entry::Occupied(mut there) => {
+                let goes_on = there.get().goes_on(&record, by_id);
+                let before = there.insert(record);
+                (!goes_on, (!goes_on).then_some(before))
+            }
+        };
+        if let Some(before) = before {
+            self.leave(&place, before);
+        }
+        if is_new && is_bad {
+            self.view.invalid += 1;
+            self.changed = true;
         }
         if let Some(identity) = identity {
             let places = &mut self.members.entry(identity.clone()).or_default().places;
@@ -219,9 +228,13 @@ impl Mirror {
     }
 
     fn forget(&mut self, place: &Place) {
-        let Some(record) = self.records.remove(place) else {
-            return;
-        };
+        if let Some(record) = self.records.remove(place) {
+            self.leave(place, record);
+        }
+    }
+
+    /// What this record said there, it says no more.
+    fn leave(&mut self, place: &Place, record: Record) {
         let Some(instance) = record.instance else {
             self.view.invalid -= 1;
             self.changed = true;
