@@ -63,12 +63,13 @@ function condition<S extends string>({ state, error }: RawCondition<S>): Conditi
   return Object.freeze({ state, error: error && discoverError(error) });
 }
 
+/** The very object that was parsed: of a hundred thousand, a copy each is memory and time. */
 function event(raw: RawEvent): DiscoverEvent {
-  const about = {
-    ...(raw.instance && { instance: freeze(raw.instance) }),
-    ...(raw.error && { error: discoverError(raw.error) }),
-  };
-  return Object.freeze({ ...raw, ...about }) as DiscoverEvent;
+  if (raw.instance) {
+    freeze(raw.instance);
+  }
+  const whole = raw.error ? { ...raw, error: discoverError(raw.error) } : raw;
+  return Object.freeze(whole) as DiscoverEvent;
 }
 
 function departed({ instance, at, reason }: NonNullable<RawReading['offline']>[number]): Departed {

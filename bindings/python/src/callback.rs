@@ -21,13 +21,22 @@ impl Callback {
     where
         A: for<'py> PyCallArgs<'py>,
     {
-        gate::attach(|py| {
-            let Some(function) = &self.0 else { return };
-            let called = arguments(py).and_then(|arguments| function.call1(py, arguments));
-            if let Err(error) = called {
-                error.write_unraisable(py, Some(function.bind(py)));
-            }
-        });
+        gate::attach(|py| self.call_attached(py, arguments));
+    }
+
+    /// The same, from within the interpreter.
+    pub(crate) fn call_attached<A>(
+        &self,
+        py: Python<'_>,
+        arguments: impl FnOnce(Python<'_>) -> PyResult<A>,
+    ) where
+        A: for<'py> PyCallArgs<'py>,
+    {
+        let Some(function) = &self.0 else { return };
+        let called = arguments(py).and_then(|arguments| function.call1(py, arguments));
+        if let Err(error) = called {
+            error.write_unraisable(py, Some(function.bind(py)));
+        }
     }
 }
 

@@ -115,8 +115,20 @@ impl Drop for PySink {
 
 impl embed::Sink for PySink {
     fn event(&mut self, event: &embed::Event) {
-        self.callback
-            .call(|py| Ok((Py::new(py, Event::new(event.clone()))?,)));
+        self.events(std::slice::from_ref(event), &|| true);
+    }
+
+    /// Entering the interpreter from a thread that is not its own costs more than a call.
+    fn events(&mut self, events: &[embed::Event], goes_on: &dyn Fn() -> bool) {
+        gate::attach(|py| {
+            for event in events {
+                if !goes_on() || gate::is_closed() {
+                    return;
+                }
+                let event = |py| Ok((Py::new(py, Event::new(event.clone()))?,));
+                self.callback.call_attached(py, event);
+            }
+        });
     }
 }
 

@@ -46,10 +46,15 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
+/// Whether the process has left, so that nothing of Python's is called any more.
+pub(crate) fn is_closed() -> bool {
+    CLOSED_IN.load(Ordering::SeqCst)
+}
+
 /// Runs `body` in the interpreter, from a thread of ours; none when the process has left.
 pub(crate) fn attach<R>(body: impl FnOnce(Python<'_>) -> R) -> Option<R> {
     let _away = Away::new();
-    if CLOSED_IN.load(Ordering::SeqCst) {
+    if is_closed() {
         return None;
     }
     Python::try_attach(body)

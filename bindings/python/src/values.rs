@@ -22,11 +22,13 @@ pub(crate) struct Instance(Arc<embed::Instance>);
 /// The parts of an instance that cost something to make, made once for all its Python objects.
 struct Made(Option<Parts>);
 
+/// Each is made when somebody asks for it.
+#[derive(Default)]
 struct Parts {
-    address: Py<PyString>,
-    attributes: Py<PyMappingProxy>,
-    tags: Py<PyTuple>,
-    layouts: Py<PyTuple>,
+    address: PyOnceLock<Py<PyString>>,
+    attributes: PyOnceLock<Py<PyMappingProxy>>,
+    tags: PyOnceLock<Py<PyTuple>>,
+    layouts: PyOnceLock<Py<PyTuple>>,
 }
 
 impl Instance {
@@ -38,30 +40,11 @@ impl Instance {
         &self.0
     }
 
-    fn made(&self, py: Python<'_>) -> PyResult<&Parts> {
+    fn made(&self) -> PyResult<&Parts> {
         let place = self.0.foreign();
-        if place.get().is_none() {
-            // Whoever comes second drops what it made.
-            let _ = place.set(Box::new(Made::new(py, &self.0)?));
-        }
-        let made = place.get().and_then(|made| made.downcast_ref::<Made>());
-        let parts = made.and_then(|made| made.0.as_ref());
+        let made = place.get_or_init(|| Box::new(Made(Some(Parts::default()))));
+        let parts = made.downcast_ref::<Made>().and_then(|made| made.0.as_ref());
         parts.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("made by another language"))
-    }
-}
-
-impl Made {
-    fn new(py: Python<'_>, instance: &embed::Instance) -> PyResult<Made> {
-        let attributes = PyDict::new(py);
-        for (name, value) in instance.attributes() {
-            attributes.set_item(name, value)?;
-        }
-        Ok(Made(Some(Parts {
-            address: PyString::new(py, instance.address()).unbind(),
-            attributes: PyMappingProxy::new(py, attributes.as_mapping()).unbind(),
-            tags: PyTuple::new(py, instance.tags())?.unbind(),
-            layouts: PyTuple::new(py, instance.layouts())?.unbind(),
-        })))
     }
 }
 
@@ -114,25 +97,39 @@ impl Instance {
     /// `host:port`, IPv6 in brackets.
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
-        Ok(self.made(py)?.address.clone_ref(py))
+        let make = || PyString::new(py, self.0.address()).unbind();
+        Ok(self.made()?.address.get_or_init(py, make).clone_ref(py))
     }
 
     /// A read-only mapping of strings to strings.
     #[getter]
     fn attributes(&self, py: Python<'_>) -> PyResult<Py<PyMappingProxy>> {
-        Ok(self.made(py)?.attributes.clone_ref(py))
+        let make = || -> PyResult<_> {
+            let attributes = PyDict::new(py);
+            for (name, value) in self.0.attributes() {
+                // All instances have much the same names.
+                attributes.set_item(PyString::intern(py, name), value)?;
+            }
+            Ok(PyMappingProxy::new(py, attributes.as_mapping()).unbind())
+        };
+        let made = self.made()?.attributes.get_or_try_init(py, make)?;
+        Ok(made.clone_ref(py))
     }
 
     /// A tuple of strings, in the order given.
     #[getter]
     fn tags(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        Ok(self.made(py)?.tags.clone_ref(py))
+        let make = || Ok::<_, PyErr>(PyTuple::new(py, self.0.tags())?.unbind());
+        let made = self.made()?.tags.get_or_try_init(py, make)?;
+        Ok(made.clone_ref(py))
     }
 
     /// The names of the layouts in whose form it is in the store, in the order of the URL.
     #[getter]
     fn layouts(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        Ok(self.made(py)?.layouts.clone_ref(py))
+        let make = || Ok::<_, PyErr>(PyTuple::new(py, self.0.layouts())?.unbind());
+        let made = self.made()?.layouts.get_or_try_init(py, make)?;
+        Ok(made.clone_ref(py))
     }
 
     /// The store's revision at which it came online: the lowest in a set is the leader.

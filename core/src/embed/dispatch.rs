@@ -20,6 +20,17 @@ pub trait Bell: Send + 'static {
 pub trait Sink: Send + 'static {
     /// One event; the next comes after it returns.
     fn event(&mut self, event: &Event);
+
+    /// What happened since the last time, one after the other, for as long as it `goes_on`. For a language
+    /// that has to be entered: once for all of them.
+    fn events(&mut self, events: &[Event], goes_on: &dyn Fn() -> bool) {
+        for event in events {
+            if !goes_on() {
+                return;
+            }
+            self.event(event);
+        }
+    }
 }
 
 /// The handle to the thread.

@@ -25,12 +25,7 @@ impl Subscription {
         let mut cursor = set.cursor();
         let listener = move |flags: &Flags| {
             flags.answer();
-            for event in cursor.drain() {
-                if flags.is_cancelled() {
-                    return;
-                }
-                sink.event(&event);
-            }
+            sink.events(&cursor.drain(), &|| !flags.is_cancelled());
         };
         let line = Line::open(shared, Box::new(listener), pulses(set))?;
         Ok(Subscription(Own::new(line)))

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, LeaseGrantOptions, Txn, TxnOp};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -26,6 +27,8 @@ pub(super) struct Leases {
     state: Mutex<State>,
     /// Held while a lease is made, so that those who come meanwhile share it.
     making: tokio::sync::Mutex<()>,
+    /// Tells who renews them that there is one more.
+    pub(super) made: Notify,
     /// What is left to be done behind calls that were given up.
     orphans: Mutex<JoinSet<()>>,
 }
@@ -209,6 +212,7 @@ impl Leases {
         let lease = Arc::new(self.make(calls, asked, alone).await?);
         lease.reserve(keys);
         self.state().leases.insert(lease.id, lease.clone());
+        self.made.notify_one();
         Ok(lease)
     }
 

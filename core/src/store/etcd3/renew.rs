@@ -18,7 +18,11 @@ pub(super) async fn all(calls: Calls) {
         let Some(next) = kept.iter().map(|(due, _)| *due).min() else {
             return;
         };
-        sleep_until(next).await;
+        tokio::select! {
+            () = sleep_until(next) => {}
+            // Which may be due before all others.
+            () = calls.leases.made.notified() => continue,
+        }
         let now = Instant::now();
         // Those that are due a little later go with them, so that they stay together.
         let due = kept
