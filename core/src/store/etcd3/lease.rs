@@ -27,8 +27,8 @@ pub(super) struct Leases {
     state: Mutex<State>,
     /// Held while a lease is made, so that those who come meanwhile share it.
     making: tokio::sync::Mutex<()>,
-    /// Tells who renews them that there is one more.
-    pub(super) made: Notify,
+    /// Tells who renews them that there is one more to be renewed, or one less.
+    pub(super) news: Notify,
     /// What is left to be done behind calls that were given up.
     orphans: Mutex<JoinSet<()>>,
 }
@@ -97,8 +97,7 @@ impl Lease {
             .collect()
     }
 
-    /// The keys are not, or no longer, its own.
-    pub(super) fn release(&self, wanted: &[Key]) {
+    fn release(&self, wanted: &[Key]) {
         let mut keys = self.keys();
         wanted.iter().for_each(|key| {
             keys.remove(key);
@@ -168,9 +167,18 @@ impl Leases {
         lease.ok_or_else(|| Error::new(Kind::LeaseLost, "the lease is gone"))
     }
 
+    /// The keys are not, or no longer, those of the lease.
+    pub(super) fn release(&self, lease: &Lease, keys: &[Key]) {
+        lease.release(keys);
+        if lease.due().is_none() {
+            self.news.notify_one();
+        }
+    }
+
     /// The store says that it is no more: whoever shares it finds out when it asks.
     pub(super) fn gone(&self, id: i64) {
         self.state().leases.remove(&id);
+        self.news.notify_one();
     }
 
     /// A lease with room for the keys: one that is there, or a new one.
@@ -201,7 +209,7 @@ impl Leases {
             match lease.renew(calls).await {
                 Ok(()) => return Ok(lease),
                 Err(error) => {
-                    lease.release(keys);
+                    self.release(&lease, keys);
                     if error.kind() != Kind::LeaseLost {
                         return Err(error);
                     }
@@ -212,7 +220,7 @@ impl Leases {
         let lease = Arc::new(self.make(calls, asked, alone).await?);
         lease.reserve(keys);
         self.state().leases.insert(lease.id, lease.clone());
-        self.made.notify_one();
+        self.news.notify_one();
         Ok(lease)
     }
 
@@ -311,7 +319,7 @@ impl Drop for Unwanted {
                 loop {
                     match calls.delete_held(&keys, lease.id).await {
                         Err(error) if error.is_retriable() => sleep(backoff.next_wait()).await,
-                        _ => return lease.release(&keys),
+                        _ => return calls.leases.release(&lease, &keys),
                     }
                 }
             });

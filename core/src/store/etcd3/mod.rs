@@ -158,7 +158,7 @@ impl Calls {
         let written = written?;
         unwanted.0 = None;
         let Some(revision) = written else {
-            lease.release(&keys);
+            self.leases.release(&lease, &keys);
             let text = "the key changed while it was put back";
             return Err(Error::new(Kind::Unavailable, text));
         };
@@ -304,7 +304,7 @@ impl Store for Calls {
             // The lease stays for others, or runs out: that it lives says that the keys were deleted,
             // not lost.
             if let Some((_, lease, keys)) = unwanted.0.take() {
-                lease.release(&keys);
+                self.leases.release(&lease, &keys);
             }
             Ok(())
         }

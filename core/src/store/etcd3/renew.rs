@@ -20,8 +20,8 @@ pub(super) async fn all(calls: Calls) {
         };
         tokio::select! {
             () = sleep_until(next) => {}
-            // Which may be due before all others.
-            () = calls.leases.made.notified() => continue,
+            // One may be due before all others, or there are none any more.
+            () = calls.leases.news.notified() => continue,
         }
         let now = Instant::now();
         // Those that are due a little later go with them, so that they stay together.
