@@ -16,6 +16,7 @@
 //! itself what it keeps for many, it is asked when it last did before anything is asked of it.
 
 mod adopt;
+mod belief;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -456,47 +457,6 @@ impl<V: Adopt> Machine<V> {
         if self.told != Told::Replaced {
             self.told = Told::Replaced;
             out.push(Output::Replaced(error));
-        }
-    }
-
-    /// Others see to it that it is renewed. We look again, and speak ourselves, before that is too late.
-    fn kept(&mut self, confirmed: Time) {
-        let confirmed = planted!(kept_for_longer_than_a_ttl: confirmed + self.ttl, confirmed);
-        // What is in doubt is settled by ourselves.
-        let well = matches!(self.holding, Holding::Granted(_)) && self.told == Told::Live;
-        if well && confirmed > self.confirmed {
-            self.confirmed = confirmed;
-            self.next = confirmed + self.ttl * 2 / 3;
-        }
-    }
-
-    fn tick(&mut self, now: Time, out: &mut Vec<Output<V>>) {
-        let unconfirmed = now.saturating_sub(self.confirmed) >= self.ttl;
-        // Without a call under way, a manual one is about to expire by our own doing.
-        let expires = self.manual && self.doing.is_none();
-        if unconfirmed
-            && !expires
-            && self.told == Told::Live
-            && planted!(believed_alive: false, true)
-        {
-            let text = format!("not confirmed by the store for {:?}", self.ttl);
-            self.lapse(Error::new(Kind::Timeout, text), out);
-        }
-    }
-
-    /// Says that it is live, if that is known: an update shows who holds it, and not for how long yet.
-    fn live(&mut self, now: Time, out: &mut Vec<Output<V>>) {
-        let known = self.held().is_some() && now < self.confirmed + self.ttl;
-        if self.told != Told::Live && planted!(live_without_proof: true, known) {
-            self.told = Told::Live;
-            out.push(Output::Live);
-        }
-    }
-
-    fn lapse(&mut self, error: Error, out: &mut Vec<Output<V>>) {
-        if self.told == Told::Live {
-            self.told = Told::Lapsed;
-            out.push(Output::Lapsed(error));
         }
     }
 

@@ -1,8 +1,8 @@
 //! etcd v3. One connection per client, one watch stream for all that is followed, one lease for many
 //! registrations.
 //!
-//! `session` is the connection, which the hub keeps and follows parts of the store with; `together` lists
-//! and registers many at once; `lease` shares leases, which `renew` keeps alive; here are the calls.
+//! `session` is the connection, which the hub keeps and follows parts of the store with; `together` asks for
+//! many lists at once; `lease` shares leases, which `renew` keeps alive; here are the calls.
 
 mod lease;
 mod read;
@@ -29,7 +29,7 @@ use crate::store::servers::Config;
 use crate::store::{Store, Terms, lost, replaced};
 use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 use lease::{Lease, Leases, Unwanted};
-use session::{Line, Session};
+use session::Session;
 
 /// How many leases are asked about at a time.
 const AT_A_TIME: usize = 32;
@@ -67,15 +67,8 @@ impl Calls {
         call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T> {
         let shown = self.config.shown();
-        let explained = async |line: Line| call(line.client).await.map_err(|e| explain(&shown, e));
+        let explained = async |client| call(client).await.map_err(|e| explain(&shown, e));
         self.hub().run(&shown, explained).await
-    }
-
-    /// Puts all of them, whatever is there, and gives the revision at which they were.
-    async fn put_all(&self, puts: Vec<TxnOp>) -> Result<u64> {
-        let shown = self.config.shown();
-        let put = async |line: Line| line.put(puts).await;
-        self.hub().run(&shown, put).await
     }
 
     fn path(&self, key: &Key) -> String {
@@ -138,8 +131,8 @@ impl Calls {
 
     async fn create(&self, entries: &[Entry], terms: Terms) -> Result<Grant> {
         let unchanged = match terms.claim {
-            Claim::TakeOver => None,
-            Claim::PutBack => Some(self.check_free(entries).await?),
+            Claim::TakeOver => Vec::new(),
+            Claim::PutBack => self.check_free(entries).await?,
         };
         let keys: Vec<Key> = keys(entries).cloned().collect();
         let lease = self
@@ -148,10 +141,7 @@ impl Calls {
             .await?;
         let mut unwanted = Unwanted(Some((self.clone(), lease.clone(), keys.clone())));
         let puts = self.puts(entries, lease.id);
-        let written = match unchanged {
-            None => self.put_all(puts).await.map(Some),
-            Some(unchanged) => self.put_if(unchanged, puts).await,
-        };
+        let written = self.put_if(unchanged, puts).await;
         if matches!(&written, Err(error) if error.kind() == Kind::LeaseLost) {
             self.leases.gone(lease.id);
         }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, ConnectOptions, GetOptions, TxnOp, WatchOptions, WatchRequestSender, WatchResponse,
+    Client, ConnectOptions, GetOptions, WatchOptions, WatchRequestSender, WatchResponse,
     WatchStream,
 };
 use futures_util::future::FutureExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
 use crate::follow::{Cancel, Input, Mark, PartId, Ticket, Verdict};
 use crate::store::etcd3::explain;
-use crate::store::etcd3::together::{self, Read, Write};
+use crate::store::etcd3::together::{self, Read};
 use crate::store::hub::{self, Tasks, Tell};
 use crate::store::servers::Config;
 use crate::tree::Scope;
@@ -33,30 +33,6 @@ pub(super) struct Session {
     stream: Option<mpsc::UnboundedSender<Ask>>,
     /// Watches that were asked for and not answered yet, in that order.
     unanswered: VecDeque<Ticket>,
-}
-
-/// What calls are made with.
-#[derive(Clone)]
-pub(super) struct Line {
-    pub(super) client: Client,
-    writes: mpsc::UnboundedSender<Write>,
-}
-
-impl Line {
-    /// Must be called on a tokio runtime. What waits to be written ends with the last clone.
-    fn new(config: Arc<Config>, client: Client) -> Line {
-        let (writes, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(together::write(config, client.clone(), inbox));
-        Line { client, writes }
-    }
-
-    /// Puts all of them, and gives the revision at which they were. May go together with what others put.
-    pub(super) async fn put(&self, puts: Vec<TxnOp>) -> Result<u64> {
-        let (told, answer) = oneshot::channel();
-        let over = || Error::new(Kind::Unavailable, "the connection was given up");
-        self.writes.send(Write { puts, told }).map_err(|_| over())?;
-        answer.await.map_err(|_| over())?
-    }
 }
 
 /// What is asked on the watch stream.
@@ -112,7 +88,7 @@ impl Session {
 }
 
 impl hub::Session for Session {
-    type Client = Line;
+    type Client = Client;
     type Response = WatchResponse;
 
     fn number(&self) -> u64 {
@@ -131,25 +107,20 @@ impl hub::Session for Session {
             };
             let opening = open(&config, &at, mark);
             match timeout(OPEN, opening).await.unwrap_or_else(slow) {
-                Ok((client, verdict, head)) => {
-                    News::Opened(Line::new(config, client), verdict, head)
-                }
+                Ok((client, verdict, head)) => News::Opened(client, verdict, head),
                 Err(error) => News::Answer(Input::Broken(error)),
             }
         });
     }
 
-    fn opened(&mut self, line: Line) {
+    fn opened(&mut self, client: Client) {
         let (reads, inbox) = mpsc::unbounded_channel();
         self.reads = Some(reads);
         let tell = self.tasks.teller();
-        let read = together::read(
-            self.config.clone(),
-            line.client.clone(),
-            inbox,
-            move |input| tell(News::Answer(input)),
-        );
-        self.client = Some(line.client);
+        let read = together::read(self.config.clone(), client.clone(), inbox, move |input| {
+            tell(News::Answer(input))
+        });
+        self.client = Some(client);
         self.tasks.run(read.then(|()| std::future::pending()));
     }
 

@@ -1,13 +1,14 @@
-//! Requests that wait for their turn go together, in one transaction: who follows a thousand services, or
-//! registers ten thousand instances, would otherwise ask as often. One that comes alone goes at once.
+//! Lists that wait for their turn are asked for together, in one transaction: who follows a thousand
+//! services, or has registered ten thousand instances, would otherwise ask as often. One that comes alone
+//! goes at once. What is written never goes together: who is older than whom is told by the revision.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, GetResponse, KvClient, Txn, TxnOp, TxnOpResponse};
-use futures_util::stream::{self, Stream, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use futures_util::stream::{self, StreamExt};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
@@ -21,17 +22,7 @@ const LIST: Duration = Duration::from_secs(60);
 /// How many requests are under way at once; each has buffers of forty kilobytes.
 const AT_ONCE: usize = 4;
 /// How many go together. Etcd takes 128 unless it is told otherwise; what it refuses goes one by one.
-const READS: usize = 100;
-const WRITES: usize = 32;
-
-/// What is waiting, as much as goes together, again and again.
-fn batches<T>(inbox: mpsc::UnboundedReceiver<T>, most: usize) -> impl Stream<Item = Vec<T>> {
-    stream::unfold(inbox, move |mut inbox| async move {
-        let mut batch = Vec::new();
-        let some = inbox.recv_many(&mut batch, most).await > 0;
-        some.then_some((batch, inbox))
-    })
-}
+const MOST: usize = 100;
 
 /// A part that is to be listed.
 pub(super) struct Read {
@@ -50,7 +41,12 @@ pub(super) async fn read(
 ) {
     let kv = client.kv_client().max_decoding_message_size(usize::MAX);
     let answer = |batch: Vec<Read>| Box::pin(answer(&config, kv.clone(), batch));
-    let answers = batches(inbox, READS)
+    let batches = stream::unfold(inbox, async |mut inbox| {
+        let mut batch = Vec::new();
+        let some = inbox.recv_many(&mut batch, MOST).await > 0;
+        some.then_some((batch, inbox))
+    });
+    let answers = batches
         .map(answer)
         .buffer_unordered(AT_ONCE)
         .flat_map(stream::iter);
@@ -164,50 +160,6 @@ fn check(config: &Config, answer: &GetResponse) -> Result<()> {
         true => Err(config.too_many(answer.count())),
         false => Ok(()),
     }
-}
-
-/// Puts that are to be written, and where it is told at which revision they were.
-pub(super) struct Write {
-    pub(super) puts: Vec<TxnOp>,
-    pub(super) told: oneshot::Sender<Result<u64>>,
-}
-
-/// Writes what is asked for, for as long as anybody may ask.
-pub(super) async fn write(
-    config: Arc<Config>,
-    client: Client,
-    inbox: mpsc::UnboundedReceiver<Write>,
-) {
-    let kv = client.kv_client();
-    let put = |batch: Vec<Write>| Box::pin(put_all(&config, kv.clone(), batch));
-    let written = batches(inbox, WRITES).map(put).buffer_unordered(AT_ONCE);
-    written.for_each(async |()| {}).await;
-}
-
-async fn put_all(config: &Config, mut kv: KvClient, mut batch: Vec<Write>) {
-    // Who has given up has seen to it that nothing stays; nothing may come after that.
-    batch.retain(|write| !write.told.is_closed());
-    let puts: Vec<TxnOp> = batch.iter().flat_map(|write| write.puts.clone()).collect();
-    let together = put(config, &mut kv, puts).await;
-    let refused = matches!(&together, Err(error) if !is_away(error));
-    let one_by_one = refused && batch.len() > 1;
-    for write in batch {
-        if one_by_one && write.told.is_closed() {
-            continue;
-        }
-        let answer = match one_by_one {
-            true => put(config, &mut kv, write.puts).await,
-            false => together.clone(),
-        };
-        // Whoever asked may have gone.
-        let _ = write.told.send(answer);
-    }
-}
-
-async fn put(config: &Config, kv: &mut KvClient, puts: Vec<TxnOp>) -> Result<u64> {
-    let answer = kv.txn(Txn::new().and_then(puts)).await;
-    let answer = answer.map_err(|e| explain(&config.shown(), e))?;
-    Ok(revision(&answer))
 }
 
 /// Whether nobody answered, so that it cannot be one of the requests.
