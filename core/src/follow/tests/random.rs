@@ -28,7 +28,7 @@ fn kept() -> Vec<(bool, u64, Vec<Op>)> {
         Op::Elsewhere(497),
         Op::Slow(true, false),
         delete(0),
-        Op::Wait(3057),
+        Op::Wait(5557),
         Op::Churn(3),
         Op::Trickle(0),
         Op::Trickle(0),
