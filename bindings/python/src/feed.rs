@@ -125,8 +125,8 @@ impl embed::Sink for PySink {
                 if !goes_on() || gate::is_closed() {
                     return;
                 }
-                let event = |py| Ok((Py::new(py, Event::new(event.clone()))?,));
-                self.callback.call_attached(py, event);
+                let made = Py::new(py, Event::new(event.clone()));
+                self.callback.call_attached(py, |_| Ok((made?,)));
             }
         });
     }

@@ -23,12 +23,22 @@ pub(crate) struct Instance(Arc<embed::Instance>);
 struct Made(Option<Parts>);
 
 /// Each is made when somebody asks for it.
-#[derive(Default)]
 struct Parts {
     address: PyOnceLock<Py<PyString>>,
     attributes: PyOnceLock<Py<PyMappingProxy>>,
     tags: PyOnceLock<Py<PyTuple>>,
     layouts: PyOnceLock<Py<PyTuple>>,
+}
+
+impl Parts {
+    fn new() -> Parts {
+        Parts {
+            address: PyOnceLock::new(),
+            attributes: PyOnceLock::new(),
+            tags: PyOnceLock::new(),
+            layouts: PyOnceLock::new(),
+        }
+    }
 }
 
 impl Instance {
@@ -42,7 +52,7 @@ impl Instance {
 
     fn made(&self) -> PyResult<&Parts> {
         let place = self.0.foreign();
-        let made = place.get_or_init(|| Box::new(Made(Some(Parts::default()))));
+        let made = place.get_or_init(|| Box::new(Made(Some(Parts::new()))));
         let parts = made.downcast_ref::<Made>().and_then(|made| made.0.as_ref());
         parts.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("made by another language"))
     }
