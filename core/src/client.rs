@@ -26,6 +26,9 @@ pub const DEFAULT_URL: &str = "local://";
 /// How long closing waits for what nobody waits for.
 const LEFT_OVER: Duration = Duration::from_secs(1);
 
+/// How many leases that are over are remembered at least.
+const SPARE: usize = 16;
+
 /// Longer than anybody waits.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
@@ -141,7 +144,12 @@ impl Client {
         };
         let lease = insist(timeout, "register", attempt).await?;
         let mut leases = self.leases();
-        leases.retain(|lease| !lease.is_over());
+        // Not each time: who registers many would walk all of them for each.
+        if leases.len() == leases.capacity() {
+            leases.retain(|lease| !lease.is_over());
+            let live = leases.len();
+            leases.reserve(live + SPARE);
+        }
         leases.push(lease.track());
         drop(leases);
         // Closing meanwhile has not seen this lease; it goes as it is dropped.
@@ -273,5 +281,24 @@ where
                 return Err(last.unwrap_or_else(slow));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn leases_that_are_over_are_forgotten() {
+        let client = Client::connect("memory://forgotten").await.unwrap();
+        let web = |port: i64| Registration::new("web", port).unwrap().host("h").unwrap();
+        let kept = client.register(web(1)).await.unwrap();
+        for _ in 0..20 * SPARE {
+            let lease = client.register(web(2)).await.unwrap();
+            lease.unregister().await.unwrap();
+        }
+        let known = client.leases().len();
+        assert!((1..5 * SPARE).contains(&known), "{known}");
+        drop(kept);
     }
 }

@@ -218,38 +218,43 @@ impl State {
 
     fn tell(&mut self, changes: &[Change]) {
         let revision = self.revision;
-        self.watchers
-            .retain(|(scope, sender)| pass_on(revision, changes, |key| scope.has(key), sender));
-        let mut told = Vec::new();
-        for change in changes {
-            let (Change::Put(Node { key, .. }) | Change::Delete(key)) = change else {
+        let keyed = || changes.iter().filter_map(|c| Some((key_of(c)?, c)));
+        self.watchers.retain(|(scope, sender)| {
+            let theirs = keyed().filter(|(key, _)| scope.has(key));
+            pass_on(revision, theirs.map(|(_, change)| change.clone()), sender)
+        });
+        // Those of one key together, and in their order: the end of a client deletes all that it held at
+        // once, and each of its keys is watched.
+        let mut keyed: Vec<(&Key, &Change)> = keyed().collect();
+        keyed.sort_by_key(|(key, _)| *key);
+        for same in keyed.chunk_by(|(one, _), (other, _)| one == other) {
+            let key = same[0].0;
+            let Some(senders) = self.of_keys.get_mut(key) else {
                 continue;
             };
-            // Taken out while it is told, so that a key that changed twice is told once.
-            if let Some((key, mut senders)) = self.of_keys.remove_entry(key) {
-                senders.retain(|sender| pass_on(revision, changes, |k| *k == key, sender));
-                if !senders.is_empty() {
-                    told.push((key, senders));
-                }
+            let theirs = same.iter().map(|(_, change)| (*change).clone());
+            senders.retain(|sender| pass_on(revision, theirs.clone(), sender));
+            if senders.is_empty() {
+                self.of_keys.remove(key);
             }
         }
-        self.of_keys.extend(told);
+    }
+}
+
+fn key_of(change: &Change) -> Option<&Key> {
+    match change {
+        Change::Put(Node { key, .. }) | Change::Delete(key) => Some(key),
+        Change::Reset(_) => None,
     }
 }
 
 /// Tells one watcher what concerns it; false when it is to be let go of.
 fn pass_on(
     revision: u64,
-    changes: &[Change],
-    is_theirs: impl Fn(&Key) -> bool,
+    theirs: impl Iterator<Item = Change>,
     sender: &mpsc::Sender<Changes>,
 ) -> bool {
-    let theirs = |change: &&Change| match change {
-        Change::Reset(_) => false,
-        Change::Put(node) => is_theirs(&node.key),
-        Change::Delete(key) => is_theirs(key),
-    };
-    let changes: Vec<Change> = changes.iter().filter(theirs).cloned().collect();
+    let changes: Vec<Change> = theirs.collect();
     if changes.is_empty() {
         return !sender.is_closed();
     }
@@ -441,5 +446,24 @@ mod tests {
         assert_eq!(watch.next().await.unwrap().unwrap().changes.len(), 1);
         let both = watch.next().await.unwrap().unwrap();
         assert_eq!((both.revision, both.changes.len()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn who_watches_a_key_is_told_its_changes_of_an_edit_together_and_no_others() {
+        let tree = Arc::new(Tree::default());
+        let mut watch = tree.watch(&Scope::Only(key("b")));
+        watch.next().await;
+        tree.edit(|edit| {
+            edit.put(&key("b"), b"1", None, None);
+            edit.put(&key("a"), b"1", None, None);
+            edit.delete(&key("b"));
+        });
+        tree.edit(|edit| edit.put(&key("b"), b"2", None, None));
+        let told = watch.next().await.unwrap().unwrap().changes;
+        let [Change::Put(put), Change::Delete(deleted)] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!((&put.key, deleted), (&key("b"), &key("b")));
+        assert_eq!(watch.next().await.unwrap().unwrap().changes.len(), 1);
     }
 }
