@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures release builds of everything, and prints the table: tools/bench.sh [SCENARIO...].
+# Measures release builds of everything, and prints the table: tools/bench.sh [SCENARIO...]. Without one, the pure
+# parts come last; they alone are `pure`.
 # The packages of Python and Node are put together in target/release/bench-packages, beside those of development.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,4 +18,32 @@ cp "$built/lib_native.so" "$packages/python/libdiscover/_native.abi3.so"
 cp -r bindings/node/dist "$packages/node"
 cp "$built/liblibdiscover_node.so" "$packages/node/libdiscover.node"
 
-exec "$built/bench" "$@"
+# Others' clients of etcd, to be measured beside ours; what cannot be had is left out.
+want_peers() { # language, what is wanted, then what installs it into its folder
+    local peers=$packages/peers/$1 wanted=$2
+    shift 2
+    [ "$(cat "$peers/installed" 2>/dev/null)" != "$wanted" ] || return 0
+    rm -rf "$peers"
+    mkdir -p "$peers"
+    if "$@" "$peers" >"$peers/log" 2>&1; then
+        printf '%s\n' "$wanted" >"$peers/installed"
+    else
+        echo "bench: left out, because it cannot be installed (see $peers/log): $wanted" >&2
+    fi
+}
+python_peers() {
+    python3 -m venv "$1" && "$1/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -r tools/requirements-bench.txt
+}
+node_peers() {
+    npm install --silent --no-fund --no-audit --no-save --prefix "$1" etcd3@1.1.2
+}
+want_peers python "$(grep -v '^#' tools/requirements-bench.txt | paste -sd ' ')" python_peers
+want_peers node etcd3@1.1.2 node_peers
+
+if [ "$*" != pure ]; then
+    "$built/bench" "$@"
+fi
+if [ $# -eq 0 ] || [ "$*" = pure ]; then
+    "$built/bench-pure" --max-time 0.2
+fi

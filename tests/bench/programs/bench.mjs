@@ -2,19 +2,12 @@
 // named by LIBDISCOVER_NODE.
 
 import { createRequire } from 'node:module';
-import { createInterface } from 'node:readline';
 
-const now = () => Number(process.hrtime.bigint() / 1000n);
+import { forEach, host, now, tell, theEnd } from './told.mjs';
+
 const before = now();
 const { connect } = createRequire(import.meta.url)(process.env.LIBDISCOVER_NODE);
 const load = now() - before;
-
-const tell = (values) => process.stdout.write(`${JSON.stringify(values)}\n`);
-const input = createInterface({ input: process.stdin });
-const theEnd = new Promise((done) => {
-  input.once('line', done);
-  input.once('close', done);
-});
 
 async function follow(url, count) {
   const started = now();
@@ -53,16 +46,9 @@ async function register(url, count) {
   const started = now();
   const client = await connect(url);
   const leases = [];
-  let next = 0;
-  const work = async () => {
-    while (next < count) {
-      const number = next;
-      next += 1;
-      const host = `10.${Math.floor(number / 62500)}.${Math.floor(number / 250) % 250}.${number % 250}`;
-      leases.push(await client.register({ service: 'bench-0', port: 1000, host }));
-    }
-  };
-  await Promise.all(Array.from({ length: 64 }, work));
+  await forEach(count, async (number) => {
+    leases.push(await client.register({ service: 'bench-0', port: 1000, host: host(number) }));
+  });
   tell({ started, ready: now(), load });
   await theEnd;
   tell({ registered: leases.length });
@@ -113,4 +99,3 @@ async function read(url) {
 
 const [task, url, count] = process.argv.slice(2);
 await { follow, register, read }[task](url, Number(count));
-input.close();

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import threading
 import time
 from typing import Callable, List
+
+from told import host, now_us, tell, wait_for_the_end
 
 BEFORE = time.monotonic_ns()
 import libdiscover  # noqa: E402
 import libdiscover.aio  # noqa: E402
 
 LOADED = time.monotonic_ns()
-
-
-def now_us() -> int:
-    return time.monotonic_ns() // 1000
-
-
-def tell(**values: object) -> None:
-    print(json.dumps(values), flush=True)
-
-
-def wait_for_the_end() -> None:
-    sys.stdin.readline()
 
 
 def follow(url: str, count: int) -> None:
@@ -64,8 +53,7 @@ async def register(url: str, count: int) -> None:
 
     async def work() -> None:
         for number in numbers:
-            host = f"10.{number // 62500}.{number // 250 % 250}.{number % 250}"
-            leases.append(await client.register("bench-0", 1000, host=host))
+            leases.append(await client.register("bench-0", 1000, host=host(number)))
 
     await asyncio.gather(*(work() for _ in range(64)))
     tell(started=started, ready=now_us(), load=(LOADED - BEFORE) // 1000)

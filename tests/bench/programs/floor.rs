@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use discover_bench::clock::now;
 use discover_bench::cost::cost;
-use discover_bench::told::{instance, started, tell};
+use discover_bench::told::{end, instance, started, tell};
 use etcd_client::{Client, EventType, GetOptions, KvClient, PutOptions, WatchOptions};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Map, Value, json};
@@ -38,15 +38,6 @@ async fn main() -> Outcome {
 fn address(url: &str) -> &str {
     let bare = url.strip_prefix("etcd://").unwrap_or(url);
     bare.split('/').next().unwrap_or(bare)
-}
-
-fn end() -> tokio::sync::oneshot::Receiver<()> {
-    let (ends, end) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let _ = std::io::stdin().read(&mut [0]);
-        drop(ends);
-    });
-    end
 }
 
 /// Lists all, and watches each service, all on one stream.

@@ -1,13 +1,12 @@
 //! The library under measure, in Rust; see README.md beside the programs.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use discover_bench::clock::now;
 use discover_bench::cost::cost;
-use discover_bench::told::{instance, started, tell};
+use discover_bench::told::{end, instance, started, tell};
 use discover_core::{Client, Event, Policy, Registration, Result, ServiceSet};
 use futures_util::StreamExt;
 use serde_json::json;
@@ -138,14 +137,4 @@ async fn read(url: &str) -> Result<()> {
         "online_written": beside.0, "pick_written": beside.1, "named_written": beside.2,
     }));
     Ok(())
-}
-
-/// Comes when the harness has seen enough.
-fn end() -> tokio::sync::oneshot::Receiver<()> {
-    let (ends, end) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let _ = std::io::stdin().read(&mut [0]);
-        drop(ends);
-    });
-    end
 }

@@ -12,10 +12,21 @@ pub struct Figure {
     pub language: &'static str,
     /// As measured.
     pub value: f64,
-    /// What the floor took in the same run; none where the figure stands alone.
+    /// What the floor, or the peer that `what` names, took in the same run; none where it stands alone.
     pub floor: Option<f64>,
-    /// The most that the ratio to the floor, or else the value, may be; none where there is no goal.
-    pub most: Option<f64>,
+    /// What there is to reach, if anything.
+    pub bound: Option<Bound>,
+    /// Whether that is about the value even where there is a floor, and not about the ratio to it.
+    pub absolute: bool,
+}
+
+/// What the ratio to the floor, or else the value, may be.
+#[derive(Clone, Copy)]
+pub enum Bound {
+    /// No more.
+    Most(f64),
+    /// No less.
+    Least(f64),
 }
 
 impl Figure {
@@ -28,41 +39,72 @@ impl Figure {
             language,
             value,
             floor: None,
-            most: None,
+            bound: None,
+            absolute: false,
         }
     }
 
-    /// What the floor took.
+    /// What the floor took: the goal is about the ratio to it.
     pub fn over(mut self, floor: f64) -> Figure {
         self.floor = Some(floor);
         self
     }
 
-    /// The goal: the most that the ratio may be, or the value where there is no floor.
+    /// What the floor took, which the goal is not about.
+    pub fn beside(mut self, floor: f64) -> Figure {
+        self.absolute = true;
+        self.over(floor)
+    }
+
+    /// The goal: the most that it may be.
     pub fn most(mut self, most: f64) -> Figure {
-        self.most = Some(most);
+        self.bound = Some(Bound::Most(most));
         self
     }
 
-    /// What the goal is about.
-    fn judged(&self) -> f64 {
-        self.floor.map_or(self.value, |floor| self.value / floor)
+    /// The goal: the least that it may be.
+    pub fn least(mut self, least: f64) -> Figure {
+        self.bound = Some(Bound::Least(least));
+        self
     }
 
-    /// Whether the goal is met; none where there is none.
+    /// What a peer took in the same run, whose line is one of its own.
+    pub fn against(mut self, peer: &str, theirs: f64) -> Figure {
+        self.what = format!("{}, against {peer}", self.what);
+        self.over(theirs)
+    }
+
+    /// None where a noisy machine has left nothing, or less, of the floor.
+    fn ratio(&self) -> Option<f64> {
+        let floor = self.floor.filter(|floor| *floor > 0.0)?;
+        Some(self.value / floor)
+    }
+
+    /// Whether the goal is met; none where there is none, or nothing to judge it by.
     pub fn met(&self) -> Option<bool> {
-        self.most.map(|most| self.judged() <= most)
+        let judged = match self.floor {
+            Some(_) if !self.absolute => self.ratio()?,
+            _ => self.value,
+        };
+        Some(match self.bound? {
+            Bound::Most(most) => judged <= most,
+            Bound::Least(least) => judged >= least,
+        })
     }
 }
 
 /// All figures, in Markdown.
 pub fn table(figures: &[Figure]) -> String {
     let mut text = String::from(
-        "| goal | what | language | figure | floor | ratio | at most | |\n|---|---|---|---|---|---|---|---|\n",
+        "| goal | what | language | figure | floor | ratio | bound | |\n|---|---|---|---|---|---|---|---|\n",
     );
     for figure in figures {
         let optional = |value: Option<f64>| value.map_or(String::new(), short);
-        let ratio = figure.floor.map(|_| figure.judged());
+        let bound = match figure.bound {
+            Some(Bound::Most(most)) => format!("≤ {}", short(most)),
+            Some(Bound::Least(least)) => format!("≥ {}", short(least)),
+            None => String::new(),
+        };
         let met = match figure.met() {
             Some(true) => "met",
             Some(false) => "MISSED",
@@ -71,14 +113,13 @@ pub fn table(figures: &[Figure]) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {met} |",
+            "| {} | {} | {} | {} | {} | {} | {bound} | {met} |",
             figure.goal,
             figure.what,
             figure.language,
             short(figure.value),
             optional(figure.floor),
-            optional(ratio),
-            optional(figure.most),
+            optional(figure.ratio()),
         );
     }
     text
@@ -97,17 +138,31 @@ fn short(value: f64) -> String {
 mod tests {
     use super::*;
 
+    fn twenty() -> Figure {
+        Figure::new(1, "rust", "µs", 20.0)
+    }
+
     #[test]
     fn a_goal_is_about_the_ratio_where_there_is_a_floor() {
-        let alone = Figure::new(1, "rust", "µs", 20.0).most(30.0);
-        assert_eq!(alone.met(), Some(true));
-        let beside = Figure::new(1, "rust", "µs", 20.0).over(10.0).most(1.5);
-        assert_eq!(beside.met(), Some(false));
-        assert_eq!(Figure::new(1, "rust", "µs", 20.0).met(), None);
-        let text = table(&[beside]);
-        assert!(
-            text.ends_with("| 1 | µs | rust | 20.0 | 10.0 | 2.00 | 1.50 | MISSED |\n"),
-            "{text}"
+        assert_eq!(twenty().most(30.0).met(), Some(true));
+        assert_eq!(twenty().over(10.0).most(1.5).met(), Some(false));
+        assert_eq!(twenty().beside(10.0).most(30.0).met(), Some(true));
+        assert_eq!(twenty().over(10.0).least(1.5).met(), Some(true));
+        assert_eq!(twenty().least(30.0).met(), Some(false));
+        assert_eq!(twenty().met(), None);
+        assert_eq!(twenty().over(-9.0).most(1.5).met(), None);
+    }
+
+    #[test]
+    fn a_line_says_it_all() {
+        let text = table(&[twenty().over(10.0).most(1.5), twenty().least(20.0)]);
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "| 1 | µs | rust | 20.0 | 10.0 | 2.00 | ≤ 1.50 | MISSED |",
+                "| 1 | µs | rust | 20.0 |  |  | ≥ 20.0 | met |",
+            ]
         );
     }
 }

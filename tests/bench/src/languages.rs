@@ -1,5 +1,5 @@
-//! The programs under measure, one in each language, all of release builds. `tools/bench.sh` makes the
-//! packages of Python and Node that they use.
+//! The programs under measure, one in each language, all of release builds, and those of the peers: others'
+//! clients of etcd. `tools/bench.sh` makes the packages that they use.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,23 @@ pub const LANGUAGES: [&str; 4] = ["rust", "c", "python", "node"];
 /// The floor, told like a language.
 pub const FLOOR: &str = "floor";
 
-/// The command of the program in a language.
+/// The peers that could be installed, of a language.
+pub fn peers(language: &str) -> Result<Vec<&'static str>, String> {
+    let known: &[&str] = match language {
+        "python" => &["aetcd", "etcd3"],
+        "node" => &["npm etcd3"],
+        _ => &[],
+    };
+    let installed = place(language)?.join("installed").exists();
+    Ok(known.iter().copied().filter(|_| installed).collect())
+}
+
+/// Where the packages of the peers of a language are.
+fn place(language: &str) -> Result<PathBuf, String> {
+    Ok(built()?.join("bench-packages/peers").join(language))
+}
+
+/// The command of the program in a language, or of a peer.
 pub fn program(language: &str) -> Result<Command, String> {
     let (built, programs) = (built()?, top().join("tests/bench/programs"));
     Ok(match language {
@@ -22,6 +38,21 @@ pub fn program(language: &str) -> Result<Command, String> {
             python.env("PYTHONPATH", built.join("bench-packages/python"));
             python.arg(programs.join("bench.py"));
             python
+        }
+        "aetcd" | "etcd3" => {
+            let mut python = command(&place("python")?.join("bin/python"));
+            python.arg(programs.join("peers.py")).arg(language);
+            if language == "etcd3" {
+                // Its messages were generated for a protobuf that is older than the other's.
+                python.env("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python");
+            }
+            python
+        }
+        "npm etcd3" => {
+            let mut node = command(Path::new("node"));
+            node.env("PEERS", place("node")?);
+            node.arg(programs.join("peers.mjs"));
+            node
         }
         _ => {
             let mut node = command(Path::new("node"));

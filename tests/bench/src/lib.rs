@@ -4,6 +4,7 @@ pub mod child;
 pub mod clock;
 pub mod cost;
 pub mod etcd;
+pub mod fake;
 pub mod figure;
 pub mod languages;
 pub mod process;

@@ -1,7 +1,10 @@
 //! How programs under measure speak: a line of JSON when they are ready, and one when they are asked
 //! for what they saw.
 
+use std::io::Read;
+
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::clock::now;
 
@@ -13,6 +16,16 @@ pub fn tell(values: &Value) {
 /// Says that what began then is done.
 pub fn started(began: u64) {
     tell(&json!({"started": began, "ready": now()}));
+}
+
+/// Comes when the harness has seen enough.
+pub fn end() -> oneshot::Receiver<()> {
+    let (ends, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        drop(ends);
+    });
+    end
 }
 
 /// The host of the instance with this number, the same in every language.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::child::{Program, quantile};
 use crate::etcd::Etcd;
 use crate::figure::Figure;
-use crate::languages::{FLOOR, LANGUAGES, program};
+use crate::languages::{FLOOR, LANGUAGES, peers, program};
 use crate::{process, writer};
 
 const CHANGES: u32 = 1000;
@@ -47,6 +47,17 @@ pub async fn steady() -> Result<Vec<Figure>, String> {
             figure("processor for a change, µs", late.cpu).over(raw.cpu),
             1.15,
         ));
+        for peer in peers(language)? {
+            let theirs = one(&etcd, peer).await?;
+            let beyond = theirs.over_ack - raw.over_ack;
+            let over = figure("median over ack beyond the floor's, µs", over).against(peer, beyond);
+            let cpu = figure("processor for a change, µs", late.cpu).against(peer, theirs.cpu);
+            figures.extend(match peer {
+                "etcd3" => [over.most(0.25), cpu],
+                "npm etcd3" => [over.most(0.4), cpu.most(0.3)],
+                _ => [over, cpu],
+            });
+        }
     }
     Ok(figures)
 }

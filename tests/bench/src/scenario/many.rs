@@ -3,7 +3,7 @@
 use crate::child::Program;
 use crate::etcd::Etcd;
 use crate::figure::Figure;
-use crate::languages::{FLOOR, LANGUAGES, program};
+use crate::languages::{FLOOR, LANGUAGES, peers, program};
 use crate::process;
 
 const SERVICES: &str = "1000";
@@ -11,6 +11,7 @@ const SERVICES: &str = "1000";
 struct Cost {
     took: f64,
     grown: f64,
+    peak: f64,
     connections: f64,
 }
 
@@ -30,8 +31,21 @@ pub async fn run() -> Result<Vec<Figure>, String> {
         let ready = figure("1000 services watched, µs", cost.took).over(raw.took);
         let native = matches!(language, "rust" | "c");
         figures.push(if native { ready.most(1.3) } else { ready });
-        figures.push(figure("memory for 1000 services, MB", cost.grown).most(megabytes));
+        let memory = figure("memory for 1000 services, MB", cost.grown);
+        figures.push(memory.most(megabytes));
+        let peak = figure("peak memory with 1000 services, MB", cost.peak);
+        figures.push(peak.over(raw.peak));
         figures.push(figure("connections", cost.connections).most(1.0));
+        for peer in peers(language)? {
+            let theirs = measure(&etcd, peer)?;
+            let ready = figure("1000 services watched, µs", cost.took).against(peer, theirs.took);
+            figures.push(match peer {
+                "aetcd" | "npm etcd3" => ready.most(0.3),
+                _ => ready,
+            });
+            let peak = figure("peak memory with 1000 services, MB", cost.peak);
+            figures.push(peak.against(peer, theirs.peak));
+        }
     }
     Ok(figures)
 }
@@ -43,13 +57,14 @@ fn measure(etcd: &Etcd, language: &str) -> Result<Cost, String> {
     let before = process::memory(few.pid()).0;
     few.finish()?;
     let many = start(SERVICES)?;
-    let grown = process::memory(many.pid()).0.saturating_sub(before) as f64 / 1024.0;
+    let (now, peak) = process::memory(many.pid());
     let connections = process::connections(many.pid(), etcd.port) as f64;
     let took = many.took;
     many.finish()?;
     Ok(Cost {
         took,
-        grown,
+        grown: now.saturating_sub(before) as f64 / 1024.0,
+        peak: peak as f64 / 1024.0,
         connections,
     })
 }

@@ -1,6 +1,7 @@
 //! What is measured. Each scenario gives its figures; they run one after the other, and in each the
 //! floor and the languages run one after the other too, so that nothing measures its neighbour.
 
+mod blast;
 mod footprint;
 mod latency;
 mod local;
@@ -32,6 +33,10 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "burst",
             run: || latency::burst().boxed(),
+        },
+        Scenario {
+            name: "blast",
+            run: || blast::run().boxed(),
         },
         Scenario {
             name: "many",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::child::Program;
 use crate::etcd::{Etcd, url};
 use crate::figure::Figure;
-use crate::languages::{FLOOR, LANGUAGES, program};
+use crate::languages::{FLOOR, LANGUAGES, peers, program};
 use crate::proxy::Proxy;
 use crate::{process, writer};
 
@@ -18,7 +18,7 @@ pub async fn cold() -> Result<Vec<Figure>, String> {
     for instances in [10_000, 100_000] {
         let etcd = Etcd::start().await?;
         etcd.fill(instances).await?;
-        let (raw, _) = start(&etcd, FLOOR, instances)?;
+        let (raw, raw_peak) = start(&etcd, FLOOR, instances)?;
         for language in LANGUAGES {
             let (took, peak) = start(&etcd, language, instances)?;
             let (ratio, megabytes) = match language {
@@ -35,7 +35,16 @@ pub async fn cold() -> Result<Vec<Figure>, String> {
             }
             figures.push(figure.most(ratio));
             let what = format!("peak memory at {instances}, MB");
-            figures.push(Figure::new(5, language, what, peak).most(megabytes));
+            let memory = Figure::new(5, language, what, peak).beside(raw_peak);
+            figures.push(memory.most(megabytes));
+            for peer in peers(language)? {
+                let (theirs, their_peak) = start(&etcd, peer, instances)?;
+                let what = format!("{instances} instances listed, µs");
+                let figure = Figure::new(5, language, what, took).against(peer, theirs);
+                figures.push(figure.most(if peer == "etcd3" { 0.22 } else { 0.5 }));
+                let what = format!("peak memory at {instances}, MB");
+                figures.push(Figure::new(5, language, what, peak).against(peer, their_peak));
+            }
         }
     }
     Ok(figures)

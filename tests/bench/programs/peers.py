@@ -1,0 +1,175 @@
+"""What others' clients of etcd take for the same, in Python; see README.md beside the programs.
+
+They do what the floor does, each in the way its documents show, and a limit on messages is lifted where it has one.
+
+    peers.py aetcd|etcd3 follow|register URL COUNT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Dict, List, Tuple
+from urllib.parse import urlsplit
+
+from told import host, now_us, tell, wait_for_the_end
+
+ALL = "/discover/services/"
+NO_LIMIT = {"grpc.max_receive_message_length": -1}
+TTL, RENEWED = 15, 5.0
+
+Address = Tuple[str, int]
+
+
+def folder(number: int) -> str:
+    return f"{ALL}bench-{number}/"
+
+
+def key(number: int) -> str:
+    return f"{folder(0)}{host(number)}:1000"
+
+
+class Known:
+    """What is there, and how late each change of it came."""
+
+    def __init__(self) -> None:
+        self.instances: Dict[bytes, object] = {}
+        self.latencies: List[int] = []
+
+    def listed(self, key: bytes, value: bytes) -> None:
+        self.instances[key] = json.loads(value)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        attributes = json.loads(value)
+        written = attributes.get("t")
+        if written is not None:
+            self.latencies.append(now_us() - int(written))
+        self.instances[key] = attributes
+
+    def delete(self, key: bytes) -> None:
+        self.instances.pop(key, None)
+
+    def tell(self) -> None:
+        tell(latencies=self.latencies, online=len(self.instances))
+
+
+async def aetcd_follow(address: Address, count: int) -> None:
+    import aetcd
+
+    started, known = now_us(), Known()
+    client = aetcd.Client(*address, options=NO_LIMIT)
+    listed = await client.get_prefix(ALL.encode())
+    for kv in listed:
+        known.listed(kv.key, kv.value)
+    after = listed.header.revision + 1
+
+    async def listen(watch: aetcd.rtypes.Watch) -> None:
+        async for event in watch:
+            if event.kind == aetcd.rtypes.EventKind.PUT:
+                known.put(event.kv.key, event.kv.value)
+            else:
+                known.delete(event.kv.key)
+
+    tasks = []
+    for number in range(count):
+        watch = await client.watch_prefix(folder(number).encode(), start_revision=after)
+        tasks.append(asyncio.create_task(listen(watch)))
+    tell(started=started, ready=now_us())
+    await asyncio.get_running_loop().run_in_executor(None, wait_for_the_end)
+    known.tell()
+    for task in tasks:
+        task.cancel()
+
+
+async def aetcd_register(address: Address, count: int) -> None:
+    import aetcd
+
+    started = now_us()
+    client = aetcd.Client(*address)
+    numbers = iter(range(count))
+    kept: List[asyncio.Task[None]] = []
+
+    async def keep(lease: aetcd.leases.Lease) -> None:
+        while True:
+            await asyncio.sleep(RENEWED)
+            await lease.refresh()
+
+    async def work() -> None:
+        for number in numbers:
+            lease = await client.lease(TTL)
+            await client.put(key(number).encode(), b"null", lease=lease)
+            kept.append(asyncio.create_task(keep(lease)))
+
+    await asyncio.gather(*(work() for _ in range(64)))
+    tell(started=started, ready=now_us())
+    await asyncio.get_running_loop().run_in_executor(None, wait_for_the_end)
+    tell(registered=len(kept))
+    for task in kept:
+        task.cancel()
+
+
+def etcd3_follow(address: Address, count: int) -> None:
+    import etcd3
+
+    started, known = now_us(), Known()
+    client = etcd3.client(*address, grpc_options=NO_LIMIT.items())
+    listed = client.get_prefix_response(ALL)
+    for kv in listed.kvs:
+        known.listed(kv.key, kv.value)
+    after = listed.header.revision + 1
+
+    def on_response(response: etcd3.watch.WatchResponse) -> None:
+        for event in response.events:
+            if isinstance(event, etcd3.events.PutEvent):
+                known.put(event.key, event.value)
+            else:
+                known.delete(event.key)
+
+    for number in range(count):
+        client.add_watch_prefix_callback(folder(number), on_response, start_revision=after)
+    tell(started=started, ready=now_us())
+    wait_for_the_end()
+    known.tell()
+
+
+def etcd3_register(address: Address, count: int) -> None:
+    import etcd3
+
+    started = now_us()
+    client = etcd3.client(*address)
+
+    def register(number: int) -> etcd3.Lease:
+        lease = client.lease(TTL)
+        client.put(key(number), b"null", lease=lease)
+        return lease
+
+    with ThreadPoolExecutor(64) as workers:
+        leases = list(workers.map(register, range(count)))
+
+    def keep() -> None:
+        while True:
+            time.sleep(RENEWED)
+            for lease in leases:
+                lease.refresh()
+
+    threading.Thread(target=keep, daemon=True).start()
+    tell(started=started, ready=now_us())
+    wait_for_the_end()
+    tell(registered=len(leases))
+
+
+def main() -> None:
+    peer, task, url, count = sys.argv[1:]
+    parts = urlsplit(url)
+    address = (parts.hostname or "", parts.port or 2379)
+    if peer == "aetcd":
+        asyncio.run((aetcd_follow if task == "follow" else aetcd_register)(address, int(count)))
+    else:
+        (etcd3_follow if task == "follow" else etcd3_register)(address, int(count))
+
+
+main()
