@@ -54,11 +54,12 @@ impl Written {
         let hidden = directory.join(hidden_name());
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
+        let mut text = format!("{MAGIC} {created} {}\n", entry.key).into_bytes();
+        text.extend_from_slice(&entry.value);
         let publish = || -> std::io::Result<NotInherited<OwnFd>> {
             let file = NotInherited::open(|| Ok(OwnFd(lock(options.open(&hidden)?)?)))?;
             let mut writer: &File = &file.0;
-            writer.write_all(format!("{MAGIC} {created} {}\n", entry.key).as_bytes())?;
-            writer.write_all(&entry.value)?;
+            writer.write_all(&text)?;
             fs::rename(&hidden, &path)?;
             Ok(file)
         };
@@ -113,6 +114,18 @@ pub(super) struct Record {
     pub(super) serial: u64,
 }
 
+impl Record {
+    /// What is read in a file that was written so.
+    pub(super) fn of(entry: &Entry, created: u64, grant: u64) -> Record {
+        Record {
+            key: entry.key.clone(),
+            value: entry.value.to_vec(),
+            created,
+            serial: grant,
+        }
+    }
+}
+
 /// Reads a file if its owner lives, and removes it if not. What we did not write is left alone.
 pub(super) fn look(directory: &Path, name: &str) -> Result<Look> {
     let Some((key, serial)) = parse_name(name) else {
@@ -129,11 +142,13 @@ pub(super) fn look(directory: &Path, name: &str) -> Result<Look> {
         Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Ok(Look::Nothing),
         Err(e) => return Err(unreadable(e)),
     };
-    if !file.metadata().map_err(unreadable)?.is_file() {
+    let about = file.metadata().map_err(unreadable)?;
+    if !about.is_file() {
         return Ok(Look::Nothing);
     }
-    let mut bytes = Vec::new();
     let limit = (MAX_VALUE + 4096) as u64;
+    // Room for all of it and some more, so that the first read takes it and the second finds the end.
+    let mut bytes = Vec::with_capacity(about.len().min(limit) as usize + 64);
     (&mut file)
         .take(limit)
         .read_to_end(&mut bytes)

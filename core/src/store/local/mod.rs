@@ -24,7 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Claim, Grant};
 use crate::store::{Store, Terms, replaced};
 use crate::tree::{Changes, Entry, Key, Node, Scope};
-use file::Written;
+use file::{Record, Written};
 use shelf::Shelf;
 
 /// See the module. Must be opened on a tokio runtime.
@@ -60,10 +60,14 @@ impl LocalStore {
     /// Writes the entries as files of `grant`; all of them or none that others see for long.
     fn write(&self, entries: &[Entry], grant: u64) -> Result<Vec<Written>> {
         let mut written = Vec::with_capacity(entries.len());
+        let mut records = Vec::with_capacity(entries.len());
         for entry in entries {
             let created = self.shelf.created(&entry.key).unwrap_or(grant);
             match Written::new(self.shelf.directory(), entry, created, grant) {
-                Ok(file) => written.push(file),
+                Ok(file) => {
+                    written.push(file);
+                    records.push(Record::of(entry, created, grant));
+                }
                 Err(error) => {
                     self.take_away(&written);
                     return Err(error);
@@ -71,8 +75,8 @@ impl LocalStore {
             }
         }
         // Our own view has them at once; others are told by the kernel.
-        for file in &written {
-            self.shelf.refresh(file.name());
+        for (file, record) in written.iter().zip(records) {
+            self.shelf.add(file.name(), record);
         }
         Ok(written)
     }

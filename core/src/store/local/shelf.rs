@@ -138,6 +138,15 @@ impl Shelf {
         seen
     }
 
+    /// Takes note of a file that its owner, who is us, has just written. Whether it is still there is seen
+    /// by whoever guards it.
+    pub(super) fn add(&self, name: &str, record: Record) {
+        let mut files = self.files();
+        for key in files.set(name, Some(record)) {
+            self.show(&files, &key);
+        }
+    }
+
     /// Forgets a file that its owner, who is us, took away.
     pub(super) fn forget(&self, name: &str) {
         let mut files = self.files();
