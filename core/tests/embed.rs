@@ -103,6 +103,25 @@ fn events_come_on_the_dispatch_thread_and_the_sink_goes_once_after_the_last() {
 }
 
 #[test]
+fn a_snapshot_is_the_newest_until_the_set_changes_and_who_waited_finds_no_older_one() {
+    let engine = engine();
+    let whole = engine.services("web").unwrap();
+    let narrow = whole.filter([].into(), Vec::new()).unwrap();
+    let mut leases = Vec::new();
+    for count in 1..50 {
+        let before = [whole.snapshot(), narrow.snapshot()];
+        leases.push(register(&engine, count));
+        let after = whole.wait(count.into(), PATIENCE).unwrap().wait().unwrap();
+        for (set, before) in [&whole, &narrow].into_iter().zip(&before) {
+            assert!(!set.is_newest(before), "{count}");
+            assert_eq!(set.snapshot().online().len(), usize::from(count));
+        }
+        assert!(whole.is_newest(&after) && narrow.is_newest(&narrow.snapshot()));
+    }
+    engine.close(PATIENCE).unwrap();
+}
+
+#[test]
 fn inside_a_callback_everything_but_closing_is_allowed() {
     let engine = engine();
     let set = engine.services("web").unwrap();

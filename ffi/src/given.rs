@@ -13,6 +13,15 @@ pub(crate) fn given<T>(value: Option<T>, name: &str) -> Result<T> {
     value.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
 }
 
+/// Whether a string is this one; NULL is none.
+///
+/// # Safety
+/// `string` is NULL, or ends with a NUL.
+pub(crate) unsafe fn is(string: *const c_char, known: &CStr) -> bool {
+    // SAFETY: where it is not NULL, it ends with a NUL.
+    !string.is_null() && unsafe { CStr::from_ptr(string) } == known
+}
+
 /// A string that must not be NULL.
 ///
 /// # Safety

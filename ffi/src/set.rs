@@ -10,7 +10,7 @@ use discover_core::embed::{Policy, SetHandle, State};
 use crate::error::discover_error;
 use crate::event::{Listener, UserData, discover_destroy_fn, discover_event_fn};
 use crate::feed::discover_feed;
-use crate::given::{attributes, c_string, given, optional_text, text, texts, timeout};
+use crate::given::{attributes, c_string, given, is, optional_text, text, texts, timeout};
 use crate::guard::{make, read, release};
 use crate::instance::discover_instance;
 use crate::service::discover_service;
@@ -188,10 +188,17 @@ pub unsafe extern "C" fn discover_set_pick(
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
     make(out, error, || {
-        let set = given(set, "set")?;
+        let set = &given(set, "set")?.set;
         // SAFETY: strings of the caller's.
-        let (policy, key) = unsafe { (text(policy, "policy")?, optional_text(key, "key")?) };
-        let picked = set.set.pick(Policy::parse(policy, key)?);
+        let picked = match unsafe { (is(policy, c"round_robin"), key.is_null()) } {
+            // What is picked in loops by most, without a look at whether it is UTF-8.
+            (true, true) => set.pick(Policy::RoundRobin),
+            // SAFETY: likewise.
+            _ => unsafe {
+                let (policy, key) = (text(policy, "policy")?, optional_text(key, "key")?);
+                set.pick(Policy::parse(policy, key)?)
+            },
+        };
         Ok(picked.map_or(ptr::null_mut(), discover_instance::give))
     })
 }

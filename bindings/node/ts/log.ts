@@ -1,5 +1,5 @@
 import { debuglog } from 'node:util';
-import { isMainThread } from 'node:worker_threads';
+import type * as Workers from 'node:worker_threads';
 import { binding } from './binding';
 import { call } from './errors';
 
@@ -11,10 +11,15 @@ let routed = false;
  */
 export function routeLog(): void {
   const log = debuglog('discover');
-  if (routed || !isMainThread || !log.enabled) {
+  if (routed || !log.enabled || !isMainThread()) {
     return;
   }
   routed = true;
   call(() => binding.setLogTo((level, target, text) => log('%s %s: %s', level, target, text)));
   process.on('exit', () => call(() => binding.unsetLog()));
+}
+
+/** Node's module of workers takes longer to load than ours, and few have a log. */
+function isMainThread(): boolean {
+  return (require('node:worker_threads') as typeof Workers).isMainThread;
 }

@@ -99,8 +99,10 @@ export class ServiceSet implements Iterable<Instance> {
   pick(policy?: Policy, key?: string): Instance | null {
     if ((policy === undefined || policy === 'round_robin') && key === undefined) {
       // Not asked of the core: the call would cost many times what is done in it.
-      const choice = this.#view.choice;
-      return choice[this.#turn++ % choice.length] ?? null;
+      const { choice } = this.#view;
+      const at = this.#turn < choice.length ? this.#turn : 0;
+      this.#turn = at + 1;
+      return choice[at] ?? null;
     }
     const name = check.maybe(check.text, 'policy', policy);
     const hashed = check.maybe(check.text, 'key', key);

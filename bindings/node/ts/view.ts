@@ -39,8 +39,8 @@ export class View {
 
   /** Those to choose from, oldest first. */
   get choice(): readonly Instance[] {
-    const { online } = this;
-    this.#choice ??= this.#able === null ? online : this.#able.map((at) => online[at] as Instance);
+    this.#read();
+    this.#choice ??= this.#able?.map((at) => this.online[at] as Instance) ?? this.online;
     return this.#choice;
   }
 

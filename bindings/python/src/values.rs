@@ -252,6 +252,11 @@ impl Snapshot {
         &self.snapshot
     }
 
+    /// Those online, if they were asked for before.
+    pub(crate) fn known_online(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
+        self.online.get(py).map(|made| made.clone_ref(py))
+    }
+
     /// The one at this place online; the very object of the tuple, if that was made.
     pub(crate) fn instance<'py>(&self, py: Python<'py>, at: usize) -> PyResult<Bound<'py, PyAny>> {
         if let Some(made) = self.online.get(py) {

@@ -37,9 +37,11 @@ def members(owner: Any) -> Dict[str, Any]:
 
 
 def parameters(member: Any) -> List[Any]:
-    """Names, kinds, defaults and types; a property has none."""
+    """Names, kinds, defaults and types; a property has none, and a native one not even a type."""
     if isinstance(member, property):
         return [member.fget and member.fget.__annotations__]
+    if inspect.isgetsetdescriptor(member):
+        return []
     signature = inspect.signature(member)
     return [(each.name, each.kind, each.default, each.annotation) for each in signature.parameters.values()]
 

@@ -221,6 +221,11 @@ impl SetHandle {
             .map_or_else(|| Arc::new(Snapshot::empty()), ServiceSet::snapshot)
     }
 
+    /// Whether `snapshot`, one of this set, is what it is now. Costs less than a look at what it is.
+    pub fn is_newest(&self, snapshot: &Snapshot) -> bool {
+        self.set().is_some_and(|set| set.is_newest(snapshot))
+    }
+
     /// How fresh it is.
     pub fn status(&self) -> Status {
         self.set()

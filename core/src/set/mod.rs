@@ -2,18 +2,18 @@
 
 mod cursor;
 mod event;
+mod filter;
 mod select;
 mod snapshot;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use imbl::ordmap::DiffItem;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -22,8 +22,9 @@ use crate::backoff::Backoff;
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::layout::Service;
-use crate::model::{Attributes, Instance, ServiceName, View};
+use crate::model::{Instance, ServiceName, View};
 use crate::watch::{Signal, recover};
+use filter::Filter;
 
 pub use cursor::Cursor;
 pub use event::Event;
@@ -38,7 +39,24 @@ pub use snapshot::{Departed, Departure, Fault, Snapshot};
 pub struct ServiceSet {
     core: Arc<Core>,
     filter: Option<Arc<Filter>>,
-    turn: Arc<AtomicUsize>,
+    turn: Turn,
+}
+
+/// Whose turn it is, for all clones of a handle. Made by who first asks: most who ask for a set by its
+/// name only read it.
+#[derive(Default)]
+struct Turn(OnceLock<Arc<AtomicUsize>>);
+
+impl Clone for Turn {
+    fn clone(&self) -> Turn {
+        Turn(self.of_all().clone().into())
+    }
+}
+
+impl Turn {
+    fn of_all(&self) -> &Arc<AtomicUsize> {
+        self.0.get_or_init(Arc::default)
+    }
 }
 
 /// The one watched set of a service, shared by all its handles.
@@ -51,6 +69,8 @@ pub(crate) struct Core {
 /// Where the writer puts what readers read.
 struct Slot {
     current: ArcSwap<Snapshot>,
+    /// Of what is current, or about to be: whoever has seen a snapshot finds no older version here.
+    version: AtomicU64,
     pulse: watch::Sender<Pulse>,
 }
 
@@ -62,7 +82,7 @@ pub(crate) struct Pulse {
 }
 
 /// Those online at the moment of asking: a slice of instances, oldest first.
-pub struct Online(Arc<Snapshot>);
+pub struct Online(Guard<Arc<Snapshot>>);
 
 impl std::ops::Deref for Online {
     type Target = [Arc<Instance>];
@@ -120,6 +140,7 @@ impl Core {
     ) -> Core {
         let slot = Arc::new(Slot {
             current: ArcSwap::from_pointee(Snapshot::empty()),
+            version: AtomicU64::new(0),
             pulse: watch::Sender::default(),
         });
         let (writer, followed) = (slot.clone(), service.clone());
@@ -183,6 +204,7 @@ impl Slot {
 
     fn put(&self, next: Snapshot) {
         let version = next.version;
+        self.version.store(version, Ordering::Release);
         self.current.store(Arc::new(next));
         self.pulse.send_modify(|pulse| pulse.version = version);
     }
@@ -209,7 +231,7 @@ impl ServiceSet {
         ServiceSet {
             core,
             filter: None,
-            turn: Arc::default(),
+            turn: Turn::default(),
         }
     }
 
@@ -220,16 +242,23 @@ impl ServiceSet {
 
     /// What the set is now. Wait-free but for the first look through a filter after a change.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        let whole = self.core.slot.current.load_full();
         match &self.filter {
-            None => whole,
-            Some(filter) => filter.narrow(whole),
+            None => self.core.slot.current.load_full(),
+            Some(filter) => filter.narrow(&self.core.slot.current.load()),
         }
+    }
+
+    /// Whether a snapshot of this set is the newest, without a look at what is newer.
+    pub(crate) fn is_newest(&self, snapshot: &Snapshot) -> bool {
+        self.core.slot.version.load(Ordering::Acquire) == snapshot.version
     }
 
     /// Those online, oldest first, as of now. Nothing is copied.
     pub fn online(&self) -> Online {
-        Online(self.snapshot())
+        Online(match &self.filter {
+            None => self.core.slot.current.load(),
+            Some(_) => Guard::from_inner(self.snapshot()),
+        })
     }
 
     /// Those recently gone, with when and how.
@@ -258,34 +287,27 @@ impl ServiceSet {
         attributes: impl IntoIterator<Item = (K, V)>,
         tags: impl IntoIterator<Item = T>,
     ) -> ServiceSet {
-        let parent = self.filter.as_deref();
-        let mut wanted = parent.map_or_else(Attributes::new, |filter| filter.attributes.clone());
-        wanted.extend(attributes.into_iter().map(|(k, v)| (k.into(), v.into())));
-        let mut all = parent.map_or_else(Vec::new, |filter| filter.tags.clone());
-        all.extend(tags.into_iter().map(Into::into));
-        let filter = Filter {
-            attributes: wanted,
-            tags: all,
-            narrowed: ArcSwap::default(),
-        };
+        let attributes = attributes.into_iter().map(|(k, v)| (k.into(), v.into()));
+        let tags = tags.into_iter().map(Into::into);
+        let filter = Filter::new(self.filter.as_deref(), attributes, tags);
         ServiceSet {
             core: self.core.clone(),
             filter: Some(Arc::new(filter)),
-            turn: Arc::default(),
+            turn: Turn::default(),
         }
     }
 
     /// One of those online, or none if there is none.
     pub fn pick(&self, policy: Policy<'_>) -> Option<Arc<Instance>> {
         match &self.filter {
-            None => select::pick(&self.core.slot.current.load(), &self.turn, policy),
-            Some(_) => select::pick(&self.snapshot(), &self.turn, policy),
+            None => select::pick(&self.core.slot.current.load(), self.turn.of_all(), policy),
+            Some(_) => select::pick(&self.snapshot(), self.turn.of_all(), policy),
         }
     }
 
     /// The place of one among those online in a snapshot of this set, or none if there is none.
     pub(crate) fn choose(&self, snapshot: &Snapshot, policy: Policy<'_>) -> Option<usize> {
-        let at = select::choose(snapshot, &self.turn, policy)?;
+        let at = select::choose(snapshot, self.turn.of_all(), policy)?;
         snapshot.place(at)
     }
 
@@ -371,65 +393,25 @@ impl fmt::Debug for ServiceSet {
     }
 }
 
-/// What a narrowed set keeps. It is worked out by whoever reads first after a change, from what that
-/// change was, and then shared.
-struct Filter {
-    attributes: Attributes,
-    tags: Vec<String>,
-    narrowed: ArcSwap<Option<Narrowed>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, Registration};
 
-struct Narrowed {
-    whole: Arc<Snapshot>,
-    part: Arc<Snapshot>,
-}
-
-impl Filter {
-    fn narrow(&self, whole: Arc<Snapshot>) -> Arc<Snapshot> {
-        let last = self.narrowed.load();
-        if let Some(last) = &**last
-            && Arc::ptr_eq(&last.whole, &whole)
-        {
-            return last.part.clone();
+    #[tokio::test]
+    async fn clones_take_turns_together_and_each_other_handle_for_itself() {
+        let client = Client::connect("memory://turns").await.unwrap();
+        let mut leases = Vec::new();
+        for port in 1..=3 {
+            let registration = Registration::new("web", port).unwrap();
+            leases.push(client.register(registration).await.unwrap());
         }
-        let none = View::default();
-        let (old, mut kept) = match &**last {
-            Some(last) => (&last.whole.view, last.part.view.instances.clone()),
-            None => (&none, none.instances.clone()),
-        };
-        for item in old.instances.diff(&whole.view.instances) {
-            match item {
-                DiffItem::Remove(key, _) => {
-                    kept.remove(key);
-                }
-                DiffItem::Add(key, new)
-                | DiffItem::Update {
-                    new: (key, new), ..
-                } => {
-                    if self.matches(new) {
-                        kept.insert(key.clone(), new.clone());
-                    } else {
-                        kept.remove(key);
-                    }
-                }
-            }
-        }
-        let view = View {
-            instances: kept,
-            ..whole.view.clone()
-        };
-        let part = Arc::new(whole.narrowed(view, |instance| self.matches(instance)));
-        self.narrowed.store(Arc::new(Some(Narrowed {
-            whole,
-            part: part.clone(),
-        })));
-        part
-    }
-
-    fn matches(&self, instance: &Instance) -> bool {
-        self.attributes
-            .iter()
-            .all(|(name, value)| instance.attributes().get(name) == Some(value))
-            && self.tags.iter().all(|tag| instance.tags().contains(tag))
+        let set = client.services("web").unwrap();
+        set.wait(3, Duration::from_secs(30)).await.unwrap();
+        let pick = |set: &ServiceSet| set.pick(Policy::RoundRobin).unwrap().port();
+        let clone = set.clone();
+        assert_eq!([pick(&set), pick(&clone), pick(&set)], [1, 2, 3]);
+        assert_eq!([pick(&clone), pick(&set)], [1, 2]);
+        assert_eq!(pick(&client.services("web").unwrap()), 1);
     }
 }

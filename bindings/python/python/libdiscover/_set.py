@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Callable, Deque, Iterable, Iterator, Mapping, Optional, Tuple, Type, TypeVar
 
 from libdiscover import _native
-from libdiscover._native import Departed, Event, Instance, Service, Snapshot, Status, Subscription
-from libdiscover._types import Policy, Seconds
+from libdiscover._native import Departed, Event, Instance, Subscription
+from libdiscover._types import Seconds
 
 Self = TypeVar("Self", bound="Reads")
 
@@ -20,32 +20,16 @@ def listed(tags: Iterable[str]) -> list[str]:
     return list(tags)
 
 
-class Reads:
+class Reads(_native.ServiceSet):
     """What a set says without waiting. Shared by ServiceSet and its counterpart in `libdiscover.aio`.
 
     Nothing here asks the network or releases the GIL, and all of it goes on, unchanged, after the
-    client is closed.
+    client is closed. What is read in loops is the native class itself.
     """
-
-    def __init__(self, native: _native.ServiceSet) -> None:
-        self._native = native
-
-    @property
-    def service(self) -> str:
-        """The service."""
-        return self._native.service
-
-    def online(self) -> Tuple[Instance, ...]:
-        """Those online, oldest first; the same tuple until the set changes."""
-        return self._native.online()
 
     def __iter__(self) -> Iterator[Instance]:
         """Those online as of now, oldest first."""
-        return iter(self._native.online())
-
-    def __len__(self) -> int:
-        """How many are online."""
-        return len(self._native)
+        return iter(self.online())
 
     def __bool__(self) -> bool:
         """Always true: an empty set is a set. Ask `len(set)`, or `set.online()`."""
@@ -53,38 +37,7 @@ class Reads:
 
     def offline(self) -> Tuple[Departed, ...]:
         """Those recently gone, with when and how, in the order in which they went; at most 64."""
-        return self._native.snapshot().offline
-
-    def leader(self) -> Optional[Instance]:
-        """The oldest instance online, or None."""
-        return self._native.leader()
-
-    def hosts(self) -> Service:
-        """Those online as the hosts of a service: with URLs, ports by scheme, and shards."""
-        return self._native.hosts()
-
-    def snapshot(self) -> Snapshot:
-        """What the set is now, for as long as it is held; the same object until the set changes."""
-        return self._native.snapshot()
-
-    def status(self) -> Status:
-        """How fresh the set is."""
-        return self._native.status()
-
-    def pick(self, policy: Policy = "round_robin", key: Optional[str] = None) -> Optional[Instance]:
-        """One of those online, or None if there is none.
-
-        `round_robin`: one after the other. `random`. `weighted`: by the attribute `weight`. `p2c`: the
-        less busy of two at random; say `done` when the call is over. `hash`: the same one for the same
-        `key`, in every process and language.
-
-        Raises InvalidArgument.
-        """
-        return self._native.pick(policy, key)
-
-    def done(self, instance: Instance) -> None:
-        """Says that a call to an instance picked by `p2c` is over."""
-        self._native.done(instance)
+        return self.snapshot().offline
 
     def filter(
         self: Self,
@@ -100,7 +53,7 @@ class Reads:
         Raises TypeError, Closed.
         """
         wanted = {**(attributes or {}), **named}
-        return type(self)(self._native.filter(wanted, listed(tags)))
+        return type(self)(self._filter(wanted, listed(tags)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.service}: {len(self)} online>"
@@ -117,7 +70,7 @@ class ServiceSet(Reads):
 
         Raises Timeout, Closed.
         """
-        return self._native.wait(count, timeout).wait()
+        return self._wait(count, timeout).wait()
 
     def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
         """Has `callback` called with the whole state as events, then with each change.
@@ -130,14 +83,14 @@ class ServiceSet(Reads):
 
         Raises TypeError, Closed.
         """
-        return self._native.subscribe(callback)
+        return self._subscribe(callback)
 
     def watch(self) -> Watch:
         """The same events as an iterator, which waits for the next one and ends when the client is closed.
 
         Raises Closed.
         """
-        return Watch(self._native.feed())
+        return Watch(self._feed())
 
 
 class Watch:

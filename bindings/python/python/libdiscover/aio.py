@@ -139,7 +139,7 @@ class ServiceSet(Reads):
 
     async def wait(self, count: int = 1, *, timeout: Seconds) -> Tuple[Instance, ...]:
         """See `libdiscover.ServiceSet.wait`."""
-        return await _result(self._native.wait(count, timeout))
+        return await _result(self._wait(count, timeout))
 
     def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
         """Has `callback`, a plain function, called on this loop: see `libdiscover.ServiceSet.subscribe`.
@@ -147,11 +147,11 @@ class ServiceSet(Reads):
         What it raises goes to the loop's exception handler. In it everything may be called, and a task
         started. Needs a running loop.
         """
-        return Subscription(self._native.feed, callback)
+        return Subscription(self._feed, callback)
 
     def watch(self) -> Watch[Event]:
         """See `libdiscover.ServiceSet.watch`. Needs a running loop."""
-        return Watch(self._native.feed)
+        return Watch(self._feed)
 
 
 class _Feed(Protocol[T]):
