@@ -164,7 +164,7 @@ static void read_online(void) {
 
 static void read_pick(void) {
     discover_instance *instance;
-    kept = discover_set_pick(set, NULL, NULL, &instance, NULL) == DISCOVER_OK;
+    kept = discover_set_pick(set, "round_robin", NULL, &instance, NULL) == DISCOVER_OK;
     discover_instance_free(instance);
 }
 

@@ -6,7 +6,8 @@ import { createRequire } from 'node:module';
 import { forEach, host, now, tell, theEnd } from './told.mjs';
 
 const before = now();
-const { connect } = createRequire(import.meta.url)(process.env.LIBDISCOVER_NODE);
+const require = createRequire(process.env.LIBDISCOVER_NODE);
+const { connect } = require(process.env.LIBDISCOVER_NODE);
 const load = now() - before;
 
 async function follow(url, count) {
@@ -55,6 +56,16 @@ async function register(url, count) {
   process.exit(0);
 }
 
+/** A call into the native module that finds nothing to do. */
+async function nothing(url) {
+  const client = await require('./libdiscover.node').connect(url);
+  client.attach(() => {});
+  const feed = client.services('bench-0').feed(1);
+  const noop = () => feed.cancel();
+  noop();
+  return noop;
+}
+
 /** Nanoseconds of one call, the least of a few rounds, the loop around it taken off. */
 function cost(call) {
   const rounds = 2_000_000;
@@ -78,7 +89,7 @@ function cost(call) {
       kept = at;
     }
   });
-  return kept === undefined ? NaN : full - empty;
+  return kept === null ? NaN : full - empty;
 }
 
 async function read(url) {
@@ -93,6 +104,7 @@ async function read(url) {
     online: cost(() => set.online()),
     pick: cost(() => set.pick()),
     lookup: cost(() => table.get('bench-0').online()),
+    noop: cost(await nothing(url)),
   });
   await client.close();
 }

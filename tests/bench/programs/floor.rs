@@ -2,17 +2,18 @@
 //! into the same kind of map, and knows nothing of what may go wrong. See README.md beside the programs.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 
 use arc_swap::ArcSwap;
 use discover_bench::clock::now;
 use discover_bench::cost::cost;
 use discover_bench::told::{end, instance, started, tell};
 use etcd_client::{Client, EventType, GetOptions, KvClient, PutOptions, WatchOptions};
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Map, Value, json};
 
@@ -159,32 +160,37 @@ async fn register(address: &str, count: u64) -> Outcome {
     Ok(())
 }
 
-/// What reading a slice behind a swappable pointer takes.
+/// What reading a slice behind a swappable pointer takes: looked at, taken along, and found by its name
+/// among a thousand.
 fn read() -> Outcome {
     let ten: Vec<Arc<str>> = (0..10).map(|n| Arc::from(instance(n))).collect();
-    let online = ArcSwap::from_pointee(ten);
+    let online = Arc::new(ArcSwap::from_pointee(ten));
     let turn = AtomicUsize::new(0);
     let pick = || {
         let all = online.load();
         all.get(turn.fetch_add(1, Ordering::Relaxed) % all.len())
             .cloned()
     };
+    let names = (0..1000).map(|number| (format!("bench-{number}"), online.clone()));
+    let names = RwLock::new(names.collect::<HashMap<_, _>>());
+    let named = || names.read().map(|names| names.get("bench-0").cloned());
     tell(&json!({
         "online": cost(|| online.load().len()),
+        "owned": cost(|| online.load_full().len()),
         "pick": cost(|| pick().is_some()),
+        "named": cost(|| named().is_ok_and(|found| found.is_some())),
     }));
     Ok(())
 }
 
-/// Reads each file that is written into a folder, and knows when one goes.
+/// Reads each file that is moved into a folder, and sees when the owner of one dies.
 fn inotify(folder: &Path) -> Outcome {
     let began = now();
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
-    let flags =
-        AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_CLOSE_WRITE;
+    let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE;
     inotify.add_watch(folder, flags)?;
     started(began);
-    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ended = Arc::new(AtomicBool::new(false));
     let ends = ended.clone();
     let waker = folder.to_owned();
     std::thread::spawn(move || {
@@ -192,16 +198,34 @@ fn inotify(folder: &Path) -> Outcome {
         ends.store(true, Ordering::SeqCst);
         let _ = std::fs::write(waker.join("end"), "");
     });
-    let mut latencies: Vec<u64> = Vec::new();
+    let (mut latencies, mut downs): (Vec<u64>, Vec<u64>) = Default::default();
     while !ended.load(Ordering::SeqCst) {
         for event in inotify.read_events()? {
-            let name = event.name.as_deref().unwrap_or(OsStr::new(""));
-            let attributes = decode(&std::fs::read(folder.join(name)).unwrap_or_default());
-            let written = attributes.get("t").and_then(Value::as_str);
-            let written = written.and_then(|text| text.parse::<u64>().ok());
-            latencies.extend(written.map(|written| now().saturating_sub(written)));
+            let Some(file) = event.name.map(|name| folder.join(name)) else {
+                continue;
+            };
+            if event.mask.contains(AddWatchFlags::IN_MOVED_TO) {
+                let attributes = decode(&std::fs::read(file).unwrap_or_default());
+                let written = attributes.get("t").and_then(Value::as_str);
+                let written = written.and_then(|text| text.parse::<u64>().ok());
+                latencies.extend(written.map(|written| now().saturating_sub(written)));
+            } else if !ended.load(Ordering::SeqCst) {
+                downs.extend(unlocked(&file));
+            }
         }
     }
-    tell(&json!({"latencies": latencies}));
+    tell(&json!({"latencies": latencies, "downs": downs}));
     Ok(())
+}
+
+/// When the lock of who has closed a file is gone: the kernel drops it just after it tells of the close.
+fn unlocked(file: &Path) -> Option<u64> {
+    let mut file = File::open(file).ok()?;
+    loop {
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(_) => return Some(now()),
+            Err((locked, _)) => file = locked,
+        }
+        std::thread::yield_now();
+    }
 }

@@ -109,7 +109,10 @@ async fn read(url: &str) -> Result<()> {
         let registration = Registration::new("bench-0", 1000 + port)?.host("10.0.0.1")?;
         leases.push(client.register(registration).await?);
     }
-    let set = client.services("bench-0")?;
+    let all: Vec<ServiceSet> = (0..1000)
+        .map(|number| client.services(&format!("bench-{number}")))
+        .collect::<Result<_>>()?;
+    let set = &all[0];
     set.wait(10, Duration::from_secs(10)).await?;
     let measure = || {
         let online = cost(|| set.online().len());

@@ -1,7 +1,12 @@
 //! `local://`, where nothing is between two processes but files, beside a bare loop of inotify.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
 
 use crate::child::{Program, quantile};
 use crate::clock::now;
@@ -14,7 +19,8 @@ const DEATHS: usize = 20;
 /// See the module.
 pub async fn run() -> Result<Vec<Figure>, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let raw = written(folder.path()).await?;
+    let raw = alone(written(folder.path()))?;
+    let raw_death = died(folder.path(), FLOOR).await?;
     let mut figures = Vec::new();
     for language in LANGUAGES {
         let most = if matches!(language, "rust" | "c") {
@@ -23,59 +29,91 @@ pub async fn run() -> Result<Vec<Figure>, String> {
             2.0
         };
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let url = format!("local://{}", folder.path().display());
-        let told = registered(&url, language).await?;
-        figures.push(
-            Figure::new(12, language, "registration to callback, µs", told)
-                .over(raw)
-                .most(most),
-        );
-        figures.push(Figure::new(
-            12,
-            language,
-            "SIGKILL to down, µs",
-            died(&url, language).await?,
-        ));
+        let (told, call) = alone(registered(folder.path(), language))?;
+        let down = died(folder.path(), language).await?;
+        let figure = |what: &str, value: f64, raw: f64| {
+            Figure::new(12, language, what, value).over(raw).most(most)
+        };
+        figures.push(figure("registration to callback, µs", told, raw));
+        let what = "of that the call that registers, µs";
+        figures.push(Figure::new(12, language, what, call));
+        figures.push(figure("SIGKILL to down, µs", down, raw_death));
     }
     Ok(figures)
 }
 
-/// Files written under another name and renamed, as everybody does who wants them whole.
+/// Files written under another name, renamed and kept open, as ours are.
 async fn written(folder: &Path) -> Result<f64, String> {
-    let follower = Program::start(program(FLOOR)?.arg("inotify").arg(folder))?;
-    for number in 0..TIMES {
-        let hidden = folder.join(".next");
+    let follower = Program::start(&mut follow(folder, FLOOR)?)?;
+    let mut open = Vec::new();
+    let mut write = |number: usize| -> std::io::Result<()> {
+        let (hidden, name) = (folder.join(".next"), folder.join(format!("i{number}")));
         let text = format!("{{\"t\":\"{}\"}}", now());
-        std::fs::write(&hidden, text).map_err(|e| e.to_string())?;
-        std::fs::rename(&hidden, folder.join(format!("i{number}"))).map_err(|e| e.to_string())?;
+        let mut file = File::create(&hidden)?;
+        file.write_all(text.as_bytes())?;
+        std::fs::rename(&hidden, name)?;
+        open.push(file);
+        Ok(())
+    };
+    for number in 0..TIMES {
+        write(number).map_err(|e| e.to_string())?;
         pause().await;
     }
     Ok(quantile(&follower.finish()?.latencies, 0.5))
 }
 
-async fn registered(url: &str, language: &str) -> Result<f64, String> {
-    let follower = Program::start(program(language)?.args(["follow", url, "1"]))?;
+/// Runs a writer on this thread alone, so that no other of its threads is in the way of whom it writes for.
+fn alone<T>(writer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let run = |runtime: Runtime| runtime.block_on(writer);
+    tokio::task::block_in_place(|| runtime.map_err(|e| e.to_string()).and_then(run))
+}
+
+/// A program that follows what is in a folder.
+fn follow(folder: &Path, language: &str) -> Result<Command, String> {
+    let mut command = program(language)?;
+    if language == FLOOR {
+        command.arg("inotify").arg(folder);
+    } else {
+        command.args(["follow", &url(folder), "1"]);
+    }
+    Ok(command)
+}
+
+fn url(folder: &Path) -> String {
+    format!("local://{}", folder.display())
+}
+
+/// How long it took from before the registration was put together until another process was told, and until
+/// the call returned.
+async fn registered(folder: &Path, language: &str) -> Result<(f64, f64), String> {
+    let url = &url(folder);
+    let follower = Program::start(&mut follow(folder, language)?)?;
     let failed = |error: discover_core::Error| error.to_string();
     let client = discover_core::Client::connect(url).await.map_err(failed)?;
-    let mut leases = Vec::new();
+    let (mut leases, mut calls) = (Vec::new(), Vec::new());
     for number in 0..TIMES {
+        let began = now();
         let registration = discover_core::Registration::new("bench-0", 1000 + number as i64)
-            .and_then(|registration| registration.attributes([("t", now().to_string())]))
+            .and_then(|registration| registration.attributes([("t", began.to_string())]))
             .map_err(failed)?;
         leases.push(client.register(registration).await.map_err(failed)?);
+        calls.push((now() - began) as f64);
         pause().await;
     }
+    calls.sort_by(f64::total_cmp);
     let median = quantile(&follower.finish()?.latencies, 0.5);
     drop(leases);
     client.close(Duration::from_secs(5)).await.map_err(failed)?;
-    Ok(median)
+    Ok((median, quantile(&calls, 0.5)))
 }
 
-async fn died(url: &str, language: &str) -> Result<f64, String> {
+/// The same process dies for the floor and for ours.
+async fn died(folder: &Path, language: &str) -> Result<f64, String> {
     let mut took = Vec::new();
     for _ in 0..DEATHS {
-        let follower = Program::start(program(language)?.args(["follow", url, "1"]))?;
-        let member = Program::start(program("rust")?.args(["register", url, "1"]))?;
+        let follower = Program::start(&mut follow(folder, language)?)?;
+        let member = Program::start(program("rust")?.args(["register", &url(folder), "1"]))?;
         pause().await;
         let killed = now();
         drop(member);
