@@ -1,6 +1,5 @@
 //! The live set. Reads are of memory, and keep the GIL.
 
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::IntoPyObjectExt;
@@ -79,7 +78,7 @@ impl ServiceSet {
             return Ok(newest);
         }
         let made = Py::new(py, Snapshot::new(now))?;
-        let old = mem::replace(&mut *self.newest(), Some(made.clone_ref(py)));
+        let old = self.newest().replace(made.clone_ref(py));
         drop(old);
         Ok(made)
     }
