@@ -45,5 +45,5 @@ if [ "$*" != pure ]; then
     "$built/bench" "$@"
 fi
 if [ $# -eq 0 ] || [ "$*" = pure ]; then
-    "$built/bench-pure" --max-time 0.2
+    "$built/bench-pure" --bench --max-time 0.2
 fi

@@ -152,7 +152,7 @@ def etcd3_register(address: Address, count: int) -> None:
 
     def keep() -> None:
         while True:
-            time.sleep(RENEWED)
+            time.sleep(RENEWED)  # tidy: sleep, the pace of renewals
             for lease in leases:
                 lease.refresh()
 
