@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
+use futures_util::future::FutureExt;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backend::mirror::Mirror;
 use crate::backend::protect::Protect;
 use crate::backend::tree::TreeBackend;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{ServiceName, View};
 use crate::store::Store;
 use crate::tree::{Changes, Scope};
@@ -26,14 +27,14 @@ type News = (usize, Option<Result<Changes>>);
 
 /// See the module.
 pub(super) struct Views {
-    changes: SelectAll<BoxStream<'static, News>>,
+    changes: BoxStream<'static, News>,
     folders: Vec<Folder>,
     mirror: Mirror,
     protect: Option<Protect>,
     store: Arc<dyn Store>,
     start: Instant,
-    /// What came while more was gathered, and is told next.
-    failed: Option<Error>,
+    /// What came while more was gathered, and is no change: it is looked at next.
+    waiting: Option<Option<News>>,
     /// Since when the store is back, once it was lost.
     back: Option<Instant>,
 }
@@ -55,24 +56,56 @@ impl Views {
             Ok(news.chain(end).map(move |item| (number, item)).boxed())
         };
         let layouts = backend.layouts.iter().enumerate();
-        let changes: Vec<BoxStream<'static, News>> = layouts.map(watch).collect::<Result<_>>()?;
+        let mut changes: Vec<BoxStream<'static, News>> =
+            layouts.map(watch).collect::<Result<_>>()?;
+        let folders = vec![Folder::default(); changes.len()];
         let (layouts, invalid) = (backend.layouts.clone(), backend.invalid.clone());
         Ok(Views {
-            folders: vec![Folder::default(); changes.len()],
-            changes: stream::select_all(changes),
+            folders,
+            // What joins several wakes its task once more after each item, and so another thread.
+            changes: match changes.len() {
+                1 => changes.remove(0),
+                _ => stream::select_all(changes).boxed(),
+            },
             mirror: Mirror::new(layouts, service.clone(), last, invalid),
             protect: backend.grace.map(Protect::new),
             store: backend.store.clone(),
             start: Instant::now(),
-            failed: None,
+            waiting: None,
             back: None,
         })
     }
 
     pub(super) async fn next(&mut self) -> Option<Result<View>> {
-        if let Some(error) = self.failed.take() {
-            return Some(Err(self.failed(error)));
+        loop {
+            let item = match self.waiting.take() {
+                Some(item) => item,
+                None => match self.item().await {
+                    Ok(item) => item,
+                    Err(expired) => return Some(Ok(expired)),
+                },
+            };
+            // One that ends ends all: they are opened again together.
+            let (number, item) = item?;
+            if let Err(error) = self.fold(number, item?) {
+                self.mirror.tell_again();
+                return Some(Err(error));
+            }
+            // What has come as well by now is told with it: of a burst, nobody wants to hear each step.
+            while self.waiting.is_none()
+                && let Some(item) = self.changes.next().now_or_never()
+            {
+                self.note(item);
+            }
+            if let Some(view) = self.view() {
+                let view = self.gather(view).await;
+                return Some(Ok(self.shield(view).await));
+            }
         }
+    }
+
+    /// What comes next, or the view without those whose time is over by then.
+    async fn item(&mut self) -> std::result::Result<Option<News>, View> {
         loop {
             let wake = self.protect.as_ref().and_then(Protect::wake);
             let expiry = async {
@@ -82,24 +115,22 @@ impl Views {
                 }
             };
             tokio::select! {
-                item = self.changes.next() => {
-                    // One that ends ends all: they are opened again together.
-                    let (number, item) = item?;
-                    if let Err(error) = self.fold(number, item?) {
-                        return Some(Err(self.failed(error)));
-                    }
-                    if let Some(view) = self.view() {
-                        let view = self.gather(view).await;
-                        return Some(Ok(self.shield(view).await));
-                    }
-                }
+                item = self.changes.next() => return Ok(item),
                 () = expiry => {
                     let now = self.start.elapsed();
                     if let Some(view) = self.protect.as_mut().and_then(|p| p.expire(now)) {
-                        return Some(Ok(view));
+                        return Err(view);
                     }
                 }
             }
+        }
+    }
+
+    /// Takes note of a change; what is none waits.
+    fn note(&mut self, item: Option<News>) {
+        match item {
+            Some((number, Some(change @ Ok(_)))) => drop(self.fold(number, change)),
+            other => self.waiting = Some(other),
         }
     }
 
@@ -137,26 +168,14 @@ impl Views {
     async fn gather(&mut self, mut view: View) -> View {
         let protects = self.protect.is_some() && self.mirror.may_be_a_mass();
         let until = Instant::now() + GATHER;
-        while (protects || self.is_uneven()) && self.failed.is_none() {
-            match timeout_at(until, self.changes.next()).await {
-                Ok(Some((number, Some(item)))) => match self.fold(number, item) {
-                    Ok(()) => view = self.view().unwrap_or(view),
-                    Err(error) => self.failed = Some(error),
-                },
-                // It is over; the next look finds out.
-                Ok(Some((number, None))) => {
-                    self.changes.push(stream::iter([(number, None)]).boxed());
-                    break;
-                }
-                Ok(None) | Err(_) => break,
-            }
+        while (protects || self.is_uneven())
+            && self.waiting.is_none()
+            && let Ok(item) = timeout_at(until, self.changes.next()).await
+        {
+            self.note(item);
+            view = self.view().unwrap_or(view);
         }
         view
-    }
-
-    fn failed(&mut self, error: Error) -> Error {
-        self.mirror.tell_again();
-        error
     }
 
     /// Adds to what the store has those that it may have lost.
