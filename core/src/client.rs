@@ -26,8 +26,9 @@ pub const DEFAULT_URL: &str = "local://";
 /// How long closing waits for what nobody waits for.
 const LEFT_OVER: Duration = Duration::from_secs(1);
 
-/// How many leases that are over are remembered at least.
+/// How many leases that are over are remembered at least, and the part of those that live: each is kilobytes.
 const SPARE: usize = 16;
+const PART: usize = 32;
 
 /// Longer than anybody waits.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -148,7 +149,9 @@ impl Client {
         if leases.len() == leases.capacity() {
             leases.retain(|lease| !lease.is_over());
             let live = leases.len();
-            leases.reserve(live + SPARE);
+            let spare = SPARE.max(live / PART);
+            leases.shrink_to(live + spare);
+            leases.reserve_exact(spare);
         }
         leases.push(lease.track());
         drop(leases);

@@ -52,7 +52,7 @@ async function register(url, count) {
   });
   tell({ started, ready: now(), load });
   await theEnd;
-  tell({ registered: leases.length });
+  await tell({ registered: leases.length });
   process.exit(0);
 }
 

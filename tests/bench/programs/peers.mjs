@@ -38,7 +38,7 @@ async function follow(url, count) {
   }
   tell({ started, ready: now() });
   await theEnd;
-  tell({ latencies, online: known.size });
+  await tell({ latencies, online: known.size });
   process.exit(0);
 }
 
@@ -53,7 +53,7 @@ async function register(url, count) {
   });
   tell({ started, ready: now() });
   await theEnd;
-  tell({ registered: leases.length });
+  await tell({ registered: leases.length });
   process.exit(0);
 }
 

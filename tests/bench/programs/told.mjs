@@ -5,7 +5,11 @@ import { createInterface } from 'node:readline';
 
 export const now = () => Number(process.hrtime.bigint() / 1000n);
 
-export const tell = (values) => process.stdout.write(`${JSON.stringify(values)}\n`);
+/** Done once all of it is written: what is longer than a pipe takes is cut off by an exit before that. */
+export const tell = (values) =>
+  new Promise((done) => {
+    process.stdout.write(`${JSON.stringify(values)}\n`, done);
+  });
 
 const input = createInterface({ input: process.stdin });
 
