@@ -166,6 +166,23 @@ def test_what_the_agent_knew_it_knows_again(agents: Callable[..., Agent], tmp_pa
     eventually(lambda: states(agent)["web"] == "passing")
 
 
+def test_a_service_of_the_file_moves_with_the_address_of_its_host(
+    agents: Callable[..., Agent], tmp_path: Path
+) -> None:
+    config = tmp_path / "jobs.toml"
+    service = "[[service]]\nname = 'job'\nport = 8\n"
+    config.write_text(f"advertise = '10.0.0.7'\n{service}")
+    agent = agents(None, "--config", str(config))
+    eventually(lambda: addresses(agent, "job") == ["10.0.0.7:8"])
+    config.write_text(f"advertise = '10.0.0.8'\n{service}")
+    replace(agent)
+    eventually(lambda: addresses(agent, "job") == ["10.0.0.8:8"])
+
+
+def addresses(agent: Agent, service: str) -> list[str]:
+    return [one["address"] for one in ask(agent, "GET", f"/v1/services/{service}")[1]["instances"]]
+
+
 def let_in(place: socket.socket) -> None:
     """All who come, until the place is shut."""
     with contextlib.suppress(OSError):

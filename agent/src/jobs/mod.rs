@@ -4,7 +4,7 @@
 pub mod change;
 pub mod plan;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use discover_core::{Claim, Client, Cursor, Error, Registration, Result, ServiceName};
@@ -23,7 +23,7 @@ use crate::registry::state::Health;
 use crate::registry::table::{Keep, Key};
 use crate::registry::{Asked, DEFAULT_TTL, Registry};
 use change::Change;
-use plan::{Plan, Service, Watch};
+use plan::{Placed, Plan, Service, Steps, Watch};
 
 /// See the module.
 pub struct Jobs {
@@ -42,7 +42,7 @@ struct Running {
 }
 
 struct Registered {
-    service: Service,
+    placed: Placed,
     key: Key,
     grant: u64,
 }
@@ -51,6 +51,9 @@ struct Registered {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Begun {
     service: Service,
+    /// A run that did not say it may have had it anywhere.
+    #[serde(default)]
+    host: Option<IpAddr>,
     id: String,
     grant: u64,
 }
@@ -63,7 +66,7 @@ struct Watched {
 
 /// How a service is registered, looked up before anything is done.
 struct Ready {
-    service: Service,
+    placed: Placed,
     asked: Asked,
     watch: Option<check::Watch>,
 }
@@ -95,12 +98,14 @@ impl Jobs {
     /// as it was. What begins is written as soon as the store takes it.
     pub async fn apply(&self, plan: Plan) -> Result<()> {
         let mut running = self.running.lock().await;
-        let registered = running.registered.iter().map(|r| r.service.clone());
-        let steps = plan.steps(&registered.collect::<Vec<_>>());
+        let registered = running.registered.iter().map(|r| r.placed.clone());
+        let registered: Vec<Placed> = registered.collect();
+        let wanted = plan.placed(|service| self.host(service, &registered))?;
+        let steps = Steps::new(&registered, &wanted);
         let begin: Vec<Ready> = steps
             .begin
             .into_iter()
-            .map(|service| self.ready(service))
+            .map(|placed| self.ready(placed))
             .collect::<Result<_>>()?;
         let new = |watch: &&Watch| running.watched.iter().all(|old| old.watch != **watch);
         let watches = plan.watches.iter().filter(new);
@@ -125,12 +130,12 @@ impl Jobs {
     async fn change_services(
         &self,
         registered: &mut Vec<Registered>,
-        end: &[Service],
+        end: &[Placed],
         begin: Vec<Ready>,
     ) {
         let (over, stays): (Vec<_>, Vec<_>) = std::mem::take(registered)
             .into_iter()
-            .partition(|old| end.contains(&old.service));
+            .partition(|old| end.contains(&old.placed));
         *registered = stays;
         // Whoever begins anew at its place is registered over what is there: others see one change.
         let (mut anew, gone): (Vec<_>, Vec<_>) = over
@@ -155,7 +160,8 @@ impl Jobs {
     pub async fn begun(&self) -> Vec<Begun> {
         let running = self.running.lock().await;
         let all = running.registered.iter().map(|one| Begun {
-            service: one.service.clone(),
+            service: one.placed.service.clone(),
+            host: Some(one.placed.host),
             id: one.key.1.clone(),
             grant: one.grant,
         });
@@ -165,13 +171,14 @@ impl Jobs {
     /// Goes on with what the run before had registered, which is in the registry.
     pub async fn adopt(&self, begun: Vec<Begun>) {
         let mut running = self.running.lock().await;
-        for Begun { service, id, grant } in begun {
-            if let Ok(name) = ServiceName::new(&service.name) {
-                let key = (name, id);
+        for one in begun {
+            if let Ok(name) = ServiceName::new(&one.service.name) {
+                let host = one.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+                let service = one.service;
                 running.registered.push(Registered {
-                    service,
-                    key,
-                    grant,
+                    placed: Placed { service, host },
+                    key: (name, one.id),
+                    grant: one.grant,
                 });
             }
         }
@@ -190,12 +197,23 @@ impl Jobs {
         join_all(tasks).await;
     }
 
-    fn ready(&self, service: Service) -> Result<Ready> {
-        let of = |e: Error| Error::new(e.kind(), format!("service {:?}: {e}", service.name));
-        let host = match service.interfaces.0.as_slice() {
-            [] => self.address,
-            rules => advertise::choose(rules, advertise::candidates()?).map_err(of)?,
+    /// Where its rules lead now. What is registered stays where it is while they lead nowhere.
+    fn host(&self, service: &Service, registered: &[Placed]) -> Result<IpAddr> {
+        let rules = match service.interfaces.0.as_slice() {
+            [] => return Ok(self.address),
+            rules => rules,
         };
+        let chosen = advertise::candidates().and_then(|found| advertise::choose(rules, found));
+        let there = registered.iter().find(|old| old.service == *service);
+        chosen.or_else(|error| match there {
+            Some(old) => Ok(old.host),
+            None => Err(of(service, &error)),
+        })
+    }
+
+    fn ready(&self, placed: Placed) -> Result<Ready> {
+        let (service, host) = (&placed.service, placed.host);
+        let of = |e: Error| of(service, &e);
         let ttl = service.ttl.map_or(DEFAULT_TTL, |ttl| ttl.0);
         let mut registration = Registration::new(&service.name, service.port)
             .and_then(|made| made.host(&host.to_string()))
@@ -226,7 +244,7 @@ impl Jobs {
             patient: true,
         };
         Ok(Ready {
-            service,
+            placed,
             asked,
             watch,
         })
@@ -237,7 +255,7 @@ impl Jobs {
         // What the same check found out holds until it finds something else.
         let found = before
             .as_ref()
-            .filter(|old| old.service.check == ready.service.check);
+            .filter(|old| old.placed.service.check == ready.placed.service.check);
         if let Some(health) = found.and_then(|old| self.registry.health(&old.key, old.grant)) {
             ready.asked.health = health;
         }
@@ -253,7 +271,7 @@ impl Jobs {
             self.checks.begin(key.clone(), granted.grant, check, health);
         }
         Some(Registered {
-            service: ready.service,
+            placed: ready.placed,
             key,
             grant: granted.grant,
         })
@@ -264,6 +282,11 @@ impl Jobs {
         let narrowed = set.filter(watch.attributes.clone(), watch.tag.0.iter().cloned());
         Ok(narrowed.cursor())
     }
+}
+
+/// What is wrong with a service of the file.
+fn of(service: &Service, error: &Error) -> Error {
+    Error::new(error.kind(), format!("service {:?}: {error}", service.name))
 }
 
 /// Runs the command for each change, one after the other: what happens meanwhile is one change, later.

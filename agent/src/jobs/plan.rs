@@ -1,6 +1,7 @@
 //! What a configuration file asks for: services to register, and services to watch. Pure.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use discover_core::{Attributes, Error, Result, ServiceName};
@@ -123,25 +124,47 @@ impl Plan {
         Ok(Plan { services, watches })
     }
 
-    /// What is to be ended and what is to be begun, where these are registered. What stays as it is, is
-    /// left alone.
-    pub fn steps(&self, registered: &[Service]) -> Steps {
-        let gone = |service: &&Service| !self.services.contains(service);
-        let new = |service: &&Service| !registered.contains(service);
-        Steps {
-            end: registered.iter().filter(gone).cloned().collect(),
-            begin: self.services.iter().filter(new).cloned().collect(),
-        }
+    /// All of the services, each at the host that is found for it.
+    pub fn placed(&self, host: impl Fn(&Service) -> Result<IpAddr>) -> Result<Vec<Placed>> {
+        let placed = |service: &Service| {
+            let host = host(service)?;
+            let service = service.clone();
+            Ok(Placed { service, host })
+        };
+        self.services.iter().map(placed).collect()
     }
 }
 
-/// The way to a plan.
+/// A service, and where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    /// The service.
+    pub service: Service,
+    /// The host that its rules lead to.
+    pub host: IpAddr,
+}
+
+/// The way from what is registered to what is to be.
 #[derive(Debug, PartialEq)]
 pub struct Steps {
     /// Services to be unregistered, unless they begin anew.
-    pub end: Vec<Service>,
+    pub end: Vec<Placed>,
     /// Services to be registered.
-    pub begin: Vec<Service>,
+    pub begin: Vec<Placed>,
+}
+
+impl Steps {
+    /// What stays as and where it is, is left alone.
+    pub fn new(registered: &[Placed], wanted: &[Placed]) -> Steps {
+        let without = |all: &[Placed], others: &[Placed]| {
+            let only = all.iter().filter(|one| !others.contains(one));
+            only.cloned().collect()
+        };
+        Steps {
+            end: without(registered, wanted),
+            begin: without(wanted, registered),
+        }
+    }
 }
 
 impl Service {
@@ -240,10 +263,15 @@ mod tests {
         let one = |name: &str, port| format!("[[service]]\nname = '{name}'\nport = {port}\n");
         let before = plan(&format!("{}{}", one("a", 1), one("b", 2))).unwrap();
         let after = plan(&format!("{}{}", one("a", 1), one("b", 3))).unwrap();
-        let steps = after.steps(&before.services);
-        assert_eq!(steps.end, before.services[1..]);
-        assert_eq!(steps.begin, after.services[1..]);
-        let none = before.steps(&before.services);
+        let at = |plan: &Plan, host: [u8; 4]| plan.placed(|_| Ok(host.into())).unwrap();
+        let (here, next) = (at(&before, [10, 0, 0, 1]), at(&after, [10, 0, 0, 1]));
+        let steps = Steps::new(&here, &next);
+        assert_eq!(steps.end, here[1..]);
+        assert_eq!(steps.begin, next[1..]);
+        let none = Steps::new(&here, &here);
         assert!(none.end.is_empty() && none.begin.is_empty());
+        let moved = at(&before, [10, 0, 0, 2]);
+        let steps = Steps::new(&here, &moved);
+        assert_eq!((steps.end, steps.begin), (here, moved));
     }
 }
