@@ -71,6 +71,9 @@ def start_etcd() -> Etcd:
 class Agent:
     """An agent in front of a store, or with a registry of its own; on a socket and on a free port."""
 
+    # Its EXTERNAL_IP; empty leaves that to its other settings.
+    host = "127.0.0.1"
+
     def __init__(self, directory: str, store: str | None = None, *arguments: str) -> None:
         self.socket = f"{directory}/agent-{uuid.uuid4().hex}"
         self.url = f"discoverd+unix://{self.socket}"
@@ -83,7 +86,7 @@ class Agent:
 
     def start(self) -> None:
         """For the first time, or again; returns once it listens."""
-        environment = {**os.environ, "EXTERNAL_IP": "127.0.0.1"}
+        environment = {**os.environ, "EXTERNAL_IP": self.host}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment

@@ -167,8 +167,9 @@ def test_what_the_agent_knew_it_knows_again(agents: Callable[..., Agent], tmp_pa
 
 
 def test_a_service_of_the_file_moves_with_the_address_of_its_host(
-    agents: Callable[..., Agent], tmp_path: Path
+    agents: Callable[..., Agent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Agent, "host", "")
     config = tmp_path / "jobs.toml"
     service = "[[service]]\nname = 'job'\nport = 8\n"
     config.write_text(f"advertise = '10.0.0.7'\n{service}")
