@@ -54,6 +54,8 @@ pub(super) struct Lease {
     /// The revision at which each key was written, 0 while that is not known.
     keys: Mutex<HashMap<Key, u64>>,
     times: Mutex<Times>,
+    /// Tells who holds a key that it was not confirmed in time, or is gone.
+    pub(super) alarm: Notify,
     /// Held while it is renewed.
     turn: tokio::sync::Mutex<()>,
 }
@@ -121,6 +123,11 @@ impl Lease {
         needed.then(|| (confirmed + self.ttl / 3).max(tried + pace))
     }
 
+    /// When those who hold its keys are to be told, if it is not confirmed before.
+    pub(super) fn overdue(&self) -> Instant {
+        self.times().confirmed + Grant::patience(self.ttl)
+    }
+
     /// Confirms the lease with the store, unless that was just done for another of its keys.
     pub(super) async fn renew(&self, calls: &Calls) -> Result<()> {
         let _turn = self.turn.lock().await;
@@ -171,14 +178,33 @@ impl Leases {
     pub(super) fn release(&self, lease: &Lease, keys: &[Key]) {
         lease.release(keys);
         if lease.due().is_none() {
-            self.news.notify_one();
+            self.news.notify_waiters();
         }
     }
 
     /// The store says that it is no more: whoever shares it finds out when it asks.
     pub(super) fn gone(&self, id: i64) {
-        self.state().leases.remove(&id);
-        self.news.notify_one();
+        let gone = self.state().leases.remove(&id);
+        gone.inspect(|lease| lease.alarm.notify_waiters());
+        self.news.notify_waiters();
+    }
+
+    /// Waits until nobody keeps the lease of a grant as it should be kept; over at once if it is left to its
+    /// owner.
+    pub(super) async fn overdue(&self, grant: Grant) {
+        let kept = |lease: &Lease| {
+            let state = self.state();
+            let there = state.renewing && state.leases.contains_key(&lease.id);
+            there && !lease.alone && Instant::now() < lease.overdue()
+        };
+        while let Ok(lease) = self.of(grant) {
+            // First listen, then look.
+            let alarm = lease.alarm.notified();
+            if !kept(&lease) {
+                return;
+            }
+            alarm.await;
+        }
     }
 
     /// A lease with room for the keys: one that is there, or a new one.
@@ -196,6 +222,16 @@ impl Leases {
             tokio::spawn(renew::all(calls.clone()));
         }
         Ok(lease)
+    }
+
+    /// Nobody renews them any more, against all plans: each is seen to by those who hold its keys.
+    pub(super) fn abandon(&self) {
+        let mut state = self.state();
+        state.renewing = false;
+        state
+            .leases
+            .values()
+            .for_each(|lease| lease.alarm.notify_waiters());
     }
 
     async fn find_or_make(
@@ -220,7 +256,7 @@ impl Leases {
         let lease = Arc::new(self.make(calls, asked, alone).await?);
         lease.reserve(keys);
         self.state().leases.insert(lease.id, lease.clone());
-        self.news.notify_one();
+        self.news.notify_waiters();
         Ok(lease)
     }
 
@@ -231,6 +267,22 @@ impl Leases {
         let kept: Vec<_> = state.leases.values().filter_map(due).collect();
         state.renewing = !kept.is_empty();
         kept
+    }
+
+    /// Tells those who hold keys of leases that were not confirmed in time; says when to look again.
+    pub(super) fn sound_alarms(&self) -> Instant {
+        let now = Instant::now();
+        let look = |lease: &Arc<Lease>| match lease.overdue() {
+            later if later > now => later,
+            _ => {
+                lease.alarm.notify_waiters();
+                // By then it may have been confirmed, and be overdue again.
+                now + lease.ttl / 3
+            }
+        };
+        let state = self.state();
+        let next = state.leases.values().filter(|lease| !lease.alone).map(look);
+        next.min().unwrap_or(now + PACE)
     }
 
     fn with_room(&self, keys: &[Key], asked: i64, alone: bool) -> Option<Arc<Lease>> {
@@ -262,6 +314,7 @@ impl Leases {
             ttl: Duration::from_secs(granted.ttl().max(1) as u64),
             alone,
             keys: Mutex::default(),
+            alarm: Notify::new(),
             times: Mutex::new(Times {
                 confirmed: start,
                 tried: start,

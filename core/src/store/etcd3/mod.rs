@@ -280,6 +280,11 @@ impl Store for Calls {
         self.leases.of(grant).ok()?.kept()
     }
 
+    fn overdue(&self, grant: Grant) -> BoxFuture<'static, ()> {
+        let leases = self.leases.clone();
+        async move { leases.overdue(grant).await }.boxed()
+    }
+
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         self.update(entries, grant).boxed()
     }
