@@ -54,6 +54,12 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Waits until such a grant was not confirmed for two thirds of its ttl, or is gone, so that `heartbeat`
+    /// is called for it; over at once where all renewals are left to that.
+    fn overdue(&self, _grant: Grant) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
+
     /// Changes attributes and tags of a live registration; its age stays. With `PutBack` it says nothing
     /// new, but what held before something that failed.
     fn update<'a>(

@@ -293,6 +293,10 @@ impl Backend for TreeBackend {
         self.store.confirmed(grant)
     }
 
+    fn overdue(&self, grant: Grant) -> BoxFuture<'static, ()> {
+        self.store.overdue(grant)
+    }
+
     fn update<'a>(
         &'a self,
         r: &'a Registration,

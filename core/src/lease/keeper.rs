@@ -136,7 +136,13 @@ impl Keeper {
         let mut owned = true;
         while !matches!(*self.told.standing.borrow(), Standing::Released) {
             let wake = self.machine.wake().map(|wake| self.start + wake);
+            let rests = self.machine.rests();
+            let overdue = rests.map(|grant| self.backend.overdue(grant));
             let asleep = async {
+                // Ten thousand that are renewed together do not wake to find out that they were.
+                if let Some(overdue) = overdue {
+                    overdue.await;
+                }
                 match wake {
                     Some(wake) => sleep_until(wake).await,
                     None => pending().await,
@@ -173,8 +179,11 @@ impl Keeper {
                     Input::Guard(grant, error)
                 }
                 Some(said) = self.shared.next() => Input::Heard(Wanted::heard(said)),
-                () = asleep => self.kept().map_or(Input::Tick, Input::Kept),
+                () = asleep => Input::Tick,
             };
+            if let Some(confirmed) = self.kept() {
+                self.machine.kept(confirmed);
+            }
             let outputs = self.machine.step(input, self.start.elapsed());
             for output in outputs {
                 self.obey(output);

@@ -13,7 +13,8 @@
 //! What it keeps to: an update in doubt is written again before the next renewal; what was lost is put
 //! back with the last value asked for; `unregister` wins every race; nothing is said after the end; and
 //! no registration is called live that the store has not confirmed for a TTL. Where the store renews by
-//! itself what it keeps for many, it is asked when it last did before anything is asked of it.
+//! itself what it keeps for many, the machine hears before each step when it last did (`kept`), and is left
+//! alone while that is all that there is to do (`rests`).
 
 mod adopt;
 mod belief;
@@ -155,10 +156,6 @@ impl<V: Adopt> Machine<V> {
             }
             Input::Guard(grant, error) => self.guard(grant, error, now, &mut out),
             Input::Tick => self.tick(now, &mut out),
-            Input::Kept(confirmed) => {
-                self.kept(confirmed);
-                self.tick(now, &mut out);
-            }
         }
         // Orders first: they win every race with a heartbeat or a reconnect.
         while self.doing.is_none() && !self.over {

@@ -30,6 +30,8 @@ struct Scripted {
     /// No update is answered while somebody else has it.
     hold: tokio::sync::Mutex<()>,
     forbids_updates: AtomicBool,
+    /// When it last renewed by itself, together with others; none where it does not.
+    renewed: watch::Sender<Option<Instant>>,
 }
 
 impl Scripted {
@@ -42,6 +44,7 @@ impl Scripted {
             follows: AtomicU64::new(0),
             hold: tokio::sync::Mutex::default(),
             forbids_updates: AtomicBool::new(false),
+            renewed: watch::Sender::new(None),
         })
     }
 
@@ -89,6 +92,25 @@ impl Backend for Scripted {
 
     fn heartbeat<'a>(&'a self, r: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
         ready(self.answer("heartbeat", r)).boxed()
+    }
+
+    fn confirmed(&self, _: Grant) -> Option<Duration> {
+        Some(self.renewed.borrow().as_ref()?.elapsed())
+    }
+
+    fn overdue(&self, grant: Grant) -> BoxFuture<'static, ()> {
+        let mut renewed = self.renewed.subscribe();
+        async move {
+            loop {
+                let last = *renewed.borrow_and_update();
+                let Some(at) = last else { return };
+                tokio::select! {
+                    () = tokio::time::sleep_until(at + Grant::patience(grant.ttl)) => return,
+                    _ = renewed.changed() => {}
+                }
+            }
+        }
+        .boxed()
     }
 
     fn update<'a>(
@@ -210,6 +232,33 @@ async fn an_outage_longer_than_the_ttl_is_told_and_healed() {
     let at = backend.start.elapsed();
     assert!(at >= TTL && at < TTL + TTL / 3, "{at:?}");
     assert_eq!(lease.changed().await.name(), "live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_renewed_with_others_is_left_alone_until_it_is_not_renewed_in_time() {
+    let backend = Scripted::new([]);
+    backend.renewed.send_replace(Some(Instant::now()));
+    let mut lease = keep(&backend, Heartbeat::Automatic).await;
+    for _ in 0..10 {
+        pass(3_000).await;
+        backend.renewed.send_replace(Some(Instant::now()));
+    }
+    lease.update([("v", "2")]).await.unwrap();
+    assert_eq!(backend.calls(), ["register", "update"]);
+    let last = backend.start.elapsed();
+    backend.fails_next([Kind::Unavailable; 40]);
+    assert_eq!(lease.changed().await.name(), "lapsed");
+    let at = backend.start.elapsed() - last;
+    assert!(at >= TTL && at < TTL + Duration::from_millis(10), "{at:?}");
+    let (asked, call, _) = backend.calls.lock().unwrap()[2].clone();
+    assert!(
+        (36_000..36_010).contains(&asked) && call == "heartbeat",
+        "{call} at {asked}"
+    );
+    // Others renew it again, and that is not enough: it is live once it is known to be there.
+    backend.renewed.send_replace(Some(Instant::now()));
+    assert_eq!(lease.changed().await.name(), "live");
+    assert_eq!(backend.last().1, "heartbeat");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,6 @@
 //! What the machine that keeps a registration is told, and what it says.
 
 use crate::error::{Error, Result};
-use crate::lease::machine::Time;
 use crate::model::Grant;
 
 /// Names an order of the owner.
@@ -49,9 +48,6 @@ pub(crate) enum Input<V> {
     Guard(Grant, Error),
     /// Time passed.
     Tick,
-    /// Time passed, and the store, which renews by itself what it keeps for many, confirmed the grant by a
-    /// call that began then.
-    Kept(Time),
 }
 
 /// What to do.

@@ -132,6 +132,14 @@ pub struct Grant {
     pub ttl: Duration,
 }
 
+impl Grant {
+    /// How long after it was last confirmed a grant is to be seen to by who holds it, should it be one that
+    /// is renewed together with others. That leaves a third of its time to find out why it was not.
+    pub(crate) fn patience(ttl: Duration) -> Duration {
+        ttl * 2 / 3
+    }
+}
+
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

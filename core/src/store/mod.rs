@@ -72,6 +72,12 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Waits until such a grant was not confirmed for two thirds of its ttl, or is gone; over at once where
+    /// all renewals are left to `renew`.
+    fn overdue(&self, _grant: Grant) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
+
     /// Writes new values under a live grant; age and grant stay. `LeaseLost` once the grant or one of
     /// its keys is gone, `Replaced` once another grant holds one of them.
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>>;

@@ -3,18 +3,33 @@
 use super::{Holding, Machine, Output, Time, Told};
 use crate::error::{Error, Kind};
 use crate::lease::words::Adopt;
+use crate::model::Grant;
 use crate::planted::planted;
 
 impl<V: Adopt> Machine<V> {
-    /// Others see to it that it is renewed. We look again, and speak ourselves, before that is too late.
-    pub(super) fn kept(&mut self, confirmed: Time) {
+    /// The store, which renews by itself what it keeps for many, confirmed what is held by a call that began
+    /// then. We speak ourselves before that is too late.
+    pub(crate) fn kept(&mut self, confirmed: Time) {
         let confirmed = planted!(kept_for_longer_than_a_ttl: confirmed + self.ttl, confirmed);
-        // What is in doubt is settled by ourselves.
-        let well = matches!(self.holding, Holding::Granted(_)) && self.told == Told::Live;
-        if well && confirmed > self.confirmed {
+        if self.well().is_some() && confirmed > self.confirmed {
             self.confirmed = confirmed;
-            self.next = confirmed + self.ttl * 2 / 3;
+            self.next = confirmed + Grant::patience(self.ttl);
         }
+    }
+
+    /// The grant that has only to be renewed, be it by the store itself. Nothing else is to be done, unless
+    /// it is not renewed in time.
+    pub(crate) fn rests(&self) -> Option<Grant> {
+        let idle = self.doing.is_none() && !self.manual && !self.over;
+        self.well().filter(|_| idle)
+    }
+
+    /// What is in doubt, and what was said to be lapsed, is settled by ourselves.
+    fn well(&self) -> Option<Grant> {
+        let sure = matches!(self.holding, Holding::Granted(_));
+        let sure = sure || planted!(doubt_is_left_to_others: true, false);
+        let live = self.told == Told::Live || planted!(a_lapse_is_left_to_others: true, false);
+        self.held().filter(|_| sure && live)
     }
 
     pub(super) fn tick(&mut self, now: Time, out: &mut Vec<Output<V>>) {

@@ -16,8 +16,9 @@ use crate::model::Grant;
 use crate::store::etcd3::{Calls, renew};
 use crate::tree::Key;
 
-/// How many keys a lease serves.
-const ROOM: usize = 100;
+/// How many keys a lease serves. At each put etcd walks through those of its lease, which here is a
+/// thirtieth of what the put costs it; half as many would be twice the renewals.
+const ROOM: usize = 200;
 /// How soon a renewal that failed is tried again.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -54,8 +55,10 @@ pub(super) struct Lease {
     /// The revision at which each key was written, 0 while that is not known.
     keys: Mutex<HashMap<Key, u64>>,
     times: Mutex<Times>,
-    /// Held while it is renewed.
-    turn: tokio::sync::Mutex<()>,
+    /// Tells who holds a key that it was not confirmed in time, or is gone.
+    pub(super) alarm: Notify,
+    /// Held while it is renewed; the last failure, and when that was tried.
+    turn: tokio::sync::Mutex<Option<(Instant, Error)>>,
 }
 
 /// When the last renewal began that was confirmed, and the last that was tried.
@@ -121,18 +124,32 @@ impl Lease {
         needed.then(|| (confirmed + self.ttl / 3).max(tried + pace))
     }
 
+    /// When those who hold its keys are to be told, if it is not confirmed before.
+    pub(super) fn overdue(&self) -> Instant {
+        self.times().confirmed + Grant::patience(self.ttl)
+    }
+
     /// Confirms the lease with the store, unless that was just done for another of its keys.
     pub(super) async fn renew(&self, calls: &Calls) -> Result<()> {
-        let _turn = self.turn.lock().await;
+        let came = Instant::now();
+        let mut failed = self.turn.lock().await;
         if !self.alone && self.times().confirmed.elapsed() < self.ttl / 4 {
             return Ok(());
+        }
+        // What was tried since is an answer to all who waited for it.
+        if let Some((_, error)) = failed.as_ref().filter(|(tried, _)| *tried >= came) {
+            return Err(error.clone());
         }
         let asked = Instant::now();
         self.times().tried = asked;
         // The crate makes a first answer of zero seconds, a lease that is gone, an error.
-        calls
+        let renewed = calls
             .run(async |mut client| client.lease_keep_alive(self.id).await)
-            .await?;
+            .await;
+        if let Err(error) = renewed {
+            *failed = Some((asked, error.clone()));
+            return Err(error);
+        }
         self.times().confirmed = asked;
         calls.leases.still_ours(self.id, asked + self.ttl * 2);
         Ok(())
@@ -171,14 +188,33 @@ impl Leases {
     pub(super) fn release(&self, lease: &Lease, keys: &[Key]) {
         lease.release(keys);
         if lease.due().is_none() {
-            self.news.notify_one();
+            self.news.notify_waiters();
         }
     }
 
     /// The store says that it is no more: whoever shares it finds out when it asks.
     pub(super) fn gone(&self, id: i64) {
-        self.state().leases.remove(&id);
-        self.news.notify_one();
+        let gone = self.state().leases.remove(&id);
+        gone.inspect(|lease| lease.alarm.notify_waiters());
+        self.news.notify_waiters();
+    }
+
+    /// Waits until nobody keeps the lease of a grant as it should be kept; over at once if it is left to its
+    /// owner.
+    pub(super) async fn overdue(&self, grant: Grant) {
+        let kept = |lease: &Lease| {
+            let state = self.state();
+            let there = state.renewing && state.leases.contains_key(&lease.id);
+            there && !lease.alone && Instant::now() < lease.overdue()
+        };
+        while let Ok(lease) = self.of(grant) {
+            // First listen, then look.
+            let alarm = lease.alarm.notified();
+            if !kept(&lease) {
+                return;
+            }
+            alarm.await;
+        }
     }
 
     /// A lease with room for the keys: one that is there, or a new one.
@@ -196,6 +232,16 @@ impl Leases {
             tokio::spawn(renew::all(calls.clone()));
         }
         Ok(lease)
+    }
+
+    /// Nobody renews them any more, against all plans: each is seen to by those who hold its keys.
+    pub(super) fn abandon(&self) {
+        let mut state = self.state();
+        state.renewing = false;
+        state
+            .leases
+            .values()
+            .for_each(|lease| lease.alarm.notify_waiters());
     }
 
     async fn find_or_make(
@@ -220,7 +266,7 @@ impl Leases {
         let lease = Arc::new(self.make(calls, asked, alone).await?);
         lease.reserve(keys);
         self.state().leases.insert(lease.id, lease.clone());
-        self.news.notify_one();
+        self.news.notify_waiters();
         Ok(lease)
     }
 
@@ -231,6 +277,22 @@ impl Leases {
         let kept: Vec<_> = state.leases.values().filter_map(due).collect();
         state.renewing = !kept.is_empty();
         kept
+    }
+
+    /// Tells those who hold keys of leases that were not confirmed in time; says when to look again.
+    pub(super) fn sound_alarms(&self) -> Instant {
+        let now = Instant::now();
+        let look = |lease: &Arc<Lease>| match lease.overdue() {
+            later if later > now => later,
+            _ => {
+                lease.alarm.notify_waiters();
+                // By then it may have been confirmed, and be overdue again.
+                now + lease.ttl / 3
+            }
+        };
+        let state = self.state();
+        let next = state.leases.values().filter(|lease| !lease.alone).map(look);
+        next.min().unwrap_or(now + PACE)
     }
 
     fn with_room(&self, keys: &[Key], asked: i64, alone: bool) -> Option<Arc<Lease>> {
@@ -262,6 +324,7 @@ impl Leases {
             ttl: Duration::from_secs(granted.ttl().max(1) as u64),
             alone,
             keys: Mutex::default(),
+            alarm: Notify::new(),
             times: Mutex::new(Times {
                 confirmed: start,
                 tried: start,

@@ -77,7 +77,7 @@ impl Model for Search {
         let done = match &op {
             Op::Wait(_) => {
                 next.waits -= 1;
-                let ends = [world.machine.wake(), world.store.next_end()];
+                let ends = [world.wake(), world.store.next_end()];
                 let wake = ends.into_iter().flatten().min().unwrap_or(world.now);
                 world.wait(wake.saturating_sub(world.now))
             }

@@ -37,6 +37,8 @@ pub(super) enum Op {
     Elect,
     /// The client hears that the lease was renewed for all that share it.
     Kept,
+    /// Whether that goes on by itself.
+    Keeps(bool),
     /// Milliseconds, all of them.
     Pause(u64),
     Wait(u64),
@@ -67,6 +69,7 @@ pub(super) fn any_op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Wipe),
         1 => Just(Op::Elect),
         4 => Just(Op::Kept),
+        3 => any::<bool>().prop_map(Op::Keeps),
         1 => (1000..18_000u64).prop_map(Op::Pause),
         8 => prop_oneof![0..300u64, 300..7000u64].prop_map(Op::Wait),
         1 => (100..20_000u64).prop_map(Op::Sleep),
@@ -112,6 +115,7 @@ impl World {
             Op::Wipe => self.store.wipe(),
             Op::Elect => self.store.elect(self.now),
             Op::Kept => self.hear_kept(),
+            Op::Keeps(keeps) => self.keeps = *keeps,
             Op::Pause(ms) => return self.pause(Duration::from_millis(*ms)),
             Op::Wait(ms) => return self.wait(Duration::from_millis(*ms)),
             Op::Sleep(ms) => return self.sleep(Duration::from_millis(*ms)),

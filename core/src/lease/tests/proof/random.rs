@@ -18,7 +18,7 @@ pub(super) fn holds((manual, shared, seed, ops): Fate) -> Result<(), String> {
 }
 
 /// What once showed a mistake: another owner while a beat is on its way; a store that takes its time, and
-/// then takes the lease away twice.
+/// then takes the lease away twice; and a value in doubt under a lease that others renew for ever.
 fn kept() -> Vec<Fate> {
     let slow = || Op::Slow(true, true);
     let taken = vec![slow(), Op::TakeOver, Op::Heartbeat];
@@ -35,9 +35,11 @@ fn kept() -> Vec<Fate> {
     let mut paused = vec![Op::Slow(true, false), Op::Delete, Op::Heartbeat];
     paused.extend(again);
     paused.extend([Op::Delete, Op::Update]);
-    [taken, told_twice, settled, paused]
-        .map(|ops| (false, false, 0, ops))
-        .into()
+    let alone = [taken, told_twice, settled, paused].map(|ops| (false, false, 0, ops));
+    let mut renewed = vec![Op::Slow(true, false), Op::Keeps(true), Op::Wait(2100)];
+    renewed.extend([Op::Update, Op::Serve, Op::Lose(false)]);
+    let shared = [renewed].map(|ops| (false, true, 0, ops));
+    alone.into_iter().chain(shared).collect()
 }
 
 #[test]

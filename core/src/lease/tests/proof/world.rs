@@ -40,6 +40,9 @@ pub(super) struct World {
     guard: Option<Guard>,
     /// The lease that was renewed for all that share it, and when.
     kept: Option<(u64, Time)>,
+    /// Whether that goes on by itself, and when it was tried last.
+    pub(super) keeps: bool,
+    tried: Time,
     /// The values of updates that are not answered, in order.
     pub(super) values: Vec<(u64, Option<u32>)>,
     pub(super) value: u32,
@@ -89,6 +92,8 @@ impl World {
             orphans: Vec::new(),
             guard: Some(Guard { grant, lost: None }),
             kept: None,
+            keeps: false,
+            tried: Duration::ZERO,
             values: Vec::new(),
             value: 0,
         }
@@ -106,6 +111,9 @@ impl World {
 
     /// One step of the machine, and what it says is to be done.
     pub(super) fn step(&mut self, input: Input<u32>) -> Check {
+        if let Some(confirmed) = self.machine.held().and_then(|grant| self.confirmed(grant)) {
+            self.machine.kept(confirmed);
+        }
         for output in self.machine.step(input, self.now) {
             self.obey(output)?;
         }
@@ -311,7 +319,8 @@ impl World {
         loop {
             self.flow()?;
             let late = self.call.as_ref().map(|doing| doing.since + CALL);
-            let ends = [late, self.store.next_end(), self.machine.wake()];
+            let keep = self.keeps.then_some(self.tried + TTL / 3);
+            let ends = [late, self.store.next_end(), self.wake(), keep];
             let next = ends.into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= until) else {
                 self.now = until;
@@ -323,15 +332,20 @@ impl World {
                 return Err("it never sleeps".into());
             }
             self.now = self.now.max(next);
-            if self.machine.wake().is_some_and(|wake| wake <= self.now) {
-                self.tick()?;
+            if keep.is_some_and(|keep| keep <= self.now) {
+                self.hear_kept();
+            }
+            if self.wake().is_some_and(|wake| wake <= self.now) {
+                self.step(Input::Tick)?;
             }
         }
     }
 
     /// The client renews by itself what is shared, if it can, and notes when.
     pub(super) fn hear_kept(&mut self) {
-        let Some(grant) = self.machine.held() else {
+        self.tried = self.now;
+        // What is manual is left to its program.
+        let Some(grant) = self.machine.held().filter(|_| !self.manual) else {
             return;
         };
         if self.store.shared && self.net == Net::Up && self.store.renew(grant.id, self.now) {
@@ -340,10 +354,19 @@ impl World {
         }
     }
 
-    fn tick(&mut self) -> Check {
-        let held = self.machine.held().map(|grant| grant.id);
-        let kept = self.kept.filter(|(id, _)| Some(*id) == held);
-        self.step(kept.map_or(Input::Tick, |(_, at)| Input::Kept(at)))
+    /// When the client last renewed a grant by itself.
+    fn confirmed(&self, grant: Grant) -> Option<Time> {
+        self.kept
+            .filter(|(id, _)| *id == grant.id)
+            .map(|(_, at)| at)
+    }
+
+    /// When the keeper wakes: not while what rests is renewed for it in time.
+    pub(super) fn wake(&self) -> Option<Time> {
+        let kept = self.machine.rests().and_then(|grant| self.confirmed(grant));
+        let overdue = kept.map(|confirmed| confirmed + Grant::patience(TTL));
+        let wake = self.machine.wake()?;
+        Some(overdue.map_or(wake, |overdue| overdue.max(wake)))
     }
 
     /// The store stands still for a while, and forgets who was due meanwhile, before it answers anybody.
@@ -362,7 +385,7 @@ impl World {
         self.now += time;
         self.store.pass(self.now);
         self.note_guard();
-        self.tick()?;
+        self.step(Input::Tick)?;
         self.wait(Duration::ZERO)
     }
 }
