@@ -74,10 +74,9 @@ pub(super) trait Session: Send + 'static {
     }
 }
 
-/// What a connection brings.
-#[allow(clippy::large_enum_variant, reason = "one at a time")]
+/// What a connection brings. Small, for a thousand lists are answered together.
 pub(super) enum News<S: Session> {
-    Opened(S::Client, Verdict, u64),
+    Opened(Box<S::Client>, Verdict, u64),
     Response(S::Response),
     Answer(Input),
 }
@@ -384,9 +383,9 @@ impl<S: Session> Driver<S> {
     fn hear(&mut self, news: News<S>) {
         match news {
             News::Opened(client, verdict, head) => {
-                self.session.opened(client.clone());
+                self.session.opened((*client).clone());
                 self.line
-                    .send_replace(Line::Up(self.session.number(), client));
+                    .send_replace(Line::Up(self.session.number(), *client));
                 self.step(Input::Opened { verdict, head });
             }
             News::Response(response) => {

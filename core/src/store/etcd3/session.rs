@@ -35,7 +35,7 @@ pub(super) struct Session {
     tasks: Tasks<Session>,
     stream: Option<mpsc::UnboundedSender<Ask>>,
     /// What the stream answers, once it is there.
-    answers: Option<WatchResponseStream>,
+    answers: Option<Box<WatchResponseStream>>,
     /// Whether there may be more answers, after a turn of the others.
     more: bool,
     /// Watches that were asked for and not answered yet, in that order.
@@ -138,7 +138,7 @@ impl Session {
 impl hub::Session for Session {
     type Client = Client;
     /// What the watch stream answers, to be heard from now on.
-    type Response = WatchResponseStream;
+    type Response = Box<WatchResponseStream>;
 
     fn number(&self) -> u64 {
         self.tasks.number()
@@ -156,7 +156,7 @@ impl hub::Session for Session {
             };
             let opening = open(&config, &at, mark);
             match timeout(OPEN, opening).await.unwrap_or_else(slow) {
-                Ok((client, verdict, head)) => News::Opened(client, verdict, head),
+                Ok((client, verdict, head)) => News::Opened(client.into(), verdict, head),
                 Err(error) => News::Answer(Input::Broken(error)),
             }
         });
@@ -210,7 +210,7 @@ impl hub::Session for Session {
         self.ask(Ask::Sign);
     }
 
-    fn read(&mut self, answers: WatchResponseStream) -> Vec<Input> {
+    fn read(&mut self, answers: Box<WatchResponseStream>) -> Vec<Input> {
         // One of a connection that was given up meanwhile is nothing to hear.
         self.answers = self.client.is_some().then_some(answers);
         Vec::new()
@@ -313,7 +313,7 @@ async fn ask_all(
         Ok(stream) => WatchStream::split(stream),
         Err(error) => return explain(error),
     };
-    tell(News::Response(answers));
+    tell(News::Response(answers.into()));
     while let Some(ask) = asks.recv().await {
         if let Err(error) = send(&mut sender, ask).await {
             return explain(error);
