@@ -10,7 +10,7 @@ use imbl::OrdMap;
 use crate::backend::protect::FEW;
 use crate::complain::Complaint;
 use crate::layout::{Decoded, Layout};
-use crate::model::{Instance, Seniority, ServiceName, View};
+use crate::model::{Attributes, Instance, Seniority, ServiceName, View};
 use crate::tree::{Change, Changes, Key, Node};
 
 /// Folds edges into whole views, and is silent about what changes nothing.
@@ -25,10 +25,15 @@ pub(super) struct Mirror {
     /// The view before this watch, whose instances are used again where they are the same.
     last: View,
     records: BTreeMap<Place, Record>,
+    /// What was written since somebody looked, and is not read yet: of what is written again and again
+    /// only the last is.
+    unread: HashMap<Place, Node>,
     members: HashMap<Arc<str>, Member>,
     /// Whose records changed, and who is not yet shown as they say.
     touched: Vec<Arc<str>>,
     view: View,
+    /// What was said in the list that is read just now.
+    said: Option<HashSet<Arc<Attributes>>>,
     /// The instances that were given out last.
     given: OrdMap<Seniority, Arc<Instance>>,
     /// Whether the view is other than the one given out last. The first is, even when it is empty.
@@ -59,6 +64,8 @@ struct Member {
     shown: Option<(Arc<Instance>, u64)>,
     /// Whether all of its records went since then: what comes after is another one.
     is_another: bool,
+    /// Whether its records changed since then.
+    is_touched: bool,
 }
 
 /// An instance that came or went.
@@ -75,7 +82,7 @@ impl Mirror {
         last: View,
         invalid: Arc<AtomicU64>,
     ) -> Mirror {
-        let (records, members, touched, view, given, moves) = Default::default();
+        let (records, unread, members, touched, view, given, moves) = Default::default();
         let name = |layout: &Arc<dyn Layout>| [layout.name().to_owned()].into();
         Mirror {
             found_in: layouts.iter().map(name).collect(),
@@ -83,8 +90,10 @@ impl Mirror {
             service,
             last,
             records,
+            unread,
             members,
             touched,
+            said: None,
             view,
             given,
             changed: true,
@@ -96,22 +105,31 @@ impl Mirror {
 
     /// Takes note of changes in the folder of a layout.
     pub(super) fn fold(&mut self, layout: usize, item: Changes) {
-        for change in item.changes {
+        let mut changes = item.changes.into_iter().peekable();
+        while let Some(change) = changes.next() {
             match change {
                 Change::Reset(nodes) => {
+                    self.read();
                     self.forget_all_but(layout, &nodes);
                     self.members.reserve(nodes.len());
+                    // Many of a service say the same of themselves.
+                    self.said = Some(HashSet::new());
                     nodes.into_iter().for_each(|node| self.put(layout, node));
+                    self.said = None;
+                    self.settle_all();
                 }
-                Change::Put(node) => self.put(layout, node),
-                Change::Delete(key) => self.delete(layout, &key),
+                Change::Put(node) => {
+                    self.unread.insert((layout, node.key.clone()), node);
+                }
+                Change::Delete(key) => {
+                    self.read();
+                    self.delete(layout, &key);
+                    // Who went and is back has come, too: nobody is missed between the two.
+                    if !matches!(changes.peek(), Some(Change::Delete(_))) {
+                        self.settle_all();
+                    }
+                }
             }
-        }
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
-        for identity in touched {
-            self.settle(&identity);
         }
         // Each folder is told of for itself; what is told is never older than what was.
         if item.epoch > self.view.epoch {
@@ -120,8 +138,23 @@ impl Mirror {
         self.view.revision = self.view.revision.max(item.revision);
     }
 
+    /// Reads what was written.
+    fn read(&mut self) {
+        for ((layout, _), node) in std::mem::take(&mut self.unread) {
+            self.put(layout, node);
+        }
+        self.settle_all();
+    }
+
+    fn settle_all(&mut self) {
+        for identity in std::mem::take(&mut self.touched) {
+            self.settle(&identity);
+        }
+    }
+
     /// The whole view, if it is another than before. To be asked when all folders are known.
     pub(super) fn view(&mut self) -> Option<View> {
+        self.read();
         self.last = View::default();
         std::mem::take(&mut self.changed).then(|| self.view.clone())
     }
@@ -140,6 +173,7 @@ impl Mirror {
 
     /// Who came and who went since the last time this was asked, in order.
     pub(super) fn moves(&mut self) -> Vec<Move> {
+        self.read();
         self.given = self.view.instances.clone();
         std::mem::take(&mut self.moves)
     }
@@ -152,35 +186,35 @@ impl Mirror {
     }
 
     fn put(&mut self, layout: usize, node: Node) {
-        let (Some(form), Some(found_in)) = (self.layouts.get(layout), self.found_in.get(layout))
-        else {
-            return;
-        };
-        let decoded = form.decode(&self.service, &node);
-        let place = (layout, node.key);
-        let instance = match decoded {
-            Decoded::Ignored => return self.forget(&place),
+        let instance = match self.decode(layout, &node) {
+            Decoded::Instance(new) => Some(new),
+            Decoded::Ignored => return self.forget(&(layout, node.key)),
             Decoded::Malformed(why) => {
                 self.invalid.fetch_add(1, Ordering::Relaxed);
-                let text = || format!("skipping the record {:?}: {why}", place.1);
+                let text = || format!("skipping the record {:?}: {why}", node.key);
                 self.complaint.warn(text);
                 None
             }
-            Decoded::Instance(new) => Some(Arc::new(new.with_layouts(found_in.clone()))),
         };
-        let identity = instance.as_deref().map(|new| self.identity(new));
-        let owner = node.owner;
-        let record = Record { instance, owner };
-        let is_bad = record.instance.is_none();
+        let identity = instance.as_ref().map(|new| self.identity(new));
+        let is_bad = instance.is_none();
         let by_id = self.layouts.len() == 1;
+        let (place, owner) = ((layout, node.key), node.owner);
         let (is_new, before) = match self.records.entry(place.clone()) {
             Entry::Vacant(free) => {
-                free.insert(record);
+                let instance = instance.map(Arc::new);
+                free.insert(Record { instance, owner });
                 (true, None)
             }
             Entry::Occupied(mut there) => {
-                let goes_on = there.get().goes_on(&record, by_id);
-                let before = there.insert(record);
+                let goes_on = there.get().goes_on(instance.as_ref(), by_id);
+                // The same instance, changed, keeps its count of calls in flight.
+                let older = there.get().instance.as_deref().filter(|_| goes_on);
+                let instance = instance.map(|new| match older {
+                    Some(older) => Arc::new(new.with_load_of(older)),
+                    None => Arc::new(new),
+                });
+                let before = there.insert(Record { instance, owner });
                 (!goes_on, (!goes_on).then_some(before))
             }
         };
@@ -192,13 +226,32 @@ impl Mirror {
             self.changed = true;
         }
         if let Some(identity) = identity {
-            let places = &mut self.members.entry(identity.clone()).or_default().places;
-            if let Err(at) = places.binary_search(&place) {
+            let member = self.members.entry(identity.clone()).or_default();
+            if let Err(at) = member.places.binary_search(&place) {
                 // Room for more than one is rarely needed.
-                places.reserve_exact(1);
-                places.insert(at, place);
+                member.places.reserve_exact(1);
+                member.places.insert(at, place);
             }
-            self.touched.push(identity);
+            if !std::mem::replace(&mut member.is_touched, true) {
+                self.touched.push(identity);
+            }
+        }
+    }
+
+    fn decode(&mut self, layout: usize, node: &Node) -> Decoded {
+        let (Some(form), Some(found_in)) = (self.layouts.get(layout), self.found_in.get(layout))
+        else {
+            return Decoded::Ignored;
+        };
+        match form.decode(&self.service, node) {
+            Decoded::Instance(new) => {
+                let mut new = new.with_layouts(found_in.clone());
+                if let Some(said) = &mut self.said {
+                    new.share(said);
+                }
+                Decoded::Instance(new)
+            }
+            other => other,
         }
     }
 
@@ -244,8 +297,10 @@ impl Mirror {
         if let Some(member) = self.members.get_mut(&identity) {
             member.places.retain(|other| other != place);
             member.is_another |= member.places.is_empty();
+            if !std::mem::replace(&mut member.is_touched, true) {
+                self.touched.push(identity);
+            }
         }
-        self.touched.push(identity);
     }
 
     /// Brings the view in line with what the records say about one instance.
@@ -253,6 +308,7 @@ impl Mirror {
         let Some(member) = self.members.get_mut(identity) else {
             return;
         };
+        member.is_touched = false;
         let old = member.shown.take();
         let is_another = std::mem::take(&mut member.is_another);
         let Some((mut new, owner)) = merged(&self.records, &member.places) else {
@@ -277,9 +333,8 @@ impl Mirror {
         let known = known.filter(|old| old.seniority() == seniority);
         let new = match known.or_else(|| self.last.instances.get(&seniority)) {
             Some(known) if **known == *new => known.clone(),
-            // The same instance, changed, keeps its count of calls in flight.
-            Some(known) => Arc::new(new.another().with_load_of(known)),
-            None => new,
+            Some(known) if !new.has_load_of(known) => Arc::new(new.another().with_load_of(known)),
+            _ => new,
         };
         member.shown = Some((new.clone(), owner));
         if old.as_ref().is_some_and(|(old, _)| Arc::ptr_eq(old, &new)) {
@@ -296,8 +351,8 @@ impl Mirror {
 
 impl Record {
     /// Whether it says now of the one of whom it spoke before, whatever else it says.
-    fn goes_on(&self, now: &Record, by_id: bool) -> bool {
-        match (&self.instance, &now.instance) {
+    fn goes_on(&self, now: Option<&Instance>, by_id: bool) -> bool {
+        match (&self.instance, now) {
             (Some(before), Some(now)) => {
                 let same = match by_id {
                     true => before.id() == now.id(),

@@ -306,7 +306,10 @@ impl Part {
         let deleted = matches!(change, Change::Delete(_));
         let key = match change {
             Change::Put(node) => {
-                self.keys.insert(node.key.clone(), modified);
+                match self.keys.get_mut(&node.key) {
+                    Some(last) => *last = modified,
+                    None => drop(self.keys.insert(node.key.clone(), modified)),
+                }
                 &node.key
             }
             Change::Delete(key) => {

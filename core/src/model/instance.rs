@@ -1,6 +1,7 @@
 //! What others see.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,6 +9,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::model::check::{MAX_WEIGHT, address};
 use crate::model::{Attributes, Seniority, ServiceName, Shown};
+
+/// Among how many different attributes the same are looked for.
+const SHARED: usize = 1024;
 
 /// One running copy of a service, as others see it. Immutable; a change makes a new one.
 pub struct Instance {
@@ -18,7 +22,8 @@ pub struct Instance {
     host: Range<usize>,
     port: u16,
     address: Arc<str>,
-    attributes: Attributes,
+    /// Shared by all its versions that say the same.
+    attributes: Arc<Attributes>,
     tags: Vec<String>,
     created: u64,
     weight: u32,
@@ -88,7 +93,7 @@ impl Instance {
             host: begin..begin + host.len(),
             port,
             address,
-            attributes,
+            attributes: attributes.into(),
             tags,
             created,
             fitness,
@@ -214,9 +219,11 @@ impl Instance {
         let mut all = self.another();
         let mut layouts = self.layouts.to_vec();
         for other in others {
-            for (name, value) in &other.attributes {
-                let said = all.attributes.entry(name.clone());
-                said.or_insert_with(|| value.clone());
+            for (name, value) in &*other.attributes {
+                if !all.attributes.contains_key(name) {
+                    let ours = Arc::make_mut(&mut all.attributes);
+                    ours.insert(name.clone(), value.clone());
+                }
             }
             if all.tags.is_empty() {
                 all.tags.clone_from(&other.tags);
@@ -249,6 +256,20 @@ impl Instance {
     pub(crate) fn with_load_of(mut self, older: &Instance) -> Instance {
         self.load = older.load.clone();
         self
+    }
+
+    /// Whether it has the calls in flight of that one.
+    pub(crate) fn has_load_of(&self, other: &Instance) -> bool {
+        Arc::ptr_eq(&self.load.0, &other.load.0)
+    }
+
+    /// What it says of itself is kept once where others say the very same.
+    pub(crate) fn share(&mut self, said: &mut HashSet<Arc<Attributes>>) {
+        match said.get(&self.attributes) {
+            Some(same) => self.attributes = same.clone(),
+            None if said.len() < SHARED => drop(said.insert(self.attributes.clone())),
+            None => {}
+        }
     }
 
     /// The place of the instance in a view: oldest first.

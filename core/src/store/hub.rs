@@ -4,11 +4,14 @@
 //! How a connection is made, and what is said on it, is the store's: see [`Session`].
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::future::pending;
+use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -16,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::error::{Error, Kind, Result};
 use crate::follow::{Counts, Follower, Input, Keys, Mark, Output, PartId, Ticket, Verdict};
 use crate::model::{ConnectionState, Metrics};
+use crate::store::mailbox::{Mailbox, Sink, mailbox};
 use crate::tree::{Changes, Scope};
 
 /// How long a call waits for a connection that broke to be made again elsewhere.
@@ -62,12 +66,17 @@ pub(super) trait Session: Send + 'static {
 
     /// What a response says.
     fn read(&mut self, response: Self::Response) -> Vec<Input>;
+
+    /// What the watches say next, and all that they have said besides by then; never, where that comes
+    /// as [`News`]. Dropped before it is there, it has heard nothing.
+    fn heard(&mut self) -> impl Future<Output = Vec<Input>> + Send {
+        pending()
+    }
 }
 
-/// What a connection brings.
-#[allow(clippy::large_enum_variant, reason = "one at a time")]
+/// What a connection brings. Small, for a thousand lists are answered together.
 pub(super) enum News<S: Session> {
-    Opened(S::Client, Verdict, u64),
+    Opened(Box<S::Client>, Verdict, u64),
     Response(S::Response),
     Answer(Input),
 }
@@ -160,8 +169,6 @@ enum Order {
     Doubt(u64, Error),
 }
 
-type Sink = mpsc::UnboundedSender<Result<Changes>>;
-
 impl<S: Session> Hub<S> {
     /// Starts the task, on the runtime that this runs on. It connects when somebody needs it, to one of
     /// so many endpoints.
@@ -248,14 +255,10 @@ impl<S: Session> Hub<S> {
         known: Option<Keys>,
     ) -> BoxStream<'static, Result<Changes>> {
         let id = self.parts.fetch_add(1, Ordering::Relaxed);
-        let (sink, changes) = mpsc::unbounded_channel();
+        let (sink, told) = mailbox();
         self.order(Order::Follow(id, scope, known, sink));
-        let follower = Follows(id, self.orders.clone());
-        stream::unfold((changes, follower), |(mut changes, follower)| async move {
-            let next = changes.recv().await?;
-            Some((next, (changes, follower)))
-        })
-        .boxed()
+        let orders = self.orders.clone();
+        Follows { id, orders, told }.boxed()
     }
 
     /// How the connection fares, from now on: each change.
@@ -298,11 +301,23 @@ impl<S: Session> Hub<S> {
 }
 
 /// Somebody who follows a part; drops it when dropped.
-struct Follows(PartId, mpsc::UnboundedSender<Order>);
+struct Follows {
+    id: PartId,
+    orders: mpsc::UnboundedSender<Order>,
+    told: Mailbox,
+}
+
+impl Stream for Follows {
+    type Item = Result<Changes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.told.poll_next_unpin(context)
+    }
+}
 
 impl Drop for Follows {
     fn drop(&mut self) {
-        let _ = self.1.send(Order::Forget(self.0));
+        let _ = self.orders.send(Order::Forget(self.id));
     }
 }
 
@@ -340,6 +355,7 @@ impl<S: Session> Driver<S> {
                         self.hear(news);
                     }
                 }
+                inputs = self.session.heard() => self.steps(inputs),
                 () = asleep => self.step(Input::Tick),
             }
         }
@@ -367,17 +383,22 @@ impl<S: Session> Driver<S> {
     fn hear(&mut self, news: News<S>) {
         match news {
             News::Opened(client, verdict, head) => {
-                self.session.opened(client.clone());
+                self.session.opened((*client).clone());
                 self.line
-                    .send_replace(Line::Up(self.session.number(), client));
+                    .send_replace(Line::Up(self.session.number(), *client));
                 self.step(Input::Opened { verdict, head });
             }
             News::Response(response) => {
-                for input in self.session.read(response) {
-                    self.step(input);
-                }
+                let inputs = self.session.read(response);
+                self.steps(inputs);
             }
             News::Answer(input) => self.step(input),
+        }
+    }
+
+    fn steps(&mut self, inputs: Vec<Input>) {
+        for input in inputs {
+            self.step(input);
         }
     }
 
@@ -425,7 +446,7 @@ impl<S: Session> Driver<S> {
     fn tell(&self, id: PartId, item: Result<Changes>) {
         if let Some((_, sink)) = self.sinks.get(&id) {
             // Whoever has stopped listening says `Forget` next.
-            let _ = sink.send(item);
+            sink.tell(item);
         }
     }
 }

@@ -8,6 +8,8 @@ pub(crate) mod etcd3;
 mod hub;
 #[cfg(feature = "local")]
 pub(crate) mod local;
+#[cfg(any(feature = "etcd", feature = "etcd2"))]
+mod mailbox;
 pub(crate) mod memory;
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
 pub(crate) mod servers;

@@ -226,3 +226,24 @@ fn keys_that_say_the_same_id_are_one_instance() {
     let folder = Change::Delete(Key::new("/c/web/a").unwrap());
     assert_eq!(tell(&mut mirror, 0, folder).unwrap(), [""; 0]);
 }
+
+#[test]
+fn of_what_is_written_again_only_the_last_is_read_and_nobody_goes_unnoticed() {
+    let mut mirror = mirror();
+    fold(&mut mirror, [Change::Reset(vec![node("h:1", "null", 1)])]);
+    mirror.moves();
+    let written = ["{", r#"{"v":"1"}"#, r#"{"v":"2"}"#];
+    let puts = written.map(|value| Change::Put(node("h:1", value, 1)));
+    assert_eq!(fold(&mut mirror, puts).unwrap(), ["h:1"]);
+    assert_eq!(mirror.invalid.load(Ordering::Relaxed), 0);
+    let first = |mirror: &Mirror| mirror.view.instances.values().next().cloned();
+    assert_eq!(first(&mirror).unwrap().attributes()["v"], "2");
+    assert!(matches!(mirror.moves()[..], [Move::Came(_)]));
+    // Gone and back at once: it went, and another one came.
+    let key = node("h:1", "", 0).key;
+    let back = [Change::Delete(key), Change::Put(node("h:1", "null", 9))];
+    assert_eq!(fold(&mut mirror, back).unwrap(), ["h:1"]);
+    assert_eq!(first(&mirror).unwrap().created(), 9);
+    let moves = mirror.moves();
+    assert!(matches!(moves[..], [Move::Went(..), Move::Came(_)]));
+}

@@ -19,6 +19,12 @@ use crate::tree::{Changes, Scope};
 /// several is told of before the others.
 const GATHER: Duration = Duration::from_millis(100);
 
+/// How long a view may wait for what comes without an end.
+const FLOOD: Duration = Duration::from_millis(10);
+/// How long the next view waits for each change that the last one was made of. It is a few times what one
+/// takes to be read and told: faster than this they are a flood.
+const EACH: Duration = Duration::from_micros(10);
+
 /// For how long the store was away until lately, once it is back.
 const LATELY: Duration = Duration::from_secs(5);
 
@@ -37,6 +43,8 @@ pub(super) struct Views {
     waiting: Option<Option<News>>,
     /// Since when the store is back, once it was lost.
     back: Option<Instant>,
+    /// How many changes were noted since the last view.
+    noted: u32,
 }
 
 /// What is known of the folder of one layout.
@@ -73,10 +81,13 @@ impl Views {
             start: Instant::now(),
             waiting: None,
             back: None,
+            noted: 0,
         })
     }
 
     pub(super) async fn next(&mut self) -> Option<Result<View>> {
+        // The last one is told by now.
+        let free = Instant::now() + (EACH * std::mem::take(&mut self.noted)).min(FLOOD);
         loop {
             let item = match self.waiting.take() {
                 Some(item) => item,
@@ -91,8 +102,12 @@ impl Views {
                 self.mirror.tell_again();
                 return Some(Err(error));
             }
+            rest(free).await;
             // What has come as well by now is told with it: of a burst, nobody wants to hear each step.
+            // What never stops coming is told all the same.
+            let until = Instant::now() + FLOOD;
             while self.waiting.is_none()
+                && Instant::now() < until
                 && let Some(item) = self.changes.next().now_or_never()
             {
                 self.note(item);
@@ -146,6 +161,7 @@ impl Views {
             self.back = Some(Instant::now());
         }
         folder.revision = changes.revision;
+        self.noted = self.noted.saturating_add(changes.changes.len() as u32);
         self.mirror.fold(number, changes);
         Ok(())
     }
@@ -197,5 +213,13 @@ impl Views {
             protect.judge(&asked, &gone, now);
         }
         protect.add_suspects(view)
+    }
+}
+
+/// In a flood, views take a part of the time only: what is written again until the next needs not be read.
+/// What is too short for a timer is not waited for, and so nothing that comes alone or by the dozen.
+async fn rest(free: Instant) {
+    if free >= Instant::now() + Duration::from_millis(1) {
+        sleep_until(free).await;
     }
 }

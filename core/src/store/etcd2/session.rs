@@ -112,7 +112,7 @@ impl hub::Session for Session {
                         true => Verdict::Other,
                         false => Verdict::Unknown,
                     };
-                    News::Opened(http, verdict, head.index)
+                    News::Opened(http.into(), verdict, head.index)
                 }
                 Err(error) => News::Answer(Input::Broken(error)),
             }

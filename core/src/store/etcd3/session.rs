@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use etcd_client::{
     Client, ConnectOptions, GetOptions, WatchOptions, WatchRequestSender, WatchResponse,
-    WatchStream,
+    WatchResponseStream, WatchStream,
 };
-use futures_util::future::FutureExt;
+use futures_util::future::{FutureExt, pending};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -22,6 +22,9 @@ use crate::tree::Scope;
 
 /// How long making a connection may take: connect, log in, read.
 const OPEN: Duration = Duration::from_secs(2);
+/// How many answers of the watches are taken at once, if so many have come.
+const MOST: usize = 1024;
+
 type News = hub::News<Session>;
 
 /// See the module.
@@ -31,6 +34,10 @@ pub(super) struct Session {
     reads: Option<mpsc::UnboundedSender<Read>>,
     tasks: Tasks<Session>,
     stream: Option<mpsc::UnboundedSender<Ask>>,
+    /// What the stream answers, once it is there.
+    answers: Option<Box<WatchResponseStream>>,
+    /// Whether there may be more answers, after a turn of the others.
+    more: bool,
     /// Watches that were asked for and not answered yet, in that order.
     unanswered: VecDeque<Ticket>,
 }
@@ -50,6 +57,8 @@ impl Session {
             reads: None,
             tasks: Tasks::new(tell),
             stream: None,
+            answers: None,
+            more: false,
             unanswered: VecDeque::new(),
         }
     }
@@ -67,9 +76,48 @@ impl Session {
         self.stream = Some(asks);
         let tell = self.tasks.teller();
         self.tasks.run(async move {
-            let error = stream(client, key, options, inbox, tell).await;
+            let error = ask_all(client, key, options, inbox, tell).await;
             News::Answer(Input::Broken(error))
         });
+    }
+
+    /// Takes an answer from the stream, or its end.
+    fn take(
+        &mut self,
+        answer: std::result::Result<Option<WatchResponse>, etcd_client::Error>,
+        inputs: &mut Vec<Input>,
+    ) {
+        let error = match answer {
+            Ok(Some(response)) => return self.hear(&response, inputs),
+            Ok(None) => Error::new(Kind::Unavailable, "etcd ended the watch"),
+            Err(error) => explain("the watch", error),
+        };
+        self.answers = None;
+        inputs.push(Input::Broken(error));
+    }
+
+    /// What an answer of the watches says. What several say of one watch, one after the other, is said
+    /// at once.
+    fn hear(&mut self, response: &WatchResponse, inputs: &mut Vec<Input>) {
+        let mut ticket = response.watch_id();
+        if response.created() {
+            // Answers come in the order of the questions; a refusal may come without its name.
+            ticket = self.unanswered.pop_front().unwrap_or(ticket);
+        }
+        if response.canceled() {
+            inputs.push(Input::Canceled(ticket, why_canceled(response)));
+        } else if response.created() {
+            inputs.push(Input::Watching(ticket));
+        } else if response.events().is_empty() {
+            inputs.push(Input::Heard);
+        } else {
+            let events = response.events().iter();
+            let changes = events.filter_map(|event| self.config.change(event));
+            match inputs.last_mut() {
+                Some(Input::Events(of, before)) if *of == ticket => before.extend(changes),
+                _ => inputs.push(Input::Events(ticket, changes.collect())),
+            }
+        }
     }
 
     /// Asks for a list.
@@ -89,7 +137,8 @@ impl Session {
 
 impl hub::Session for Session {
     type Client = Client;
-    type Response = WatchResponse;
+    /// What the watch stream answers, to be heard from now on.
+    type Response = Box<WatchResponseStream>;
 
     fn number(&self) -> u64 {
         self.tasks.number()
@@ -107,7 +156,7 @@ impl hub::Session for Session {
             };
             let opening = open(&config, &at, mark);
             match timeout(OPEN, opening).await.unwrap_or_else(slow) {
-                Ok((client, verdict, head)) => News::Opened(client, verdict, head),
+                Ok((client, verdict, head)) => News::Opened(client.into(), verdict, head),
                 Err(error) => News::Answer(Input::Broken(error)),
             }
         });
@@ -129,6 +178,7 @@ impl hub::Session for Session {
         self.client = None;
         self.reads = None;
         self.stream = None;
+        self.answers = None;
         self.unanswered.clear();
     }
 
@@ -160,26 +210,32 @@ impl hub::Session for Session {
         self.ask(Ask::Sign);
     }
 
-    fn read(&mut self, response: WatchResponse) -> Vec<Input> {
-        let mut ticket = response.watch_id();
-        if response.created() {
-            // Answers come in the order of the questions; a refusal may come without its name.
-            ticket = self.unanswered.pop_front().unwrap_or(ticket);
+    fn read(&mut self, answers: Box<WatchResponseStream>) -> Vec<Input> {
+        // One of a connection that was given up meanwhile is nothing to hear.
+        self.answers = self.client.is_some().then_some(answers);
+        Vec::new()
+    }
+
+    async fn heard(&mut self) -> Vec<Input> {
+        if self.more {
+            tokio::task::yield_now().await;
+            self.more = false;
         }
-        if response.canceled() {
-            return vec![Input::Canceled(ticket, why_canceled(&response))];
+        let Some(answers) = &mut self.answers else {
+            return pending().await;
+        };
+        let mut next = Some(answers.message().await);
+        let (mut inputs, mut taken) = (Vec::new(), 0);
+        while let Some(answer) = next {
+            self.take(answer, &mut inputs);
+            taken += 1;
+            self.more = taken == MOST;
+            next = match &mut self.answers {
+                Some(answers) if !self.more => answers.message().now_or_never(),
+                _ => None,
+            };
         }
-        if response.created() {
-            return vec![Input::Watching(ticket)];
-        }
-        if response.events().is_empty() {
-            return vec![Input::Heard];
-        }
-        let changes = response
-            .events()
-            .iter()
-            .filter_map(|e| self.config.change(e));
-        vec![Input::Events(ticket, changes.collect())]
+        inputs
     }
 }
 
@@ -243,8 +299,8 @@ async fn head(config: &Config, client: &mut Client) -> Result<u64, etcd_client::
     }
 }
 
-/// The watch stream, until it fails.
-async fn stream(
+/// Opens the watch stream, tells what answers there, and asks on it until it fails.
+async fn ask_all(
     client: Client,
     key: Vec<u8>,
     options: WatchOptions,
@@ -253,31 +309,17 @@ async fn stream(
 ) -> Error {
     let explain = |error| explain("the watch", error);
     let mut watches = client.watch_client().max_decoding_message_size(usize::MAX);
-    let (mut sender, mut answers) = match watches.watch(key, Some(options)).await {
+    let (mut sender, answers) = match watches.watch(key, Some(options)).await {
         Ok(stream) => WatchStream::split(stream),
         Err(error) => return explain(error),
     };
-    let asking = async {
-        while let Some(ask) = asks.recv().await {
-            if let Err(error) = send(&mut sender, ask).await {
-                return explain(error);
-            }
+    tell(News::Response(answers.into()));
+    while let Some(ask) = asks.recv().await {
+        if let Err(error) = send(&mut sender, ask).await {
+            return explain(error);
         }
-        std::future::pending().await
-    };
-    let hearing = async {
-        loop {
-            match answers.message().await {
-                Ok(Some(answer)) => tell(News::Response(answer)),
-                Ok(None) => return Error::new(Kind::Unavailable, "etcd ended the watch"),
-                Err(error) => return explain(error),
-            }
-        }
-    };
-    tokio::select! {
-        error = asking => error,
-        error = hearing => error,
     }
+    pending().await
 }
 
 async fn send(sender: &mut WatchRequestSender, ask: Ask) -> Result<(), etcd_client::Error> {
