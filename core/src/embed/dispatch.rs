@@ -88,6 +88,11 @@ impl Dispatch {
         self.messages.send(message).is_ok()
     }
 
+    /// Where others send messages; one that comes after the end is dropped at once.
+    pub(super) fn messages(&self) -> Sender<Message> {
+        self.messages.clone()
+    }
+
     /// Drops all listeners and ends the thread; false if a callback still runs when the time is up.
     /// The thread then ends when that callback does.
     pub(super) fn stop(&self, within: Duration) -> bool {

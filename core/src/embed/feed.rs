@@ -1,10 +1,10 @@
 //! News of a set, pushed into a sink or pulled after a bell; and how something fares, each time anew.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
-use tokio::task::AbortHandle;
+use tokio::runtime::Handle;
 
 use crate::embed::dispatch::{Bell, Sink};
 use crate::embed::gate::{Flags, Listener, Message};
@@ -27,7 +27,7 @@ impl Subscription {
             flags.answer();
             sink.events(&cursor.drain(), &|| !flags.is_cancelled());
         };
-        let line = Line::open(shared, Box::new(listener), pulses(set))?;
+        let line = Line::open(shared, Box::new(listener), |ringer, _| rings(set, ringer))?;
         Ok(Subscription(Own::new(line)))
     }
 
@@ -49,13 +49,14 @@ impl Subscription {
         let pump = |ringer: Ringer| async move {
             while let Some(state) = states.next().await {
                 *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
-                if !ringer.ring() {
-                    return;
-                }
+                ringer.ring();
             }
             ringer.end();
         };
-        let line = Line::open(shared, Box::new(listener), pump)?;
+        let line = Line::open(shared, Box::new(listener), |ringer, runtime| {
+            let pump = runtime.spawn(pump(ringer)).abort_handle();
+            Box::new(move || pump.abort())
+        })?;
         Ok(Subscription(Own::new(line)))
     }
 
@@ -84,7 +85,7 @@ impl Feed {
                 bell.ring();
             }
         };
-        let line = Line::open(shared, Box::new(listener), pulses(set))?;
+        let line = Line::open(shared, Box::new(listener), |ringer, _| rings(set, ringer))?;
         Ok(Feed(Own::new((cursor, line))))
     }
 
@@ -126,20 +127,23 @@ impl Feed {
     }
 }
 
-/// A listener on the dispatch thread, and the pump that posts to it.
+/// A listener on the dispatch thread, and what posts to it.
 struct Line {
     shared: Arc<Shared>,
     id: u64,
     flags: Arc<Flags>,
-    pump: AbortHandle,
+    quiet: Quiet,
 }
+
+/// Ends the posting.
+type Quiet = Box<dyn Fn() + Send + Sync>;
 
 impl Line {
     /// When it fails, the listener is dropped before it returns; else on the dispatch thread, later.
-    fn open<P: Future<Output = ()> + Send + 'static>(
+    fn open(
         shared: Arc<Shared>,
         listener: Listener,
-        pump: impl FnOnce(Ringer) -> P,
+        start: impl FnOnce(Ringer, &Handle) -> Quiet,
     ) -> Result<Line> {
         let flags = Arc::new(Flags::new());
         let id = shared.dispatch.new_id();
@@ -149,22 +153,22 @@ impl Line {
             return Err(closed());
         }
         let ringer = Ringer {
-            shared: Arc::downgrade(&shared),
+            messages: shared.dispatch.messages(),
             id,
             flags: flags.clone(),
         };
-        let pump = runtime.spawn(pump(ringer)).abort_handle();
+        let quiet = start(ringer, runtime);
         Ok(Line {
             shared,
             id,
             flags,
-            pump,
+            quiet,
         })
     }
 
     fn cancel(&self) {
         if self.flags.cancel() {
-            self.pump.abort();
+            (self.quiet)();
             self.shared.dispatch.post(Message::Remove(self.id));
         }
     }
@@ -176,44 +180,31 @@ impl Drop for Line {
     }
 }
 
-/// What a pump does to its listener.
+/// What those who have news do to a listener. They post and never call; once its thread is over, that
+/// comes to nothing.
 struct Ringer {
-    shared: Weak<Shared>,
+    messages: Sender<Message>,
     id: u64,
     flags: Arc<Flags>,
 }
 
 impl Ringer {
-    /// Rings, unless a ring is on its way. False when there is nobody left to ring for.
-    fn ring(&self) -> bool {
-        let Some(shared) = self.shared.upgrade() else {
-            return false;
-        };
+    /// Rings, unless a ring is on its way.
+    fn ring(&self) {
         if self.flags.ring() {
-            shared.dispatch.post(Message::Ring(self.id));
+            let _ = self.messages.send(Message::Ring(self.id));
         }
-        true
     }
 
     /// Has the listener dropped, after the rings that are on their way.
     fn end(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.dispatch.post(Message::Remove(self.id));
-        }
+        let _ = self.messages.send(Message::Remove(self.id));
     }
 }
 
-/// Rings at once, and then at each change of the set, until its client is closed.
-fn pulses(set: &ServiceSet) -> impl FnOnce(Ringer) -> BoxFuture<'static, ()> + use<> {
-    let mut pulse = set.pulse();
-    pulse.mark_changed();
-    |ringer| {
-        Box::pin(async move {
-            while pulse.changed().await.is_ok() && !pulse.borrow_and_update().closed {
-                if !ringer.ring() {
-                    return;
-                }
-            }
-        })
-    }
+/// Rings at once, and then at each change of the set.
+fn rings(set: &ServiceSet, ringer: Ringer) -> Quiet {
+    let set = set.clone();
+    let number = set.post(Box::new(move || ringer.ring()));
+    Box::new(move || set.end_post(number))
 }

@@ -15,6 +15,7 @@ mod gate;
 mod log;
 mod own;
 mod pending;
+mod runtime;
 mod shared;
 
 /// What the gate is made of, which its test exchanges.

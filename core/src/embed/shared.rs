@@ -1,15 +1,15 @@
 //! What an engine and all that came out of it stand on: the client, the two threads, and their end.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::client::Client;
 use crate::embed::dispatch::Dispatch;
 use crate::embed::gate::Message;
+use crate::embed::runtime::Runtime;
 use crate::error::{Error, Kind, Result};
 
 /// What an engine and all that came out of it share.
@@ -26,7 +26,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Starts both threads.
     pub(super) fn start() -> Result<Arc<Shared>> {
-        let runtime = start_runtime()?;
+        let runtime = Runtime::start()?;
         Ok(Arc::new(Shared {
             client: OnceLock::new(),
             dispatch: Dispatch::start()?,
@@ -74,7 +74,7 @@ impl Shared {
         self.closing.send_replace(true);
         let released = self.closing.clone();
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        runtime.spawn(async move {
+        self.handle.spawn(async move {
             let _ = tokio::time::timeout(timeout, released.closed()).await;
             let done = match client {
                 Some(client) => client.close(timeout).await,
@@ -84,7 +84,7 @@ impl Shared {
         });
         let done = receiver.recv().unwrap_or(Ok(()));
         let stopped = self.dispatch.stop(timeout);
-        runtime.shutdown_timeout(Duration::from_secs(1));
+        runtime.stop();
         if stopped {
             return done;
         }
@@ -96,23 +96,10 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // Reached unclosed only when opening failed; nobody waits for us.
-        if let Some(runtime) = self.runtime_slot().take() {
+        if self.runtime_slot().take().is_some() {
             self.closing.send_replace(true);
             self.dispatch.post(Message::Stop);
-            runtime.shutdown_background();
         }
-    }
-}
-
-/// The runtime and its thread. Where there is none to be had, the builder panics instead of saying so.
-fn start_runtime() -> Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(1).thread_name("discover-rt");
-    let built = catch_unwind(AssertUnwindSafe(|| builder.enable_all().build()));
-    let text = "cannot start the thread discover-rt";
-    match built {
-        Ok(built) => built.map_err(|e| Error::caused_by(Kind::Resource, text, e)),
-        Err(_) => Err(Error::new(Kind::Resource, text)),
     }
 }
 

@@ -90,18 +90,18 @@ pub enum Decoded {
     Malformed(String),
 }
 
-/// Refuses a registration that would be read back as another one than it is.
-pub(crate) fn check(layout: &dyn Layout, registration: &Registration) -> Result<()> {
+/// The entries of a registration; refused if it would be read back as another one than it is.
+pub(crate) fn check(layout: &dyn Layout, registration: &Registration) -> Result<Vec<Entry>> {
     let prefix = layout.prefix(&registration.service)?;
     let expected = registration.instance(1);
     let entries = layout.encode(registration)?;
     let read = entries
-        .into_iter()
+        .iter()
         .filter(|entry| entry.key.under(&prefix).is_some());
     let mut read = read.map(|entry| {
         let node = Node {
-            key: entry.key,
-            value: entry.value.into(),
+            key: entry.key.clone(),
+            value: entry.value[..].into(),
             created: 1,
             modified: 1,
             owner: 0,
@@ -116,7 +116,7 @@ pub(crate) fn check(layout: &dyn Layout, registration: &Registration) -> Result<
     };
     match read.find(|decoded| *decoded != Decoded::Ignored) {
         Some(Decoded::Instance(read)) => match difference(&expected, &read) {
-            None => Ok(()),
+            None => Ok(entries),
             Some(what) => refuse(&format!("{what} would be read as another")),
         },
         Some(Decoded::Malformed(why)) => refuse(&why),

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use crate::set::event::{Event, diff};
-use crate::set::{Pulse, ServiceSet, Snapshot};
+use crate::set::{ServiceSet, Snapshot};
 
 /// One listener's place. It holds one old snapshot, not a queue: however slow it is, it costs that
 /// much, delays nobody, and always gets the last state. Intermediate states may be skipped.
 pub struct Cursor {
     set: ServiceSet,
     seen: Arc<Snapshot>,
-    pulse: tokio::sync::watch::Receiver<Pulse>,
+    /// The version of which `changed` told last. None at first: whoever joins late has not seen what is
+    /// there already.
+    told: Option<u64>,
 }
 
 impl Cursor {
@@ -19,10 +21,8 @@ impl Cursor {
     }
 
     pub(crate) fn from(set: ServiceSet, seen: Arc<Snapshot>) -> Cursor {
-        let mut pulse = set.pulse();
-        // Whoever joins late has not seen what is there already.
-        pulse.mark_changed();
-        Cursor { set, seen, pulse }
+        let told = None;
+        Cursor { set, seen, told }
     }
 
     /// The events since the last call; may be empty. Never waits.
@@ -40,7 +40,7 @@ impl Cursor {
 
     /// Waits until `drain` may have something. False once the client is closed.
     pub async fn changed(&mut self) -> bool {
-        let closed = self.pulse.borrow().closed;
-        !closed && self.pulse.changed().await.is_ok() && !self.pulse.borrow_and_update().closed
+        self.told = self.set.after(self.told).await;
+        self.told.is_some()
     }
 }

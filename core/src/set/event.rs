@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::ordmap::DiffItem;
 
 use crate::error::Error;
-use crate::model::Instance;
+use crate::model::{Instance, View};
 use crate::set::Snapshot;
 
 /// One piece of news about a set.
@@ -61,16 +61,11 @@ impl Event {
 
 /// What leads from `old` to `new`: downs, then ups and updates, then the rest. Costs what differs.
 pub(crate) fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Event> {
-    let mut events = Vec::new();
-    let mut arrivals = Vec::new();
-    for item in old.view.instances.diff(&new.view.instances) {
-        match item {
-            DiffItem::Remove(_, instance) => events.push(Event::Down(instance.clone())),
-            DiffItem::Add(_, instance) => arrivals.push(Event::Up(instance.clone())),
-            DiffItem::Update { new, .. } => arrivals.push(Event::Update(new.1.clone())),
-        }
-    }
-    events.append(&mut arrivals);
+    let mut events = match &new.step {
+        // Who keeps up is told what the writer has found already.
+        Some(step) if old.version + 1 == new.version => step.to_vec(),
+        _ => moves(&old.view, &new.view),
+    };
     let leader = new.leader();
     if old.leader().map(|i| i.seniority()) != leader.map(|i| i.seniority()) {
         events.push(Event::Leader(leader.cloned()));
@@ -83,6 +78,21 @@ pub(crate) fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Event> {
         (Some(_), None) => events.push(Event::Fresh),
         _ => {}
     }
+    events
+}
+
+/// Who went, then who came and who changed.
+pub(super) fn moves(old: &View, new: &View) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut arrivals = Vec::new();
+    for item in old.instances.diff(&new.instances) {
+        match item {
+            DiffItem::Remove(_, instance) => events.push(Event::Down(instance.clone())),
+            DiffItem::Add(_, instance) => arrivals.push(Event::Up(instance.clone())),
+            DiffItem::Update { new, .. } => arrivals.push(Event::Update(new.1.clone())),
+        }
+    }
+    events.append(&mut arrivals);
     events
 }
 
@@ -192,6 +202,10 @@ mod tests {
             let mut leader = None;
             for step in steps {
                 let next = seen.with_view(view(&step), SystemTime::UNIX_EPOCH);
+                // What the writer found is what who looks for himself finds.
+                let found = next.step.as_deref().map(|step| format!("{step:?}"));
+                let looked = format!("{:?}", moves(&seen.view, &next.view));
+                prop_assert!(found.is_none_or(|found| found == looked));
                 for event in diff(&seen, &next) {
                     match event {
                         Event::Up(i) => prop_assert!(folded.insert(i.id().to_owned(), i).is_none()),

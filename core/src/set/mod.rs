@@ -3,6 +3,7 @@
 mod cursor;
 mod event;
 mod filter;
+mod pulse;
 mod select;
 mod snapshot;
 
@@ -14,7 +15,6 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::backend::Backend;
@@ -25,9 +25,11 @@ use crate::layout::Service;
 use crate::model::{Instance, ServiceName, View};
 use crate::watch::{Signal, recover};
 use filter::Filter;
+use pulse::Pulse;
 
 pub use cursor::Cursor;
 pub use event::Event;
+pub(crate) use pulse::Post;
 pub use select::Policy;
 pub use snapshot::{Departed, Departure, Fault, Snapshot};
 
@@ -71,14 +73,7 @@ struct Slot {
     current: ArcSwap<Snapshot>,
     /// Of what is current, or about to be: whoever has seen a snapshot finds no older version here.
     version: AtomicU64,
-    pulse: watch::Sender<Pulse>,
-}
-
-/// What wakes listeners.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pulse {
-    version: u64,
-    pub(crate) closed: bool,
+    pulse: Pulse,
 }
 
 /// Those online at the moment of asking: a slice of instances, oldest first.
@@ -141,7 +136,7 @@ impl Core {
         let slot = Arc::new(Slot {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             version: AtomicU64::new(0),
-            pulse: watch::Sender::default(),
+            pulse: Pulse::default(),
         });
         let (writer, followed) = (slot.clone(), service.clone());
         let follow = async move {
@@ -174,7 +169,7 @@ impl Core {
     /// Ends the watch for good and wakes all who wait.
     pub(crate) fn close(&self) {
         self.watch.abort();
-        self.slot.pulse.send_modify(|pulse| pulse.closed = true);
+        self.slot.pulse.close();
     }
 }
 
@@ -203,10 +198,9 @@ impl Slot {
     }
 
     fn put(&self, next: Snapshot) {
-        let version = next.version;
-        self.version.store(version, Ordering::Release);
+        self.version.store(next.version, Ordering::Release);
         self.current.store(Arc::new(next));
-        self.pulse.send_modify(|pulse| pulse.version = version);
+        self.pulse.beat();
     }
 
     /// The one writer.
@@ -319,18 +313,19 @@ impl ServiceSet {
     /// Waits until at least `count` are online, and gives them.
     pub async fn wait(&self, count: usize, timeout: Duration) -> Result<Vec<Arc<Instance>>> {
         let enough = async {
-            let mut pulse = self.pulse();
+            let pulse = &self.core.slot.pulse;
             loop {
-                // First the pulse, then the look: what comes in between wakes us again.
-                let closed = pulse.borrow_and_update().closed;
+                // First these, then the look: what comes in between wakes us.
+                let (beat, closed) = (pulse.next(), pulse.is_closed());
                 let now = self.snapshot();
                 // Even none must be known, not just not yet heard.
                 if now.is_ready() && now.online().len() >= count {
                     return Ok(now.online().to_vec());
                 }
-                if closed || pulse.changed().await.is_err() {
+                if closed {
                     return Err(Error::new(Kind::Closed, "the client was closed"));
                 }
+                beat.await;
             }
         };
         tokio::time::timeout(timeout, enough)
@@ -377,8 +372,30 @@ impl ServiceSet {
         Cursor::from(self.clone(), seen)
     }
 
-    pub(crate) fn pulse(&self) -> watch::Receiver<Pulse> {
-        self.core.slot.pulse.subscribe()
+    /// Waits for a version that is not this one, and gives it; none once the client is closed.
+    async fn after(&self, told: Option<u64>) -> Option<u64> {
+        let slot = &self.core.slot;
+        loop {
+            let beat = slot.pulse.next();
+            if slot.pulse.is_closed() {
+                return None;
+            }
+            // Of what can be read; the other number runs ahead of it.
+            let version = Some(slot.current.load().version);
+            if version != told {
+                return version;
+            }
+            beat.await;
+        }
+    }
+
+    /// Posts now and at each change, until the post of this number is ended.
+    pub(crate) fn post(&self, post: Post) -> u64 {
+        self.core.slot.pulse.post(post)
+    }
+
+    pub(crate) fn end_post(&self, number: u64) {
+        self.core.slot.pulse.end_post(number);
     }
 }
 

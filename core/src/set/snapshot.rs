@@ -6,10 +6,14 @@ use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::model::{Fitness, Instance, View};
+use crate::set::event::{Event, moves};
 use crate::set::{State, Status};
 
 /// How many departed instances a set remembers.
 const REMEMBERED: usize = 64;
+
+/// How long what leads from one snapshot to the next may be to be kept for all listeners.
+const SHORT: usize = 64;
 
 /// The whole truth of one moment: immutable, and true for as long as it is held.
 pub struct Snapshot {
@@ -19,6 +23,8 @@ pub struct Snapshot {
     pub(crate) ready: bool,
     pub(crate) fault: Option<Fault>,
     pub(crate) offline: Arc<[Departed]>,
+    /// Who went, came and changed since the version before, where that is known and short.
+    pub(crate) step: Option<Box<[Event]>>,
     online: OnceLock<Box<[Arc<Instance>]>>,
     /// Those to choose from, where these are not all.
     trusted: OnceLock<Option<Box<[Arc<Instance>]>>>,
@@ -77,13 +83,14 @@ impl Snapshot {
         fault: Option<Fault>,
         offline: Arc<[Departed]>,
     ) -> Snapshot {
-        let (online, trusted, weights) = Default::default();
+        let (step, online, trusted, weights) = Default::default();
         Snapshot {
             version,
             view,
             ready,
             fault,
             offline,
+            step,
             online,
             trusted,
             weights,
@@ -97,8 +104,16 @@ impl Snapshot {
         } else {
             Departure::Removed
         };
-        let offline = self.remember(&view, now, reason);
-        Snapshot::new(self.version + 1, view, true, None, offline)
+        let version = self.version + 1;
+        if self.view.instances.is_empty() && self.offline.is_empty() {
+            // The first of all, which may be long: nobody went.
+            return Snapshot::new(version, view, true, None, self.offline.clone());
+        }
+        let step = moves(&self.view, &view);
+        let offline = self.remember(&step, now, reason);
+        let next = Snapshot::new(version, view, true, None, offline);
+        let step = (step.len() <= SHORT).then(|| step.into());
+        Snapshot { step, ..next }
     }
 
     /// The next snapshot, with the store lost: the same view, and why it may be out of date.
@@ -137,27 +152,22 @@ impl Snapshot {
         Snapshot::new(self.version, view, self.ready, self.fault.clone(), offline)
     }
 
-    /// Those that went with this view, after those that went before and are not back.
-    fn remember(&self, view: &View, at: SystemTime, reason: Departure) -> Arc<[Departed]> {
-        let diff = || self.view.instances.diff(&view.instances);
+    /// Those that go with this step, after those that went before and are not back.
+    fn remember(&self, step: &[Event], at: SystemTime, reason: Departure) -> Arc<[Departed]> {
         let mut gone = Vec::new();
         let mut back = HashSet::new();
-        for item in diff() {
-            match item {
-                imbl::ordmap::DiffItem::Remove(_, instance) => {
-                    gone.push(Departed {
-                        instance: instance.clone(),
-                        at,
-                        reason,
-                    });
-                }
-                imbl::ordmap::DiffItem::Add(_, instance) => {
-                    back.insert(instance.id());
-                }
-                imbl::ordmap::DiffItem::Update { .. } => {}
+        for event in step {
+            match event {
+                Event::Down(instance) => gone.push(Departed {
+                    instance: instance.clone(),
+                    at,
+                    reason,
+                }),
+                Event::Up(instance) => drop(back.insert(instance.id())),
+                _ => {}
             }
         }
-        if gone.is_empty() && back.is_empty() {
+        if gone.is_empty() && (back.is_empty() || self.offline.is_empty()) {
             return self.offline.clone();
         }
         let is_back = |departed: &&Departed| !back.contains(departed.instance.id());

@@ -1,7 +1,10 @@
 //! A stream that fails, made into one that never does.
 
-use futures_util::stream::{self, BoxStream, Stream, StreamExt};
-use tokio::time::{Instant, sleep};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
@@ -29,68 +32,80 @@ enum State {
         /// Whether the last item was an error.
         failed: bool,
     },
-    Waiting,
+    Waiting(Pin<Box<Sleep>>),
 }
 
 /// Opens the watch again, after a wait and with the last view, whenever it ends; one that goes on after
 /// an error is left to it. Never ends, never errs.
 pub(crate) fn recover(
-    open: impl Fn(View) -> BoxStream<'static, Result<View>> + Send + 'static,
+    open: impl Fn(View) -> BoxStream<'static, Result<View>> + Send + Unpin + 'static,
     backoff: Backoff,
 ) -> impl Stream<Item = Signal> + Send {
-    let start = (State::Open, View::default(), backoff, open);
-    stream::unfold(
-        start,
-        |(mut state, mut last, mut backoff, open)| async move {
-            loop {
-                state = match state {
-                    State::Open => State::Watching {
-                        views: open(last.clone()),
+    let (state, last) = (State::Open, View::default());
+    Recovered {
+        open,
+        backoff,
+        state,
+        last,
+    }
+}
+
+/// By hand, because there is one for each service that is followed, and each change goes through it.
+struct Recovered<O> {
+    open: O,
+    backoff: Backoff,
+    state: State,
+    last: View,
+}
+
+impl<O: Fn(View) -> BoxStream<'static, Result<View>> + Unpin> Stream for Recovered<O> {
+    type Item = Signal;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Signal>> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.state {
+                State::Open => {
+                    this.state = State::Watching {
+                        views: (this.open)(this.last.clone()),
                         since: None,
                         failed: false,
-                    },
-                    State::Waiting => {
-                        sleep(backoff.next_wait()).await;
-                        State::Open
-                    }
-                    State::Watching {
-                        mut views,
-                        since,
-                        failed,
-                    } => {
-                        let item = views.next().await;
-                        if item.is_none() && since.is_some_and(|since| since.elapsed() >= HEALTHY) {
-                            backoff.reset();
-                        }
-                        let signal = match item {
-                            Some(Ok(view)) => {
-                                last = view.clone();
-                                Signal::View(view)
-                            }
-                            Some(Err(error)) => Signal::Lost(error),
-                            // Why it ended was told already.
-                            None if failed => {
-                                state = State::Waiting;
-                                continue;
-                            }
-                            None => {
-                                let next = (State::Waiting, last, backoff, open);
-                                return Some((Signal::Lost(ended()), next));
-                            }
-                        };
-                        let failed = matches!(signal, Signal::Lost(_));
-                        let since = since.or_else(|| (!failed).then(Instant::now));
-                        let state = State::Watching {
-                            views,
-                            since,
-                            failed,
-                        };
-                        return Some((signal, (state, last, backoff, open)));
                     }
                 }
+                State::Waiting(sleep) => {
+                    ready!(sleep.as_mut().poll(context));
+                    this.state = State::Open;
+                }
+                State::Watching {
+                    views,
+                    since,
+                    failed,
+                } => match ready!(views.poll_next_unpin(context)) {
+                    Some(Ok(view)) => {
+                        since.get_or_insert_with(Instant::now);
+                        *failed = false;
+                        this.last = view.clone();
+                        return Poll::Ready(Some(Signal::View(view)));
+                    }
+                    Some(Err(error)) => {
+                        *failed = true;
+                        return Poll::Ready(Some(Signal::Lost(error)));
+                    }
+                    None => {
+                        if since.is_some_and(|since| since.elapsed() >= HEALTHY) {
+                            this.backoff.reset();
+                        }
+                        // Why it ended may have been told already.
+                        let told = *failed;
+                        this.state = State::Waiting(Box::pin(sleep(this.backoff.next_wait())));
+                        if !told {
+                            return Poll::Ready(Some(Signal::Lost(ended())));
+                        }
+                    }
+                },
             }
-        },
-    )
+        }
+    }
 }
 
 fn ended() -> Error {
@@ -100,7 +115,7 @@ fn ended() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt;
+    use futures_util::{FutureExt, stream};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

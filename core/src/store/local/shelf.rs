@@ -35,6 +35,8 @@ struct Files {
     records: HashMap<String, Record>,
     /// The files of each key, by serial and name; the last one counts.
     of_key: HashMap<Key, BTreeSet<(u64, String)>>,
+    /// Those that we have written, until the kernel tells us of that.
+    untold: HashSet<String>,
 }
 
 impl Shelf {
@@ -142,14 +144,21 @@ impl Shelf {
     /// by whoever guards it.
     pub(super) fn add(&self, name: &str, record: Record) {
         let mut files = self.files();
+        files.untold.insert(name.to_owned());
         for key in files.set(name, Some(record)) {
             self.show(&files, &key);
         }
     }
 
+    /// Whether the news that this file came is what we did ourselves, and so nothing to look at.
+    pub(super) fn is_own_news(&self, name: &str) -> bool {
+        self.files().untold.remove(name)
+    }
+
     /// Forgets a file that its owner, who is us, took away.
     pub(super) fn forget(&self, name: &str) {
         let mut files = self.files();
+        files.untold.remove(name);
         for key in files.set(name, None) {
             self.show(&files, &key);
         }
@@ -188,6 +197,7 @@ impl Shelf {
     /// Looks at the whole directory again, at every file of it.
     /// Gives those that could not be looked at.
     pub(super) fn rescan(&self) -> Result<Vec<String>> {
+        self.files().untold.clear();
         let (listed, known) = (self.list()?, self.known());
         let unreadable = |name: &&String| self.refresh(name) == Seen::Unreadable;
         Ok(listed.union(&known).filter(unreadable).cloned().collect())

@@ -130,7 +130,11 @@ impl Watcher {
             // The kernel dropped events: look at everything, now.
             (self.next_tick, self.next_scan) = (Instant::now(), Instant::now());
         }
-        let named = |event: &'a InotifyEvent| Some((event.name.as_ref()?.to_str()?, event.mask));
+        let named = |event: &'a InotifyEvent| {
+            let name = event.name.as_ref()?.to_str()?;
+            let came = event.mask == AddWatchFlags::IN_MOVED_TO;
+            (!came || !self.shelf.is_own_news(name)).then_some((name, event.mask))
+        };
         let (names, masks): (Vec<_>, Vec<_>) = events.iter().filter_map(named).unzip();
         let seen = self.shelf.refresh_all(&names);
         for ((name, mask), seen) in names.iter().zip(masks).zip(seen) {
@@ -219,11 +223,19 @@ impl AsRawFd for Descriptor {
     }
 }
 
+/// So many events leave room for the longest one in what is read at once: there are no more then.
+const FEW: usize = 8;
+
 async fn read(inotify: &AsyncFd<Descriptor>) -> io::Result<Vec<InotifyEvent>> {
     loop {
         let mut ready = inotify.readable().await?;
         match inotify.get_ref().0.read_events() {
-            Ok(events) => return Ok(events),
+            Ok(events) => {
+                if events.len() <= FEW {
+                    ready.clear_ready();
+                }
+                return Ok(events);
+            }
             Err(Errno::EAGAIN) => ready.clear_ready(),
             Err(errno) => return Err(errno.into()),
         }

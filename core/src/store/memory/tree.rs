@@ -118,15 +118,17 @@ impl Tree {
         check: impl Fn() -> Result<()>,
     ) -> Error {
         let watch = |entry: &Entry| self.watch(&Scope::Only(entry.key.clone()));
-        let mut changes = stream::select_all(entries.iter().map(watch));
-        loop {
+        let mut changes = match entries {
+            [only] => watch(only),
+            _ => stream::select_all(entries.iter().map(watch)).boxed(),
+        };
+        // The first of each says what is there: that is when to look for the first time.
+        while changes.next().await.is_some() {
             if let Err(lost) = check() {
                 return lost;
             }
-            if changes.next().await.is_none() {
-                return pending().await;
-            }
         }
+        pending().await
     }
 }
 
