@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::embed::dispatch::Dispatch;
 use crate::embed::gate::Message;
 use crate::error::{Error, Kind, Result};
+use crate::sys;
 
 /// What an engine and all that came out of it share.
 pub(super) struct Shared {
@@ -108,6 +109,7 @@ impl Drop for Shared {
 fn start_runtime() -> Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).thread_name("discover-rt");
+    builder.on_thread_start(sys::hold_sigpipe);
     let built = catch_unwind(AssertUnwindSafe(|| builder.enable_all().build()));
     let text = "cannot start the thread discover-rt";
     match built {
