@@ -18,8 +18,8 @@ cp "$built/lib_native.so" "$packages/python/libdiscover/_native.abi3.so"
 cp -r bindings/node/dist "$packages/node"
 cp "$built/liblibdiscover_node.so" "$packages/node/libdiscover.node"
 
-# Others' clients of etcd, to be measured beside ours; what cannot be had is left out.
-want_peers() { # language, what is wanted, then what installs it into its folder
+# Others' clients of etcd, to be measured beside ours, each kind in a place of its own; what cannot be had is left out.
+want_peers() { # place, what is wanted, then what installs it there
     local peers=$packages/peers/$1 wanted=$2
     shift 2
     [ "$(cat "$peers/installed" 2>/dev/null)" != "$wanted" ] || return 0
@@ -31,15 +31,29 @@ want_peers() { # language, what is wanted, then what installs it into its folder
         echo "bench: left out, because it cannot be installed (see $peers/log): $wanted" >&2
     fi
 }
-python_peers() {
-    python3 -m venv "$1" && "$1/bin/python" -m pip install --quiet --disable-pip-version-check \
-        -r tools/requirements-bench.txt
+want_python() { # place, then what is wanted
+    local place=$1
+    shift
+    want_peers "$place" "$*" python_peers "$@"
+}
+python_peers() { # what is wanted, and where
+    local place=${!#}
+    python3 -m venv "$place" && "$place/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --only-binary grpcio,grpcio-tools "${@:1:$#-1}"
 }
 node_peers() {
     npm install --silent --no-fund --no-audit --no-save --prefix "$1" etcd3@1.1.2
 }
-want_peers python "$(grep -v '^#' tools/requirements-bench.txt | paste -sd ' ')" python_peers
+go_peer() {
+    go build -C tests/bench/programs/go -o "$1/go" .
+}
+export PATH=$PATH:/usr/local/go/bin
+want_python python $(grep -v '^#' tools/requirements-bench.txt)
+# It wants older ones of what the others stand on.
+want_python etcetra etcetra==0.1.19 grpcio==1.62.2 grpcio-tools==1.62.2 protobuf==4.25.9
+want_python nacos nacos-sdk-rust-binding-py==0.8.0
 want_peers node etcd3@1.1.2 node_peers
+want_peers go "go.etcd.io/etcd/client/v3 by Go, $(cat tests/bench/programs/go/* | cksum)" go_peer
 
 if [ "$*" != pure ]; then
     "$built/bench" "$@"

@@ -1,4 +1,5 @@
-//! The one file of the core that is not safe Rust: what a forked child must know and must not keep.
+//! The one file of the core that is not safe Rust: what a forked child must know and must not keep, and which
+//! signal our own threads do without.
 //!
 //! A lock on a file lives as long as any process holds its descriptor, a child that was only forked
 //! included. So the descriptors that say "my owner lives" are closed in every child as it is born.
@@ -69,6 +70,19 @@ impl<T: AsRawFd> Drop for NotInherited<T> {
             // SAFETY: it is dropped here alone, and not used after.
             unsafe { ManuallyDrop::drop(&mut self.0) };
         });
+    }
+}
+
+/// From now on, what this thread writes to somebody who has hung up fails, and does not end the process. Most
+/// writes to a socket ask for that themselves, but those of several pieces at once cannot. For threads that run
+/// nothing but ours: how the process takes signals is left alone.
+pub(crate) fn hold_sigpipe() {
+    // SAFETY: the set is ours, made empty before anything else is done with it, and all pointers are to it.
+    unsafe {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
     }
 }
 

@@ -66,7 +66,7 @@ fn what_cycles_leave_would_be_found() {
 }
 
 #[test]
-fn a_reset_by_the_registry_does_not_end_the_program() {
+fn a_registry_that_hangs_up_does_not_end_the_program() {
     let Some(etcd) = Etcd::start() else {
         return;
     };
@@ -82,6 +82,9 @@ fn a_reset_by_the_registry_does_not_end_the_program() {
     assert_eq!(line, "up\n");
     for _ in 0..rounds(200) {
         proxy.reset();
+    }
+    for _ in 0..rounds(50) {
+        proxy.hang_up(2);
     }
     let mut input = child.stdin.take().expect("it is piped");
     input.write_all(b"end\n").expect("it still listens");

@@ -1,5 +1,5 @@
-/* A program that takes SIGPIPE as it comes: it ends it. The registry's connections are reset under it, again
- * and again, while it heartbeats; it must live, keep its set, and be as before in the end. */
+/* A program that takes SIGPIPE as it comes: it ends it. The registry's connections are reset under it and hung up
+ * on, again and again, while it heartbeats; it must live, keep its set, and be as before in the end. */
 #include "check.h"
 
 #include <poll.h>

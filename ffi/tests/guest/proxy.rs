@@ -1,17 +1,25 @@
-//! A way to a server that breaks on command: every connection is reset, as by a peer that has died.
+//! A way to a server that breaks on command: every connection is reset, as by a peer that has died, or hung up on
+//! as soon as it is made, as by a server that is going away.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
+
+/// How long anybody may take to connect again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Proxy {
     pub address: SocketAddr,
     /// One for each connection that was made.
     connected: Receiver<()>,
     open: Arc<Mutex<Vec<TcpStream>>>,
+    /// How many new connections are still to be hung up on.
+    unwanted: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -22,8 +30,14 @@ impl Proxy {
         let (made, connected) = channel();
         let open = Arc::new(Mutex::new(Vec::new()));
         let kept = open.clone();
+        let unwanted = Arc::new(AtomicUsize::new(0));
+        let counted = unwanted.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                let less = |left: usize| left.checked_sub(1);
+                if counted.fetch_update(SeqCst, SeqCst, less).is_ok() {
+                    continue;
+                }
                 // A server that is away refuses, and so do we.
                 if let Ok(server) = TcpStream::connect(&server) {
                     join(client, server, &kept, &made).expect("sockets can be cloned");
@@ -34,7 +48,19 @@ impl Proxy {
             address,
             connected,
             open,
+            unwanted,
         }
+    }
+
+    /// Ends all connections and so many new ones, each with a goodbye, and waits until one may stay.
+    pub fn hang_up(&self, times: usize) {
+        while self.connected.try_recv().is_ok() {}
+        self.unwanted.store(times, SeqCst);
+        for client in self.open.lock().expect("nobody panics").drain(..) {
+            // It may be over already.
+            let _ = client.shutdown(Shutdown::Both);
+        }
+        self.comes_back();
     }
 
     /// Resets all connections, and waits until there is a new one.
@@ -62,7 +88,12 @@ impl Proxy {
             // once, although the threads of the connection hold the socket still.
             unsafe { abort(client.as_raw_fd()) };
         }
-        self.connected.recv().expect("the proxy lives");
+        self.comes_back();
+    }
+
+    fn comes_back(&self) {
+        let back = self.connected.recv_timeout(PATIENCE);
+        back.expect("the program is gone, for it does not come back");
     }
 }
 

@@ -3,12 +3,13 @@
 
 import { createRequire } from 'node:module';
 
-import { forEach, host, now, tell, theEnd } from './told.mjs';
+import { forEach, host, now, resident, tell, theEnd } from './told.mjs';
 
+const bare = resident();
 const before = now();
 const require = createRequire(process.env.LIBDISCOVER_NODE);
 const { connect } = require(process.env.LIBDISCOVER_NODE);
-const load = now() - before;
+const loaded = { load: now() - before, bare, loaded: resident() };
 
 async function follow(url, count) {
   const started = now();
@@ -36,7 +37,7 @@ async function follow(url, count) {
   const sets = Array.from({ length: count }, (_, number) => client.services(`bench-${number}`));
   const subscriptions = sets.map((set) => set.subscribe(onEvent));
   await current;
-  tell({ started, ready: now(), load });
+  tell({ started, ready: now(), ...loaded });
   await theEnd;
   tell({ latencies, downs, online: sets.reduce((sum, set) => sum + set.online().length, 0) });
   subscriptions.forEach((subscription) => subscription.cancel());
@@ -50,7 +51,7 @@ async function register(url, count) {
   await forEach(count, async (number) => {
     leases.push(await client.register({ service: 'bench-0', port: 1000, host: host(number) }));
   });
-  tell({ started, ready: now(), load });
+  tell({ started, ready: now(), ...loaded });
   await theEnd;
   await tell({ registered: leases.length });
   process.exit(0);

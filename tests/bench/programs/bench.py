@@ -8,13 +8,13 @@ import threading
 import time
 from typing import Dict, List
 
-from told import host, now_us, tell, wait_for_the_end
+from told import host, now_us, resident, tell, wait_for_the_end
 
-BEFORE = time.monotonic_ns()
+BARE, BEFORE = resident(), time.monotonic_ns()
 import libdiscover  # noqa: E402
 import libdiscover.aio  # noqa: E402
 
-LOADED = time.monotonic_ns()
+LOADED = {"load": (time.monotonic_ns() - BEFORE) // 1000, "bare": BARE, "loaded": resident()}
 
 
 def follow(url: str, count: int) -> None:
@@ -38,7 +38,7 @@ def follow(url: str, count: int) -> None:
     subscriptions = [each.subscribe(on_event) for each in sets]
     for _ in sets:
         current.acquire()
-    tell(started=started, ready=now_us(), load=(LOADED - BEFORE) // 1000)
+    tell(started=started, ready=now_us(), **LOADED)
     wait_for_the_end()
     tell(latencies=latencies, downs=downs, online=sum(len(each.online()) for each in sets))
     del subscriptions
@@ -56,7 +56,7 @@ async def register(url: str, count: int) -> None:
             leases.append(await client.register("bench-0", 1000, host=host(number)))
 
     await asyncio.gather(*(work() for _ in range(64)))
-    tell(started=started, ready=now_us(), load=(LOADED - BEFORE) // 1000)
+    tell(started=started, ready=now_us(), **LOADED)
     await asyncio.get_running_loop().run_in_executor(None, wait_for_the_end)
     tell(registered=len(leases))
 

@@ -3,6 +3,8 @@
 They do what the floor does, each in the way its documents show, and a limit on messages is lifted where it has one.
 
     peers.py aetcd|etcd3 follow|register URL COUNT
+    peers.py etcetra follow URL COUNT
+    peers.py nacos-sdk-rust load URL COUNT
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Dict, List, Tuple
+from pathlib import Path
+from typing import AsyncIterator, Dict, List, Tuple, Union
 from urllib.parse import urlsplit
 
-from told import host, now_us, tell, wait_for_the_end
+from told import host, now_us, resident, tell, wait_for_the_end
 
 ALL = "/discover/services/"
 NO_LIMIT = {"grpc.max_receive_message_length": -1}
@@ -33,24 +36,27 @@ def key(number: int) -> str:
     return f"{folder(0)}{host(number)}:1000"
 
 
+Text = Union[bytes, str]
+
+
 class Known:
     """What is there, and how late each change of it came."""
 
     def __init__(self) -> None:
-        self.instances: Dict[bytes, object] = {}
+        self.instances: Dict[Text, object] = {}
         self.latencies: List[int] = []
 
-    def listed(self, key: bytes, value: bytes) -> None:
+    def listed(self, key: Text, value: Text) -> None:
         self.instances[key] = json.loads(value)
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def put(self, key: Text, value: Text) -> None:
         attributes = json.loads(value)
         written = attributes.get("t")
         if written is not None:
             self.latencies.append(now_us() - int(written))
         self.instances[key] = attributes
 
-    def delete(self, key: bytes) -> None:
+    def delete(self, key: Text) -> None:
         self.instances.pop(key, None)
 
     def tell(self) -> None:
@@ -162,14 +168,63 @@ def etcd3_register(address: Address, count: int) -> None:
     tell(registered=len(leases))
 
 
+async def etcetra_follow(address: Address, count: int) -> None:
+    import etcetra
+
+    started, known = now_us(), Known()
+    client = etcetra.EtcdClient(etcetra.HostPortPair(*address))
+
+    async def listen(watch: AsyncIterator[etcetra.types.WatchEvent]) -> None:
+        async for event in watch:
+            if event.event == etcetra.WatchEventType.PUT:
+                known.put(event.key, event.value)
+            else:
+                known.delete(event.key)
+
+    async with client.connect() as connection:
+        for at, value in (await connection.get_prefix(ALL)).items():
+            known.listed(at, value)
+        tasks = []
+        for number in range(count):
+            # It takes no revision to begin with, and so may miss what comes between the list and the watch.
+            ready = asyncio.Event()
+            watch = connection.watch_prefix(folder(number), ready_event=ready)
+            tasks.append(asyncio.create_task(listen(watch)))
+            await ready.wait()
+        tell(started=started, ready=now_us())
+        await asyncio.get_running_loop().run_in_executor(None, wait_for_the_end)
+        known.tell()
+        for task in tasks:
+            task.cancel()
+
+
+async def nacos_load(address: Address, count: int) -> None:
+    bare, started = resident(), now_us()
+    from nacos_sdk_rust_binding_py import nacos_sdk_rust_binding_py as native
+
+    loaded = now_us()
+    size = Path(native.__file__).stat().st_size
+    tell(started=started, ready=loaded, load=loaded - started, bare=bare, loaded=resident(), size=size)
+    wait_for_the_end()
+    tell()
+
+
+TASKS = {
+    ("aetcd", "follow"): aetcd_follow,
+    ("aetcd", "register"): aetcd_register,
+    ("etcetra", "follow"): etcetra_follow,
+    ("nacos-sdk-rust", "load"): nacos_load,
+}
+
+
 def main() -> None:
     peer, task, url, count = sys.argv[1:]
     parts = urlsplit(url)
     address = (parts.hostname or "", parts.port or 2379)
-    if peer == "aetcd":
-        asyncio.run((aetcd_follow if task == "follow" else aetcd_register)(address, int(count)))
-    else:
+    if peer == "etcd3":
         (etcd3_follow if task == "follow" else etcd3_register)(address, int(count))
+    else:
+        asyncio.run(TASKS[peer, task](address, int(count)))
 
 
 main()

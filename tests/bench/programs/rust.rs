@@ -7,7 +7,7 @@ use std::time::Duration;
 use discover_bench::clock::now;
 use discover_bench::cost::cost;
 use discover_bench::told::{end, instance, started, tell};
-use discover_core::{Client, Event, Policy, Registration, Result, ServiceSet};
+use discover_core::{Client, Event, Lease, Policy, Registration, Result, ServiceSet};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -23,8 +23,11 @@ async fn main() -> Result<()> {
     match words.as_slice() {
         ["follow", url, number] => follow(url, count(number)).await,
         ["register", url, number] => register(url, count(number)).await,
+        ["both", url, services, instances] => both(url, count(services), count(instances)).await,
         ["read", url] => read(url).await,
-        _ => panic!("usage: bench-rust follow|register URL COUNT | read URL"),
+        _ => panic!(
+            "usage: bench-rust follow|register URL COUNT | both URL SERVICES INSTANCES | read URL"
+        ),
     }
 }
 
@@ -74,6 +77,16 @@ async fn follow(url: &str, count: u64) -> Result<()> {
 async fn register(url: &str, count: u64) -> Result<()> {
     let began = now();
     let client = Client::connect(url).await?;
+    let leases = enroll(&client, count).await?;
+    started(began);
+    let _ = end().await;
+    tell(&json!({"registered": leases.len()}));
+    // Who leaves so does not unregister one by one; that is another measure.
+    std::mem::forget((leases, client));
+    Ok(())
+}
+
+async fn enroll(client: &Client, count: u64) -> Result<Vec<Lease>> {
     let next = Arc::new(AtomicU64::new(0));
     let work = |client: Client, next: Arc<AtomicU64>| async move {
         let mut leases = Vec::new();
@@ -94,11 +107,25 @@ async fn register(url: &str, count: u64) -> Result<()> {
         let made: Result<Vec<_>> = worker.await.expect("it does not panic");
         leases.extend(made?);
     }
+    Ok(leases)
+}
+
+/// Registers under names that it does not follow, so that what is idle is idle.
+async fn both(url: &str, services: u64, instances: u64) -> Result<()> {
+    let began = now();
+    let client = Client::connect(url).await?;
+    let mut followed = Vec::new();
+    for number in 1..=services {
+        let set = client.services(&format!("bench-{number}"))?;
+        let mut heard = set.subscribe();
+        while !matches!(heard.next().await, Some(Event::Current) | None) {}
+        followed.push((set, heard));
+    }
+    let leases = enroll(&client, instances).await?;
     started(began);
     let _ = end().await;
-    tell(&json!({"registered": leases.len()}));
-    // Who leaves so does not unregister one by one; that is another measure.
-    std::mem::forget((leases, client));
+    tell(&json!({"registered": leases.len(), "followed": followed.len()}));
+    std::mem::forget((leases, followed, client));
     Ok(())
 }
 

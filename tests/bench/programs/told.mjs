@@ -1,6 +1,7 @@
 // How the programs in JavaScript speak: a line of JSON when they are ready, and one when they are asked; see
 // told.rs.
 
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 export const now = () => Number(process.hrtime.bigint() / 1000n);
@@ -17,6 +18,9 @@ export const theEnd = new Promise((done) => {
   input.once('line', done);
   input.once('close', done);
 }).then(() => input.close());
+
+/** KiB of memory that this process takes. */
+export const resident = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
 
 /** The host of the instance with this number, the same in every language. */
 export const host = (number) =>

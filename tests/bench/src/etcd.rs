@@ -1,6 +1,7 @@
 //! A private etcd for one measure, its data in memory where the machine has a place for that.
 
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -88,6 +89,28 @@ impl Etcd {
         Client::connect([format!("127.0.0.1:{}", self.port)], None)
             .await
             .map_err(|e| e.to_string())
+    }
+
+    /// How many watch streams are open, as it counts them itself.
+    pub fn watch_streams(&self) -> Result<f64, String> {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+            std::io::read_to_string(stream)
+        };
+        let said = ask().map_err(|e| e.to_string())?;
+        let name = "etcd_debugging_mvcc_watch_stream_total ";
+        let counted = said.lines().find_map(|line| line.strip_prefix(name));
+        counted
+            .and_then(|number| number.parse().ok())
+            .ok_or_else(|| format!("etcd has no {name}"))
+    }
+
+    /// At which revision it is.
+    pub async fn revision(&self) -> Result<i64, String> {
+        let answer = self.client().await?.get("/", None).await;
+        let answer = answer.map_err(|e| e.to_string())?;
+        Ok(answer.header().map_or(0, |header| header.revision()))
     }
 
     /// Writes so many instances of the service `bench-0`, that stay.

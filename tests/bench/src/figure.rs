@@ -74,7 +74,7 @@ impl Figure {
         self.over(theirs)
     }
 
-    /// None where a noisy machine has left nothing, or less, of the floor.
+    /// None where a noisy machine has left nothing, or less, of the floor, or where that failed.
     fn ratio(&self) -> Option<f64> {
         let floor = self.floor.filter(|floor| *floor > 0.0)?;
         Some(self.value / floor)
@@ -84,7 +84,7 @@ impl Figure {
     pub fn met(&self) -> Option<bool> {
         let judged = match self.floor {
             Some(_) if !self.absolute => self.ratio()?,
-            _ => self.value,
+            _ => Some(self.value).filter(|value| !value.is_nan())?,
         };
         Some(match self.bound? {
             Bound::Most(most) => judged <= most,
@@ -99,7 +99,11 @@ pub fn table(figures: &[Figure]) -> String {
         "| goal | what | language | figure | floor | ratio | bound | |\n|---|---|---|---|---|---|---|---|\n",
     );
     for figure in figures {
-        let optional = |value: Option<f64>| value.map_or(String::new(), short);
+        let optional = |value: Option<f64>| {
+            value
+                .filter(|value| !value.is_nan())
+                .map_or(String::new(), short)
+        };
         let bound = match figure.bound {
             Some(Bound::Most(most)) => format!("≤ {}", short(most)),
             Some(Bound::Least(least)) => format!("≥ {}", short(least)),
@@ -117,9 +121,28 @@ pub fn table(figures: &[Figure]) -> String {
             figure.goal,
             figure.what,
             figure.language,
-            short(figure.value),
+            optional(Some(figure.value)),
             optional(figure.floor),
             optional(figure.ratio()),
+        );
+    }
+    text
+}
+
+/// How many goals are met, and which are not.
+pub fn summary(figures: &[Figure]) -> String {
+    let judged: Vec<(&Figure, bool)> = figures
+        .iter()
+        .filter_map(|figure| Some((figure, figure.met()?)))
+        .collect();
+    let met = judged.iter().filter(|(_, is_met)| *is_met).count();
+    let missed = judged.len() - met;
+    let mut text = format!("{} goals: {met} met, {missed} MISSED\n", judged.len());
+    for (figure, _) in judged.iter().filter(|(_, is_met)| !is_met) {
+        let _ = writeln!(
+            text,
+            "  {:>2} {:<6} {}",
+            figure.goal, figure.language, figure.what
         );
     }
     text
@@ -151,6 +174,25 @@ mod tests {
         assert_eq!(twenty().least(30.0).met(), Some(false));
         assert_eq!(twenty().met(), None);
         assert_eq!(twenty().over(-9.0).most(1.5).met(), None);
+    }
+
+    #[test]
+    fn what_could_not_be_measured_is_not_judged() {
+        assert_eq!(twenty().over(f64::NAN).most(1.5).met(), None);
+        assert_eq!(twenty().beside(f64::NAN).most(30.0).met(), Some(true));
+        let nothing = Figure::new(1, "rust", "µs", f64::NAN).most(30.0);
+        assert_eq!(nothing.met(), None);
+        let text = table(&[nothing.over(f64::NAN)]);
+        assert_eq!(
+            text.lines().last(),
+            Some("| 1 | µs | rust |  |  |  | ≤ 30.0 |  |")
+        );
+    }
+
+    #[test]
+    fn the_goals_are_counted_and_the_missed_are_named() {
+        let text = summary(&[twenty(), twenty().most(30.0), twenty().most(10.0)]);
+        assert_eq!(text, "2 goals: 1 met, 1 MISSED\n   1 rust   µs\n");
     }
 
     #[test]

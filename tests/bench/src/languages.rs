@@ -10,20 +10,36 @@ pub const LANGUAGES: [&str; 4] = ["rust", "c", "python", "node"];
 /// The floor, told like a language.
 pub const FLOOR: &str = "floor";
 
-/// The peers that could be installed, of a language.
-pub fn peers(language: &str) -> Result<Vec<&'static str>, String> {
-    let known: &[&str] = match language {
-        "python" => &["aetcd", "etcd3"],
-        "node" => &["npm etcd3"],
-        _ => &[],
-    };
-    let installed = place(language)?.join("installed").exists();
-    Ok(known.iter().copied().filter(|_| installed).collect())
+/// Others' clients of etcd: their name, the languages that they are laid beside, and where their packages are.
+const PEERS: [(&str, &[&str], &str); 6] = [
+    ("Go", &["rust", "c"], "go"),
+    ("aetcd", &["python"], "python"),
+    ("etcd3", &["python"], "python"),
+    ("etcetra", &["python"], "etcetra"),
+    ("nacos-sdk-rust", &["python"], "nacos"),
+    ("npm etcd3", &["node"], "node"),
+];
+
+/// The floor, the languages, and those of these peers that could be installed.
+pub fn with_peers(named: &[&'static str]) -> Vec<&'static str> {
+    let installed = |name: &&str| place(name).is_ok_and(|place| place.join("installed").exists());
+    let peers = named.iter().copied().filter(installed);
+    [FLOOR].into_iter().chain(LANGUAGES).chain(peers).collect()
 }
 
-/// Where the packages of the peers of a language are.
-fn place(language: &str) -> Result<PathBuf, String> {
-    Ok(built()?.join("bench-packages/peers").join(language))
+/// The peers of a language.
+pub fn peers(language: &str) -> impl Iterator<Item = &'static str> {
+    PEERS
+        .into_iter()
+        .filter(move |(_, beside, _)| beside.contains(&language))
+        .map(|(name, ..)| name)
+}
+
+/// Where the packages of a peer are.
+fn place(peer: &str) -> Result<PathBuf, String> {
+    let found = PEERS.into_iter().find(|(name, ..)| *name == peer);
+    let (.., folder) = found.ok_or_else(|| format!("no peer is called {peer}"))?;
+    Ok(built()?.join("bench-packages/peers").join(folder))
 }
 
 /// The command of the program in a language, or of a peer.
@@ -39,8 +55,9 @@ pub fn program(language: &str) -> Result<Command, String> {
             python.arg(programs.join("bench.py"));
             python
         }
-        "aetcd" | "etcd3" => {
-            let mut python = command(&place("python")?.join("bin/python"));
+        "Go" => command(&place(language)?.join("go")),
+        "aetcd" | "etcd3" | "etcetra" | "nacos-sdk-rust" => {
+            let mut python = command(&place(language)?.join("bin/python"));
             python.arg(programs.join("peers.py")).arg(language);
             if language == "etcd3" {
                 // Its messages were generated for a protobuf that is older than the other's.
@@ -50,7 +67,7 @@ pub fn program(language: &str) -> Result<Command, String> {
         }
         "npm etcd3" => {
             let mut node = command(Path::new("node"));
-            node.env("PEERS", place("node")?);
+            node.env("PEERS", place(language)?);
             node.arg(programs.join("peers.mjs"));
             node
         }
@@ -73,28 +90,36 @@ fn command(program: &Path) -> Command {
     command
 }
 
-/// Compiles the program in C against the library of this build.
+/// The command of the program that loads the library and does nothing else.
+pub fn loader() -> Result<Command, String> {
+    Ok(command(&built()?.join("bench-load")))
+}
+
+/// Compiles the programs in C, the one of the library against that of this build.
 pub fn compile() -> Result<(), String> {
     let built = built()?;
+    let found = format!("-Wl,-rpath,{}", built.display());
+    cc("load.c", "bench-load", &["-ldl"])?;
+    let libraries = ["-L", &built.to_string_lossy(), &found, "-ldiscover"];
+    cc("bench.c", "bench-c", &libraries)
+}
+
+fn cc(source: &str, program: &str, libraries: &[&str]) -> Result<(), String> {
+    let strict = [
+        "-std=c11",
+        "-D_POSIX_C_SOURCE=200809L",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+    ];
     let output = Command::new("cc")
-        .args([
-            "-std=c11",
-            "-D_POSIX_C_SOURCE=200809L",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-O2",
-            "-pthread",
-            "-o",
-        ])
-        .arg(built.join("bench-c"))
-        .arg(top().join("tests/bench/programs/bench.c"))
+        .args(strict)
+        .args(["-O2", "-pthread", "-o"])
+        .arg(built()?.join(program))
+        .arg(top().join("tests/bench/programs").join(source))
         .arg("-I")
         .arg(top().join("include"))
-        .arg("-L")
-        .arg(&built)
-        .arg(format!("-Wl,-rpath,{}", built.display()))
-        .arg("-ldiscover")
+        .args(libraries)
         .output()
         .map_err(|error| format!("cc: {error}"))?;
     let errors = String::from_utf8_lossy(&output.stderr);

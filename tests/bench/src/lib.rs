@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod fake;
 pub mod figure;
 pub mod languages;
+pub mod measured;
 pub mod process;
 pub mod proxy;
 pub mod scenario;

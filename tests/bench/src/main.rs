@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use discover_bench::figure::table;
+use discover_bench::figure::{summary, table};
 use discover_bench::languages::compile;
 use discover_bench::scenario::{Scenario, all};
 
@@ -38,13 +38,17 @@ async fn measure(names: &[String]) -> Result<(), String> {
         eprintln!("bench: {}", scenario.name);
         let measured = (scenario.run)().await;
         match measured {
-            Ok(measured) => figures.extend(measured),
+            Ok(told) => {
+                figures.extend(told.figures);
+                let named = |why| format!("{}: {why}", scenario.name);
+                failed.extend(told.failed.into_iter().map(named));
+            }
             Err(why) => failed.push(format!("{}: {why}", scenario.name)),
         }
     }
-    print!("{}", table(&figures));
+    println!("{}\n{}", table(&figures), summary(&figures));
     failed
         .is_empty()
         .then_some(())
-        .ok_or_else(|| failed.join("; "))
+        .ok_or_else(|| format!("not measured: {}", failed.join("; ")))
 }

@@ -14,6 +14,7 @@ pub struct Proxy {
     pub port: u16,
     open: Arc<watch::Sender<bool>>,
     first: Arc<AtomicU64>,
+    count: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -25,28 +26,42 @@ impl Proxy {
         let port = listener.local_addr().map_err(|e| e.to_string())?.port();
         let open = Arc::new(watch::Sender::new(true));
         let first = Arc::new(AtomicU64::new(0));
-        let (gate, came) = (open.clone(), first.clone());
+        let count = Arc::new(AtomicU64::new(0));
+        let (gate, came, counted) = (open.clone(), first.clone(), count.clone());
         tokio::spawn(async move {
             while let Ok((inside, _)) = listener.accept().await {
                 if !*gate.borrow() {
                     continue;
                 }
                 let _ = came.compare_exchange(0, now(), Ordering::SeqCst, Ordering::SeqCst);
+                counted.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(join(inside, to, gate.subscribe()));
             }
         });
-        Ok(Proxy { port, open, first })
+        Ok(Proxy {
+            port,
+            open,
+            first,
+            count,
+        })
     }
 
-    /// Ends all connections, and takes no new ones until it is opened.
-    pub fn cut(&self) {
+    /// Ends all connections, and takes no new ones until it is opened. Nothing comes through after that.
+    pub async fn cut(&self) {
         self.open.send_replace(false);
+        self.open.closed().await;
     }
 
     /// Takes connections again.
     pub fn heal(&self) {
         self.first.store(0, Ordering::SeqCst);
+        self.count.store(0, Ordering::SeqCst);
         self.open.send_replace(true);
+    }
+
+    /// How many connections have come since.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
     }
 
     /// When the first connection came after it was healed; 0 before.

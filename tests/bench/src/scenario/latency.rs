@@ -1,16 +1,23 @@
-//! How late a change is told: one at a time, and a thousand at once.
+//! How late a change is told: one at a time, and a thousand at once. In short rounds, in which each has its
+//! turn: what the machine does meanwhile is most of what is seen otherwise.
 
 use std::time::Duration;
 
 use crate::child::{Program, quantile};
 use crate::etcd::Etcd;
 use crate::figure::Figure;
-use crate::languages::{FLOOR, LANGUAGES, peers, program};
+use crate::languages::{program, with_peers};
+use crate::measured::{Measured, Told};
 use crate::{process, writer};
 
-const CHANGES: u32 = 1000;
+const ROUNDS: usize = 5;
+const CHANGES: u32 = 200;
 const PACE: Duration = Duration::from_millis(10);
-const BURSTS: usize = 10;
+/// The first ones warm up.
+const WARM: u32 = 200;
+const WARM_PACE: Duration = Duration::from_millis(2);
+const BURST_ROUNDS: usize = 3;
+const BURSTS: usize = 4;
 const BURST: u64 = 1000;
 
 struct Late {
@@ -22,56 +29,75 @@ struct Late {
 }
 
 /// A hundred changes a second.
-pub async fn steady() -> Result<Vec<Figure>, String> {
+pub async fn steady() -> Result<Told, String> {
     let etcd = Etcd::start().await?;
-    let raw = one(&etcd, FLOOR).await?;
+    let programs = with_peers(&["Go", "aetcd", "etcd3", "etcetra", "npm etcd3"]);
+    let late = Measured::of(&programs, ROUNDS, async |name| one(&etcd, name).await).await;
     let mut figures = Vec::new();
-    for language in LANGUAGES {
-        let late = one(&etcd, language).await?;
-        let beyond = match language {
-            "rust" => 30.0,
-            "c" => 40.0,
-            _ => 90.0,
-        };
-        let figure = |what: &str, value: f64| Figure::new(1, language, what, value);
-        let over = late.over_ack - raw.over_ack;
-        figures.push(figure("median over ack beyond the floor's, µs", over).most(beyond));
-        let native = language == "rust";
-        let limited = |figure: Figure, most: f64| if native { figure.most(most) } else { figure };
-        figures.push(limited(figure("median, µs", late.p50).over(raw.p50), 1.05));
-        figures.push(limited(
-            figure("99th of a hundred, µs", late.p99).over(raw.p99),
-            1.15,
-        ));
-        figures.push(limited(
-            figure("processor for a change, µs", late.cpu).over(raw.cpu),
-            1.15,
-        ));
-        for peer in peers(language)? {
-            let theirs = one(&etcd, peer).await?;
-            let beyond = theirs.over_ack - raw.over_ack;
-            let over = figure("median over ack beyond the floor's, µs", over).against(peer, beyond);
-            let cpu = figure("processor for a change, µs", late.cpu).against(peer, theirs.cpu);
-            figures.extend(match peer {
-                "etcd3" => [over.most(0.25), cpu],
-                "npm etcd3" => [over.most(0.4), cpu.most(0.3)],
-                _ => [over, cpu],
-            });
+    for language in late.languages() {
+        figures.extend(beside_the_floor(&late, language));
+        for peer in late.peers(language) {
+            figures.extend(beside_a_peer(&late, language, peer));
         }
     }
-    Ok(figures)
+    Ok(late.told(figures))
 }
 
-async fn one(etcd: &Etcd, language: &str) -> Result<Late, String> {
+const OVER: &str = "median over ack beyond the floor's, µs";
+const CPU: &str = "processor for a change, µs";
+
+fn beyond(late: &Measured<Late>, name: &str) -> f64 {
+    late.value(name, |late| late.over_ack) - late.floor(|late| late.over_ack)
+}
+
+fn beside_the_floor(late: &Measured<Late>, language: &'static str) -> Vec<Figure> {
+    let most = match language {
+        "rust" => 30.0,
+        "c" => 40.0,
+        _ => 90.0,
+    };
+    let over = Figure::new(1, language, OVER, beyond(late, language)).most(most);
+    let ratio = |what: &str, get: fn(&Late) -> f64, most: f64| {
+        let own = Figure::new(1, language, what, late.value(language, get));
+        let own = own.over(late.floor(get));
+        if language == "rust" {
+            own.most(most)
+        } else {
+            own
+        }
+    };
+    vec![
+        over,
+        ratio("median, µs", |late| late.p50, 1.05),
+        ratio("99th of a hundred, µs", |late| late.p99, 1.15),
+        ratio(CPU, |late| late.cpu, 1.15),
+    ]
+}
+
+fn beside_a_peer(late: &Measured<Late>, language: &'static str, peer: &str) -> [Figure; 2] {
+    let over = Figure::new(1, language, OVER, beyond(late, language));
+    let over = over.against(peer, beyond(late, peer));
+    let cpu = |name: &str| late.value(name, |late| late.cpu);
+    let cpu = Figure::new(1, language, CPU, cpu(language)).against(peer, cpu(peer));
+    match (language, peer) {
+        ("rust", "Go") => [over, cpu.most(0.4)],
+        (_, "etcetra") => [over.most(0.5), cpu.most(0.4)],
+        (_, "etcd3") => [over.most(0.25), cpu],
+        (_, "npm etcd3") => [over.most(0.4), cpu.most(0.3)],
+        _ => [over, cpu],
+    }
+}
+
+async fn one(etcd: &Etcd, name: &str) -> Result<Late, String> {
     let mut client = etcd.client().await?;
-    let follower = Program::start(program(language)?.args(["follow", &etcd.url(), "1"]))?;
-    // The first ones warm up.
-    writer::steady(&mut client, CHANGES / 10, PACE).await?;
+    let follower = Program::start(program(name)?.args(["follow", &etcd.url(), "1"]))?;
+    writer::steady(&mut client, WARM, WARM_PACE).await?;
+    settle().await;
     let before = process::cpu(follower.pid());
     let acks = writer::steady(&mut client, CHANGES, PACE).await?;
     settle().await;
-    let cpu = (process::cpu(follower.pid()) - before) as f64 / f64::from(CHANGES);
-    let seen = follower.finish()?.latencies;
+    let cpu = process::cpu(follower.pid()).saturating_sub(before) as f64 / f64::from(CHANGES);
+    let seen = follower.finish()?.last(CHANGES as usize);
     let (p50, p99) = (quantile(&seen, 0.5), quantile(&seen, 0.99));
     Ok(Late {
         p50,
@@ -81,35 +107,33 @@ async fn one(etcd: &Etcd, language: &str) -> Result<Late, String> {
     })
 }
 
-/// A thousand instances written at once, ten times.
-pub async fn burst() -> Result<Vec<Figure>, String> {
+/// A thousand instances written at once, some times.
+pub async fn burst() -> Result<Told, String> {
     let etcd = Etcd::start().await?;
-    let raw = flood(&etcd, FLOOR).await?;
-    let mut figures = Vec::new();
-    for language in LANGUAGES {
-        let most = if matches!(language, "rust" | "c") {
-            1.05
-        } else {
-            1.15
-        };
-        let median = flood(&etcd, language).await?;
-        figures.push(
-            Figure::new(2, language, "median in bursts of 1000, µs", median)
-                .over(raw)
-                .most(most),
-        );
-    }
-    Ok(figures)
+    let programs = with_peers(&[]);
+    let late = Measured::of(&programs, BURST_ROUNDS, async |name| {
+        flood(&etcd, name).await
+    })
+    .await;
+    let figure = |language: &'static str| {
+        let native = matches!(language, "rust" | "c");
+        let median = late.value(language, |late| *late);
+        let figure = Figure::new(2, language, "median in bursts of 1000, µs", median);
+        let figure = figure.over(late.floor(|late| *late));
+        figure.most(if native { 1.05 } else { 1.15 })
+    };
+    let figures = late.languages().map(figure).collect();
+    Ok(late.told(figures))
 }
 
-async fn flood(etcd: &Etcd, language: &str) -> Result<f64, String> {
+async fn flood(etcd: &Etcd, name: &str) -> Result<f64, String> {
     let client = etcd.client().await?;
-    let follower = Program::start(program(language)?.args(["follow", &etcd.url(), "1"]))?;
+    let follower = Program::start(program(name)?.args(["follow", &etcd.url(), "1"]))?;
     for _ in 0..BURSTS {
         writer::burst(&client, BURST).await?;
         settle().await;
     }
-    Ok(quantile(&follower.finish()?.latencies, 0.5))
+    Ok(quantile(&follower.finish()?.latencies(), 0.5))
 }
 
 /// Until what was written last has been told.

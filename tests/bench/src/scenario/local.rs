@@ -11,35 +11,48 @@ use tokio::runtime::{Builder, Runtime};
 use crate::child::{Program, quantile};
 use crate::clock::now;
 use crate::figure::Figure;
-use crate::languages::{FLOOR, LANGUAGES, program};
+use crate::languages::{FLOOR, program, with_peers};
+use crate::measured::{Measured, Told};
 
 const TIMES: usize = 200;
 const DEATHS: usize = 20;
 
+struct Cost {
+    told: f64,
+    call: f64,
+    down: f64,
+}
+
 /// See the module.
-pub async fn run() -> Result<Vec<Figure>, String> {
+pub async fn run() -> Result<Told, String> {
+    let costs = Measured::of(&with_peers(&[]), 1, async |name| measure(name).await).await;
+    let figures = |language: &'static str| {
+        let native = matches!(language, "rust" | "c");
+        let own = |what: &str, get: fn(&Cost) -> f64| {
+            Figure::new(12, language, what, costs.value(language, get))
+        };
+        let ratio = |what: &str, get: fn(&Cost) -> f64| {
+            let figure = own(what, get).over(costs.floor(get));
+            figure.most(if native { 1.5 } else { 2.0 })
+        };
+        [
+            ratio("registration to callback, µs", |cost| cost.told),
+            own("of that the call that registers, µs", |cost| cost.call),
+            ratio("SIGKILL to down, µs", |cost| cost.down),
+        ]
+    };
+    let figures = costs.languages().flat_map(figures).collect();
+    Ok(costs.told(figures))
+}
+
+async fn measure(name: &str) -> Result<Cost, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let raw = alone(written(folder.path()))?;
-    let raw_death = died(folder.path(), FLOOR).await?;
-    let mut figures = Vec::new();
-    for language in LANGUAGES {
-        let most = if matches!(language, "rust" | "c") {
-            1.5
-        } else {
-            2.0
-        };
-        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let (told, call) = alone(registered(folder.path(), language))?;
-        let down = died(folder.path(), language).await?;
-        let figure = |what: &str, value: f64, raw: f64| {
-            Figure::new(12, language, what, value).over(raw).most(most)
-        };
-        figures.push(figure("registration to callback, µs", told, raw));
-        let what = "of that the call that registers, µs";
-        figures.push(Figure::new(12, language, what, call));
-        figures.push(figure("SIGKILL to down, µs", down, raw_death));
-    }
-    Ok(figures)
+    let (told, call) = match name {
+        FLOOR => (alone(written(folder.path()))?, f64::NAN),
+        _ => alone(registered(folder.path(), name))?,
+    };
+    let down = died(folder.path(), name).await?;
+    Ok(Cost { told, call, down })
 }
 
 /// Files written under another name, renamed and kept open, as ours are.
@@ -59,7 +72,7 @@ async fn written(folder: &Path) -> Result<f64, String> {
         write(number).map_err(|e| e.to_string())?;
         pause().await;
     }
-    Ok(quantile(&follower.finish()?.latencies, 0.5))
+    Ok(quantile(&follower.finish()?.latencies(), 0.5))
 }
 
 /// Runs a writer on this thread alone, so that no other of its threads is in the way of whom it writes for.
@@ -102,7 +115,7 @@ async fn registered(folder: &Path, language: &str) -> Result<(f64, f64), String>
         pause().await;
     }
     calls.sort_by(f64::total_cmp);
-    let median = quantile(&follower.finish()?.latencies, 0.5);
+    let median = quantile(&follower.finish()?.latencies(), 0.5);
     drop(leases);
     client.close(Duration::from_secs(5)).await.map_err(failed)?;
     Ok((median, quantile(&calls, 0.5)))
@@ -118,7 +131,7 @@ async fn died(folder: &Path, language: &str) -> Result<f64, String> {
         let killed = now();
         drop(member);
         tokio::time::sleep(Duration::from_millis(200)).await; // tidy: sleep, until it is told
-        if let Some(down) = follower.finish()?.down {
+        if let Some(down) = follower.finish()?.down() {
             took.push(down.saturating_sub(killed) as f64);
         }
     }

@@ -3,9 +3,11 @@
 use crate::child::Program;
 use crate::etcd::Etcd;
 use crate::figure::Figure;
-use crate::languages::{FLOOR, LANGUAGES, peers, program};
+use crate::languages::{program, with_peers};
+use crate::measured::{Measured, Told};
 use crate::process;
 
+const ROUNDS: usize = 3;
 const SERVICES: &str = "1000";
 
 struct Cost {
@@ -13,58 +15,82 @@ struct Cost {
     grown: f64,
     peak: f64,
     connections: f64,
+    streams: f64,
 }
 
 /// See the module.
-pub async fn run() -> Result<Vec<Figure>, String> {
+pub async fn run() -> Result<Told, String> {
     let etcd = Etcd::start().await?;
-    let raw = measure(&etcd, FLOOR)?;
+    let programs = with_peers(&["Go", "aetcd", "etcd3", "npm etcd3"]);
+    let costs = Measured::of(&programs, ROUNDS, async |name| measure(&etcd, name)).await;
     let mut figures = Vec::new();
-    for language in LANGUAGES {
-        let cost = measure(&etcd, language)?;
-        let figure = |what: &str, value: f64| Figure::new(4, language, what, value);
-        let megabytes = match language {
-            "rust" | "c" => 1.0,
-            "python" => 2.0,
-            _ => 3.0,
-        };
-        let ready = figure("1000 services watched, µs", cost.took).over(raw.took);
-        let native = matches!(language, "rust" | "c");
-        figures.push(if native { ready.most(1.3) } else { ready });
-        let memory = figure("memory for 1000 services, MB", cost.grown);
-        figures.push(memory.most(megabytes));
-        let peak = figure("peak memory with 1000 services, MB", cost.peak);
-        figures.push(peak.over(raw.peak));
-        figures.push(figure("connections", cost.connections).most(1.0));
-        for peer in peers(language)? {
-            let theirs = measure(&etcd, peer)?;
-            let ready = figure("1000 services watched, µs", cost.took).against(peer, theirs.took);
-            figures.push(match peer {
-                "aetcd" | "npm etcd3" => ready.most(0.3),
-                _ => ready,
-            });
-            let peak = figure("peak memory with 1000 services, MB", cost.peak);
-            figures.push(peak.against(peer, theirs.peak));
+    for language in costs.languages() {
+        figures.extend(beside_the_floor(&costs, language));
+        for peer in costs.peers(language) {
+            figures.extend(beside_a_peer(&costs, language, peer));
         }
     }
-    Ok(figures)
+    Ok(costs.told(figures))
 }
 
-fn measure(etcd: &Etcd, language: &str) -> Result<Cost, String> {
+const READY: &str = "1000 services watched, µs";
+const GROWN: &str = "memory for 1000 services, MB";
+const PEAK: &str = "peak memory with 1000 services, MB";
+
+fn beside_the_floor(costs: &Measured<Cost>, language: &'static str) -> Vec<Figure> {
+    let figure = |what: &str, get: fn(&Cost) -> f64| {
+        Figure::new(4, language, what, costs.value(language, get))
+    };
+    let ready = figure(READY, |cost| cost.took).over(costs.floor(|cost| cost.took));
+    let megabytes = match language {
+        "rust" | "c" => 1.0,
+        "python" => 2.0,
+        _ => 3.0,
+    };
+    vec![
+        match language {
+            "rust" | "c" => ready.most(1.3),
+            _ => ready,
+        },
+        figure(GROWN, |cost| cost.grown).most(megabytes),
+        figure(PEAK, |cost| cost.peak).over(costs.floor(|cost| cost.peak)),
+        figure("connections", |cost| cost.connections).most(1.0),
+        figure("watch streams", |cost| cost.streams).most(1.0),
+    ]
+}
+
+fn beside_a_peer(costs: &Measured<Cost>, language: &'static str, peer: &str) -> [Figure; 3] {
+    let figure = |what: &str, get: fn(&Cost) -> f64| {
+        Figure::new(4, language, what, costs.value(language, get))
+            .against(peer, costs.value(peer, get))
+    };
+    let ready = figure(READY, |cost| cost.took);
+    let grown = figure(GROWN, |cost| cost.grown);
+    let peak = figure(PEAK, |cost| cost.peak);
+    match peer {
+        "Go" => [ready.most(0.35), grown.most(0.1), peak],
+        "aetcd" => [ready.most(0.3), grown, peak],
+        "npm etcd3" => [ready.most(0.3), grown.most(0.2), peak],
+        _ => [ready, grown, peak],
+    }
+}
+
+fn measure(etcd: &Etcd, name: &str) -> Result<Cost, String> {
     let start =
-        |services: &str| Program::start(program(language)?.args(["follow", &etcd.url(), services]));
+        |services: &str| Program::start(program(name)?.args(["follow", &etcd.url(), services]));
     let few = start("1")?;
     let before = process::memory(few.pid()).0;
     few.finish()?;
     let many = start(SERVICES)?;
     let (now, peak) = process::memory(many.pid());
     let connections = process::connections(many.pid(), etcd.port) as f64;
-    let took = many.took;
+    let (took, streams) = (many.took, etcd.watch_streams()?);
     many.finish()?;
     Ok(Cost {
         took,
         grown: now.saturating_sub(before) as f64 / 1024.0,
         peak: peak as f64 / 1024.0,
         connections,
+        streams,
     })
 }

@@ -3,6 +3,7 @@
 
 mod blast;
 mod footprint;
+mod gap;
 mod latency;
 mod local;
 mod many;
@@ -11,16 +12,16 @@ mod register;
 mod scale;
 mod sync;
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{FutureExt, LocalBoxFuture};
 
-use crate::figure::Figure;
+use crate::measured::Told;
 
 /// A name, and what it does.
 pub struct Scenario {
     /// As it is chosen on the command line.
     pub name: &'static str,
     /// Measures.
-    pub run: fn() -> BoxFuture<'static, Result<Vec<Figure>, String>>,
+    pub run: fn() -> LocalBoxFuture<'static, Result<Told, String>>,
 }
 
 /// All of them, in the order of the goals.
@@ -28,47 +29,47 @@ pub fn all() -> Vec<Scenario> {
     vec![
         Scenario {
             name: "latency",
-            run: || latency::steady().boxed(),
+            run: || latency::steady().boxed_local(),
         },
         Scenario {
             name: "burst",
-            run: || latency::burst().boxed(),
+            run: || latency::burst().boxed_local(),
         },
         Scenario {
             name: "blast",
-            run: || blast::run().boxed(),
+            run: || blast::run().boxed_local(),
         },
         Scenario {
             name: "many",
-            run: || many::run().boxed(),
+            run: || many::run().boxed_local(),
         },
         Scenario {
             name: "sync",
-            run: || sync::cold().boxed(),
+            run: || sync::run().boxed_local(),
         },
         Scenario {
             name: "register",
-            run: || register::run().boxed(),
+            run: || register::run().boxed_local(),
         },
         Scenario {
             name: "gap",
-            run: || sync::gap().boxed(),
+            run: || gap::run().boxed_local(),
         },
         Scenario {
             name: "reads",
-            run: || reads::run().boxed(),
+            run: || reads::run().boxed_local(),
         },
         Scenario {
             name: "footprint",
-            run: || footprint::run().boxed(),
+            run: || footprint::run().boxed_local(),
         },
         Scenario {
             name: "scale",
-            run: || scale::run().boxed(),
+            run: || scale::run().boxed_local(),
         },
         Scenario {
             name: "local",
-            run: || local::run().boxed(),
+            run: || local::run().boxed_local(),
         },
     ]
 }

@@ -2,32 +2,36 @@
 
 use crate::child::Program;
 use crate::figure::Figure;
-use crate::languages::{FLOOR, LANGUAGES, program};
+use crate::languages::{FLOOR, program, with_peers};
+use crate::measured::{Measured, Told};
 
 /// See the module.
-pub async fn run() -> Result<Vec<Figure>, String> {
-    let raw = Program::ask(program(FLOOR)?.arg("read"))?;
+pub async fn run() -> Result<Told, String> {
+    let ask = async |name| match name {
+        FLOOR => Program::ask(program(name)?.arg("read")),
+        _ => Program::ask(program(name)?.args(["read", "memory://bench"])),
+    };
+    let told = Measured::of(&with_peers(&[]), 1, ask).await;
+    let value =
+        |name: &str, key: &str| told.value(name, |told| told[key].as_f64().unwrap_or(f64::NAN));
     let mut figures = Vec::new();
-    for language in LANGUAGES {
-        let told = Program::ask(program(language)?.args(["read", "memory://bench"]))?;
+    for language in told.languages() {
         for goal in GOALS.iter().filter(|goal| goal.language == language) {
-            let floors = if goal.is_own { &told } else { &raw };
-            let floor = floors[goal.floor].as_f64();
-            if let (Some(value), Some(floor)) = (told[goal.name].as_f64(), floor) {
-                let what = format!("{}, ns, and {}", goal.name, goal.beside);
-                let figure = Figure::new(9, language, what, value).over(floor);
-                figures.push(figure.most(goal.most));
-            }
+            let floor = value(if goal.is_own { language } else { FLOOR }, goal.floor);
+            let what = format!("{}, ns, and {}", goal.name, goal.beside);
+            let figure = Figure::new(9, language, what, value(language, goal.name));
+            figures.push(figure.over(floor).most(goal.most));
         }
         for name in ["online", "pick"] {
-            let (beside, alone) = (&told[format!("{name}_written")], &told[name]);
-            if let (Some(beside), Some(alone)) = (beside.as_f64(), alone.as_f64()) {
+            let beside = value(language, &format!("{name}_written"));
+            if !beside.is_nan() {
                 let what = format!("{name} beside a writer, ns");
-                figures.push(Figure::new(9, language, what, beside).over(alone).most(1.2));
+                let figure = Figure::new(9, language, what, beside);
+                figures.push(figure.over(value(language, name)).most(1.2));
             }
         }
     }
-    Ok(figures)
+    Ok(told.told(figures))
 }
 
 /// What a read may cost at most, as a ratio to something of the same run.

@@ -1,11 +1,12 @@
-//! Ten thousand registrations, and keeping them alive; and a thousand, which is what peers can do.
+//! Ten thousand registrations, and keeping them alive; and a thousand, which is what most peers can do.
 
 use std::time::Duration;
 
 use crate::child::Program;
 use crate::etcd::Etcd;
 use crate::figure::Figure;
-use crate::languages::{FLOOR, LANGUAGES, peers, program};
+use crate::languages::{program, with_peers};
+use crate::measured::{Measured, Told};
 use crate::process;
 
 const INSTANCES: u64 = 10_000;
@@ -23,85 +24,91 @@ struct Cost {
 }
 
 /// See the module.
-pub async fn run() -> Result<Vec<Figure>, String> {
-    let raw = measure(FLOOR, INSTANCES, KEPT).await?;
+pub async fn run() -> Result<Told, String> {
+    let many = async |name| measure(name, INSTANCES, KEPT).await;
+    let many = Measured::of(&with_peers(&["Go"]), 1, many).await;
+    // Of ours, those that have peers of this kind.
+    let mut some = with_peers(&["aetcd", "etcd3", "npm etcd3"]);
+    some.retain(|name| !matches!(*name, "floor" | "rust" | "c"));
+    let few = async |name| measure(name, FEW, FEW_KEPT).await;
+    let few = Measured::of(&some, 1, few).await;
     let mut figures = Vec::new();
-    for language in LANGUAGES {
-        let cost = measure(language, INSTANCES, KEPT).await?;
-        let figure = |goal: u8, what: &str, value: f64| Figure::new(goal, language, what, value);
-        let time = if matches!(language, "rust" | "c") {
-            0.35
-        } else {
-            0.4
-        };
-        figures.push(
-            figure(6, "10000 registered, µs", cost.took)
-                .over(raw.took)
-                .most(time),
-        );
-        figures.push(
-            figure(6, "etcd's processor for that, µs", cost.etcd)
-                .over(raw.etcd)
-                .most(0.3),
-        );
-        figures.push(
-            figure(7, "30 s of keeping 10000, µs of processor", cost.kept)
-                .over(raw.kept)
-                .most(0.03),
-        );
-        let etcd = figure(7, "etcd's processor for that, µs", cost.kept_etcd);
-        figures.push(etcd.over(raw.kept_etcd).most(0.02));
-        let grown = figure(7, "memory grown meanwhile, MB", cost.grown);
-        figures.push(grown.beside(raw.grown).most(2.0));
-        figures.extend(beside_peers(language).await?);
+    for language in many.languages() {
+        figures.extend(beside_the_floor(&many, language));
+        for peer in many.peers(language) {
+            figures.extend(beside_go(&many, language, peer));
+        }
+        for peer in few.peers(language) {
+            figures.extend(beside_a_peer(&few, language, peer));
+        }
     }
-    Ok(figures)
+    Ok(many.told(figures).and(few.told(Vec::new())))
 }
 
-/// A thousand, which peers make and keep one by one.
-async fn beside_peers(language: &'static str) -> Result<Vec<Figure>, String> {
-    let peers = peers(language)?;
-    let mut figures = Vec::new();
-    if peers.is_empty() {
-        return Ok(figures);
-    }
-    let cost = measure(language, FEW, FEW_KEPT).await?;
-    for peer in peers {
-        let theirs = measure(peer, FEW, FEW_KEPT).await?;
-        let figure = |goal: u8, what: &str, own: f64, theirs: f64| {
-            Figure::new(goal, language, what, own).against(peer, theirs)
-        };
-        let took = figure(6, "1000 registered, µs", cost.took, theirs.took);
-        let what = "15 s of keeping 1000, µs of processor";
-        let kept = figure(7, what, cost.kept, theirs.kept);
-        let etcd = figure(
-            7,
-            "etcd's processor for that, µs",
-            cost.kept_etcd,
-            theirs.kept_etcd,
-        );
-        figures.extend(match peer {
-            "aetcd" => [took.most(0.3), kept, etcd],
-            "etcd3" => [took, kept.most(0.02), etcd],
-            _ => [took.most(0.1), kept.most(0.1), etcd],
-        });
-    }
-    Ok(figures)
+const ETCD: &str = "etcd's processor for that, µs";
+const KEEPING: &str = "30 s of keeping 10000, µs of processor";
+
+fn beside_the_floor(costs: &Measured<Cost>, language: &'static str) -> [Figure; 5] {
+    let figure = |goal: u8, what: &str, get: fn(&Cost) -> f64| {
+        Figure::new(goal, language, what, costs.value(language, get)).over(costs.floor(get))
+    };
+    let native = matches!(language, "rust" | "c");
+    let took = figure(6, "10000 registered, µs", |cost| cost.took);
+    let grown = costs.value(language, |cost| cost.grown);
+    let grown = Figure::new(7, language, "memory grown meanwhile, MB", grown);
+    [
+        took.most(if native { 0.35 } else { 0.4 }),
+        figure(6, ETCD, |cost| cost.etcd).most(0.3),
+        figure(7, KEEPING, |cost| cost.kept).most(0.03),
+        figure(7, ETCD, |cost| cost.kept_etcd).most(0.02),
+        grown.beside(costs.floor(|cost| cost.grown)).most(2.0),
+    ]
 }
 
-async fn measure(language: &str, instances: u64, kept: Duration) -> Result<Cost, String> {
+fn beside_go(costs: &Measured<Cost>, language: &'static str, peer: &str) -> [Figure; 4] {
+    let figure = |goal: u8, what: &str, get: fn(&Cost) -> f64| {
+        Figure::new(goal, language, what, costs.value(language, get))
+            .against(peer, costs.value(peer, get))
+    };
+    [
+        figure(6, "10000 registered, µs", |cost| cost.took),
+        figure(6, ETCD, |cost| cost.etcd),
+        figure(7, KEEPING, |cost| cost.kept).most(0.2),
+        figure(7, ETCD, |cost| cost.kept_etcd).most(0.2),
+    ]
+}
+
+fn beside_a_peer(costs: &Measured<Cost>, language: &'static str, peer: &str) -> [Figure; 3] {
+    let figure = |goal: u8, what: &str, get: fn(&Cost) -> f64| {
+        Figure::new(goal, language, what, costs.value(language, get))
+            .against(peer, costs.value(peer, get))
+    };
+    let took = figure(6, "1000 registered, µs", |cost| cost.took);
+    let kept = figure(7, "15 s of keeping 1000, µs of processor", |cost| {
+        cost.kept
+    });
+    let etcd = figure(7, ETCD, |cost| cost.kept_etcd);
+    match peer {
+        "aetcd" => [took.most(0.3), kept, etcd],
+        "etcd3" => [took, kept.most(0.02), etcd],
+        _ => [took.most(0.1), kept.most(0.1), etcd],
+    }
+}
+
+async fn measure(name: &str, instances: u64, kept: Duration) -> Result<Cost, String> {
     let etcd = Etcd::start().await?;
     let before = process::cpu(etcd.pid());
     let count = instances.to_string();
-    let member = Program::start(program(language)?.args(["register", &etcd.url(), &count]))?;
+    let member = Program::start(program(name)?.args(["register", &etcd.url(), &count]))?;
     let registered = process::cpu(etcd.pid());
     let (own, memory) = (process::cpu(member.pid()), process::memory(member.pid()).0);
     tokio::time::sleep(kept).await; // tidy: sleep, what is measured is a time
+    let spent = |pid: u32, before: u64| process::cpu(pid).saturating_sub(before) as f64;
     let cost = Cost {
         took: member.took,
-        etcd: (registered - before) as f64,
-        kept: (process::cpu(member.pid()) - own) as f64,
-        kept_etcd: (process::cpu(etcd.pid()) - registered) as f64,
+        etcd: registered.saturating_sub(before) as f64,
+        kept: spent(member.pid(), own),
+        kept_etcd: spent(etcd.pid(), registered),
         grown: process::memory(member.pid()).0.saturating_sub(memory) as f64 / 1024.0,
     };
     member.finish()?;

@@ -9,13 +9,18 @@ use futures_util::future::join_all;
 
 use crate::clock::now;
 use crate::figure::Figure;
+use crate::measured::Told;
 use crate::told::instance;
 
 const CHANGES: u64 = 200;
 
 /// See the module.
-pub async fn run() -> Result<Vec<Figure>, String> {
-    measure().await.map_err(|error| error.to_string())
+pub async fn run() -> Result<Told, String> {
+    let figures = measure().await.map_err(|error| error.to_string())?;
+    Ok(Told {
+        figures,
+        ..Told::default()
+    })
 }
 
 async fn measure() -> discover_core::Result<Vec<Figure>> {

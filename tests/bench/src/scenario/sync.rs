@@ -1,121 +1,89 @@
-//! Getting all that there is: at the start, and after a gap.
-
-use std::time::Duration;
+//! Getting all that there is, at the start.
 
 use crate::child::Program;
-use crate::etcd::{Etcd, url};
+use crate::etcd::Etcd;
 use crate::figure::Figure;
-use crate::languages::{FLOOR, LANGUAGES, peers, program};
-use crate::proxy::Proxy;
-use crate::{process, writer};
+use crate::languages::{program, with_peers};
+use crate::measured::{Measured, Told};
+use crate::process;
 
-const GAP: u64 = 20_000;
-const GAP_INSTANCES: u64 = 10_000;
+const ROUNDS: usize = 3;
 
-/// A hundred thousand instances, and ten thousand.
-pub async fn cold() -> Result<Vec<Figure>, String> {
+/// See the module: ten thousand instances, and a hundred thousand.
+pub async fn run() -> Result<Told, String> {
+    let few = listed(10_000, &[]).await?;
+    let many = listed(100_000, &["Go", "aetcd", "etcd3", "npm etcd3"]).await?;
     let mut figures = Vec::new();
-    for instances in [10_000, 100_000] {
-        let etcd = Etcd::start().await?;
-        etcd.fill(instances).await?;
-        let (raw, raw_peak) = start(&etcd, FLOOR, instances)?;
-        for language in LANGUAGES {
-            let (took, peak) = start(&etcd, language, instances)?;
-            let (ratio, megabytes) = match language {
-                "rust" => (1.0, 84.0),
-                "c" => (1.05, 84.0),
-                "python" => (1.3, 120.0),
-                _ => (1.4, 150.0),
-            };
-            let what = format!("{instances} instances listed, µs");
-            let figure = Figure::new(5, language, what, took).over(raw);
-            if instances < 100_000 {
-                figures.push(figure);
-                continue;
-            }
-            figures.push(figure.most(ratio));
-            let what = format!("peak memory at {instances}, MB");
-            let memory = Figure::new(5, language, what, peak).beside(raw_peak);
-            figures.push(memory.most(megabytes));
-            for peer in peers(language)? {
-                let (theirs, their_peak) = start(&etcd, peer, instances)?;
-                let what = format!("{instances} instances listed, µs");
-                let figure = Figure::new(5, language, what, took).against(peer, theirs);
-                figures.push(figure.most(if peer == "etcd3" { 0.22 } else { 0.5 }));
-                let what = format!("peak memory at {instances}, MB");
-                figures.push(Figure::new(5, language, what, peak).against(peer, their_peak));
-            }
+    for language in few.languages() {
+        let took = few.value(language, |start| start.took);
+        let figure = Figure::new(5, language, "10000 instances listed, µs", took);
+        figures.push(figure.over(few.floor(|start| start.took)));
+    }
+    for language in many.languages() {
+        figures.extend(beside_the_floor(&many, language));
+        for peer in many.peers(language) {
+            figures.extend(beside_a_peer(&many, language, peer));
         }
     }
-    Ok(figures)
+    Ok(few.told(figures).and(many.told(Vec::new())))
 }
 
-fn start(etcd: &Etcd, language: &str, instances: u64) -> Result<(f64, f64), String> {
-    let follower = Program::start(program(language)?.args(["follow", &etcd.url(), "1"]))?;
+const LISTED: &str = "100000 instances listed, µs";
+const PEAK: &str = "peak memory at 100000, MB";
+
+struct Start {
+    took: f64,
+    peak: f64,
+}
+
+fn beside_the_floor(starts: &Measured<Start>, language: &'static str) -> [Figure; 2] {
+    let (ratio, megabytes) = match language {
+        "rust" => (1.0, 84.0),
+        "c" => (1.05, 84.0),
+        "python" => (1.3, 120.0),
+        _ => (1.4, 150.0),
+    };
+    let figure = |what: &str, get: fn(&Start) -> f64| {
+        Figure::new(5, language, what, starts.value(language, get))
+    };
+    let took = figure(LISTED, |start| start.took).over(starts.floor(|start| start.took));
+    let peak = figure(PEAK, |start| start.peak).beside(starts.floor(|start| start.peak));
+    [took.most(ratio), peak.most(megabytes)]
+}
+
+fn beside_a_peer(starts: &Measured<Start>, language: &'static str, peer: &str) -> [Figure; 2] {
+    let figure = |what: &str, get: fn(&Start) -> f64| {
+        let own = Figure::new(5, language, what, starts.value(language, get));
+        own.against(peer, starts.value(peer, get))
+    };
+    let (took, peak) = (
+        figure(LISTED, |start| start.took),
+        figure(PEAK, |start| start.peak),
+    );
+    match (language, peer) {
+        ("rust", "Go") => [took.most(0.55), peak],
+        (_, "etcd3") => [took.most(0.22), peak],
+        (_, "aetcd" | "npm etcd3") => [took.most(0.5), peak],
+        _ => [took, peak],
+    }
+}
+
+async fn listed(instances: u64, peers: &[&'static str]) -> Result<Measured<Start>, String> {
+    let etcd = Etcd::start().await?;
+    etcd.fill(instances).await?;
+    let start = async |name| start(&etcd, name, instances);
+    Ok(Measured::of(&with_peers(peers), ROUNDS, start).await)
+}
+
+fn start(etcd: &Etcd, name: &str, instances: u64) -> Result<Start, String> {
+    let follower = Program::start(program(name)?.args(["follow", &etcd.url(), "1"]))?;
     let (took, peak) = (follower.took, process::memory(follower.pid()).1);
     let online = follower.finish()?.values["online"].as_u64();
     if online != Some(instances) {
-        return Err(format!("{language} saw {online:?} instances"));
+        return Err(format!("saw {online:?} instances"));
     }
-    Ok((took, peak as f64 / 1024.0))
-}
-
-/// Twenty thousand revisions are missed; the floor has etcd repeat them.
-pub async fn gap() -> Result<Vec<Figure>, String> {
-    let raw = replayed().await?;
-    let mut figures = Vec::new();
-    for language in LANGUAGES {
-        let most = if matches!(language, "rust" | "c") {
-            0.05
-        } else {
-            0.1
-        };
-        let back = recovered(language).await?;
-        figures.push(
-            Figure::new(8, language, "back after 20000 revisions, µs", back)
-                .over(raw)
-                .most(most),
-        );
-    }
-    Ok(figures)
-}
-
-async fn replayed() -> Result<f64, String> {
-    let etcd = Etcd::start().await?;
-    etcd.fill(GAP_INSTANCES).await?;
-    let from = GAP_INSTANCES.div_ceil(128) + 2;
-    miss(&etcd).await?;
-    let replay = Program::start(program(FLOOR)?.args(["replay", &etcd.url(), &from.to_string()]))?;
-    tokio::time::sleep(Duration::from_secs(5)).await; // tidy: sleep, a replay of two seconds
-    let began = replay.ready;
-    let last = replay.finish()?.values["last"].as_u64().unwrap_or(0);
-    Ok(last.saturating_sub(began) as f64)
-}
-
-async fn recovered(language: &str) -> Result<f64, String> {
-    let etcd = Etcd::start().await?;
-    etcd.fill(GAP_INSTANCES).await?;
-    let proxy = Proxy::start(etcd.port).await?;
-    let follower = Program::start(program(language)?.args(["follow", &url(proxy.port), "1"]))?;
-    proxy.cut();
-    let last = miss(&etcd).await?;
-    proxy.heal();
-    tokio::time::sleep(Duration::from_secs(4)).await; // tidy: sleep, longer than any wait between attempts
-    let first = proxy.first();
-    let latencies = follower.finish()?.latencies;
-    // Latencies tell when a change came; the last one was written last.
-    let came = latencies.first().map(|late| last + *late as u64);
-    let came = came.ok_or_else(|| format!("{language} saw nothing after the gap"))?;
-    Ok(came.saturating_sub(first) as f64)
-}
-
-/// Writes what is missed, and gives when the last of it was written.
-async fn miss(etcd: &Etcd) -> Result<u64, String> {
-    let client = etcd.client().await?;
-    for _ in 0..GAP / 500 {
-        writer::burst(&client, 500).await?;
-    }
-    let began = crate::clock::now();
-    writer::put(client, 0).await?;
-    Ok(began)
+    Ok(Start {
+        took,
+        peak: peak as f64 / 1024.0,
+    })
 }
