@@ -3,7 +3,7 @@
 #
 #   tools/dist.sh [--profile release|dev] [--out DIR] [wheel] [sdist] [npm] [deb] [agent]
 #
-#   wheel   for every CPython from 3.9 on, on every Linux with glibc 2.17 or newer
+#   wheel   for every CPython from 3.10 on, on every Linux with glibc 2.17 or newer
 #   sdist   the sources of the wheel; building it takes Rust and protoc
 #   npm     the package, and the package of this platform, which holds the native module
 #   deb     libdiscover0 and libdiscover-dev, for the distribution that this runs on
