@@ -60,8 +60,8 @@ build: setup ## build the C library, the Python package and the Node package in 
 
 install: ## install the C library (PREFIX=/usr/local LIBDIR=lib DESTDIR=)
 	@tools/setup.sh build
-	cargo build --release -p discover-ffi
-	@$(TOOLS) install --prefix "$(PREFIX)" --libdir "$(LIBDIR)" --destdir "$(DESTDIR)"
+	cargo build --profile dist -p discover-ffi
+	@$(TOOLS) install --profile dist --prefix "$(PREFIX)" --libdir "$(LIBDIR)" --destdir "$(DESTDIR)"
 
 dist: setup ## build the packages that people install, in release, into dist/ (WHAT="wheel sdist npm deb agent")
 	@tools/dist.sh $(WHAT)

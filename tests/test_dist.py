@@ -64,7 +64,7 @@ def test_the_wheel_is_one_for_all(packages: Packages, tmp_path: Path) -> None:
     (wheel,) = packages("wheel")
     machine = os.uname().machine
     platform = f"manylinux2014_{machine}.manylinux_2_17_{machine}"
-    assert wheel.name == f"libdiscover-{VERSION}-cp39-abi3-{platform}.whl"
+    assert wheel.name == f"libdiscover-{VERSION}-cp310-abi3-{platform}.whl"
     with zipfile.ZipFile(wheel) as archive:
         names = {name.split("/", 1)[1] for name in archive.namelist() if name.startswith("libdiscover/")}
         assert {"__init__.py", "aio.py", "py.typed", "_native.pyi", "_native.abi3.so"} <= names
@@ -77,7 +77,7 @@ def newest_glibc(library: Path) -> tuple[int, ...]:
     return max(tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([\d.]+)", told))
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
 def test_the_wheel(version: str, packages: Packages, tmp_path: Path) -> None:
     python = find_python(version)
     if python is None:

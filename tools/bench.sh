@@ -15,6 +15,8 @@ rm -rf "$packages/python" "$packages/node"
 mkdir "$packages/python"
 cp -r bindings/python/python/libdiscover "$packages/python/"
 cp "$built/lib_native.so" "$packages/python/libdiscover/_native.abi3.so"
+# As pip leaves what it installs, also where the environment asks Python to write no bytecode.
+python3 -m compileall -q "$packages/python"
 cp -r bindings/node/dist "$packages/node"
 cp "$built/liblibdiscover_node.so" "$packages/node/libdiscover.node"
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds the packages that people install:
 #
-#   tools/dist.sh [--profile release|dev] [--out DIR] [wheel] [sdist] [npm] [deb] [agent]
+#   tools/dist.sh [--profile dist|dev] [--out DIR] [wheel] [sdist] [npm] [deb] [agent]
 #
-#   wheel   for every CPython from 3.9 on, on every Linux with glibc 2.17 or newer
+#   wheel   for every CPython from 3.10 on, on every Linux with glibc 2.17 or newer
 #   sdist   the sources of the wheel; building it takes Rust and protoc
 #   npm     the package, and the package of this platform, which holds the native module
 #   deb     libdiscover0 and libdiscover-dev, for the distribution that this runs on
@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source=$PWD
 
-profile=release out=dist what=()
+profile=dist out=dist what=()
 while [ $# -gt 0 ]; do
     case $1 in
         --profile) profile=$2; shift ;;
@@ -30,9 +30,9 @@ out=$(cd "$out" && pwd)
 
 export PATH=$source/.venv/bin:$PATH
 target=${CARGO_TARGET_DIR:-$source/target}
-# Only release builds go by another name in the folders of cargo.
+# Only dev builds go by another name in the folders of cargo.
 built=$profile
-[ "$profile" = release ] || built=debug
+[ "$profile" != dev ] || built=debug
 triple=$(uname -m)-unknown-linux-gnu
 
 # Runs cargo or maturin with zig as the C compiler and linker. In a folder of its own: cargo builds all
@@ -88,7 +88,7 @@ agent() {
     local tree=$target/agent/$folder
     rm -rf "$tree"
     install -D "$program" "$tree/bin/discoverd"
-    [ "$profile" != release ] || strip "$tree/bin/discoverd"
+    [ "$profile" = dev ] || strip "$tree/bin/discoverd"
     install -D -m 644 -t "$tree/lib/systemd/system" agent/systemd/discoverd.service
     install -D -m 644 agent/systemd/discoverd.sysusers "$tree/lib/sysusers.d/discoverd.conf"
     install -D -m 644 -t "$tree/share/doc/discoverd" docs/agent.md LICENSE-APACHE LICENSE-MIT

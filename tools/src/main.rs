@@ -28,7 +28,7 @@ usage: cargo run -p tools -- COMMAND
   test [STAGE...]       run the test stages (all of them, or those named) and count
   soak [LOOP...]        run the long loops of the tests (all, or those named) with their full counts
   tidy                  check the house rules
-  install --prefix DIR [--libdir lib] [--destdir DIR] [--profile release|debug]
+  install --prefix DIR [--libdir lib] [--destdir DIR] [--profile dist|release|debug]
                         install the built C library, its headers, pkg-config and CMake files
 ";
 

@@ -90,9 +90,8 @@ export class Client {
   /** Has `callback` called with how the connection fares: first now, then at each change; latest wins. */
   onConnection(callback: (condition: Condition<ConnectionState>) => void): Subscription {
     check.callback('callback', callback);
-    const tell = (condition: Condition<ConnectionState>) => (): void => callback(condition);
-    const calls = (text: string): (() => void)[] => parseConditions<ConnectionState>(text).map(tell);
-    return new Subscription(this.#doorbell, this.#states, calls);
+    const tell = (condition: Condition<ConnectionState>): void => callback(condition);
+    return new Subscription(this.#doorbell, this.#states, { parse: parseConditions<ConnectionState>, tell });
   }
 
   /** The same for `for await`. */

@@ -63,14 +63,14 @@ export class Lease {
    */
   onStanding(callback: (condition: Condition<Standing>) => void): Subscription {
     check.callback('callback', callback);
-    const tell = (condition: Condition<Standing>) => (): void => {
+    const tell = (condition: Condition<Standing>): void => {
       if (condition.state === 'released') {
         subscription.cancel();
       }
       callback(condition);
     };
-    const calls = (text: string): (() => void)[] => parseConditions<Standing>(text).map(tell);
-    const subscription = new Subscription(this.#doorbell, (number) => this.#native.standings(number), calls);
+    const told = { parse: parseConditions<Standing>, tell };
+    const subscription = new Subscription(this.#doorbell, (number) => this.#native.standings(number), told);
     return subscription;
   }
 

@@ -160,11 +160,11 @@ export class ServiceSet implements Iterable<Instance> {
    */
   subscribe(callback: (event: DiscoverEvent) => void): Subscription {
     check.callback('callback', callback);
-    const tell = (event: DiscoverEvent) => (): void => {
+    const tell = (event: DiscoverEvent): void => {
       this.#view.changed();
       callback(event);
     };
-    return new Subscription(this.#doorbell, this.#feed, (text) => parseEvents(text).map(tell));
+    return new Subscription(this.#doorbell, this.#feed, { parse: parseEvents, tell });
   }
 
   /** The same for `for await`. */

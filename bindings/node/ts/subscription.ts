@@ -1,7 +1,10 @@
 import type { Doorbell, Feed, OpenFeed } from './doorbell';
 
-/** The calls of the callback that what was drained is worth. */
-export type Calls = (text: string) => (() => void)[];
+/** What is told of what was drained, one after the other. */
+export interface Told<T> {
+  parse(text: string): T[];
+  tell(item: T): void;
+}
 
 /** The longest that a timer can be set to. */
 const FOR_EVER = 2 ** 31 - 1;
@@ -15,13 +18,13 @@ const FOR_EVER = 2 ** 31 - 1;
  */
 export class Subscription {
   readonly #feed: Feed;
-  readonly #calls: Calls;
+  readonly #told: Told<unknown>;
   readonly #alive = keepAlive();
   #cancelled = false;
 
   /** @internal */
-  constructor(doorbell: Doorbell, open: OpenFeed, calls: Calls) {
-    this.#calls = calls;
+  constructor(doorbell: Doorbell, open: OpenFeed, told: Told<unknown>) {
+    this.#told = told;
     const listener = { ring: () => this.#drain(), end: () => this.cancel() };
     try {
       this.#feed = doorbell.open(open, listener);
@@ -51,12 +54,12 @@ export class Subscription {
   }
 
   #drain(): void {
-    for (const call of this.#calls(this.#feed.drain())) {
+    for (const item of this.#told.parse(this.#feed.drain())) {
       if (this.#cancelled) {
         return;
       }
       try {
-        call();
+        this.#told.tell(item);
       } catch (error) {
         process.nextTick(() => {
           throw error;

@@ -16,9 +16,9 @@ use crate::feed::{Feed, Subscription};
 use crate::host::Service;
 use crate::values::{Instance, Snapshot, Status, tuple_of};
 
-/// The live set of the instances of one service, or of those that match a filter. The package has it as
-/// the base of its classes, so that reading is a call of this module and nothing else.
-#[pyclass(frozen, subclass, module = "libdiscover._native")]
+/// The live set of the instances of one service, or of those that match a filter. The package adds to it
+/// what is written in Python, so that reading is a call of this module and nothing else.
+#[pyclass(frozen, subclass, weakref, module = "libdiscover")]
 pub(crate) struct ServiceSet(Arc<Inner>);
 
 struct Inner {
@@ -85,7 +85,8 @@ impl ServiceSet {
 
     /// Those online, oldest first; the same tuple until the set changes.
     fn online(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        match self.known(|newest| newest.get().known_online(py)) {
+        let look = |newest: &Py<Snapshot>| Some(newest.get().known_online(py)?.clone_ref(py));
+        match self.known(look) {
             Some(online) => Ok(online),
             None => self.snapshot(py)?.get().online(py),
         }
@@ -185,6 +186,14 @@ impl ServiceSet {
         py: Python<'py>,
         policy: Policy<'_>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let made = |newest: &Py<Snapshot>| {
+            let online = newest.get().known_online(py)?.bind(py);
+            let at = self.0.set.choose(newest.get().inner(), policy);
+            Some(at.map(|at| online.get_item(at)).transpose())
+        };
+        if let Some(picked) = self.known(made) {
+            return picked;
+        }
         let snapshot = self.snapshot(py)?;
         let snapshot = snapshot.bind(py).get();
         let at = self.0.set.choose(snapshot.inner(), policy);

@@ -253,8 +253,8 @@ impl Snapshot {
     }
 
     /// Those online, if they were asked for before.
-    pub(crate) fn known_online(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
-        self.online.get(py).map(|made| made.clone_ref(py))
+    pub(crate) fn known_online(&self, py: Python<'_>) -> Option<&Py<PyTuple>> {
+        self.online.get(py)
     }
 
     /// The one at this place online; the very object of the tuple, if that was made.

@@ -17,7 +17,7 @@ import pytest
 import libdiscover
 from conftest import PROGRAMS, SECONDS, SOAK, Heard, Program, rounds
 
-OTHERS = [f"3.{minor}" for minor in range(9, 14) if minor != sys.version_info.minor]
+OTHERS = [f"3.{minor}" for minor in range(10, 14) if minor != sys.version_info.minor]
 AT_ONCE = 1.0
 """How many seconds an exit may take once the program's own work is over."""
 

@@ -24,8 +24,9 @@ client is `Closed`, and a client inherited from a parent process is `Forked`: op
 The library logs to the logger `libdiscover`, and never prints. A process that exits closes its clients.
 """
 
+from typing import TYPE_CHECKING
+
 from libdiscover._client import Client, Lease, connect
-from libdiscover._metrics import Metrics
 from libdiscover._native import (
     VERSION as __version__,
     Busy,
@@ -55,6 +56,9 @@ from libdiscover._native import (
 )
 from libdiscover._process import prepare
 from libdiscover._set import ServiceSet, Watch
+
+if TYPE_CHECKING:
+    from libdiscover._metrics import Metrics
 
 __all__ = [
     "Busy",
@@ -89,5 +93,15 @@ __all__ = [
     "__version__",
     "connect",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Few programs look at Metrics, and a dataclass takes longer to load than all the rest."""
+    if name != "Metrics":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from libdiscover._metrics import Metrics
+
+    return Metrics
+
 
 prepare()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import warnings
 from types import MappingProxyType, TracebackType
-from typing import Callable, Iterable, Mapping, Optional, Type
+from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional, Type
 
 from libdiscover import _native
-from libdiscover._metrics import Metrics
 from libdiscover._native import CLOSE_TIMEOUT, Closed, Condition, DiscoverError, Forked, Subscription
 from libdiscover._set import ServiceSet, listed
 from libdiscover._types import ConnectionState, Heartbeat, Seconds, Standing
+
+if TYPE_CHECKING:
+    from libdiscover._metrics import Metrics
 
 
 def connect(url: Optional[str] = None) -> Client:
@@ -38,6 +40,8 @@ class ClientFacts:
 
     def metrics(self) -> Metrics:
         """What the client has been through, in numbers; still to be read when it is closed."""
+        from libdiscover._metrics import Metrics
+
         return Metrics(**self._native.metrics())
 
     def connection(self) -> Condition[ConnectionState]:
