@@ -126,5 +126,5 @@ async fn reading_allocates_nothing_and_a_change_no_more_in_a_big_set_than_in_a_s
 /// The figures of today and a tenth. Whoever makes them less writes the new ones here.
 const MOST: Made = Made {
     allocations: 183,
-    bytes: 16_900,
+    bytes: 16_650,
 };

@@ -1,15 +1,17 @@
 // Builds the package in place, with nothing but Rust and Node: the native module by cargo, its types
-// as the macros wrote them down, then TypeScript.
+// as the macros wrote them down, then TypeScript, in one file by esbuild.
 //
 //   CARGO_TARGET_DIR              where cargo builds (default: the workspace's target)
 //   LIBDISCOVER_BUILD_PROFILE     dev or release (default: release)
 //   LIBDISCOVER_FEATURES          only these backends, at commas: local,etcd,etcd2 (default: all)
 
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+
+import { buildSync } from 'esbuild';
 
 const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(here, 'dist');
@@ -67,32 +69,10 @@ function declarations() {
   return `${text.filter(Boolean).join('\n')}\n`;
 }
 
-/** Puts all modules into `index.js`: to find and read seventeen files takes Node longer than what is in them. */
+/** All modules in one file: to find and read seventeen takes Node longer than what is in them. */
 function bundle() {
-  const modules = readdirSync(dist).filter((file) => file.endsWith('.js') && file !== 'index.js');
-  const text = (file) => readFileSync(join(dist, file), 'utf8');
-  // By another name: what a file says of its `exports` is what `import` knows by name.
-  const renamed = (file) => text(file).replace(/\bexports\b(?=[.,)])/g, 'its');
-  const wrapped = modules.map((file) => `'./${file.slice(0, -3)}': (its, require) => {\n${renamed(file)}},\n`);
-  const whole = `'use strict';
-const made = {};
-const modules = {
-${wrapped.join('')}};
-const outside = require;
-function within(name) {
-  if (!Object.hasOwn(modules, name)) {
-    return outside(name);
-  }
-  if (!Object.hasOwn(made, name)) {
-    made[name] = {};
-    modules[name](made[name], within);
-  }
-  return made[name];
-}
-((require) => {
-${text('index.js')}})(within);
-`;
-  writeFileSync(join(dist, 'index.js'), whole);
+  const entry = { entryPoints: ['ts/index.ts'], absWorkingDir: here, target: 'es2022', platform: 'node' };
+  buildSync({ ...entry, outfile: 'dist/index.js', bundle: true, format: 'cjs', logLevel: 'warning' });
 }
 
 function tsc(project) {
