@@ -27,7 +27,9 @@ impl Subscription {
             flags.answer();
             sink.events(&cursor.drain(), &|| !flags.is_cancelled());
         };
-        let line = Line::open(shared, Box::new(listener), |ringer, _| rings(set, ringer))?;
+        let line = Line::open(shared, Box::new(listener), |ringer, runtime| {
+            rings(set, ringer, runtime)
+        })?;
         Ok(Subscription(Own::new(line)))
     }
 
@@ -85,7 +87,9 @@ impl Feed {
                 bell.ring();
             }
         };
-        let line = Line::open(shared, Box::new(listener), |ringer, _| rings(set, ringer))?;
+        let line = Line::open(shared, Box::new(listener), |ringer, runtime| {
+            rings(set, ringer, runtime)
+        })?;
         Ok(Feed(Own::new((cursor, line))))
     }
 
@@ -182,6 +186,7 @@ impl Drop for Line {
 
 /// What those who have news do to a listener. They post and never call; once its thread is over, that
 /// comes to nothing.
+#[derive(Clone)]
 struct Ringer {
     messages: Sender<Message>,
     id: u64,
@@ -202,9 +207,11 @@ impl Ringer {
     }
 }
 
-/// Rings at once, and then at each change of the set.
-fn rings(set: &ServiceSet, ringer: Ringer) -> Quiet {
-    let set = set.clone();
+/// Rings once, and then at each change of the set.
+fn rings(set: &ServiceSet, ringer: Ringer, runtime: &Handle) -> Quiet {
+    let (set, first) = (set.clone(), ringer.clone());
     let number = set.post(Box::new(move || ringer.ring()));
+    // Behind what the runtime has at hand: who has registered and listens then hears of that at first.
+    runtime.spawn(async move { first.ring() });
     Box::new(move || set.end_post(number))
 }

@@ -389,7 +389,7 @@ impl ServiceSet {
         }
     }
 
-    /// Posts now and at each change, until the post of this number is ended.
+    /// Posts at each change from now on, until the post of this number is ended.
     pub(crate) fn post(&self, post: Post) -> u64 {
         self.core.slot.pulse.post(post)
     }

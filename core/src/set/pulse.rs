@@ -46,12 +46,11 @@ impl Pulse {
         self.waiting.notified()
     }
 
-    /// Posts now and at each beat, until the post of this number is ended.
+    /// Posts at each beat from now on, until the post of this number is ended.
     pub(super) fn post(&self, post: Post) -> u64 {
         let mut posts = self.posts();
         posts.last += 1;
         let number = posts.last;
-        post();
         posts.all.push((number, post));
         number
     }
