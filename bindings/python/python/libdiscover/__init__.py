@@ -101,7 +101,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from libdiscover._metrics import Metrics
 
-    return Metrics
+    return globals().setdefault(name, Metrics)
 
 
 prepare()
