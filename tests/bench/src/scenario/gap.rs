@@ -37,11 +37,14 @@ pub async fn run() -> Result<Told, String> {
         let took = back.value(language, |back| back.took);
         let took = Figure::new(8, language, "back after 20000 revisions, µs", took);
         let took = took.over(back.floor(|back| back.took));
+        let alone = back.value(language, |back| back.took / 1000.0);
+        let alone = Figure::new(8, language, "back after 20000 revisions, ms", alone);
         let wrong = back.value(language, |back| back.wrong);
         let wrong = Figure::new(8, language, "instances wrong after that", wrong);
         let connections = back.value(language, |back| back.connections);
         [
             took.most(if native { 0.05 } else { 0.1 }),
+            if native { alone.most(110.0) } else { alone },
             wrong.most(0.0),
             Figure::new(8, language, "connections that it took", connections),
         ]

@@ -22,6 +22,10 @@ pub async fn run() -> Result<Told, String> {
             let figure = Figure::new(9, language, what, value(language, goal.name));
             figures.push(figure.over(floor).most(goal.most));
         }
+        for (_, name, most) in NANOSECONDS.iter().filter(|(of, ..)| *of == language) {
+            let figure = Figure::new(9, language, format!("{name}, ns"), value(language, name));
+            figures.push(figure.most(*most));
+        }
         for name in ["online", "pick"] {
             let beside = value(language, &format!("{name}_written"));
             if !beside.is_nan() {
@@ -33,6 +37,19 @@ pub async fn run() -> Result<Told, String> {
     }
     Ok(told.told(figures))
 }
+
+/// What a read may cost at most, on a machine like that of the goals.
+const NANOSECONDS: &[(&str, &str, f64)] = &[
+    ("rust", "online", 10.0),
+    ("rust", "pick", 10.0),
+    ("rust", "named", 45.0),
+    ("c", "online", 15.0),
+    ("c", "pick", 15.0),
+    ("python", "online", 50.0),
+    ("python", "pick", 60.0),
+    ("node", "online", 15.0),
+    ("node", "pick", 25.0),
+];
 
 /// What a read may cost at most, as a ratio to something of the same run.
 struct Goal {
