@@ -33,8 +33,7 @@ fn scale() -> Scale {
         instances: 10_000,
         services: 50,
         rate: 500.0,
-        // A third is warm-up, and that is over only after a TTL.
-        time: Duration::from_secs(300),
+        time: Duration::from_secs(120),
         ttl: Duration::from_secs(90),
         beat: Duration::from_secs(20),
     };
