@@ -10,14 +10,13 @@ export PATH=$PWD/.venv/bin:$PATH
 
 cargo build --quiet --release -p discover-ffi -p discover-bench -p libdiscover-python -p libdiscover-node
 mkdir -p "$packages"
-# Sources and compiled TypeScript as they are, native modules of this build.
 rm -rf "$packages/python" "$packages/node"
 mkdir "$packages/python"
 cp -r bindings/python/python/libdiscover "$packages/python/"
 cp "$built/lib_native.so" "$packages/python/libdiscover/_native.abi3.so"
 # As pip leaves what it installs, also where the environment asks Python to write no bytecode.
 python3 -m compileall -q "$packages/python"
-cp -r bindings/node/dist "$packages/node"
+(cd bindings/node && npm install --silent --ignore-scripts --no-audit --no-fund && npm run --silent bundle -- "$packages/node")
 cp "$built/liblibdiscover_node.so" "$packages/node/libdiscover.node"
 
 # Others' clients of etcd, to be measured beside ours, each kind in a place of its own; what cannot be had is left out.

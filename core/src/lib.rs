@@ -77,8 +77,8 @@ pub use layout::{
 };
 pub use lease::{Lease, Standing};
 pub use model::{
-    Attributes, Claim, ConnectionState, Grant, Heartbeat, Instance, Metrics, Registration,
-    Seniority, ServiceName, Shared, View,
+    Attributes, Claim, ConnectionState, Grant, Heartbeat, Instance, Metrics, Registration, Said,
+    Sayings, Seniority, ServiceName, Shared, View,
 };
 pub use set::{
     Cursor, Departed, Departure, Event, Fault, Online, Policy, ServiceSet, Snapshot, State, Status,

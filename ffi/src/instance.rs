@@ -1,12 +1,12 @@
 //! One running copy of a service.
 
-use std::ffi::{CStr, CString, c_char};
+use std::any::Any;
+use std::ffi::{CStr, c_char};
 use std::ptr;
 use std::sync::Arc;
 
-use discover_core::embed::Instance;
+use discover_core::embed::{Foreign, Instance};
 
-use crate::given::c_string;
 use crate::guard::{read, release};
 
 /// One running copy of a service, as others see it. It never changes; a change makes a new one.
@@ -35,43 +35,80 @@ impl discover_instance {
         &self.0
     }
 
-    /// Its strings for C, made at the first look and kept with the instance.
-    fn strings(&self) -> Option<&Strings> {
-        let make = || -> Box<dyn std::any::Any + Send + Sync> { Box::new(Strings::of(&self.0)) };
-        self.0.foreign().get_or_init(make).downcast_ref()
+    /// Its own strings: service, id, host, address, then the layouts.
+    fn own(&self, at: usize) -> Option<&CStr> {
+        let it = &self.0;
+        let first = [it.service().as_str(), it.id(), it.host(), it.address()];
+        let layouts = it.layouts().iter().map(String::as_str);
+        Texts::kept(it.foreign(), || first.into_iter().chain(layouts))?.get(at)
     }
-}
 
-struct Strings {
-    service: CString,
-    id: CString,
-    host: CString,
-    address: CString,
-    /// In the order of their names.
-    attributes: Vec<(CString, CString)>,
-    tags: Vec<CString>,
-    layouts: Vec<CString>,
-}
+    /// The strings that it shares with all who say the same: names and values, then the tags.
+    fn said(&self) -> Option<&Texts> {
+        let said = self.0.said();
+        let attributes = said.attributes().iter();
+        let attributes = attributes.flat_map(|(name, value)| [name.as_str(), value]);
+        let all = || attributes.chain(said.tags().iter().map(String::as_str));
+        Texts::kept(said.foreign(), all)
+    }
 
-impl Strings {
-    fn of(instance: &Instance) -> Strings {
-        let attributes = instance.attributes().iter();
-        let pair = |(name, value): (&String, &String)| (c_string(name), c_string(value));
-        Strings {
-            service: c_string(instance.service().as_str()),
-            id: c_string(instance.id()),
-            host: c_string(instance.host()),
-            address: c_string(instance.address()),
-            attributes: attributes.map(pair).collect(),
-            tags: instance.tags().iter().map(|tag| c_string(tag)).collect(),
-            layouts: instance.layouts().iter().map(|l| c_string(l)).collect(),
-        }
+    /// The name or the value of an attribute.
+    fn attribute_at(&self, index: usize, part: usize) -> Option<&CStr> {
+        let count = self.0.attributes().len();
+        (index < count).then(|| self.said()?.get(index * 2 + part))?
     }
 
     fn attribute(&self, name: &CStr) -> Option<&CStr> {
-        let mut all = self.attributes.iter();
-        let (_, value) = all.find(|(own, _)| own.as_c_str() == name)?;
-        Some(value)
+        let count = self.0.attributes().len();
+        let mut all = self.said()?.all();
+        for _ in 0..count {
+            let (own, value) = (all.next()?, all.next()?);
+            if own == name {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn tag(&self, index: usize) -> Option<&CStr> {
+        let before = self.0.attributes().len() * 2;
+        let count = self.0.tags().len();
+        (index < count).then(|| self.said()?.get(before + index))?
+    }
+}
+
+/// Strings for C, one behind the other, made at the first look and kept with what they are of.
+struct Texts(Box<[u8]>);
+
+impl Texts {
+    fn kept<'a, T: Iterator<Item = &'a str>>(
+        place: &'a Foreign,
+        texts: impl FnOnce() -> T,
+    ) -> Option<&'a Texts> {
+        let make = || -> Box<dyn Any + Send + Sync> { Box::new(texts().collect::<Texts>()) };
+        place.get_or_init(make).downcast_ref()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &CStr> {
+        self.0
+            .split_inclusive(|byte| *byte == 0)
+            .filter_map(|text| CStr::from_bytes_with_nul(text).ok())
+    }
+
+    fn get(&self, at: usize) -> Option<&CStr> {
+        self.all().nth(at)
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Texts {
+    fn from_iter<T: IntoIterator<Item = &'a str>>(texts: T) -> Texts {
+        let mut all = Vec::new();
+        for text in texts {
+            // One that holds a NUL ends there.
+            all.extend(text.bytes().take_while(|byte| *byte != 0));
+            all.push(0);
+        }
+        Texts(all.into())
     }
 }
 
@@ -82,7 +119,7 @@ impl Strings {
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_service(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |strings| Some(&strings.service))
+    string(instance, |it| it.own(0))
 }
 
 /// Unique within the service.
@@ -92,7 +129,7 @@ pub extern "C" fn discover_instance_service(instance: Option<&discover_instance>
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_id(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |strings| Some(&strings.id))
+    string(instance, |it| it.own(1))
 }
 
 /// A host name or an IP address, without brackets.
@@ -102,7 +139,7 @@ pub extern "C" fn discover_instance_id(instance: Option<&discover_instance>) -> 
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_host(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |strings| Some(&strings.host))
+    string(instance, |it| it.own(2))
 }
 
 /// 1 to 65535.
@@ -120,7 +157,7 @@ pub extern "C" fn discover_instance_port(instance: Option<&discover_instance>) -
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_address(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |strings| Some(&strings.address))
+    string(instance, |it| it.own(3))
 }
 
 /// The value of an attribute; NULL if there is none of that name.
@@ -139,7 +176,7 @@ pub unsafe extern "C" fn discover_instance_attribute(
     }
     // SAFETY: a string of the caller's, not NULL.
     let name = unsafe { CStr::from_ptr(name) };
-    string(instance, |strings| strings.attribute(name))
+    string(instance, |it| it.attribute(name))
 }
 
 /// How many attributes it has.
@@ -162,7 +199,7 @@ pub extern "C" fn discover_instance_attribute_name(
     instance: Option<&discover_instance>,
     index: usize,
 ) -> *const c_char {
-    string(instance, |strings| Some(&strings.attributes.get(index)?.0))
+    string(instance, |it| it.attribute_at(index, 0))
 }
 
 /// The value of an attribute, in the order of the names; NULL from
@@ -177,7 +214,7 @@ pub extern "C" fn discover_instance_attribute_value(
     instance: Option<&discover_instance>,
     index: usize,
 ) -> *const c_char {
-    string(instance, |strings| Some(&strings.attributes.get(index)?.1))
+    string(instance, |it| it.attribute_at(index, 1))
 }
 
 /// How many tags it has.
@@ -199,7 +236,7 @@ pub extern "C" fn discover_instance_tag(
     instance: Option<&discover_instance>,
     index: usize,
 ) -> *const c_char {
-    string(instance, |strings| Some(strings.tags.get(index)?))
+    string(instance, |it| it.tag(index))
 }
 
 /// In how many layouts it is in the registry; 0 where the backend knows no layouts.
@@ -222,7 +259,7 @@ pub extern "C" fn discover_instance_layout(
     instance: Option<&discover_instance>,
     index: usize,
 ) -> *const c_char {
-    string(instance, |strings| Some(strings.layouts.get(index)?))
+    string(instance, |it| it.own(index.checked_add(4)?))
 }
 
 /// The registry's revision at which it came online. The lowest in a set is the leader.
@@ -248,7 +285,7 @@ pub extern "C" fn discover_instance_weight(instance: Option<&discover_instance>)
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_zone(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |strings| strings.attribute(c"zone"))
+    string(instance, |it| it.attribute(c"zone"))
 }
 
 /// Whether the registry may have lost it by mistake: it vanished together with many others. It is picked
@@ -290,7 +327,7 @@ pub unsafe extern "C" fn discover_instance_free(instance: *mut discover_instance
 
 fn string(
     instance: Option<&discover_instance>,
-    find: impl FnOnce(&Strings) -> Option<&CStr>,
+    find: impl FnOnce(&discover_instance) -> Option<&CStr>,
 ) -> *const c_char {
-    read(ptr::null(), || Some(find(instance?.strings()?)?.as_ptr()))
+    read(ptr::null(), || Some(find(instance?)?.as_ptr()))
 }

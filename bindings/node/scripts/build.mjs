@@ -11,7 +11,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { buildSync } from 'esbuild';
+import { bundle } from './bundle.mjs';
 
 const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(here, 'dist');
@@ -24,7 +24,7 @@ mkdirSync(types, { recursive: true });
 native();
 writeFileSync(join(dist, 'libdiscover.d.ts'), declarations());
 tsc('tsconfig.package.json');
-bundle();
+bundle(dist);
 tsc('tsconfig.examples.json');
 
 function native() {
@@ -67,12 +67,6 @@ function declarations() {
     }
   });
   return `${text.filter(Boolean).join('\n')}\n`;
-}
-
-/** All modules in one file: to find and read seventeen takes Node longer than what is in them. */
-function bundle() {
-  const entry = { entryPoints: ['ts/index.ts'], absWorkingDir: here, target: 'es2022', platform: 'node' };
-  buildSync({ ...entry, outfile: 'dist/index.js', bundle: true, format: 'cjs', logLevel: 'warning' });
 }
 
 function tsc(project) {

@@ -1,14 +1,22 @@
 //! News as one string: the cheapest way across, however many events there are.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use discover_core::embed::{Attributes, Departed, Error, Event, Instance, Metrics, Snapshot, able};
+use discover_core::embed::{
+    Attributes, Departed, Error, Event, Instance, Metrics, Said, Snapshot, able,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 pub fn events(events: &[Event]) -> String {
-    text(|to| list(to, events, event))
+    text(|to| {
+        let mut words = Words::default();
+        to.extend(br#"{"events":"#);
+        list(to, events, |to, it| event(to, it, &mut words))?;
+        words.write(to)
+    })
 }
 
 /// A snapshot as what changed since the one before: events for those online, and the whole of the
@@ -25,15 +33,15 @@ pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[Departed]>)
     });
     let able = json!(able(now));
     text(|to| {
+        let mut words = Words::default();
         write!(to, r#"{{"status":{status},"able":{able},"offline":"#)?;
         match offline {
-            Some(departed) => list(to, departed, gone)?,
+            Some(departed) => list(to, departed, |to, it| gone(to, it, &mut words))?,
             None => to.extend(b"null"),
         }
         to.extend(br#","events":"#);
-        list(to, changes, event)?;
-        to.push(b'}');
-        Ok(())
+        list(to, changes, |to, it| event(to, it, &mut words))?;
+        words.write(to)
     })
 }
 
@@ -45,10 +53,10 @@ fn text(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
     String::from_utf8(to).unwrap_or_default()
 }
 
-fn list<T>(
+fn list<'a, T>(
     to: &mut Vec<u8>,
-    items: &[T],
-    write: impl Fn(&mut Vec<u8>, &T) -> std::io::Result<()>,
+    items: &'a [T],
+    mut write: impl FnMut(&mut Vec<u8>, &'a T) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let mut sign = b'[';
     for item in items {
@@ -63,12 +71,12 @@ fn list<T>(
     Ok(())
 }
 
-fn event(to: &mut Vec<u8>, event: &Event) -> std::io::Result<()> {
+fn event<'a>(to: &mut Vec<u8>, event: &'a Event, words: &mut Words<'a>) -> std::io::Result<()> {
     write!(to, r#"{{"kind":"{}""#, event.kind())?;
     match (event.instance(), event.error()) {
         (Some(it), _) => {
             to.extend(br#","instance":"#);
-            instance(to, it)?;
+            instance(to, it, words)?;
         }
         (None, Some(error)) => write!(to, r#","error":{}"#, failure(error))?,
         (None, None) if matches!(event, Event::Leader(_)) => to.extend(br#","instance":null"#),
@@ -78,10 +86,14 @@ fn event(to: &mut Vec<u8>, event: &Event) -> std::io::Result<()> {
     Ok(())
 }
 
-fn gone(to: &mut Vec<u8>, departed: &Departed) -> std::io::Result<()> {
+fn gone<'a>(
+    to: &mut Vec<u8>,
+    departed: &'a Departed,
+    words: &mut Words<'a>,
+) -> std::io::Result<()> {
     let (at, reason) = (millis(departed.at), departed.reason.name());
     write!(to, r#"{{"at":{at},"reason":"{reason}","instance":"#)?;
-    instance(to, &departed.instance)?;
+    instance(to, &departed.instance, words)?;
     to.push(b'}');
     Ok(())
 }
@@ -103,35 +115,82 @@ pub fn failure(error: &Error) -> Value {
     json!({ "code": error.kind().name(), "message": error.message() })
 }
 
+/// What instances say alike, told once for all of them.
+#[derive(Default)]
+struct Words<'a> {
+    places: HashMap<(*const Said, *const String), usize>,
+    first: Vec<&'a Instance>,
+}
+
+impl<'a> Words<'a> {
+    /// Where the words of this instance are.
+    fn place(&mut self, it: &'a Instance) -> usize {
+        let known = (&raw const **it.said(), it.layouts().as_ptr());
+        *self.places.entry(known).or_insert_with(|| {
+            self.first.push(it);
+            self.first.len() - 1
+        })
+    }
+
+    /// The last member of a message.
+    fn write(self, to: &mut Vec<u8>) -> std::io::Result<()> {
+        to.extend(br#","words":"#);
+        list(to, &self.first, |to, it| {
+            let words = Alike {
+                service: it.service().as_str(),
+                attributes: it.attributes(),
+                tags: it.tags(),
+                layouts: it.layouts(),
+                zone: it.zone(),
+            };
+            Ok(serde_json::to_writer(to, &words)?)
+        })?;
+        to.push(b'}');
+        Ok(())
+    }
+}
+
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Told<'a> {
+struct Alike<'a> {
     service: &'a str,
-    id: &'a str,
-    host: &'a str,
-    port: u16,
-    address: &'a str,
     attributes: &'a Attributes,
     tags: &'a [String],
     layouts: &'a [String],
-    weight: u32,
     zone: Option<&'a str>,
+}
+
+/// An instance with all its members, so that JavaScript makes an object of the right form at once: what is
+/// told once for many is null, but for one, which says where that is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    service: (),
+    /// None where it is the address.
+    id: Option<&'a str>,
+    host: &'a str,
+    port: u16,
+    address: &'a str,
+    attributes: String,
+    tags: (),
+    layouts: (),
+    weight: u32,
+    zone: (),
     created: u64,
     is_suspect: bool,
 }
 
-fn instance(to: &mut Vec<u8>, it: &Instance) -> std::io::Result<()> {
+fn instance<'a>(to: &mut Vec<u8>, it: &'a Instance, words: &mut Words<'a>) -> std::io::Result<()> {
     let told = Told {
-        service: it.service().as_str(),
-        id: it.id(),
+        service: (),
+        id: (it.id() != it.address()).then(|| it.id()),
         host: it.host(),
         port: it.port(),
         address: it.address(),
-        attributes: it.attributes(),
-        tags: it.tags(),
-        layouts: it.layouts(),
+        attributes: words.place(it).to_string(),
+        tags: (),
+        layouts: (),
         weight: it.weight(),
-        zone: it.zone(),
+        zone: (),
         created: it.created(),
         is_suspect: it.is_suspect(),
     };

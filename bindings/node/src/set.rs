@@ -84,6 +84,13 @@ impl NativeSet {
         Ok(NativeWait { call, abort })
     }
 
+    /// All of it now, as what it is beyond nothing, as JSON.
+    #[napi]
+    pub fn read(&self) -> String {
+        let (now, events) = self.set.whole();
+        json::snapshot(&now, &events, Some(now.offline()))
+    }
+
     /// A feed that rings as `number`.
     #[napi]
     pub fn feed(&self, number: u32) -> Result<NativeFeed> {

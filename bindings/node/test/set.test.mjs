@@ -168,7 +168,11 @@ test('a set that nobody holds is let go of', async (t) => {
   const collect = runInNewContext('gc');
   let gone = false;
   const registry = new FinalizationRegistry(() => (gone = true));
-  (() => registry.register(client.services('web'), 'web'))();
+  (() => {
+    const web = client.services('web');
+    assert.deepEqual(web.online(), []);
+    registry.register(web, 'web');
+  })();
   await until(() => {
     collect();
     return gone;

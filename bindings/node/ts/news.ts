@@ -13,8 +13,11 @@ export interface Reading {
   events: DiscoverEvent[];
 }
 
+/** What `NativeFeed.drain` gives. */
 export function parseEvents(text: string): DiscoverEvent[] {
-  return (JSON.parse(text) as RawEvent[]).map(event);
+  const { events, words } = JSON.parse(text) as RawNews;
+  words.forEach(freezeWords);
+  return events.map((raw) => event(raw, words));
 }
 
 /** What `NativeStates.drain` gives. */
@@ -28,16 +31,17 @@ export function parseCondition<S extends string>(text: string): Condition<S> {
 }
 
 export function parseReading(text: string): Reading {
-  const { status, offline, able, events } = JSON.parse(text) as RawReading;
+  const { status, offline, able, events, words } = JSON.parse(text) as RawReading;
+  words.forEach(freezeWords);
   return {
     status: Object.freeze({
       ...status,
       error: status.error && discoverError(status.error),
       since: status.since === null ? null : new Date(status.since),
     }),
-    offline: offline && Object.freeze(offline.map(departed)),
+    offline: offline && Object.freeze(offline.map((raw) => departed(raw, words))),
     able,
-    events: events.map(event),
+    events: events.map((raw) => event(raw, words)),
   };
 }
 
@@ -46,17 +50,27 @@ interface RawCondition<S extends string> {
   error: Failure | null;
 }
 
+/** What instances say alike, told once for all of them. */
+type Words = Pick<Instance, 'service' | 'attributes' | 'tags' | 'layouts' | 'zone'>;
+
+/** An instance with what is told once for many still to be put in; `attributes` says where that is. */
+type RawInstance = { -readonly [K in keyof Instance]: Instance[K] | null };
+
 interface RawEvent {
   kind: DiscoverEvent['kind'];
-  instance?: Instance | null;
+  instance?: RawInstance | null;
   error?: Failure;
 }
 
-interface RawReading {
-  status: Omit<Status, 'error' | 'since'> & { error: Failure | null; since: number | null };
-  offline: { instance: Instance; at: number; reason: Departed['reason'] }[] | null;
-  able: number[] | null;
+interface RawNews {
   events: RawEvent[];
+  words: Words[];
+}
+
+interface RawReading extends RawNews {
+  status: Omit<Status, 'error' | 'since'> & { error: Failure | null; since: number | null };
+  offline: { instance: RawInstance; at: number; reason: Departed['reason'] }[] | null;
+  able: number[] | null;
 }
 
 function condition<S extends string>({ state, error }: RawCondition<S>): Condition<S> {
@@ -64,21 +78,32 @@ function condition<S extends string>({ state, error }: RawCondition<S>): Conditi
 }
 
 /** The very object that was parsed: of a hundred thousand, a copy each is memory and time. */
-function event(raw: RawEvent): DiscoverEvent {
+function event(raw: RawEvent, words: readonly Words[]): DiscoverEvent {
   if (raw.instance) {
-    freeze(raw.instance);
+    complete(raw.instance, words);
   }
   const whole = raw.error ? { ...raw, error: discoverError(raw.error) } : raw;
   return Object.freeze(whole) as DiscoverEvent;
 }
 
-function departed({ instance, at, reason }: NonNullable<RawReading['offline']>[number]): Departed {
-  return Object.freeze({ instance: freeze(instance), at: new Date(at), reason });
+function departed(raw: NonNullable<RawReading['offline']>[number], words: readonly Words[]): Departed {
+  const { instance, at, reason } = raw;
+  return Object.freeze({ instance: complete(instance, words), at: new Date(at), reason });
 }
 
-function freeze(instance: Instance): Instance {
-  Object.freeze(instance.attributes);
-  Object.freeze(instance.tags);
-  Object.freeze(instance.layouts);
-  return Object.freeze(instance);
+function complete(raw: RawInstance, words: readonly Words[]): Instance {
+  const { service, attributes, tags, layouts, zone } = words[Number(raw.attributes)] as Words;
+  raw.service = service;
+  raw.id ??= raw.address;
+  raw.attributes = attributes;
+  raw.tags = tags;
+  raw.layouts = layouts;
+  raw.zone = zone;
+  return Object.freeze(raw) as Instance;
+}
+
+function freezeWords({ attributes, tags, layouts }: Words): void {
+  Object.freeze(attributes);
+  Object.freeze(tags);
+  Object.freeze(layouts);
 }

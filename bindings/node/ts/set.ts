@@ -30,14 +30,19 @@ import { Watch } from './watch';
 export class ServiceSet implements Iterable<Instance> {
   readonly #native: NativeSet;
   readonly #doorbell: Doorbell;
-  readonly #view: View;
+  #opened: View | null = null;
   #turn = 0;
 
   /** @internal */
   constructor(native: NativeSet, doorbell: Doorbell) {
     this.#native = native;
     this.#doorbell = doorbell;
-    this.#view = doorbell.view(native);
+  }
+
+  /** Opened by the first who reads: many only listen. */
+  get #view(): View {
+    this.#opened ??= this.#doorbell.view(this.#native);
+    return this.#opened;
   }
 
   /** The service. */
@@ -161,7 +166,7 @@ export class ServiceSet implements Iterable<Instance> {
   subscribe(callback: (event: DiscoverEvent) => void): Subscription {
     check.callback('callback', callback);
     const tell = (event: DiscoverEvent): void => {
-      this.#view.changed();
+      this.#opened?.changed();
       callback(event);
     };
     return new Subscription(this.#doorbell, this.#feed, { parse: parseEvents, tell });

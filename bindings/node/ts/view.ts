@@ -1,11 +1,15 @@
 /** A set in JavaScript memory, read without a call into the native module until it has changed. */
 
-import type { NativeFeed } from './binding';
 import { parseReading } from './news';
 import type { Departed, DiscoverEvent, Instance, Snapshot, Status } from './types';
 
+/** What gives a set as what changed since the last time. */
+interface Source {
+  read(): string;
+}
+
 export class View {
-  readonly #feed: NativeFeed;
+  readonly #source: Source;
   readonly #instances = new Map<string, Instance>();
   #isCurrent = false;
   #online: readonly Instance[] | null = null;
@@ -15,8 +19,8 @@ export class View {
   #leader: string | null = null;
   #status!: Status;
 
-  constructor(feed: NativeFeed) {
-    this.#feed = feed;
+  constructor(source: Source) {
+    this.#source = source;
   }
 
   /** Has the next read look at the set anew. */
@@ -76,7 +80,7 @@ export class View {
     }
     // What changes from here on rings again.
     this.#isCurrent = true;
-    const { status, offline, able, events } = parseReading(this.#feed.read());
+    const { status, offline, able, events } = parseReading(this.#source.read());
     this.#status = status;
     this.#able = able;
     this.#choice = null;

@@ -19,25 +19,50 @@ use crate::errors::exception;
 #[pyclass(frozen, eq, hash, module = "libdiscover")]
 pub(crate) struct Instance(Arc<embed::Instance>);
 
-/// The parts of an instance that cost something to make, made once for all its Python objects.
-struct Made(Option<Parts>);
+/// What costs something to make, made once for all Python objects that show it, each when somebody asks.
+struct Made<T>(Option<T>);
 
-/// Each is made when somebody asks for it.
-struct Parts {
+/// What is of one instance.
+struct Own {
     address: PyOnceLock<Py<PyString>>,
-    attributes: PyOnceLock<Py<PyMappingProxy>>,
-    tags: PyOnceLock<Py<PyTuple>>,
     layouts: PyOnceLock<Py<PyTuple>>,
 }
 
-impl Parts {
-    fn new() -> Parts {
-        Parts {
-            address: PyOnceLock::new(),
-            attributes: PyOnceLock::new(),
-            tags: PyOnceLock::new(),
-            layouts: PyOnceLock::new(),
-        }
+/// What all instances share that say it.
+struct Words {
+    attributes: PyOnceLock<Py<PyMappingProxy>>,
+    tags: PyOnceLock<Py<PyTuple>>,
+}
+
+impl Default for Own {
+    fn default() -> Own {
+        let (address, layouts) = (PyOnceLock::new(), PyOnceLock::new());
+        Own { address, layouts }
+    }
+}
+
+impl Default for Words {
+    fn default() -> Words {
+        let (attributes, tags) = (PyOnceLock::new(), PyOnceLock::new());
+        Words { attributes, tags }
+    }
+}
+
+impl<T: Default + Send + Sync + 'static> Made<T> {
+    fn at(place: &embed::Foreign) -> PyResult<&T> {
+        let made = place.get_or_init(|| Box::new(Made(Some(T::default()))));
+        let parts = made
+            .downcast_ref::<Made<T>>()
+            .and_then(|made| made.0.as_ref());
+        parts.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("made by another language"))
+    }
+}
+
+impl<T> Drop for Made<T> {
+    /// Mostly on a thread of the core's, which is not attached: PyO3 then locks what each attached thread
+    /// looks at, and a forked child that finds it locked hangs for ever.
+    fn drop(&mut self) {
+        embed::unforked(|| drop(self.0.take()));
     }
 }
 
@@ -50,19 +75,12 @@ impl Instance {
         &self.0
     }
 
-    fn made(&self) -> PyResult<&Parts> {
-        let place = self.0.foreign();
-        let made = place.get_or_init(|| Box::new(Made(Some(Parts::new()))));
-        let parts = made.downcast_ref::<Made>().and_then(|made| made.0.as_ref());
-        parts.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("made by another language"))
+    fn own(&self) -> PyResult<&Own> {
+        Made::at(self.0.foreign())
     }
-}
 
-impl Drop for Made {
-    /// Mostly on a thread of the core's, which is not attached: PyO3 then locks what each attached thread
-    /// looks at, and a forked child that finds it locked hangs for ever.
-    fn drop(&mut self) {
-        embed::unforked(|| drop(self.0.take()));
+    fn words(&self) -> PyResult<&Words> {
+        Made::at(self.0.said().foreign())
     }
 }
 
@@ -108,7 +126,7 @@ impl Instance {
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
         let make = || PyString::new(py, self.0.address()).unbind();
-        Ok(self.made()?.address.get_or_init(py, make).clone_ref(py))
+        Ok(self.own()?.address.get_or_init(py, make).clone_ref(py))
     }
 
     /// A read-only mapping of strings to strings.
@@ -122,7 +140,7 @@ impl Instance {
             }
             Ok(PyMappingProxy::new(py, attributes.as_mapping()).unbind())
         };
-        let made = self.made()?.attributes.get_or_try_init(py, make)?;
+        let made = self.words()?.attributes.get_or_try_init(py, make)?;
         Ok(made.clone_ref(py))
     }
 
@@ -130,7 +148,7 @@ impl Instance {
     #[getter]
     fn tags(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
         let make = || Ok::<_, PyErr>(PyTuple::new(py, self.0.tags())?.unbind());
-        let made = self.made()?.tags.get_or_try_init(py, make)?;
+        let made = self.words()?.tags.get_or_try_init(py, make)?;
         Ok(made.clone_ref(py))
     }
 
@@ -138,7 +156,7 @@ impl Instance {
     #[getter]
     fn layouts(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
         let make = || Ok::<_, PyErr>(PyTuple::new(py, self.0.layouts())?.unbind());
-        let made = self.made()?.layouts.get_or_try_init(py, make)?;
+        let made = self.own()?.layouts.get_or_try_init(py, make)?;
         Ok(made.clone_ref(py))
     }
 

@@ -10,7 +10,7 @@ use imbl::OrdMap;
 use crate::backend::protect::FEW;
 use crate::complain::Complaint;
 use crate::layout::{Decoded, Layout};
-use crate::model::{Attributes, Instance, Seniority, ServiceName, View};
+use crate::model::{Instance, Sayings, Seniority, ServiceName, View};
 use crate::tree::{Change, Changes, Key, Node};
 
 /// Folds edges into whole views, and is silent about what changes nothing.
@@ -33,7 +33,7 @@ pub(super) struct Mirror {
     touched: Vec<Arc<str>>,
     view: View,
     /// What was said in the list that is read just now.
-    said: Option<HashSet<Arc<Attributes>>>,
+    said: Option<Sayings>,
     /// The instances that were given out last.
     given: OrdMap<Seniority, Arc<Instance>>,
     /// Whether the view is other than the one given out last. The first is, even when it is empty.
@@ -113,7 +113,7 @@ impl Mirror {
                     self.forget_all_but(layout, &nodes);
                     self.members.reserve(nodes.len());
                     // Many of a service say the same of themselves.
-                    self.said = Some(HashSet::new());
+                    self.said = Some(Sayings::default());
                     nodes.into_iter().for_each(|node| self.put(layout, node));
                     self.said = None;
                     self.settle_all();
@@ -243,14 +243,12 @@ impl Mirror {
         else {
             return Decoded::Ignored;
         };
-        match form.decode(&self.service, node) {
-            Decoded::Instance(new) => {
-                let mut new = new.with_layouts(found_in.clone());
-                if let Some(said) = &mut self.said {
-                    new.share(said);
-                }
-                Decoded::Instance(new)
-            }
+        let decoded = match &mut self.said {
+            Some(said) => form.decode_among(&self.service, node, said),
+            None => form.decode(&self.service, node),
+        };
+        match decoded {
+            Decoded::Instance(new) => Decoded::Instance(new.with_layouts(found_in.clone())),
             other => other,
         }
     }
@@ -340,7 +338,10 @@ impl Mirror {
         if old.as_ref().is_some_and(|(old, _)| Arc::ptr_eq(old, &new)) {
             return;
         }
-        if let Some((old, _)) = &old {
+        // Who keeps its place is written over: to take it out first would copy twice as much of the tree.
+        if let Some((old, _)) = &old
+            && (old.created(), old.id()) != (new.created(), new.id())
+        {
             hide(&mut self.view, old);
         }
         self.view.instances.insert(seniority, new.clone());

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::layout::Service;
 use crate::lease::{Lease, Standing};
 use crate::model::{Attributes, ConnectionState, Instance, Metrics, Registration, ServiceName};
-use crate::set::{Policy, ServiceSet, Snapshot, Status};
+use crate::set::{Event, Policy, ServiceSet, Snapshot, Status, diff};
 
 /// A client for other languages. Closed when dropped, without waiting.
 pub struct Engine(Own<Arc<Shared>>);
@@ -219,6 +219,13 @@ impl SetHandle {
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.set()
             .map_or_else(|| Arc::new(Snapshot::empty()), ServiceSet::snapshot)
+    }
+
+    /// What the set is now, and the events that tell all of it.
+    pub fn whole(&self) -> (Arc<Snapshot>, Vec<Event>) {
+        let now = self.snapshot();
+        let events = diff(&Snapshot::empty(), &now);
+        (now, events)
     }
 
     /// Whether `snapshot`, one of this set, is what it is now. Costs less than a look at what it is.

@@ -38,8 +38,8 @@ pub use crate::error::{Error, Kind, Result};
 pub use crate::layout::{Host, Service};
 pub use crate::lease::Standing;
 pub use crate::model::{
-    Attributes, ConnectionState, Heartbeat, Instance, Metrics, Registration, ServiceName, address,
-    shown,
+    Attributes, ConnectionState, Foreign, Heartbeat, Instance, Metrics, Registration, Said,
+    ServiceName, address, shown,
 };
 pub use crate::set::{Departed, Departure, Event, Fault, Policy, Snapshot, State, Status};
 pub use crate::sys::unforked;

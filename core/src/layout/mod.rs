@@ -14,7 +14,9 @@ mod tags;
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::model::{Claim, Instance, Registration, ServiceName, Shared, check_host, split_address};
+use crate::model::{
+    Claim, Instance, Registration, Sayings, ServiceName, Shared, check_host, split_address,
+};
 use crate::tree::{Entry, Key, Node, Prefix};
 
 pub use containerpilot::ContainerPilot;
@@ -49,6 +51,15 @@ pub trait Layout: Send + Sync + 'static {
 
     /// Reads one node under `prefix`.
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded;
+
+    /// The same of a node in a list: what others in it said as well is held once.
+    fn decode_among(&self, service: &ServiceName, node: &Node, others: &mut Sayings) -> Decoded {
+        let mut decoded = self.decode(service, node);
+        if let Decoded::Instance(instance) = &mut decoded {
+            others.share(instance);
+        }
+        decoded
+    }
 
     /// Where records are JSON objects, the members that it knows: others' members stay in a record that
     /// is written over. None where records have no room for any; `rewrite` is then asked for what is shared

@@ -3,9 +3,11 @@
 //!
 //! The address is the id. Tags are kept in the attribute `tags`, joined by commas.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::layout::{Decoded, Layout, endpoint, json, tags, under};
-use crate::model::{Attributes, Instance, Registration, ServiceName};
+use crate::model::{Attributes, Instance, Registration, Said, Sayings, ServiceName};
 use crate::tree::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
 
 /// See the module.
@@ -43,24 +45,27 @@ impl Layout for Native {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let name = under(ROOT, service, &node.key);
-        // Deeper keys and keys that are no address belong to somebody else.
-        let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?))) else {
-            return Decoded::Ignored;
-        };
-        match read(&node.value) {
-            Ok((attributes, tags)) => Decoded::Instance(Instance::new(
-                service.clone(),
-                name,
-                host,
-                port,
-                attributes,
-                tags,
-                node.created,
-            )),
-            Err(why) => Decoded::Malformed(why),
-        }
+        decoded(service, node, || read(&node.value).map(Arc::new))
     }
+
+    /// Most records say nothing that is of one instance alone.
+    fn decode_among(&self, service: &ServiceName, node: &Node, others: &mut Sayings) -> Decoded {
+        decoded(service, node, || others.of(&node.value, read))
+    }
+}
+
+fn decoded(
+    service: &ServiceName,
+    node: &Node,
+    said: impl FnOnce() -> std::result::Result<Arc<Said>, String>,
+) -> Decoded {
+    let name = under(ROOT, service, &node.key);
+    // Deeper keys and keys that are no address belong to somebody else.
+    let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?))) else {
+        return Decoded::Ignored;
+    };
+    let instance = |said| Instance::saying(said, service.clone(), name, host, port, node.created);
+    said().map(instance).into()
 }
 
 fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
@@ -68,7 +73,7 @@ fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
     json::written(&json::map_or_null(&all).to_string())
 }
 
-fn read(value: &[u8]) -> std::result::Result<(Attributes, Vec<String>), String> {
+fn read(value: &[u8]) -> std::result::Result<Said, String> {
     if value.len() > MAX_VALUE {
         return Err(format!(
             "the value has {} bytes; the limit is {MAX_VALUE}",
@@ -80,7 +85,7 @@ fn read(value: &[u8]) -> std::result::Result<(Attributes, Vec<String>), String> 
     let mut attributes = parsed.unwrap_or_default();
     let tags = tags::split(&mut attributes);
     json::check_count(&attributes)?;
-    Ok((attributes, tags))
+    Ok(Said::new(attributes, tags))
 }
 
 #[cfg(test)]

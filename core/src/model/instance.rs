@@ -1,17 +1,13 @@
 //! What others see.
 
-use std::any::Any;
-use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use crate::model::check::{MAX_WEIGHT, address};
+use crate::model::check::address;
+use crate::model::said::{Fitness, Foreign, Said};
 use crate::model::{Attributes, Seniority, ServiceName, Shown};
-
-/// Among how many different attributes the same are looked for.
-const SHARED: usize = 1024;
 
 /// One running copy of a service, as others see it. Immutable; a change makes a new one.
 pub struct Instance {
@@ -22,28 +18,14 @@ pub struct Instance {
     host: Range<usize>,
     port: u16,
     address: Arc<str>,
-    /// Shared by all its versions that say the same.
-    attributes: Arc<Attributes>,
-    tags: Vec<String>,
+    /// Shared with its other versions, and with others, that say the same.
+    said: Arc<Said>,
     created: u64,
-    weight: u32,
-    fitness: Fitness,
     /// In which layouts it was found.
     layouts: Arc<[String]>,
     suspect: bool,
     load: Load,
-    foreign: OnceLock<Box<dyn Any + Send + Sync>>,
-}
-
-/// How fit for calls an instance is, by its attribute `health`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fitness {
-    /// `passing`; or a word that means nothing to us, or none.
-    Fit,
-    /// `warning`
-    Weak,
-    /// `critical`, `maintenance` and `draining`
-    Unfit,
+    foreign: Foreign,
 }
 
 /// Calls in flight to an instance, shared by all its versions; see `ServiceSet::done`.
@@ -78,8 +60,19 @@ impl Instance {
         tags: Vec<String>,
         created: u64,
     ) -> Instance {
-        let fitness = fitness(&attributes);
-        let weight = weight(&attributes);
+        let said = Said::new(attributes, tags).into();
+        Instance::saying(said, service, id, host, port, created)
+    }
+
+    /// The same, who says what others may say too.
+    pub(crate) fn saying(
+        said: Arc<Said>,
+        service: ServiceName,
+        id: &str,
+        host: &str,
+        port: u16,
+        created: u64,
+    ) -> Instance {
         let address: Arc<str> = address(host, port).into();
         let begin = address.find(host).unwrap_or(0);
         let id = if *address == *id {
@@ -93,15 +86,12 @@ impl Instance {
             host: begin..begin + host.len(),
             port,
             address,
-            attributes: attributes.into(),
-            tags,
+            said,
             created,
-            fitness,
-            weight,
             layouts: Arc::default(),
             suspect: false,
             load: Load::default(),
-            foreign: OnceLock::new(),
+            foreign: Foreign::new(),
         }
     }
 
@@ -142,12 +132,21 @@ impl Instance {
 
     /// All attributes.
     pub fn attributes(&self) -> &Attributes {
-        &self.attributes
+        self.said.attributes()
     }
 
     /// All tags, in the order given.
     pub fn tags(&self) -> &[String] {
-        &self.tags
+        self.said.tags()
+    }
+
+    /// Attributes and tags: the very same of all instances that were listed together and say the same.
+    pub fn said(&self) -> &Arc<Said> {
+        &self.said
+    }
+
+    pub(crate) fn says(&mut self, said: Arc<Said>) {
+        self.said = said;
     }
 
     /// The store's revision at which it came online. The lowest in a set is the leader.
@@ -157,12 +156,12 @@ impl Instance {
 
     /// From the attribute `weight`, 1 without it.
     pub fn weight(&self) -> u32 {
-        self.weight
+        self.said.weight()
     }
 
     /// From the attribute `zone`.
     pub fn zone(&self) -> Option<&str> {
-        self.attributes.get("zone").map(String::as_str)
+        self.attributes().get("zone").map(String::as_str)
     }
 
     /// The names of the layouts in whose form it is in the store, in the order of the URL; none where
@@ -185,7 +184,7 @@ impl Instance {
     }
 
     /// A place for what a language binding makes of this instance, so that it is made once.
-    pub fn foreign(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
+    pub fn foreign(&self) -> &Foreign {
         &self.foreign
     }
 
@@ -201,15 +200,12 @@ impl Instance {
             host: self.host.clone(),
             port: self.port,
             address: self.address.clone(),
-            attributes: self.attributes.clone(),
-            tags: self.tags.clone(),
+            said: self.said.clone(),
             created: self.created,
-            weight: self.weight,
-            fitness: self.fitness,
             layouts: self.layouts.clone(),
             suspect: self.suspect,
             load: self.load.clone(),
-            foreign: OnceLock::new(),
+            foreign: Foreign::new(),
         }
     }
 
@@ -219,22 +215,13 @@ impl Instance {
         let mut all = self.another();
         let mut layouts = self.layouts.to_vec();
         for other in others {
-            for (name, value) in &*other.attributes {
-                if !all.attributes.contains_key(name) {
-                    let ours = Arc::make_mut(&mut all.attributes);
-                    ours.insert(name.clone(), value.clone());
-                }
-            }
-            if all.tags.is_empty() {
-                all.tags.clone_from(&other.tags);
-            }
             all.created = all.created.min(other.created);
             let more = other.layouts.iter().filter(|name| !layouts.contains(name));
             let more: Vec<String> = more.cloned().collect();
             layouts.extend(more);
         }
-        all.weight = weight(&all.attributes);
-        all.fitness = fitness(&all.attributes);
+        let others = others.iter().map(|other| &*other.said);
+        all.said = self.said.joined_by(others).into();
         all.with_layouts(layouts.into())
     }
 
@@ -249,7 +236,7 @@ impl Instance {
     }
 
     pub(crate) fn fitness(&self) -> Fitness {
-        self.fitness
+        self.said.fitness()
     }
 
     /// Takes over the calls in flight of an older version of the same instance.
@@ -263,15 +250,6 @@ impl Instance {
         Arc::ptr_eq(&self.load.0, &other.load.0)
     }
 
-    /// What it says of itself is kept once where others say the very same.
-    pub(crate) fn share(&mut self, said: &mut HashSet<Arc<Attributes>>) {
-        match said.get(&self.attributes) {
-            Some(same) => self.attributes = same.clone(),
-            None if said.len() < SHARED => drop(said.insert(self.attributes.clone())),
-            None => {}
-        }
-    }
-
     /// The place of the instance in a view: oldest first.
     pub(crate) fn seniority(&self) -> Seniority {
         Seniority {
@@ -279,20 +257,6 @@ impl Instance {
             id: self.id.clone(),
         }
     }
-}
-
-fn fitness(attributes: &Attributes) -> Fitness {
-    match attributes.get("health").map(String::as_str) {
-        Some("critical" | "maintenance" | "draining") => Fitness::Unfit,
-        Some("warning") => Fitness::Weak,
-        _ => Fitness::Fit,
-    }
-}
-
-/// Foreign data may say anything here; what is no weight counts as none.
-fn weight(attributes: &Attributes) -> u32 {
-    let said = attributes.get("weight").and_then(|w| w.parse().ok());
-    said.unwrap_or(1).min(MAX_WEIGHT)
 }
 
 impl PartialEq for Instance {
@@ -303,8 +267,7 @@ impl PartialEq for Instance {
             && self.host == other.host
             && self.address == other.address
             && self.service == other.service
-            && self.attributes == other.attributes
-            && self.tags == other.tags
+            && (Arc::ptr_eq(&self.said, &other.said) || self.said == other.said)
             && self.layouts == other.layouts
     }
 }
@@ -317,8 +280,8 @@ impl fmt::Debug for Instance {
             .field("service", &self.service)
             .field("id", &self.id)
             .field("address", &self.address)
-            .field("attributes", &Shown(&self.attributes))
-            .field("tags", &self.tags)
+            .field("attributes", &Shown(self.attributes()))
+            .field("tags", &self.tags())
             .field("created", &self.created)
             .field("layouts", &self.layouts)
             .finish()

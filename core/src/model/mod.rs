@@ -4,6 +4,7 @@ mod check;
 mod health;
 mod instance;
 mod registration;
+mod said;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -21,9 +22,10 @@ use crate::error::{Error, Result};
 pub use check::{MAX_ATTRIBUTES, MAX_NAME, address, split_address};
 pub(crate) use check::{check_attributes, check_host, check_ttl};
 pub use health::{ConnectionState, Metrics};
-pub(crate) use instance::Fitness;
 pub use instance::Instance;
 pub use registration::{Heartbeat, Registration};
+pub(crate) use said::Fitness;
+pub use said::{Foreign, Said, Sayings};
 pub(crate) use secret::Shown;
 pub use secret::shown;
 

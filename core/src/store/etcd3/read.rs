@@ -1,5 +1,7 @@
 //! What etcd's answers say, in our words.
 
+use std::sync::Arc;
+
 use etcd_client::{Event, EventType, KeyValue};
 
 use crate::store::servers::Config;
@@ -15,9 +17,27 @@ impl Config {
     }
 
     pub(super) fn node(&self, kv: &KeyValue) -> Option<Node> {
+        self.node_of(kv, kv.value().into())
+    }
+
+    /// All of a list. What neighbours say alike is held once: those of one service often do.
+    pub(super) fn nodes(&self, kvs: Vec<KeyValue>) -> Vec<Node> {
+        let mut nodes = Vec::with_capacity(kvs.len());
+        let mut last: Arc<[u8]> = Arc::default();
+        // Each is let go as soon as it is read: all of them twice would be twice the memory.
+        for kv in kvs {
+            if *last != *kv.value() {
+                last = kv.value().into();
+            }
+            nodes.extend(self.node_of(&kv, last.clone()));
+        }
+        nodes
+    }
+
+    fn node_of(&self, kv: &KeyValue, value: Arc<[u8]>) -> Option<Node> {
         Some(Node {
             key: self.key(kv.key())?,
-            value: kv.value().into(),
+            value,
             created: kv.create_revision() as u64,
             modified: kv.mod_revision() as u64,
             owner: kv.lease() as u64,

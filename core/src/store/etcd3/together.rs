@@ -139,9 +139,7 @@ fn said(config: &Config, batch: &[Read], asked: Result<(u64, Vec<GetResponse>)>)
 
 fn listing(config: &Config, revision: u64, mut answer: GetResponse) -> Result<Listing> {
     check(config, &answer)?;
-    // Each is let go as soon as it is read: both at once would be twice the memory.
-    let nodes = answer.take_kvs().into_iter();
-    let nodes = nodes.filter_map(|kv| config.node(&kv)).collect();
+    let nodes = config.nodes(answer.take_kvs());
     Ok(Listing { revision, nodes })
 }
 

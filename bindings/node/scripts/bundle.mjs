@@ -1,0 +1,19 @@
+// All modules in one file: to find and read seventeen takes Node longer than what is in them.
+//
+//   node scripts/bundle.mjs FOLDER
+
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { buildSync } from 'esbuild';
+
+const here = dirname(dirname(fileURLToPath(import.meta.url)));
+
+export function bundle(folder) {
+  const entry = { entryPoints: ['ts/index.ts'], absWorkingDir: here, target: 'es2022', platform: 'node' };
+  buildSync({ ...entry, outfile: join(folder, 'index.js'), bundle: true, format: 'cjs', logLevel: 'warning' });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  bundle(resolve(process.argv[2]));
+}
