@@ -35,6 +35,7 @@ pub fn unforked<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// Another number in a forked child than in its parent, once anybody has asked. Costs one load.
+#[inline]
 pub(crate) fn generation() -> u32 {
     install();
     GENERATION.load(Ordering::Relaxed)

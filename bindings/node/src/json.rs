@@ -10,10 +10,10 @@ use discover_core::embed::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-pub fn events(events: &[Event]) -> String {
+pub fn events(events: &[Event], are_more: bool) -> String {
     text(|to| {
         let mut words = Words::default();
-        to.extend(br#"{"events":"#);
+        write!(to, r#"{{"more":{are_more},"events":"#)?;
         list(to, events, |to, it| event(to, it, &mut words))?;
         words.write(to)
     })

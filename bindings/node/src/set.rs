@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use discover_core::embed::{
-    Abort, Attributes, Error, Feed, Instance, Kind, Pending, Policy, SetHandle, Snapshot,
+    Abort, Attributes, Error, Event, Feed, Instance, Kind, Pending, Policy, SetHandle, Snapshot,
 };
 use napi::Env;
 use napi::bindgen_prelude::Object;
@@ -95,8 +95,11 @@ impl NativeSet {
     #[napi]
     pub fn feed(&self, number: u32) -> Result<NativeFeed> {
         let feed = self.set.feed(self.door.bell(number)).map_err(failure)?;
-        let offline = None;
-        Ok(NativeFeed { feed, offline })
+        Ok(NativeFeed {
+            feed,
+            rest: Vec::new().into_iter(),
+            offline: None,
+        })
     }
 }
 
@@ -121,20 +124,30 @@ impl NativeWait {
     }
 }
 
+/// How many events go across together: all that there are in a hundred thousand would be as much memory
+/// again, as text.
+const TOGETHER: usize = 1024;
+
 /// News of a set, to be drained.
 #[napi]
 pub struct NativeFeed {
     feed: Feed,
+    /// What was drained and is not across yet.
+    rest: std::vec::IntoIter<Event>,
     /// Where those offline were told from, so that they are told again only when they changed.
     offline: Option<Arc<Snapshot>>,
 }
 
 #[napi]
 impl NativeFeed {
-    /// The events since the last drain, as JSON.
+    /// The events since the last drain, as JSON; some of them, where it says that there are more.
     #[napi]
     pub fn drain(&mut self) -> String {
-        json::events(&self.feed.drain())
+        if self.rest.len() == 0 {
+            self.rest = self.feed.drain().into_iter();
+        }
+        let some: Vec<Event> = self.rest.by_ref().take(TOGETHER).collect();
+        json::events(&some, self.rest.len() > 0)
     }
 
     /// The snapshot now, as what changed since the last, as JSON.

@@ -52,7 +52,8 @@ impl NativeStates {
     #[napi]
     pub fn drain(&self) -> String {
         let latest = lock(&self.latest).take();
-        format!("[{}]", latest.unwrap_or_default())
+        let latest = latest.unwrap_or_default();
+        format!(r#"{{"more":false,"conditions":[{latest}]}}"#)
     }
 
     #[napi]

@@ -13,16 +13,24 @@ export interface Reading {
   events: DiscoverEvent[];
 }
 
+/** What was drained at once. */
+export interface Drained<T> {
+  items: T[];
+  /** Whether there is more to be drained without another ring. */
+  more: boolean;
+}
+
 /** What `NativeFeed.drain` gives. */
-export function parseEvents(text: string): DiscoverEvent[] {
-  const { events, words } = JSON.parse(text) as RawNews;
+export function parseEvents(text: string): Drained<DiscoverEvent> {
+  const { events, words, more } = JSON.parse(text) as RawNews & { more: boolean };
   words.forEach(freezeWords);
-  return events.map((raw) => event(raw, words));
+  return { items: events.map((raw) => event(raw, words)), more };
 }
 
 /** What `NativeStates.drain` gives. */
-export function parseConditions<S extends string>(text: string): Condition<S>[] {
-  return (JSON.parse(text) as RawCondition<S>[]).map(condition);
+export function parseConditions<S extends string>(text: string): Drained<Condition<S>> {
+  const { conditions, more } = JSON.parse(text) as { conditions: RawCondition<S>[]; more: boolean };
+  return { items: conditions.map(condition), more };
 }
 
 /** What `NativeClient.connection` gives. */

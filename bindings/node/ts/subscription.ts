@@ -1,8 +1,9 @@
 import type { Doorbell, Feed, OpenFeed } from './doorbell';
+import type { Drained } from './news';
 
 /** What is told of what was drained, one after the other. */
 export interface Told<T> {
-  parse(text: string): T[];
+  parse(text: string): Drained<T>;
   tell(item: T): void;
 }
 
@@ -54,17 +55,21 @@ export class Subscription {
   }
 
   #drain(): void {
-    for (const item of this.#told.parse(this.#feed.drain())) {
-      if (this.#cancelled) {
-        return;
+    for (let isMore = true; isMore; ) {
+      const { items, more } = this.#told.parse(this.#feed.drain());
+      for (const item of items) {
+        if (this.#cancelled) {
+          return;
+        }
+        try {
+          this.#told.tell(item);
+        } catch (error) {
+          process.nextTick(() => {
+            throw error;
+          });
+        }
       }
-      try {
-        this.#told.tell(item);
-      } catch (error) {
-        process.nextTick(() => {
-          throw error;
-        });
-      }
+      isMore = more;
     }
   }
 }

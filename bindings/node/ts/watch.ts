@@ -1,6 +1,7 @@
 import { asyncDispose } from './dispose';
 import type { Doorbell, Feed, OpenFeed } from './doorbell';
 import { AbortError } from './errors';
+import type { Drained } from './news';
 import { keepAlive } from './subscription';
 import type { DiscoverEvent } from './types';
 
@@ -21,7 +22,7 @@ interface Waiter<T> {
  */
 export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefined> {
   readonly #open: (watch: Watch<T>) => Feed;
-  readonly #parse: (text: string) => T[];
+  readonly #parse: (text: string) => Drained<T>;
   readonly #signal: AbortSignal | undefined;
   readonly #waiting: Waiter<T>[] = [];
   #feed: Feed | undefined;
@@ -35,7 +36,7 @@ export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefi
   #error: Error | undefined;
 
   /** @internal */
-  constructor(doorbell: Doorbell, open: OpenFeed, parse: (text: string) => T[], signal: AbortSignal | undefined) {
+  constructor(doorbell: Doorbell, open: OpenFeed, parse: (text: string) => Drained<T>, signal: AbortSignal | undefined) {
     this.#parse = parse;
     this.#open = (watch) => doorbell.open(open, { ring: () => watch.#ring(), end: () => watch.#end() });
     this.#signal = signal;
@@ -112,8 +113,9 @@ export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefi
   #serve(): void {
     while (this.#waiting.length > 0) {
       if (this.#told.length === 0 && this.#rang && this.#feed) {
-        this.#rang = false;
-        this.#told = this.#parse(this.#feed.drain()).reverse();
+        const { items, more } = this.#parse(this.#feed.drain());
+        this.#rang = more;
+        this.#told = items.reverse();
       }
       const value = this.#told.pop();
       if (value === undefined && !this.#ended) {

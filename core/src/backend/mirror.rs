@@ -33,7 +33,7 @@ pub(super) struct Mirror {
     touched: Vec<Arc<str>>,
     view: View,
     /// What was said in the list that is read just now.
-    said: Option<Sayings>,
+    said: Option<Box<Sayings>>,
     /// The instances that were given out last.
     given: OrdMap<Seniority, Arc<Instance>>,
     /// Whether the view is other than the one given out last. The first is, even when it is empty.
@@ -113,7 +113,7 @@ impl Mirror {
                     self.forget_all_but(layout, &nodes);
                     self.members.reserve(nodes.len());
                     // Many of a service say the same of themselves.
-                    self.said = Some(Sayings::default());
+                    self.said = Some(Box::default());
                     nodes.into_iter().for_each(|node| self.put(layout, node));
                     self.said = None;
                     self.settle_all();

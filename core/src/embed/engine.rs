@@ -206,6 +206,7 @@ pub struct SetHandle(Own<(Arc<Shared>, ServiceSet)>);
 
 impl SetHandle {
     /// The set, unless it is the parent's.
+    #[inline]
     fn set(&self) -> Option<&ServiceSet> {
         self.0.get().ok().map(|(_, set)| set)
     }
@@ -216,6 +217,7 @@ impl SetHandle {
     }
 
     /// What the set is now.
+    #[inline]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.set()
             .map_or_else(|| Arc::new(Snapshot::empty()), ServiceSet::snapshot)
@@ -245,6 +247,7 @@ impl SetHandle {
     }
 
     /// One of those online, or none.
+    #[inline]
     pub fn pick(&self, policy: Policy<'_>) -> Option<Arc<Instance>> {
         self.set()?.pick(policy)
     }

@@ -236,6 +236,7 @@ impl ServiceSet {
     }
 
     /// What the set is now. Wait-free but for the first look through a filter after a change.
+    #[inline]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         match &self.filter {
             None => self.core.slot.current.load_full(),
