@@ -1,9 +1,9 @@
-//! The doorbell: how the dispatch thread tells the JavaScript thread that there is news.
+//! The doorbell: how the engine's threads tell the JavaScript thread that there is news.
 
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use discover_core::embed::{Bell, CLOSE_TIMEOUT, Engine};
+use discover_core::embed::{CLOSE_TIMEOUT, Engine};
 use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{CleanupEnvHook, Env, Status};
@@ -30,44 +30,21 @@ impl Door {
             .build_threadsafe_function::<()>()
             .weak::<true>()
             .max_queue_size::<1>()
-            .build_callback(move |_| Ok(take(&told)))
+            .build_callback(move |_| Ok(mem::take(&mut *lock(&told))))
             .map_err(broken)?;
         Ok(Door { rung, ring })
     }
 
-    /// A bell that rings here as `feed`.
-    pub fn bell(self: &Arc<Door>, feed: u32) -> Box<dyn Bell> {
-        Box::new(JsBell {
-            feed,
-            door: self.clone(),
-        })
-    }
-}
-
-fn take(rung: &Mutex<Vec<u32>>) -> Vec<u32> {
-    mem::take(&mut *rung.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-struct JsBell {
-    feed: u32,
-    door: Arc<Door>,
-}
-
-impl Bell for JsBell {
-    fn ring(&mut self) {
-        let mut rung = self
-            .door
-            .rung
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        rung.push(self.feed);
-        drop(rung);
+    /// Rings as `feed`, from any thread. No JavaScript runs in here, and nobody is waited for.
+    pub fn ring(&self, feed: u32) {
+        lock(&self.rung).push(feed);
         // A full queue is a ring that JavaScript has yet to answer, and it will find ours there too.
-        let _ = self
-            .door
-            .ring
-            .call((), ThreadsafeFunctionCallMode::NonBlocking);
+        let _ = self.ring.call((), ThreadsafeFunctionCallMode::NonBlocking);
     }
+}
+
+fn lock(rung: &Mutex<Vec<u32>>) -> MutexGuard<'_, Vec<u32>> {
+    rung.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What ties an engine to a JavaScript environment.

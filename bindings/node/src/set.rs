@@ -94,7 +94,9 @@ impl NativeSet {
     /// A feed that rings as `number`.
     #[napi]
     pub fn feed(&self, number: u32) -> Result<NativeFeed> {
-        let feed = self.set.feed(self.door.bell(number)).map_err(failure)?;
+        let door = self.door.clone();
+        let feed = self.set.feed_posting(move || door.ring(number));
+        let feed = feed.map_err(failure)?;
         Ok(NativeFeed {
             feed,
             rest: Vec::new().into_iter(),

@@ -29,13 +29,13 @@ impl NativeStates {
         begin: impl FnOnce(Tell) -> embed::Result<Subscription>,
     ) -> Result<NativeStates> {
         let latest = Latest::default();
-        let (told, mut bell) = (latest.clone(), door.bell(number));
+        let (told, door) = (latest.clone(), door.clone());
         let tell = move |state: &str, error: Option<&Error>| {
             let condition = Some(json::condition(state, error));
             let undrained = std::mem::replace(&mut *lock(&told), condition);
             // A feed that was not drained does not ring again.
             if undrained.is_none() {
-                bell.ring();
+                door.ring(number);
             }
         };
         let subscription = begin(Box::new(tell)).map_err(failure)?;

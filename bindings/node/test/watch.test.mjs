@@ -197,6 +197,41 @@ test('many listeners of one client all hear, through one doorbell', async (t) =>
   await until(() => [...counts.values()].reduce((sum, count) => sum + count, 0) === 100);
 });
 
+test('a large set comes across in pieces, whole and in order', async (t) => {
+  const client = await open(t);
+  const count = 2500;
+  const register = (_, number) =>
+    client.register({ service: 'web', host: '127.0.0.1', port: number + 1, attributes: { half: String(number % 2) } });
+  await Promise.all(Array.from({ length: count }, register));
+  const web = client.services('web');
+  await web.wait(count, { timeout: 30_000 });
+  const heard = await new Promise((done) => {
+    const all = [];
+    const subscription = web.subscribe((event) => {
+      all.push(event);
+      if (event.kind === 'current') {
+        subscription.cancel();
+        done(all);
+      }
+    });
+  });
+  const instances = heard.slice(0, count).map(({ instance }) => instance);
+  assert.deepEqual(instances, web.online());
+  assert.deepEqual(
+    heard.slice(count).map(({ kind }) => kind),
+    ['leader', 'current'],
+  );
+  assert.ok(instances.every(({ port, attributes }) => attributes.half === String((port - 1) % 2)));
+  let ups = 0;
+  for await (const { kind } of web.watch()) {
+    if (kind === 'current') {
+      break;
+    }
+    ups += kind === 'up' ? 1 : 0;
+  }
+  assert.equal(ups, count);
+});
+
 test('losing the store is told as stale, and the set is kept', async (t) => {
   const client = await open(t, 'etcd://127.0.0.1:1?lazy=true');
   const web = client.services('web');

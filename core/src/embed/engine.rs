@@ -299,4 +299,11 @@ impl SetHandle {
         let (shared, set) = self.0.get()?;
         Feed::new(shared.clone(), set, bell)
     }
+
+    /// The same for a program with a thread of its own that is told by a message: `post` is called on the
+    /// engine's thread, from which all news come. It must not wait, nor run foreign code.
+    pub fn feed_posting(&self, post: impl Fn() + Send + Sync + 'static) -> Result<Feed> {
+        let (shared, set) = self.0.get()?;
+        Feed::posting(shared.clone(), set, post)
+    }
 }

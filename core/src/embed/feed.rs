@@ -28,7 +28,7 @@ impl Subscription {
             sink.events(&cursor.drain(), &|| !flags.is_cancelled());
         };
         let line = Line::open(shared, Box::new(listener), |ringer, runtime| {
-            rings(set, ringer, runtime)
+            rings(set, move || ringer.ring(), runtime)
         })?;
         Ok(Subscription(Own::new(line)))
     }
@@ -88,9 +88,31 @@ impl Feed {
             }
         };
         let line = Line::open(shared, Box::new(listener), |ringer, runtime| {
-            rings(set, ringer, runtime)
+            rings(set, move || ringer.ring(), runtime)
         })?;
         Ok(Feed(Own::new((cursor, line))))
+    }
+
+    /// Has `post` called by the writer of the set, for whom another thread would only be a detour.
+    pub(super) fn posting(
+        shared: Arc<Shared>,
+        set: &ServiceSet,
+        post: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Feed> {
+        let flags = Arc::new(Flags::new());
+        let rung = flags.clone();
+        let ring = move || {
+            if rung.ring() {
+                post();
+            }
+        };
+        let quiet = rings(set, ring, shared.runtime()?);
+        let line = Line {
+            shared,
+            flags,
+            quiet,
+        };
+        Ok(Feed(Own::new((set.cursor(), line))))
     }
 
     /// The events since the last call; may be empty. Never waits. None once cancelled, or in a forked
@@ -131,10 +153,9 @@ impl Feed {
     }
 }
 
-/// A listener on the dispatch thread, and what posts to it.
+/// A listener, and what posts to it.
 struct Line {
     shared: Arc<Shared>,
-    id: u64,
     flags: Arc<Flags>,
     quiet: Quiet,
 }
@@ -143,7 +164,8 @@ struct Line {
 type Quiet = Box<dyn Fn() + Send + Sync>;
 
 impl Line {
-    /// When it fails, the listener is dropped before it returns; else on the dispatch thread, later.
+    /// To a listener on the dispatch thread. When it fails, the listener is dropped before it returns; else
+    /// there, later.
     fn open(
         shared: Arc<Shared>,
         listener: Listener,
@@ -161,10 +183,13 @@ impl Line {
             id,
             flags: flags.clone(),
         };
-        let quiet = start(ringer, runtime);
+        let (still, posts) = (ringer.clone(), start(ringer, runtime));
+        let quiet = Box::new(move || {
+            posts();
+            still.end();
+        });
         Ok(Line {
             shared,
-            id,
             flags,
             quiet,
         })
@@ -173,7 +198,6 @@ impl Line {
     fn cancel(&self) {
         if self.flags.cancel() {
             (self.quiet)();
-            self.shared.dispatch.post(Message::Remove(self.id));
         }
     }
 }
@@ -208,10 +232,11 @@ impl Ringer {
 }
 
 /// Rings once, and then at each change of the set.
-fn rings(set: &ServiceSet, ringer: Ringer, runtime: &Handle) -> Quiet {
-    let (set, first) = (set.clone(), ringer.clone());
-    let number = set.post(Box::new(move || ringer.ring()));
+fn rings(set: &ServiceSet, ring: impl Fn() + Send + Sync + 'static, runtime: &Handle) -> Quiet {
+    let ring = Arc::new(ring);
+    let (set, first) = (set.clone(), ring.clone());
+    let number = set.post(Box::new(move || ring()));
     // Behind what the runtime has at hand: who has registered and listens then hears of that at first.
-    runtime.spawn(async move { first.ring() });
+    runtime.spawn(async move { first() });
     Box::new(move || set.end_post(number))
 }

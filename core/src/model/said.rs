@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use crate::model::check::MAX_WEIGHT;
-use crate::model::{Attributes, Instance};
+use crate::model::{Attributes, Instance, Shown};
 
 /// Among how many different words the same are looked for.
 const DIFFERENT: usize = 1024;
@@ -94,6 +95,15 @@ impl Said {
     }
 }
 
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Said")
+            .field("attributes", &Shown(&self.attributes))
+            .field("tags", &self.tags)
+            .finish()
+    }
+}
+
 impl PartialEq for Said {
     fn eq(&self, other: &Said) -> bool {
         self.attributes == other.attributes && self.tags == other.tags
@@ -151,5 +161,68 @@ impl Sayings {
             None if self.all.len() < DIFFERENT => drop(self.all.insert(instance.said().clone())),
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ServiceName;
+
+    fn said(text: &str) -> Said {
+        Said::new([("a".to_owned(), text.to_owned())].into(), Vec::new())
+    }
+
+    fn instance(text: &str, port: u16) -> Instance {
+        let web = ServiceName::new("web").unwrap();
+        let attributes = said(text).attributes;
+        Instance::new(web, "", "h", port, attributes, Vec::new(), 1)
+    }
+
+    #[test]
+    fn a_record_that_was_read_is_not_read_again() {
+        let (mut sayings, mut reads) = (Sayings::default(), 0);
+        let mut of = |record: &[u8]| {
+            let read = |record: &[u8]| {
+                reads += 1;
+                std::str::from_utf8(record).map(said)
+            };
+            sayings.of(&record.into(), read)
+        };
+        let (one, other, again) = (of(b"1").unwrap(), of(b"2").unwrap(), of(b"1").unwrap());
+        assert!(Arc::ptr_eq(&one, &again) && one != other);
+        assert!(of(b"\xff").is_err() && of(b"\xff").is_err());
+        assert_eq!(reads, 4);
+    }
+
+    #[test]
+    fn who_says_the_same_holds_the_same() {
+        let mut sayings = Sayings::default();
+        let all = [("x", 1), ("y", 2), ("x", 3)];
+        let [one, other, again] = all.map(|(text, port)| {
+            let mut instance = instance(text, port);
+            sayings.share(&mut instance);
+            instance
+        });
+        assert!(Arc::ptr_eq(one.said(), again.said()));
+        assert!(one.said() != other.said() && one != again);
+    }
+
+    #[test]
+    fn what_is_always_different_does_not_pile_up() {
+        let mut sayings = Sayings::default();
+        for number in 0..DIFFERENT * 2 {
+            let text = number.to_string();
+            sayings.share(&mut instance(&text, 1));
+            let read = |_: &[u8]| Ok::<_, ()>(said(&text));
+            assert_eq!(
+                *sayings.of(&text.as_bytes().into(), read).unwrap(),
+                said(&text)
+            );
+        }
+        assert_eq!(
+            (sayings.all.len(), sayings.records.len()),
+            (DIFFERENT, DIFFERENT)
+        );
     }
 }
