@@ -266,6 +266,35 @@ fn rings_are_merged_and_the_last_state_is_drained() {
 }
 
 #[test]
+fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled() {
+    let engine = engine();
+    let set = engine.services("web").unwrap();
+    let (rings, rung) = channel();
+    let post = move || {
+        let thread = std::thread::current();
+        rings.send(thread.name().map(str::to_owned)).unwrap();
+    };
+    let mut feed = set.feed_posting(post).unwrap();
+    let ring = rung.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(ring.as_deref(), Some("discover-rt"));
+    let lease = register(&engine, 1);
+    set.wait(1, PATIENCE).unwrap().wait().unwrap();
+    assert!(rung.try_recv().is_err(), "one ring until the drain");
+    assert!(feed.drain().iter().any(|event| event.kind() == "up"));
+    let more = [("v".to_owned(), "1".to_owned())].into_iter().collect();
+    lease.update(more).unwrap().wait().unwrap();
+    rung.recv_timeout(PATIENCE).unwrap();
+    assert!(feed.drain().iter().any(|event| event.kind() == "update"));
+    feed.cancel();
+    assert!(feed.drain().is_empty());
+    let over = rung.into_iter().count();
+    assert!(over <= 1, "it let go of what it called");
+    engine.close(PATIENCE).unwrap();
+    let late = set.feed_posting(|| ()).err();
+    assert_eq!(late.unwrap().kind(), Kind::Closed);
+}
+
+#[test]
 fn a_hundred_clients_come_and_go() {
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
