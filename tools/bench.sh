@@ -16,7 +16,9 @@ cp -r bindings/python/python/libdiscover "$packages/python/"
 cp "$built/lib_native.so" "$packages/python/libdiscover/_native.abi3.so"
 # As pip leaves what it installs, also where the environment asks Python to write no bytecode.
 python3 -m compileall -q "$packages/python"
-(cd bindings/node && npm install --silent --ignore-scripts --no-audit --no-fund && npm run --silent bundle -- "$packages/node")
+[ -d bindings/node/node_modules/esbuild ] ||
+    (cd bindings/node && npm ci --silent --ignore-scripts --no-audit --no-fund)
+npm run --silent --prefix bindings/node bundle -- "$packages/node"
 cp "$built/liblibdiscover_node.so" "$packages/node/libdiscover.node"
 
 # Others' clients of etcd, to be measured beside ours, each kind in a place of its own; what cannot be had is left out.

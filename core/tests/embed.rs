@@ -290,8 +290,10 @@ fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled(
     let over = rung.into_iter().count();
     assert!(over <= 1, "it let go of what it called");
     engine.close(PATIENCE).unwrap();
-    let late = set.feed_posting(|| ()).err();
-    assert_eq!(late.unwrap().kind(), Kind::Closed);
+    let mut late = set.feed_posting(|| ()).unwrap();
+    assert_eq!(late.check().unwrap_err().kind(), Kind::Closed);
+    let known = late.drain();
+    assert!(known.iter().any(|event| event.kind() == "current"));
 }
 
 #[test]

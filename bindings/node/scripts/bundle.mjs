@@ -2,6 +2,7 @@
 //
 //   node scripts/bundle.mjs FOLDER
 
+import { realpathSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -14,6 +15,6 @@ export function bundle(folder) {
   buildSync({ ...entry, outfile: join(folder, 'index.js'), bundle: true, format: 'cjs', logLevel: 'warning' });
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   bundle(resolve(process.argv[2]));
 }

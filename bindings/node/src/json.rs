@@ -115,7 +115,7 @@ pub fn failure(error: &Error) -> Value {
     json!({ "code": error.kind().name(), "message": error.message() })
 }
 
-/// What instances say alike, told once for all of them.
+/// What instances of one set say alike, told once for all of them.
 #[derive(Default)]
 struct Words<'a> {
     places: HashMap<(*const Said, *const String), usize>,

@@ -84,22 +84,23 @@ impl NativeSet {
         Ok(NativeWait { call, abort })
     }
 
-    /// All of it now, as what it is beyond nothing, as JSON.
-    #[napi]
-    pub fn read(&self) -> String {
-        let (now, events) = self.set.whole();
-        json::snapshot(&now, &events, Some(now.offline()))
-    }
-
-    /// A feed that rings as `number`.
+    /// A feed that rings as `number`; of a closed client there is none.
     #[napi]
     pub fn feed(&self, number: u32) -> Result<NativeFeed> {
+        let feed = self.view(number)?;
+        feed.feed.check().map_err(failure)?;
+        Ok(feed)
+    }
+
+    /// The same to be read: of a closed client, what was known last.
+    #[napi]
+    pub fn view(&self, number: u32) -> Result<NativeFeed> {
         let door = self.door.clone();
         let feed = self.set.feed_posting(move || door.ring(number));
         let feed = feed.map_err(failure)?;
         Ok(NativeFeed {
             feed,
-            rest: Vec::new().into_iter(),
+            rest: Default::default(),
             offline: None,
         })
     }
@@ -149,7 +150,11 @@ impl NativeFeed {
             self.rest = self.feed.drain().into_iter();
         }
         let some: Vec<Event> = self.rest.by_ref().take(TOGETHER).collect();
-        json::events(&some, self.rest.len() > 0)
+        let are_more = self.rest.len() > 0;
+        if !are_more {
+            self.rest = Default::default();
+        }
+        json::events(&some, are_more)
     }
 
     /// The snapshot now, as what changed since the last, as JSON.
@@ -165,7 +170,8 @@ impl NativeFeed {
     }
 
     #[napi]
-    pub fn cancel(&self) {
+    pub fn cancel(&mut self) {
+        self.rest = Default::default();
         self.feed.cancel();
     }
 }

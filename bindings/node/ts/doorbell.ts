@@ -1,6 +1,6 @@
 /** The one doorbell of a client: from here each ring goes to whoever listens. */
 
-import type { NativeClient, NativeFeed, NativeSet } from './binding';
+import type { NativeClient, NativeSet } from './binding';
 import { call } from './errors';
 import { View } from './view';
 
@@ -46,7 +46,7 @@ export class Doorbell {
   /** Opens a view of `set`, and does not hold it: it ends when nobody reads it any more. */
   view(set: NativeSet): View {
     const number = ++this.#last;
-    const view = new View(feedOrSet(set, number));
+    const view = new View(call(() => set.view(number)));
     const reader = new WeakRef(view);
     this.#listeners.set(number, { ring: () => reader.deref()?.changed(), end: () => {} });
     this.#forgotten.register(view, number);
@@ -64,14 +64,5 @@ export class Doorbell {
     for (const number of feeds) {
       this.#listeners.get(number)?.ring();
     }
-  }
-}
-
-/** What a view reads: once the client is closed, the set itself, which changes no more. */
-function feedOrSet(set: NativeSet, number: number): NativeFeed | NativeSet {
-  try {
-    return set.feed(number);
-  } catch {
-    return set;
   }
 }

@@ -3,7 +3,7 @@ import * as check from './check';
 import type { Doorbell, OpenFeed } from './doorbell';
 import { AbortError, call, settled } from './errors';
 import { Service } from './host';
-import { parseEvents } from './news';
+import { type Drained, parseEvents } from './news';
 import { Subscription } from './subscription';
 import type {
   Departed,
@@ -165,19 +165,21 @@ export class ServiceSet implements Iterable<Instance> {
    */
   subscribe(callback: (event: DiscoverEvent) => void): Subscription {
     check.callback('callback', callback);
-    const tell = (event: DiscoverEvent): void => {
-      this.#opened?.changed();
-      callback(event);
-    };
-    return new Subscription(this.#doorbell, this.#feed, { parse: parseEvents, tell });
+    return new Subscription(this.#doorbell, this.#feed, { parse: this.#parse, tell: callback });
   }
 
   /** The same for `for await`. */
   watch(options: WatchOptions = {}): Watch {
     const given = check.options('options', options, 'signal');
     const signal = check.maybe(check.signal, 'signal', given.signal);
-    return new Watch(this.#doorbell, this.#feed, parseEvents, signal);
+    return new Watch(this.#doorbell, this.#feed, this.#parse, signal);
   }
 
   readonly #feed: OpenFeed = (number) => this.#native.feed(number);
+
+  /** What is told, the set shows too. */
+  readonly #parse = (text: string): Drained<DiscoverEvent> => {
+    this.#opened?.changed();
+    return parseEvents(text);
+  };
 }

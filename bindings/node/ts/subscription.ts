@@ -55,7 +55,7 @@ export class Subscription {
   }
 
   #drain(): void {
-    for (let isMore = true; isMore; ) {
+    for (let isMore = true; isMore && !this.#cancelled; ) {
       const { items, more } = this.#told.parse(this.#feed.drain());
       for (const item of items) {
         if (this.#cancelled) {

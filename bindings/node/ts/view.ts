@@ -1,15 +1,11 @@
 /** A set in JavaScript memory, read without a call into the native module until it has changed. */
 
+import type { NativeFeed } from './binding';
 import { parseReading } from './news';
 import type { Departed, DiscoverEvent, Instance, Snapshot, Status } from './types';
 
-/** What gives a set as what changed since the last time. */
-interface Source {
-  read(): string;
-}
-
 export class View {
-  readonly #source: Source;
+  readonly #feed: NativeFeed;
   readonly #instances = new Map<string, Instance>();
   #isCurrent = false;
   #online: readonly Instance[] | null = null;
@@ -19,8 +15,8 @@ export class View {
   #leader: string | null = null;
   #status!: Status;
 
-  constructor(source: Source) {
-    this.#source = source;
+  constructor(feed: NativeFeed) {
+    this.#feed = feed;
   }
 
   /** Has the next read look at the set anew. */
@@ -80,7 +76,7 @@ export class View {
     }
     // What changes from here on rings again.
     this.#isCurrent = true;
-    const { status, offline, able, events } = parseReading(this.#source.read());
+    const { status, offline, able, events } = parseReading(this.#feed.read());
     this.#status = status;
     this.#able = able;
     this.#choice = null;

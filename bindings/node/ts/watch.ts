@@ -31,6 +31,8 @@ export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefi
   /** What was drained and not yet asked for: the last is the next. */
   #told: T[] = [];
   #rang = false;
+  /** What the last ring was for is not all drained. */
+  #isMore = false;
   #ended = false;
   /** To be thrown once. */
   #error: Error | undefined;
@@ -112,9 +114,11 @@ export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefi
   /** Gives those who wait what there is. Drains only when somebody asks, so that nothing piles up. */
   #serve(): void {
     while (this.#waiting.length > 0) {
-      if (this.#told.length === 0 && this.#rang && this.#feed) {
+      if (this.#told.length === 0 && (this.#isMore || this.#rang) && this.#feed) {
+        // The rest of an earlier look answers no ring.
+        this.#rang &&= this.#isMore;
         const { items, more } = this.#parse(this.#feed.drain());
-        this.#rang = more;
+        this.#isMore = more;
         this.#told = items.reverse();
       }
       const value = this.#told.pop();
@@ -141,6 +145,7 @@ export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefi
     this.#error = error;
     this.#told = [];
     this.#rang = false;
+    this.#isMore = false;
     clearInterval(this.#alive);
     this.#signal?.removeEventListener('abort', this.#abort);
     this.#feed?.cancel();

@@ -340,7 +340,7 @@ impl Mirror {
         }
         // Who keeps its place is written over: to take it out first would copy twice as much of the tree.
         if let Some((old, _)) = &old
-            && (old.created(), old.id()) != (new.created(), new.id())
+            && old.seniority() != seniority
         {
             hide(&mut self.view, old);
         }

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::layout::Service;
 use crate::lease::{Lease, Standing};
 use crate::model::{Attributes, ConnectionState, Instance, Metrics, Registration, ServiceName};
-use crate::set::{Event, Policy, ServiceSet, Snapshot, Status, diff};
+use crate::set::{Policy, ServiceSet, Snapshot, Status};
 
 /// A client for other languages. Closed when dropped, without waiting.
 pub struct Engine(Own<Arc<Shared>>);
@@ -223,13 +223,6 @@ impl SetHandle {
             .map_or_else(|| Arc::new(Snapshot::empty()), ServiceSet::snapshot)
     }
 
-    /// What the set is now, and the events that tell all of it.
-    pub fn whole(&self) -> (Arc<Snapshot>, Vec<Event>) {
-        let now = self.snapshot();
-        let events = diff(&Snapshot::empty(), &now);
-        (now, events)
-    }
-
     /// Whether `snapshot`, one of this set, is what it is now. Costs less than a look at what it is.
     pub fn is_newest(&self, snapshot: &Snapshot) -> bool {
         self.set().is_some_and(|set| set.is_newest(snapshot))
@@ -301,9 +294,10 @@ impl SetHandle {
     }
 
     /// The same for a program with a thread of its own that is told by a message: `post` is called on the
-    /// engine's thread, from which all news come. It must not wait, nor run foreign code.
+    /// engine's thread, from which all news come. It must not wait, run foreign code, or use the engine or
+    /// what came out of it. Of a closed client it gives what was known last, and rings no more.
     pub fn feed_posting(&self, post: impl Fn() + Send + Sync + 'static) -> Result<Feed> {
         let (shared, set) = self.0.get()?;
-        Feed::posting(shared.clone(), set, post)
+        Ok(Feed::posting(shared.clone(), set, post))
     }
 }

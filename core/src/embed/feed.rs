@@ -98,21 +98,21 @@ impl Feed {
         shared: Arc<Shared>,
         set: &ServiceSet,
         post: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Feed> {
+    ) -> Feed {
         let flags = Arc::new(Flags::new());
         let rung = flags.clone();
         let ring = move || {
-            if rung.ring() {
+            if !rung.is_cancelled() && rung.ring() {
                 post();
             }
         };
-        let quiet = rings(set, ring, shared.runtime()?);
+        let quiet = rings(set, ring, &shared.handle);
         let line = Line {
             shared,
             flags,
             quiet,
         };
-        Ok(Feed(Own::new((set.cursor(), line))))
+        Feed(Own::new((set.cursor(), line)))
     }
 
     /// The events since the last call; may be empty. Never waits. None once cancelled, or in a forked
@@ -145,7 +145,7 @@ impl Feed {
         self.0.peek().0.seen()
     }
 
-    /// Ends it: the bell rings no more.
+    /// Ends it: the bell rings no more, except that, from another thread, it may be about to.
     pub fn cancel(&self) {
         if let Ok((_, line)) = self.0.get() {
             line.cancel();

@@ -38,7 +38,7 @@ impl Flags {
         self.posted.swap(false, Ordering::AcqRel);
     }
 
-    /// Whether this was the first to cancel; it posts the removal.
+    /// Whether this was the first to cancel; it ends the posting.
     pub(super) fn cancel(&self) -> bool {
         !self.cancelled.swap(true, Ordering::AcqRel)
     }

@@ -140,7 +140,8 @@ impl Instance {
         self.said.tags()
     }
 
-    /// Attributes and tags: the very same of all instances that were listed together and say the same.
+    /// Attributes and tags: as a rule the very same of all instances that were listed together and say the
+    /// same.
     pub fn said(&self) -> &Arc<Said> {
         &self.said
     }

@@ -16,7 +16,6 @@ const DIFFERENT: usize = 1024;
 pub type Foreign = OnceLock<Box<dyn Any + Send + Sync>>;
 
 /// Attributes and tags, with what follows from them.
-#[derive(Default)]
 pub struct Said {
     attributes: Attributes,
     tags: Vec<String>,
@@ -26,10 +25,9 @@ pub struct Said {
 }
 
 /// How fit for calls an instance is, by its attribute `health`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fitness {
     /// `passing`; or a word that means nothing to us, or none.
-    #[default]
     Fit,
     /// `warning`
     Weak,

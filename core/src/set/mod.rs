@@ -29,7 +29,6 @@ use pulse::Pulse;
 
 pub use cursor::Cursor;
 pub use event::Event;
-pub(crate) use event::diff;
 pub(crate) use pulse::Post;
 pub use select::Policy;
 pub use snapshot::{Departed, Departure, Fault, Snapshot};

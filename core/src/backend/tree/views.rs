@@ -20,7 +20,7 @@ use crate::tree::{Changes, Scope};
 const GATHER: Duration = Duration::from_millis(100);
 
 /// How long a view may wait for what comes without an end.
-const FLOOD: Duration = Duration::from_millis(5);
+const FLOOD: Duration = Duration::from_millis(10);
 /// How long the next view waits for each change that the last one was made of. It is a few times what one
 /// takes to be read and told: faster than this they are a flood.
 const EACH: Duration = Duration::from_micros(10);

@@ -22,16 +22,16 @@ impl Config {
 
     /// All of a list. What neighbours say alike is held once: those of one service often do.
     pub(super) fn nodes(&self, kvs: Vec<KeyValue>) -> Vec<Node> {
-        let mut nodes = Vec::with_capacity(kvs.len());
         let mut last: Arc<[u8]> = Arc::default();
-        // Each is let go as soon as it is read: all of them twice would be twice the memory.
-        for kv in kvs {
+        let node = |kv: KeyValue| {
             if *last != *kv.value() {
                 last = kv.value().into();
             }
-            nodes.extend(self.node_of(&kv, last.clone()));
-        }
-        nodes
+            self.node_of(&kv, last.clone())
+        };
+        // Each is let go as soon as it is read, and this list takes the place of that one: both at once would
+        // be twice the memory.
+        kvs.into_iter().filter_map(node).collect()
     }
 
     fn node_of(&self, kv: &KeyValue, value: Arc<[u8]>) -> Option<Node> {
