@@ -23,7 +23,8 @@ pub struct Measured<T> {
 }
 
 impl<T> Measured<T> {
-    /// Measures one program after the other, and all of them so many times.
+    /// Measures one program after the other, and all of them so many times; each time another one is first, for
+    /// what the store does now and then must not meet the same one always.
     pub async fn of(
         programs: &[&'static str],
         rounds: usize,
@@ -31,13 +32,14 @@ impl<T> Measured<T> {
     ) -> Measured<T> {
         let mut took: HashMap<_, Vec<T>> = programs.iter().map(|name| (*name, vec![])).collect();
         let mut failed = Vec::new();
-        for _ in 0..rounds {
-            for name in programs {
+        for round in 0..rounds {
+            let (later, first) = programs.split_at(round % programs.len().max(1));
+            for name in first.iter().chain(later) {
                 let Some(rounds) = took.get_mut(name) else {
                     continue;
                 };
                 match measure(name).await {
-                    Ok(round) => rounds.push(round),
+                    Ok(cost) => rounds.push(cost),
                     Err(why) => {
                         took.remove(name);
                         failed.push(format!("{name}: {why}"));

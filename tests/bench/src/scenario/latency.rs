@@ -16,7 +16,7 @@ const PACE: Duration = Duration::from_millis(10);
 /// The first ones warm up.
 const WARM: u32 = 200;
 const WARM_PACE: Duration = Duration::from_millis(2);
-const BURST_ROUNDS: usize = 3;
+const BURST_ROUNDS: usize = 5;
 const BURSTS: usize = 4;
 const BURST: u64 = 1000;
 
