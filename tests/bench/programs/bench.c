@@ -2,7 +2,9 @@
 #include <discover.h>
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,7 @@
 #define MOST_EVENTS 200000
 #define WORKERS 64
 #define ROUNDS 20000000L
+#define CHANGES 200
 
 static long long latencies[MOST_EVENTS], downs[MOST_EVENTS];
 static atomic_size_t events, gone, current;
@@ -180,24 +183,101 @@ static double cost(void (*call)(void)) {
     return least;
 }
 
-static void measure_reads(const char *url) {
+/* A client and its set of so many instances. */
+static discover_lease **gather(const char *url, long count) {
+    discover_lease **leases = calloc(count, sizeof *leases);
     discover_snapshot *snapshot;
     discover_client *client;
     discover_error *error;
 
+    if (leases == NULL) exit(1);
     check(discover_client_open(url, &client, &error), error);
-    for (int i = 0; i < 10; i++) {
+    for (long i = 0; i < count; i++) {
+        char host[32];
         discover_registration *registration;
-        discover_lease *lease;
-        check(discover_registration_new("bench-0", 1000 + i, &registration, &error), error);
-        check(discover_registration_set_host(registration, "10.0.0.1", &error), error);
-        check(discover_client_register(client, registration, 5000, &lease, &error), error);
+        snprintf(host, sizeof host, "10.%ld.%ld.%ld", i / 62500, i / 250 % 250, i % 250);
+        check(discover_registration_new("bench-0", 1000, &registration, &error), error);
+        check(discover_registration_set_host(registration, host, &error), error);
+        check(discover_client_register(client, registration, 60000, &leases[i], &error), error);
+        discover_registration_free(registration);
     }
     check(discover_client_services(client, "bench-0", &set, &error), error);
-    check(discover_set_wait(set, 10, 10000, &snapshot, &error), error);
+    check(discover_set_wait(set, count, 60000, &snapshot, &error), error);
     discover_snapshot_free(snapshot);
-    printf("{\"online\":%f,\"pick\":%f}\n", cost(read_online), cost(read_pick));
+    return leases;
+}
+
+static void turn(const discover_lease *lease, long number) {
+    char text[24];
+    const char *name = "turn", *value = text;
+    discover_error *error;
+    snprintf(text, sizeof text, "%ld", number);
+    check(discover_lease_update(lease, &name, &value, 1, 60000, &error), error);
+}
+
+static atomic_bool still;
+
+static void *keep_writing(void *lease) {
+    struct timespec moment = {0, 200000};
+    for (long number = 0; atomic_load(&still); number++) {
+        turn(lease, number);
+        nanosleep(&moment, NULL);
+    }
+    return NULL;
+}
+
+static void measure_reads(const char *url) {
+    discover_lease **leases = gather(url, 10);
+    pthread_t writer;
+
+    printf("{\"online\":%f,\"pick\":%f,", cost(read_online), cost(read_pick));
+    atomic_store(&still, true);
+    pthread_create(&writer, NULL, keep_writing, leases[0]);
+    printf("\"online_written\":%f,\"pick_written\":%f}\n", cost(read_online), cost(read_pick));
+    atomic_store(&still, false);
+    pthread_join(writer, NULL);
     fflush(stdout);
+}
+
+static sem_t told;
+
+static void on_change(const discover_event *event, void *user_data) {
+    int kind = discover_event_kind(event);
+    (void)user_data;
+    if (kind == DISCOVER_EVENT_UPDATE || kind == DISCOVER_EVENT_CURRENT) sem_post(&told);
+}
+
+static void all_are_told(long listeners) {
+    for (long i = 0; i < listeners; i++) sem_wait(&told);
+}
+
+static int by_size(const void *one, const void *other) {
+    long long a = *(const long long *)one, b = *(const long long *)other;
+    return (a > b) - (a < b);
+}
+
+/* From the writer's call to the last listener. */
+static void scale(const char *url, long instances, long listeners) {
+    static long long took[CHANGES];
+    discover_lease **leases = gather(url, instances);
+    discover_error *error;
+
+    sem_init(&told, 0, 0);
+    for (long i = 0; i < listeners; i++) {
+        discover_subscription *subscription;
+        check(discover_set_subscribe(set, on_change, NULL, NULL, &subscription, &error), error);
+    }
+    all_are_told(listeners);
+    for (long number = 0; number < CHANGES; number++) {
+        long long began = now();
+        turn(leases[number * 7919 % instances], number);
+        all_are_told(listeners);
+        took[number] = now() - began;
+    }
+    qsort(took, CHANGES, sizeof *took, by_size);
+    printf("{\"took\":%lld}\n", took[CHANGES / 2]);
+    fflush(stdout);
+    _Exit(0);
     _Exit(0);
 }
 
@@ -205,6 +285,7 @@ int main(int argc, char **argv) {
     if (argc < 3) return 2;
     if (strcmp(argv[1], "follow") == 0) follow(argv[2], strtoul(argv[3], NULL, 10));
     else if (strcmp(argv[1], "register") == 0) enroll(argv[2], atol(argv[3]));
+    else if (strcmp(argv[1], "scale") == 0) scale(argv[2], atol(argv[3]), atol(argv[4]));
     else measure_reads(argv[2]);
     return 0;
 }

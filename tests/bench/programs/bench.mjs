@@ -1,7 +1,10 @@
 // The library under measure, in JavaScript; see README.md beside the programs. The package is the one
 // named by LIBDISCOVER_NODE.
 
+import { once } from 'node:events';
 import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { parentPort, Worker } from 'node:worker_threads';
 
 import { forEach, host, now, resident, tell, theEnd } from './told.mjs';
 
@@ -10,6 +13,8 @@ const before = now();
 const require = createRequire(process.env.LIBDISCOVER_NODE);
 const { connect } = require(process.env.LIBDISCOVER_NODE);
 const loaded = { load: now() - before, bare, loaded: resident() };
+
+const CHANGES = 200;
 
 async function follow(url, count) {
   const started = now();
@@ -101,14 +106,71 @@ async function read(url) {
   const set = client.services('bench-0');
   await set.wait(10, { timeout: 10_000 });
   const table = new Map(Array.from({ length: 1000 }, (_, number) => [`bench-${number}`, set]));
-  tell({
+  const alone = {
     online: cost(() => set.online()),
     pick: cost(() => set.pick()),
     lookup: cost(() => table.get('bench-0').online()),
     noop: cost(await nothing(url)),
-  });
+  };
+  const writer = new Worker(fileURLToPath(import.meta.url), { argv: ['write', url] });
+  await once(writer, 'message');
+  // It is told of between two turns of the loop.
+  const beside = { online_written: cost(() => set.online()) };
+  await new Promise(setImmediate);
+  beside.pick_written = cost(() => set.pick());
+  await writer.terminate();
+  tell({ ...alone, ...beside });
   await client.close();
 }
 
-const [task, url, count] = process.argv.slice(2);
-await { follow, register, read }[task](url, Number(count));
+/** Changes an instance of its own for ever, in a thread of its own. */
+async function write(url) {
+  const client = await connect(url);
+  const lease = await client.register({ service: 'bench-0', port: 999, host: '10.0.0.1' });
+  parentPort.postMessage('writing');
+  for (let turn = 0; ; turn += 1) {
+    await lease.update({ turn: String(turn) });
+    await new Promise((done) => setTimeout(done, 1)); // tidy: sleep, a writer at a pace
+  }
+}
+
+/** From the writer's call to the last listener, the median of some changes. */
+async function scale(url, instances, listeners) {
+  const client = await connect(url);
+  const leases = [];
+  await forEach(instances, async (number) => {
+    leases.push(await client.register({ service: 'bench-0', port: 1000, host: host(number) }));
+  });
+  const set = client.services('bench-0');
+  await set.wait(instances, { timeout: 60_000 });
+  let [waiting, done] = [0, () => {}];
+  const allAreTold = () => {
+    waiting = listeners;
+    return new Promise((resolve) => (done = resolve));
+  };
+  const onEvent = ({ kind }) => {
+    if (kind === 'update' || kind === 'current') {
+      waiting -= 1;
+      if (waiting === 0) {
+        done();
+      }
+    }
+  };
+  const current = allAreTold();
+  const subscriptions = Array.from({ length: listeners }, () => set.subscribe(onEvent));
+  await current;
+  const took = [];
+  for (let turn = 0; turn < CHANGES; turn += 1) {
+    const began = now();
+    const told = allAreTold();
+    await leases[(turn * 7919) % instances].update({ turn: String(turn) });
+    await told;
+    took.push(now() - began);
+  }
+  tell({ took: took.sort((a, b) => a - b)[CHANGES / 2] });
+  subscriptions.forEach((subscription) => subscription.cancel());
+  await client.close({ timeout: 60_000 });
+}
+
+const [task, url, ...counts] = process.argv.slice(2);
+await { follow, register, read, write, scale }[task](url, ...counts.map(Number));

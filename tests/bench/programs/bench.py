@@ -14,6 +14,7 @@ BARE, BEFORE = resident(), time.monotonic_ns()
 import libdiscover  # noqa: E402
 import libdiscover.aio  # noqa: E402
 
+CHANGES = 200
 LOADED = {"load": (time.monotonic_ns() - BEFORE) // 1000, "bare": BARE, "loaded": resident()}
 
 
@@ -89,14 +90,61 @@ def read(url: str) -> None:
     table = Table({f"bench-{number}": services.online() for number in range(1000)})
     # Of what is written as this library is, nothing does less.
     nothing = services.subscribe(lambda event: None)
-    tell(
-        online=cost("services.online()", services=services),
-        pick=cost("services.pick()", services=services),
-        noop=cost("nothing.__enter__()", nothing=nothing),
-        by_name=cost("table.online('bench-0')", table=table),
-    )
-    del leases
+    alone = {
+        "online": cost("services.online()", services=services),
+        "pick": cost("services.pick()", services=services),
+        "noop": cost("nothing.__enter__()", nothing=nothing),
+        "by_name": cost("table.online('bench-0')", table=table),
+    }
+    still = True
+
+    def keep_writing() -> None:
+        turn = 0
+        while still:
+            turn += 1
+            leases[0].update({"turn": str(turn)})
+            time.sleep(200e-6)  # tidy: sleep, a writer at a pace
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    beside = {
+        "online_written": cost("services.online()", services=services),
+        "pick_written": cost("services.pick()", services=services),
+    }
+    still = False
+    writer.join()
+    tell(**alone, **beside)
     client.close(5)
+
+
+def scale(url: str, instances: int, listeners: int) -> None:
+    """From the writer's call to the last listener, the median of some changes."""
+    client = libdiscover.connect(url)
+    leases = [client.register("bench-0", 1000, host=host(number)) for number in range(instances)]
+    services = client.services("bench-0")
+    services.wait(instances, timeout=60)
+    told = threading.Semaphore(0)
+
+    def on_event(event: libdiscover.Event) -> None:
+        if event.kind in ("update", "current"):
+            told.release()
+
+    def all_are_told() -> None:
+        for _ in range(listeners):
+            told.acquire()
+
+    subscriptions = [services.subscribe(on_event) for _ in range(listeners)]
+    all_are_told()
+    took: List[int] = []
+    for turn in range(CHANGES):
+        began = now_us()
+        leases[turn * 7919 % instances].update({"turn": str(turn)})
+        all_are_told()
+        took.append(now_us() - began)
+    tell(took=sorted(took)[CHANGES // 2])
+    for subscription in subscriptions:
+        subscription.cancel()
+    client.close(60)
 
 
 def main() -> None:
@@ -107,6 +155,8 @@ def main() -> None:
         asyncio.run(register(url, int(rest[0])))
     elif task == "read":
         read(url)
+    elif task == "scale":
+        scale(url, int(rest[0]), int(rest[1]))
 
 
 main()

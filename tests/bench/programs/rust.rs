@@ -7,13 +7,15 @@ use std::time::Duration;
 use discover_bench::clock::now;
 use discover_bench::cost::cost;
 use discover_bench::told::{end, instance, started, tell};
-use discover_core::{Client, Event, Lease, Policy, Registration, Result, ServiceSet};
+use discover_core::{Client, Event, Heartbeat, Lease, Policy, Registration, Result, ServiceSet};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 /// How many registrations are under way at once.
 const WORKERS: u64 = 64;
+/// How long it waits between two rounds of heartbeats.
+const PACE: Duration = Duration::from_secs(3);
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
@@ -23,10 +25,11 @@ async fn main() -> Result<()> {
     match words.as_slice() {
         ["follow", url, number] => follow(url, count(number)).await,
         ["register", url, number] => register(url, count(number)).await,
+        ["alone", url, number] => alone(url, count(number)).await,
         ["both", url, services, instances] => both(url, count(services), count(instances)).await,
         ["read", url] => read(url).await,
         _ => panic!(
-            "usage: bench-rust follow|register URL COUNT | both URL SERVICES INSTANCES | read URL"
+            "usage: bench-rust follow|register|alone URL COUNT | both URL SERVICES INSTANCES | read URL"
         ),
     }
 }
@@ -77,7 +80,7 @@ async fn follow(url: &str, count: u64) -> Result<()> {
 async fn register(url: &str, count: u64) -> Result<()> {
     let began = now();
     let client = Client::connect(url).await?;
-    let leases = enroll(&client, count).await?;
+    let leases = enroll(&client, count, Heartbeat::Automatic).await?;
     started(began);
     let _ = end().await;
     tell(&json!({"registered": leases.len()}));
@@ -86,7 +89,29 @@ async fn register(url: &str, count: u64) -> Result<()> {
     Ok(())
 }
 
-async fn enroll(client: &Client, count: u64) -> Result<Vec<Lease>> {
+/// Registers each with a lease of its own, and renews these one by one.
+async fn alone(url: &str, count: u64) -> Result<()> {
+    let began = now();
+    let client = Client::connect(url).await?;
+    let leases = enroll(&client, count, Heartbeat::Manual).await?;
+    started(began);
+    let (mut end, mut renewed) = (end(), 0);
+    loop {
+        tokio::select! {
+            _ = &mut end => break,
+            () = tokio::time::sleep(PACE) => {}
+        }
+        for lease in &leases {
+            lease.heartbeat().await?;
+            renewed += 1;
+        }
+    }
+    tell(&json!({"renewed": renewed}));
+    std::mem::forget((leases, client));
+    Ok(())
+}
+
+async fn enroll(client: &Client, count: u64, heartbeat: Heartbeat) -> Result<Vec<Lease>> {
     let next = Arc::new(AtomicU64::new(0));
     let work = |client: Client, next: Arc<AtomicU64>| async move {
         let mut leases = Vec::new();
@@ -96,6 +121,7 @@ async fn enroll(client: &Client, count: u64) -> Result<Vec<Lease>> {
                 return Ok(leases);
             }
             let registration = Registration::new("bench-0", 1000)?.host(&instance(number))?;
+            let registration = registration.heartbeat(heartbeat);
             leases.push(client.register(registration).await?);
         }
     };
@@ -121,7 +147,7 @@ async fn both(url: &str, services: u64, instances: u64) -> Result<()> {
         while !matches!(heard.next().await, Some(Event::Current) | None) {}
         followed.push((set, heard));
     }
-    let leases = enroll(&client, instances).await?;
+    let leases = enroll(&client, instances, Heartbeat::Automatic).await?;
     started(began);
     let _ = end().await;
     tell(&json!({"registered": leases.len(), "followed": followed.len()}));

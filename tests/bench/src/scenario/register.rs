@@ -11,6 +11,8 @@ use crate::process;
 
 const INSTANCES: u64 = 10_000;
 const FEW: u64 = 1000;
+/// So many are due in the time: each a third of its time to live after the last.
+const RENEWALS: f64 = INSTANCES as f64 * 6.0;
 /// A lease of the floor lives for 15 s and is renewed each 5 s, and so is one of ours.
 const KEPT: Duration = Duration::from_secs(30);
 const FEW_KEPT: Duration = Duration::from_secs(15);
@@ -45,7 +47,15 @@ pub async fn run() -> Result<Told, String> {
             figures.extend(beside_a_peer(&few, language, peer));
         }
     }
-    figures.push(idle_etcd().await?);
+    let idle = idle_etcd().await?;
+    if let Some(go) = many.peers("rust").next() {
+        let theirs = (many.value(go, |cost| cost.kept_etcd) - idle) / RENEWALS;
+        let what = "etcd's processor for a renewal of a lease of its own, µs";
+        let figure = Figure::new(7, "rust", what, renewal(idle).await?);
+        figures.push(figure.against(go, theirs).most(1.0));
+    }
+    let what = "30 s of an etcd that nobody uses, µs of processor";
+    figures.push(Figure::new(7, "floor", what, idle));
     Ok(many.told(figures).and(few.told(Vec::new())))
 }
 
@@ -101,13 +111,25 @@ fn beside_a_peer(costs: &Measured<Cost>, language: &'static str, peer: &str) -> 
 }
 
 /// Nobody spends less of etcd's processor than etcd does by itself.
-async fn idle_etcd() -> Result<Figure, String> {
+async fn idle_etcd() -> Result<f64, String> {
     let etcd = Etcd::start().await?;
     let before = process::cpu(etcd.pid());
     tokio::time::sleep(KEPT).await; // tidy: sleep, what is measured is a time
+    Ok(process::cpu(etcd.pid()).saturating_sub(before) as f64)
+}
+
+/// What etcd takes for one, beyond what it takes for nothing in 30 s.
+async fn renewal(idle: f64) -> Result<f64, String> {
+    let etcd = Etcd::start().await?;
+    let count = FEW.to_string();
+    let member = Program::start(program("rust")?.args(["alone", &etcd.url(), &count]))?;
+    let before = process::cpu(etcd.pid());
+    tokio::time::sleep(FEW_KEPT).await; // tidy: sleep, what is measured is a time
     let spent = process::cpu(etcd.pid()).saturating_sub(before) as f64;
-    let what = "30 s of an etcd that nobody uses, µs of processor";
-    Ok(Figure::new(7, "floor", what, spent))
+    let said = member.finish()?.values;
+    let renewed = said["renewed"].as_f64().filter(|renewed| *renewed > 0.0);
+    let renewed = renewed.ok_or_else(|| format!("it said {said}"))?;
+    Ok((spent - idle * FEW_KEPT.div_duration_f64(KEPT)) / renewed)
 }
 
 async fn measure(name: &str, instances: u64, kept: Duration) -> Result<Cost, String> {

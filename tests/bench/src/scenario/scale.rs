@@ -7,20 +7,60 @@ use discover_core::{Client, Lease, Registration, ServiceSet};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
+use crate::child::Program;
 use crate::clock::now;
 use crate::figure::Figure;
+use crate::languages::program;
 use crate::measured::Told;
 use crate::told::instance;
 
 const CHANGES: u64 = 200;
 
-/// See the module.
+/// See the module: Rust in this process, the other languages in programs of theirs.
 pub async fn run() -> Result<Told, String> {
-    let figures = measure().await.map_err(|error| error.to_string())?;
-    Ok(Told {
-        figures,
-        ..Told::default()
-    })
+    let mut figures = measure().await.map_err(|error| error.to_string())?;
+    let mut failed = Vec::new();
+    for language in ["c", "python", "node"] {
+        match in_a_program(language) {
+            Ok(more) => figures.extend(more),
+            Err(why) => failed.push(format!("{language}: {why}")),
+        }
+    }
+    Ok(Told { figures, failed })
+}
+
+/// Where the goals are. What Python and Node are told may come together, so theirs have none.
+fn in_a_program(language: &'static str) -> Result<[Figure; 3], String> {
+    let took = |instances: u64, listeners: u64| {
+        let (url, counts) = ("memory://scale?ttl=10m", [instances, listeners]);
+        let counts = counts.map(|count| count.to_string());
+        let told = Program::ask(program(language)?.args(["scale", url]).args(counts))?;
+        let took = told["took"].as_f64();
+        took.ok_or_else(|| format!("it said {told}"))
+    };
+    let figure = |instances: u64, listeners: u64, took: f64| {
+        Figure::new(11, language, what(instances, listeners), took)
+    };
+    let least = took(100, 1)?;
+    let (many, most) = (took(10_000, 100)?, took(100_000, 1)?);
+    let (many, most) = (figure(10_000, 100, many), figure(100_000, 1, most));
+    let is_told_each = language == "c";
+    Ok([
+        figure(100, 1, least),
+        if is_told_each {
+            many.most(1000.0)
+        } else {
+            many
+        },
+        match most.over(least) {
+            most if is_told_each => most.most(3.0),
+            most => most,
+        },
+    ])
+}
+
+fn what(instances: u64, listeners: u64) -> String {
+    format!("a change among {instances}, {listeners} listeners, µs")
 }
 
 async fn measure() -> discover_core::Result<Vec<Figure>> {
@@ -30,7 +70,7 @@ async fn measure() -> discover_core::Result<Vec<Figure>> {
         let place = Place::new(instances).await?;
         for listeners in [1, 100] {
             let took = place.change(listeners).await?;
-            let what = format!("a change among {instances}, {listeners} listeners, µs");
+            let what = what(instances, listeners as u64);
             let figure = Figure::new(11, "rust", what, took);
             figures.push(match (instances, listeners, least) {
                 (100_000, 1, Some(least)) => figure.over(least).most(3.0),
