@@ -8,7 +8,7 @@ use pyo3::types::PyTuple;
 use discover_core::embed;
 
 use crate::errors::raising;
-use crate::values::Instance;
+use crate::instance::Instance;
 
 /// What an instance says as a host: where the public finds it and where the others in its network do,
 /// with which ports and credentials. What it does not say is empty, or false. Immutable.

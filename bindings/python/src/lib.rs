@@ -12,6 +12,7 @@ mod errors;
 mod feed;
 mod gate;
 mod host;
+mod instance;
 mod log;
 mod set;
 mod values;
@@ -36,9 +37,11 @@ mod _native {
     #[pymodule_export]
     use crate::host::{Host, Service};
     #[pymodule_export]
+    use crate::instance::Instance;
+    #[pymodule_export]
     use crate::set::ServiceSet;
     #[pymodule_export]
-    use crate::values::{Condition, Departed, Event, Instance, Snapshot, Status};
+    use crate::values::{Condition, Departed, Event, Snapshot, Status};
 
     #[pymodule_export]
     const VERSION: &str = discover_core::embed::VERSION;

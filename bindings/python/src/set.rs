@@ -14,7 +14,8 @@ use crate::client::Owner;
 use crate::errors::raising;
 use crate::feed::{Feed, Subscription};
 use crate::host::Service;
-use crate::values::{Instance, Snapshot, Status, tuple_of};
+use crate::instance::{Instance, tuple_of};
+use crate::values::{Snapshot, Status};
 
 /// The live set of the instances of one service, or of those that match a filter. The package adds to it
 /// what is written in Python, so that reading is a call of this module and nothing else.
