@@ -55,6 +55,9 @@ impl Event {
     }
 }
 
+/// Of a set that is no larger, the objects of all are made with the first that is picked.
+const FEW: usize = 32;
+
 /// What a set is at one moment: one revision's whole truth, for as long as it is held.
 ///
 /// Threads: any number at once.
@@ -90,7 +93,11 @@ impl Snapshot {
         if let Some(made) = self.online.get(py) {
             return made.bind(py).get_item(at);
         }
-        let one = self.snapshot.online().get(at).cloned();
+        let all = self.snapshot.online();
+        if all.len() <= FEW {
+            return self.online(py)?.bind(py).get_item(at);
+        }
+        let one = all.get(at).cloned();
         one.map(Instance::new).into_bound_py_any(py)
     }
 
