@@ -9,6 +9,9 @@ built=$target/release packages=$target/release/bench-packages
 export PATH=$PWD/.venv/bin:$PATH
 
 cargo build --quiet --release -p discover-ffi -p discover-bench -p libdiscover-python -p libdiscover-node
+# With local:// alone there is no TLS in it.
+env CARGO_PROFILE_RELEASE_{OPT_LEVEL=s,LTO=fat,CODEGEN_UNITS=1} cargo build --quiet --release -p discover-ffi \
+    --no-default-features --features local --target-dir "$built/small"
 mkdir -p "$packages"
 rm -rf "$packages/python" "$packages/node"
 mkdir "$packages/python"

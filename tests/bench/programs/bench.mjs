@@ -1,7 +1,6 @@
 // The library under measure, in JavaScript; see README.md beside the programs. The package is the one
 // named by LIBDISCOVER_NODE.
 
-import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { parentPort, Worker } from 'node:worker_threads';
@@ -99,8 +98,9 @@ function cost(call) {
 
 async function read(url) {
   const client = await connect(url);
+  const leases = [];
   for (let number = 0; number < 10; number += 1) {
-    await client.register({ service: 'bench-0', port: 1000 + number, host: '10.0.0.1' });
+    leases.push(await client.register({ service: 'bench-0', port: 1000 + number, host: '10.0.0.1' }));
   }
   const set = client.services('bench-0');
   await set.wait(10, { timeout: 10_000 });
@@ -111,26 +111,27 @@ async function read(url) {
     lookup: cost(() => table.get('bench-0').online()),
     noop: cost(await nothing(url)),
   };
-  const writer = new Worker(fileURLToPath(import.meta.url), { argv: ['write', url] });
-  await once(writer, 'message');
-  // It is told of between two turns of the loop.
-  const beside = { online_written: cost(() => set.online()) };
-  await new Promise(setImmediate);
-  beside.pick_written = cost(() => set.pick());
-  await writer.terminate();
+  // In an engine of its own, which has compiled nothing yet.
+  const reader = new Worker(fileURLToPath(import.meta.url), { argv: ['beside', url] });
+  let beside;
+  reader.once('message', (told) => (beside = told));
+  for (let turn = 0; beside === undefined; turn += 1) {
+    await leases[0].update({ turn: String(turn) });
+    await new Promise((done) => setTimeout(done, 1)); // tidy: sleep, a writer at a pace
+  }
   tell({ ...alone, ...beside });
   await client.close();
 }
 
-/** Changes an instance of its own for ever, in a thread of its own. */
-async function write(url) {
+/** Reads while another thread writes, of which it is told between two turns of its loop. */
+async function beside(url) {
   const client = await connect(url);
-  const lease = await client.register({ service: 'bench-0', port: 999, host: '10.0.0.1' });
-  parentPort.postMessage('writing');
-  for (let turn = 0; ; turn += 1) {
-    await lease.update({ turn: String(turn) });
-    await new Promise((done) => setTimeout(done, 1)); // tidy: sleep, a writer at a pace
-  }
+  const set = client.services('bench-0');
+  await set.wait(10, { timeout: 10_000 });
+  const online = cost(() => set.online());
+  await new Promise(setImmediate);
+  parentPort.postMessage({ online_written: online, pick_written: cost(() => set.pick()) });
+  await client.close();
 }
 
 /** From the writer's call to the last listener, the median of some changes. */
@@ -172,4 +173,4 @@ async function scale(url, instances, listeners) {
 }
 
 const [task, url, ...counts] = process.argv.slice(2);
-await { follow, register, read, write, scale }[task](url, ...counts.map(Number));
+await { follow, register, read, beside, scale }[task](url, ...counts.map(Number));

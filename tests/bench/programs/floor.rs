@@ -27,11 +27,12 @@ async fn main() -> Outcome {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["follow", url, count] => follow(address(url), count.parse()?).await,
+        ["streams", url, count] => streams(address(url), count.parse()?).await,
         ["replay", url, from] => replay(address(url), from.parse()?).await,
         ["register", url, count] => register(address(url), count.parse()?).await,
         ["read"] => read(),
         ["inotify", folder] => inotify(Path::new(folder)),
-        _ => Err("usage: bench-floor follow|register URL COUNT | replay URL REVISION | read | inotify FOLDER".into()),
+        _ => Err("usage: bench-floor follow|streams|register URL COUNT | replay URL REVISION | read | inotify FOLDER".into()),
     }
 }
 
@@ -69,6 +70,22 @@ async fn follow(address: &str, count: u64) -> Outcome {
     }
     started(began);
     listen(stream, known).await
+}
+
+/// Watches each service on a stream of its own.
+async fn streams(address: &str, count: u64) -> Outcome {
+    let began = now();
+    let mut client = Client::connect([address], None).await?;
+    let mut streams = Vec::new();
+    for number in 0..count {
+        let key = format!("/discover/services/bench-{number}/");
+        let options = Some(WatchOptions::new().with_prefix());
+        streams.push(client.watch(key, options).await?);
+    }
+    started(began);
+    let _ = end().await;
+    tell(&json!({"streams": streams.len()}));
+    Ok(())
 }
 
 /// Watches from a revision on, as who comes back and has etcd repeat all that it missed.

@@ -11,6 +11,8 @@ use crate::measured::{Measured, Told};
 use crate::process;
 
 const LIBRARY: &str = "libdiscover.so";
+/// With `local://` alone, so without TLS, and for size: `tools/bench.sh` builds it.
+const SMALL: &str = "small/release/libdiscover.so";
 const PACKAGE: &str = "bench-packages/python/libdiscover/_native.abi3.so";
 /// A discovery client whose server is not here: only its loading is looked at.
 const NACOS: &str = "nacos-sdk-rust";
@@ -46,6 +48,7 @@ pub async fn run() -> Result<Told, String> {
     let kept = Measured::of(&["rust"], 1, async |name| keeping(&etcd, name).await).await;
     let mut figures = vec![
         Figure::new(10, "c", format!("size of {LIBRARY}, MB"), size(LIBRARY)?).most(2.0),
+        Figure::new(10, "c", "the same without TLS, for size, MB", size(SMALL)?).most(1.2),
         Figure::new(10, "c", "dlopen, µs", loads.value("c", |took| *took)).most(500.0),
     ];
     let what = "idle with 1000 services and 10000 registrations, % of a processor";

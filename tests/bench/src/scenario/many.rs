@@ -3,7 +3,7 @@
 use crate::child::Program;
 use crate::etcd::Etcd;
 use crate::figure::Figure;
-use crate::languages::{program, with_peers};
+use crate::languages::{FLOOR, program, with_peers};
 use crate::measured::{Measured, Told};
 use crate::process;
 
@@ -23,9 +23,19 @@ pub async fn run() -> Result<Told, String> {
     let etcd = Etcd::start().await?;
     let programs = with_peers(&["Go", "aetcd", "etcd3", "npm etcd3"]);
     let costs = Measured::of(&programs, ROUNDS, async |name| measure(&etcd, name)).await;
+    let streams = own_streams(&etcd)?;
     let mut figures = Vec::new();
     for language in costs.languages() {
         figures.extend(beside_the_floor(&costs, language));
+        if matches!(language, "rust" | "c") {
+            let grown = costs.value(language, |cost| cost.grown);
+            let figure = Figure::new(4, language, GROWN, grown);
+            figures.push(
+                figure
+                    .against("raw with a stream for each", streams)
+                    .most(0.05),
+            );
+        }
         for peer in costs.peers(language) {
             figures.extend(beside_a_peer(&costs, language, peer));
         }
@@ -73,6 +83,16 @@ fn beside_a_peer(costs: &Measured<Cost>, language: &'static str, peer: &str) -> 
         "npm etcd3" => [ready.most(0.3), grown.most(0.2), peak],
         _ => [ready, grown, peak],
     }
+}
+
+/// What the floor's client takes more with a stream for each watch.
+fn own_streams(etcd: &Etcd) -> Result<f64, String> {
+    let memory = |count: &str| {
+        let streams = Program::start(program(FLOOR)?.args(["streams", &etcd.url(), count]))?;
+        let memory = process::memory(streams.pid()).0 as f64 / 1024.0;
+        streams.finish().map(|_| memory)
+    };
+    Ok(memory(SERVICES)? - memory("1")?)
 }
 
 fn measure(etcd: &Etcd, name: &str) -> Result<Cost, String> {
