@@ -121,20 +121,27 @@ struct shared {
     long count;
 };
 
+/* Registers the instance with this number. */
+static discover_lease *member(const discover_client *client, long number) {
+    char host[32];
+    discover_registration *registration;
+    discover_lease *lease;
+    discover_error *error;
+
+    snprintf(host, sizeof host, "10.%ld.%ld.%ld", number / 62500, number / 250 % 250, number % 250);
+    check(discover_registration_new("bench-0", 1000, &registration, &error), error);
+    check(discover_registration_set_host(registration, host, &error), error);
+    check(discover_client_register(client, registration, 60000, &lease, &error), error);
+    discover_registration_free(registration);
+    return lease;
+}
+
 static void *work(void *argument) {
     struct shared *shared = argument;
     long number;
 
     while ((number = atomic_fetch_add(&shared->next, 1)) < shared->count) {
-        char host[32];
-        discover_registration *registration;
-        discover_lease *lease;
-        discover_error *error;
-        snprintf(host, sizeof host, "10.%ld.%ld.%ld", number / 62500, number / 250 % 250, number % 250);
-        check(discover_registration_new("bench-0", 1000, &registration, &error), error);
-        check(discover_registration_set_host(registration, host, &error), error);
-        check(discover_client_register(shared->client, registration, 60000, &lease, &error), error);
-        discover_registration_free(registration);
+        member(shared->client, number);
     }
     return NULL;
 }
@@ -192,15 +199,7 @@ static discover_lease **gather(const char *url, long count) {
 
     if (leases == NULL) exit(1);
     check(discover_client_open(url, &client, &error), error);
-    for (long i = 0; i < count; i++) {
-        char host[32];
-        discover_registration *registration;
-        snprintf(host, sizeof host, "10.%ld.%ld.%ld", i / 62500, i / 250 % 250, i % 250);
-        check(discover_registration_new("bench-0", 1000, &registration, &error), error);
-        check(discover_registration_set_host(registration, host, &error), error);
-        check(discover_client_register(client, registration, 60000, &leases[i], &error), error);
-        discover_registration_free(registration);
-    }
+    for (long i = 0; i < count; i++) leases[i] = member(client, i);
     check(discover_client_services(client, "bench-0", &set, &error), error);
     check(discover_set_wait(set, count, 60000, &snapshot, &error), error);
     discover_snapshot_free(snapshot);
@@ -237,6 +236,7 @@ static void measure_reads(const char *url) {
     atomic_store(&still, false);
     pthread_join(writer, NULL);
     fflush(stdout);
+    _Exit(0);
 }
 
 static sem_t told;
@@ -277,7 +277,6 @@ static void scale(const char *url, long instances, long listeners) {
     qsort(took, CHANGES, sizeof *took, by_size);
     printf("{\"took\":%lld}\n", took[CHANGES / 2]);
     fflush(stdout);
-    _Exit(0);
     _Exit(0);
 }
 

@@ -9,6 +9,7 @@ use crate::figure::Figure;
 use crate::languages::{FLOOR, built, loader, program, with_peers};
 use crate::measured::{Measured, Told};
 use crate::process;
+use crate::scenario::register::SETTLED;
 
 const LIBRARY: &str = "libdiscover.so";
 /// With `local://` alone, so without TLS, and for size: `tools/bench.sh` builds it.
@@ -20,8 +21,6 @@ const LOADS: usize = 5;
 const IDLE: Duration = Duration::from_secs(5);
 /// A third of the time to live, three times.
 const KEPT: Duration = Duration::from_secs(15);
-/// By then each of its watches was compared once with the store, as after each beginning.
-const SETTLED: Duration = Duration::from_secs(5);
 
 struct Print {
     start: f64,

@@ -41,22 +41,14 @@ fn in_a_program(language: &'static str) -> Result<[Figure; 3], String> {
     let figure = |instances: u64, listeners: u64, took: f64| {
         Figure::new(11, language, what(instances, listeners), took)
     };
+    let goal = |figure: Figure, most: f64| match language {
+        "c" => figure.most(most),
+        _ => figure,
+    };
     let least = took(100, 1)?;
-    let (many, most) = (took(10_000, 100)?, took(100_000, 1)?);
-    let (many, most) = (figure(10_000, 100, many), figure(100_000, 1, most));
-    let is_told_each = language == "c";
-    Ok([
-        figure(100, 1, least),
-        if is_told_each {
-            many.most(1000.0)
-        } else {
-            many
-        },
-        match most.over(least) {
-            most if is_told_each => most.most(3.0),
-            most => most,
-        },
-    ])
+    let many = figure(10_000, 100, took(10_000, 100)?);
+    let large = figure(100_000, 1, took(100_000, 1)?).over(least);
+    Ok([figure(100, 1, least), goal(many, 1000.0), goal(large, 3.0)])
 }
 
 fn what(instances: u64, listeners: u64) -> String {
