@@ -101,8 +101,15 @@ test('one callback that throws does not stop another', async () => {
     process.on('uncaughtException', () => { thrown += 1; });
     const web = client.services('web');
     web.subscribe(() => { throw new Error('oh no'); });
-    await new Promise((done) => web.subscribe((event) => event.kind === 'down' && done())
-      && client.register({ service: 'web', port: 1 }).then((lease) => lease.unregister()));
+    const told = {};
+    const hears = (kind) => new Promise((done) => (told[kind] = done));
+    const [up, down] = [hears('up'), hears('down')];
+    web.subscribe((event) => told[event.kind]?.());
+    const lease = await client.register({ service: 'web', port: 1 });
+    // Who comes and goes between two looks is not told of.
+    await up;
+    await lease.unregister();
+    await down;
     await client.close();
     console.log(thrown > 0);
   `);
