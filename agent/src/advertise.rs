@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 
 use crate::network::Network;
 
@@ -41,7 +41,7 @@ pub fn choose(rules: &[String], mut candidates: Vec<Candidate>) -> Result<IpAddr
             .map(|(name, ip)| format!("{name} {ip}"))
             .collect();
         Error::new(
-            Kind::NotFound,
+            ErrorKind::NotFound,
             format!(
                 "no address of this host matches {}; there are {}",
                 rules.join(", "),
@@ -55,7 +55,7 @@ pub fn choose(rules: &[String], mut candidates: Vec<Candidate>) -> Result<IpAddr
 pub fn candidates() -> Result<Vec<Candidate>> {
     let all = nix::ifaddrs::getifaddrs().map_err(|e| {
         let text = "the addresses of this host cannot be listed";
-        Error::caused_by(Kind::Resource, text, e)
+        Error::caused_by(ErrorKind::Resource, text, e)
     })?;
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let address = interface.address?;
@@ -178,7 +178,7 @@ mod tests {
     fn what_is_no_rule_is_refused() {
         for bad in ["", "static:x", "eth0[x]", "10.0.0.0/33", "x/8", "eth0:ipx"] {
             let error = chosen(&[bad]).unwrap_err();
-            assert_eq!(error.kind(), Kind::InvalidArgument, "{bad}: {error}");
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}: {error}");
         }
     }
 }

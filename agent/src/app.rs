@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Client, Error, Kind, Result, ServiceName};
+use discover_core::{Client, Error, ErrorKind, Result, ServiceName};
 use percent_encoding::NON_ALPHANUMERIC;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -129,7 +129,7 @@ impl Agent {
     /// The names of all services; of those known here, where the store cannot list them.
     pub async fn services(&self) -> Result<Vec<ServiceName>> {
         match self.client.catalog().await {
-            Err(error) if error.kind() == Kind::Unsupported => Ok(self.registry.services()),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(self.registry.services()),
             other => other,
         }
     }
@@ -236,7 +236,7 @@ async fn open(settings: &Settings) -> Result<Client> {
 pub fn check(settings: &Settings) -> Result<()> {
     secrets(settings)?;
     own_address(settings)?;
-    discover_core::Uri::parse(&settings.store).map(drop)
+    discover_core::Url::parse(&settings.store).map(drop)
 }
 
 /// What is read from files, before anything begins.

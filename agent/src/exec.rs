@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,13 @@ pub async fn run(
     input: Vec<u8>,
     within: Duration,
 ) -> Result<Ran> {
-    let failed = |e| Error::caused_by(Kind::Resource, format!("cannot run {}", words.text()), e);
+    let failed = |e| {
+        Error::caused_by(
+            ErrorKind::Resource,
+            format!("cannot run {}", words.text()),
+            e,
+        )
+    };
     let mut child = words
         .command()
         .envs(env.iter().map(|(name, value)| (name, value)))

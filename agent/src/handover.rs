@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use command_fds::CommandFdExt;
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use listenfd::ListenFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sd_notify::NotifyState;
@@ -71,7 +71,7 @@ impl Inherited {
                         let text = format!(
                             "the inherited descriptor {name:?} is neither a TCP nor a unix listener"
                         );
-                        Error::caused_by(Kind::InvalidArgument, text, e)
+                        Error::caused_by(ErrorKind::InvalidArgument, text, e)
                     })?;
                     let Some(tcp) = tcp else { continue };
                     GivenSocket::Tcp(tcp)
@@ -96,7 +96,7 @@ fn told() -> Result<State> {
     let Some(descriptor) = descriptor.and_then(|(_, fd)| fd.parse::<i32>().ok()) else {
         return Ok(State::default());
     };
-    let cannot = |e| Error::caused_by(Kind::Internal, "no file", e);
+    let cannot = |e| Error::caused_by(ErrorKind::Internal, "no file", e);
     // Opened anew, it is read from its beginning.
     let mut file = File::open(format!("/proc/self/fd/{descriptor}")).map_err(cannot)?;
     // Commands that are run later would inherit it.
@@ -104,7 +104,7 @@ fn told() -> Result<State> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(cannot)?;
     serde_json::from_slice(&text)
-        .map_err(|e| Error::caused_by(Kind::Internal, "it is written otherwise", e))
+        .map_err(|e| Error::caused_by(ErrorKind::Internal, "it is written otherwise", e))
 }
 
 /// Whether the program that would run next could begin with the settings as they are now.
@@ -118,8 +118,8 @@ pub async fn try_next(program: &Path) -> Result<()> {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let shown = program.display();
-    let failed = |e| Error::caused_by(Kind::Resource, format!("cannot run {shown}"), e);
-    let slow = |_| Error::new(Kind::Timeout, format!("{shown} does not answer"));
+    let failed = |e| Error::caused_by(ErrorKind::Resource, format!("cannot run {shown}"), e);
+    let slow = |_| Error::new(ErrorKind::Timeout, format!("{shown} does not answer"));
     let ran = timeout(TRYING, command.output()).await;
     let ran = ran.map_err(slow)?.map_err(failed)?;
     match ran.status.success() {
@@ -175,7 +175,11 @@ fn in_a_row(copy: impl Fn() -> std::io::Result<Vec<OwnedFd>>) -> std::io::Result
 }
 
 fn failed(cause: std::io::Error) -> Error {
-    Error::caused_by(Kind::Internal, "cannot hand over to the next run", cause)
+    Error::caused_by(
+        ErrorKind::Internal,
+        "cannot hand over to the next run",
+        cause,
+    )
 }
 
 /// Where the agent does not listen any more, systemd is not to either: whoever came would wait for ever.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use crate::health::allowed::Allowed;
@@ -111,14 +111,14 @@ impl Given {
     pub fn file(path: &Path) -> Result<Given> {
         let text = std::fs::read_to_string(path).map_err(|e| {
             let text = format!("cannot read the configuration {}", path.display());
-            Error::caused_by(Kind::InvalidArgument, text, e)
+            Error::caused_by(ErrorKind::InvalidArgument, text, e)
         })?;
         Given::parse(&text).map_err(|e| {
             let text = format!(
                 "the configuration {} is not as it should be",
                 path.display()
             );
-            Error::caused_by(Kind::InvalidArgument, text, e)
+            Error::caused_by(ErrorKind::InvalidArgument, text, e)
         })
     }
 

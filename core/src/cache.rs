@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ServiceName, View};
 use crate::record;
-use crate::uri::Uri;
+use crate::uri::Url;
 
 /// A file that is longer than this is none of ours.
 const LONGEST: u64 = 256 * 1024 * 1024;
@@ -38,10 +38,10 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// In this directory, which is made if it is not there.
-    pub(crate) fn open(directory: &str, uri: &Uri) -> Result<Cache> {
+    pub(crate) fn open(directory: &str, uri: &Url) -> Result<Cache> {
         let bad = |e: io::Error| {
             let text = format!("option cache: cannot use the directory {directory:?}");
-            Error::caused_by(Kind::InvalidArgument, text, e)
+            Error::caused_by(ErrorKind::InvalidArgument, text, e)
         };
         let mut builder = fs::DirBuilder::new();
         builder
@@ -218,7 +218,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn cache(directory: &Path) -> Cache {
-        let uri = Uri::parse("etcd://u:secret@h:1/p").unwrap();
+        let uri = Url::parse("etcd://u:secret@h:1/p").unwrap();
         Cache::open(directory.to_str().unwrap(), &uri).unwrap()
     }
 
@@ -260,7 +260,7 @@ mod tests {
         assert!(!fs::read_to_string(&file).unwrap().contains("secret"));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         // Another registry, another file.
-        let uri = Uri::parse("etcd://h:1/q").unwrap();
+        let uri = Url::parse("etcd://h:1/q").unwrap();
         let other = Cache::open(directory.path().to_str().unwrap(), &uri).unwrap();
         assert!(other.read(&web()).is_err());
     }

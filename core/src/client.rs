@@ -14,11 +14,11 @@ use crate::backend::open::{self, Opened, Settings};
 use crate::backend::{Backend, Constructor};
 use crate::backoff::Backoff;
 use crate::connection::Connection;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, Tracked};
 use crate::model::{ConnectionState, Metrics, Registration, ServiceName};
 use crate::set::{Core, ServiceSet};
-use crate::uri::Uri;
+use crate::uri::Url;
 
 /// The URL where none is given and `DISCOVER_URL` is not set.
 pub const DEFAULT_URL: &str = "local://";
@@ -38,7 +38,7 @@ const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    uri: Uri,
+    uri: Url,
     backend: Arc<dyn Backend>,
     settings: Settings,
     closed: AtomicBool,
@@ -67,7 +67,7 @@ impl Builder {
     pub fn backend(
         mut self,
         scheme: &str,
-        constructor: impl Fn(&Uri) -> Result<Arc<dyn Backend>> + Send + Sync + 'static,
+        constructor: impl Fn(&Url) -> Result<Arc<dyn Backend>> + Send + Sync + 'static,
     ) -> Builder {
         self.custom.insert(scheme.to_owned(), Arc::new(constructor));
         self
@@ -85,7 +85,7 @@ impl Builder {
             .url
             .or_else(env)
             .unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let uri = Uri::parse(&url)?;
+        let uri = Url::parse(&url)?;
         let Opened { backend, settings } = open::open(&uri, &self.custom)?;
         if !settings.lazy {
             let within = settings.connect_timeout;
@@ -119,7 +119,7 @@ impl Client {
     }
 
     /// Where the registry is, secrets hidden.
-    pub fn uri(&self) -> &Uri {
+    pub fn uri(&self) -> &Url {
         &self.0.uri
     }
 
@@ -220,7 +220,7 @@ impl Client {
         let _ = tokio::time::timeout(timeout.min(LEFT_OVER), self.0.backend.close()).await;
         let late = |_| {
             let text = format!("leases were not released within {timeout:?}");
-            Error::new(Kind::Timeout, text)
+            Error::new(ErrorKind::Timeout, text)
         };
         released.map_err(late)?.into_iter().collect()
     }
@@ -228,7 +228,7 @@ impl Client {
     fn check_open(&self) -> Result<()> {
         match self.0.closed.load(Ordering::SeqCst) {
             false => Ok(()),
-            true => Err(Error::new(Kind::Closed, "the client was closed")),
+            true => Err(Error::new(ErrorKind::Closed, "the client was closed")),
         }
     }
 
@@ -277,7 +277,7 @@ where
             Err(_) => {
                 let slow = || {
                     Error::new(
-                        Kind::Timeout,
+                        ErrorKind::Timeout,
                         format!("{what}: no answer within {within:?}"),
                     )
                 };

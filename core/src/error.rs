@@ -1,6 +1,6 @@
 //! The one error type, and the one table of error kinds.
 //!
-//! Every language derives its codes, names and exception classes from [`Kind::ALL`].
+//! Every language derives its codes, names and exception classes from [`ErrorKind::ALL`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,25 +16,25 @@ macro_rules! kinds {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[repr(i32)]
-        pub enum Kind { $(#[doc = $meaning] $kind = $code,)* }
+        pub enum ErrorKind { $(#[doc = $meaning] $kind = $code,)* }
 
-        impl Kind {
+        impl ErrorKind {
             /// Every kind there is, in the order of its number.
-            pub const ALL: &'static [Kind] = &[$(Kind::$kind),*];
+            pub const ALL: &'static [ErrorKind] = &[$(ErrorKind::$kind),*];
 
             /// The name, the same in every language: `lease_lost`.
             pub const fn name(self) -> &'static str {
-                match self { $(Kind::$kind => $name,)* }
+                match self { $(ErrorKind::$kind => $name,)* }
             }
 
             /// Whether the same call may succeed later, its arguments unchanged.
             pub const fn is_retriable(self) -> bool {
-                match self { $(Kind::$kind => $retriable,)* }
+                match self { $(ErrorKind::$kind => $retriable,)* }
             }
 
             /// What the kind means, in one sentence.
             pub const fn meaning(self) -> &'static str {
-                match self { $(Kind::$kind => $meaning,)* }
+                match self { $(ErrorKind::$kind => $meaning,)* }
             }
         }
     };
@@ -56,14 +56,14 @@ kinds! {
     Resource         = 13, "resource",          true,  "Out of memory, descriptors, threads or space.";
 }
 
-impl Kind {
+impl ErrorKind {
     /// The stable number; 0 is never used, it means success.
     pub const fn code(self) -> i32 {
         self as i32
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -76,14 +76,14 @@ impl fmt::Display for Kind {
 pub struct Error(Arc<Inner>);
 
 struct Inner {
-    kind: Kind,
+    kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// An error of `kind`. The message is a clause without capital or full stop.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error(Arc::new(Inner {
             kind,
             message: message.into(),
@@ -93,7 +93,7 @@ impl Error {
 
     /// The same with the failure that caused it; the message need not repeat it.
     pub fn caused_by(
-        kind: Kind,
+        kind: ErrorKind,
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
@@ -106,11 +106,11 @@ impl Error {
 
     /// Bad input.
     pub fn invalid(message: impl Into<String>) -> Error {
-        Error::new(Kind::InvalidArgument, message)
+        Error::new(ErrorKind::InvalidArgument, message)
     }
 
     /// What a program can act on.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
@@ -161,10 +161,10 @@ mod tests {
 
     #[test]
     fn numbers_and_names_are_unique_and_start_at_one() {
-        for (index, kind) in Kind::ALL.iter().enumerate() {
+        for (index, kind) in ErrorKind::ALL.iter().enumerate() {
             assert_eq!(kind.code(), index as i32 + 1);
             assert_eq!(
-                Kind::ALL
+                ErrorKind::ALL
                     .iter()
                     .filter(|other| other.name() == kind.name())
                     .count(),
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_message_ends_with_its_causes_once_each() {
         let cause = std::io::Error::other("connection refused");
-        let error = Error::caused_by(Kind::Unavailable, "cannot reach http://h:1", cause);
+        let error = Error::caused_by(ErrorKind::Unavailable, "cannot reach http://h:1", cause);
         assert_eq!(
             error.to_string(),
             "cannot reach http://h:1: connection refused"

@@ -67,25 +67,26 @@ mod watch;
 
 #[cfg(feature = "agent")]
 pub use backend::AgentApi;
-pub use backend::{Backend, COMMON_OPTIONS, Constructor, TreeBackend};
+pub use backend::{Backend, COMMON_OPTIONS, Constructor, KvBackend};
 pub use client::{Builder, Client, DEFAULT_URL};
 pub use descriptor::{Descriptor, Protocol};
-pub use error::{Error, Kind, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use layout::{
     ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Host, Kratos, Layout, Native, Registrator,
     Scalingo, Service,
 };
 pub use lease::{Lease, Standing};
 pub use model::{
-    Attributes, Claim, ConnectionState, Grant, Heartbeat, Instance, Metrics, Registration, Said,
-    Sayings, Seniority, ServiceName, Shared, View,
+    Attributes, ConnectionState, Grant, Heartbeat, Instance, InstanceOrder, Metadata,
+    MetadataInterner, Metrics, OnConflict, Registration, ServiceName, SharedAttributes, View,
 };
 pub use set::{
-    Cursor, Departed, Departure, Event, Fault, Online, Policy, ServiceSet, Snapshot, State, Status,
+    Cursor, Event, Fault, OfflineInstance, OfflineReason, Online, Policy, ServiceSet, Snapshot,
+    State, Status,
 };
 pub use store::{Store, Terms};
 pub use tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope};
-pub use uri::Uri;
+pub use uri::Url;
 
 /// The Rust block of the README, run as a test.
 #[cfg(doctest)]

@@ -28,7 +28,7 @@ thread_local! {
 
 /// Runs `body` so that no fork comes in between: no child finds locked what it locks, nor half done what
 /// it does. For a few instructions; not to be nested.
-pub fn unforked<R>(body: impl FnOnce() -> R) -> R {
+pub fn hold_forks<R>(body: impl FnOnce() -> R) -> R {
     install();
     let _no_fork = FORKS.read().unwrap_or_else(PoisonError::into_inner);
     body()
@@ -47,7 +47,7 @@ pub(crate) struct NotInherited<T: AsRawFd>(ManuallyDrop<T>);
 impl<T: AsRawFd> NotInherited<T> {
     /// Opens it so that no fork can come between the opening and our knowing of it.
     pub(crate) fn open(open: impl FnOnce() -> io::Result<T>) -> io::Result<NotInherited<T>> {
-        unforked(|| {
+        hold_forks(|| {
             let opened = open()?;
             to_close(|descriptors| descriptors.insert(opened.as_raw_fd()));
             Ok(NotInherited(ManuallyDrop::new(opened)))
@@ -66,7 +66,7 @@ impl<T: AsRawFd> Deref for NotInherited<T> {
 impl<T: AsRawFd> Drop for NotInherited<T> {
     /// Closes it so that no fork can come between our forgetting of it and the closing.
     fn drop(&mut self) {
-        unforked(|| {
+        hold_forks(|| {
             to_close(|descriptors| descriptors.remove(&self.0.as_raw_fd()));
             // SAFETY: it is dropped here alone, and not used after.
             unsafe { ManuallyDrop::drop(&mut self.0) };
@@ -139,7 +139,7 @@ mod tests {
         let begun = std::sync::Barrier::new(2);
         let child = thread::scope(|scope| {
             scope.spawn(|| {
-                unforked(|| {
+                hold_forks(|| {
                     begun.wait();
                     // Long enough for a fork that does not wait.
                     thread::sleep(LONG); // tidy: sleep, what must not happen meanwhile

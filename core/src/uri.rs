@@ -14,7 +14,7 @@ const SECRET: [&str; 2] = ["password", "token"];
 
 /// A parsed registry URL. `Display` and `Debug` show secrets as `***`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Uri {
+pub struct Url {
     scheme: String,
     user: Option<String>,
     password: Option<String>,
@@ -23,9 +23,9 @@ pub struct Uri {
     options: Vec<(String, String)>,
 }
 
-impl Uri {
+impl Url {
     /// Parses `text`. Errors never repeat the text, which may hold a password.
-    pub fn parse(text: &str) -> Result<Uri> {
+    pub fn parse(text: &str) -> Result<Url> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
             Error::invalid(
                 "the registry URL has no scheme; write for example local:// or etcd://host:2379",
@@ -61,7 +61,7 @@ impl Uri {
             ),
             None => (None, None),
         };
-        let mut uri = Uri {
+        let mut uri = Url {
             scheme: scheme.to_owned(),
             user,
             password,
@@ -164,7 +164,7 @@ impl Uri {
     }
 }
 
-impl fmt::Display for Uri {
+impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme)?;
         if let Some(user) = &self.user {
@@ -184,7 +184,7 @@ impl fmt::Display for Uri {
     }
 }
 
-impl fmt::Debug for Uri {
+impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_url_has_its_parts() {
-        let uri = Uri::parse("etcd://me:p%40ss@a:1,b:2/prod?ttl=1.5s&lazy").unwrap();
+        let uri = Url::parse("etcd://me:p%40ss@a:1,b:2/prod?ttl=1.5s&lazy").unwrap();
         assert_eq!(uri.scheme(), "etcd");
         assert_eq!(uri.hosts().collect::<Vec<_>>(), ["a:1", "b:2"]);
         assert_eq!(uri.path(), "/prod");
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn secrets_are_never_shown() {
-        let uri = Uri::parse("etcd://me:hunter2@h/?password=hunter2&token=hunter2").unwrap();
+        let uri = Url::parse("etcd://me:hunter2@h/?password=hunter2&token=hunter2").unwrap();
         let shown = format!("{uri} {uri:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("me:***@h"));
@@ -252,14 +252,14 @@ mod tests {
             "etcd://me:12/hunter2@h",
             "etcd://me:p?hunter2@h",
         ] {
-            let error = Uri::parse(bad).unwrap_err().to_string();
+            let error = Url::parse(bad).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
     }
 
     #[test]
     fn an_unknown_option_lists_the_known_ones() {
-        let error = Uri::parse("local://?tll=3")
+        let error = Url::parse("local://?tll=3")
             .unwrap()
             .expect_options(&["ttl", "lazy"])
             .unwrap_err();
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn times_need_a_known_unit() {
-        let time = |text: &str| Uri::parse(&format!("x://?t={text}")).unwrap().duration("t");
+        let time = |text: &str| Url::parse(&format!("x://?t={text}")).unwrap().duration("t");
         assert_eq!(time("2m").unwrap(), Some(Duration::from_secs(120)));
         assert_eq!(time("250ms").unwrap(), Some(Duration::from_millis(250)));
         assert_eq!(time("3").unwrap(), Some(Duration::from_secs(3)));
@@ -286,7 +286,7 @@ mod tests {
         let urls = crate::mutate::mutated(crate::mutate::seeds("url"));
         crate::prove::holds(file!(), 3000, urls, |(_, text)| {
             let text = String::from_utf8_lossy(&text);
-            let Ok(uri) = Uri::parse(&text) else {
+            let Ok(uri) = Url::parse(&text) else {
                 return Ok(());
             };
             let shown = format!("{uri} {uri:?}");
@@ -303,7 +303,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn parsing_never_panics(text in ".*") {
-            let _ = Uri::parse(&text).map(|uri| uri.to_string());
+            let _ = Url::parse(&text).map(|uri| uri.to_string());
         }
     }
 }

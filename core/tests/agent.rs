@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Client, Event, Instance, Kind, Registration, State};
+use discover_core::{Client, ErrorKind, Event, Instance, Registration, State};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
 use support::agent::Agent;
@@ -124,7 +124,7 @@ async fn without_an_agent_a_program_is_told_where_there_is_none() {
     let path = directory.path().join("nobody");
     let url = format!("discoverd+unix://{}?connect_timeout=100ms", path.display());
     let error = Client::connect(&url).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unavailable);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("nobody"), "{error}");
     let lazy = Client::connect(&format!("{url}&lazy=true")).await.unwrap();
     let set = lazy.services("web").unwrap();

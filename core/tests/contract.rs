@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{Heartbeat, Kind, Policy, State};
+use discover_core::{ErrorKind, Heartbeat, Policy, State};
 use support::{Listener, PATIENCE, Place, eventually, web};
 
 /// G1: once `register` returns, a reader of the store sees the instance.
@@ -98,7 +98,10 @@ async fn an_instance_goes_when_it_is_released(place: &Place) {
     by_call.unregister().await.unwrap();
     by_call.unregister().await.unwrap();
     assert_eq!(by_call.standing().name(), "released");
-    assert_eq!(by_call.heartbeat().await.unwrap_err().kind(), Kind::Closed);
+    assert_eq!(
+        by_call.heartbeat().await.unwrap_err().kind(),
+        ErrorKind::Closed
+    );
     listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
     let by_drop = other.register(web(2)).await.unwrap();
     listener
@@ -124,14 +127,17 @@ async fn a_closed_client_says_so(place: &Place) {
     client.close(PATIENCE).await.unwrap();
     while cursor.changed().await {}
     assert!(!cursor.changed().await, "and stays closed");
-    assert_eq!(client.services("web").unwrap_err().kind(), Kind::Closed);
+    assert_eq!(
+        client.services("web").unwrap_err().kind(),
+        ErrorKind::Closed
+    );
     assert_eq!(
         client.register(web(1)).await.unwrap_err().kind(),
-        Kind::Closed
+        ErrorKind::Closed
     );
     assert_eq!(
         set.wait(1, PATIENCE).await.unwrap_err().kind(),
-        Kind::Closed
+        ErrorKind::Closed
     );
     assert_eq!(set.online().len(), 0, "reads go on");
 }
@@ -149,10 +155,13 @@ async fn a_taken_over_id_is_reported_and_left_alone(place: &Place) {
         .await
         .unwrap();
     assert_eq!(old.changed().await.name(), "replaced");
-    assert_eq!(old.heartbeat().await.unwrap_err().kind(), Kind::Replaced);
+    assert_eq!(
+        old.heartbeat().await.unwrap_err().kind(),
+        ErrorKind::Replaced
+    );
     assert_eq!(
         old.update([("by", "me")]).await.unwrap_err().kind(),
-        Kind::Replaced
+        ErrorKind::Replaced
     );
     old.unregister().await.unwrap();
     new.heartbeat().await.unwrap();
@@ -188,7 +197,10 @@ async fn what_was_lost_is_not_taken_from_a_new_owner(place: &Place) {
         .register(web(1).attributes([("by", "second")]).unwrap())
         .await
         .unwrap();
-    assert_eq!(lost.heartbeat().await.unwrap_err().kind(), Kind::Replaced);
+    assert_eq!(
+        lost.heartbeat().await.unwrap_err().kind(),
+        ErrorKind::Replaced
+    );
     assert_eq!(lost.standing().name(), "replaced");
     new.heartbeat().await.unwrap();
     let online = second
@@ -263,7 +275,7 @@ async fn a_wait_in_vain_says_how_far_it_got(place: &Place) {
     let _one = client.register(web(1)).await.unwrap();
     set.wait(1, PATIENCE).await.unwrap();
     let error = set.wait(2, Duration::from_millis(50)).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Timeout);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(
         error.to_string().starts_with("1 of 2 instances of web"),
         "{error}"
@@ -279,7 +291,7 @@ async fn bad_input_is_refused_before_anything_is_written(place: &Place) {
         .register(web(1).id("mine").unwrap())
         .await
         .unwrap_err();
-    assert_eq!(named.kind(), Kind::InvalidArgument);
+    assert_eq!(named.kind(), ErrorKind::InvalidArgument);
     assert!(named.to_string().contains("id \"mine\""), "{named}");
     let tagged = client
         .register(web(1).tags(["a,b"]).unwrap())

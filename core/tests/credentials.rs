@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use discover_core::{Client, Host, Kind, Lease};
+use discover_core::{Client, ErrorKind, Host, Lease};
 use futures_util::future::join_all;
 use support::etcd::Etcd;
 use support::fleet::{Fleet, Record, at};
@@ -188,7 +188,7 @@ async fn an_update_that_may_not_be_shared_changes_nothing() {
     grant("readwrite", "/services/");
     grant("read", "/");
     let error = lease.update(fields("new")).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::PermissionDenied, "{error}");
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     assert_eq!(own(), before);
     assert_eq!(lease.attributes()["user"], "old");
     // What concerns itself alone may be changed all the same.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use discover_core::{
-    Backend, COMMON_OPTIONS, Claim, Client, Grant, Kind, Registration, Result, Seniority,
-    ServiceName, Uri, View,
+    Backend, COMMON_OPTIONS, Client, ErrorKind, Grant, InstanceOrder, OnConflict, Registration,
+    Result, ServiceName, Url, View,
 };
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -15,7 +15,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 struct Fixed(Vec<String>);
 
 impl Fixed {
-    fn open(uri: &Uri) -> Result<Arc<dyn Backend>> {
+    fn open(uri: &Url) -> Result<Arc<dyn Backend>> {
         uri.expect_options(&COMMON_OPTIONS)?;
         Ok(Arc::new(Fixed(uri.hosts().map(str::to_owned).collect())))
     }
@@ -23,7 +23,7 @@ impl Fixed {
 
 fn read_only<T>() -> Result<T> {
     Err(discover_core::Error::new(
-        Kind::Unsupported,
+        ErrorKind::Unsupported,
         "fixed:// is a list, not a registry",
     ))
 }
@@ -33,7 +33,7 @@ impl Backend for Fixed {
         ready(Ok(())).boxed()
     }
 
-    fn register<'a>(&'a self, _: &'a Registration, _: Claim) -> BoxFuture<'a, Result<Grant>> {
+    fn register<'a>(&'a self, _: &'a Registration, _: OnConflict) -> BoxFuture<'a, Result<Grant>> {
         ready(read_only()).boxed()
     }
 
@@ -41,7 +41,12 @@ impl Backend for Fixed {
         ready(read_only()).boxed()
     }
 
-    fn update<'a>(&'a self, _: &'a Registration, _: Grant, _: Claim) -> BoxFuture<'a, Result<()>> {
+    fn update<'a>(
+        &'a self,
+        _: &'a Registration,
+        _: Grant,
+        _: OnConflict,
+    ) -> BoxFuture<'a, Result<()>> {
         ready(read_only()).boxed()
     }
 
@@ -55,7 +60,7 @@ impl Backend for Fixed {
                 .unwrap()
                 .instance(age as u64);
             (
-                Seniority {
+                InstanceOrder {
                     created: age as u64,
                     id: made.id().into(),
                 },
@@ -95,7 +100,7 @@ async fn a_backend_of_ones_own_has_everything_that_stands_on_backends() {
         .register(Registration::new("web", 1).unwrap())
         .await
         .unwrap_err();
-    assert_eq!(refused.kind(), Kind::Unsupported);
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
     let unknown = connect("fixes://a:1").await.unwrap_err().to_string();
     assert!(
         unknown.contains("fixed"),

@@ -10,7 +10,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::Mutex;
 
-use discover_core::{Attributes, Client, Descriptor, Kind, Result};
+use discover_core::{Attributes, Client, Descriptor, ErrorKind, Result};
 use proptest::prelude::*;
 use support::{PATIENCE, web};
 
@@ -47,7 +47,7 @@ fn texts(all: Result<BTreeMap<String, Descriptor>>) -> BTreeMap<String, String> 
 
 fn message<T>(result: Result<T>) -> String {
     let error = result.err().expect("an error");
-    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     error.to_string()
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use discover_core::embed::{
-    Bell, Engine, Error, Event, Kind, LeaseHandle, Registration, SetHandle, Sink, Subscription,
+    Bell, Engine, Error, ErrorKind, Event, LeaseHandle, Registration, SetHandle, Sink, Subscription,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ fn hear(inbox: &Receiver<News>) -> String {
 fn an_opening_that_fails_says_why() {
     let opening = || Engine::open(Some("nowhere://")).unwrap();
     let refused = opening().wait().err().unwrap();
-    assert_eq!(refused.kind(), Kind::InvalidArgument);
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     let (sender, inbox) = channel();
     let done = move |opened: Result<Engine, Error>| drop(sender.send(opened.err()));
     opening().then(done).unwrap();
@@ -129,7 +129,7 @@ fn inside_a_callback_everything_but_closing_is_allowed() {
     let kept = held.clone();
     let (_subscription, inbox) = subscribe(&set, move |event| {
         if event.kind() == "current" {
-            assert_eq!(inner.close(PATIENCE).unwrap_err().kind(), Kind::Busy);
+            assert_eq!(inner.close(PATIENCE).unwrap_err().kind(), ErrorKind::Busy);
             kept.lock().unwrap().push(register(&inner, 7));
             let snapshot = inner
                 .services("web")
@@ -192,18 +192,24 @@ fn closing_is_for_all_at_once_and_ends_calls_under_way() {
             scope.spawn(|| engine.close(PATIENCE).unwrap());
         }
     });
-    assert_eq!(settled.recv_timeout(PATIENCE).unwrap(), Err(Kind::Closed));
+    assert_eq!(
+        settled.recv_timeout(PATIENCE).unwrap(),
+        Err(ErrorKind::Closed)
+    );
     assert_eq!(
         waiting.wait_for(PATIENCE).unwrap().err().unwrap().kind(),
-        Kind::Closed
+        ErrorKind::Closed
     );
     let last = std::iter::from_fn(|| Some(hear(&inbox))).take_while(|event| event != "over");
     assert!(last.count() <= 3);
-    assert_eq!(engine.services("web").err().unwrap().kind(), Kind::Closed);
+    assert_eq!(
+        engine.services("web").err().unwrap().kind(),
+        ErrorKind::Closed
+    );
     let registration = Registration::new("web", 1).unwrap();
     assert_eq!(
         engine.register(registration, None).err().unwrap().kind(),
-        Kind::Closed
+        ErrorKind::Closed
     );
     assert!(set.snapshot().online().len() <= 1, "reads go on");
 }
@@ -216,7 +222,7 @@ fn a_callback_that_never_returns_does_not_keep_the_client_from_closing() {
     let (_subscription, inbox) = subscribe(&set, move |_| assert!(stuck.recv().is_err()));
     assert_eq!(hear(&inbox), "current");
     let error = engine.close(Duration::from_millis(100)).unwrap_err();
-    assert_eq!(error.kind(), Kind::Timeout);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("callback"), "{error}");
     // It is closed all the same, and the sink goes when the callback returns.
     engine.close(PATIENCE).unwrap();
@@ -293,7 +299,7 @@ fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled(
     assert_eq!(last, Some(Err(RecvTimeoutError::Disconnected)));
     engine.close(PATIENCE).unwrap();
     let mut late = set.feed_posting(|| ()).unwrap();
-    assert_eq!(late.check().unwrap_err().kind(), Kind::Closed);
+    assert_eq!(late.check().unwrap_err().kind(), ErrorKind::Closed);
     let known = late.drain();
     assert!(known.iter().any(|event| event.kind() == "current"));
 }

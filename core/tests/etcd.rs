@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use discover_core::embed::Engine;
-use discover_core::{Client, Departure, Kind, State};
+use discover_core::{Client, ErrorKind, OfflineReason, State};
 use support::etcd::Etcd;
 use support::{Listener, PATIENCE, eventually, web};
 
@@ -76,7 +76,7 @@ async fn what_changed_during_an_outage_is_told_after_it() {
             "fresh",
         ])
         .await;
-    assert_eq!(set.offline()[0].reason, Departure::Missing);
+    assert_eq!(set.offline()[0].reason, OfflineReason::Missing);
 }
 
 /// G2: a lost lease is registered again, by itself.
@@ -233,7 +233,7 @@ async fn a_store_out_of_reach_is_named_with_the_cause() {
     let refused = Client::connect("etcd://127.0.0.1:1?connect_timeout=300ms")
         .await
         .unwrap_err();
-    assert_eq!(refused.kind(), Kind::Unavailable);
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
     let text = refused.to_string();
     assert!(
         text.contains("127.0.0.1:1") && text.contains("refused"),
@@ -244,7 +244,7 @@ async fn a_store_out_of_reach_is_named_with_the_cause() {
     let address = silent.local_addr().unwrap();
     let url = format!("etcd://me:hunter2@{address}?connect_timeout=300ms");
     let error = Client::connect(&url).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Timeout);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
 }
@@ -263,7 +263,7 @@ async fn a_lazy_client_waits_for_its_store() {
     assert_eq!(set.status().state, State::Pending);
     assert_eq!(
         client.register(web(1)).await.unwrap_err().kind(),
-        Kind::Unavailable
+        ErrorKind::Unavailable
     );
     etcd.restart();
     listener.hear_all(&["current", "fresh"]).await;
@@ -291,7 +291,7 @@ async fn logins_are_checked() {
         .unwrap();
     for login in ["root:wrong@", ""] {
         let error = Client::connect(&url(login)).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::PermissionDenied, "{error}");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
         assert!(!error.to_string().contains("wrong"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use discover_core::{Client, Departure, Kind, Lease, Registration, State};
+use discover_core::{Client, ErrorKind, Lease, OfflineReason, Registration, State};
 use support::etcd::Etcd;
 use support::proxy::{Held, Proxy};
 use support::{Listener, PATIENCE, eventually, web};
@@ -153,7 +153,10 @@ async fn another_owner_is_left_alone_and_what_was_done_by_hand_is_undone() {
     etcd.ctl2(&["set", "--ttl", "60", KEY, r#"{"by":"me"}"#]);
     becomes(&lease, "replaced").await;
     let index = number(&etcd, KEY, "modifiedIndex");
-    assert_eq!(lease.heartbeat().await.unwrap_err().kind(), Kind::Replaced);
+    assert_eq!(
+        lease.heartbeat().await.unwrap_err().kind(),
+        ErrorKind::Replaced
+    );
     lease.unregister().await.unwrap();
     client.close(PATIENCE).await.unwrap();
     assert_eq!(number(&etcd, KEY, "modifiedIndex"), index);
@@ -262,7 +265,7 @@ async fn what_changed_during_an_outage_is_told_after_it() {
     etcd.listen_elsewhere(Some(port));
     etcd.restart();
     listener.hear_all(&["down h:2", "up h:3", "fresh"]).await;
-    assert_eq!(set.offline()[0].reason, Departure::Missing);
+    assert_eq!(set.offline()[0].reason, OfflineReason::Missing);
     lease.heartbeat().await.unwrap();
     assert_eq!(client.metrics().restored, 0, "it was there all the time");
 }
@@ -365,10 +368,10 @@ async fn logins_are_checked() {
     let set = right.services("web").unwrap();
     set.wait(1, PATIENCE).await.unwrap();
     let nobody = Client::connect(&url("")).await.unwrap_err();
-    assert_eq!(nobody.kind(), Kind::PermissionDenied, "{nobody}");
+    assert_eq!(nobody.kind(), ErrorKind::PermissionDenied, "{nobody}");
     let wrong = Client::connect(&url("root:wrong@")).await.unwrap();
     let error = wrong.register(web(2)).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::PermissionDenied, "{error}");
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     assert!(!format!("{error} {error:?}").contains("wrong"), "{error}");
 }
 
@@ -378,11 +381,11 @@ async fn what_v2_cannot_do_is_said() {
     let Some(etcd) = Etcd::start() else { return };
     let url = format!("etcd2://{}/?connect_timeout=2s", etcd.endpoint());
     let error = Client::connect(&url).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.to_string().contains("--enable-v2"), "{error}");
     let refused = Client::connect("etcd2://127.0.0.1:1?connect_timeout=300ms").await;
     let refused = refused.unwrap_err();
-    assert_eq!(refused.kind(), Kind::Unavailable);
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert!(refused.to_string().contains("refused"), "{refused}");
     let Some(etcd) = Etcd::start_v2() else { return };
     let client = client(&etcd, "").await;

@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use discover_core::{Client, Kind, Registration, State};
+use discover_core::{Client, ErrorKind, Registration, State};
 use support::etcd::{Etcd, Tls};
 use support::{PATIENCE, eventually};
 
@@ -97,7 +97,7 @@ async fn proves_itself(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
     ] {
         let error = Client::connect(&wrong).await.unwrap_err();
         assert!(
-            matches!(error.kind(), Kind::Unavailable | Kind::Timeout),
+            matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout),
             "{wrong}: {error}"
         );
     }

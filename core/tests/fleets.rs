@@ -2,7 +2,7 @@
 
 mod support;
 
-use discover_core::{Client, Kind, Lease};
+use discover_core::{Client, ErrorKind, Lease};
 use support::fleet::{Fleet, at};
 use support::{Listener, PATIENCE, Place, eventually};
 
@@ -213,11 +213,11 @@ async fn what_a_layout_cannot_say_is_refused() {
     let client = Place::join(&place, "layout=registrator").client().await;
     let full = at("web", "h:1", &[("zone", "eu")]);
     let error = client.register(full).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("layout registrator"), "{error}");
     let lease = client.register(at("web", "h:1", &[])).await.unwrap();
     let error = lease.update([("zone", "eu")]).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert_eq!(lease.standing().name(), "live");
 }
 
@@ -235,7 +235,7 @@ async fn layouts_in_one_folder_are_read_and_not_written() {
             .client()
             .await;
         let error = client.register(at("web", "h:1", &[])).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::InvalidArgument, "{both}");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{both}");
         let error = error.to_string();
         assert!(error.contains("give them prefixes of their own"), "{error}");
     }
@@ -261,7 +261,7 @@ async fn an_update_of_what_is_part_of_the_key_is_refused() {
     set.wait(1, PATIENCE).await.unwrap();
     for moved in [vec![("port", "81"), ("v", "1")], vec![("v", "1")]] {
         let error = lease.update(moved).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::InvalidArgument);
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         let text = error.to_string();
         assert!(text.contains("attribute port is part of the key"), "{text}");
     }

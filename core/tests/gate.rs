@@ -28,10 +28,10 @@ mod mailbox {
         is_read: bool,
     }
 
-    type Shared<T> = Arc<(Mutex<Inside<T>>, Condvar)>;
+    type SharedAttributes<T> = Arc<(Mutex<Inside<T>>, Condvar)>;
 
-    pub struct Sender<T>(Shared<T>);
-    pub struct Receiver<T>(Shared<T>);
+    pub struct Sender<T>(SharedAttributes<T>);
+    pub struct Receiver<T>(SharedAttributes<T>);
 
     pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
         let inside = Inside {

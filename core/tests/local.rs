@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use discover_core::{Client, Kind, Registration};
+use discover_core::{Client, ErrorKind, Registration};
 use support::{Listener, PATIENCE, eventually, web};
 
 /// A TTL so long that no heartbeat can play a part.
@@ -161,7 +161,7 @@ async fn an_unsafe_directory_is_refused() {
     fs::create_dir(&open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
     let error = Client::connect(&url(&open)).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::PermissionDenied);
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert!(error.to_string().contains("chmod"), "{error}");
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
@@ -190,7 +190,7 @@ async fn a_name_too_long_for_a_file_is_refused() {
         .host(&"h".repeat(120))
         .unwrap();
     let error = client.register(long).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("255"), "{error}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{Client, ConnectionState, Kind, Lease, ServiceSet, State};
+use discover_core::{Client, ConnectionState, ErrorKind, Lease, ServiceSet, State};
 use futures_util::StreamExt;
 use support::etcd::Etcd;
 use support::{Listener, PATIENCE, eventually, web};
@@ -208,7 +208,7 @@ async fn a_right_that_is_lost_makes_one_set_stale_and_no_other() {
     let refused = again.services("web").unwrap();
     eventually("it is refused", async || {
         let fault = refused.status().fault;
-        fault.is_some_and(|fault| fault.error.kind() == Kind::PermissionDenied)
+        fault.is_some_and(|fault| fault.error.kind() == ErrorKind::PermissionDenied)
     })
     .await;
     assert_eq!(

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Duration;
 
-use discover_core::embed::{Engine, Kind};
+use discover_core::embed::{Engine, ErrorKind};
 
 use crate::error::discover_error;
 use crate::given::{c_string, given, optional_text, text, timeout};
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn discover_client_close(
         };
         let timeout = timeout(timeout_ms).unwrap_or(Duration::MAX);
         let done = open.engine.close(timeout);
-        if matches!(&done, Err(error) if error.kind() == Kind::Busy) {
+        if matches!(&done, Err(error) if error.kind() == ErrorKind::Busy) {
             going.stays();
         }
         done

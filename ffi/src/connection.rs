@@ -169,11 +169,11 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use discover_core::embed::Kind;
+    use discover_core::embed::ErrorKind;
 
     #[test]
     fn states_are_named_as_everywhere() {
-        let error = Error::new(Kind::Unavailable, "gone");
+        let error = Error::new(ErrorKind::Unavailable, "gone");
         let all = [
             ConnectionState::Connected,
             ConnectionState::Suspended(error.clone()),

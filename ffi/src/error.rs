@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::ptr;
 
-use discover_core::embed::{Error, Kind};
+use discover_core::embed::{Error, ErrorKind};
 
 use crate::given::c_string;
 use crate::guard::{read, release};
@@ -13,7 +13,7 @@ use crate::status::{DISCOVER_OK, discover_status};
 ///
 /// Release: discover_error_free(). Threads: one at a time.
 pub struct discover_error {
-    kind: Kind,
+    kind: ErrorKind,
     pub(crate) message: CString,
 }
 

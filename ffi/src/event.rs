@@ -159,7 +159,7 @@ impl Drop for UserData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use discover_core::embed::{Error, Kind, Registration};
+    use discover_core::embed::{Error, ErrorKind, Registration};
     use std::sync::Arc;
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
             Event::Down(instance),
             Event::Leader(None),
             Event::Current,
-            Event::Stale(Error::new(Kind::Unavailable, "gone")),
+            Event::Stale(Error::new(ErrorKind::Unavailable, "gone")),
             Event::Fresh,
         ];
         for event in all {

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
-use discover_core::embed::{Bell, Error, Feed, Kind, Result, SetHandle};
+use discover_core::embed::{Bell, Error, ErrorKind, Feed, Result, SetHandle};
 
 use crate::error::discover_error;
 use crate::event::{discover_event_fn, tell};
@@ -42,7 +42,7 @@ impl Light {
         if fd < 0 {
             let cause = std::io::Error::last_os_error();
             let text = "cannot make a descriptor for the feed";
-            return Err(Error::caused_by(Kind::Resource, text, cause));
+            return Err(Error::caused_by(ErrorKind::Resource, text, cause));
         }
         // SAFETY: it is open, and nobody else's.
         Ok(Light(unsafe { OwnedFd::from_raw_fd(fd) }.into()))

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Once;
 
-use discover_core::embed::{Error, Kind, Result};
+use discover_core::embed::{Error, ErrorKind, Result};
 
 use crate::error::discover_error;
 use crate::given::given;
@@ -63,7 +63,7 @@ fn boundary<T>(body: impl FnOnce() -> T) -> Result<T> {
         let literal = panic.downcast_ref::<&str>().copied();
         let text = literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         let text = text.unwrap_or("it did not say what");
-        Error::new(Kind::Internal, format!("a bug in libdiscover: {text}"))
+        Error::new(ErrorKind::Internal, format!("a bug in libdiscover: {text}"))
     })
 }
 
@@ -84,7 +84,7 @@ mod tests {
         let mut error = MaybeUninit::uninit();
         let broken = || panic!("there is {}", "one");
         let status = call(Some(&mut error), broken);
-        assert_eq!(status, Kind::Internal.code());
+        assert_eq!(status, ErrorKind::Internal.code());
         // SAFETY: the call has written it, and gives it to us.
         let error = unsafe { Box::from_raw(error.assume_init()) };
         let text = error.message.to_string_lossy();

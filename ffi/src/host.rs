@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use discover_core::embed::{Error, Host, Kind, Result};
+use discover_core::embed::{Error, ErrorKind, Host, Result};
 
 use crate::error::discover_error;
 use crate::given::{c_string, given, text};
@@ -321,7 +321,7 @@ pub(crate) unsafe fn url(
         // SAFETY: it ends with a NUL. The copy is of C's own allocator, so that the caller may do with it
         // what it likes, changing it included.
         let copy = unsafe { libc::strdup(url.as_ptr()) };
-        let full = || Error::new(Kind::Resource, "there is no memory for a URL");
+        let full = || Error::new(ErrorKind::Resource, "there is no memory for a URL");
         (!copy.is_null()).then_some(copy).ok_or_else(full)
     })
 }

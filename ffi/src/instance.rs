@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 use std::ptr;
 use std::sync::Arc;
 
-use discover_core::embed::{Foreign, Instance};
+use discover_core::embed::{BindingCache, Instance};
 
 use crate::guard::{read, release};
 
@@ -40,16 +40,16 @@ impl discover_instance {
         let it = &self.0;
         let first = [it.service().as_str(), it.id(), it.host(), it.address()];
         let layouts = it.layouts().iter().map(String::as_str);
-        Texts::kept(it.foreign(), || first.into_iter().chain(layouts))?.get(at)
+        Texts::kept(it.binding_cache(), || first.into_iter().chain(layouts))?.get(at)
     }
 
     /// The strings that it shares with all who say the same: names and values, then the tags.
     fn said(&self) -> Option<&Texts> {
-        let said = self.0.said();
+        let said = self.0.metadata();
         let attributes = said.attributes().iter();
         let attributes = attributes.flat_map(|(name, value)| [name.as_str(), value]);
         let all = || attributes.chain(said.tags().iter().map(String::as_str));
-        Texts::kept(said.foreign(), all)
+        Texts::kept(said.binding_cache(), all)
     }
 
     /// The name or the value of an attribute.
@@ -82,7 +82,7 @@ struct Texts(Box<[u8]>);
 
 impl Texts {
     fn kept<'a, T: Iterator<Item = &'a str>>(
-        place: &'a Foreign,
+        place: &'a BindingCache,
         texts: impl FnOnce() -> T,
     ) -> Option<&'a Texts> {
         let make = || -> Box<dyn Any + Send + Sync> { Box::new(texts().collect::<Texts>()) };

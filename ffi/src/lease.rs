@@ -212,11 +212,11 @@ pub extern "C" fn discover_lease_release(lease: Option<Box<discover_lease>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use discover_core::embed::{Error, Kind};
+    use discover_core::embed::{Error, ErrorKind};
 
     #[test]
     fn standings_are_named_as_everywhere() {
-        let error = Error::new(Kind::LeaseLost, "gone");
+        let error = Error::new(ErrorKind::LeaseLost, "gone");
         let all = [
             Standing::Live,
             Standing::Lapsed(error.clone()),

@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use discover_core::embed::{Departed, Departure, Snapshot};
+use discover_core::embed::{OfflineInstance, OfflineReason, Snapshot};
 
 use crate::error::discover_error;
 use crate::guard::{read, release};
@@ -33,10 +33,10 @@ pub const DISCOVER_DEPARTURE_MISSING: i32 = 2;
 
 const NAMES: [&CStr; 2] = [c"removed", c"missing"];
 
-fn number(departure: Departure) -> i32 {
+fn number(departure: OfflineReason) -> i32 {
     match departure {
-        Departure::Removed => DISCOVER_DEPARTURE_REMOVED,
-        Departure::Missing => DISCOVER_DEPARTURE_MISSING,
+        OfflineReason::Removed => DISCOVER_DEPARTURE_REMOVED,
+        OfflineReason::Missing => DISCOVER_DEPARTURE_MISSING,
     }
 }
 
@@ -226,7 +226,7 @@ pub unsafe extern "C" fn discover_snapshot_free(snapshot: *mut discover_snapshot
     release((!snapshot.is_null()).then(|| unsafe { Arc::from_raw(snapshot) }));
 }
 
-fn departed(snapshot: Option<&discover_snapshot>, index: usize) -> Option<&Departed> {
+fn departed(snapshot: Option<&discover_snapshot>, index: usize) -> Option<&OfflineInstance> {
     snapshot?.0.offline().get(index)
 }
 
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn departures_are_named_as_everywhere() {
-        for departure in [Departure::Removed, Departure::Missing] {
+        for departure in [OfflineReason::Removed, OfflineReason::Missing] {
             // SAFETY: what is returned lives for ever.
             let name = unsafe { CStr::from_ptr(discover_departure_name(number(departure))) };
             assert_eq!(name.to_str(), Ok(departure.name()));

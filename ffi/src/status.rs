@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use discover_core::embed::Kind;
+use discover_core::embed::ErrorKind;
 
 use crate::guard::read;
 
@@ -40,7 +40,7 @@ pub extern "C" fn discover_status_name(status: discover_status) -> *const c_char
 /// Threads: from any.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_status_is_retriable(status: discover_status) -> bool {
-    read(false, || Some(Kind::ALL[kind(status)?].is_retriable()))
+    read(false, || Some(ErrorKind::ALL[kind(status)?].is_retriable()))
 }
 
 /// The name of what has none.
@@ -56,18 +56,18 @@ pub(crate) fn name_of(number: i32, names: &[&'static CStr]) -> *const c_char {
 
 /// Where in the table of kinds a status is.
 fn kind(status: discover_status) -> Option<usize> {
-    Kind::ALL.iter().position(|kind| kind.code() == status)
+    ErrorKind::ALL.iter().position(|kind| kind.code() == status)
 }
 
 /// Longer than any name of a kind.
 const ROOM: usize = 32;
 
 /// The names of all kinds, in their order, each followed by a NUL; made by the compiler.
-static NAMES: [[u8; ROOM]; Kind::ALL.len()] = {
-    let mut names = [[0; ROOM]; Kind::ALL.len()];
+static NAMES: [[u8; ROOM]; ErrorKind::ALL.len()] = {
+    let mut names = [[0; ROOM]; ErrorKind::ALL.len()];
     let mut at = 0;
     while at < names.len() {
-        let name = Kind::ALL[at].name().as_bytes();
+        let name = ErrorKind::ALL[at].name().as_bytes();
         let mut byte = 0;
         while byte < name.len() {
             names[at][byte] = name[byte];
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_name_and_retriability() {
-        for kind in Kind::ALL {
+        for kind in ErrorKind::ALL {
             // SAFETY: what is returned lives for ever.
             let name = unsafe { CStr::from_ptr(discover_status_name(kind.code())) };
             assert_eq!(name.to_str(), Ok(kind.name()));

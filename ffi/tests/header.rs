@@ -6,7 +6,7 @@ use std::env;
 use std::fmt::Write;
 use std::fs;
 
-use discover_core::embed::{Kind, VERSION};
+use discover_core::embed::{ErrorKind, VERSION};
 use support::root;
 
 /// What the compiler of the library cannot know: the version, and the table of status codes.
@@ -29,7 +29,7 @@ fn constants() -> String {
          (DISCOVER_VERSION_MAJOR * 1000000 + DISCOVER_VERSION_MINOR * 1000 + DISCOVER_VERSION_PATCH)\n\
          \n/** Success. */\n#define DISCOVER_OK 0\n",
     );
-    for kind in Kind::ALL {
+    for kind in ErrorKind::ALL {
         let name = kind.name().to_uppercase();
         let again = if kind.is_retriable() {
             " Retriable."

@@ -73,7 +73,9 @@ fn clock() -> std::result::Result<String, String> {
 async fn catalog(client: &Client) -> std::result::Result<String, String> {
     match client.catalog().await {
         Ok(names) => Ok(format!("{} services", names.len())),
-        Err(error) if error.kind() == discover_core::Kind::Unsupported => Ok(error.to_string()),
+        Err(error) if error.kind() == discover_core::ErrorKind::Unsupported => {
+            Ok(error.to_string())
+        }
         Err(error) => Err(error.to_string()),
     }
 }

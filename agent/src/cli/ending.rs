@@ -1,6 +1,6 @@
 //! When a program is asked to end.
 
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Waits for SIGINT or SIGTERM, and names it. From here on they do not end the process by themselves.
@@ -16,7 +16,7 @@ pub fn ending() -> Result<impl Future<Output = &'static str>> {
 }
 
 fn on(kind: SignalKind) -> Result<Signal> {
-    signal(kind).map_err(|e| Error::caused_by(Kind::Resource, "cannot listen to signals", e))
+    signal(kind).map_err(|e| Error::caused_by(ErrorKind::Resource, "cannot listen to signals", e))
 }
 
 /// Hears SIGHUP, which from here on does not end the process.

@@ -1,6 +1,6 @@
 //! `env`: which settings a program here would use, and where they come from.
 
-use discover_core::{DEFAULT_URL, Result, Uri};
+use discover_core::{DEFAULT_URL, Result, Url};
 
 use crate::cli::{At, show};
 
@@ -43,7 +43,7 @@ pub fn env(at: &At) -> Result<()> {
         (None, _) => "default",
     };
     // Parsed, so that a password in it is not shown.
-    let mut text = format!("{:<22} {} ({origin})\n", "url", Uri::parse(url)?);
+    let mut text = format!("{:<22} {} ({origin})\n", "url", Url::parse(url)?);
     for &(name, what, secret) in VARIABLES {
         let value = match std::env::var(name) {
             Err(_) => "is not set".to_owned(),

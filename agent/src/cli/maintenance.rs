@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use discover_core::{AgentApi, Result, Uri};
+use discover_core::{AgentApi, Result, Url};
 use serde_json::{Value, json};
 
 use crate::cli::{At, show};
@@ -52,7 +52,7 @@ pub async fn maintenance(
 /// agents listen.
 fn url(at: &At) -> Result<String> {
     if let Some(given) = &at.url
-        && Uri::parse(given)?.scheme().starts_with("discoverd")
+        && Url::parse(given)?.scheme().starts_with("discoverd")
     {
         return Ok(given.clone());
     }

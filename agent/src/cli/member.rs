@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use discover_core::{Error, Kind, Lease, Registration, Result};
+use discover_core::{Error, ErrorKind, Lease, Registration, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -119,7 +119,7 @@ pub async fn unregister(at: &At, service: &str, id: &str) -> Result<()> {
     let online = set.wait(0, ENDING).await?;
     let none = || {
         Error::new(
-            Kind::NotFound,
+            ErrorKind::NotFound,
             format!("{service} has no instance {id:?} online"),
         )
     };
@@ -136,5 +136,5 @@ pub async fn unregister(at: &At, service: &str, id: &str) -> Result<()> {
 }
 
 fn failed(what: &str, cause: std::io::Error) -> Error {
-    Error::caused_by(Kind::Resource, what, cause)
+    Error::caused_by(ErrorKind::Resource, what, cause)
 }

@@ -164,7 +164,7 @@ pub fn main() -> ExitCode {
             inherited.and_then(|inherited| runtime.block_on(run(cli.command, inherited)))
         }
         Err(error) => Err(Error::caused_by(
-            discover_core::Kind::Resource,
+            discover_core::ErrorKind::Resource,
             "cannot start the runtime",
             error,
         )),
@@ -221,7 +221,7 @@ fn man() -> Result<()> {
     let mut page = Vec::new();
     let cannot = |e| {
         let text = "cannot write the manual page";
-        Error::caused_by(discover_core::Kind::Resource, text, e)
+        Error::caused_by(discover_core::ErrorKind::Resource, text, e)
     };
     let command = Cli::command();
     let pages = command.get_subcommands().map(|part| {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use futures_util::FutureExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
@@ -137,7 +137,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     };
     // Once it was replaced, the kernel would not tell any more.
     let program = std::env::current_exe()
-        .map_err(|e| Error::caused_by(Kind::Resource, "cannot find my own program", e))?;
+        .map_err(|e| Error::caused_by(ErrorKind::Resource, "cannot find my own program", e))?;
     let mut running = tokio::select! {
         started = app::start(&settings, inherited) => started?,
         why = &mut ended => {

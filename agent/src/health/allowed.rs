@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::health::check::{Check, Declared, What};
@@ -72,7 +72,7 @@ impl Allowed {
                 "check: {what} is not for everybody who may register; \
                  the agent allows it with allow_exec, or in its configuration file"
             );
-            return Err(Error::new(Kind::PermissionDenied, text));
+            return Err(Error::new(ErrorKind::PermissionDenied, text));
         }
         for (name, time) in [("interval", check.interval), ("start", check.start)] {
             let least = self.interval;
@@ -88,7 +88,7 @@ impl Allowed {
             let text = format!(
                 "{most} instances are looked at already; the limit is {most}, the setting checks"
             );
-            return Err(Error::new(Kind::Resource, text));
+            return Err(Error::new(ErrorKind::Resource, text));
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Reach {
         let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
         match ip {
             Ok(ip) if !self.allows(ip) => Err(Error::new(
-                Kind::PermissionDenied,
+                ErrorKind::PermissionDenied,
                 format!("check: {}", refusal(ip)),
             )),
             _ => Ok(()),

@@ -9,7 +9,7 @@ mod secure;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use discover_core::Kind;
+use discover_core::ErrorKind;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -180,8 +180,11 @@ async fn tend(
 }
 
 /// The registration is not there any more, or another's.
-fn is_over(kind: Kind) -> bool {
-    matches!(kind, Kind::LeaseLost | Kind::Replaced | Kind::NotFound)
+fn is_over(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::LeaseLost | ErrorKind::Replaced | ErrorKind::NotFound
+    )
 }
 
 /// A tenth more or less, so that checks that began together do not stay together.

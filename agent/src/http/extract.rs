@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use discover_core::{Error, Kind, ServiceName};
+use discover_core::{Error, ErrorKind, ServiceName};
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -85,7 +85,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 async fn whole(request: Request) -> Result<Bytes, Problem> {
     let body = Limited::new(request.into_body(), LONGEST).collect();
     let slow = |_| {
-        let error = Error::new(Kind::Timeout, format!("no whole body within {SLOWEST:?}"));
+        let error = Error::new(
+            ErrorKind::Timeout,
+            format!("no whole body within {SLOWEST:?}"),
+        );
         Problem::new(StatusCode::REQUEST_TIMEOUT, error)
     };
     let large = |_| {

@@ -9,7 +9,7 @@ use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
-use discover_core::{Error, Kind};
+use discover_core::{Error, ErrorKind};
 
 use crate::http::problem::Problem;
 use crate::http::secrets::Secrets;
@@ -80,8 +80,8 @@ impl Guard {
 fn refused(status: u16, why: &str) -> Problem {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
     let kind = match status {
-        StatusCode::BAD_REQUEST => Kind::InvalidArgument,
-        _ => Kind::PermissionDenied,
+        StatusCode::BAD_REQUEST => ErrorKind::InvalidArgument,
+        _ => ErrorKind::PermissionDenied,
     };
     Problem::new(status, Error::new(kind, why))
 }

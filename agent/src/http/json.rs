@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// An instance; written once, however many are told of it.
 pub fn instance(instance: &Instance) -> Arc<str> {
     let made = instance
-        .foreign()
+        .binding_cache()
         .get_or_init(|| Box::new(Arc::<str>::from(value(instance).to_string())));
     match made.downcast_ref::<Arc<str>>() {
         Some(text) => text.clone(),

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -81,7 +81,7 @@ impl Listener {
         if is_socket(path) {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
                 let text = format!("cannot {doing}: another agent is there");
-                return Err(Error::new(Kind::Busy, text));
+                return Err(Error::new(ErrorKind::Busy, text));
             }
             std::fs::remove_file(path).map_err(failed)?;
         }
@@ -224,5 +224,5 @@ fn is_socket(path: &Path) -> bool {
 }
 
 fn cannot(doing: &str, cause: std::io::Error) -> Error {
-    Error::caused_by(Kind::Resource, format!("cannot {doing}"), cause)
+    Error::caused_by(ErrorKind::Resource, format!("cannot {doing}"), cause)
 }

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
 use bytes::Bytes;
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use futures_util::future::pending;
 use futures_util::stream::{Stream, StreamExt};
 use tokio::sync::watch;
@@ -70,7 +70,7 @@ impl Gauges {
         if open.0.fetch_add(1, Ordering::Relaxed) >= self.most_streams {
             let most = self.most_streams;
             let text = format!("{most} streams are open already; the limit is {most}");
-            return Err(Error::new(Kind::Resource, text));
+            return Err(Error::new(ErrorKind::Resource, text));
         }
         let mut phase = self.phase.clone();
         let handed_over = async move {

@@ -26,7 +26,7 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
-use discover_core::{Error, Kind};
+use discover_core::{Error, ErrorKind};
 use tokio::time::sleep;
 
 use crate::app::Agent;
@@ -80,12 +80,12 @@ pub fn router(agent: Arc<Agent>, guard: Arc<Guard>) -> Router {
 
 async fn nothing_here() -> Problem {
     let text = "there is nothing here; the API is described by /v1/openapi.json";
-    Error::new(Kind::NotFound, text).into()
+    Error::new(ErrorKind::NotFound, text).into()
 }
 
 async fn not_so() -> Problem {
     let text = "this method does nothing here; the API is described by /v1/openapi.json";
-    let error = Error::new(Kind::InvalidArgument, text);
+    let error = Error::new(ErrorKind::InvalidArgument, text);
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, error)
 }
 
@@ -107,7 +107,7 @@ async fn mark(
         response = next.run(request) => response,
         () = handed_over => {
             let text = "the agent hands over to its next run; ask again";
-            Problem::from(Error::new(Kind::Unavailable, text)).into_response()
+            Problem::from(Error::new(ErrorKind::Unavailable, text)).into_response()
         }
     };
     agent.gauges.answered(response.status().as_u16());

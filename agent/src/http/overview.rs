@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, Response, header};
 use bytes::Bytes;
-use discover_core::{Cursor, Event, Kind, ServiceName};
+use discover_core::{Cursor, ErrorKind, Event, ServiceName};
 use futures_util::stream;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -107,7 +107,7 @@ impl Told {
         let names = agent.names.within(NAMES, || agent.services()).await;
         let names = match names {
             Ok(names) => names,
-            Err(error) if error.kind() == Kind::Closed => return None,
+            Err(error) if error.kind() == ErrorKind::Closed => return None,
             Err(error) => {
                 let _ = write!(text, "event: error\ndata: {}\n\n", json::problem(&error));
                 return Some(());

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use discover_core::{Error, Kind};
+use discover_core::{Error, ErrorKind};
 use serde_json::json;
 
 /// An error on its way out.
@@ -49,17 +49,19 @@ impl IntoResponse for Problem {
 }
 
 /// The status that says the same as a kind, to those who know no kinds.
-pub fn status_of(kind: Kind) -> StatusCode {
+pub fn status_of(kind: ErrorKind) -> StatusCode {
     match kind {
-        Kind::InvalidArgument => StatusCode::BAD_REQUEST,
-        Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        Kind::Unavailable | Kind::Closed | Kind::Resource => StatusCode::SERVICE_UNAVAILABLE,
-        Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        Kind::PermissionDenied => StatusCode::FORBIDDEN,
-        Kind::NotFound => StatusCode::NOT_FOUND,
-        Kind::LeaseLost => StatusCode::GONE,
-        Kind::Replaced => StatusCode::CONFLICT,
-        Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
+        ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::Unavailable | ErrorKind::Closed | ErrorKind::Resource => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::LeaseLost => StatusCode::GONE,
+        ErrorKind::Replaced => StatusCode::CONFLICT,
+        ErrorKind::Busy => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use discover_core::{ConnectionState, Error, Kind, ServiceName, ServiceSet, Snapshot};
+use discover_core::{ConnectionState, Error, ErrorKind, ServiceName, ServiceSet, Snapshot};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -63,7 +63,12 @@ pub async fn leader(
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["attribute", "tag"])?;
     let kept = agent.sets.open(&service)?;
     let now = ready(&narrowed(&kept, &query)).await?;
-    let none = || Error::new(Kind::NotFound, format!("{service} has no instance online"));
+    let none = || {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("{service} has no instance online"),
+        )
+    };
     let leader = now.leader().ok_or_else(none)?;
     Ok(answer(json::instance(leader).to_string()))
 }

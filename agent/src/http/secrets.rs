@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
@@ -142,7 +142,7 @@ fn token(path: &Path) -> Result<Arc<str>> {
     let shown = path.display();
     let read = std::fs::read_to_string(path).map_err(|e| {
         let text = format!("token_file: cannot read {shown}");
-        Error::caused_by(Kind::InvalidArgument, text, e)
+        Error::caused_by(ErrorKind::InvalidArgument, text, e)
     })?;
     let token = read.trim();
     let fits = token.len() >= SHORTEST && token.bytes().all(|b| b.is_ascii_graphic());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use discover_core::{Error, Kind, Result};
+use discover_core::{Error, ErrorKind, Result};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -26,7 +26,7 @@ pub fn acceptor(files: &Files) -> Result<TlsAcceptor> {
     let provider = Arc::new(crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|e| Error::caused_by(Kind::Internal, "TLS cannot be set up", e))?;
+        .map_err(|e| Error::caused_by(ErrorKind::Internal, "TLS cannot be set up", e))?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -55,5 +55,5 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn unusable(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let text = format!("tls: cannot use {}", path.display());
-    Error::caused_by(Kind::InvalidArgument, text, cause)
+    Error::caused_by(ErrorKind::InvalidArgument, text, cause)
 }

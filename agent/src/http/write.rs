@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use discover_core::{Attributes, Claim, Error, Registration};
+use discover_core::{Attributes, Error, OnConflict, Registration};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -39,8 +39,8 @@ pub struct Registering {
 #[serde(rename_all = "snake_case")]
 enum Wanted {
     #[default]
-    TakeOver,
-    PutBack,
+    Replace,
+    RestoreOnly,
 }
 
 /// The body of a heartbeat.
@@ -75,8 +75,8 @@ pub async fn register(
         tags: body.tags,
         ttl: body.ttl_ms.map_or(DEFAULT_TTL, Duration::from_millis),
         claim: match body.claim {
-            Wanted::TakeOver => Claim::TakeOver,
-            Wanted::PutBack => Claim::PutBack,
+            Wanted::Replace => OnConflict::Replace,
+            Wanted::RestoreOnly => OnConflict::RestoreOnly,
         },
         owner: body.owner,
         keep: Keep::Beats,
@@ -187,5 +187,5 @@ fn done() -> Response<Body> {
 
 fn crashed(error: tokio::task::JoinError) -> discover_core::Error {
     let text = "a bug in the agent ended the call";
-    discover_core::Error::caused_by(discover_core::Kind::Internal, text, error)
+    discover_core::Error::caused_by(discover_core::ErrorKind::Internal, text, error)
 }

@@ -7,7 +7,7 @@ pub mod plan;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use discover_core::{Claim, Client, Cursor, Error, Registration, Result, ServiceName};
+use discover_core::{Client, Cursor, Error, OnConflict, Registration, Result, ServiceName};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -235,7 +235,7 @@ impl Jobs {
             attributes: service.attributes.clone(),
             tags: service.tags.clone(),
             ttl,
-            claim: Claim::TakeOver,
+            claim: OnConflict::Replace,
             owner: String::new(),
             // The file names it for as long as it names it.
             keep: Keep::Check(Duration::MAX),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Attributes, Claim, Result, ServiceName, Standing};
+use discover_core::{Attributes, OnConflict, Result, ServiceName, Standing};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::member::Member;
@@ -106,7 +106,7 @@ impl Registry {
                 Keep::Reports(_) => one.ttl.max(DEFAULT_TTL),
                 _ => one.ttl,
             }),
-            claim: Claim::TakeOver,
+            claim: OnConflict::Replace,
             owner: one.owner,
             keep: one.keep,
             beat: None,

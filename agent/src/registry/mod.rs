@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use discover_core::{
-    Attributes, Claim, Client, Error, Kind, Registration, Result, ServiceName, Standing,
+    Attributes, Client, Error, ErrorKind, OnConflict, Registration, Result, ServiceName, Standing,
 };
 use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedMutexGuard};
@@ -52,7 +52,7 @@ pub struct Asked {
     /// How long it lives without a heartbeat.
     pub ttl: Duration,
     /// What becomes of another owner.
-    pub claim: Claim,
+    pub claim: OnConflict,
     /// Which client asks; empty for one that does not say.
     pub owner: String,
     /// What says that it lives.
@@ -204,7 +204,7 @@ impl Registry {
             Standing::Live => Ok(()),
             Standing::Lapsed(error) => {
                 let text = format!("{} of {} is not confirmed by the store", key.1, key.0);
-                Err(Error::caused_by(Kind::Unavailable, text, error))
+                Err(Error::caused_by(ErrorKind::Unavailable, text, error))
             }
             Standing::Replaced(_) => {
                 // To be forgotten, so that what its owner does next is judged anew.
@@ -214,7 +214,7 @@ impl Registry {
             Standing::Released => {
                 drop(self.table().remove(key, grant));
                 let text = format!("{} of {} was released", key.1, key.0);
-                Err(Error::new(Kind::LeaseLost, text))
+                Err(Error::new(ErrorKind::LeaseLost, text))
             }
         }
     }
@@ -343,7 +343,7 @@ impl Registry {
     fn check_open(&self, (service, id): &Key) -> Result<()> {
         match self.closed.load(Ordering::SeqCst) {
             true => Err(Error::new(
-                Kind::Unavailable,
+                ErrorKind::Unavailable,
                 format!("{id} of {service} is not registered: the agent is ending"),
             )),
             false => Ok(()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use discover_core::{Instance, Kind, Result, Standing};
+use discover_core::{ErrorKind, Instance, Result, Standing};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
@@ -184,7 +184,7 @@ impl Registry {
                 drop(gate);
                 Ok(())
             }
-            Err(error) if error.kind() == Kind::Replaced => {
+            Err(error) if error.kind() == ErrorKind::Replaced => {
                 log::warn!("{id} of {service} goes: another owner has its place");
                 drop(self.table().remove(key, grant));
                 Err(table::replaced(key))

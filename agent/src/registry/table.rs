@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use discover_core::{Claim, Error, Kind, Result, ServiceName};
+use discover_core::{Error, ErrorKind, OnConflict, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::state::Health;
@@ -110,15 +110,15 @@ pub enum Verdict {
 
 impl<L> Table<L> {
     /// Whether a client may register there.
-    pub fn judge(&self, key: &Key, owner: &str, claim: Claim) -> Result<Verdict> {
+    pub fn judge(&self, key: &Key, owner: &str, claim: OnConflict) -> Result<Verdict> {
         match (claim, self.held.get(key)) {
-            (Claim::TakeOver, _) => Ok(Verdict::Granted),
-            (Claim::PutBack, None) => Ok(Verdict::Unknown),
+            (OnConflict::Replace, _) => Ok(Verdict::Granted),
+            (OnConflict::RestoreOnly, None) => Ok(Verdict::Unknown),
             // An answer that was lost on its way: it was put back already.
-            (Claim::PutBack, Some(held)) if !owner.is_empty() && held.owner == owner => {
+            (OnConflict::RestoreOnly, Some(held)) if !owner.is_empty() && held.owner == owner => {
                 Ok(Verdict::Granted)
             }
-            (Claim::PutBack, Some(_)) => Err(replaced(key)),
+            (OnConflict::RestoreOnly, Some(_)) => Err(replaced(key)),
         }
     }
 
@@ -252,17 +252,17 @@ impl<L> Table<L> {
 /// The error of who has lost an id to another owner.
 pub fn replaced((service, id): &Key) -> Error {
     let text = format!("{id} of {service} has another owner now");
-    Error::new(Kind::Replaced, text)
+    Error::new(ErrorKind::Replaced, text)
 }
 
 fn gone((service, id): &Key, grant: Option<u64>) -> Error {
     match grant {
         Some(_) => Error::new(
-            Kind::LeaseLost,
+            ErrorKind::LeaseLost,
             format!("{id} of {service} is not registered here any more"),
         ),
         None => Error::new(
-            Kind::NotFound,
+            ErrorKind::NotFound,
             format!("{id} of {service} is not registered with this agent"),
         ),
     }
@@ -297,16 +297,16 @@ mod tests {
         let mut table = Table::default();
         let web = key("h:1");
         assert_eq!(
-            table.judge(&web, "a", Claim::PutBack).unwrap(),
+            table.judge(&web, "a", OnConflict::RestoreOnly).unwrap(),
             Verdict::Unknown
         );
         table.insert(web.clone(), held(1, "a", 10));
-        let again = table.judge(&web, "a", Claim::PutBack).unwrap();
+        let again = table.judge(&web, "a", OnConflict::RestoreOnly).unwrap();
         assert_eq!(again, Verdict::Granted, "its own");
-        let other = table.judge(&web, "b", Claim::PutBack).unwrap_err();
-        assert_eq!(other.kind(), Kind::Replaced);
+        let other = table.judge(&web, "b", OnConflict::RestoreOnly).unwrap_err();
+        assert_eq!(other.kind(), ErrorKind::Replaced);
         assert_eq!(
-            table.judge(&web, "b", Claim::TakeOver).unwrap(),
+            table.judge(&web, "b", OnConflict::Replace).unwrap(),
             Verdict::Granted
         );
     }
@@ -318,18 +318,21 @@ mod tests {
         table.insert(web.clone(), held(1, "a", 10));
         table.insert(web.clone(), held(2, "b", 10));
         let old = table.beat(&web, Some(1), None, SECOND).unwrap_err();
-        assert_eq!(old.kind(), Kind::Replaced);
+        assert_eq!(old.kind(), ErrorKind::Replaced);
         assert_eq!(
             table.remove(&web, Some(1)).unwrap_err().kind(),
-            Kind::Replaced
+            ErrorKind::Replaced
         );
         assert!(table.beat(&web, Some(2), None, SECOND).is_ok());
         assert_eq!(table.remove(&web, None).unwrap().grant, 2);
         assert_eq!(
             table.get(&web, Some(2)).unwrap_err().kind(),
-            Kind::LeaseLost
+            ErrorKind::LeaseLost
         );
-        assert_eq!(table.get(&web, None).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(
+            table.get(&web, None).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     }
 
     #[test]
@@ -393,7 +396,7 @@ mod tests {
         assert!(critical.unwrap());
         assert_eq!(table.next(), Some(SECOND * 126));
         let beat = table.beat(&web, None, Some(Health::Passing), SECOND * 70);
-        assert_eq!(beat.unwrap_err().kind(), Kind::InvalidArgument);
+        assert_eq!(beat.unwrap_err().kind(), ErrorKind::InvalidArgument);
         assert!(table.beat(&web, None, None, SECOND * 70).is_ok());
         assert_eq!(table.expire(SECOND * 130).len(), 1);
     }

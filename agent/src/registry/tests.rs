@@ -15,7 +15,7 @@ async fn registry() -> (Arc<Registry>, Asked) {
         attributes: Attributes::new(),
         tags: Vec::new(),
         ttl: Duration::from_secs(60),
-        claim: Claim::PutBack,
+        claim: OnConflict::RestoreOnly,
         owner: "me".to_owned(),
         keep: Keep::Beats,
         beat: None,
@@ -45,7 +45,7 @@ async fn once_it_ends_nobody_is_let_in() {
     registry.register(asked.clone()).await.unwrap();
     registry.close(Duration::from_secs(60)).await;
     let late = registry.register(asked).await.unwrap_err();
-    assert_eq!(late.kind(), Kind::Unavailable, "{late}");
+    assert_eq!(late.kind(), ErrorKind::Unavailable, "{late}");
     assert!(registry.client.catalog().await.unwrap().is_empty());
     assert_eq!(registry.counts().0, 0);
 }
@@ -100,7 +100,7 @@ async fn a_late_heartbeat_does_not_remove_who_came_meanwhile() {
     registry.table().insert(key.clone(), held(&new, 2));
     until(|| !matches!(old.standing(), Standing::Live)).await;
     drop(gate);
-    assert_eq!(late.await.unwrap().unwrap_err().kind(), Kind::Replaced);
+    assert_eq!(late.await.unwrap().unwrap_err().kind(), ErrorKind::Replaced);
     assert!(registry.table().get(&key, Some(2)).is_ok());
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use discover_core::{Client, Error, Kind, Result, ServiceName, ServiceSet, Snapshot};
+use discover_core::{Client, Error, ErrorKind, Result, ServiceName, ServiceSet, Snapshot};
 use tokio::time::{Instant, sleep};
 
 use history::{History, Life};
@@ -98,7 +98,7 @@ impl Sets {
         if all.len() >= self.most {
             let most = self.most;
             let text = format!("{most} services are watched already; the limit is {most}");
-            return Err(Error::new(Kind::Resource, text));
+            return Err(Error::new(ErrorKind::Resource, text));
         }
         let set = self.client.services(service.as_str())?;
         let number = self.opened.fetch_add(1, Ordering::Relaxed);

@@ -7,18 +7,18 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// One instance: the revision at which it came, and the number of the write that it shows.
-pub type Shown = (u64, u64);
+pub type Redacted = (u64, u64);
 
 /// A set of instances, and its digest.
 #[derive(Clone, Debug, Default)]
 pub struct Fold {
-    pub set: HashMap<String, Shown>,
+    pub set: HashMap<String, Redacted>,
     pub digest: u64,
 }
 
 impl Fold {
     /// Puts an instance; gives what was there.
-    pub fn put(&mut self, id: &str, shown: Shown) -> Option<Shown> {
+    pub fn put(&mut self, id: &str, shown: Redacted) -> Option<Redacted> {
         let before = self.set.insert(id.to_owned(), shown);
         if let Some(before) = before {
             self.digest ^= digest(id, before);
@@ -28,7 +28,7 @@ impl Fold {
     }
 
     /// Takes an instance away; gives what was there.
-    pub fn remove(&mut self, id: &str) -> Option<Shown> {
+    pub fn remove(&mut self, id: &str) -> Option<Redacted> {
         let before = self.set.remove(id);
         if let Some(before) = before {
             self.digest ^= digest(id, before);
@@ -43,7 +43,7 @@ impl Fold {
     }
 }
 
-fn digest(id: &str, shown: Shown) -> u64 {
+fn digest(id: &str, shown: Redacted) -> u64 {
     let mut hasher = DefaultHasher::new();
     (id, shown).hash(&mut hasher);
     hasher.finish()
@@ -55,7 +55,7 @@ pub struct Listener {
     pub fold: Fold,
     leader: Option<String>,
     /// Those that went in this batch.
-    gone: HashMap<String, Shown>,
+    gone: HashMap<String, Redacted>,
     revision: u64,
     leads_anew: bool,
 }
@@ -69,7 +69,7 @@ impl Listener {
     }
 
     /// `up`, `update`, `down` of an instance, or who leads. An error names what it should not be.
-    pub fn event(&mut self, kind: &str, id: &str, shown: Shown) -> Result<(), String> {
+    pub fn event(&mut self, kind: &str, id: &str, shown: Redacted) -> Result<(), String> {
         let right = match kind {
             "up" => {
                 let came_back = self.gone.get(id).is_some_and(|gone| gone.0 == shown.0);

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 
-use crate::fold::{Listener, Shown};
+use crate::fold::{Listener, Redacted};
 use crate::http::Caller;
 use crate::world::{Phase, World};
 
@@ -276,7 +276,7 @@ pub async fn listen_by_library(world: Arc<World>, number: usize, client: Client)
     }
 }
 
-fn shown(instance: &Instance) -> Shown {
+fn shown(instance: &Instance) -> Redacted {
     let number = instance.attributes().get("n");
     let number = number.and_then(|n| n.parse().ok());
     (instance.created(), number.unwrap_or(0))

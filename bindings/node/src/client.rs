@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use discover_core::embed::{
-    self, Attributes, CLOSE_TIMEOUT, ConnectionState, Engine, Error, Heartbeat, Kind, Registration,
+    self, Attributes, CLOSE_TIMEOUT, ConnectionState, Engine, Error, ErrorKind, Heartbeat,
+    Registration,
 };
 use napi::Env;
 use napi::bindgen_prelude::{Function, Object};
@@ -124,7 +125,8 @@ impl NativeClient {
         let (mut deferred, promise) = Deferred::new(env)?;
         let work = move || deferred.settle(engine.close(timeout), |_, ()| Ok(()));
         let started = thread::Builder::new().name("discover-end".to_owned());
-        let refused = |e| Error::caused_by(Kind::Resource, "cannot start a thread to close in", e);
+        let refused =
+            |e| Error::caused_by(ErrorKind::Resource, "cannot start a thread to close in", e);
         started.spawn(work).map_err(|e| failure(refused(e)))?;
         Ok(promise)
     }
@@ -138,7 +140,7 @@ impl NativeClient {
 
 impl NativeClient {
     fn door(&self) -> Result<Arc<Door>> {
-        let unattached = || Error::new(Kind::Closed, "the client was closed");
+        let unattached = || Error::new(ErrorKind::Closed, "the client was closed");
         let attached = self.attached.as_ref().ok_or_else(unattached);
         Ok(attached.map_err(failure)?.door())
     }
@@ -179,6 +181,10 @@ impl NativeRegistration {
 
 /// A time in milliseconds, as JavaScript counts.
 pub fn duration(ms: f64) -> embed::Result<Duration> {
-    Duration::try_from_secs_f64(ms / 1000.0)
-        .map_err(|_| Error::new(Kind::InvalidArgument, format!("{ms} ms is not a duration")))
+    Duration::try_from_secs_f64(ms / 1000.0).map_err(|_| {
+        Error::new(
+            ErrorKind::InvalidArgument,
+            format!("{ms} ms is not a duration"),
+        )
+    })
 }

@@ -1,6 +1,6 @@
 //! Failures, as JavaScript gets them.
 
-use discover_core::embed::{Error, Kind};
+use discover_core::embed::{Error, ErrorKind};
 use napi::Env;
 use napi::bindgen_prelude::JsError;
 
@@ -15,7 +15,7 @@ pub fn failure(error: Error) -> Failure {
 
 /// What Node refused.
 pub fn broken(error: napi::Error) -> Failure {
-    Failure::new(Kind::Internal.name(), error.reason.clone())
+    Failure::new(ErrorKind::Internal.name(), error.reason.clone())
 }
 
 /// The same for a promise, which takes only Node's own codes, or a JavaScript error as it is.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use discover_core::embed::{
-    Attributes, Departed, Error, Event, Instance, Metrics, Said, Snapshot, able,
+    Attributes, Error, Event, Instance, Metadata, Metrics, OfflineInstance, Snapshot, able,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub fn events(events: &[Event], are_more: bool) -> String {
 
 /// A snapshot as what changed since the one before: events for those online, and the whole of the
 /// rest, but for those offline where they are the same.
-pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[Departed]>) -> String {
+pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[OfflineInstance]>) -> String {
     let status = json!({
         "state": now.state().name(),
         "error": now.fault().map(|fault| failure(&fault.error)),
@@ -88,7 +88,7 @@ fn event<'a>(to: &mut Vec<u8>, event: &'a Event, words: &mut Words<'a>) -> std::
 
 fn gone<'a>(
     to: &mut Vec<u8>,
-    departed: &'a Departed,
+    departed: &'a OfflineInstance,
     words: &mut Words<'a>,
 ) -> std::io::Result<()> {
     let (at, reason) = (millis(departed.at), departed.reason.name());
@@ -118,14 +118,14 @@ pub fn failure(error: &Error) -> Value {
 /// What instances of one set say alike, told once for all of them.
 #[derive(Default)]
 struct Words<'a> {
-    places: HashMap<(*const Said, *const String), usize>,
+    places: HashMap<(*const Metadata, *const String), usize>,
     first: Vec<&'a Instance>,
 }
 
 impl<'a> Words<'a> {
     /// Where the words of this instance are.
     fn place(&mut self, it: &'a Instance) -> usize {
-        let known = (&raw const **it.said(), it.layouts().as_ptr());
+        let known = (&raw const **it.metadata(), it.layouts().as_ptr());
         *self.places.entry(known).or_insert_with(|| {
             self.first.push(it);
             self.first.len() - 1

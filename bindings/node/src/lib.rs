@@ -18,12 +18,12 @@ mod promise;
 mod set;
 mod states;
 
-use discover_core::embed::{self, Kind};
+use discover_core::embed::{self, ErrorKind};
 use napi_derive::napi;
 
 /// One row of the table of errors.
 #[napi(object)]
-pub struct ErrorKind {
+pub struct NativeErrorKind {
     /// `lease_lost`.
     pub name: String,
     /// Whether the same call may succeed later.
@@ -32,12 +32,12 @@ pub struct ErrorKind {
 
 /// The table of errors, for the one class that stands for all of them.
 #[napi]
-pub fn error_kinds() -> Vec<ErrorKind> {
-    let row = |kind: &Kind| ErrorKind {
+pub fn error_kinds() -> Vec<NativeErrorKind> {
+    let row = |kind: &ErrorKind| NativeErrorKind {
         name: kind.name().to_owned(),
         retriable: kind.is_retriable(),
     };
-    Kind::ALL.iter().map(row).collect()
+    ErrorKind::ALL.iter().map(row).collect()
 }
 
 /// The version of the library.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use discover_core::embed::{self, Error, Kind, Pending};
+use discover_core::embed::{self, Error, ErrorKind, Pending};
 use napi::bindgen_prelude::{Object, ToNapiValue};
 use napi::{Env, JsDeferred};
 
@@ -37,7 +37,7 @@ impl<J: ToNapiValue + 'static> Deferred<J> {
 
 impl<J: ToNapiValue + 'static> Drop for Deferred<J> {
     fn drop(&mut self) {
-        let closed = Error::new(Kind::Closed, "the client was closed");
+        let closed = Error::new(ErrorKind::Closed, "the client was closed");
         self.settle(Err(closed), |_, never: Infallible| match never {});
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use discover_core::embed::{
-    Abort, Attributes, Error, Event, Feed, Instance, Kind, Pending, Policy, SetHandle, Snapshot,
+    Abort, Attributes, Error, ErrorKind, Event, Feed, Instance, Pending, Policy, SetHandle,
+    Snapshot,
 };
 use napi::Env;
 use napi::bindgen_prelude::Object;
@@ -117,7 +118,7 @@ pub struct NativeWait {
 impl NativeWait {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn promise<'env>(&mut self, env: &'env Env) -> Result<Object<'env>> {
-        let twice = || Error::new(Kind::Internal, "a wait has one promise");
+        let twice = || Error::new(ErrorKind::Internal, "a wait has one promise");
         promise(env, self.call.take().ok_or_else(twice), |_, _| Ok(()))
     }
 

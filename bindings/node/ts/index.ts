@@ -25,7 +25,7 @@ export type {
   CloseOptions,
   Condition,
   ConnectionState,
-  Departed,
+  OfflineInstance,
   DiscoverEvent,
   FilterOptions,
   Instance,

@@ -1,13 +1,13 @@
 /** From the native module's JSON to the frozen objects that people see. */
 
 import { type Failure, discoverError } from './errors';
-import type { Condition, Departed, DiscoverEvent, Instance, Status } from './types';
+import type { Condition, OfflineInstance, DiscoverEvent, Instance, Status } from './types';
 
 /** What `NativeFeed.read` gives. */
 export interface Reading {
   status: Status;
   /** Null where they are the same as before. */
-  offline: readonly Departed[] | null;
+  offline: readonly OfflineInstance[] | null;
   /** The places among those online of those to choose from; null if these are all. */
   able: readonly number[] | null;
   events: DiscoverEvent[];
@@ -77,7 +77,7 @@ interface RawNews {
 
 interface RawReading extends RawNews {
   status: Omit<Status, 'error' | 'since'> & { error: Failure | null; since: number | null };
-  offline: { instance: RawInstance; at: number; reason: Departed['reason'] }[] | null;
+  offline: { instance: RawInstance; at: number; reason: OfflineInstance['reason'] }[] | null;
   able: number[] | null;
 }
 
@@ -94,7 +94,7 @@ function event(raw: RawEvent, words: readonly Words[]): DiscoverEvent {
   return Object.freeze(whole) as DiscoverEvent;
 }
 
-function departed(raw: NonNullable<RawReading['offline']>[number], words: readonly Words[]): Departed {
+function departed(raw: NonNullable<RawReading['offline']>[number], words: readonly Words[]): OfflineInstance {
   const { instance, at, reason } = raw;
   return Object.freeze({ instance: complete(instance, words), at: new Date(at), reason });
 }

@@ -6,7 +6,7 @@ import { Service } from './host';
 import { type Drained, parseEvents } from './news';
 import { Subscription } from './subscription';
 import type {
-  Departed,
+  OfflineInstance,
   DiscoverEvent,
   FilterOptions,
   Instance,
@@ -56,7 +56,7 @@ export class ServiceSet implements Iterable<Instance> {
   }
 
   /** Those recently gone, with when and how. */
-  offline(): readonly Departed[] {
+  offline(): readonly OfflineInstance[] {
     return this.#view.offline;
   }
 

@@ -78,7 +78,7 @@ export type DiscoverEvent =
     };
 
 /** An instance that went. */
-export interface Departed {
+export interface OfflineInstance {
   /** As it was last seen. */
   readonly instance: Instance;
   /** When its going was noticed. */
@@ -113,7 +113,7 @@ export interface Snapshot extends Status {
   /** Oldest first. */
   readonly online: readonly Instance[];
   /** Those recently gone, in the order in which they went; at most 64. */
-  readonly offline: readonly Departed[];
+  readonly offline: readonly OfflineInstance[];
   /** The oldest of those online. */
   readonly leader: Instance | null;
 }

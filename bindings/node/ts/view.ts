@@ -2,7 +2,7 @@
 
 import type { NativeFeed } from './binding';
 import { parseReading } from './news';
-import type { Departed, DiscoverEvent, Instance, Snapshot, Status } from './types';
+import type { OfflineInstance, DiscoverEvent, Instance, Snapshot, Status } from './types';
 
 export class View {
   readonly #feed: NativeFeed;
@@ -11,7 +11,7 @@ export class View {
   #online: readonly Instance[] | null = null;
   #able: readonly number[] | null = null;
   #choice: readonly Instance[] | null = null;
-  #offline: readonly Departed[] = [];
+  #offline: readonly OfflineInstance[] = [];
   #leader: string | null = null;
   #status!: Status;
 
@@ -44,7 +44,7 @@ export class View {
     return this.#choice;
   }
 
-  get offline(): readonly Departed[] {
+  get offline(): readonly OfflineInstance[] {
     this.#read();
     return this.#offline;
   }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 
-use discover_core::embed::{Abort, Error, Kind, Pending, Result};
+use discover_core::embed::{Abort, Error, ErrorKind, Pending, Result};
 
 use crate::callback::Callback;
 use crate::client::Owner;
@@ -77,7 +77,12 @@ impl Call {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        work.ok_or_else(|| raise(py, &Error::new(Kind::Internal, "a call was made twice")))
+        work.ok_or_else(|| {
+            raise(
+                py,
+                &Error::new(ErrorKind::Internal, "a call was made twice"),
+            )
+        })
     }
 }
 
@@ -157,8 +162,13 @@ impl Closing {
         let started = thread::Builder::new()
             .name("discover-close".to_owned())
             .spawn(close);
-        let failed =
-            |e| Error::caused_by(Kind::Resource, "cannot start the thread discover-close", e);
+        let failed = |e| {
+            Error::caused_by(
+                ErrorKind::Resource,
+                "cannot start the thread discover-close",
+                e,
+            )
+        };
         started.map(drop).map_err(failed)
     }
 }
@@ -209,7 +219,7 @@ impl Settle {
 impl Drop for Settle {
     fn drop(&mut self) {
         if let Some(done) = self.0.take() {
-            let closed = Err(Error::new(Kind::Closed, "the client was closed"));
+            let closed = Err(Error::new(ErrorKind::Closed, "the client was closed"));
             tell(&done, closed, nothing);
         }
     }

@@ -8,9 +8,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use discover_core::embed::{Error, Kind};
+use discover_core::embed::{Error, ErrorKind};
 
-/// In the order of `Kind::ALL`.
+/// In the order of `ErrorKind::ALL`.
 static CLASSES: PyOnceLock<Vec<Py<PyAny>>> = PyOnceLock::new();
 
 const BASE_DOC: &str = "What every failure of libdiscover is.\n\n\
@@ -21,17 +21,17 @@ const BASE_DOC: &str = "What every failure of libdiscover is.\n\n\
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     let root = PyTuple::new(py, [py.get_type::<PyException>()])?;
-    let base = new_class(py, "DiscoverError", BASE_DOC, &root, Kind::Internal)?;
+    let base = new_class(py, "DiscoverError", BASE_DOC, &root, ErrorKind::Internal)?;
     module.add("DiscoverError", &base)?;
-    let mut classes = Vec::with_capacity(Kind::ALL.len());
-    for kind in Kind::ALL {
+    let mut classes = Vec::with_capacity(ErrorKind::ALL.len());
+    for kind in ErrorKind::ALL {
         let name = class_name(*kind);
         let bases = PyTuple::new(py, [base.clone(), builtin(py, *kind).into_any()])?;
         let class = new_class(py, &name, kind.meaning(), &bases, *kind)?;
         module.add(&*name, &class)?;
         classes.push(class.unbind());
     }
-    let row = |kind: &Kind| {
+    let row = |kind: &ErrorKind| {
         (
             kind.name(),
             kind.code(),
@@ -39,7 +39,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
             kind.meaning(),
         )
     };
-    let rows: Vec<_> = Kind::ALL.iter().map(row).collect();
+    let rows: Vec<_> = ErrorKind::ALL.iter().map(row).collect();
     module.add("KINDS", PyTuple::new(py, rows)?)?;
     let _ = CLASSES.set(py, classes);
     Ok(())
@@ -47,7 +47,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Runs no Python code, so that it is safe while the interpreter leaves.
 pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    let at = Kind::ALL.iter().position(|kind| *kind == error.kind());
+    let at = ErrorKind::ALL.iter().position(|kind| *kind == error.kind());
     let class = CLASSES.get(py).zip(at).and_then(|(all, at)| all.get(at));
     match class {
         Some(class) => class.bind(py).call1((error.message(),)),
@@ -69,7 +69,7 @@ pub(crate) fn raising(py: Python<'_>) -> impl Fn(Error) -> PyErr {
 }
 
 /// `lease_lost` is `LeaseLost`.
-fn class_name(kind: Kind) -> String {
+fn class_name(kind: ErrorKind) -> String {
     let capital = |word: &str| {
         let (first, rest) = word.split_at(1.min(word.len()));
         first.to_ascii_uppercase() + rest
@@ -78,15 +78,15 @@ fn class_name(kind: Kind) -> String {
 }
 
 /// The builtin exception that means the same, so that code that knows nothing of us can catch it.
-fn builtin(py: Python<'_>, kind: Kind) -> Bound<'_, PyType> {
+fn builtin(py: Python<'_>, kind: ErrorKind) -> Bound<'_, PyType> {
     match kind {
-        Kind::InvalidArgument => py.get_type::<PyValueError>(),
-        Kind::Unsupported => py.get_type::<PyNotImplementedError>(),
-        Kind::Unavailable => py.get_type::<PyConnectionError>(),
-        Kind::Timeout => py.get_type::<PyTimeoutError>(),
-        Kind::PermissionDenied => py.get_type::<PyPermissionError>(),
-        Kind::NotFound => py.get_type::<PyLookupError>(),
-        Kind::Resource => py.get_type::<PyOSError>(),
+        ErrorKind::InvalidArgument => py.get_type::<PyValueError>(),
+        ErrorKind::Unsupported => py.get_type::<PyNotImplementedError>(),
+        ErrorKind::Unavailable => py.get_type::<PyConnectionError>(),
+        ErrorKind::Timeout => py.get_type::<PyTimeoutError>(),
+        ErrorKind::PermissionDenied => py.get_type::<PyPermissionError>(),
+        ErrorKind::NotFound => py.get_type::<PyLookupError>(),
+        ErrorKind::Resource => py.get_type::<PyOSError>(),
         _ => py.get_type::<PyRuntimeError>(),
     }
 }
@@ -96,7 +96,7 @@ fn new_class<'py>(
     name: &str,
     doc: &str,
     bases: &Bound<'py, PyTuple>,
-    kind: Kind,
+    kind: ErrorKind,
 ) -> PyResult<Bound<'py, PyAny>> {
     let body = PyDict::new(py);
     body.set_item("__module__", "libdiscover")?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use discover_core::embed::{Error, Kind, Level, Result, set_log};
+use discover_core::embed::{Error, ErrorKind, Level, Result, set_log};
 
 use crate::client::Owner;
 
@@ -41,7 +41,7 @@ pub(crate) fn enter() -> Result<Away> {
 /// For a call that is out already: it comes home when the process is leaving.
 pub(crate) fn check() -> Result<()> {
     if CLOSED_OUT.load(Ordering::SeqCst) {
-        return Err(Error::new(Kind::Closed, "the interpreter is exiting"));
+        return Err(Error::new(ErrorKind::Closed, "the interpreter is exiting"));
     }
     Ok(())
 }

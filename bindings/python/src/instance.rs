@@ -45,7 +45,7 @@ impl Default for Words {
 }
 
 impl<T: Default + Send + Sync + 'static> Made<T> {
-    fn at(place: &embed::Foreign) -> PyResult<&T> {
+    fn at(place: &embed::BindingCache) -> PyResult<&T> {
         let made = place.get_or_init(|| Box::new(Made(Some(T::default()))));
         let parts = made
             .downcast_ref::<Made<T>>()
@@ -58,7 +58,7 @@ impl<T> Drop for Made<T> {
     /// Mostly on a thread of the core's, which is not attached: PyO3 then locks what each attached thread
     /// looks at, and a forked child that finds it locked hangs for ever.
     fn drop(&mut self) {
-        embed::unforked(|| drop(self.0.take()));
+        embed::hold_forks(|| drop(self.0.take()));
     }
 }
 
@@ -72,11 +72,11 @@ impl Instance {
     }
 
     fn own(&self) -> PyResult<&Own> {
-        Made::at(self.0.foreign())
+        Made::at(self.0.binding_cache())
     }
 
     fn words(&self) -> PyResult<&Words> {
-        Made::at(self.0.said().foreign())
+        Made::at(self.0.metadata().binding_cache())
     }
 }
 

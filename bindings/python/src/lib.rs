@@ -41,7 +41,7 @@ mod _native {
     #[pymodule_export]
     use crate::set::ServiceSet;
     #[pymodule_export]
-    use crate::values::{Condition, Departed, Event, Snapshot, Status};
+    use crate::values::{Condition, Event, OfflineInstance, Snapshot, Status};
 
     #[pymodule_export]
     const VERSION: &str = discover_core::embed::VERSION;

@@ -120,7 +120,10 @@ impl Snapshot {
     /// Those recently gone, in the order in which they went, as a tuple; at most 64.
     #[getter]
     fn offline<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.snapshot.offline().iter().cloned().map(Departed))
+        PyTuple::new(
+            py,
+            self.snapshot.offline().iter().cloned().map(OfflineInstance),
+        )
     }
 
     /// The oldest instance online, or None.
@@ -256,10 +259,10 @@ impl Status {
 ///
 /// Threads: any number at once.
 #[pyclass(frozen, module = "libdiscover")]
-pub(crate) struct Departed(embed::Departed);
+pub(crate) struct OfflineInstance(embed::OfflineInstance);
 
 #[pymethods]
-impl Departed {
+impl OfflineInstance {
     /// As it was last seen.
     #[getter]
     fn instance(&self) -> Instance {
@@ -280,7 +283,11 @@ impl Departed {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Departed {} {}>", self.0.instance.address(), self.reason())
+        format!(
+            "<OfflineInstance {} {}>",
+            self.0.instance.address(),
+            self.reason()
+        )
     }
 }
 

@@ -61,7 +61,7 @@ def test_the_departed_are_remembered_with_when_and_how(client: Client) -> None:
     assert (gone.instance.address, gone.reason) == ("h:1", "removed")
     assert gone.at.tzinfo == timezone.utc
     assert abs((datetime.now(timezone.utc) - gone.at).total_seconds()) < SECONDS
-    assert repr(gone) == "<Departed h:1 removed>"
+    assert repr(gone) == "<OfflineInstance h:1 removed>"
 
 
 def test_status_and_snapshot_say_how_fresh_they_are(client: Client) -> None:

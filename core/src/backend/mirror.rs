@@ -10,7 +10,7 @@ use imbl::OrdMap;
 use crate::backend::protect::FEW;
 use crate::complain::Complaint;
 use crate::layout::{Decoded, Layout};
-use crate::model::{Instance, Sayings, Seniority, ServiceName, View};
+use crate::model::{Instance, InstanceOrder, MetadataInterner, ServiceName, View};
 use crate::tree::{Change, Changes, Key, Node};
 
 /// Folds edges into whole views, and is silent about what changes nothing.
@@ -33,9 +33,9 @@ pub(super) struct Mirror {
     touched: Vec<Arc<str>>,
     view: View,
     /// What was said in the list that is read just now.
-    said: Option<Box<Sayings>>,
+    said: Option<Box<MetadataInterner>>,
     /// The instances that were given out last.
-    given: OrdMap<Seniority, Arc<Instance>>,
+    given: OrdMap<InstanceOrder, Arc<Instance>>,
     /// Whether the view is other than the one given out last. The first is, even when it is empty.
     changed: bool,
     /// Who came and who went, with the owner, since somebody asked.

@@ -13,15 +13,15 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
-    Claim, ConnectionState, Grant, Metrics, Registration, ServiceName, Shared, View,
+    ConnectionState, Grant, Metrics, OnConflict, Registration, ServiceName, SharedAttributes, View,
 };
 
 #[cfg(feature = "agent")]
 pub use agent::AgentApi;
 pub use open::{COMMON_OPTIONS, Constructor};
-pub use tree::TreeBackend;
+pub use tree::KvBackend;
 
 /// A service registry. The verbs take the registration back each time, so a backend needs no table of
 /// what it registered. The registration is complete: it has a host and a ttl.
@@ -38,7 +38,7 @@ pub trait Backend: Send + Sync + 'static {
     fn register<'a>(
         &'a self,
         registration: &'a Registration,
-        claim: Claim,
+        claim: OnConflict,
     ) -> BoxFuture<'a, Result<Grant>>;
 
     /// Keeps a registration alive for another TTL.
@@ -50,23 +50,23 @@ pub trait Backend: Send + Sync + 'static {
 
     /// How long ago the registry last confirmed a grant that this backend renews by itself, together with
     /// others of this client; none where all renewals are left to `heartbeat`.
-    fn confirmed(&self, _grant: Grant) -> Option<Duration> {
+    fn last_confirmed(&self, _grant: Grant) -> Option<Duration> {
         None
     }
 
     /// Waits until such a grant was not confirmed for two thirds of its ttl, or is gone, so that `heartbeat`
     /// is called for it; over at once where all renewals are left to that.
-    fn overdue(&self, _grant: Grant) -> BoxFuture<'static, ()> {
+    fn renewal_overdue(&self, _grant: Grant) -> BoxFuture<'static, ()> {
         ready(()).boxed()
     }
 
-    /// Changes attributes and tags of a live registration; its age stays. With `PutBack` it says nothing
+    /// Changes attributes and tags of a live registration; its age stays. With `RestoreOnly` it says nothing
     /// new, but what held before something that failed.
     fn update<'a>(
         &'a self,
         registration: &'a Registration,
         grant: Grant,
-        claim: Claim,
+        claim: OnConflict,
     ) -> BoxFuture<'a, Result<()>>;
 
     /// Removes the instance, if this grant still holds it. Removing what is gone succeeds.
@@ -78,13 +78,20 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Waits until the registration is gone or another's, and says so as `heartbeat` would. A backend
     /// that cannot be told says it when asked, in `heartbeat`.
-    fn guard<'a>(&'a self, _registration: &'a Registration, _grant: Grant) -> BoxFuture<'a, Error> {
+    fn lease_lost<'a>(
+        &'a self,
+        _registration: &'a Registration,
+        _grant: Grant,
+    ) -> BoxFuture<'a, Error> {
         pending().boxed()
     }
 
     /// What the service says to this registration and its others, at once and then whenever it says
     /// something else. Never ends; where they share nothing, nothing is ever said.
-    fn follow(&self, _registration: &Registration) -> BoxStream<'static, Shared> {
+    fn shared_attributes(
+        &self,
+        _registration: &Registration,
+    ) -> BoxStream<'static, SharedAttributes> {
         stream::pending().boxed()
     }
 
@@ -98,7 +105,7 @@ pub trait Backend: Send + Sync + 'static {
     /// cannot tell.
     fn catalog(&self) -> BoxFuture<'_, Result<Vec<ServiceName>>> {
         let text = "this registry cannot list its services";
-        ready(Err(Error::new(Kind::Unsupported, text))).boxed()
+        ready(Err(Error::new(ErrorKind::Unsupported, text))).boxed()
     }
 
     /// How the connection fares, from now on: each change, `Lost` excepted, which the client finds out.

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 #[cfg(feature = "agent")]
 use crate::backend::agent::{Agent, AgentApi, Config};
-use crate::backend::{Backend, TreeBackend};
+use crate::backend::{Backend, KvBackend};
 use crate::cache::Cache;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{
     ContainerPilot, Embassy, GoMicro, Grpc, Kratos, Layout, Native, Registrator, Scalingo,
 };
 use crate::model::{check_host, check_ttl};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::uri::Uri;
+use crate::uri::Url;
 
 /// Makes a backend of one's own from its URL. Options that the client itself understands (see
 /// [`COMMON_OPTIONS`]) are taken from the same URL.
-pub type Constructor = Arc<dyn Fn(&Uri) -> Result<Arc<dyn Backend>> + Send + Sync>;
+pub type Constructor = Arc<dyn Fn(&Url) -> Result<Arc<dyn Backend>> + Send + Sync>;
 
 /// The options that every scheme has.
 pub const COMMON_OPTIONS: [&str; 5] = ["ttl", "connect_timeout", "lazy", "advertise", "cache"];
@@ -69,7 +69,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    fn read(uri: &Uri) -> Result<Settings> {
+    fn read(uri: &Url) -> Result<Settings> {
         let cache = uri
             .option("cache")
             .map(|directory| Cache::open(directory, uri))
@@ -86,7 +86,7 @@ impl Settings {
     }
 }
 
-fn connect_timeout(uri: &Uri) -> Result<Duration> {
+fn connect_timeout(uri: &Url) -> Result<Duration> {
     let timeout = uri
         .duration("connect_timeout")?
         .unwrap_or(Duration::from_secs(5));
@@ -99,7 +99,7 @@ fn connect_timeout(uri: &Uri) -> Result<Duration> {
 }
 
 /// Opens the backend of a URL. Nothing is asked of the network yet.
-pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<Opened> {
+pub(crate) fn open(uri: &Url, custom: &HashMap<String, Constructor>) -> Result<Opened> {
     let settings = Settings::read(uri)?;
     let backend = match uri.scheme() {
         scheme if custom.contains_key(scheme) => (custom[scheme])(uri)?,
@@ -121,7 +121,7 @@ pub(crate) fn open(uri: &Uri, custom: &HashMap<String, Constructor>) -> Result<O
     Ok(Opened { backend, settings })
 }
 
-fn memory(uri: &Uri) -> Result<Arc<dyn Backend>> {
+fn memory(uri: &Url) -> Result<Arc<dyn Backend>> {
     expect_tree(uri, &["state"])?;
     let name = format!("{}{}", uri.authority(), uri.path());
     let store = match uri.option("state") {
@@ -132,7 +132,7 @@ fn memory(uri: &Uri) -> Result<Arc<dyn Backend>> {
 }
 
 #[cfg(feature = "local")]
-fn local(uri: &Uri) -> Result<Arc<dyn Backend>> {
+fn local(uri: &Url) -> Result<Arc<dyn Backend>> {
     expect_tree(uri, &[])?;
     if !uri.authority().is_empty() {
         return Err(Error::invalid(format!(
@@ -146,37 +146,37 @@ fn local(uri: &Uri) -> Result<Arc<dyn Backend>> {
 }
 
 #[cfg(not(feature = "local"))]
-fn local(uri: &Uri) -> Result<Arc<dyn Backend>> {
+fn local(uri: &Url) -> Result<Arc<dyn Backend>> {
     Err(not_built(uri, "local"))
 }
 
 #[cfg(feature = "etcd")]
-fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
+fn etcd3(uri: &Url) -> Result<Arc<dyn Backend>> {
     use crate::store::etcd3::Etcd3;
     let config = servers(uri, uri.scheme() == "etcds")?;
     protected(uri, Arc::new(Etcd3::new(config)))
 }
 
 #[cfg(not(feature = "etcd"))]
-fn etcd3(uri: &Uri) -> Result<Arc<dyn Backend>> {
+fn etcd3(uri: &Url) -> Result<Arc<dyn Backend>> {
     Err(not_built(uri, "etcd"))
 }
 
 #[cfg(feature = "etcd2")]
-fn etcd2(uri: &Uri) -> Result<Arc<dyn Backend>> {
+fn etcd2(uri: &Url) -> Result<Arc<dyn Backend>> {
     use crate::store::etcd2::Etcd2;
     let config = servers(uri, uri.scheme() == "etcd2s")?;
     protected(uri, Arc::new(Etcd2::new(config)))
 }
 
 #[cfg(not(feature = "etcd2"))]
-fn etcd2(uri: &Uri) -> Result<Arc<dyn Backend>> {
+fn etcd2(uri: &Url) -> Result<Arc<dyn Backend>> {
     Err(not_built(uri, "etcd2"))
 }
 
 /// What both APIs of etcd are told.
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
-fn servers(uri: &Uri, tls: bool) -> Result<crate::store::servers::Config> {
+fn servers(uri: &Url, tls: bool) -> Result<crate::store::servers::Config> {
     let own = "user password ca cert key server_name protect grace max_instances";
     expect_tree(uri, &own.split(' ').collect::<Vec<_>>())?;
     crate::store::servers::Config::read(uri, tls)
@@ -184,15 +184,15 @@ fn servers(uri: &Uri, tls: bool) -> Result<crate::store::servers::Config> {
 
 /// A store whose nodes may all expire at once.
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
-fn protected(uri: &Uri, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
+fn protected(uri: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
     let protect = uri.option("protect").is_none() || uri.flag("protect")?;
-    let grace = uri.duration("grace")?.unwrap_or(TreeBackend::GRACE);
-    let backend = TreeBackend::several(store, layouts(uri)?);
+    let grace = uri.duration("grace")?.unwrap_or(KvBackend::GRACE);
+    let backend = KvBackend::several(store, layouts(uri)?);
     Ok(Arc::new(backend.grace(protect.then_some(grace))))
 }
 
 #[cfg(feature = "agent")]
-fn agent(uri: &Uri, unix: bool) -> Result<Arc<dyn Backend>> {
+fn agent(uri: &Url, unix: bool) -> Result<Arc<dyn Backend>> {
     Ok(Arc::new(Agent::new(agent_config(uri, unix)?)))
 }
 
@@ -200,7 +200,7 @@ fn agent(uri: &Uri, unix: bool) -> Result<Arc<dyn Backend>> {
 impl AgentApi {
     /// Of the agent that a URL names. Nothing is asked of it yet.
     pub fn open(url: &str) -> Result<AgentApi> {
-        let uri = Uri::parse(url)?;
+        let uri = Url::parse(url)?;
         let config = match uri.scheme() {
             "discoverd" => agent_config(&uri, false)?,
             "discoverd+unix" => agent_config(&uri, true)?,
@@ -215,7 +215,7 @@ impl AgentApi {
 }
 
 #[cfg(feature = "agent")]
-fn agent_config(uri: &Uri, unix: bool) -> Result<Config> {
+fn agent_config(uri: &Url, unix: bool) -> Result<Config> {
     let own = ["token", "token_file"];
     let tls = ["ca", "cert", "key", "server_name"];
     let tls = if unix { &[][..] } else { &tls[..] };
@@ -224,21 +224,21 @@ fn agent_config(uri: &Uri, unix: bool) -> Result<Config> {
 }
 
 #[cfg(not(feature = "agent"))]
-fn agent(uri: &Uri, _: bool) -> Result<Arc<dyn Backend>> {
+fn agent(uri: &Url, _: bool) -> Result<Arc<dyn Backend>> {
     Err(not_built(uri, "agent"))
 }
 
 #[allow(dead_code, reason = "only builds that lack a backend need it")]
-fn not_built(uri: &Uri, feature: &str) -> Error {
+fn not_built(uri: &Url, feature: &str) -> Error {
     let scheme = uri.scheme();
     Error::new(
-        Kind::Unsupported,
+        ErrorKind::Unsupported,
         format!("{scheme}:// is not in this build; build with the feature {feature}"),
     )
 }
 
 /// Refuses options that are neither the scheme's own, nor a layout's in use, nor everybody's.
-fn expect_tree(uri: &Uri, own: &[&str]) -> Result<()> {
+fn expect_tree(uri: &Url, own: &[&str]) -> Result<()> {
     let mut known = [&["layout"], own].concat();
     for name in layout_names(uri) {
         let listed = LAYOUTS.iter().find(|(known, _)| *known == name);
@@ -247,17 +247,17 @@ fn expect_tree(uri: &Uri, own: &[&str]) -> Result<()> {
     uri.expect_options(&[&known[..], &COMMON_OPTIONS].concat())
 }
 
-fn tree(uri: &Uri, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(TreeBackend::several(store, layouts(uri)?)))
+fn tree(uri: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(KvBackend::several(store, layouts(uri)?)))
 }
 
-fn layout_names(uri: &Uri) -> impl Iterator<Item = &str> {
+fn layout_names(uri: &Url) -> impl Iterator<Item = &str> {
     let names = uri.option("layout").unwrap_or("native");
     names.split(',').map(str::trim)
 }
 
 /// One or several, in the order in which they are named.
-fn layouts(uri: &Uri) -> Result<Vec<Arc<dyn Layout>>> {
+fn layouts(uri: &Url) -> Result<Vec<Arc<dyn Layout>>> {
     let mut layouts: Vec<Arc<dyn Layout>> = Vec::new();
     for name in layout_names(uri) {
         if layouts.iter().any(|layout| layout.name() == name) {
@@ -268,7 +268,7 @@ fn layouts(uri: &Uri) -> Result<Vec<Arc<dyn Layout>>> {
     Ok(layouts)
 }
 
-fn layout(uri: &Uri, name: &str) -> Result<Arc<dyn Layout>> {
+fn layout(uri: &Url, name: &str) -> Result<Arc<dyn Layout>> {
     let option = |name: &str, usual: &'static str| uri.option(name).unwrap_or(usual).to_owned();
     let prefix = |usual: &'static str| option(&format!("{name}.prefix"), usual);
     Ok(match name {
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     fn refusal(url: &str) -> String {
-        match open(&Uri::parse(url).unwrap(), &HashMap::new()) {
+        match open(&Url::parse(url).unwrap(), &HashMap::new()) {
             Ok(_) => String::new(),
             Err(error) => error.to_string(),
         }
@@ -331,10 +331,10 @@ mod tests {
             // Two options may not have the same value.
             let url = url.replace("infos=/other", "infos=/infos");
             assert_eq!(refusal(&url), "", "{url}");
-            let layouts = layouts(&Uri::parse(&url).unwrap()).unwrap();
+            let layouts = layouts(&Url::parse(&url).unwrap()).unwrap();
             assert_eq!(layouts[0].name(), name);
         }
-        let both = layouts(&Uri::parse("memory://a?layout=scalingo,native").unwrap());
+        let both = layouts(&Url::parse("memory://a?layout=scalingo,native").unwrap());
         assert_eq!(both.unwrap().len(), 2);
     }
 }

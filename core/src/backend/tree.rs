@@ -14,11 +14,11 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::timeout;
 
 use crate::backend::Backend;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{self, Decoded, Layout};
 use crate::model::{
-    Attributes, Claim, ConnectionState, Grant, Heartbeat, Metrics, Registration, ServiceName,
-    Shared, View,
+    Attributes, ConnectionState, Grant, Heartbeat, Metrics, OnConflict, Registration, ServiceName,
+    SharedAttributes, View,
 };
 use crate::store::{Store, Terms};
 use crate::tree::{Change, Entry, Key, Prefix, Scope};
@@ -32,7 +32,7 @@ const READ: Duration = Duration::from_secs(5);
 ///
 /// With several layouts all of them are read as one set, and a registration is written in each. One must
 /// be able to say all of it; the others say what they can.
-pub struct TreeBackend {
+pub struct KvBackend {
     store: Arc<dyn Store>,
     layouts: Arc<[Arc<dyn Layout>]>,
     /// For how long what vanished in a mass expiry is held; none without protection.
@@ -45,29 +45,29 @@ pub struct TreeBackend {
 /// An entry, and the number of the layout that it is of.
 type Written = (usize, Entry);
 
-impl TreeBackend {
+impl KvBackend {
     /// For how long instances that vanished in a mass expiry are held, unless something else is said.
     pub const GRACE: Duration = Duration::from_secs(30);
 
     /// Reads and writes `store` in `layout`.
-    pub fn new(store: Arc<dyn Store>, layout: Arc<dyn Layout>) -> TreeBackend {
-        TreeBackend::several(store, vec![layout])
+    pub fn new(store: Arc<dyn Store>, layout: Arc<dyn Layout>) -> KvBackend {
+        KvBackend::several(store, vec![layout])
     }
 
     /// Reads and writes `store` in several layouts at once, the first of which counts most.
-    pub fn several(store: Arc<dyn Store>, layouts: Vec<Arc<dyn Layout>>) -> TreeBackend {
-        TreeBackend {
+    pub fn several(store: Arc<dyn Store>, layouts: Vec<Arc<dyn Layout>>) -> KvBackend {
+        KvBackend {
             store,
             layouts: layouts.into(),
-            grace: Some(TreeBackend::GRACE),
+            grace: Some(KvBackend::GRACE),
             invalid: Arc::default(),
             reduced: AtomicU64::new(0),
         }
     }
 
     /// For how long instances that vanished in a mass expiry are held as suspect; `None`: not at all.
-    pub fn grace(self, grace: Option<Duration>) -> TreeBackend {
-        TreeBackend { grace, ..self }
+    pub fn grace(self, grace: Option<Duration>) -> KvBackend {
+        KvBackend { grace, ..self }
     }
 
     /// The names of the services that have instances, in the layouts that can tell.
@@ -83,7 +83,7 @@ impl TreeBackend {
         if !known {
             let text =
                 "this layout does not keep its services in one folder, so they cannot be listed";
-            return Err(Error::new(Kind::Unsupported, text));
+            return Err(Error::new(ErrorKind::Unsupported, text));
         }
         Ok(names.into_iter().collect())
     }
@@ -95,7 +95,7 @@ impl TreeBackend {
         names: &mut BTreeSet<ServiceName>,
     ) -> Result<()> {
         let mut changes = self.store.watch(&Scope::Under(root.clone()));
-        let slow = || Error::new(Kind::Timeout, format!("no list within {READ:?}"));
+        let slow = || Error::new(ErrorKind::Timeout, format!("no list within {READ:?}"));
         let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
         for change in item.ok_or_else(slow)??.changes {
             let Change::Reset(nodes) = change else {
@@ -224,7 +224,11 @@ impl TreeBackend {
 
     /// What is to be written, in view of what is there: the entries of the registration itself, and those
     /// that it shares with others, which have their own way.
-    async fn compose(&self, r: &Registration, claim: Claim) -> Result<(Vec<Entry>, Vec<Written>)> {
+    async fn compose(
+        &self,
+        r: &Registration,
+        claim: OnConflict,
+    ) -> Result<(Vec<Entry>, Vec<Written>)> {
         let written = self.accept(r)?;
         self.check_place(r, &written)?;
         let is_own = |(_, entry): &Written| entry.lifetime.is_leased();
@@ -232,7 +236,7 @@ impl TreeBackend {
         // Who adopted what others said has nothing to say to them.
         shared.retain(|_| !r.adopted);
         let own = own.into_iter().map(|(number, entry)| async move {
-            let rewrites = |layout: &&Arc<dyn Layout>| !layout.known().is_empty();
+            let rewrites = |layout: &&Arc<dyn Layout>| !layout.known_fields().is_empty();
             let layout = self.layouts.get(number).filter(rewrites);
             let Some(layout) = layout else {
                 return Ok(Some(entry));
@@ -245,7 +249,7 @@ impl TreeBackend {
     }
 
     /// Says what all registrations of a service share.
-    async fn share(&self, entries: Vec<Written>, claim: Claim) -> Result<()> {
+    async fn share(&self, entries: Vec<Written>, claim: OnConflict) -> Result<()> {
         for (number, entry) in entries {
             if let Some(layout) = self.layouts.get(number) {
                 shared::say(&*self.store, &**layout, entry, claim).await?;
@@ -263,16 +267,20 @@ fn places(written: &[Written]) -> Vec<Key> {
     own.map(|(_, entry)| entry.key.clone()).collect()
 }
 
-impl Backend for TreeBackend {
+impl Backend for KvBackend {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
         self.store.probe()
     }
 
-    fn register<'a>(&'a self, r: &'a Registration, claim: Claim) -> BoxFuture<'a, Result<Grant>> {
+    fn register<'a>(
+        &'a self,
+        r: &'a Registration,
+        claim: OnConflict,
+    ) -> BoxFuture<'a, Result<Grant>> {
         let terms = Terms {
             ttl: r.ttl.unwrap_or(Duration::from_secs(10)),
             claim,
-            alone: r.heartbeat == Heartbeat::Manual,
+            dedicated: r.heartbeat == Heartbeat::Manual,
         };
         async move {
             let (own, shared) = self.compose(r, claim).await?;
@@ -286,19 +294,19 @@ impl Backend for TreeBackend {
         async move { self.store.renew(&self.encode(r)?, grant).await }.boxed()
     }
 
-    fn confirmed(&self, grant: Grant) -> Option<Duration> {
-        self.store.confirmed(grant)
+    fn last_confirmed(&self, grant: Grant) -> Option<Duration> {
+        self.store.last_confirmed(grant)
     }
 
-    fn overdue(&self, grant: Grant) -> BoxFuture<'static, ()> {
-        self.store.overdue(grant)
+    fn renewal_overdue(&self, grant: Grant) -> BoxFuture<'static, ()> {
+        self.store.renewal_overdue(grant)
     }
 
     fn update<'a>(
         &'a self,
         r: &'a Registration,
         grant: Grant,
-        claim: Claim,
+        claim: OnConflict,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
             let (own, shared) = self.compose(r, claim).await?;
@@ -317,28 +325,28 @@ impl Backend for TreeBackend {
         async move { self.store.remove(&self.encode(r)?, grant).await }.boxed()
     }
 
-    fn guard<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Error> {
+    fn lease_lost<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Error> {
         async move {
             match self.encode(r) {
-                Ok(entries) => self.store.guard(&entries, grant).await,
+                Ok(entries) => self.store.lease_lost(&entries, grant).await,
                 Err(error) => error,
             }
         }
         .boxed()
     }
 
-    fn follow(&self, r: &Registration) -> BoxStream<'static, Shared> {
+    fn shared_attributes(&self, r: &Registration) -> BoxStream<'static, SharedAttributes> {
         let shared = |layout: &Arc<dyn Layout>| {
             let key = layout.shared(r).ok().flatten()?;
             let entries = layout.encode(r).ok()?;
             let own = entries.into_iter().find(|entry| entry.key == key);
-            let own = own.map(|entry| layout.hear(Some(&entry.value)));
-            let silent = Shared::Says(Attributes::new());
+            let own = own.map(|entry| layout.decode_shared(Some(&entry.value)));
+            let silent = SharedAttributes::Present(Attributes::new());
             // Who writes without a look at what is there may have blanked what it says.
             let blanks = own.is_some_and(|own| own != silent);
             let said = shared::follow(self.store.clone(), layout.clone(), key);
             Some(said.map(move |said| match said == silent {
-                true if blanks => Shared::Missing,
+                true if blanks => SharedAttributes::Absent,
                 _ => said,
             }))
         };

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crate::embed::gate::{Message, run};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::set::Event;
 
 /// Says that there is something to drain. Called and dropped on the dispatch thread only.
@@ -55,7 +55,11 @@ impl Dispatch {
             .name("discover-cb".to_owned())
             .spawn(body)
             .map_err(|e| {
-                Error::caused_by(Kind::Resource, "cannot start the thread discover-cb", e)
+                Error::caused_by(
+                    ErrorKind::Resource,
+                    "cannot start the thread discover-cb",
+                    e,
+                )
             })?;
         Ok(Dispatch {
             messages,
@@ -77,7 +81,7 @@ impl Dispatch {
             return Ok(());
         }
         Err(Error::new(
-            Kind::Busy,
+            ErrorKind::Busy,
             "inside a callback, this would wait for that very callback; do it from another thread",
         ))
     }

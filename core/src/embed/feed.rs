@@ -10,7 +10,7 @@ use crate::embed::dispatch::{Bell, Sink};
 use crate::embed::gate::{Flags, Listener, Message};
 use crate::embed::own::Own;
 use crate::embed::shared::{Shared, closed};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::set::{Cursor, Event, ServiceSet, Snapshot};
 
 /// Events pushed. Cancelled when dropped.
@@ -135,7 +135,7 @@ impl Feed {
     pub fn check(&self) -> Result<()> {
         let (_, line) = self.0.get()?;
         if line.flags.is_cancelled() {
-            return Err(Error::new(Kind::Closed, "the feed was cancelled"));
+            return Err(Error::new(ErrorKind::Closed, "the feed was cancelled"));
         }
         line.shared.runtime().map(drop)
     }

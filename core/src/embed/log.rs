@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use arc_swap::ArcSwapOption;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::generation;
 
 /// Takes log records. Called and dropped on the thread `discover-log` only.
@@ -62,8 +62,13 @@ impl Outlet {
         let thread = thread::Builder::new()
             .name("discover-log".to_owned())
             .spawn(body);
-        let failed =
-            |e| Error::caused_by(Kind::Resource, "cannot start the thread discover-log", e);
+        let failed = |e| {
+            Error::caused_by(
+                ErrorKind::Resource,
+                "cannot start the thread discover-log",
+                e,
+            )
+        };
         Ok(Outlet {
             generation: generation(),
             records,

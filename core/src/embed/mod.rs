@@ -34,15 +34,17 @@ pub use log::{LogSink, set_log};
 pub use pending::{Abort, Pending, Waiting};
 
 pub use crate::descriptor::{Descriptor, Protocol};
-pub use crate::error::{Error, Kind, Result};
+pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::layout::{Host, Service};
 pub use crate::lease::Standing;
 pub use crate::model::{
-    Attributes, ConnectionState, Foreign, Heartbeat, Instance, Metrics, Registration, Said,
-    ServiceName, address, shown,
+    Attributes, BindingCache, ConnectionState, Heartbeat, Instance, Metadata, Metrics,
+    Registration, ServiceName, address, shown,
 };
-pub use crate::set::{Departed, Departure, Event, Fault, Policy, Snapshot, State, Status};
-pub use crate::sys::unforked;
+pub use crate::set::{
+    Event, Fault, OfflineInstance, OfflineReason, Policy, Snapshot, State, Status,
+};
+pub use crate::sys::hold_forks;
 pub use ::log::Level;
 
 /// The places among those online of those to choose from, where these are not all.

@@ -1,6 +1,6 @@
 //! What belongs to the process that made it.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::generation;
 
 /// A value that a forked child inherits but must not touch, not even to drop it: its threads did not
@@ -28,7 +28,7 @@ impl<T> Own<T> {
     pub(super) fn get(&self) -> Result<&T> {
         let forked = || {
             Error::new(
-                Kind::Forked,
+                ErrorKind::Forked,
                 format!(
                     "this was opened in process {}, and this is process {}, forked from it; open a \
                      client of its own here",

@@ -10,7 +10,7 @@ use futures_util::future::{AbortHandle, BoxFuture, FutureExt, abortable};
 
 use crate::embed::gate::Message;
 use crate::embed::shared::{Shared, closed};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A call that has not begun. It ends by itself: with its result, at its deadline, or as `closed`
 /// when the client is.
@@ -42,7 +42,7 @@ impl<T: Send + 'static> Pending<T> {
         let Pending { shared, work } = self;
         let late = move |_| {
             let text = format!("{what}: no answer within {timeout:?}");
-            Err(Error::new(Kind::Timeout, text))
+            Err(Error::new(ErrorKind::Timeout, text))
         };
         let work = async move {
             let done = tokio::time::timeout(timeout, work).await;
@@ -80,7 +80,7 @@ impl<T: Send + 'static> Pending<T> {
         let Pending { shared, work } = self;
         let (work, handle) = abortable(work);
         let work = work.map(|result| {
-            result.unwrap_or_else(|_| Err(Error::new(Kind::Closed, "the call was aborted")))
+            result.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the call was aborted")))
         });
         let work = work.boxed();
         (Pending { shared, work }, Abort(handle))
@@ -125,7 +125,7 @@ fn bug<T>(panic: Box<dyn Any + Send>) -> Result<T> {
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     let text = text.unwrap_or_else(|| "no message".to_owned());
     Err(Error::new(
-        Kind::Internal,
+        ErrorKind::Internal,
         format!("a bug in libdiscover or a backend: {text}"),
     ))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 
 /// How long what blocks a thread, a file that is being written, is waited for at the end.
@@ -26,7 +26,13 @@ pub(super) struct Runtime {
 
 impl Runtime {
     pub(super) fn start() -> Result<Runtime> {
-        let failed = |e| Error::caused_by(Kind::Resource, "cannot start the thread discover-rt", e);
+        let failed = |e| {
+            Error::caused_by(
+                ErrorKind::Resource,
+                "cannot start the thread discover-rt",
+                e,
+            )
+        };
         let mut builder = Builder::new_current_thread();
         builder.thread_name("discover-rt").enable_all();
         // Of the threads that block on files; the one that drives is our own.

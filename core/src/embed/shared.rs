@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::embed::dispatch::Dispatch;
 use crate::embed::gate::Message;
 use crate::embed::runtime::Runtime;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What an engine and all that came out of it share.
 pub(super) struct Shared {
@@ -55,7 +55,7 @@ impl Shared {
         self.client
             .get()
             .cloned()
-            .ok_or_else(|| Error::new(Kind::Internal, "used before it was open"))
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "used before it was open"))
     }
 
     fn runtime_slot(&self) -> MutexGuard<'_, Option<Runtime>> {
@@ -89,7 +89,7 @@ impl Shared {
             return done;
         }
         let text = format!("closed, but a callback was still running after {timeout:?}");
-        Err(Error::new(Kind::Timeout, text))
+        Err(Error::new(ErrorKind::Timeout, text))
     }
 }
 
@@ -105,5 +105,5 @@ impl Drop for Shared {
 
 /// The answer of everything after the end.
 pub(super) fn closed() -> Error {
-    Error::new(Kind::Closed, "the client was closed")
+    Error::new(ErrorKind::Closed, "the client was closed")
 }

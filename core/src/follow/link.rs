@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::follow::{Mark, Time};
 use crate::planted::planted;
 use crate::tree::Node;
@@ -156,7 +156,7 @@ impl Link {
                 if unanswered && planted!(silence_is_fine: false, true) {
                     let silent = now.saturating_sub(*heard).as_millis();
                     let text = format!("no sign of life for {silent} ms");
-                    return Some(LinkAsks::Break(Error::new(Kind::Timeout, text)));
+                    return Some(LinkAsks::Break(Error::new(ErrorKind::Timeout, text)));
                 }
                 let due = asked.map_or(*heard, |(_, last)| last) + ASK;
                 if now < due {

@@ -63,7 +63,7 @@ impl Layout for ContainerPilot {
         read(service, id, node).into()
     }
 
-    fn known(&self) -> &[&str] {
+    fn known_fields(&self) -> &[&str] {
         &KNOWN
     }
 }
@@ -89,7 +89,7 @@ fn read(service: &ServiceName, id: &str, node: &Node) -> std::result::Result<Ins
 mod tests {
     use super::*;
     use crate::layout::tests::{at, decoded, entry, reads, round_trips};
-    use crate::model::Claim;
+    use crate::model::OnConflict;
 
     fn layout() -> ContainerPilot {
         ContainerPilot::new(ContainerPilot::PREFIX).unwrap()
@@ -150,9 +150,11 @@ mod tests {
     fn what_others_keep_in_the_record_stays() {
         let entry = &layout().encode(&app()).unwrap()[0];
         let before = br#"{"id":"old","port":1,"owner":"ops"}"#;
-        let kept = layout().rewrite(entry, before, Claim::TakeOver).unwrap();
+        let kept = layout()
+            .merge_existing(entry, before, OnConflict::Replace)
+            .unwrap();
         assert!(kept.ends_with(br#""tags":null,"owner":"ops"}"#));
-        let kept = layout().rewrite(entry, b"rubbish", Claim::TakeOver);
+        let kept = layout().merge_existing(entry, b"rubbish", OnConflict::Replace);
         assert_eq!(kept.as_ref(), Some(&entry.value));
     }
 

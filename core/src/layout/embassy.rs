@@ -231,7 +231,7 @@ impl Layout for Embassy {
         ))
     }
 
-    fn known(&self) -> &[&str] {
+    fn known_fields(&self) -> &[&str] {
         &KNOWN
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
-use crate::model::{Claim, Instance, Registration, ServiceName};
+use crate::model::{Instance, OnConflict, Registration, ServiceName};
 use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
@@ -67,12 +67,12 @@ impl Layout for GoMicro {
         read(service, name, node).into()
     }
 
-    fn known(&self) -> &[&str] {
+    fn known_fields(&self) -> &[&str] {
         &KNOWN
     }
 
     /// The endpoints are what the service can be asked, which its node knows nothing of: they stay.
-    fn rewrite(&self, entry: &Entry, before: &[u8], _: Claim) -> Option<Vec<u8>> {
+    fn merge_existing(&self, entry: &Entry, before: &[u8], _: OnConflict) -> Option<Vec<u8>> {
         let kept = json::keep_unknown(&entry.value, before, &KNOWN);
         let mut text = String::from_utf8(kept.unwrap_or_else(|| entry.value.clone())).ok()?;
         let before = json::Object::parse(before).ok();
@@ -178,14 +178,16 @@ mod tests {
         let greeter = at("greeter", "h:1").attributes([("version", odd)]).unwrap();
         let entry = &layout().encode(&greeter).unwrap()[0];
         let before = br#"{"name":"greeter","version":"1","metadata":{"a":"b"},"endpoints":[{"name":"Say<>"}],"nodes":[],"owner":"ops"}"#;
-        let kept = layout().rewrite(entry, before, Claim::TakeOver).unwrap();
+        let kept = layout()
+            .merge_existing(entry, before, OnConflict::Replace)
+            .unwrap();
         let kept = String::from_utf8(kept).unwrap();
         let end = r#""metadata":null,"endpoints":[{"name":"Say\u003c\u003e"}],"nodes":[{"id":"h:1","address":"h:1","metadata":null}],"owner":"ops"}"#;
         assert!(kept.ends_with(end), "{kept}");
         let key = entry.key.as_str();
         let read = reads(&layout(), "greeter", key, kept.as_bytes());
         assert_eq!(read, greeter.instance(7));
-        let kept = layout().rewrite(entry, b"rubbish", Claim::TakeOver);
+        let kept = layout().merge_existing(entry, b"rubbish", OnConflict::Replace);
         assert_eq!(kept.as_ref(), Some(&entry.value));
     }
 }

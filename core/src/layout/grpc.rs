@@ -68,7 +68,7 @@ impl Layout for Grpc {
         read(service, id, node, &record).into()
     }
 
-    fn known(&self) -> &[&str] {
+    fn known_fields(&self) -> &[&str] {
         &KNOWN
     }
 }

@@ -67,7 +67,7 @@ impl Layout for Kratos {
         read(service, id, node).into()
     }
 
-    fn known(&self) -> &[&str] {
+    fn known_fields(&self) -> &[&str] {
         &KNOWN
     }
 }

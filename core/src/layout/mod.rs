@@ -15,7 +15,8 @@ mod tests;
 
 use crate::error::{Error, Result};
 use crate::model::{
-    Claim, Instance, Registration, Sayings, ServiceName, Shared, check_host, split_address,
+    Instance, MetadataInterner, OnConflict, Registration, ServiceName, SharedAttributes,
+    check_host, split_address,
 };
 use crate::tree::{Entry, Key, Node, Prefix};
 
@@ -53,7 +54,12 @@ pub trait Layout: Send + Sync + 'static {
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded;
 
     /// The same of a node in a list: what others in it said as well is held once.
-    fn decode_among(&self, service: &ServiceName, node: &Node, others: &mut Sayings) -> Decoded {
+    fn decode_among(
+        &self,
+        service: &ServiceName,
+        node: &Node,
+        others: &mut MetadataInterner,
+    ) -> Decoded {
         let mut decoded = self.decode(service, node);
         if let Decoded::Instance(instance) = &mut decoded {
             others.share(instance);
@@ -64,14 +70,14 @@ pub trait Layout: Send + Sync + 'static {
     /// Where records are JSON objects, the members that it knows: others' members stay in a record that
     /// is written over. None where records have no room for any; `rewrite` is then asked for what is shared
     /// alone, and not for the records of a registration itself.
-    fn known(&self) -> &[&str] {
+    fn known_fields(&self) -> &[&str] {
         &[]
     }
 
     /// What is written where `before` is the value already: as a rule that of the entry, with what
     /// others keep in the record. None: what is there stays.
-    fn rewrite(&self, entry: &Entry, before: &[u8], _claim: Claim) -> Option<Vec<u8>> {
-        let kept = match self.known() {
+    fn merge_existing(&self, entry: &Entry, before: &[u8], _claim: OnConflict) -> Option<Vec<u8>> {
+        let kept = match self.known_fields() {
             [] => None,
             known => json::keep_unknown(&entry.value, before, known),
         };
@@ -84,8 +90,8 @@ pub trait Layout: Send + Sync + 'static {
     }
 
     /// What that record says; `None` is its absence.
-    fn hear(&self, _value: Option<&[u8]>) -> Shared {
-        Shared::Says(Default::default())
+    fn decode_shared(&self, _value: Option<&[u8]>) -> SharedAttributes {
+        SharedAttributes::Present(Default::default())
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::layout::{Decoded, Layout, endpoint, json, tags, under};
-use crate::model::{Attributes, Instance, Registration, Said, Sayings, ServiceName};
+use crate::model::{Attributes, Instance, Metadata, MetadataInterner, Registration, ServiceName};
 use crate::tree::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
 
 /// See the module.
@@ -49,7 +49,12 @@ impl Layout for Native {
     }
 
     /// Most records say nothing that is of one instance alone.
-    fn decode_among(&self, service: &ServiceName, node: &Node, others: &mut Sayings) -> Decoded {
+    fn decode_among(
+        &self,
+        service: &ServiceName,
+        node: &Node,
+        others: &mut MetadataInterner,
+    ) -> Decoded {
         decoded(service, node, || others.of(&node.value, read))
     }
 }
@@ -57,7 +62,7 @@ impl Layout for Native {
 fn decoded(
     service: &ServiceName,
     node: &Node,
-    said: impl FnOnce() -> std::result::Result<Arc<Said>, String>,
+    said: impl FnOnce() -> std::result::Result<Arc<Metadata>, String>,
 ) -> Decoded {
     let name = under(ROOT, service, &node.key);
     // Deeper keys and keys that are no address belong to somebody else.
@@ -73,7 +78,7 @@ fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
     json::written(&json::map_or_null(&all).to_string())
 }
 
-fn read(value: &[u8]) -> std::result::Result<Said, String> {
+fn read(value: &[u8]) -> std::result::Result<Metadata, String> {
     if value.len() > MAX_VALUE {
         return Err(format!(
             "the value has {} bytes; the limit is {MAX_VALUE}",
@@ -85,7 +90,7 @@ fn read(value: &[u8]) -> std::result::Result<Said, String> {
     let mut attributes = parsed.unwrap_or_default();
     let tags = tags::split(&mut attributes);
     json::check_count(&attributes)?;
-    Ok(Said::new(attributes, tags))
+    Ok(Metadata::new(attributes, tags))
 }
 
 #[cfg(test)]

@@ -136,9 +136,9 @@ fn never_panics(name: &str, value: &[u8]) -> std::result::Result<(), TestCaseErr
         let prefix = layout.prefix(&web).unwrap();
         let Ok(key) = prefix.join(name) else { continue };
         decoded(&*layout, "web", key.as_str(), value);
-        let _ = layout.hear(Some(value));
+        let _ = layout.decode_shared(Some(value));
         let entries = layout.encode(&at("web", "h:1")).unwrap();
-        let _ = layout.rewrite(&entries[0], value, Claim::TakeOver);
+        let _ = layout.merge_existing(&entries[0], value, OnConflict::Replace);
     }
     Ok(())
 }

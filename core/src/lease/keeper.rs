@@ -12,10 +12,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backend::Backend;
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Standing;
 use crate::lease::machine::{Adopt, Call, Input, Machine, Order, OrderId, Output};
-use crate::model::{Attributes, Claim, Grant, Heartbeat, Registration, Shared, check_attributes};
+use crate::model::{
+    Attributes, Grant, Heartbeat, OnConflict, Registration, SharedAttributes, check_attributes,
+};
 
 /// An order of the owner, and where its answer goes.
 pub(super) type Asked = (Order<Wanted>, oneshot::Sender<Result<()>>);
@@ -45,11 +47,11 @@ impl Wanted {
     }
 
     /// What the service says, to be adopted.
-    fn heard(shared: Shared) -> Wanted {
+    fn heard(shared: SharedAttributes) -> Wanted {
         let (attributes, word) = match shared {
-            Shared::Says(attributes) => (attributes, Word::Service),
+            SharedAttributes::Present(attributes) => (attributes, Word::Service),
             // Nothing to adopt: who knows says it again.
-            Shared::Missing => (Attributes::new(), Word::Again),
+            SharedAttributes::Absent => (Attributes::new(), Word::Again),
         };
         Wanted { attributes, word }
     }
@@ -86,12 +88,12 @@ pub(super) async fn start(
     told: Told,
 ) -> Result<()> {
     let start = Instant::now();
-    let grant = bounded(backend.register(&registration, Claim::TakeOver).await?);
+    let grant = bounded(backend.register(&registration, OnConflict::Replace).await?);
     let manual = registration.heartbeat == Heartbeat::Manual;
     let wanted = Wanted::said(registration.attributes.clone());
     let machine = Machine::new(wanted, manual, grant, fastrand::u64(..), Duration::ZERO);
     let mut keeper = Keeper {
-        shared: backend.follow(&registration),
+        shared: backend.shared_attributes(&registration),
         patience: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
         backend,
         registration: registration.into(),
@@ -121,7 +123,7 @@ struct Keeper {
     start: Instant,
     told: Told,
     /// What the service says to all of its registrations.
-    shared: BoxStream<'static, Shared>,
+    shared: BoxStream<'static, SharedAttributes>,
     /// Before what it says is tried again, once that was refused.
     patience: Backoff,
     restored: Arc<AtomicU64>,
@@ -137,7 +139,7 @@ impl Keeper {
         while !matches!(*self.told.standing.borrow(), Standing::Released) {
             let wake = self.machine.wake().map(|wake| self.start + wake);
             let rests = self.machine.rests();
-            let overdue = rests.map(|grant| self.backend.overdue(grant));
+            let overdue = rests.map(|grant| self.backend.renewal_overdue(grant));
             let asleep = async {
                 // Ten thousand that are renewed together do not wake to find out that they were.
                 if let Some(overdue) = overdue {
@@ -217,7 +219,9 @@ impl Keeper {
         let mut asked = self.registration.clone();
         let mut checked = Ok(());
         let value = match &call {
-            Call::PutBack(value) | Call::Update(value, _) | Call::Settle(value, _) => Some(value),
+            Call::RestoreOnly(value) | Call::Update(value, _) | Call::Settle(value, _) => {
+                Some(value)
+            }
             Call::Renew(_) | Call::Unregister(_) => None,
         };
         if let Some(wanted) = value {
@@ -233,17 +237,17 @@ impl Keeper {
         async move {
             checked?;
             match call {
-                Call::PutBack(_) => {
-                    let grant = backend.register(&asked, Claim::PutBack).await?;
+                Call::RestoreOnly(_) => {
+                    let grant = backend.register(&asked, OnConflict::RestoreOnly).await?;
                     Ok(Some(bounded(grant)))
                 }
                 Call::Renew(grant) => backend.heartbeat(&asked, grant).await.map(|()| None),
                 Call::Update(_, grant) => {
-                    let updated = backend.update(&asked, grant, Claim::TakeOver).await;
+                    let updated = backend.update(&asked, grant, OnConflict::Replace).await;
                     updated.map(|()| None)
                 }
                 Call::Settle(_, grant) => {
-                    let settled = backend.update(&asked, grant, Claim::PutBack).await;
+                    let settled = backend.update(&asked, grant, OnConflict::RestoreOnly).await;
                     settled.map(|()| None)
                 }
                 Call::Unregister(grant) => backend.unregister(&asked, grant).await.map(|()| None),
@@ -254,7 +258,7 @@ impl Keeper {
 
     /// When the grant was last confirmed, if the store renews it by itself.
     fn kept(&self) -> Option<Duration> {
-        let ago = self.backend.confirmed(self.machine.held()?)?;
+        let ago = self.backend.last_confirmed(self.machine.held()?)?;
         self.start.elapsed().checked_sub(ago)
     }
 
@@ -264,7 +268,7 @@ impl Keeper {
             return;
         };
         let (backend, registration) = (self.backend.clone(), self.registration.clone());
-        self.guard = async move { (grant, backend.guard(&registration, grant).await) }.boxed();
+        self.guard = async move { (grant, backend.lease_lost(&registration, grant).await) }.boxed();
     }
 
     fn tell_value(&mut self, value: Wanted) {
@@ -274,7 +278,7 @@ impl Keeper {
         match word {
             // Only now: what was said before may be the owner's word of before. And with other
             // attributes it may share something else.
-            Word::Owner => self.shared = self.backend.follow(&self.as_told()),
+            Word::Owner => self.shared = self.backend.shared_attributes(&self.as_told()),
             Word::Service => {
                 let address = self.registration.address();
                 log::info!("{address} took over what its service says");
@@ -297,11 +301,11 @@ impl Keeper {
     fn bear(&mut self, error: &Error) {
         let address = self.registration.address();
         log::warn!("{address} stays as it is, whatever its service says: {error}");
-        if error.kind() != Kind::InvalidArgument {
+        if error.kind() != ErrorKind::InvalidArgument {
             let (backend, now) = (self.backend.clone(), self.as_told());
             let wait = sleep(self.patience.next_wait());
             self.shared = wait
-                .map(move |()| backend.follow(&now))
+                .map(move |()| backend.shared_attributes(&now))
                 .flatten_stream()
                 .boxed();
         }

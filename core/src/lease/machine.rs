@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Grant;
 use crate::planted::planted;
 
@@ -76,7 +76,7 @@ enum Step {
     /// Write the wanted value where another one may be, then renew.
     Settle,
     Update,
-    PutBack,
+    RestoreOnly,
     /// End what is left of the old grant, once it is put back.
     Clear(Grant),
     /// The program did not say in time that it is alive.
@@ -182,16 +182,16 @@ impl<V: Adopt> Machine<V> {
         let step = match (&what, self.holding) {
             (Order::Unregister, Holding::Granted(_) | Holding::Doubtful(_)) => Step::Release,
             (Order::Unregister, Holding::Lost(Some(_))) => {
-                planted!(release_does_not_win: Step::PutBack, Step::Release)
+                planted!(release_does_not_win: Step::RestoreOnly, Step::Release)
             }
             (Order::Unregister, Holding::Lost(None) | Holding::Taken) => {
                 return self.release(order, Ok(()), out);
             }
             (_, Holding::Taken) => {
                 let text = "the id has another owner now";
-                return reply(order, Err(Error::new(Kind::Replaced, text)), out);
+                return reply(order, Err(Error::new(ErrorKind::Replaced, text)), out);
             }
-            (_, Holding::Lost(_)) => Step::PutBack,
+            (_, Holding::Lost(_)) => Step::RestoreOnly,
             (Order::Heartbeat, Holding::Granted(_)) => Step::Renew,
             (Order::Heartbeat, Holding::Doubtful(_)) => Step::Settle,
             (Order::Update(_) | Order::Adopt(_), _) => Step::Update,
@@ -220,11 +220,11 @@ impl<V: Adopt> Machine<V> {
                 self.next = NEVER;
                 return;
             }
-            (Holding::Lost(_), true) if now < self.confirmed + self.ttl => Step::PutBack,
+            (Holding::Lost(_), true) if now < self.confirmed + self.ttl => Step::RestoreOnly,
             (_, true) => planted!(a_silent_program_is_kept: Step::Renew, Step::Expire),
             (Holding::Granted(_), false) => Step::Renew,
             (Holding::Doubtful(_), false) => Step::Settle,
-            (Holding::Lost(_), false) => Step::PutBack,
+            (Holding::Lost(_), false) => Step::RestoreOnly,
         };
         self.begin(step, None, None, now, out);
     }
@@ -248,14 +248,14 @@ impl<V: Adopt> Machine<V> {
             (Step::Update, Some(grant)) => Call::Update(self.wanted.clone(), grant),
             (Step::Expire | Step::Release, Some(grant)) => Call::Unregister(grant),
             (Step::Clear(old), _) => Call::Unregister(old),
-            _ => Call::PutBack(self.wanted.clone()),
+            _ => Call::RestoreOnly(self.wanted.clone()),
         };
-        let step = if matches!(call, Call::PutBack(_)) {
-            Step::PutBack
+        let step = if matches!(call, Call::RestoreOnly(_)) {
+            Step::RestoreOnly
         } else {
             step
         };
-        if matches!(step, Step::Expire | Step::Release | Step::PutBack) {
+        if matches!(step, Step::Expire | Step::Release | Step::RestoreOnly) {
             // What becomes of the old grant from here on is our own doing.
             out.push(Output::Guard(None));
         }
@@ -285,13 +285,13 @@ impl<V: Adopt> Machine<V> {
             (Step::Expire, _) => {
                 self.holding = Holding::Lost(None);
                 let text = format!("no heartbeat within {:?}", self.ttl);
-                self.failed(doing, Error::new(Kind::LeaseLost, text), now, out);
+                self.failed(doing, Error::new(ErrorKind::LeaseLost, text), now, out);
             }
-            (Step::PutBack, Ok(grant)) => self.put_back(doing, grant, now, out),
+            (Step::RestoreOnly, Ok(grant)) => self.put_back(doing, grant, now, out),
             (Step::Renew, Ok(_)) => self.confirm(doing, now, out),
             (Step::Settle, Ok(_)) if self.holding == Holding::Taken => {
                 let text = "the id has another owner now";
-                reply(doing.order, Err(Error::new(Kind::Replaced, text)), out);
+                reply(doing.order, Err(Error::new(ErrorKind::Replaced, text)), out);
             }
             (Step::Settle, Ok(_)) => {
                 self.now_granted();
@@ -303,14 +303,14 @@ impl<V: Adopt> Machine<V> {
                 self.live(now, out);
                 reply(doing.order, Ok(()), out);
             }
-            (_, Err(error)) if error.kind() == Kind::LeaseLost && self.held().is_some() => {
+            (_, Err(error)) if error.kind() == ErrorKind::LeaseLost && self.held().is_some() => {
                 self.holding = Holding::Lost(self.held());
                 let earliest = self.earliest(now);
                 if doing.order.is_none() && now < earliest {
                     self.next = earliest;
                     return self.lapse(error, out);
                 }
-                self.begin(Step::PutBack, doing.order, doing.old, now, out);
+                self.begin(Step::RestoreOnly, doing.order, doing.old, now, out);
             }
             (_, Err(error)) => self.failed(doing, error, now, out),
         }
@@ -344,7 +344,7 @@ impl<V: Adopt> Machine<V> {
         out: &mut Vec<Output<V>>,
     ) {
         let Some(grant) = grant else {
-            let error = Error::new(Kind::Internal, "registered without a grant");
+            let error = Error::new(ErrorKind::Internal, "registered without a grant");
             return self.failed(doing, error, now, out);
         };
         let old = match self.holding {
@@ -406,9 +406,9 @@ impl<V: Adopt> Machine<V> {
         {
             self.holding = planted!(no_doubt: self.holding, Holding::Doubtful(grant));
         }
-        if error.kind() == Kind::Replaced {
+        if error.kind() == ErrorKind::Replaced {
             self.taken(error.clone(), out);
-        } else if !(updated && error.kind() == Kind::InvalidArgument) {
+        } else if !(updated && error.kind() == ErrorKind::InvalidArgument) {
             self.setback(&error, now, out);
         }
         reply(doing.order, Err(error), out);
@@ -436,7 +436,7 @@ impl<V: Adopt> Machine<V> {
         if self.held() != Some(grant) && !lost {
             return;
         }
-        if error.kind() == Kind::Replaced && planted!(fights_an_owner: false, true) {
+        if error.kind() == ErrorKind::Replaced && planted!(fights_an_owner: false, true) {
             return self.taken(error, out);
         }
         self.holding = Holding::Lost(Some(grant));

@@ -14,8 +14,8 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::Backend;
-use crate::error::{Error, Kind, Result};
-use crate::model::{Attributes, Registration, Shown, check_attributes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Attributes, Redacted, Registration, check_attributes};
 use keeper::{Asked, Told, Wanted};
 use machine::Order;
 
@@ -32,7 +32,7 @@ impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
             .field("registration", &self.registration)
-            .field("attributes", &Shown(&self.attributes()))
+            .field("attributes", &Redacted(&self.attributes()))
             .field("standing", &self.standing())
             .finish_non_exhaustive()
     }
@@ -156,7 +156,7 @@ impl Lease {
     /// cannot be reached, the error says so, and the instance goes with its TTL.
     pub async fn unregister(&self) -> Result<()> {
         match self.order(Order::Unregister).await {
-            Err(error) if error.kind() == Kind::Closed => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
             other => other,
         }
     }
@@ -171,7 +171,7 @@ impl Lease {
 
     async fn order(&self, order: Order<Wanted>) -> Result<()> {
         let (reply, answer) = oneshot::channel();
-        let released = || Error::new(Kind::Closed, "the registration was released");
+        let released = || Error::new(ErrorKind::Closed, "the registration was released");
         self.orders
             .send((order, reply))
             .await

@@ -15,17 +15,17 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::model::{Claim, Grant, Heartbeat, ServiceName, Shared, View};
+use crate::model::{Grant, Heartbeat, OnConflict, ServiceName, SharedAttributes, View};
 
 const TTL: Duration = Duration::from_secs(9);
 
 /// Answers as scripted, then with success; notes what was asked of it and when.
 struct Scripted {
     start: Instant,
-    script: Mutex<VecDeque<Kind>>,
+    script: Mutex<VecDeque<ErrorKind>>,
     calls: Mutex<Vec<(u64, &'static str, String)>>,
     /// What the service says to whoever follows it now, and first to whoever follows it next.
-    says: watch::Sender<Option<Shared>>,
+    says: watch::Sender<Option<SharedAttributes>>,
     follows: AtomicU64,
     /// No update is answered while somebody else has it.
     hold: tokio::sync::Mutex<()>,
@@ -35,7 +35,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn new(script: impl IntoIterator<Item = Kind>) -> Arc<Scripted> {
+    fn new(script: impl IntoIterator<Item = ErrorKind>) -> Arc<Scripted> {
         Arc::new(Scripted {
             start: Instant::now(),
             script: Mutex::new(script.into_iter().collect()),
@@ -48,7 +48,7 @@ impl Scripted {
         })
     }
 
-    fn fails_next(&self, kinds: impl IntoIterator<Item = Kind>) {
+    fn fails_next(&self, kinds: impl IntoIterator<Item = ErrorKind>) {
         self.script.lock().unwrap().extend(kinds);
     }
 
@@ -81,8 +81,12 @@ impl Backend for Scripted {
         ready(Ok(())).boxed()
     }
 
-    fn register<'a>(&'a self, r: &'a Registration, claim: Claim) -> BoxFuture<'a, Result<Grant>> {
-        let call = if claim == Claim::PutBack {
+    fn register<'a>(
+        &'a self,
+        r: &'a Registration,
+        claim: OnConflict,
+    ) -> BoxFuture<'a, Result<Grant>> {
+        let call = if claim == OnConflict::RestoreOnly {
             "put back"
         } else {
             "register"
@@ -94,11 +98,11 @@ impl Backend for Scripted {
         ready(self.answer("heartbeat", r)).boxed()
     }
 
-    fn confirmed(&self, _: Grant) -> Option<Duration> {
+    fn last_confirmed(&self, _: Grant) -> Option<Duration> {
         Some(self.renewed.borrow().as_ref()?.elapsed())
     }
 
-    fn overdue(&self, grant: Grant) -> BoxFuture<'static, ()> {
+    fn renewal_overdue(&self, grant: Grant) -> BoxFuture<'static, ()> {
         let mut renewed = self.renewed.subscribe();
         async move {
             loop {
@@ -117,24 +121,24 @@ impl Backend for Scripted {
         &'a self,
         r: &'a Registration,
         _: Grant,
-        claim: Claim,
+        claim: OnConflict,
     ) -> BoxFuture<'a, Result<()>> {
         let call = match claim {
-            Claim::TakeOver => "update",
-            Claim::PutBack => "settle",
+            OnConflict::Replace => "update",
+            OnConflict::RestoreOnly => "settle",
         };
         async move {
             let _turn = self.hold.lock().await;
             let answer = self.answer(call, r);
             if self.forbids_updates.load(Ordering::Relaxed) {
-                return Err(Error::new(Kind::PermissionDenied, "as was set"));
+                return Err(Error::new(ErrorKind::PermissionDenied, "as was set"));
             }
             answer
         }
         .boxed()
     }
 
-    fn follow(&self, _: &Registration) -> BoxStream<'static, Shared> {
+    fn shared_attributes(&self, _: &Registration) -> BoxStream<'static, SharedAttributes> {
         self.follows.fetch_add(1, Ordering::Relaxed);
         let mut said = self.says.subscribe();
         said.mark_changed();
@@ -213,7 +217,7 @@ async fn a_lost_lease_is_registered_again_at_once_with_the_last_update() {
     let backend = Scripted::new([]);
     let lease = keep(&backend, Heartbeat::Automatic).await;
     lease.update([("v", "2")]).await.unwrap();
-    backend.fails_next([Kind::LeaseLost]);
+    backend.fails_next([ErrorKind::LeaseLost]);
     pass(3_100).await;
     assert_eq!(backend.calls()[2..], ["heartbeat", "put back"]);
     assert_eq!(backend.calls.lock().unwrap()[3].2, "2");
@@ -224,11 +228,11 @@ async fn a_lost_lease_is_registered_again_at_once_with_the_last_update() {
 async fn an_outage_longer_than_the_ttl_is_told_and_healed() {
     let backend = Scripted::new([]);
     let mut lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([Kind::Unavailable; 40]);
+    backend.fails_next([ErrorKind::Unavailable; 40]);
     let lapsed = lease.changed().await;
     assert_eq!(lapsed.name(), "lapsed");
     // What is told is that nothing confirmed it in time, at the moment when that is so.
-    assert_eq!(lapsed.error().unwrap().kind(), Kind::Timeout);
+    assert_eq!(lapsed.error().unwrap().kind(), ErrorKind::Timeout);
     let at = backend.start.elapsed();
     assert!(at >= TTL && at < TTL + TTL / 3, "{at:?}");
     assert_eq!(lease.changed().await.name(), "live");
@@ -246,7 +250,7 @@ async fn what_is_renewed_with_others_is_left_alone_until_it_is_not_renewed_in_ti
     lease.update([("v", "2")]).await.unwrap();
     assert_eq!(backend.calls(), ["register", "update"]);
     let last = backend.start.elapsed();
-    backend.fails_next([Kind::Unavailable; 40]);
+    backend.fails_next([ErrorKind::Unavailable; 40]);
     assert_eq!(lease.changed().await.name(), "lapsed");
     let at = backend.start.elapsed() - last;
     assert!(at >= TTL && at < TTL + Duration::from_millis(10), "{at:?}");
@@ -265,12 +269,12 @@ async fn what_is_renewed_with_others_is_left_alone_until_it_is_not_renewed_in_ti
 async fn a_taken_over_id_is_never_fought_over() {
     let backend = Scripted::new([]);
     let mut lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([Kind::Replaced]);
+    backend.fails_next([ErrorKind::Replaced]);
     assert_eq!(lease.changed().await.name(), "replaced");
     pass(100_000).await;
     assert_eq!(
         lease.update([("v", "2")]).await.unwrap_err().kind(),
-        Kind::Replaced
+        ErrorKind::Replaced
     );
     lease.unregister().await.unwrap();
     assert_eq!(backend.calls(), ["register", "heartbeat"]);
@@ -281,10 +285,10 @@ async fn what_an_update_left_in_doubt_is_settled_by_the_next_heartbeat() {
     let backend = Scripted::new([]);
     let lease = keep(&backend, Heartbeat::Automatic).await;
     lease.update([("v", "1")]).await.unwrap();
-    backend.fails_next([Kind::Timeout]);
+    backend.fails_next([ErrorKind::Timeout]);
     assert_eq!(
         lease.update([("v", "2")]).await.unwrap_err().kind(),
-        Kind::Timeout
+        ErrorKind::Timeout
     );
     pass(1_000).await;
     // The update failed, so the value before it holds, whatever the store has taken.
@@ -297,7 +301,7 @@ async fn what_an_update_left_in_doubt_is_settled_by_the_next_heartbeat() {
 async fn what_the_store_refuses_is_tried_again_at_a_measured_pace() {
     let backend = Scripted::new([]);
     let mut lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([Kind::InvalidArgument; 3]);
+    backend.fails_next([ErrorKind::InvalidArgument; 3]);
     assert_eq!(lease.changed().await.name(), "lapsed");
     assert_eq!(lease.changed().await.name(), "live");
     assert_eq!(backend.calls().len(), 5);
@@ -308,7 +312,7 @@ async fn what_the_store_refuses_is_tried_again_at_a_measured_pace() {
 async fn what_was_lost_is_not_taken_from_a_new_owner() {
     let backend = Scripted::new([]);
     let mut lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([Kind::LeaseLost, Kind::Replaced]);
+    backend.fails_next([ErrorKind::LeaseLost, ErrorKind::Replaced]);
     assert_eq!(lease.changed().await.name(), "replaced");
     assert_eq!(backend.last().1, "put back");
 }
@@ -317,7 +321,7 @@ async fn what_was_lost_is_not_taken_from_a_new_owner() {
 async fn unregister_wins_against_a_reconnect() {
     let backend = Scripted::new([]);
     let lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([Kind::LeaseLost, Kind::Unavailable]);
+    backend.fails_next([ErrorKind::LeaseLost, ErrorKind::Unavailable]);
     pass(3_050).await;
     lease.unregister().await.unwrap();
     let calls = backend.calls().len();
@@ -339,10 +343,10 @@ async fn without_a_manual_heartbeat_it_goes_after_a_ttl_and_not_before() {
     let backend = Scripted::new([]);
     let mut lease = keep(&backend, Heartbeat::Manual).await;
     pass(8_000).await;
-    backend.fails_next([Kind::Unavailable]);
+    backend.fails_next([ErrorKind::Unavailable]);
     assert_eq!(
         lease.heartbeat().await.unwrap_err().kind(),
-        Kind::Unavailable
+        ErrorKind::Unavailable
     );
     lease.heartbeat().await.unwrap();
     assert_eq!(lease.changed().await.name(), "lapsed");

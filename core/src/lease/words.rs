@@ -26,7 +26,7 @@ pub(crate) enum Order<V> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Call<V> {
     /// Write it again, unless somebody else is there.
-    PutBack(V),
+    RestoreOnly(V),
     Renew(Grant),
     Update(V, Grant),
     /// Write what holds where another value may be. That says nothing new to anybody.

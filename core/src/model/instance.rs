@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::check::address;
-use crate::model::said::{Fitness, Foreign, Said};
-use crate::model::{Attributes, Seniority, ServiceName, Shown};
+use crate::model::said::{BindingCache, Eligibility, Metadata};
+use crate::model::{Attributes, InstanceOrder, Redacted, ServiceName};
 
 /// One running copy of a service, as others see it. Immutable; a change makes a new one.
 pub struct Instance {
@@ -18,14 +18,14 @@ pub struct Instance {
     host: Range<usize>,
     port: u16,
     address: Arc<str>,
-    /// Shared with its other versions, and with others, that say the same.
-    said: Arc<Said>,
+    /// SharedAttributes with its other versions, and with others, that say the same.
+    said: Arc<Metadata>,
     created: u64,
     /// In which layouts it was found.
     layouts: Arc<[String]>,
     suspect: bool,
     load: Load,
-    foreign: Foreign,
+    foreign: BindingCache,
 }
 
 /// Calls in flight to an instance, shared by all its versions; see `ServiceSet::done`.
@@ -60,13 +60,13 @@ impl Instance {
         tags: Vec<String>,
         created: u64,
     ) -> Instance {
-        let said = Said::new(attributes, tags).into();
+        let said = Metadata::new(attributes, tags).into();
         Instance::saying(said, service, id, host, port, created)
     }
 
     /// The same, who says what others may say too.
     pub(crate) fn saying(
-        said: Arc<Said>,
+        said: Arc<Metadata>,
         service: ServiceName,
         id: &str,
         host: &str,
@@ -91,7 +91,7 @@ impl Instance {
             layouts: Arc::default(),
             suspect: false,
             load: Load::default(),
-            foreign: Foreign::new(),
+            foreign: BindingCache::new(),
         }
     }
 
@@ -142,11 +142,11 @@ impl Instance {
 
     /// Attributes and tags: as a rule the very same of all instances that were listed together and say the
     /// same.
-    pub fn said(&self) -> &Arc<Said> {
+    pub fn metadata(&self) -> &Arc<Metadata> {
         &self.said
     }
 
-    pub(crate) fn says(&mut self, said: Arc<Said>) {
+    pub(crate) fn says(&mut self, said: Arc<Metadata>) {
         self.said = said;
     }
 
@@ -185,7 +185,7 @@ impl Instance {
     }
 
     /// A place for what a language binding makes of this instance, so that it is made once.
-    pub fn foreign(&self) -> &Foreign {
+    pub fn binding_cache(&self) -> &BindingCache {
         &self.foreign
     }
 
@@ -206,7 +206,7 @@ impl Instance {
             layouts: self.layouts.clone(),
             suspect: self.suspect,
             load: self.load.clone(),
-            foreign: Foreign::new(),
+            foreign: BindingCache::new(),
         }
     }
 
@@ -236,7 +236,7 @@ impl Instance {
         self
     }
 
-    pub(crate) fn fitness(&self) -> Fitness {
+    pub(crate) fn fitness(&self) -> Eligibility {
         self.said.fitness()
     }
 
@@ -252,8 +252,8 @@ impl Instance {
     }
 
     /// The place of the instance in a view: oldest first.
-    pub(crate) fn seniority(&self) -> Seniority {
-        Seniority {
+    pub(crate) fn seniority(&self) -> InstanceOrder {
+        InstanceOrder {
             created: self.created,
             id: self.id.clone(),
         }
@@ -281,7 +281,7 @@ impl fmt::Debug for Instance {
             .field("service", &self.service)
             .field("id", &self.id)
             .field("address", &self.address)
-            .field("attributes", &Shown(self.attributes()))
+            .field("attributes", &Redacted(self.attributes()))
             .field("tags", &self.tags())
             .field("created", &self.created)
             .field("layouts", &self.layouts)

@@ -24,9 +24,9 @@ pub(crate) use check::{check_attributes, check_host, check_ttl};
 pub use health::{ConnectionState, Metrics};
 pub use instance::Instance;
 pub use registration::{Heartbeat, Registration};
-pub(crate) use said::Fitness;
-pub use said::{Foreign, Said, Sayings};
-pub(crate) use secret::Shown;
+pub(crate) use said::Eligibility;
+pub use said::{BindingCache, Metadata, MetadataInterner};
+pub(crate) use secret::Redacted;
 pub use secret::shown;
 
 /// Attributes of an instance, in the order of their names.
@@ -84,7 +84,7 @@ impl fmt::Debug for ServiceName {
 
 /// Orders instances by age; the same id with another `created` is another instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Seniority {
+pub struct InstanceOrder {
     /// The store's revision at which the instance came online.
     pub created: u64,
     /// Breaks ties.
@@ -102,27 +102,27 @@ pub struct View {
     /// The revision of the store that this view equals; 0 where the store has none.
     pub revision: u64,
     /// The instances.
-    pub instances: OrdMap<Seniority, Arc<Instance>>,
+    pub instances: OrdMap<InstanceOrder, Arc<Instance>>,
     /// How many records of the service could not be read.
     pub invalid: usize,
 }
 
 /// What to do about another owner of the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum OnConflict {
     /// Take over: the program says that it is this instance now.
-    TakeOver,
+    Replace,
     /// Fail with `Replaced`: we only put back what was ours.
-    PutBack,
+    RestoreOnly,
 }
 
 /// What a service says to all its registrations, in a place that they share.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Shared {
+pub enum SharedAttributes {
     /// These attributes hold for each of them.
-    Says(Attributes),
+    Present(Attributes),
     /// Nothing, or what nobody can read: who knows better says it again.
-    Missing,
+    Absent,
 }
 
 /// A backend's own number for a live promise, and how long it lasts without a heartbeat.
@@ -142,11 +142,13 @@ impl Grant {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for SharedAttributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Shared::Says(said) => f.debug_tuple("Says").field(&Shown(said)).finish(),
-            Shared::Missing => f.write_str("Missing"),
+            SharedAttributes::Present(said) => {
+                f.debug_tuple("Present").field(&Redacted(said)).finish()
+            }
+            SharedAttributes::Absent => f.write_str("Absent"),
         }
     }
 }

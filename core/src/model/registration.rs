@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::check::{
     MAX_NAME, address, check_attributes, check_host, check_text, check_ttl, split_address,
 };
-use crate::model::{Attributes, Instance, ServiceName, Shown};
+use crate::model::{Attributes, Instance, Redacted, ServiceName};
 
 /// How a registration is kept alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,7 @@ impl fmt::Debug for Registration {
             .field("id", &self.id)
             .field("host", &self.host)
             .field("port", &self.port)
-            .field("attributes", &Shown(&self.attributes))
+            .field("attributes", &Redacted(&self.attributes))
             .field("tags", &self.tags)
             .field("ttl", &self.ttl)
             .field("heartbeat", &self.heartbeat)

@@ -7,26 +7,26 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use crate::model::check::MAX_WEIGHT;
-use crate::model::{Attributes, Instance, Shown};
+use crate::model::{Attributes, Instance, Redacted};
 
 /// Among how many different words the same are looked for.
 const DIFFERENT: usize = 1024;
 
 /// A place for what a language binding makes of something, so that it is made once.
-pub type Foreign = OnceLock<Box<dyn Any + Send + Sync>>;
+pub type BindingCache = OnceLock<Box<dyn Any + Send + Sync>>;
 
 /// Attributes and tags, with what follows from them.
-pub struct Said {
+pub struct Metadata {
     attributes: Attributes,
     tags: Vec<String>,
     weight: u32,
-    fitness: Fitness,
-    foreign: Foreign,
+    fitness: Eligibility,
+    foreign: BindingCache,
 }
 
 /// How fit for calls an instance is, by its attribute `health`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fitness {
+pub(crate) enum Eligibility {
     /// `passing`; or a word that means nothing to us, or none.
     Fit,
     /// `warning`
@@ -35,21 +35,21 @@ pub(crate) enum Fitness {
     Unfit,
 }
 
-impl Said {
-    /// Foreign data may say anything as a weight; what is none counts as one.
-    pub(crate) fn new(attributes: Attributes, tags: Vec<String>) -> Said {
+impl Metadata {
+    /// BindingCache data may say anything as a weight; what is none counts as one.
+    pub(crate) fn new(attributes: Attributes, tags: Vec<String>) -> Metadata {
         let weight = attributes.get("weight").and_then(|w| w.parse().ok());
         let fitness = match attributes.get("health").map(String::as_str) {
-            Some("critical" | "maintenance" | "draining") => Fitness::Unfit,
-            Some("warning") => Fitness::Weak,
-            _ => Fitness::Fit,
+            Some("critical" | "maintenance" | "draining") => Eligibility::Unfit,
+            Some("warning") => Eligibility::Weak,
+            _ => Eligibility::Fit,
         };
-        Said {
+        Metadata {
             attributes,
             tags,
             weight: weight.unwrap_or(1).min(MAX_WEIGHT),
             fitness,
-            foreign: Foreign::new(),
+            foreign: BindingCache::new(),
         }
     }
 
@@ -64,7 +64,7 @@ impl Said {
     }
 
     /// A place for what a language binding makes of the attributes and tags.
-    pub fn foreign(&self) -> &Foreign {
+    pub fn binding_cache(&self) -> &BindingCache {
         &self.foreign
     }
 
@@ -72,12 +72,12 @@ impl Said {
         self.weight
     }
 
-    pub(crate) fn fitness(&self) -> Fitness {
+    pub(crate) fn fitness(&self) -> Eligibility {
         self.fitness
     }
 
     /// The same with what others add: attributes and tags that this lacks.
-    pub(crate) fn joined_by<'a>(&self, others: impl Iterator<Item = &'a Said>) -> Said {
+    pub(crate) fn joined_by<'a>(&self, others: impl Iterator<Item = &'a Metadata>) -> Metadata {
         let (mut attributes, mut tags) = (self.attributes.clone(), self.tags.clone());
         for other in others {
             for (name, value) in &other.attributes {
@@ -89,28 +89,28 @@ impl Said {
                 tags.clone_from(&other.tags);
             }
         }
-        Said::new(attributes, tags)
+        Metadata::new(attributes, tags)
     }
 }
 
-impl fmt::Debug for Said {
+impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Said")
-            .field("attributes", &Shown(&self.attributes))
+        f.debug_struct("Metadata")
+            .field("attributes", &Redacted(&self.attributes))
             .field("tags", &self.tags)
             .finish()
     }
 }
 
-impl PartialEq for Said {
-    fn eq(&self, other: &Said) -> bool {
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Metadata) -> bool {
         self.attributes == other.attributes && self.tags == other.tags
     }
 }
 
-impl Eq for Said {}
+impl Eq for Metadata {}
 
-impl Hash for Said {
+impl Hash for Metadata {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.attributes, &self.tags).hash(state);
     }
@@ -118,21 +118,21 @@ impl Hash for Said {
 
 /// What was said so far by those of one list.
 #[derive(Default)]
-pub struct Sayings {
+pub struct MetadataInterner {
     /// By the records that say nothing else.
-    records: HashMap<Arc<[u8]>, Arc<Said>>,
+    records: HashMap<Arc<[u8]>, Arc<Metadata>>,
     /// The last of them.
-    last: Option<(Arc<[u8]>, Arc<Said>)>,
-    all: HashSet<Arc<Said>>,
+    last: Option<(Arc<[u8]>, Arc<Metadata>)>,
+    all: HashSet<Arc<Metadata>>,
 }
 
-impl Sayings {
+impl MetadataInterner {
     /// What a record says that says nothing else; it is read if no other said the very same before.
     pub(crate) fn of<E>(
         &mut self,
         record: &Arc<[u8]>,
-        read: impl FnOnce(&[u8]) -> Result<Said, E>,
-    ) -> Result<Arc<Said>, E> {
+        read: impl FnOnce(&[u8]) -> Result<Metadata, E>,
+    ) -> Result<Arc<Metadata>, E> {
         if let Some((last, said)) = &self.last
             && Arc::ptr_eq(last, record)
         {
@@ -154,9 +154,11 @@ impl Sayings {
 
     /// Has an instance hold what another one said before, where that is the very same.
     pub(crate) fn share(&mut self, instance: &mut Instance) {
-        match self.all.get(instance.said()) {
+        match self.all.get(instance.metadata()) {
             Some(same) => instance.says(same.clone()),
-            None if self.all.len() < DIFFERENT => drop(self.all.insert(instance.said().clone())),
+            None if self.all.len() < DIFFERENT => {
+                self.all.insert(instance.metadata().clone());
+            }
             None => {}
         }
     }
@@ -167,8 +169,8 @@ mod tests {
     use super::*;
     use crate::model::ServiceName;
 
-    fn said(text: &str) -> Said {
-        Said::new([("a".to_owned(), text.to_owned())].into(), Vec::new())
+    fn said(text: &str) -> Metadata {
+        Metadata::new([("a".to_owned(), text.to_owned())].into(), Vec::new())
     }
 
     fn instance(text: &str, port: u16) -> Instance {
@@ -179,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_record_that_was_read_is_not_read_again() {
-        let (mut sayings, mut reads) = (Sayings::default(), 0);
+        let (mut sayings, mut reads) = (MetadataInterner::default(), 0);
         let mut of = |record: &[u8]| {
             let read = |record: &[u8]| {
                 reads += 1;
@@ -195,20 +197,20 @@ mod tests {
 
     #[test]
     fn who_says_the_same_holds_the_same() {
-        let mut sayings = Sayings::default();
+        let mut sayings = MetadataInterner::default();
         let all = [("x", 1), ("y", 2), ("x", 3)];
         let [one, other, again] = all.map(|(text, port)| {
             let mut instance = instance(text, port);
             sayings.share(&mut instance);
             instance
         });
-        assert!(Arc::ptr_eq(one.said(), again.said()));
-        assert!(one.said() != other.said() && one != again);
+        assert!(Arc::ptr_eq(one.metadata(), again.metadata()));
+        assert!(one.metadata() != other.metadata() && one != again);
     }
 
     #[test]
     fn what_is_always_different_does_not_pile_up() {
-        let mut sayings = Sayings::default();
+        let mut sayings = MetadataInterner::default();
         for number in 0..DIFFERENT * 2 {
             let text = number.to_string();
             sayings.share(&mut instance(&text, 1));

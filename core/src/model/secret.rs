@@ -26,9 +26,9 @@ pub fn shown(attributes: &Attributes) -> Attributes {
 }
 
 /// The same for `Debug`.
-pub(crate) struct Shown<'a>(pub(crate) &'a Attributes);
+pub(crate) struct Redacted<'a>(pub(crate) &'a Attributes);
 
-impl fmt::Debug for Shown<'_> {
+impl fmt::Debug for Redacted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&shown(self.0), f)
     }

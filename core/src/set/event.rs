@@ -99,7 +99,7 @@ pub(super) fn moves(old: &View, new: &View) -> Vec<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::error::ErrorKind;
     use crate::model::{Registration, View};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -157,8 +157,8 @@ mod tests {
     fn losing_the_store_keeps_the_set_and_is_told_once() {
         let now = SystemTime::UNIX_EPOCH;
         let up = at(&[(1, 1, 0)]);
-        let lost = up.with_fault(Error::new(Kind::Unavailable, "down"), now);
-        let still = lost.with_fault(Error::new(Kind::Timeout, "slow"), now);
+        let lost = up.with_fault(Error::new(ErrorKind::Unavailable, "down"), now);
+        let still = lost.with_fault(Error::new(ErrorKind::Timeout, "slow"), now);
         assert_eq!(told(&up, &lost), ["stale"]);
         assert_eq!(told(&lost, &still), [""; 0]);
         assert_eq!(lost.online().len(), 1);

@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 use crate::backend::Backend;
 use crate::backoff::Backoff;
 use crate::cache::Cache;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Service;
 use crate::model::{Instance, ServiceName, View};
 use crate::watch::{Signal, recover};
@@ -31,7 +31,7 @@ pub use cursor::Cursor;
 pub use event::Event;
 pub(crate) use pulse::Post;
 pub use select::Policy;
-pub use snapshot::{Departed, Departure, Fault, Snapshot};
+pub use snapshot::{Fault, OfflineInstance, OfflineReason, Snapshot};
 
 /// The live set of the instances of one service, or of those that match a filter.
 ///
@@ -257,7 +257,7 @@ impl ServiceSet {
     }
 
     /// Those recently gone, with when and how.
-    pub fn offline(&self) -> Vec<Departed> {
+    pub fn offline(&self) -> Vec<OfflineInstance> {
         self.snapshot().offline().to_vec()
     }
 
@@ -324,7 +324,7 @@ impl ServiceSet {
                     return Ok(now.online().to_vec());
                 }
                 if closed {
-                    return Err(Error::new(Kind::Closed, "the client was closed"));
+                    return Err(Error::new(ErrorKind::Closed, "the client was closed"));
                 }
                 beat.await;
             }
@@ -341,8 +341,8 @@ impl ServiceSet {
         let text =
             format!("{online} of {count} instances of {service} were online after {timeout:?}");
         match now.fault() {
-            Some(fault) => Error::caused_by(Kind::Timeout, text, fault.error.clone()),
-            None => Error::new(Kind::Timeout, text),
+            Some(fault) => Error::caused_by(ErrorKind::Timeout, text, fault.error.clone()),
+            None => Error::new(ErrorKind::Timeout, text),
         }
     }
 

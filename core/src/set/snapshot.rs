@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::error::Error;
-use crate::model::{Fitness, Instance, View};
+use crate::model::{Eligibility, Instance, View};
 use crate::set::event::{Event, moves};
 use crate::set::{State, Status};
 
@@ -22,7 +22,7 @@ pub struct Snapshot {
     /// Whether a view was ever received.
     pub(crate) ready: bool,
     pub(crate) fault: Option<Fault>,
-    pub(crate) offline: Arc<[Departed]>,
+    pub(crate) offline: Arc<[OfflineInstance]>,
     /// Who went, came and changed since the version before, where that is known and short.
     pub(crate) step: Option<Box<[Event]>>,
     online: OnceLock<Box<[Arc<Instance>]>>,
@@ -42,30 +42,30 @@ pub struct Fault {
 
 /// An instance that went.
 #[derive(Clone, Debug)]
-pub struct Departed {
+pub struct OfflineInstance {
     /// As it was last seen.
     pub instance: Arc<Instance>,
     /// When its going was noticed.
     pub at: SystemTime,
     /// How it was noticed.
-    pub reason: Departure,
+    pub reason: OfflineReason,
 }
 
 /// How it was noticed that an instance had gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
+pub enum OfflineReason {
     /// The store told so as it happened: unregistered, or its lease ran out.
     Removed,
     /// It was not there any more when the store could be read again.
     Missing,
 }
 
-impl Departure {
+impl OfflineReason {
     /// `removed` or `missing`.
     pub fn name(self) -> &'static str {
         match self {
-            Departure::Removed => "removed",
-            Departure::Missing => "missing",
+            OfflineReason::Removed => "removed",
+            OfflineReason::Missing => "missing",
         }
     }
 }
@@ -81,7 +81,7 @@ impl Snapshot {
         view: View,
         ready: bool,
         fault: Option<Fault>,
-        offline: Arc<[Departed]>,
+        offline: Arc<[OfflineInstance]>,
     ) -> Snapshot {
         let (step, online, trusted, weights) = Default::default();
         Snapshot {
@@ -100,9 +100,9 @@ impl Snapshot {
     /// The next snapshot, with a new view from the store.
     pub(crate) fn with_view(&self, view: View, now: SystemTime) -> Snapshot {
         let reason = if self.fault.is_some() {
-            Departure::Missing
+            OfflineReason::Missing
         } else {
-            Departure::Removed
+            OfflineReason::Removed
         };
         let version = self.version + 1;
         if self.view.instances.is_empty() && self.offline.is_empty() {
@@ -153,12 +153,17 @@ impl Snapshot {
     }
 
     /// Those that go with this step, after those that went before and are not back.
-    fn remember(&self, step: &[Event], at: SystemTime, reason: Departure) -> Arc<[Departed]> {
+    fn remember(
+        &self,
+        step: &[Event],
+        at: SystemTime,
+        reason: OfflineReason,
+    ) -> Arc<[OfflineInstance]> {
         let mut gone = Vec::new();
         let mut back = HashSet::new();
         for event in step {
             match event {
-                Event::Down(instance) => gone.push(Departed {
+                Event::Down(instance) => gone.push(OfflineInstance {
                     instance: instance.clone(),
                     at,
                     reason,
@@ -170,8 +175,8 @@ impl Snapshot {
         if gone.is_empty() && (back.is_empty() || self.offline.is_empty()) {
             return self.offline.clone();
         }
-        let is_back = |departed: &&Departed| !back.contains(departed.instance.id());
-        let all: Vec<Departed> = self
+        let is_back = |departed: &&OfflineInstance| !back.contains(departed.instance.id());
+        let all: Vec<OfflineInstance> = self
             .offline
             .iter()
             .chain(&gone)
@@ -192,12 +197,12 @@ impl Snapshot {
     pub(crate) fn trusted(&self) -> &[Arc<Instance>] {
         let choose = || {
             let online = self.online();
-            let good = |i: &&Arc<Instance>| i.fitness() == Fitness::Fit && !i.is_suspect();
+            let good = |i: &&Arc<Instance>| i.fitness() == Eligibility::Fit && !i.is_suspect();
             let best = online.iter().filter(good).count();
             if best == online.len() {
                 return None;
             }
-            let able = |i: &&Arc<Instance>| i.fitness() != Fitness::Unfit;
+            let able = |i: &&Arc<Instance>| i.fitness() != Eligibility::Unfit;
             Some(match best {
                 0 => online.iter().filter(able).cloned().collect(),
                 _ => online.iter().filter(good).cloned().collect(),
@@ -229,7 +234,7 @@ impl Snapshot {
     }
 
     /// Those recently gone, in the order in which they went; at most 64.
-    pub fn offline(&self) -> &[Departed] {
+    pub fn offline(&self) -> &[OfflineInstance] {
         &self.offline
     }
 

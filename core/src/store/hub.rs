@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::follow::{Counts, Follower, Input, Keys, Mark, Output, PartId, Ticket, Verdict};
 use crate::model::{ConnectionState, Metrics};
 use crate::store::mailbox::{Mailbox, Sink, mailbox};
@@ -212,11 +212,11 @@ impl<S: Session> Hub<S> {
         };
         let slow = |_| {
             let text = format!("etcd at {shown} did not answer within {CALL:?}");
-            Err(Error::new(Kind::Timeout, text))
+            Err(Error::new(ErrorKind::Timeout, text))
         };
         let result = result.unwrap_or_else(slow);
         if let Err(error) = &result
-            && matches!(error.kind(), Kind::Timeout | Kind::Unavailable)
+            && matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable)
         {
             self.order(Order::Doubt(number, error.clone()));
         }
@@ -452,5 +452,5 @@ impl<S: Session> Driver<S> {
 }
 
 fn over() -> Error {
-    Error::new(Kind::Unavailable, "the connection was given up")
+    Error::new(ErrorKind::Unavailable, "the connection was given up")
 }

@@ -98,7 +98,7 @@ impl Stream for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Error, Kind};
+    use crate::error::{Error, ErrorKind};
     use crate::tree::Key;
     use futures_util::{FutureExt, StreamExt};
 
@@ -138,7 +138,7 @@ mod tests {
         sink.tell(gone(1, 5));
         assert_eq!(found(&mut mailbox), [(5, 3)]);
         sink.tell(gone(1, 6));
-        sink.tell(Err(Error::new(Kind::Unavailable, "away")));
+        sink.tell(Err(Error::new(ErrorKind::Unavailable, "away")));
         sink.tell(gone(1, 7));
         sink.tell(all(1, 8));
         // Another history begins with its own.

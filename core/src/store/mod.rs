@@ -21,19 +21,22 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use crate::error::{Error, Kind, Result};
-use crate::model::{Claim, ConnectionState, Grant, Metrics};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
 use crate::tree::{Changes, Entry, Node, Scope};
 
 /// The error of who has lost a key to another owner.
 fn replaced(key: impl Display) -> Error {
-    Error::new(Kind::Replaced, format!("{key} has another owner now"))
+    Error::new(ErrorKind::Replaced, format!("{key} has another owner now"))
 }
 
 /// The error of who has lost a key to nobody.
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
 fn lost(key: impl Display) -> Error {
-    Error::new(Kind::LeaseLost, format!("{key} was deleted or overwritten"))
+    Error::new(
+        ErrorKind::LeaseLost,
+        format!("{key} was deleted or overwritten"),
+    )
 }
 
 /// On what terms entries are written.
@@ -42,10 +45,10 @@ pub struct Terms {
     /// How long they live without a renewal.
     pub ttl: Duration,
     /// What becomes of another owner.
-    pub claim: Claim,
+    pub claim: OnConflict,
     /// Whether they are renewed only by what is said for them alone; else the store may keep them alive
     /// together with others of this client.
-    pub alone: bool,
+    pub dedicated: bool,
 }
 
 /// A coordinated tree of keys.
@@ -70,13 +73,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// How long ago a grant that this store renews by itself was last confirmed; none where all renewals
     /// are left to `renew`.
-    fn confirmed(&self, _grant: Grant) -> Option<Duration> {
+    fn last_confirmed(&self, _grant: Grant) -> Option<Duration> {
         None
     }
 
     /// Waits until such a grant was not confirmed for two thirds of its ttl, or is gone; over at once where
     /// all renewals are left to `renew`.
-    fn overdue(&self, _grant: Grant) -> BoxFuture<'static, ()> {
+    fn renewal_overdue(&self, _grant: Grant) -> BoxFuture<'static, ()> {
         ready(()).boxed()
     }
 
@@ -90,13 +93,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits until the grant or one of its keys is gone or another's, and says so as `update`
     /// would. A store that cannot be told says it when asked, in `renew`.
-    fn guard<'a>(&'a self, _entries: &'a [Entry], _grant: Grant) -> BoxFuture<'a, Error> {
+    fn lease_lost<'a>(&'a self, _entries: &'a [Entry], _grant: Grant) -> BoxFuture<'a, Error> {
         pending().boxed()
     }
 
     /// Which of the grants are gone, as against keys that were deleted while their grants live. Asked
     /// when many nodes vanish at once. A store whose nodes die only with their owners says none.
-    fn gone<'a>(&'a self, _owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
+    fn expired_grants<'a>(&'a self, _owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
         ready(Ok(Vec::new())).boxed()
     }
 

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use crate::complain::Complaint;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::tree::{Key, Prefix};
-use crate::uri::Uri;
+use crate::uri::Url;
 
 /// How many instances a service may have unless something else is said. What lies under a service by
 /// mistake must not take all memory.
@@ -34,11 +34,11 @@ pub(crate) struct Files {
 
 impl Config {
     /// The URL first, then etcdctl's environment, then 127.0.0.1:2379.
-    pub(crate) fn read(uri: &Uri, tls: bool) -> Result<Config> {
+    pub(crate) fn read(uri: &Url, tls: bool) -> Result<Config> {
         Config::with_env(uri, tls, |name| std::env::var(name).ok())
     }
 
-    fn with_env(uri: &Uri, tls: bool, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
+    fn with_env(uri: &Url, tls: bool, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let option = |name: &str, variable: &str| {
             uri.option(name)
                 .map(str::to_owned)
@@ -151,7 +151,7 @@ impl Config {
         }
         let cause = last.unwrap_or_else(|| std::io::Error::other("no endpoint"));
         Err(Error::caused_by(
-            Kind::Unavailable,
+            ErrorKind::Unavailable,
             "this machine's own address is not known; give a host, or the option advertise=HOST",
             cause,
         ))
@@ -162,7 +162,7 @@ impl Config {
 pub(crate) fn read(option: &str, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| {
         Error::caused_by(
-            Kind::InvalidArgument,
+            ErrorKind::InvalidArgument,
             format!("option {option}: cannot read {path:?}"),
             e,
         )
@@ -179,7 +179,7 @@ fn pair(cert: Option<String>, key: Option<String>) -> Result<Option<(String, Str
     }
 }
 
-fn most(uri: &Uri) -> Result<u64> {
+fn most(uri: &Url) -> Result<u64> {
     let Some(written) = uri.option("max_instances") else {
         return Ok(MOST);
     };
@@ -223,7 +223,7 @@ fn endpoint(host: &str, tls: bool) -> Result<String> {
 }
 
 fn login(
-    uri: &Uri,
+    uri: &Url,
     user: Option<String>,
     secret: Option<String>,
 ) -> Result<Option<(String, String)>> {
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     fn config(url: &str, env: &[(&str, &str)]) -> Result<Config> {
-        let uri = Uri::parse(url).unwrap();
+        let uri = Url::parse(url).unwrap();
         let find = |name: &str| {
             env.iter()
                 .find(|(n, _)| *n == name)

@@ -7,7 +7,7 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::View;
 
 /// What a recovered watch says.
@@ -109,7 +109,7 @@ impl<O: Fn(View) -> BoxStream<'static, Result<View>> + Unpin> Stream for Recover
 }
 
 fn ended() -> Error {
-    Error::new(Kind::Unavailable, "the store ended the watch")
+    Error::new(ErrorKind::Unavailable, "the store ended the watch")
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
             counter.fetch_add(1, Ordering::Relaxed);
             stream::iter([
                 Ok(View::default()),
-                Err(Error::new(Kind::Unavailable, "down")),
+                Err(Error::new(ErrorKind::Unavailable, "down")),
             ])
             .boxed()
         };

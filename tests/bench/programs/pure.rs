@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use discover_bench::told::instance;
 use discover_core::{
-    Backend, Change, Changes, Client, ContainerPilot, Decoded, Embassy, Entry, Error, GoMicro,
-    Grant, Grpc, Kind, Kratos, Layout, Native, Node, Policy, Registration, Registrator, Result,
-    Scalingo, Scope, ServiceName, ServiceSet, Snapshot, Store, Terms, TreeBackend, Uri, View,
+    Backend, Change, Changes, Client, ContainerPilot, Decoded, Embassy, Entry, Error, ErrorKind,
+    GoMicro, Grant, Grpc, Kratos, KvBackend, Layout, Native, Node, Policy, Registration,
+    Registrator, Result, Scalingo, Scope, ServiceName, ServiceSet, Snapshot, Store, Terms, Url,
+    View,
 };
 use divan::{Bencher, black_box};
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -63,7 +64,7 @@ fn written(layout: &dyn Layout, number: u64) -> Result<Node> {
         .filter(|e| e.key.under(&prefix).is_some());
     let entry = under
         .next()
-        .ok_or_else(|| Error::new(Kind::Unsupported, "no entry"))?;
+        .ok_or_else(|| Error::new(ErrorKind::Unsupported, "no entry"))?;
     Ok(node(entry, number + 1))
 }
 
@@ -94,10 +95,10 @@ fn decode(bencher: Bencher<'_, '_>, name: &str) {
 }
 
 #[divan::bench]
-fn parse_url() -> Result<Uri> {
+fn parse_url() -> Result<Url> {
     let url =
         "etcds://ann:secret@h1:2379,h2:2379,h3:2379/prefix?layout=native&ttl=10s&ca=/etc/ca.pem";
-    Uri::parse(black_box(url))
+    Url::parse(black_box(url))
 }
 
 /// A store that tells what it is given, at once.
@@ -110,7 +111,11 @@ impl Tape {
     }
 
     fn refuse<T: Send + 'static>() -> BoxFuture<'static, Result<T>> {
-        ready(Err(Error::new(Kind::Unsupported, "a tape is only heard"))).boxed()
+        ready(Err(Error::new(
+            ErrorKind::Unsupported,
+            "a tape is only heard",
+        )))
+        .boxed()
     }
 }
 
@@ -164,7 +169,7 @@ struct Line {
 impl Line {
     fn new() -> Line {
         let (tape, tell) = Tape::new();
-        let backend = TreeBackend::new(tape, Arc::new(Native));
+        let backend = KvBackend::new(tape, Arc::new(Native));
         Line {
             runtime: runtime(),
             views: backend.subscribe(&service(), View::default()),
@@ -244,9 +249,9 @@ fn fold_one(bencher: Bencher<'_, '_>, size: u64) {
 /// A set that has heard of so many, and then of one change; and what it was before that.
 fn set(size: u64) -> (Runtime, ServiceSet, Arc<Snapshot>) {
     let (tape, tell) = Tape::new();
-    let backend: Arc<dyn Backend> = Arc::new(TreeBackend::new(tape, Arc::new(Native)));
+    let backend: Arc<dyn Backend> = Arc::new(KvBackend::new(tape, Arc::new(Native)));
     let runtime = runtime();
-    let known = move |_: &Uri| Ok(backend.clone());
+    let known = move |_: &Url| Ok(backend.clone());
     let client = Client::builder().backend("tape", known).url("tape://here");
     let (set, before) = runtime.block_on(async {
         let client = client.connect().await.expect("it is there");

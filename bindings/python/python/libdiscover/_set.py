@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Callable, Deque, Iterable, Iterator, Mapping, Optional, Tuple, Type, TypeVar
 
 from libdiscover import _native
-from libdiscover._native import Departed, Event, Instance, Subscription
+from libdiscover._native import OfflineInstance, Event, Instance, Subscription
 from libdiscover._types import Seconds
 
 Self = TypeVar("Self", bound="Reads")
@@ -35,7 +35,7 @@ class Reads(_native.ServiceSet):
         """Always true: an empty set is a set. Ask `len(set)`, or `set.online()`."""
         return True
 
-    def offline(self) -> Tuple[Departed, ...]:
+    def offline(self) -> Tuple[OfflineInstance, ...]:
         """Those recently gone, with when and how, in the order in which they went; at most 64."""
         return self.snapshot().offline
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::backend::agent::config::Config;
 use crate::backend::agent::link::Link;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// An agent's HTTP API, over the same connection, with the same secrets, and with the same errors as a
 /// [`Client`](crate::Client) of its URL. What can be asked is in the agent's `/v1/openapi.json`.
@@ -30,7 +30,7 @@ impl AgentApi {
     ) -> Result<Value> {
         let method = Method::from_bytes(method.as_bytes()).map_err(|e| {
             let text = format!("{method:?} is no method of HTTP; write GET or PUT, for instance");
-            Error::caused_by(Kind::InvalidArgument, text, e)
+            Error::caused_by(ErrorKind::InvalidArgument, text, e)
         })?;
         self.0.call_within(method, path, body, within).await
     }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use crate::backend::agent::tls::Tls;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::split_address;
-use crate::uri::Uri;
+use crate::uri::Url;
 
 /// Where agents listen unless they are told otherwise.
 const DEFAULT: &str = "127.0.0.1:1111";
@@ -25,11 +25,11 @@ pub(super) enum Address {
 
 impl Config {
     /// The URL first, then `DISCOVERD`, then 127.0.0.1:1111.
-    pub(crate) fn read(uri: &Uri, unix: bool) -> Result<Config> {
+    pub(crate) fn read(uri: &Url, unix: bool) -> Result<Config> {
         Config::with_env(uri, unix, |name| std::env::var(name).ok())
     }
 
-    fn with_env(uri: &Uri, unix: bool, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
+    fn with_env(uri: &Url, unix: bool, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let address = if unix {
             Address::Unix(socket(uri)?)
         } else {
@@ -72,7 +72,7 @@ fn is_loopback(address: &str) -> bool {
     ip.map_or(host == "localhost", |ip| ip.is_loopback())
 }
 
-fn socket(uri: &Uri) -> Result<PathBuf> {
+fn socket(uri: &Url) -> Result<PathBuf> {
     if !uri.authority().is_empty() || uri.path().len() < 2 {
         return Err(Error::invalid(format!(
             "{uri}: a socket has three slashes and a path, as in discoverd+unix:///run/discoverd.sock"
@@ -81,7 +81,7 @@ fn socket(uri: &Uri) -> Result<PathBuf> {
     Ok(PathBuf::from(uri.path()))
 }
 
-fn host(uri: &Uri, env: Option<String>) -> Result<String> {
+fn host(uri: &Url, env: Option<String>) -> Result<String> {
     if !uri.path().trim_matches('/').is_empty() {
         return Err(Error::invalid(format!(
             "{uri}: an agent has no path; write discoverd://host:port"
@@ -109,7 +109,7 @@ fn host(uri: &Uri, env: Option<String>) -> Result<String> {
 fn read_token(path: &str) -> Result<String> {
     let read = std::fs::read_to_string(path).map_err(|e| {
         let text = format!("option token_file: cannot read {path:?}");
-        Error::caused_by(Kind::InvalidArgument, text, e)
+        Error::caused_by(ErrorKind::InvalidArgument, text, e)
     })?;
     Ok(read.trim().to_owned())
 }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn address(url: &str, env: Option<&str>) -> Result<String> {
-        let uri = Uri::parse(url).unwrap();
+        let uri = Url::parse(url).unwrap();
         let unix = uri.scheme().ends_with("unix");
         let config = Config::with_env(&uri, unix, |_| env.map(str::to_owned))?;
         Ok(match config.address {

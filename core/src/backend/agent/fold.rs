@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::backend::agent::problem;
 use crate::backend::agent::sse::Message;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, ServiceName, View};
 use crate::record;
 
@@ -50,7 +50,7 @@ impl Fold {
     pub(super) fn take(&mut self, message: &Message) -> Result<VecDeque<Result<View>>> {
         let data: Value = serde_json::from_str(&message.data).map_err(|e| {
             let text = format!("the agent's event {:?} is not JSON", message.event);
-            Error::caused_by(Kind::Internal, text, e)
+            Error::caused_by(ErrorKind::Internal, text, e)
         })?;
         match message.event.as_str() {
             "up" | "update" => self.put(&data)?,
@@ -64,7 +64,7 @@ impl Fold {
 
     fn read(&self, data: &Value) -> Result<Instance> {
         let text = "the agent told of an instance that is none";
-        record::read(&self.service, data).ok_or_else(|| Error::new(Kind::Internal, text))
+        record::read(&self.service, data).ok_or_else(|| Error::new(ErrorKind::Internal, text))
     }
 
     fn put(&mut self, data: &Value) -> Result<()> {
@@ -105,7 +105,7 @@ impl Fold {
             }
         }
         if !status["error"].is_null() {
-            told.push_back(Err(problem::read(&status["error"], Kind::Unavailable)));
+            told.push_back(Err(problem::read(&status["error"], ErrorKind::Unavailable)));
         }
         told
     }
@@ -168,7 +168,7 @@ mod tests {
         let error = stale.pop_front().unwrap().unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string()),
-            (Kind::Timeout, "slow".to_owned())
+            (ErrorKind::Timeout, "slow".to_owned())
         );
     }
 

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::backend::agent::config::{Address, Config};
 use crate::backend::agent::problem;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::ConnectionState;
 
 /// How long a call may take: longer than the agent tries by itself.
@@ -83,7 +83,7 @@ impl Link {
         let slow = |_| {
             let shown = self.shown();
             Error::new(
-                Kind::Timeout,
+                ErrorKind::Timeout,
                 format!("{shown} did not answer within {within:?}"),
             )
         };
@@ -106,7 +106,7 @@ impl Link {
         let slow = |_| {
             let shown = self.shown();
             Error::new(
-                Kind::Timeout,
+                ErrorKind::Timeout,
                 format!("{shown} opened no stream within {CALL:?}"),
             )
         };
@@ -167,7 +167,9 @@ impl Link {
             request = request.header(AUTHORIZATION, value);
         }
         let request = request.body(Full::new(body.unwrap_or_default()));
-        request.map_err(|e| Error::caused_by(Kind::InvalidArgument, "no request for the agent", e))
+        request.map_err(|e| {
+            Error::caused_by(ErrorKind::InvalidArgument, "no request for the agent", e)
+        })
     }
 
     async fn connect(&self) -> Result<Sender> {
@@ -243,7 +245,8 @@ impl Link {
 
     /// Notes how the connection fares: with a failure, or without.
     fn note(&self, failure: Option<&Error>) {
-        let reached = |error: &&Error| matches!(error.kind(), Kind::Unavailable | Kind::Timeout);
+        let reached =
+            |error: &&Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
         let next = match failure.filter(reached) {
             Some(error) => ConnectionState::Suspended(error.clone()),
             None => ConnectionState::Connected,
@@ -259,7 +262,7 @@ impl Link {
 
     pub(super) fn away(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         let text = format!("cannot reach {}", self.shown());
-        Error::caused_by(Kind::Unavailable, text, cause)
+        Error::caused_by(ErrorKind::Unavailable, text, cause)
     }
 
     fn shown(&self) -> String {
@@ -278,7 +281,7 @@ async fn read(response: Response<Incoming>) -> Result<Value> {
     if body.is_empty() {
         return Ok(Value::Null);
     }
-    let bad = |e| Error::caused_by(Kind::Internal, "the agent's answer is not JSON", e);
+    let bad = |e| Error::caused_by(ErrorKind::Internal, "the agent's answer is not JSON", e);
     serde_json::from_slice(&body).map_err(bad)
 }
 
@@ -292,6 +295,12 @@ async fn refusal(response: Response<Incoming>) -> Error {
 
 async fn bytes(response: Response<Incoming>) -> Result<Bytes> {
     let body = Limited::new(response.into_body(), LONGEST).collect().await;
-    let cut = |e| Error::caused_by(Kind::Unavailable, "the agent's answer was cut short", e);
+    let cut = |e| {
+        Error::caused_by(
+            ErrorKind::Unavailable,
+            "the agent's answer was cut short",
+            e,
+        )
+    };
     Ok(body.map_err(cut)?.to_bytes())
 }

@@ -21,8 +21,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::backend::Backend;
-use crate::error::{Error, Kind, Result};
-use crate::model::{Claim, ConnectionState, Grant, Metrics, Registration, ServiceName, View};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{ConnectionState, Grant, Metrics, OnConflict, Registration, ServiceName, View};
 use link::Link;
 
 pub use api::AgentApi;
@@ -43,10 +43,10 @@ impl Agent {
         }
     }
 
-    async fn put(&self, r: &Registration, claim: Claim) -> Result<Grant> {
+    async fn put(&self, r: &Registration, claim: OnConflict) -> Result<Grant> {
         let claim = match claim {
-            Claim::TakeOver => "take_over",
-            Claim::PutBack => "put_back",
+            OnConflict::Replace => "take_over",
+            OnConflict::RestoreOnly => "put_back",
         };
         let ttl = r.ttl.unwrap_or(Duration::from_secs(10));
         let body = json!({
@@ -64,7 +64,7 @@ impl Agent {
         let ttl = answer["ttl_ms"].as_u64().map(Duration::from_millis);
         match (grant, ttl) {
             (Some(id), Some(ttl)) => Ok(Grant { id, ttl }),
-            _ => Err(Error::new(Kind::Internal, "the agent granted nothing")),
+            _ => Err(Error::new(ErrorKind::Internal, "the agent granted nothing")),
         }
     }
 
@@ -74,7 +74,7 @@ impl Agent {
         address.ok_or_else(|| {
             let text = "the agent does not know this host's address; give a host, or start the \
                         agent with --advertise";
-            Error::new(Kind::Unavailable, text)
+            Error::new(ErrorKind::Unavailable, text)
         })
     }
 }
@@ -85,7 +85,11 @@ impl Backend for Agent {
         asked.map(|answer| answer.map(drop)).boxed()
     }
 
-    fn register<'a>(&'a self, r: &'a Registration, claim: Claim) -> BoxFuture<'a, Result<Grant>> {
+    fn register<'a>(
+        &'a self,
+        r: &'a Registration,
+        claim: OnConflict,
+    ) -> BoxFuture<'a, Result<Grant>> {
         self.put(r, claim).boxed()
     }
 
@@ -104,7 +108,7 @@ impl Backend for Agent {
         &'a self,
         r: &'a Registration,
         grant: Grant,
-        _: Claim,
+        _: OnConflict,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
             let body = json!({ "grant": hex(grant), "attributes": r.attributes });
@@ -124,11 +128,11 @@ impl Backend for Agent {
     }
 
     /// An agent that was started again may know nothing of it; the rest it says in `heartbeat`.
-    fn guard<'a>(&'a self, _: &'a Registration, _: Grant) -> BoxFuture<'a, Error> {
+    fn lease_lost<'a>(&'a self, _: &'a Registration, _: Grant) -> BoxFuture<'a, Error> {
         let mut boot = self.link.boot.subscribe();
         async move {
             match boot.changed().await {
-                Ok(()) => Error::new(Kind::LeaseLost, "the agent was started again"),
+                Ok(()) => Error::new(ErrorKind::LeaseLost, "the agent was started again"),
                 Err(_) => pending().await,
             }
         }

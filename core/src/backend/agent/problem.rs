@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 
 /// The error that a problem document tells; of `otherwise` where it names no kind that we know.
-pub(super) fn read(problem: &Value, otherwise: Kind) -> Error {
+pub(super) fn read(problem: &Value, otherwise: ErrorKind) -> Error {
     let kind = problem["kind"].as_str().and_then(|name| {
-        let named = |kind: &&Kind| kind.name() == name;
-        Kind::ALL.iter().find(named).copied()
+        let named = |kind: &&ErrorKind| kind.name() == name;
+        ErrorKind::ALL.iter().find(named).copied()
     });
     let detail = problem["detail"].as_str();
     let text = detail.unwrap_or("the agent refused without a reason");
@@ -16,15 +16,15 @@ pub(super) fn read(problem: &Value, otherwise: Kind) -> Error {
 }
 
 /// What an HTTP status means where there is no more to go by.
-pub(super) fn kind_of(status: u16) -> Kind {
+pub(super) fn kind_of(status: u16) -> ErrorKind {
     match status {
-        401 | 403 => Kind::PermissionDenied,
-        404 => Kind::NotFound,
-        408 | 504 => Kind::Timeout,
-        400..=499 => Kind::InvalidArgument,
-        501 => Kind::Unsupported,
-        502 | 503 => Kind::Unavailable,
-        _ => Kind::Internal,
+        401 | 403 => ErrorKind::PermissionDenied,
+        404 => ErrorKind::NotFound,
+        408 | 504 => ErrorKind::Timeout,
+        400..=499 => ErrorKind::InvalidArgument,
+        501 => ErrorKind::Unsupported,
+        502 | 503 => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
     }
 }
 
@@ -35,17 +35,17 @@ mod tests {
 
     #[test]
     fn every_kind_comes_back_as_it_went() {
-        for kind in Kind::ALL {
+        for kind in ErrorKind::ALL {
             let error = read(
                 &json!({"kind": kind.name(), "detail": "why"}),
-                Kind::Internal,
+                ErrorKind::Internal,
             );
             assert_eq!((error.kind(), error.to_string()), (*kind, "why".to_owned()));
         }
         assert_eq!(
-            read(&json!({"kind": "new"}), Kind::Timeout).kind(),
-            Kind::Timeout
+            read(&json!({"kind": "new"}), ErrorKind::Timeout).kind(),
+            ErrorKind::Timeout
         );
-        assert_eq!(read(&json!(3), kind_of(503)).kind(), Kind::Unavailable);
+        assert_eq!(read(&json!(3), kind_of(503)).kind(), ErrorKind::Unavailable);
     }
 }

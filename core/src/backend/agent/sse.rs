@@ -1,6 +1,6 @@
 //! Server-sent events, read as they come. Pure.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The longest line that is taken, in bytes: several times the largest record.
 const LONGEST: usize = 4 * 1024 * 1024;
@@ -28,7 +28,7 @@ impl Parser {
             self.line.extend_from_slice(part);
             if self.line.len() > LONGEST {
                 let text = format!("the agent sent a line of more than {LONGEST} bytes");
-                return Err(Error::new(Kind::Internal, text));
+                return Err(Error::new(ErrorKind::Internal, text));
             }
             if self.line.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);

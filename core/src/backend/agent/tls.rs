@@ -9,8 +9,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use crate::error::{Error, Kind, Result};
-use crate::uri::Uri;
+use crate::error::{Error, ErrorKind, Result};
+use crate::uri::Url;
 
 /// See the module.
 pub(super) struct Tls {
@@ -21,7 +21,7 @@ pub(super) struct Tls {
 impl Tls {
     /// By the options `ca`, `cert`, `key` and `server_name`; none where there is no `ca`. The files are
     /// read now.
-    pub(super) fn read(uri: &Uri, address: &str) -> Result<Option<Tls>> {
+    pub(super) fn read(uri: &Url, address: &str) -> Result<Option<Tls>> {
         let Some(ca) = uri.option("ca") else {
             let lone = ["cert", "key", "server_name"];
             return match lone.into_iter().find(|name| uri.option(name).is_some()) {
@@ -38,7 +38,7 @@ impl Tls {
         let provider = Arc::new(crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|e| Error::caused_by(Kind::Internal, "TLS cannot be set up", e))?
+            .map_err(|e| Error::caused_by(ErrorKind::Internal, "TLS cannot be set up", e))?
             .with_root_certificates(roots);
         let config = match (uri.option("cert"), uri.option("key")) {
             (None, None) => config.with_no_client_auth(),
@@ -84,5 +84,5 @@ fn unusable(
     cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
     let text = format!("option {option}: cannot use {path:?}");
-    Error::caused_by(Kind::InvalidArgument, text, cause)
+    Error::caused_by(ErrorKind::InvalidArgument, text, cause)
 }

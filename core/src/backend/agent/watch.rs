@@ -13,7 +13,7 @@ use crate::backend::agent::fold::Fold;
 use crate::backend::agent::link::Link;
 use crate::backend::agent::sse::Parser;
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ServiceName, View};
 
 /// The agent says something every two seconds; one that is silent for this long is gone.
@@ -99,7 +99,7 @@ impl Watch {
         };
         let silent = |_| {
             let text = format!("the agent was silent for {SILENCE:?}");
-            Error::new(Kind::Unavailable, text)
+            Error::new(ErrorKind::Unavailable, text)
         };
         let frame = timeout(SILENCE, open.body.frame()).await.map_err(silent)?;
         let ended = || self.link.away(std::io::Error::other("it ended the stream"));

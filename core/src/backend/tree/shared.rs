@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::READ;
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Layout;
-use crate::model::{Claim, Shared};
+use crate::model::{OnConflict, SharedAttributes};
 use crate::store::Store;
 use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 
@@ -23,7 +23,12 @@ const MOST: Duration = Duration::from_millis(200);
 /// The key as it is now.
 pub(super) async fn read(store: &dyn Store, key: &Key) -> Result<Option<Node>> {
     let mut changes = store.watch(&Scope::Only(key.clone()));
-    let slow = || Error::new(Kind::Timeout, format!("{key} was not read within {READ:?}"));
+    let slow = || {
+        Error::new(
+            ErrorKind::Timeout,
+            format!("{key} was not read within {READ:?}"),
+        )
+    };
     let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
     let changes = item.ok_or_else(slow)??.changes;
     let node = changes.into_iter().find_map(|change| node_of(change, key));
@@ -35,10 +40,10 @@ pub(super) fn over(
     layout: &dyn Layout,
     mut entry: Entry,
     before: Option<&Node>,
-    claim: Claim,
+    claim: OnConflict,
 ) -> Option<Entry> {
     if let Some(before) = before {
-        entry.value = layout.rewrite(&entry, &before.value, claim)?;
+        entry.value = layout.merge_existing(&entry, &before.value, claim)?;
     }
     Some(entry)
 }
@@ -49,7 +54,7 @@ pub(super) async fn say(
     store: &dyn Store,
     layout: &dyn Layout,
     entry: Entry,
-    claim: Claim,
+    claim: OnConflict,
 ) -> Result<()> {
     let (mut backoff, began) = (Backoff::new(AGAIN, MOST), Instant::now());
     let key = &entry.key;
@@ -65,7 +70,7 @@ pub(super) async fn say(
         if began.elapsed() >= READ {
             let text =
                 format!("{key} changed all the time for {READ:?}, so that it was not written");
-            return Err(Error::new(Kind::Unavailable, text));
+            return Err(Error::new(ErrorKind::Unavailable, text));
         }
         sleep(backoff.next_wait()).await;
     }
@@ -88,7 +93,7 @@ pub(super) fn follow(
     store: Arc<dyn Store>,
     layout: Arc<dyn Layout>,
     key: Key,
-) -> BoxStream<'static, Shared> {
+) -> BoxStream<'static, SharedAttributes> {
     let values = Values {
         changes: store.watch(&Scope::Only(key.clone())),
         store,
@@ -97,7 +102,7 @@ pub(super) fn follow(
         backoff: Backoff::default(),
     };
     stream::unfold((values, layout), |(mut values, layout)| async move {
-        let said = layout.hear(values.next().await.as_deref());
+        let said = layout.decode_shared(values.next().await.as_deref());
         Some((said, (values, layout)))
     })
     .boxed()
@@ -176,11 +181,16 @@ mod tests {
             self.layout.decode(service, node)
         }
 
-        fn rewrite(&self, entry: &Entry, before: &[u8], claim: Claim) -> Option<Vec<u8>> {
+        fn merge_existing(
+            &self,
+            entry: &Entry,
+            before: &[u8],
+            claim: OnConflict,
+        ) -> Option<Vec<u8>> {
             if let Some(other) = self.others.lock().unwrap().pop() {
                 put(&self.store, &entry.key, &other);
             }
-            self.layout.rewrite(entry, before, claim)
+            self.layout.merge_existing(entry, before, claim)
         }
     }
 
@@ -204,7 +214,7 @@ mod tests {
 
     /// What is there after a public host with the credentials `u:p` says its word over `before`, while
     /// the others say theirs.
-    async fn said(name: &str, before: &str, others: &[&str], claim: Claim) -> String {
+    async fn said(name: &str, before: &str, others: &[&str], claim: OnConflict) -> String {
         let store = Arc::new(MemoryStore::open(name));
         let others = others.iter().rev().map(|other| (*other).to_owned());
         let layout = Overtaken {
@@ -228,7 +238,7 @@ mod tests {
             r#"{"name":"api","public":true,"user":"v","a":1}"#,
             r#"{"name":"api","public":true,"user":"w","a":1,"b":2}"#,
         ];
-        let said = said("overtaken-1", "{}", &others, Claim::TakeOver).await;
+        let said = said("overtaken-1", "{}", &others, OnConflict::Replace).await;
         assert!(
             said.contains(r#""user":"u","password":"p""#) && said.ends_with(r#","a":1,"b":2}"#),
             "{said}"
@@ -238,7 +248,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_put_back_does_not_undo_what_was_said_meanwhile() {
         let other = r#"{"name":"api","public":true,"user":"new"}"#;
-        let said = said("overtaken-2", "rubbish", &[other], Claim::PutBack).await;
+        let said = said("overtaken-2", "rubbish", &[other], OnConflict::RestoreOnly).await;
         assert_eq!(said, other);
     }
 
@@ -254,7 +264,7 @@ mod tests {
         let host = Registration::at("api", "h:1").unwrap();
         let entry = layout.encode(&host).unwrap().remove(0);
         put(&store, &entry.key, "{}");
-        let error = say(&*store, &layout, entry, Claim::TakeOver).await;
-        assert_eq!(error.unwrap_err().kind(), Kind::Unavailable);
+        let error = say(&*store, &layout, entry, OnConflict::Replace).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backend::mirror::Mirror;
 use crate::backend::protect::Protect;
-use crate::backend::tree::TreeBackend;
+use crate::backend::tree::KvBackend;
 use crate::error::Result;
 use crate::model::{ServiceName, View};
 use crate::store::Store;
@@ -56,7 +56,7 @@ struct Folder {
 }
 
 impl Views {
-    pub(super) fn open(backend: &TreeBackend, service: &ServiceName, last: View) -> Result<Views> {
+    pub(super) fn open(backend: &KvBackend, service: &ServiceName, last: View) -> Result<Views> {
         let watch = |(number, layout): (usize, &Arc<dyn crate::layout::Layout>)| {
             let scope = Scope::Under(layout.prefix(service)?);
             let news = backend.store.watch(&scope).map(Some);
@@ -207,7 +207,7 @@ impl Views {
             // Without an answer there is no evidence that anybody is gone.
             let gone = self
                 .store
-                .gone(&asked)
+                .expired_grants(&asked)
                 .await
                 .unwrap_or_else(|_| asked.clone());
             protect.judge(&asked, &gone, now);

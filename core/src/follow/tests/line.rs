@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::store::{Event, State, change, name, node};
 use super::world::{Check, Net, World};
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::follow::{Cancel, Input, Keys, Listing, Mark, PartId, Ticket, Time, Verdict};
 
 /// How long making a connection may take: the driver's bound.
@@ -61,8 +61,8 @@ pub(super) struct Call {
 
 pub(super) fn error(why: Why) -> Error {
     match why {
-        Why::Refused => Error::new(Kind::PermissionDenied, "refused"),
-        Why::Compacted | Why::Other => Error::new(Kind::Unavailable, "no leader"),
+        Why::Refused => Error::new(ErrorKind::PermissionDenied, "refused"),
+        Why::Compacted | Why::Other => Error::new(ErrorKind::Unavailable, "no leader"),
     }
 }
 
@@ -74,7 +74,7 @@ impl World {
             Net::Refused => Some(Input::Broken(error(Why::Other))),
             Net::Silent | Net::Mute => {
                 let late = self.now >= *since + OPEN;
-                late.then(|| Input::Broken(Error::new(Kind::Timeout, "slow")))
+                late.then(|| Input::Broken(Error::new(ErrorKind::Timeout, "slow")))
             }
             Net::Up => {
                 let (verdict, head) = self.verdict(mark.as_ref());
@@ -114,7 +114,7 @@ impl World {
     /// The end of a connection, where it is noticed.
     pub(super) fn ended(&self) -> Option<Input> {
         let dead = self.line.as_ref()?.dead && self.net != Net::Silent;
-        dead.then(|| Input::Broken(Error::new(Kind::Unavailable, "reset")))
+        dead.then(|| Input::Broken(Error::new(ErrorKind::Unavailable, "reset")))
     }
 
     /// The store reads for the n-th request.

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::layout::json;
 use crate::layout::scalingo::host::Record;
-use crate::model::{Attributes, Claim};
+use crate::model::{Attributes, OnConflict};
 
 /// The description of a service. Only of a public one there is more to say than its name.
 pub(super) struct Info {
@@ -84,11 +84,11 @@ impl Info {
 /// What becomes of the description `before` when a host says `fresh`. The last who registers as public
 /// says where and with which credentials. Who says no credentials blanks none, who is not public says
 /// nothing about a public service, and who is put back after a loss leaves what others said since.
-pub(super) fn merge(fresh: &[u8], before: &[u8], claim: Claim) -> Option<Vec<u8>> {
+pub(super) fn merge(fresh: &[u8], before: &[u8], claim: OnConflict) -> Option<Vec<u8>> {
     let (Ok(mut said), Ok(old)) = (Info::read(fresh), Info::read(before)) else {
         return Some(fresh.to_vec());
     };
-    if old.public && (claim == Claim::PutBack || !said.public) {
+    if old.public && (claim == OnConflict::RestoreOnly || !said.public) {
         return None;
     }
     if said.public && said.user.is_empty() && said.password.is_empty() {

@@ -11,7 +11,7 @@ mod view;
 
 use crate::error::{Error, Result};
 use crate::layout::{Decoded, Folder, Layout, endpoint, json};
-use crate::model::{Claim, Instance, Registration, ServiceName, Shared, address};
+use crate::model::{Instance, OnConflict, Registration, ServiceName, SharedAttributes, address};
 use crate::tree::{Entry, Key, Lifetime, Node, Prefix};
 use host::Record;
 use info::Info;
@@ -105,13 +105,13 @@ impl Layout for Scalingo {
         read(service, name, node.created, &record).into()
     }
 
-    fn known(&self) -> &[&str] {
+    fn known_fields(&self) -> &[&str] {
         &KNOWN
     }
 
     /// The description of a service is nobody's own: a host that says less leaves it, and one that is
     /// put back says nothing new.
-    fn rewrite(&self, entry: &Entry, before: &[u8], claim: Claim) -> Option<Vec<u8>> {
+    fn merge_existing(&self, entry: &Entry, before: &[u8], claim: OnConflict) -> Option<Vec<u8>> {
         if entry.key.under(&self.infos).is_some() {
             return info::merge(&entry.value, before, claim);
         }
@@ -126,11 +126,11 @@ impl Layout for Scalingo {
             .transpose()
     }
 
-    fn hear(&self, value: Option<&[u8]>) -> Shared {
+    fn decode_shared(&self, value: Option<&[u8]>) -> SharedAttributes {
         let info = value.and_then(|value| Info::read(value).ok());
         match info.filter(|info| info.public) {
-            Some(info) => Shared::Says(info.credentials()),
-            None => Shared::Missing,
+            Some(info) => SharedAttributes::Present(info.credentials()),
+            None => SharedAttributes::Absent,
         }
     }
 }

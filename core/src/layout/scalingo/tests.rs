@@ -30,9 +30,9 @@ fn info(registration: &Registration) -> (String, String) {
     )
 }
 
-fn merged(fresh: &Registration, before: &str, claim: Claim) -> Option<String> {
+fn merged(fresh: &Registration, before: &str, claim: OnConflict) -> Option<String> {
     let entry = &layout().encode(fresh).unwrap()[0];
-    let merged = layout().rewrite(entry, before.as_bytes(), claim)?;
+    let merged = layout().merge_existing(entry, before.as_bytes(), claim)?;
     Some(String::from_utf8(merged).unwrap())
 }
 
@@ -173,30 +173,30 @@ fn a_bad_child_hides_no_other() {
 fn credentials_are_said_by_the_last_and_blanked_by_nobody() {
     let before = info(&public()).1;
     let private = at("spec-svc", "n:1");
-    assert_eq!(merged(&private, &before, Claim::TakeOver), None);
+    assert_eq!(merged(&private, &before, OnConflict::Replace), None);
     assert_eq!(
-        merged(&public(), &before, Claim::TakeOver),
+        merged(&public(), &before, OnConflict::Replace),
         None,
         "it says the same"
     );
     let silent = [("public", "true"), ("hostname", "elsewhere")];
     let silent = private.clone().attributes(silent).unwrap();
-    let kept = merged(&silent, &before, Claim::TakeOver).unwrap();
+    let kept = merged(&silent, &before, OnConflict::Replace).unwrap();
     assert!(
         kept.contains(r#""hostname":"elsewhere","user":"u\u003c1\u003e\u0026""#),
         "{kept}"
     );
     let new = [("public", "true"), ("user", "new"), ("password", "pw")];
     let new = private.clone().attributes(new).unwrap();
-    let said = merged(&new, &before, Claim::TakeOver).unwrap();
+    let said = merged(&new, &before, OnConflict::Replace).unwrap();
     assert!(said.contains(r#""user":"new","password":"pw""#));
-    assert_eq!(merged(&new, &before, Claim::PutBack), None);
+    assert_eq!(merged(&new, &before, OnConflict::RestoreOnly), None);
     // What is damaged, or of no public service, is written anew.
-    assert!(merged(&new, "rubbish", Claim::PutBack).is_some());
-    assert!(merged(&new, &info(&private).1, Claim::PutBack).is_some());
+    assert!(merged(&new, "rubbish", OnConflict::RestoreOnly).is_some());
+    assert!(merged(&new, &info(&private).1, OnConflict::RestoreOnly).is_some());
     let odd = r#"{"name":"spec-svc","critical":false,"sla":"gold"}"#;
     assert!(
-        merged(&new, odd, Claim::TakeOver)
+        merged(&new, odd, OnConflict::Replace)
             .unwrap()
             .ends_with(r#","sla":"gold"}"#)
     );
@@ -209,15 +209,18 @@ fn public_hosts_follow_the_description() {
     assert_eq!(layout().shared(&private).unwrap(), None);
     let key = layout().shared(&public()).unwrap().unwrap();
     assert_eq!(key.as_str(), "/services_infos/spec-svc");
-    let hear = |value: &str| layout().hear(Some(value.as_bytes()));
+    let hear = |value: &str| layout().decode_shared(Some(value.as_bytes()));
     let both = [("user", "u<1>&"), ("password", "p@s:s/w")];
     let both = both.map(|(k, v)| (k.to_owned(), v.to_owned()));
-    assert_eq!(hear(&info(&public()).1), Shared::Says(both.into()));
+    assert_eq!(
+        hear(&info(&public()).1),
+        SharedAttributes::Present(both.into())
+    );
     let silent = private.clone().attributes([("public", "true")]).unwrap();
-    assert_eq!(hear(&info(&silent).1), Shared::Says([].into()));
-    assert_eq!(layout().hear(None), Shared::Missing);
-    assert_eq!(hear("rubbish"), Shared::Missing);
-    assert_eq!(hear(&info(&private).1), Shared::Missing);
+    assert_eq!(hear(&info(&silent).1), SharedAttributes::Present([].into()));
+    assert_eq!(layout().decode_shared(None), SharedAttributes::Absent);
+    assert_eq!(hear("rubbish"), SharedAttributes::Absent);
+    assert_eq!(hear(&info(&private).1), SharedAttributes::Absent);
 }
 
 /// S2.15, S2.16, S2.65: URLs by scheme, with credentials that are escaped.
@@ -261,7 +264,7 @@ fn what_is_printed_keeps_the_password_to_itself() {
     let instance = reads(&layout(), "spec-svc", &key, HOST.as_bytes());
     let host = Host::of(&instance);
     assert_eq!(host.password, "p@s:s/w");
-    let said = layout().hear(Some(info(&public()).1.as_bytes()));
+    let said = layout().decode_shared(Some(info(&public()).1.as_bytes()));
     let texts = [
         (format!("{host:?}"), r#"password: "***""#),
         (format!("{instance:?}"), r#""password": "***""#),

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::host::{HTTP, HTTPS, Record, number};
-use crate::error::{Error, Kind, Result};
-use crate::model::{Attributes, Fitness, Instance};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Attributes, Eligibility, Instance};
 
 /// What Scalingo's etcd-discovery knows of a host; of an instance that was read in another layout, what
 /// its attributes say. Immutable, as the instance is.
@@ -58,9 +58,9 @@ impl Host {
             shard: said.shard,
             uuid: said.uuid,
             rank: match instance.fitness() {
-                Fitness::Unfit => UNFIT,
-                Fitness::Fit if !instance.is_suspect() => 0,
-                Fitness::Fit | Fitness::Weak => 1,
+                Eligibility::Unfit => UNFIT,
+                Eligibility::Fit if !instance.is_suspect() => 0,
+                Eligibility::Fit | Eligibility::Weak => 1,
             },
         }
     }
@@ -209,7 +209,7 @@ impl Service {
             let shard = self.shard.as_ref();
             let of = shard.map_or(String::new(), |shard| format!(" of shard {shard:?}"));
             let text = format!("no host{of} of service {} is online", self.name);
-            Error::new(Kind::NotFound, text)
+            Error::new(ErrorKind::NotFound, text)
         };
         host.ok_or_else(nobody)?.url(scheme, path)
     }
@@ -221,10 +221,10 @@ mod tests {
     use crate::layout::tests::at;
 
     /// Where a host is, and its attributes.
-    type Said<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+    type Metadata<'a> = (&'a str, &'a [(&'a str, &'a str)]);
 
-    fn service(hosts: &[Said<'_>]) -> Service {
-        let instance = |(at, (address, fields)): (u64, &Said<'_>)| {
+    fn service(hosts: &[Metadata<'_>]) -> Service {
+        let instance = |(at, (address, fields)): (u64, &Metadata<'_>)| {
             let host = self::at("api", address);
             let host = host.attributes(fields.iter().copied()).unwrap();
             Arc::new(host.instance(at))
@@ -271,13 +271,16 @@ mod tests {
         let sharded = both.shard("s1").url("", "/x").unwrap();
         assert_eq!(sharded, "http://a:80/x");
         let nobody = both.shard("s2").url("", "").unwrap_err();
-        assert_eq!(nobody.kind(), Kind::NotFound);
+        assert_eq!(nobody.kind(), ErrorKind::NotFound);
         let text = nobody.to_string();
         assert!(text.contains("of shard \"s2\" of service api"), "{text}");
         let error = both.url("ftp", "").unwrap_err();
-        assert_eq!(error.kind(), Kind::InvalidArgument);
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert!(error.to_string().contains("it has https"), "{error}");
-        assert_eq!(service(&[]).url("", "").unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(
+            service(&[]).url("", "").unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn holds(layout: &dyn Layout, (place, value): &Seed) -> std::result::Result<u8, 
         modified: 7,
         owner: 0,
     };
-    let _ = layout.hear(Some(value));
+    let _ = layout.decode_shared(Some(value));
     let mine = at("web", "h:1").attributes([("version", "2")]).unwrap();
     if layout.name() != "registrator" {
         over(layout, &mine, value)?;
@@ -63,7 +63,7 @@ fn over(
 ) -> std::result::Result<(), String> {
     let prefix = layout.prefix(&mine.service).map_err(|e| e.to_string())?;
     for entry in layout.encode(mine).map_err(|e| e.to_string())? {
-        let written = layout.rewrite(&entry, before, Claim::TakeOver);
+        let written = layout.merge_existing(&entry, before, OnConflict::Replace);
         if entry.key.under(&prefix).is_none() {
             continue;
         }
@@ -111,14 +111,14 @@ fn descriptions_changed_in_every_way() {
     let fields = [("public", "true"), ("user", "u"), ("password", "p")];
     let host = at("web", "h:1").attributes(fields).unwrap();
     let entry = layout.encode(&host).unwrap().remove(0);
-    let said = layout.hear(Some(&entry.value));
+    let said = layout.decode_shared(Some(&entry.value));
     prove::holds(
         file!(),
         RECORDS,
         mutated(seeds("scalingo")),
         |(_, before)| {
-            let written = layout.rewrite(&entry, &before, Claim::TakeOver);
-            let now = layout.hear(Some(written.as_deref().unwrap_or(&before)));
+            let written = layout.merge_existing(&entry, &before, OnConflict::Replace);
+            let now = layout.decode_shared(Some(written.as_deref().unwrap_or(&before)));
             match now == said {
                 true => Ok(()),
                 false => Err(format!("it says {now:?}")),

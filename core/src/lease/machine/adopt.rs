@@ -1,6 +1,6 @@
 //! What the service says to all of its registrations, taken over.
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::lease::machine::{Doing, Holding, Machine, Order, Step, Time, reply};
 use crate::lease::words::{Adopt, Output};
 
@@ -38,7 +38,7 @@ impl<V: Adopt> Machine<V> {
     /// What was taken over and has now been refused for good, as it was before.
     pub(super) fn refused(&mut self, doing: &Doing<V>, error: &Error) -> Option<V> {
         let of_the_owner = doing.old.is_some() || !doing.writes();
-        let replaced = error.kind() == Kind::Replaced || self.holding == Holding::Taken;
+        let replaced = error.kind() == ErrorKind::Replaced || self.holding == Holding::Taken;
         if of_the_owner || replaced || error.is_retriable() {
             return None;
         }
@@ -57,8 +57,8 @@ impl<V: Adopt> Machine<V> {
         self.wanted = before;
         out.push(Output::Refused(error.clone()));
         let again = match self.holding {
-            Holding::Lost(_) => doing.step == Step::PutBack,
-            Holding::Doubtful(_) => doing.step != Step::PutBack,
+            Holding::Lost(_) => doing.step == Step::RestoreOnly,
+            Holding::Doubtful(_) => doing.step != Step::RestoreOnly,
             Holding::Granted(_) | Holding::Taken => false,
         };
         if again {
@@ -71,6 +71,6 @@ impl<V: Adopt> Machine<V> {
 
 impl<V> Doing<V> {
     fn writes(&self) -> bool {
-        matches!(self.step, Step::Update | Step::Settle | Step::PutBack)
+        matches!(self.step, Step::Update | Step::Settle | Step::RestoreOnly)
     }
 }

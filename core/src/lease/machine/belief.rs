@@ -1,7 +1,7 @@
 //! What is believed of a registration, and said of it: live, while the store has confirmed it lately.
 
 use super::{Holding, Machine, Output, Time, Told};
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::lease::words::Adopt;
 use crate::model::Grant;
 use crate::planted::planted;
@@ -42,7 +42,7 @@ impl<V: Adopt> Machine<V> {
             && planted!(believed_alive: false, true)
         {
             let text = format!("not confirmed by the store for {:?}", self.ttl);
-            self.lapse(Error::new(Kind::Timeout, text), out);
+            self.lapse(Error::new(ErrorKind::Timeout, text), out);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn says(v: &str) -> Option<Shared> {
+fn says(v: &str) -> Option<SharedAttributes> {
     let attributes = [("v".to_owned(), v.to_owned())];
-    Some(Shared::Says(attributes.into_iter().collect()))
+    Some(SharedAttributes::Present(attributes.into_iter().collect()))
 }
 
 /// A registration that lives for three heartbeats more.
@@ -21,7 +21,7 @@ async fn what_the_store_refuses_to_take_over_leaves_the_registration_as_it_was()
     let backend = Scripted::new([]);
     let lease = keep(&backend, Heartbeat::Automatic).await;
     lease.update([("v", "mine")]).await.unwrap();
-    backend.fails_next([Kind::InvalidArgument]);
+    backend.fails_next([ErrorKind::InvalidArgument]);
     backend.says.send_replace(says("too much"));
     pass(100).await;
     assert_eq!(backend.calls()[2..], ["update"]);
@@ -49,7 +49,11 @@ async fn what_was_lost_is_put_back_as_it_was_when_what_was_taken_over_is_refused
     let backend = Scripted::new([]);
     let lease = keep(&backend, Heartbeat::Automatic).await;
     lease.update([("v", "mine")]).await.unwrap();
-    let lost = [Kind::LeaseLost, Kind::Unavailable, Kind::InvalidArgument];
+    let lost = [
+        ErrorKind::LeaseLost,
+        ErrorKind::Unavailable,
+        ErrorKind::InvalidArgument,
+    ];
     backend.fails_next(lost);
     pass(3_001).await;
     backend.says.send_replace(says("too much"));
@@ -65,7 +69,7 @@ async fn what_was_lost_is_put_back_as_it_was_when_what_was_taken_over_is_refused
 async fn what_was_taken_over_in_doubt_is_written_again() {
     let backend = Scripted::new([]);
     let lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([Kind::Timeout]);
+    backend.fails_next([ErrorKind::Timeout]);
     backend.says.send_replace(says("new"));
     pass(1_100).await;
     assert_eq!(
@@ -101,7 +105,7 @@ async fn what_was_heard_before_an_update_does_not_roll_it_back() {
 async fn the_service_is_heard_after_an_update_that_was_refused() {
     let backend = Scripted::new([]);
     let lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([Kind::InvalidArgument]);
+    backend.fails_next([ErrorKind::InvalidArgument]);
     lease.update([("v", "bad")]).await.unwrap_err();
     assert_eq!(backend.follows.load(Ordering::Relaxed), 1);
     backend.says.send_replace(says("new"));
@@ -116,7 +120,7 @@ async fn what_cannot_be_said_again_is_tried_at_a_measured_pace_and_beats_go_on()
     let backend = Scripted::new([]);
     let lease = keep(&backend, Heartbeat::Automatic).await;
     backend.forbids_updates.store(true, Ordering::Relaxed);
-    backend.says.send_replace(Some(Shared::Missing));
+    backend.says.send_replace(Some(SharedAttributes::Absent));
     pass(60_100).await;
     let count = |call| backend.calls().iter().filter(|made| **made == call).count();
     let tries = count("update");

@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use serde::Deserialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 pub(super) const KEY_NOT_FOUND: u32 = 100;
 pub(super) const COMPARE_FAILED: u32 = 101;
@@ -60,10 +60,10 @@ impl Refusal {
     /// As an error, where nothing better is known of it.
     pub(super) fn error(&self, shown: &str) -> Error {
         let kind = match self.code {
-            UNAUTHORIZED => Kind::PermissionDenied,
-            KEY_NOT_FOUND => Kind::NotFound,
-            NOT_A_FILE | 103..=109 | 200..=299 => Kind::InvalidArgument,
-            _ => Kind::Unavailable,
+            UNAUTHORIZED => ErrorKind::PermissionDenied,
+            KEY_NOT_FOUND => ErrorKind::NotFound,
+            NOT_A_FILE | 103..=109 | 200..=299 => ErrorKind::InvalidArgument,
+            _ => ErrorKind::Unavailable,
         };
         let Refusal {
             code,
@@ -89,7 +89,7 @@ pub(super) fn read(shown: &str, status: StatusCode, body: &[u8]) -> Result<Answe
         return match serde_json::from_slice(body) {
             Ok(reply) => Ok(Ok(reply)),
             Err(error) => foreign(
-                Kind::Unavailable,
+                ErrorKind::Unavailable,
                 &format!("not what the v2 API says: {error}"),
             ),
         };
@@ -103,14 +103,14 @@ pub(super) fn read(shown: &str, status: StatusCode, body: &[u8]) -> Result<Answe
             ..refusal
         })),
         StatusCode::NOT_FOUND => foreign(
-            Kind::Unsupported,
+            ErrorKind::Unsupported,
             "it does not speak etcd's v2 API; start etcd with --enable-v2, or use etcd://",
         ),
         _ if status.is_redirection() => foreign(
-            Kind::Unsupported,
+            ErrorKind::Unsupported,
             "it sends us elsewhere, as etcd before 2.0 does; give the leader, or a newer etcd",
         ),
-        _ => foreign(Kind::Unavailable, "it cannot answer now"),
+        _ => foreign(ErrorKind::Unavailable, "it cannot answer now"),
     }
 }
 
@@ -159,10 +159,10 @@ mod tests {
         let refused = read("h", StatusCode::PRECONDITION_FAILED, refused).unwrap();
         assert_eq!(refused.unwrap_err().code, COMPARE_FAILED);
         let page = read("h", StatusCode::NOT_FOUND, b"404 page not found").unwrap_err();
-        assert_eq!(page.kind(), Kind::Unsupported);
+        assert_eq!(page.kind(), ErrorKind::Unsupported);
         assert!(page.to_string().contains("--enable-v2"), "{page}");
         let html = read("h", StatusCode::OK, b"<html>").unwrap_err();
-        assert_eq!(html.kind(), Kind::Unavailable);
+        assert_eq!(html.kind(), ErrorKind::Unavailable);
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
         use crate::mutate::{mutated, seeds};
         use crate::store::etcd2::known::{Known, leaves};
         use crate::store::servers::Config;
-        let config = Config::read(&crate::uri::Uri::parse("etcd2://h/root").unwrap(), false);
+        let config = Config::read(&crate::uri::Url::parse("etcd2://h/root").unwrap(), false);
         let config = config.unwrap();
         let answers = mutated(seeds("answer"));
         crate::prove::holds(file!(), 3000, answers, |(status, body)| {

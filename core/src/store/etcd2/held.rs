@@ -179,7 +179,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::error::Kind;
+    use crate::error::ErrorKind;
 
     fn key() -> Key {
         Key::new("/a").unwrap()
@@ -227,11 +227,11 @@ mod tests {
         assert!(holdings.wrote(&node(5, "one")), "what was ours still is");
         holdings.release(&key(), grant(1));
         let old = holdings.get(&key(), grant(1)).unwrap_err();
-        assert_eq!(old.kind(), Kind::Replaced);
+        assert_eq!(old.kind(), ErrorKind::Replaced);
         assert!(holdings.get(&key(), grant(2)).is_ok());
         holdings.release(&key(), grant(2));
         let gone = holdings.get(&key(), grant(1)).unwrap_err();
-        assert_eq!(gone.kind(), Kind::LeaseLost);
+        assert_eq!(gone.kind(), ErrorKind::LeaseLost);
     }
 
     #[tokio::test(start_paused = true)]

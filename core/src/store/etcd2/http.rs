@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::etcd2::answer::{self, Answer};
 use crate::store::etcd2::tls;
 use crate::store::servers::Config;
@@ -94,7 +94,7 @@ impl Pending {
         let whole = Limited::new(self.body, longest).collect().await;
         let whole = whole.map_err(|error| {
             let text = format!("the answer of etcd at {} broke off", self.endpoint);
-            Error::caused_by(Kind::Unavailable, text, error)
+            Error::caused_by(ErrorKind::Unavailable, text, error)
         })?;
         Ok(whole.to_bytes())
     }
@@ -117,7 +117,8 @@ impl Http {
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE)
                 .build(tls::connector(config)?),
-            login: login.map_err(|e| Error::caused_by(Kind::InvalidArgument, "the login", e))?,
+            login: login
+                .map_err(|e| Error::caused_by(ErrorKind::InvalidArgument, "the login", e))?,
             refreshes: false,
         })
     }
@@ -144,10 +145,10 @@ impl Http {
         }
         let request = request
             .body(Full::from(form.unwrap_or_default()))
-            .map_err(|e| Error::caused_by(Kind::InvalidArgument, "the request", e))?;
+            .map_err(|e| Error::caused_by(ErrorKind::InvalidArgument, "the request", e))?;
         let response: Response<Incoming> = self.client.request(request).await.map_err(|e| {
             let text = format!("etcd at {}", self.endpoint);
-            Error::caused_by(Kind::Unavailable, text, e)
+            Error::caused_by(ErrorKind::Unavailable, text, e)
         })?;
         Ok(Pending {
             endpoint: self.endpoint.clone(),

@@ -173,10 +173,10 @@ pub(super) fn leaves(config: &Config, tree: Option<Tree>) -> Leaves {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uri::Uri;
+    use crate::uri::Url;
 
     fn config() -> Config {
-        Config::read(&Uri::parse("etcd2://h/root").unwrap(), false).unwrap()
+        Config::read(&Url::parse("etcd2://h/root").unwrap(), false).unwrap()
     }
 
     fn tree(json: &str) -> Option<Tree> {

@@ -21,8 +21,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{BoxStream, StreamExt};
 use hyper::Method;
 
-use crate::error::{Error, Kind, Result};
-use crate::model::{Claim, ConnectionState, Grant, Metrics};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
 use crate::store::hub::Hub;
 use crate::store::servers::Config;
 use crate::store::{Store, Terms, lost, replaced};
@@ -139,7 +139,13 @@ impl Etcd2 {
     }
 
     /// Writes a key under a new grant: where nobody is, or over who is there, whose age it keeps.
-    async fn take(&self, entry: &Entry, value: &str, grant: Grant, claim: Claim) -> Result<()> {
+    async fn take(
+        &self,
+        entry: &Entry,
+        value: &str,
+        grant: Grant,
+        claim: OnConflict,
+    ) -> Result<()> {
         let key = &entry.key;
         let mut only_if = match folder::of(entry) {
             // The folder of somebody else is not to live on with our time before it is known to be free.
@@ -172,10 +178,10 @@ impl Etcd2 {
     }
 
     /// On what condition the key may be written, as it stands.
-    async fn condition(&self, entry: &Entry, claim: Claim) -> Result<String> {
+    async fn condition(&self, entry: &Entry, claim: OnConflict) -> Result<String> {
         let seen = self.look(entry).await?;
         let foreign = |node: &Node| node.owner != 0 && !self.held.wrote(node);
-        if claim == Claim::PutBack && seen.as_ref().is_some_and(foreign) {
+        if claim == OnConflict::RestoreOnly && seen.as_ref().is_some_and(foreign) {
             return Err(replaced(&entry.key));
         }
         Ok(only_if(seen.as_ref()))
@@ -295,7 +301,7 @@ impl Etcd2 {
                 }
             }
         }
-        Error::new(Kind::Closed, "the store was closed")
+        Error::new(ErrorKind::Closed, "the store was closed")
     }
 
     /// What a change of our key means. It may be our own, whose answer is still on its way.
@@ -320,7 +326,7 @@ impl Etcd2 {
 
 /// Whether the key is gone or another's, and nothing of ours is left to end.
 fn is_over(error: &Error) -> bool {
-    matches!(error.kind(), Kind::LeaseLost | Kind::Replaced)
+    matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::Replaced)
 }
 
 /// The index that a write gave the key.
@@ -330,7 +336,7 @@ fn index(reply: &Reply) -> u64 {
 
 fn busy(key: &Key) -> Error {
     let text = format!("{key} changed all the time while it was written");
-    Error::new(Kind::Unavailable, text)
+    Error::new(ErrorKind::Unavailable, text)
 }
 
 /// The condition that a key is still as it was seen, or still is not there.
@@ -351,7 +357,7 @@ fn whole_seconds(ttl: Duration) -> Duration {
 fn text(entry: &Entry) -> Result<&str> {
     let bad = |e| {
         let text = format!("the value of {}", entry.key);
-        Error::caused_by(Kind::InvalidArgument, text, e)
+        Error::caused_by(ErrorKind::InvalidArgument, text, e)
     };
     std::str::from_utf8(&entry.value).map_err(bad)
 }
@@ -408,12 +414,12 @@ impl Store for Etcd2 {
         self.delete(entries, grant).boxed()
     }
 
-    fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
+    fn lease_lost<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
         self.guard(entries, grant).boxed()
     }
 
     /// Those that were not seen to be deleted have run out.
-    fn gone<'a>(&'a self, owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
+    fn expired_grants<'a>(&'a self, owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
         let gone = self.ended.others(owners);
         async { Ok(gone) }.boxed()
     }

@@ -11,7 +11,7 @@ use hyper::Method;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::follow::{Cancel, Input, PartId, Ticket};
 use crate::store::etcd2::answer::{CLEARED, Refusal, Reply, Tree};
 use crate::store::etcd2::ended::Ended;
@@ -173,7 +173,7 @@ impl Polls {
             Said::Refused(code, error) => {
                 let why = match error.kind() {
                     _ if code == CLEARED => Cancel::Compacted,
-                    Kind::PermissionDenied => Cancel::Refused(error),
+                    ErrorKind::PermissionDenied => Cancel::Refused(error),
                     _ => Cancel::Other(error),
                 };
                 let tickets: Vec<Ticket> = poll.seats.keys().copied().collect();
@@ -342,7 +342,7 @@ async fn once(http: &Http, path: &str, from: u64, heard: &impl Fn(Said)) -> Resu
     let path = format!("{path}?wait=true&recursive=true&waitIndex={from}");
     let slow = |_| {
         let text = format!("etcd at {} did not take a watch", http.endpoint());
-        Err(Error::new(Kind::Timeout, text))
+        Err(Error::new(ErrorKind::Timeout, text))
     };
     let asked = timeout(TAKEN, http.begin(Method::GET, &path, None)).await;
     let pending = asked.unwrap_or_else(slow)?;
@@ -369,10 +369,10 @@ async fn once(http: &Http, path: &str, from: u64, heard: &impl Fn(Said)) -> Resu
 mod tests {
     use super::*;
     use crate::tree::Prefix;
-    use crate::uri::Uri;
+    use crate::uri::Url;
 
     fn config() -> Config {
-        Config::read(&Uri::parse("etcd2://h/root").unwrap(), false).unwrap()
+        Config::read(&Url::parse("etcd2://h/root").unwrap(), false).unwrap()
     }
 
     fn under() -> Scope {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::follow::{Input, Keys, Listing, Mark, PartId, Ticket, Verdict};
 use crate::store::etcd2::answer::{self, KEY_NOT_FOUND, Refusal};
 use crate::store::etcd2::ended::Ended;
@@ -231,7 +231,9 @@ async fn open(config: &Config, at: &str) -> Result<(Http, Head)> {
             // Any key will do: a user need not be allowed to read this one. That a login is wrong, v2
             // says with the same words; who has one learns it with the first call.
             match error.kind() {
-                Kind::PermissionDenied if config.proves_who_we_are() => Ok((http, Head::default())),
+                ErrorKind::PermissionDenied if config.proves_who_we_are() => {
+                    Ok((http, Head::default()))
+                }
                 _ => Err(error),
             }
         }
@@ -280,5 +282,5 @@ async fn agreed(http: &Http, path: &str) -> News {
 
 fn no_answer(shown: &str, within: Duration) -> Error {
     let text = format!("etcd at {shown} did not answer within {within:?}");
-    Error::new(Kind::Timeout, text)
+    Error::new(ErrorKind::Timeout, text)
 }

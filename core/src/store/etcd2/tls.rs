@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::servers::{Config, Files, read};
 
 /// How long connecting may take.
@@ -45,7 +45,7 @@ pub(super) fn connector(config: &Config) -> Result<HttpsConnector<HttpConnector>
     let mut builder = builder.https_or_http();
     if let Some(name) = config.tls.as_ref().and_then(|f| f.server_name.clone()) {
         let name = ServerName::try_from(name)
-            .map_err(|e| Error::caused_by(Kind::InvalidArgument, "option server_name", e))?;
+            .map_err(|e| Error::caused_by(ErrorKind::InvalidArgument, "option server_name", e))?;
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
     Ok(builder.enable_http1().wrap_connector(tcp))
@@ -56,16 +56,16 @@ type Verifying = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
 fn versions() -> Result<Verifying> {
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|e| Error::caused_by(Kind::Internal, "TLS", e))
+        .map_err(|e| Error::caused_by(ErrorKind::Internal, "TLS", e))
 }
 
 impl Files {
     fn rustls(&self) -> Result<ClientConfig> {
         let trusting = match &self.ca {
             Some(path) => versions()?.with_root_certificates(authorities(path)?),
-            None => versions()?
-                .with_native_roots()
-                .map_err(|e| Error::caused_by(Kind::Resource, "the system's authorities", e))?,
+            None => versions()?.with_native_roots().map_err(|e| {
+                Error::caused_by(ErrorKind::Resource, "the system's authorities", e)
+            })?,
         };
         let Some((cert, key)) = &self.identity else {
             return Ok(trusting.with_no_client_auth());
@@ -75,7 +75,7 @@ impl Files {
             .map_err(|e| unreadable("key", key, e))?;
         trusting
             .with_client_auth_cert(chain, key)
-            .map_err(|e| Error::caused_by(Kind::InvalidArgument, "options cert and key", e))
+            .map_err(|e| Error::caused_by(ErrorKind::InvalidArgument, "options cert and key", e))
     }
 }
 
@@ -106,5 +106,5 @@ fn unreadable(
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
     let text = format!("option {option}: {path:?} is not what it should be");
-    Error::caused_by(Kind::InvalidArgument, text, error)
+    Error::caused_by(ErrorKind::InvalidArgument, text, error)
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Grant;
 use crate::store::etcd3::{Calls, renew};
 use crate::tree::Key;
@@ -51,7 +51,7 @@ pub(super) struct Lease {
     /// What was asked for, in seconds.
     asked: i64,
     pub(super) ttl: Duration,
-    alone: bool,
+    dedicated: bool,
     /// The revision at which each key was written, 0 while that is not known.
     keys: Mutex<HashMap<Key, u64>>,
     times: Mutex<Times>,
@@ -113,12 +113,12 @@ impl Lease {
 
     /// How long ago it was confirmed, if it is renewed for all of its keys together.
     pub(super) fn kept(&self) -> Option<Duration> {
-        (!self.alone).then(|| self.times().confirmed.elapsed())
+        (!self.dedicated).then(|| self.times().confirmed.elapsed())
     }
 
     /// When it is to be renewed; never, if nobody needs it or it is left to its owner.
     pub(super) fn due(&self) -> Option<Instant> {
-        let needed = !self.alone && !self.keys().is_empty();
+        let needed = !self.dedicated && !self.keys().is_empty();
         let Times { confirmed, tried } = *self.times();
         let pace = PACE.min(self.ttl / 3);
         needed.then(|| (confirmed + self.ttl / 3).max(tried + pace))
@@ -133,7 +133,7 @@ impl Lease {
     pub(super) async fn renew(&self, calls: &Calls) -> Result<()> {
         let came = Instant::now();
         let mut failed = self.turn.lock().await;
-        if !self.alone && self.times().confirmed.elapsed() < self.ttl / 4 {
+        if !self.dedicated && self.times().confirmed.elapsed() < self.ttl / 4 {
             return Ok(());
         }
         // What was tried since is an answer to all who waited for it.
@@ -181,7 +181,7 @@ impl Leases {
     /// The lease of a grant, unless it is gone.
     pub(super) fn of(&self, grant: Grant) -> Result<Arc<Lease>> {
         let lease = self.state().leases.get(&(grant.id as i64)).cloned();
-        lease.ok_or_else(|| Error::new(Kind::LeaseLost, "the lease is gone"))
+        lease.ok_or_else(|| Error::new(ErrorKind::LeaseLost, "the lease is gone"))
     }
 
     /// The keys are not, or no longer, those of the lease.
@@ -205,7 +205,7 @@ impl Leases {
         let kept = |lease: &Lease| {
             let state = self.state();
             let there = state.renewing && state.leases.contains_key(&lease.id);
-            there && !lease.alone && Instant::now() < lease.overdue()
+            there && !lease.dedicated && Instant::now() < lease.overdue()
         };
         while let Ok(lease) = self.of(grant) {
             // First listen, then look.
@@ -223,12 +223,12 @@ impl Leases {
         calls: &Calls,
         keys: &[Key],
         ttl: Duration,
-        alone: bool,
+        dedicated: bool,
     ) -> Result<Arc<Lease>> {
         let asked = ttl.as_secs_f64().ceil() as i64;
         let _making = self.making.lock().await;
-        let lease = self.find_or_make(calls, keys, asked, alone).await?;
-        if !alone && !std::mem::replace(&mut self.state().renewing, true) {
+        let lease = self.find_or_make(calls, keys, asked, dedicated).await?;
+        if !dedicated && !std::mem::replace(&mut self.state().renewing, true) {
             tokio::spawn(renew::all(calls.clone()));
         }
         Ok(lease)
@@ -249,21 +249,21 @@ impl Leases {
         calls: &Calls,
         keys: &[Key],
         asked: i64,
-        alone: bool,
+        dedicated: bool,
     ) -> Result<Arc<Lease>> {
-        while let Some(lease) = self.with_room(keys, asked, alone) {
+        while let Some(lease) = self.with_room(keys, asked, dedicated) {
             match lease.renew(calls).await {
                 Ok(()) => return Ok(lease),
                 Err(error) => {
                     self.release(&lease, keys);
-                    if error.kind() != Kind::LeaseLost {
+                    if error.kind() != ErrorKind::LeaseLost {
                         return Err(error);
                     }
                     self.gone(lease.id);
                 }
             }
         }
-        let lease = Arc::new(self.make(calls, asked, alone).await?);
+        let lease = Arc::new(self.make(calls, asked, dedicated).await?);
         lease.reserve(keys);
         self.state().leases.insert(lease.id, lease.clone());
         self.news.notify_waiters();
@@ -291,14 +291,18 @@ impl Leases {
             }
         };
         let state = self.state();
-        let next = state.leases.values().filter(|lease| !lease.alone).map(look);
+        let next = state
+            .leases
+            .values()
+            .filter(|lease| !lease.dedicated)
+            .map(look);
         next.min().unwrap_or(now + PACE)
     }
 
-    fn with_room(&self, keys: &[Key], asked: i64, alone: bool) -> Option<Arc<Lease>> {
+    fn with_room(&self, keys: &[Key], asked: i64, dedicated: bool) -> Option<Arc<Lease>> {
         let mut state = self.state();
         let fits = |lease: &&Arc<Lease>| {
-            !alone && !lease.alone && lease.asked == asked && lease.reserve(keys)
+            !dedicated && !lease.dedicated && lease.asked == asked && lease.reserve(keys)
         };
         // Most of a thousand leases are full; the one that had room last has room again.
         let last = state.leases.get(&state.roomy).filter(fits);
@@ -307,7 +311,7 @@ impl Leases {
         Some(lease)
     }
 
-    async fn make(&self, calls: &Calls, asked: i64, alone: bool) -> Result<Lease> {
+    async fn make(&self, calls: &Calls, asked: i64, dedicated: bool) -> Result<Lease> {
         // The id is ours to choose, so that a lease whose answer is lost is still known.
         let id = fastrand::i64(1..);
         let start = Instant::now();
@@ -322,7 +326,7 @@ impl Leases {
             id,
             asked,
             ttl: Duration::from_secs(granted.ttl().max(1) as u64),
-            alone,
+            dedicated,
             keys: Mutex::default(),
             alarm: Notify::new(),
             times: Mutex::new(Times {

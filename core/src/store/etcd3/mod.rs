@@ -21,9 +21,9 @@ use etcd_client::{
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::follow::Keys;
-use crate::model::{Claim, ConnectionState, Grant, Metrics};
+use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
 use crate::store::hub::Hub;
 use crate::store::servers::Config;
 use crate::store::{Store, Terms, lost, replaced};
@@ -123,7 +123,7 @@ impl Calls {
     /// Renews a lease, and forgets it if it is gone.
     async fn renew(&self, lease: &Lease) -> Result<()> {
         let renewed = lease.renew(self).await;
-        if matches!(&renewed, Err(error) if error.kind() == Kind::LeaseLost) {
+        if matches!(&renewed, Err(error) if error.kind() == ErrorKind::LeaseLost) {
             self.leases.gone(lease.id);
         }
         renewed
@@ -131,13 +131,13 @@ impl Calls {
 
     async fn create(&self, entries: &[Entry], terms: Terms) -> Result<Grant> {
         let unchanged = match terms.claim {
-            Claim::TakeOver => Vec::new(),
-            Claim::PutBack => self.check_free(entries).await?,
+            OnConflict::Replace => Vec::new(),
+            OnConflict::RestoreOnly => self.check_free(entries).await?,
         };
         let keys: Vec<Key> = keys(entries).cloned().collect();
         let lease = self
             .leases
-            .lease(self, &keys, terms.ttl, terms.alone)
+            .lease(self, &keys, terms.ttl, terms.dedicated)
             .await?;
         let mut unwanted = Unwanted(Some((self.clone(), lease.clone(), keys.clone())));
         let written = match (&unchanged[..], entries) {
@@ -147,7 +147,7 @@ impl Calls {
                 self.put_if(unchanged, puts).await
             }
         };
-        if matches!(&written, Err(error) if error.kind() == Kind::LeaseLost) {
+        if matches!(&written, Err(error) if error.kind() == ErrorKind::LeaseLost) {
             self.leases.gone(lease.id);
         }
         let written = written?;
@@ -155,7 +155,7 @@ impl Calls {
         let Some(revision) = written else {
             self.leases.release(&lease, &keys);
             let text = "the key changed while it was put back";
-            return Err(Error::new(Kind::Unavailable, text));
+            return Err(Error::new(ErrorKind::Unavailable, text));
         };
         lease.written(&keys, revision);
         Ok(Grant {
@@ -229,7 +229,7 @@ impl Calls {
                 return ended;
             }
         }
-        Error::new(Kind::Closed, "the store was closed")
+        Error::new(ErrorKind::Closed, "the store was closed")
     }
 }
 
@@ -291,11 +291,11 @@ impl Store for Calls {
         async move { self.renew(&*self.leases.of(grant)?).await }.boxed()
     }
 
-    fn confirmed(&self, grant: Grant) -> Option<Duration> {
+    fn last_confirmed(&self, grant: Grant) -> Option<Duration> {
         self.leases.of(grant).ok()?.kept()
     }
 
-    fn overdue(&self, grant: Grant) -> BoxFuture<'static, ()> {
+    fn renewal_overdue(&self, grant: Grant) -> BoxFuture<'static, ()> {
         let leases = self.leases.clone();
         async move { leases.overdue(grant).await }.boxed()
     }
@@ -321,11 +321,11 @@ impl Store for Calls {
         .boxed()
     }
 
-    fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
+    fn lease_lost<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
         self.guard(entries, grant).boxed()
     }
 
-    fn gone<'a>(&'a self, owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
+    fn expired_grants<'a>(&'a self, owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
         async move {
             let ask = |owner: u64| async move {
                 let ask =
@@ -371,28 +371,30 @@ fn explain(who: &str, error: etcd_client::Error) -> Error {
 
 /// Streams fail with all sorts of codes when a connection breaks, so what is not known to be final is
 /// taken for a store that cannot be reached.
-fn kind_of(error: &etcd_client::Error) -> Kind {
+fn kind_of(error: &etcd_client::Error) -> ErrorKind {
     use etcd_client::Error as E;
     match error {
         E::GRpcStatus(status) => match (status.code() as i32, status.message()) {
             // A login that ran out, or from before a change of the rights: a new connection logs in
             // again.
-            (_, text) if text.contains("invalid auth token") => Kind::Unavailable,
-            (_, text) if text.contains("revision of auth store is old") => Kind::Unavailable,
+            (_, text) if text.contains("invalid auth token") => ErrorKind::Unavailable,
+            (_, text) if text.contains("revision of auth store is old") => ErrorKind::Unavailable,
             (_, text) if text.contains("authentication") || text.contains("user name") => {
-                Kind::PermissionDenied
+                ErrorKind::PermissionDenied
             }
             // Numbers of the gRPC protocol.
-            (7 | 16, _) => Kind::PermissionDenied,
-            (5, text) if text.contains("lease") => Kind::LeaseLost,
-            (4, _) => Kind::Timeout,
-            (8, _) => Kind::Resource,
-            (3 | 11, _) => Kind::InvalidArgument,
-            (12, _) => Kind::Unsupported,
-            _ => Kind::Unavailable,
+            (7 | 16, _) => ErrorKind::PermissionDenied,
+            (5, text) if text.contains("lease") => ErrorKind::LeaseLost,
+            (4, _) => ErrorKind::Timeout,
+            (8, _) => ErrorKind::Resource,
+            (3 | 11, _) => ErrorKind::InvalidArgument,
+            (12, _) => ErrorKind::Unsupported,
+            _ => ErrorKind::Unavailable,
         },
-        E::LeaseKeepAliveError(_) => Kind::LeaseLost,
-        E::InvalidArgs(_) | E::InvalidUri(_) | E::InvalidMetadataValue(_) => Kind::InvalidArgument,
-        _ => Kind::Unavailable,
+        E::LeaseKeepAliveError(_) => ErrorKind::LeaseLost,
+        E::InvalidArgs(_) | E::InvalidUri(_) | E::InvalidMetadataValue(_) => {
+            ErrorKind::InvalidArgument
+        }
+        _ => ErrorKind::Unavailable,
     }
 }

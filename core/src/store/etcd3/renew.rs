@@ -1,5 +1,5 @@
 //! Leases are renewed together, a third of their time after the last time: ten thousand registrations are
-//! fifty renewals at a time, and nobody wakes for one of them alone, unless it was not renewed in time.
+//! fifty renewals at a time, and nobody wakes for one of them dedicated, unless it was not renewed in time.
 
 use std::sync::Arc;
 

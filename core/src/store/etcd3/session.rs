@@ -12,7 +12,7 @@ use futures_util::future::{FutureExt, pending};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::follow::{Cancel, Input, Mark, PartId, Ticket, Verdict};
 use crate::store::etcd3::explain;
 use crate::store::etcd3::together::{self, Read};
@@ -89,7 +89,7 @@ impl Session {
     ) {
         let error = match answer {
             Ok(Some(response)) => return self.hear(&response, inputs),
-            Ok(None) => Error::new(Kind::Unavailable, "etcd ended the watch"),
+            Ok(None) => Error::new(ErrorKind::Unavailable, "etcd ended the watch"),
             Err(error) => explain("the watch", error),
         };
         self.answers = None;
@@ -152,7 +152,7 @@ impl hub::Session for Session {
         self.tasks.run(async move {
             let slow = |_| {
                 let text = format!("etcd at {at} did not answer within {OPEN:?}");
-                Err(Error::new(Kind::Timeout, text))
+                Err(Error::new(ErrorKind::Timeout, text))
             };
             let opening = open(&config, &at, mark);
             match timeout(OPEN, opening).await.unwrap_or_else(slow) {
@@ -337,7 +337,7 @@ fn why_canceled(response: &WatchResponse) -> Cancel {
     }
     let error = |kind| Error::new(kind, format!("etcd cancelled the watch: {reason}"));
     match reason.contains("permission denied") || reason.contains("auth") {
-        true => Cancel::Refused(error(Kind::PermissionDenied)),
-        false => Cancel::Other(error(Kind::Unavailable)),
+        true => Cancel::Refused(error(ErrorKind::PermissionDenied)),
+        false => Cancel::Other(error(ErrorKind::Unavailable)),
     }
 }

@@ -38,11 +38,11 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uri::Uri;
+    use crate::uri::Url;
 
     #[test]
     fn a_file_that_cannot_be_read_is_named_with_its_option() {
-        let uri = Uri::parse("etcds://h?ca=/no/such.pem").unwrap();
+        let uri = Url::parse("etcds://h?ca=/no/such.pem").unwrap();
         let missing = Config::read(&uri, true).unwrap();
         let error = missing
             .apply(ConnectOptions::new())

@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::follow::{Input, Keys, Listing, PartId};
 use crate::store::etcd3::{explain, revision};
 use crate::store::servers::Config;
@@ -78,7 +78,7 @@ async fn ask(
 ) -> Result<(u64, Vec<GetResponse>)> {
     let slow = |_| {
         let text = format!("no list within {LIST:?}");
-        Err(Error::new(Kind::Timeout, text))
+        Err(Error::new(ErrorKind::Timeout, text))
     };
     let asked = async {
         if let [only] = batch {
@@ -162,5 +162,5 @@ fn check(config: &Config, answer: &GetResponse) -> Result<()> {
 
 /// Whether nobody answered, so that it cannot be one of the requests.
 fn is_away(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Unavailable | Kind::Timeout)
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
 }

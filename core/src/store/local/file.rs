@@ -5,7 +5,7 @@
 //! and then renamed, so that whoever sees it sees it whole and locked.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::time::{ClockId, clock_gettime};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::NotInherited;
 use crate::tree::{Entry, Key, Lifetime, MAX_VALUE};
 
@@ -137,7 +137,7 @@ pub(super) fn look(directory: &Path, name: &str) -> Result<Look> {
     let mut options = OpenOptions::new();
     let mut file = match options.read(true).custom_flags(flags.bits()).open(&path) {
         Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Look::Nothing),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Look::Nothing),
         // A symbolic link is none of ours.
         Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Ok(Look::Nothing),
         Err(e) => return Err(unreadable(e)),
@@ -211,9 +211,9 @@ pub(super) fn now_micros() -> u64 {
 /// An error about a file, of the kind that a program can act on.
 pub(super) fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
     let kind = match error.kind() {
-        ErrorKind::PermissionDenied => Kind::PermissionDenied,
-        ErrorKind::NotFound => Kind::Unavailable,
-        _ => Kind::Resource,
+        std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        std::io::ErrorKind::NotFound => ErrorKind::Unavailable,
+        _ => ErrorKind::Resource,
     };
     Error::caused_by(kind, format!("{what} {}", path.display()), error)
 }

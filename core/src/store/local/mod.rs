@@ -20,8 +20,8 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::BoxStream;
 use tokio::task::AbortHandle;
 
-use crate::error::{Error, Kind, Result};
-use crate::model::{Claim, Grant};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Grant, OnConflict};
 use crate::store::{Store, Terms, replaced};
 use crate::tree::{Changes, Entry, Key, Node, Scope};
 use file::{Record, Written};
@@ -94,7 +94,7 @@ impl LocalStore {
     }
 
     fn check(&self, entries: &[Entry], grant: Grant) -> Result<()> {
-        let gone = |what: &str| Err(Error::new(Kind::LeaseLost, format!("{what} is gone")));
+        let gone = |what: &str| Err(Error::new(ErrorKind::LeaseLost, format!("{what} is gone")));
         match self.owned().get(&grant.id) {
             None => return gone("the registration"),
             Some(files) => {
@@ -138,7 +138,7 @@ impl Store for LocalStore {
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
         async move {
             prepare(self.shelf.directory())?;
-            if terms.claim == Claim::PutBack {
+            if terms.claim == OnConflict::RestoreOnly {
                 // Who came meanwhile may not have been told to us yet.
                 self.shelf.catch_up()?;
                 let ours: HashSet<u64> = self.owned().keys().copied().collect();
@@ -186,7 +186,7 @@ impl Store for LocalStore {
         ready(Ok(())).boxed()
     }
 
-    fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
+    fn lease_lost<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
         self.shelf
             .guard(entries, move || self.check(entries, grant))
             .boxed()
@@ -214,12 +214,12 @@ fn prepare(directory: &Path) -> Result<()> {
         ))
     };
     match fs::symlink_metadata(directory) {
-        Ok(found) if !found.is_dir() => refuse(Kind::InvalidArgument, "is not a directory"),
+        Ok(found) if !found.is_dir() => refuse(ErrorKind::InvalidArgument, "is not a directory"),
         Ok(found) if found.uid() != nix::unistd::geteuid().as_raw() => {
-            refuse(Kind::PermissionDenied, "belongs to another user")
+            refuse(ErrorKind::PermissionDenied, "belongs to another user")
         }
         Ok(found) if found.mode() & 0o022 != 0 => refuse(
-            Kind::PermissionDenied,
+            ErrorKind::PermissionDenied,
             "may be written by other users; chmod it to 700",
         ),
         Ok(_) => Ok(()),

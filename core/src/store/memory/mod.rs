@@ -11,10 +11,10 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::BoxStream;
 
-use crate::error::{Error, Kind, Result};
-use crate::model::{Claim, Grant};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Grant, OnConflict};
 use crate::store::{Store, Terms};
-use crate::sys::{generation, unforked};
+use crate::sys::{generation, hold_forks};
 use crate::tree::{Changes, Entry, Node, Scope};
 use journal::Journal;
 use tree::Edit;
@@ -39,7 +39,7 @@ impl MemoryStore {
         static TREES: Mutex<Option<Trees>> = Mutex::new(None);
         // A forked child begins anew: what it inherits is its parent's.
         let name = (generation(), name.to_owned());
-        let tree = unforked(|| {
+        let tree = hold_forks(|| {
             let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
             let trees = trees.get_or_insert_with(HashMap::new);
             trees.retain(|_, tree| tree.strong_count() > 0);
@@ -62,7 +62,7 @@ impl MemoryStore {
         }
         let (journal, kept) = Journal::open(path).map_err(|e| {
             let text = format!("option state: cannot use the file {}", path.display());
-            Error::caused_by(Kind::InvalidArgument, text, e)
+            Error::caused_by(ErrorKind::InvalidArgument, text, e)
         })?;
         let left = store.tree.restore(kept);
         store.tree.lock().journal = Some(journal);
@@ -99,7 +99,7 @@ impl Store for MemoryStore {
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
         let mut grants = self.grants();
         let create = |edit: &mut Edit<'_>| {
-            if terms.claim == Claim::PutBack {
+            if terms.claim == OnConflict::RestoreOnly {
                 edit.check_free(entries, |holder| grants.contains(&holder))?;
             }
             let grant = edit.new_grant();
@@ -131,7 +131,7 @@ impl Store for MemoryStore {
         ready(self.tree.edit(write)).boxed()
     }
 
-    fn guard<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
+    fn lease_lost<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
         let check = move || self.tree.edit(|edit| edit.check(entries, grant.id));
         self.tree.guard(entries, check).boxed()
     }
@@ -167,8 +167,8 @@ mod tests {
         let path = directory.path().join("state");
         let terms = Terms {
             ttl: Duration::from_secs(3),
-            claim: Claim::TakeOver,
-            alone: false,
+            claim: OnConflict::Replace,
+            dedicated: false,
         };
         let entry = |name: &str| Entry {
             key: key(name),

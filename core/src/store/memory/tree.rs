@@ -9,7 +9,7 @@ use futures_util::future::pending;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::mpsc;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::memory::journal::{self, Journal, Kept, Record};
 use crate::store::replaced;
 use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
@@ -374,7 +374,7 @@ impl Edit<'_> {
                 Some(Some(_)) => {
                     return Err(replaced(key));
                 }
-                _ => return Err(Error::new(Kind::LeaseLost, format!("{key} is gone"))),
+                _ => return Err(Error::new(ErrorKind::LeaseLost, format!("{key} is gone"))),
             }
         }
         Ok(())

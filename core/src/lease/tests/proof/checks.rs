@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::store::TTL;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lease::machine::{Call, OrderId, Time};
 use crate::model::Grant;
 
@@ -94,7 +94,7 @@ impl Seen {
     ) {
         match (call, answer) {
             (Call::Renew(_), Ok(_)) => self.confirmed = self.confirmed.max(since),
-            (Call::PutBack(_), Ok(grant)) => {
+            (Call::RestoreOnly(_), Ok(grant)) => {
                 self.grant = grant.unwrap_or(self.grant);
                 self.confirmed = since;
             }
@@ -111,7 +111,7 @@ impl Seen {
     }
 
     pub(super) fn told_of(&mut self, error: &Error) {
-        self.hands_off |= error.kind() == Kind::Replaced;
+        self.hands_off |= error.kind() == ErrorKind::Replaced;
     }
 
     pub(super) fn stands(&mut self, standing: Standing) -> Check {

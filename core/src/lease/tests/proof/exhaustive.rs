@@ -49,7 +49,7 @@ impl Model for Search {
             actions.extend([Op::Heartbeat, Op::Update, Op::Unregister]);
         }
         if at.faults > 0 {
-            actions.extend([Op::Delete, Op::Overwrite, Op::TakeOver, Op::OtherLeaves]);
+            actions.extend([Op::Delete, Op::Overwrite, Op::Replace, Op::OtherLeaves]);
             actions.extend([Op::Revoke, Op::Elect]);
             if self.shared {
                 actions.push(Op::Kept);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::checks::{Check, Standing};
 use super::store::{OTHER, TTL};
 use super::world::{BACK, Net, SETTLED, World};
-use crate::error::Kind;
+use crate::error::ErrorKind;
 use crate::lease::machine::{Input, Order};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,7 +30,7 @@ pub(super) enum Op {
     GuardSpeaks,
     Delete,
     Overwrite,
-    TakeOver,
+    Replace,
     OtherLeaves,
     Revoke,
     Wipe,
@@ -63,7 +63,7 @@ pub(super) fn any_op() -> impl Strategy<Value = Op> {
         3 => Just(Op::GuardSpeaks),
         3 => Just(Op::Delete),
         1 => Just(Op::Overwrite),
-        1 => Just(Op::TakeOver),
+        1 => Just(Op::Replace),
         1 => Just(Op::OtherLeaves),
         2 => Just(Op::Revoke),
         1 => Just(Op::Wipe),
@@ -103,12 +103,12 @@ impl World {
             Op::Slow(calls, guard) => (self.slow_calls, self.slow_guard) = (*calls, *guard),
             Op::Serve => drop(self.serve()),
             Op::Answer => drop(self.answer()?),
-            Op::Lose(late) => return self.lose(Kind::Unavailable, *late),
+            Op::Lose(late) => return self.lose(ErrorKind::Unavailable, *late),
             Op::Stray => self.stray(),
             Op::GuardSpeaks => drop(self.guard_speaks()?),
             Op::Delete => self.store.set(None),
             Op::Overwrite => self.store.set(Some((0, u32::MAX))),
-            Op::TakeOver => self.store.set(Some((OTHER, u32::MAX))),
+            Op::Replace => self.store.set(Some((OTHER, u32::MAX))),
             Op::OtherLeaves if self.store.owner() == Some(OTHER) => self.store.set(None),
             Op::OtherLeaves => {}
             Op::Revoke => self.store.revoke(),
@@ -131,7 +131,7 @@ impl World {
         if self.net != Net::Up {
             // The call that is under way hears of it.
             self.net = Net::Up;
-            self.lose(Kind::Unavailable, false)?;
+            self.lose(ErrorKind::Unavailable, false)?;
         }
         self.flow()?;
         if self.manual {

@@ -21,15 +21,15 @@ pub(super) fn holds((manual, shared, seed, ops): Fate) -> Result<(), String> {
 /// then takes the lease away twice; and a value in doubt under a lease that others renew for ever.
 fn kept() -> Vec<Fate> {
     let slow = || Op::Slow(true, true);
-    let taken = vec![slow(), Op::TakeOver, Op::Heartbeat];
-    let told_twice = vec![Op::Slow(true, false), Op::Update, Op::TakeOver];
+    let taken = vec![slow(), Op::Replace, Op::Heartbeat];
+    let told_twice = vec![Op::Slow(true, false), Op::Update, Op::Replace];
     let settled = vec![
         slow(),
         Op::Update,
         Op::Heartbeat,
         Op::Lose(false),
         Op::Serve,
-        Op::TakeOver,
+        Op::Replace,
     ];
     let again = [Op::Serve, Op::Answer, Op::Lose(false), Op::Serve, Op::Serve];
     let mut paused = vec![Op::Slow(true, false), Op::Delete, Op::Heartbeat];

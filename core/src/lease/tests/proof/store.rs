@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lease::machine::{Call, Time};
 use crate::model::Grant;
 
@@ -138,10 +138,10 @@ impl Store {
         now: Time,
     ) -> Option<Result<Option<Grant>>> {
         let answer = match call {
-            Call::PutBack(value) => return self.put_back(*value, stage, now),
+            Call::RestoreOnly(value) => return self.put_back(*value, stage, now),
             Call::Renew(grant) => match self.renew(grant.id, now) {
                 true => Ok(()),
-                false => Err(Error::new(Kind::LeaseLost, "the lease is gone")),
+                false => Err(Error::new(ErrorKind::LeaseLost, "the lease is gone")),
             },
             Call::Update(value, grant) | Call::Settle(value, grant) => match self.owner() {
                 Some(owner) if owner == grant.id => {
@@ -149,7 +149,7 @@ impl Store {
                     Ok(())
                 }
                 Some(owner) if owner != 0 => Err(replaced()),
-                _ => Err(Error::new(Kind::LeaseLost, "deleted or overwritten")),
+                _ => Err(Error::new(ErrorKind::LeaseLost, "deleted or overwritten")),
             },
             Call::Unregister(grant) => {
                 self.delete_held(grant.id);
@@ -174,10 +174,10 @@ impl Store {
                 None
             }
             Stage::Free(id, _) if !self.leases.contains_key(&id) => {
-                Some(Err(Error::new(Kind::LeaseLost, "the lease is gone")))
+                Some(Err(Error::new(ErrorKind::LeaseLost, "the lease is gone")))
             }
             Stage::Free(_, seen) if seen != self.changes => {
-                Some(Err(Error::new(Kind::Unavailable, "the key changed")))
+                Some(Err(Error::new(ErrorKind::Unavailable, "the key changed")))
             }
             Stage::Free(id, _) => {
                 self.set(Some((id, value)));
@@ -188,5 +188,5 @@ impl Store {
 }
 
 fn replaced() -> Error {
-    Error::new(Kind::Replaced, "another owner")
+    Error::new(ErrorKind::Replaced, "another owner")
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::checks::{Check, Seen, Standing};
 use super::store::{Stage, Store, TTL};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lease::machine::{Adopt, Call, Input, Machine, Order, Output, Time};
 use crate::model::Grant;
 
@@ -54,14 +54,14 @@ pub(super) struct Doing {
     since: Time,
     stage: Stage,
     /// What the store has answered, as far as it did: a grant, or a kind of error.
-    answer: Option<std::result::Result<Option<Grant>, Kind>>,
+    answer: Option<std::result::Result<Option<Grant>, ErrorKind>>,
 }
 
 /// The watch over a grant, and the first that was seen of its loss.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Guard {
     grant: Grant,
-    lost: Option<Kind>,
+    lost: Option<ErrorKind>,
 }
 
 impl Adopt for u32 {
@@ -71,7 +71,7 @@ impl Adopt for u32 {
     }
 }
 
-fn error(kind: Kind) -> Error {
+fn error(kind: ErrorKind) -> Error {
     Error::new(kind, "as it happened")
 }
 
@@ -176,9 +176,9 @@ impl World {
         {
             let other = owner.is_some_and(|owner| owner != 0);
             *lost = Some(if other {
-                Kind::Replaced
+                ErrorKind::Replaced
             } else {
-                Kind::LeaseLost
+                ErrorKind::LeaseLost
             });
         }
     }
@@ -211,8 +211,8 @@ impl World {
                 let answer = self.store.serve(&doing.call, &mut doing.stage, self.now);
                 doing.answer = answer.map(|answer| answer.map_err(|error| error.kind()));
             }
-            Net::Down => doing.answer = Some(Err(Kind::Unavailable)),
-            Net::Refusing => doing.answer = Some(Err(Kind::PermissionDenied)),
+            Net::Down => doing.answer = Some(Err(ErrorKind::Unavailable)),
+            Net::Refusing => doing.answer = Some(Err(ErrorKind::PermissionDenied)),
             Net::Silent => return false,
         }
         self.note_guard();
@@ -247,11 +247,11 @@ impl World {
     }
 
     /// The answer to the call is lost. What the store has not done yet it may do later, if it is `late`.
-    pub(super) fn lose(&mut self, kind: Kind, late: bool) -> Check {
+    pub(super) fn lose(&mut self, kind: ErrorKind, late: bool) -> Check {
         let Some(doing) = self.call.take() else {
             return Ok(());
         };
-        if let (Call::PutBack(_), Stage::Free(lease, _)) = (&doing.call, &doing.stage) {
+        if let (Call::RestoreOnly(_), Stage::Free(lease, _)) = (&doing.call, &doing.stage) {
             self.orphans.push(*lease);
         }
         if let (Call::Unregister(grant), true) = (&doing.call, self.store.shared) {
@@ -300,7 +300,7 @@ impl World {
                 self.note_guard();
             }
             if late {
-                self.lose(Kind::Timeout, true)?;
+                self.lose(ErrorKind::Timeout, true)?;
                 continue;
             }
             let more = !self.slow_guard && self.guard_speaks()?
