@@ -8,7 +8,7 @@ LIBDIR  ?= lib
 DESTDIR ?=
 # How `make install` builds: dist is smaller by a fifth, and takes minutes more.
 PROFILE ?= release
-# Which stages `make test` runs: fmt tidy clippy no-etcd rust planted python python-types node docs faults all.
+# Which stages `make test` runs: fmt tidy clippy no-etcd rust mutants python python-types node docs faults all.
 STAGES  ?=
 # Which loops `make soak` runs; tools/src/soak.rs has their names.
 LOOPS   ?=
@@ -54,8 +54,8 @@ bench: setup ## measure every language beside the floor of the same run (RUN="la
 	@tools/bench.sh $(RUN)
 
 prove: setup ## prove the machines on N random histories, every order of more events, a whole day
-	DISCOVER_PROVE=$(N) cargo test --release -p discover-core --lib -- --nocapture proof:: follow::tests::
-	cargo test --release -p discover-core --lib --features planted -- --nocapture planted_mistake
+	DISCOVER_PROVE=$(N) cargo test --release -p discover-core --lib -- --nocapture tests::model:: model_tests:: watch_sync::tests::
+	cargo test --release -p discover-core --lib --features mutants -- --nocapture mutant
 
 build: setup ## build the C library, the Python package and the Node package in place
 	@$(TOOLS) build

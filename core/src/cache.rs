@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::instance_json;
 use crate::model::{ServiceName, View};
-use crate::record;
-use crate::uri::Url;
+use crate::url::Url;
 
 /// A file that is longer than this is none of ours.
 const LONGEST: u64 = 256 * 1024 * 1024;
@@ -158,7 +158,7 @@ impl Cache {
             "registry": &*self.registry,
             "service": service.as_str(),
             "at_ms": now.as_millis() as u64,
-            "instances": view.instances.values().map(|i| record::write(i)).collect::<Vec<_>>(),
+            "instances": view.instances.values().map(|i| instance_json::write(i)).collect::<Vec<_>>(),
         })
         .to_string();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -196,7 +196,7 @@ fn owner_of(directory: &Path) -> io::Result<u32> {
 
 fn view(service: &ServiceName, value: &Value) -> Option<View> {
     let instances = value["instances"].as_array()?.iter().map(|found| {
-        let instance = record::read(service, found)?;
+        let instance = instance_json::read(service, found)?;
         Some((instance.seniority(), Arc::new(instance)))
     });
     Some(View {

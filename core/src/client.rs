@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::backend::open::{self, Opened, Settings};
 use crate::backend::{Backend, Constructor};
 use crate::backoff::Backoff;
-use crate::connection::Connection;
+use crate::connection_monitor::ConnectionMonitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, Tracked};
 use crate::model::{ConnectionState, Metrics, Registration, ServiceName};
-use crate::set::{Core, ServiceSet};
-use crate::uri::Url;
+use crate::set::{ServiceSet, WatchedService};
+use crate::url::Url;
 
 /// The URL where none is given and `DISCOVER_URL` is not set.
 pub const DEFAULT_URL: &str = "local://";
@@ -42,11 +42,11 @@ struct Inner {
     backend: Arc<dyn Backend>,
     settings: Settings,
     closed: AtomicBool,
-    sets: Mutex<HashMap<ServiceName, Weak<Core>>>,
+    sets: Mutex<HashMap<ServiceName, Weak<WatchedService>>>,
     leases: Mutex<Vec<Tracked>>,
     /// How often a registration was put back.
     restored: Arc<AtomicU64>,
-    connection: Connection,
+    connection: ConnectionMonitor,
 }
 
 /// Makes a [`Client`] that knows backends of one's own.
@@ -93,7 +93,7 @@ impl Builder {
             probed.map_err(|e| Error::caused_by(e.kind(), format!("cannot open {uri}"), e))?;
         }
         let (closed, sets, leases, restored) = Default::default();
-        let connection = Connection::follow(backend.connection(), settings.ttl);
+        let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl);
         Ok(Client(Arc::new(Inner {
             uri,
             backend,
@@ -172,7 +172,7 @@ impl Client {
         let service = ServiceName::new(service)?;
         self.check_open()?;
         sets.retain(|_, core| core.strong_count() > 0);
-        let core = Arc::new(Core::watch(
+        let core = Arc::new(WatchedService::watch(
             self.0.backend.clone(),
             service.clone(),
             self.0.settings.cache.clone(),
@@ -239,7 +239,7 @@ impl Client {
         }
     }
 
-    fn sets(&self) -> MutexGuard<'_, HashMap<ServiceName, Weak<Core>>> {
+    fn sets(&self) -> MutexGuard<'_, HashMap<ServiceName, Weak<WatchedService>>> {
         self.0.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -33,37 +33,36 @@ mod backend;
 mod backoff;
 mod cache;
 mod client;
-mod complain;
-mod connection;
+mod connection_monitor;
 mod descriptor;
 mod error;
-#[cfg_attr(
-    not(any(feature = "etcd", feature = "etcd2")),
-    allow(dead_code, reason = "etcd is what is followed")
-)]
-mod follow;
-mod layout;
-mod lease;
-mod model;
-#[cfg(test)]
-#[path = "tests/mutate.rs"]
-mod mutate;
-mod planted;
-#[cfg(test)]
-#[path = "tests/prove.rs"]
-mod prove;
-mod record;
-mod set;
-mod store;
 #[allow(unsafe_code, reason = "the one file of system calls")]
 #[cfg_attr(
     not(feature = "local"),
     allow(dead_code, reason = "its files are those of local://")
 )]
-mod sys;
-mod tree;
-mod uri;
-mod watch;
+mod fork_safety;
+mod instance_json;
+mod kv;
+mod layout;
+mod lease;
+mod model;
+mod mutants;
+#[cfg(test)]
+#[path = "tests/mutate.rs"]
+mod mutate;
+#[cfg(test)]
+#[path = "tests/prove.rs"]
+mod prove;
+mod rate_limited_log;
+mod set;
+mod store;
+mod url;
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "etcd2")),
+    allow(dead_code, reason = "etcd is what is followed")
+)]
+mod watch_sync;
 
 #[cfg(feature = "agent")]
 pub use backend::AgentApi;
@@ -71,6 +70,7 @@ pub use backend::{Backend, COMMON_OPTIONS, Constructor, KvBackend};
 pub use client::{Builder, Client, DEFAULT_URL};
 pub use descriptor::{Descriptor, Protocol};
 pub use error::{Error, ErrorKind, Result};
+pub use kv::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope};
 pub use layout::{
     ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Host, Kratos, Layout, Native, Registrator,
     Scalingo, Service,
@@ -85,8 +85,7 @@ pub use set::{
     State, Status,
 };
 pub use store::{Store, Terms};
-pub use tree::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope};
-pub use uri::Url;
+pub use url::Url;
 
 /// The Rust block of the README, run as a test.
 #[cfg(doctest)]

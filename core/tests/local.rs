@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -97,7 +97,7 @@ async fn a_removed_directory_is_made_and_filled_again() {
         .unwrap();
     // A registration may be put back after its file is removed and before the directory is.
     while let Err(error) = fs::remove_dir_all(&directory) {
-        assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty, "{error}");
+        assert_eq!(error.kind(), io::ErrorKind::DirectoryNotEmpty, "{error}");
     }
     // Whether it seemed to go depends on which is first: the one who puts it back, or the one who looks.
     let is_back = async || fs::read_dir(&directory).is_ok_and(|files| files.count() == 1);

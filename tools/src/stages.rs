@@ -55,12 +55,12 @@ pub fn all() -> Vec<Stage> {
             ],
         ),
         stage(
-            "planted",
+            "mutants",
             "core",
             // Mistakes made on purpose, which the proofs of the machines must find.
             vec![tests(
                 Runner::Cargo,
-                "cargo test -p discover-core --lib --features planted planted_mistake",
+                "cargo test -p discover-core --lib --features mutants mutant",
             )],
         ),
         stage(

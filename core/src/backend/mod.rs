@@ -2,10 +2,8 @@
 
 #[cfg(feature = "agent")]
 mod agent;
-mod mirror;
+mod kv;
 pub(crate) mod open;
-mod protect;
-mod tree;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,8 +18,8 @@ use crate::model::{
 
 #[cfg(feature = "agent")]
 pub use agent::AgentApi;
+pub use kv::KvBackend;
 pub use open::{COMMON_OPTIONS, Constructor};
-pub use tree::KvBackend;
 
 /// A service registry. The verbs take the registration back each time, so a backend needs no table of
 /// what it registered. The registration is complete: it has a host and a ttl.

@@ -16,7 +16,7 @@ use crate::layout::{
 use crate::model::{check_host, check_ttl};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::uri::Url;
+use crate::url::Url;
 
 /// Makes a backend of one's own from its URL. Options that the client itself understands (see
 /// [`COMMON_OPTIONS`]) are taken from the same URL.
@@ -152,9 +152,9 @@ fn local(uri: &Url) -> Result<Arc<dyn Backend>> {
 
 #[cfg(feature = "etcd")]
 fn etcd3(uri: &Url) -> Result<Arc<dyn Backend>> {
-    use crate::store::etcd3::Etcd3;
+    use crate::store::etcd::v3::EtcdV3Store;
     let config = servers(uri, uri.scheme() == "etcds")?;
-    protected(uri, Arc::new(Etcd3::new(config)))
+    protected(uri, Arc::new(EtcdV3Store::new(config)))
 }
 
 #[cfg(not(feature = "etcd"))]
@@ -164,9 +164,9 @@ fn etcd3(uri: &Url) -> Result<Arc<dyn Backend>> {
 
 #[cfg(feature = "etcd2")]
 fn etcd2(uri: &Url) -> Result<Arc<dyn Backend>> {
-    use crate::store::etcd2::Etcd2;
+    use crate::store::etcd::v2::EtcdV2Store;
     let config = servers(uri, uri.scheme() == "etcd2s")?;
-    protected(uri, Arc::new(Etcd2::new(config)))
+    protected(uri, Arc::new(EtcdV2Store::new(config)))
 }
 
 #[cfg(not(feature = "etcd2"))]
@@ -176,10 +176,10 @@ fn etcd2(uri: &Url) -> Result<Arc<dyn Backend>> {
 
 /// What both APIs of etcd are told.
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
-fn servers(uri: &Url, tls: bool) -> Result<crate::store::servers::Config> {
+fn servers(uri: &Url, tls: bool) -> Result<crate::store::etcd::config::EtcdConfig> {
     let own = "user password ca cert key server_name protect grace max_instances";
     expect_tree(uri, &own.split(' ').collect::<Vec<_>>())?;
-    crate::store::servers::Config::read(uri, tls)
+    crate::store::etcd::config::EtcdConfig::read(uri, tls)
 }
 
 /// A store whose nodes may all expire at once.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
-use crate::embed::gate::{Message, run};
+use crate::embed::dispatch_loop::{Message, run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::set::Event;
 

@@ -8,10 +8,10 @@ use futures_util::FutureExt;
 use crate::client::Client;
 use crate::embed::CLOSE_TIMEOUT;
 use crate::embed::dispatch::{Bell, Sink};
+use crate::embed::engine_state::EngineState;
 use crate::embed::feed::{Feed, Subscription};
-use crate::embed::own::Own;
+use crate::embed::fork_guard::ForkGuard;
 use crate::embed::pending::Pending;
-use crate::embed::shared::Shared;
 use crate::error::Result;
 use crate::layout::Service;
 use crate::lease::{Lease, Standing};
@@ -19,13 +19,13 @@ use crate::model::{Attributes, ConnectionState, Instance, Metrics, Registration,
 use crate::set::{Policy, ServiceSet, Snapshot, Status};
 
 /// A client for other languages. Closed when dropped, without waiting.
-pub struct Engine(Own<Arc<Shared>>);
+pub struct Engine(ForkGuard<Arc<EngineState>>);
 
 impl Engine {
     /// Starts the threads; waiting for the result connects. Without a URL, `DISCOVER_URL` counts, else
     /// `local://`.
     pub fn open(url: Option<&str>) -> Result<Pending<Engine>> {
-        let shared = Shared::start()?;
+        let shared = EngineState::start()?;
         let builder = match url {
             Some(url) => Client::builder().url(url),
             None => Client::builder(),
@@ -34,7 +34,7 @@ impl Engine {
         let work = async move {
             let client = builder.connect().await?;
             let _ = opened.client.set(client);
-            Ok(Engine(Own::new(opened)))
+            Ok(Engine(ForkGuard::new(opened)))
         };
         Ok(Pending {
             shared,
@@ -62,7 +62,7 @@ impl Engine {
                 Some(timeout) => client.register_within(r, timeout).await?,
                 None => client.register(r).await?,
             };
-            Ok(LeaseHandle(Own::new((Arc::new(lease), owner))))
+            Ok(LeaseHandle(ForkGuard::new((Arc::new(lease), owner))))
         };
         Ok(Pending {
             shared,
@@ -78,7 +78,7 @@ impl Engine {
         let _entered = shared.handle.enter();
         let set = client.services(service)?;
         drop(_entered);
-        Ok(SetHandle(Own::new((shared, set))))
+        Ok(SetHandle(ForkGuard::new((shared, set))))
     }
 
     /// What the client has been through; still to be read when it is closed.
@@ -134,7 +134,7 @@ impl Drop for Engine {
 
 /// A registration. Unregisters when dropped.
 /// The lease comes first, so that it goes first.
-pub struct LeaseHandle(Own<(Arc<Lease>, Arc<Shared>)>);
+pub struct LeaseHandle(ForkGuard<(Arc<Lease>, Arc<EngineState>)>);
 
 impl LeaseHandle {
     /// Says "I am alive" now.
@@ -202,7 +202,7 @@ impl LeaseHandle {
 
 /// A live set. Reads are of memory only, and go on after the client is closed. In a forked child the
 /// set is pending and empty: its parent's may have been in the middle of a change.
-pub struct SetHandle(Own<(Arc<Shared>, ServiceSet)>);
+pub struct SetHandle(ForkGuard<(Arc<EngineState>, ServiceSet)>);
 
 impl SetHandle {
     /// The set, unless it is the parent's.
@@ -260,7 +260,7 @@ impl SetHandle {
     /// The set of those that match.
     pub fn filter(&self, attributes: Attributes, tags: Vec<String>) -> Result<SetHandle> {
         let (shared, set) = self.0.get()?;
-        Ok(SetHandle(Own::new((
+        Ok(SetHandle(ForkGuard::new((
             shared.clone(),
             set.filter(attributes, tags),
         ))))

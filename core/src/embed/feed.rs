@@ -7,18 +7,18 @@ use futures_util::stream::{BoxStream, StreamExt};
 use tokio::runtime::Handle;
 
 use crate::embed::dispatch::{Bell, Sink};
-use crate::embed::gate::{Flags, Listener, Message};
-use crate::embed::own::Own;
-use crate::embed::shared::{Shared, closed};
+use crate::embed::dispatch_loop::{Flags, Listener, Message};
+use crate::embed::engine_state::{EngineState, closed};
+use crate::embed::fork_guard::ForkGuard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::set::{Cursor, Event, ServiceSet, Snapshot};
 
 /// Events pushed. Cancelled when dropped.
-pub struct Subscription(Own<Line>);
+pub struct Subscription(ForkGuard<CallbackRegistration>);
 
 impl Subscription {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<EngineState>,
         set: &ServiceSet,
         mut sink: Box<dyn Sink>,
     ) -> Result<Subscription> {
@@ -27,15 +27,15 @@ impl Subscription {
             flags.answer();
             sink.events(&cursor.drain(), &|| !flags.is_cancelled());
         };
-        let line = Line::open(shared, Box::new(listener), |ringer, runtime| {
+        let line = CallbackRegistration::open(shared, Box::new(listener), |ringer, runtime| {
             rings(set, move || ringer.ring(), runtime)
         })?;
-        Ok(Subscription(Own::new(line)))
+        Ok(Subscription(ForkGuard::new(line)))
     }
 
     /// Has `tell` called with what `states` gives: latest wins. It is dropped when that ends, too.
     pub(super) fn to_states<T: Send + 'static>(
-        shared: Arc<Shared>,
+        shared: Arc<EngineState>,
         mut states: BoxStream<'static, T>,
         mut tell: impl FnMut(T) + Send + 'static,
     ) -> Result<Subscription> {
@@ -48,18 +48,18 @@ impl Subscription {
                 tell(state);
             }
         };
-        let pump = |ringer: Ringer| async move {
+        let pump = |ringer: Notifier| async move {
             while let Some(state) = states.next().await {
                 *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
                 ringer.ring();
             }
             ringer.end();
         };
-        let line = Line::open(shared, Box::new(listener), |ringer, runtime| {
+        let line = CallbackRegistration::open(shared, Box::new(listener), |ringer, runtime| {
             let pump = runtime.spawn(pump(ringer)).abort_handle();
             Box::new(move || pump.abort())
         })?;
-        Ok(Subscription(Own::new(line)))
+        Ok(Subscription(ForkGuard::new(line)))
     }
 
     /// Ends it. Returns at once, also from inside the callback. No callback starts after that, except
@@ -72,11 +72,11 @@ impl Subscription {
 }
 
 /// Events to be pulled. Cancelled when dropped.
-pub struct Feed(Own<(Cursor, Line)>);
+pub struct Feed(ForkGuard<(Cursor, CallbackRegistration)>);
 
 impl Feed {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<EngineState>,
         set: &ServiceSet,
         mut bell: Box<dyn Bell>,
     ) -> Result<Feed> {
@@ -87,15 +87,15 @@ impl Feed {
                 bell.ring();
             }
         };
-        let line = Line::open(shared, Box::new(listener), |ringer, runtime| {
+        let line = CallbackRegistration::open(shared, Box::new(listener), |ringer, runtime| {
             rings(set, move || ringer.ring(), runtime)
         })?;
-        Ok(Feed(Own::new((cursor, line))))
+        Ok(Feed(ForkGuard::new((cursor, line))))
     }
 
     /// Has `post` called by the writer of the set, for whom another thread would only be a detour.
     pub(super) fn posting(
-        shared: Arc<Shared>,
+        shared: Arc<EngineState>,
         set: &ServiceSet,
         post: impl Fn() + Send + Sync + 'static,
     ) -> Feed {
@@ -107,12 +107,12 @@ impl Feed {
             }
         };
         let quiet = rings(set, ring, &shared.handle);
-        let line = Line {
+        let line = CallbackRegistration {
             shared,
             flags,
             quiet,
         };
-        Feed(Own::new((set.cursor(), line)))
+        Feed(ForkGuard::new((set.cursor(), line)))
     }
 
     /// The events since the last call; may be empty. Never waits. None once cancelled, or in a forked
@@ -154,23 +154,23 @@ impl Feed {
 }
 
 /// A listener, and what posts to it.
-struct Line {
-    shared: Arc<Shared>,
+struct CallbackRegistration {
+    shared: Arc<EngineState>,
     flags: Arc<Flags>,
-    quiet: Quiet,
+    quiet: Unsubscribe,
 }
 
 /// Ends the posting.
-type Quiet = Box<dyn Fn() + Send + Sync>;
+type Unsubscribe = Box<dyn Fn() + Send + Sync>;
 
-impl Line {
+impl CallbackRegistration {
     /// To a listener on the dispatch thread. When it fails, the listener is dropped before it returns; else
     /// there, later.
     fn open(
-        shared: Arc<Shared>,
+        shared: Arc<EngineState>,
         listener: Listener,
-        start: impl FnOnce(Ringer, &Handle) -> Quiet,
-    ) -> Result<Line> {
+        start: impl FnOnce(Notifier, &Handle) -> Unsubscribe,
+    ) -> Result<CallbackRegistration> {
         let flags = Arc::new(Flags::new());
         let id = shared.dispatch.new_id();
         let runtime = shared.runtime()?;
@@ -178,7 +178,7 @@ impl Line {
         if !shared.dispatch.post(added) {
             return Err(closed());
         }
-        let ringer = Ringer {
+        let ringer = Notifier {
             messages: shared.dispatch.messages(),
             id,
             flags: flags.clone(),
@@ -188,7 +188,7 @@ impl Line {
             posts();
             still.end();
         });
-        Ok(Line {
+        Ok(CallbackRegistration {
             shared,
             flags,
             quiet,
@@ -202,7 +202,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for CallbackRegistration {
     fn drop(&mut self) {
         self.cancel();
     }
@@ -211,13 +211,13 @@ impl Drop for Line {
 /// What those who have news do to a listener. They post and never call; once its thread is over, that
 /// comes to nothing.
 #[derive(Clone)]
-struct Ringer {
+struct Notifier {
     messages: Sender<Message>,
     id: u64,
     flags: Arc<Flags>,
 }
 
-impl Ringer {
+impl Notifier {
     /// Rings, unless a ring is on its way.
     fn ring(&self) {
         if self.flags.ring() {
@@ -232,7 +232,11 @@ impl Ringer {
 }
 
 /// Rings once, and then at each change of the set.
-fn rings(set: &ServiceSet, ring: impl Fn() + Send + Sync + 'static, runtime: &Handle) -> Quiet {
+fn rings(
+    set: &ServiceSet,
+    ring: impl Fn() + Send + Sync + 'static,
+    runtime: &Handle,
+) -> Unsubscribe {
     let ring = Arc::new(ring);
     let (set, first) = (set.clone(), ring.clone());
     let number = set.post(Box::new(move || ring()));

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::generation;
+use crate::fork_safety::generation;
 
 /// Takes log records. Called and dropped on the thread `discover-log` only.
 pub trait LogSink: Send + 'static {

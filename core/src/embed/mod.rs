@@ -9,14 +9,14 @@
 //! its parent made, and dropping it there touches nothing.
 
 mod dispatch;
+mod dispatch_loop;
 mod engine;
+mod engine_state;
 mod feed;
-mod gate;
+mod fork_guard;
 mod log;
-mod own;
 mod pending;
 mod runtime;
-mod shared;
 
 /// What the gate is made of, which its test exchanges.
 mod sync {
@@ -35,6 +35,7 @@ pub use pending::{Abort, Pending, Waiting};
 
 pub use crate::descriptor::{Descriptor, Protocol};
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::fork_safety::hold_forks;
 pub use crate::layout::{Host, Service};
 pub use crate::lease::Standing;
 pub use crate::model::{
@@ -44,7 +45,6 @@ pub use crate::model::{
 pub use crate::set::{
     Event, Fault, OfflineInstance, OfflineReason, Policy, Snapshot, State, Status,
 };
-pub use crate::sys::hold_forks;
 pub use ::log::Level;
 
 /// The places among those online of those to choose from, where these are not all.

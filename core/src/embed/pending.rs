@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use futures_util::future::{AbortHandle, BoxFuture, FutureExt, abortable};
 
-use crate::embed::gate::Message;
-use crate::embed::shared::{Shared, closed};
+use crate::embed::dispatch_loop::Message;
+use crate::embed::engine_state::{EngineState, closed};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A call that has not begun. It ends by itself: with its result, at its deadline, or as `closed`
 /// when the client is.
 #[must_use = "nothing happens until it is waited for"]
 pub struct Pending<T> {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<EngineState>,
     pub(super) work: BoxFuture<'static, Result<T>>,
 }
 
@@ -86,7 +86,7 @@ impl<T: Send + 'static> Pending<T> {
         (Pending { shared, work }, Abort(handle))
     }
 
-    fn run(self, done: impl FnOnce(Result<T>, &Shared) + Send + 'static) -> Result<()> {
+    fn run(self, done: impl FnOnce(Result<T>, &EngineState) + Send + 'static) -> Result<()> {
         let Pending { shared, work } = self;
         let mut closing = shared.closing.subscribe();
         let runtime = shared.runtime()?;

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys;
+use crate::fork_safety;
 
 /// How long what blocks a thread, a file that is being written, is waited for at the end.
 const LEFT_OVER: Duration = Duration::from_secs(1);
@@ -36,13 +36,13 @@ impl Runtime {
         let mut builder = Builder::new_current_thread();
         builder.thread_name("discover-rt").enable_all();
         // Of the threads that block on files; the one that drives is our own.
-        builder.on_thread_start(sys::hold_sigpipe);
+        builder.on_thread_start(fork_safety::hold_sigpipe);
         let runtime = builder.build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let (alive, ended) = oneshot::channel::<()>();
         let (ends, over) = channel();
         let body = move || {
-            sys::hold_sigpipe();
+            fork_safety::hold_sigpipe();
             let _ = runtime.block_on(ended);
             runtime.shutdown_timeout(LEFT_OVER);
             drop(ends);

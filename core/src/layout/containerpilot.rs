@@ -4,9 +4,9 @@
 //! Attributes are the member `attributes`, which ContainerPilot passes over.
 
 use crate::error::Result;
+use crate::kv::{Entry, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, host, json};
 use crate::model::{Instance, Registration, ServiceName, check_host};
-use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct ContainerPilot {

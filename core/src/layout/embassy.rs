@@ -6,11 +6,11 @@
 //! whatever depth; of a document, an address and a port are enough, and so is a bare `ip:port`.
 
 use crate::error::Result;
+use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, host, json, registrator, segment};
 use crate::model::{
     Attributes, Instance, MAX_ATTRIBUTES, Registration, ServiceName, address, check_host,
 };
-use crate::tree::{Entry, Key, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct Embassy {

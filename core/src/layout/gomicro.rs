@@ -5,9 +5,9 @@
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::kv::{Entry, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
 use crate::model::{Instance, OnConflict, Registration, ServiceName};
-use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct GoMicro {

@@ -7,8 +7,8 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::kv::MAX_VALUE;
 use crate::model::{Attributes, MAX_ATTRIBUTES};
-use crate::tree::MAX_VALUE;
 
 /// An object being written, its members in the order in which they are given.
 pub(super) struct Writer(String);

@@ -5,9 +5,9 @@
 //! are the attribute `endpoints`, separated by commas.
 
 use crate::error::Result;
+use crate::kv::{Entry, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
-use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct Kratos {

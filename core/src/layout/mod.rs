@@ -14,11 +14,11 @@ mod tags;
 mod tests;
 
 use crate::error::{Error, Result};
+use crate::kv::{Entry, Key, Node, Prefix};
 use crate::model::{
     Instance, MetadataInterner, OnConflict, Registration, ServiceName, SharedAttributes,
     check_host, split_address,
 };
-use crate::tree::{Entry, Key, Node, Prefix};
 
 pub use containerpilot::ContainerPilot;
 pub use embassy::Embassy;

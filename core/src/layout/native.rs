@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::kv::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
 use crate::layout::{Decoded, Layout, endpoint, json, tags, under};
 use crate::model::{Attributes, Instance, Metadata, MetadataInterner, Registration, ServiceName};
-use crate::tree::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
 
 /// See the module.
 pub struct Native;
@@ -104,7 +104,7 @@ mod tests {
 
     fn node(key: &str, value: &[u8]) -> Node {
         Node {
-            key: crate::tree::Key::new(key).unwrap(),
+            key: crate::kv::Key::new(key).unwrap(),
             value: value.into(),
             created: 7,
             modified: 7,

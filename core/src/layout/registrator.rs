@@ -3,9 +3,9 @@
 //! There is no room for attributes and tags. Without an id the key is `HOST:NAME:PORT`.
 
 use crate::error::{Error, Result};
+use crate::kv::{Entry, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, endpoint, host};
 use crate::model::{Attributes, Instance, Registration, ServiceName, address};
-use crate::tree::{Entry, Lifetime, Node, Prefix};
 
 /// See the module.
 pub struct Registrator {

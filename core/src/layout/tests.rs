@@ -5,7 +5,7 @@ mod fuzz;
 use proptest::prelude::*;
 
 use super::*;
-use crate::tree::Key;
+use crate::kv::Key;
 
 /// `host:port` of a service.
 pub(super) fn at(service: &str, address: &str) -> Registration {

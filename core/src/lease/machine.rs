@@ -16,8 +16,8 @@
 //! itself what it keeps for many, the machine hears before each step when it last did (`kept`), and is left
 //! alone while that is all that there is to do (`rests`).
 
-mod adopt;
-mod belief;
+mod liveness;
+mod shared_attributes;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Grant;
-use crate::planted::planted;
+use crate::mutants::mutant;
 
 /// A moment, as the time since some fixed one.
 pub(crate) type Time = Duration;
@@ -39,7 +39,7 @@ const FIGHT: Duration = Duration::from_secs(10);
 /// Later than anybody waits.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-pub(crate) use crate::lease::words::{Adopt, Call, Input, Order, OrderId, Output};
+pub(crate) use crate::lease::messages::{Adopt, Call, Input, Order, OrderId, Output};
 
 /// What the store holds for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -182,7 +182,7 @@ impl<V: Adopt> Machine<V> {
         let step = match (&what, self.holding) {
             (Order::Unregister, Holding::Granted(_) | Holding::Doubtful(_)) => Step::Release,
             (Order::Unregister, Holding::Lost(Some(_))) => {
-                planted!(release_does_not_win: Step::RestoreOnly, Step::Release)
+                mutant!(release_does_not_win: Step::RestoreOnly, Step::Release)
             }
             (Order::Unregister, Holding::Lost(None) | Holding::Taken) => {
                 return self.release(order, Ok(()), out);
@@ -198,7 +198,7 @@ impl<V: Adopt> Machine<V> {
         };
         let old = match what {
             Order::Update(value) => {
-                let value = planted!(an_update_is_lost_when_put_back: match self.holding {
+                let value = mutant!(an_update_is_lost_when_put_back: match self.holding {
                     Holding::Lost(_) => self.wanted.clone(),
                     _ => value,
                 }, value);
@@ -221,7 +221,7 @@ impl<V: Adopt> Machine<V> {
                 return;
             }
             (Holding::Lost(_), true) if now < self.confirmed + self.ttl => Step::RestoreOnly,
-            (_, true) => planted!(a_silent_program_is_kept: Step::Renew, Step::Expire),
+            (_, true) => mutant!(a_silent_program_is_kept: Step::Renew, Step::Expire),
             (Holding::Granted(_), false) => Step::Renew,
             (Holding::Doubtful(_), false) => Step::Settle,
             (Holding::Lost(_), false) => Step::RestoreOnly,
@@ -318,7 +318,7 @@ impl<V: Adopt> Machine<V> {
 
     /// When it may be put back again.
     fn earliest(&self, now: Time) -> Time {
-        let pause = planted!(put_back_without_a_pause: Duration::ZERO, PAUSE);
+        let pause = mutant!(put_back_without_a_pause: Duration::ZERO, PAUSE);
         self.restored.map_or(now, |last| last + pause)
     }
 
@@ -332,7 +332,7 @@ impl<V: Adopt> Machine<V> {
 
     fn now_granted(&mut self) {
         if let Holding::Doubtful(grant) = self.holding {
-            self.holding = planted!(doubt_stays: Holding::Doubtful(grant), Holding::Granted(grant));
+            self.holding = mutant!(doubt_stays: Holding::Doubtful(grant), Holding::Granted(grant));
         }
     }
 
@@ -378,7 +378,7 @@ impl<V: Adopt> Machine<V> {
         // What was lost or taken meanwhile is so, whatever an older call says.
         if self.held().is_some() {
             // Its clock began when the call did, at the latest.
-            self.rest(planted!(confirmed_by_the_answer: now, doing.since));
+            self.rest(mutant!(confirmed_by_the_answer: now, doing.since));
             self.live(now, out);
         }
         reply(doing.order, Ok(()), out);
@@ -388,7 +388,7 @@ impl<V: Adopt> Machine<V> {
         // It may have been renewed by itself while the call was under way.
         self.confirmed = self.confirmed.max(confirmed);
         let rest = if self.manual { self.ttl } else { self.ttl / 3 };
-        self.next = self.confirmed + planted!(renews_too_late: self.ttl * 2, rest);
+        self.next = self.confirmed + mutant!(renews_too_late: self.ttl * 2, rest);
     }
 
     fn failed(&mut self, doing: Doing<V>, error: Error, now: Time, out: &mut Vec<Output<V>>) {
@@ -398,13 +398,13 @@ impl<V: Adopt> Machine<V> {
         let updated = doing.old.is_some();
         let adopted = self.before.is_some();
         if let Some(old) = doing.old {
-            self.wanted = planted!(a_failed_update_stays: self.wanted.clone(), old);
+            self.wanted = mutant!(a_failed_update_stays: self.wanted.clone(), old);
         }
         // The store may have taken the new value although its answer was lost.
         if let (true, true, Holding::Granted(grant)) =
             (updated || adopted, error.is_retriable(), self.holding)
         {
-            self.holding = planted!(no_doubt: self.holding, Holding::Doubtful(grant));
+            self.holding = mutant!(no_doubt: self.holding, Holding::Doubtful(grant));
         }
         if error.kind() == ErrorKind::Replaced {
             self.taken(error.clone(), out);
@@ -436,7 +436,7 @@ impl<V: Adopt> Machine<V> {
         if self.held() != Some(grant) && !lost {
             return;
         }
-        if error.kind() == ErrorKind::Replaced && planted!(fights_an_owner: false, true) {
+        if error.kind() == ErrorKind::Replaced && mutant!(fights_an_owner: false, true) {
             return self.taken(error, out);
         }
         self.holding = Holding::Lost(Some(grant));
@@ -458,7 +458,7 @@ impl<V: Adopt> Machine<V> {
     }
 
     fn release(&mut self, order: Option<OrderId>, answer: Result<()>, out: &mut Vec<Output<V>>) {
-        self.over = planted!(lives_on_after_the_end: false, true);
+        self.over = mutant!(lives_on_after_the_end: false, true);
         out.push(Output::Guard(None));
         out.push(Output::Released);
         reply(order, answer, out);

@@ -2,9 +2,9 @@
 
 mod keeper;
 mod machine;
+mod messages;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The keeper against a backend that fails on cue, on a clock that is paused.
 
-mod adopting;
-mod proof;
+mod model;
+mod shared_attributes;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

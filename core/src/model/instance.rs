@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::model::check::address;
-use crate::model::said::{BindingCache, Eligibility, Metadata};
+use crate::model::metadata::{BindingCache, Eligibility, Metadata};
+use crate::model::validate::address;
 use crate::model::{Attributes, InstanceOrder, Redacted, ServiceName};
 
 /// One running copy of a service, as others see it. Immutable; a change makes a new one.

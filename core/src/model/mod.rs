@@ -1,13 +1,13 @@
 //! The nouns: what a program registers, and what others see of it.
 
-mod check;
-mod health;
+mod connection_state;
 mod instance;
+mod metadata;
+mod redact;
 mod registration;
-mod said;
-mod secret;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -19,15 +19,15 @@ use imbl::OrdMap;
 
 use crate::error::{Error, Result};
 
-pub use check::{MAX_ATTRIBUTES, MAX_NAME, address, split_address};
-pub(crate) use check::{check_attributes, check_host, check_ttl};
-pub use health::{ConnectionState, Metrics};
+pub use connection_state::{ConnectionState, Metrics};
 pub use instance::Instance;
+pub(crate) use metadata::Eligibility;
+pub use metadata::{BindingCache, Metadata, MetadataInterner};
+pub(crate) use redact::Redacted;
+pub use redact::shown;
 pub use registration::{Heartbeat, Registration};
-pub(crate) use said::Eligibility;
-pub use said::{BindingCache, Metadata, MetadataInterner};
-pub(crate) use secret::Redacted;
-pub use secret::shown;
+pub use validate::{MAX_ATTRIBUTES, MAX_NAME, address, split_address};
+pub(crate) use validate::{check_attributes, check_host, check_ttl};
 
 /// Attributes of an instance, in the order of their names.
 pub type Attributes = BTreeMap<String, String>;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::model::check::{
+use crate::model::validate::{
     MAX_NAME, address, check_attributes, check_host, check_text, check_ttl, split_address,
 };
 use crate::model::{Attributes, Instance, Redacted, ServiceName};

@@ -3,7 +3,8 @@
 mod cursor;
 mod event;
 mod filter;
-mod pulse;
+mod notifier;
+mod resubscribe;
 mod select;
 mod snapshot;
 
@@ -23,13 +24,13 @@ use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Service;
 use crate::model::{Instance, ServiceName, View};
-use crate::watch::{Signal, recover};
+use crate::set::resubscribe::{Signal, recover};
 use filter::Filter;
-use pulse::Pulse;
+use notifier::ChangeNotifier;
 
 pub use cursor::Cursor;
 pub use event::Event;
-pub(crate) use pulse::Post;
+pub(crate) use notifier::WakeFn;
 pub use select::Policy;
 pub use snapshot::{Fault, OfflineInstance, OfflineReason, Snapshot};
 
@@ -39,41 +40,41 @@ pub use snapshot::{Fault, OfflineInstance, OfflineReason, Snapshot};
 /// long as any clone does.
 #[derive(Clone)]
 pub struct ServiceSet {
-    core: Arc<Core>,
+    core: Arc<WatchedService>,
     filter: Option<Arc<Filter>>,
-    turn: Turn,
+    turn: RoundRobin,
 }
 
 /// Whose turn it is, for all clones of a handle. Made by who first asks: most who ask for a set by its
 /// name only read it.
 #[derive(Default)]
-struct Turn(OnceLock<Arc<AtomicUsize>>);
+struct RoundRobin(OnceLock<Arc<AtomicUsize>>);
 
-impl Clone for Turn {
-    fn clone(&self) -> Turn {
-        Turn(self.of_all().clone().into())
+impl Clone for RoundRobin {
+    fn clone(&self) -> RoundRobin {
+        RoundRobin(self.of_all().clone().into())
     }
 }
 
-impl Turn {
+impl RoundRobin {
     fn of_all(&self) -> &Arc<AtomicUsize> {
         self.0.get_or_init(Arc::default)
     }
 }
 
 /// The one watched set of a service, shared by all its handles.
-pub(crate) struct Core {
+pub(crate) struct WatchedService {
     service: ServiceName,
-    slot: Arc<Slot>,
+    slot: Arc<SnapshotCell>,
     watch: AbortHandle,
 }
 
 /// Where the writer puts what readers read.
-struct Slot {
+struct SnapshotCell {
     current: ArcSwap<Snapshot>,
     /// Of what is current, or about to be: whoever has seen a snapshot finds no older version here.
     version: AtomicU64,
-    pulse: Pulse,
+    pulse: ChangeNotifier,
 }
 
 /// Those online at the moment of asking: a slice of instances, oldest first.
@@ -126,17 +127,17 @@ impl State {
     }
 }
 
-impl Core {
+impl WatchedService {
     /// Starts watching a service. Must be called on a tokio runtime.
     pub(crate) fn watch(
         backend: Arc<dyn Backend>,
         service: ServiceName,
         cache: Option<Cache>,
-    ) -> Core {
-        let slot = Arc::new(Slot {
+    ) -> WatchedService {
+        let slot = Arc::new(SnapshotCell {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             version: AtomicU64::new(0),
-            pulse: Pulse::default(),
+            pulse: ChangeNotifier::default(),
         });
         let (writer, followed) = (slot.clone(), service.clone());
         let follow = async move {
@@ -159,7 +160,7 @@ impl Core {
                 writer.publish(signal);
             }
         };
-        Core {
+        WatchedService {
             service,
             slot,
             watch: tokio::spawn(follow).abort_handle(),
@@ -173,13 +174,13 @@ impl Core {
     }
 }
 
-impl Drop for Core {
+impl Drop for WatchedService {
     fn drop(&mut self) {
         self.watch.abort();
     }
 }
 
-impl Slot {
+impl SnapshotCell {
     fn is_ready(&self) -> bool {
         self.current.load().is_ready()
     }
@@ -221,11 +222,11 @@ impl Slot {
 }
 
 impl ServiceSet {
-    pub(crate) fn new(core: Arc<Core>) -> ServiceSet {
+    pub(crate) fn new(core: Arc<WatchedService>) -> ServiceSet {
         ServiceSet {
             core,
             filter: None,
-            turn: Turn::default(),
+            turn: RoundRobin::default(),
         }
     }
 
@@ -288,7 +289,7 @@ impl ServiceSet {
         ServiceSet {
             core: self.core.clone(),
             filter: Some(Arc::new(filter)),
-            turn: Turn::default(),
+            turn: RoundRobin::default(),
         }
     }
 
@@ -391,7 +392,7 @@ impl ServiceSet {
     }
 
     /// Posts at each change from now on, until the post of this number is ended.
-    pub(crate) fn post(&self, post: Post) -> u64 {
+    pub(crate) fn post(&self, post: WakeFn) -> u64 {
         self.core.slot.pulse.post(post)
     }
 

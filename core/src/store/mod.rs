@@ -1,18 +1,14 @@
 //! Coordinated trees of keys: the half of a backend that does the talking.
 
-#[cfg(feature = "etcd2")]
-pub(crate) mod etcd2;
-#[cfg(feature = "etcd")]
-pub(crate) mod etcd3;
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
-mod hub;
+mod coalescing_channel;
+#[cfg(any(feature = "etcd", feature = "etcd2"))]
+pub(crate) mod etcd;
 #[cfg(feature = "local")]
 pub(crate) mod local;
-#[cfg(any(feature = "etcd", feature = "etcd2"))]
-mod mailbox;
 pub(crate) mod memory;
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
-pub(crate) mod servers;
+mod watch_driver;
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -22,8 +18,8 @@ use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::kv::{Changes, Entry, Node, Scope};
 use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
-use crate::tree::{Changes, Entry, Node, Scope};
 
 /// The error of who has lost a key to another owner.
 fn replaced(key: impl Display) -> Error {

@@ -61,7 +61,7 @@ where
 }
 
 /// The first sequence among so many, the same ones each time, that does not hold.
-#[cfg(feature = "planted")]
+#[cfg(feature = "mutants")]
 pub(crate) fn find<T: Debug>(
     sequences: u32,
     strategy: &impl Strategy<Value = T>,
@@ -91,8 +91,8 @@ fn search<T: Debug>(
 }
 
 /// The names of the mistakes that are planted in the sources under a folder. None can be forgotten.
-#[cfg(feature = "planted")]
-fn planted_in(folder: &str) -> Vec<&'static str> {
+#[cfg(feature = "mutants")]
+fn mutants_in(folder: &str) -> Vec<&'static str> {
     fn read(path: &std::path::Path, text: &mut String) {
         if path.is_dir() {
             let entries = std::fs::read_dir(path).unwrap();
@@ -105,7 +105,7 @@ fn planted_in(folder: &str) -> Vec<&'static str> {
     let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     read(&sources.join(folder), &mut text);
     // In two pieces, so that it does not find itself.
-    let uses = text.split(concat!("planted", "!(")).skip(1);
+    let uses = text.split(concat!("mutant", "!(")).skip(1);
     let name = |after: &str| after.split(':').next().unwrap().trim().to_owned();
     uses.map(|after| &*name(after).leak())
         .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
@@ -113,7 +113,7 @@ fn planted_in(folder: &str) -> Vec<&'static str> {
 }
 
 /// Makes each mistake of a folder in turn, and expects the property to show it.
-#[cfg(feature = "planted")]
+#[cfg(feature = "mutants")]
 pub(crate) fn each_is_found<T: Debug>(
     folder: &str,
     sequences: u32,
@@ -126,15 +126,15 @@ pub(crate) fn each_is_found<T: Debug>(
         let old = kept().into_iter().find_map(|value| property(value).err());
         old.or_else(|| find(sequences, strategy, property))
     };
-    let names = planted_in(folder);
+    let names = mutants_in(folder);
     assert!(!names.is_empty());
     // Nothing is found where nothing is planted.
     assert_eq!(find(), None);
     let mut missed = Vec::new();
     for name in names {
-        crate::planted::plant(Some(name));
+        crate::mutants::plant(Some(name));
         let found = find();
-        crate::planted::plant(None);
+        crate::mutants::plant(None);
         match found {
             Some(why) => println!("{name}: {}", why.lines().next().unwrap_or_default()),
             None => missed.push(name),
@@ -144,11 +144,11 @@ pub(crate) fn each_is_found<T: Debug>(
 }
 
 /// Every planted mistake belongs to a folder whose proof plants it.
-#[cfg(feature = "planted")]
+#[cfg(feature = "mutants")]
 #[test]
-fn every_planted_mistake_has_a_proof() {
-    let proven = ["follow", "lease", "backend"].map(|folder| planted_in(folder).len());
-    let all = planted_in("");
+fn every_mutant_has_a_proof() {
+    let proven = ["watch_sync", "lease", "backend"].map(|folder| mutants_in(folder).len());
+    let all = mutants_in("");
     // Two lines of the macro's own documentation and definition are none.
     let all = all.iter().filter(|name| **name != "NAME").count();
     assert_eq!(proven.iter().sum::<usize>(), all);

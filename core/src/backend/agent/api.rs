@@ -7,16 +7,16 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::backend::agent::config::Config;
-use crate::backend::agent::link::Link;
+use crate::backend::agent::http_client::HttpClient;
 use crate::error::{Error, ErrorKind, Result};
 
 /// An agent's HTTP API, over the same connection, with the same secrets, and with the same errors as a
 /// [`Client`](crate::Client) of its URL. What can be asked is in the agent's `/v1/openapi.json`.
-pub struct AgentApi(Arc<Link>);
+pub struct AgentApi(Arc<HttpClient>);
 
 impl AgentApi {
     pub(crate) fn new(config: Config) -> AgentApi {
-        AgentApi(Link::new(config))
+        AgentApi(HttpClient::new(config))
     }
 
     /// Asks with a method, a path and JSON, if there is any, and gives the answer's JSON; null where it has

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::backend::agent::tls::Tls;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::split_address;
-use crate::uri::Url;
+use crate::url::Url;
 
 /// Where agents listen unless they are told otherwise.
 const DEFAULT: &str = "127.0.0.1:1111";

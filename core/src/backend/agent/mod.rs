@@ -2,9 +2,9 @@
 
 mod api;
 mod config;
-mod fold;
-mod link;
+mod http_client;
 mod problem;
+mod reducer;
 mod sse;
 mod tls;
 mod watch;
@@ -23,14 +23,14 @@ use serde_json::{Value, json};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ConnectionState, Grant, Metrics, OnConflict, Registration, ServiceName, View};
-use link::Link;
+use http_client::HttpClient;
 
 pub use api::AgentApi;
 pub(crate) use config::Config;
 
 /// See the module.
 pub(crate) struct Agent {
-    link: Arc<Link>,
+    link: Arc<HttpClient>,
     /// Tells the agent which of its registrations are this client's.
     owner: String,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) fn new(config: Config) -> Agent {
         Agent {
-            link: Link::new(config),
+            link: HttpClient::new(config),
             owner: format!("{:016x}", fastrand::u64(..)),
         }
     }

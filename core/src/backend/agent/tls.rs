@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::uri::Url;
+use crate::url::Url;
 
 /// See the module.
 pub(super) struct Tls {

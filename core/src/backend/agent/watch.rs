@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout};
 
-use crate::backend::agent::fold::Fold;
-use crate::backend::agent::link::Link;
+use crate::backend::agent::http_client::HttpClient;
+use crate::backend::agent::reducer::EventReducer;
 use crate::backend::agent::sse::Parser;
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,7 +20,7 @@ use crate::model::{ServiceName, View};
 const SILENCE: Duration = Duration::from_secs(6);
 
 struct Watch {
-    link: Arc<Link>,
+    link: Arc<HttpClient>,
     service: ServiceName,
     /// The view before the stream that is open.
     last: View,
@@ -33,12 +33,12 @@ struct Watch {
 struct Open {
     body: Incoming,
     parser: Parser,
-    fold: Fold,
+    fold: EventReducer,
 }
 
 /// Never ends: a lost agent is an error, and is looked for again.
 pub(super) fn watch(
-    link: Arc<Link>,
+    link: Arc<HttpClient>,
     service: ServiceName,
     last: View,
 ) -> BoxStream<'static, Result<View>> {
@@ -93,7 +93,7 @@ impl Watch {
             self.open = Some(Open {
                 body,
                 parser: Parser::default(),
-                fold: Fold::new(self.service.clone(), self.last.clone()),
+                fold: EventReducer::new(self.service.clone(), self.last.clone()),
             });
             return Ok(());
         };

@@ -10,9 +10,9 @@ mod info;
 mod view;
 
 use crate::error::{Error, Result};
+use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, endpoint, json};
 use crate::model::{Instance, OnConflict, Registration, ServiceName, SharedAttributes, address};
-use crate::tree::{Entry, Key, Lifetime, Node, Prefix};
 use host::Record;
 use info::Info;
 pub use view::{Host, Service};

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 
 use super::{all, at};
+use crate::instance_json;
 use crate::layout::*;
 use crate::model::{MAX_ATTRIBUTES, MAX_NAME};
 use crate::mutate::{Seed, mutated, seeds};
 use crate::prove;
-use crate::record;
 
 /// How many records each layout gets in the everyday run.
 const RECORDS: u32 = 3000;
@@ -40,7 +40,7 @@ fn holds(layout: &dyn Layout, (place, value): &Seed) -> std::result::Result<u8, 
 }
 
 fn sound(web: &ServiceName, instance: &Instance) -> std::result::Result<(), String> {
-    let long = instance.id().len() > MAX_NAME + crate::tree::MAX_KEY;
+    let long = instance.id().len() > MAX_NAME + crate::kv::MAX_KEY;
     if instance.port() == 0 || instance.id().is_empty() || long {
         return Err(format!("no instance: {instance:?}"));
     }
@@ -49,7 +49,7 @@ fn sound(web: &ServiceName, instance: &Instance) -> std::result::Result<(), Stri
         return Err(format!("{} attributes", instance.attributes().len()));
     }
     // As the agent and the cache tell it, and as a host.
-    if record::read(web, &record::write(instance)).as_ref() != Some(instance) {
+    if instance_json::read(web, &instance_json::write(instance)).as_ref() != Some(instance) {
         return Err(format!("not told as it is: {instance:?}"));
     }
     let _ = Host::of(instance).url("", "/");

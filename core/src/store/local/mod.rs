@@ -5,9 +5,9 @@
 //! seen at once and without a heartbeat. File names are unique to their owner, so cleaning up after
 //! the dead can never remove a file of the living.
 
-mod file;
-mod kept;
-mod shelf;
+mod directory_index;
+mod entry_file;
+mod persistent_entry;
 mod watcher;
 
 use std::collections::{HashMap, HashSet};
@@ -21,17 +21,17 @@ use futures_util::stream::BoxStream;
 use tokio::task::AbortHandle;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::kv::{Changes, Entry, Key, Node, Scope};
 use crate::model::{Grant, OnConflict};
 use crate::store::{Store, Terms, replaced};
-use crate::tree::{Changes, Entry, Key, Node, Scope};
-use file::{Record, Written};
-use shelf::Shelf;
+use directory_index::DirectoryIndex;
+use entry_file::{OwnedFile, Record};
 
 /// See the module. Must be opened on a tokio runtime.
 pub(crate) struct LocalStore {
-    shelf: Arc<Shelf>,
+    shelf: Arc<DirectoryIndex>,
     /// The open, locked files of each grant. Dropping them is what a death does.
-    owned: Mutex<HashMap<u64, Vec<Written>>>,
+    owned: Mutex<HashMap<u64, Vec<OwnedFile>>>,
     watcher: AbortHandle,
 }
 
@@ -44,7 +44,7 @@ impl LocalStore {
             PathBuf::from(path)
         };
         prepare(&directory)?;
-        let shelf = Arc::new(Shelf::new(directory));
+        let shelf = Arc::new(DirectoryIndex::new(directory));
         let watcher = watcher::start(shelf.clone())?;
         Ok(LocalStore {
             shelf,
@@ -53,17 +53,17 @@ impl LocalStore {
         })
     }
 
-    fn owned(&self) -> MutexGuard<'_, HashMap<u64, Vec<Written>>> {
+    fn owned(&self) -> MutexGuard<'_, HashMap<u64, Vec<OwnedFile>>> {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the entries as files of `grant`; all of them or none that others see for long.
-    fn write(&self, entries: &[Entry], grant: u64) -> Result<Vec<Written>> {
+    fn write(&self, entries: &[Entry], grant: u64) -> Result<Vec<OwnedFile>> {
         let mut written = Vec::with_capacity(entries.len());
         let mut records = Vec::with_capacity(entries.len());
         for entry in entries {
             let created = self.shelf.created(&entry.key).unwrap_or(grant);
-            match Written::new(self.shelf.directory(), entry, created, grant) {
+            match OwnedFile::new(self.shelf.directory(), entry, created, grant) {
                 Ok(file) => {
                     written.push(file);
                     records.push(Record::of(entry, created, grant));
@@ -81,7 +81,7 @@ impl LocalStore {
         Ok(written)
     }
 
-    fn take_away(&self, files: &[Written]) {
+    fn take_away(&self, files: &[OwnedFile]) {
         for file in files {
             file.remove();
             self.shelf.forget(file.name());
@@ -146,7 +146,7 @@ impl Store for LocalStore {
                     return Err(replaced(taken));
                 }
             }
-            let id = file::now_micros();
+            let id = entry_file::now_micros();
             let written = self.write(entries, id)?;
             self.owned().insert(id, written);
             Ok(Grant { id, ttl: terms.ttl })
@@ -159,7 +159,7 @@ impl Store for LocalStore {
             prepare(self.shelf.directory())?;
             // Other processes have revisions of their own, so what counts is the value.
             let seen = seen.map(|node| &*node.value);
-            let (name, written) = kept::put(self.shelf.directory(), entry, seen)?;
+            let (name, written) = persistent_entry::put(self.shelf.directory(), entry, seen)?;
             self.shelf.refresh(&name);
             Ok(written)
         }
@@ -227,6 +227,6 @@ fn prepare(directory: &Path) -> Result<()> {
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .map_err(|e| file::failed("cannot make", directory, e)),
+            .map_err(|e| entry_file::failed("cannot make", directory, e)),
     }
 }

@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::Backoff;
 use crate::error::Result;
-use crate::store::local::file::failed;
+use crate::store::local::directory_index::{DirectoryIndex, Seen};
+use crate::store::local::entry_file::failed;
 use crate::store::local::prepare;
-use crate::store::local::shelf::{Seen, Shelf};
 
 /// How long the kernel may take from telling that a file is closed to dropping its lock.
 const UNLOCK: Duration = Duration::from_secs(1);
@@ -29,13 +29,13 @@ const TICK: Duration = Duration::from_secs(1);
 const SCAN: Duration = Duration::from_secs(60);
 
 /// Reads the directory and keeps following it until aborted.
-pub(super) fn start(shelf: Arc<Shelf>) -> Result<AbortHandle> {
+pub(super) fn start(shelf: Arc<DirectoryIndex>) -> Result<AbortHandle> {
     let watcher = Watcher::open(shelf)?;
     Ok(tokio::spawn(watcher.run()).abort_handle())
 }
 
 struct Watcher {
-    shelf: Arc<Shelf>,
+    shelf: Arc<DirectoryIndex>,
     inotify: AsyncFd<Descriptor>,
     /// Device and inode of the directory that is watched.
     watched: (u64, u64),
@@ -63,7 +63,7 @@ enum Next {
 
 impl Watcher {
     /// First the watch, then the list: nothing falls between them.
-    fn open(shelf: Arc<Shelf>) -> Result<Watcher> {
+    fn open(shelf: Arc<DirectoryIndex>) -> Result<Watcher> {
         let directory = shelf.directory();
         let open = || -> io::Result<AsyncFd<Descriptor>> {
             let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::tree::Key;
+use crate::kv::Key;
 
 /// A file that is longer than this is none of ours.
 const LONGEST: u64 = 1024 * 1024 * 1024;

@@ -12,10 +12,10 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::BoxStream;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork_safety::{generation, hold_forks};
+use crate::kv::{Changes, Entry, Node, Scope};
 use crate::model::{Grant, OnConflict};
 use crate::store::{Store, Terms};
-use crate::sys::{generation, hold_forks};
-use crate::tree::{Changes, Entry, Node, Scope};
 use journal::Journal;
 use tree::Edit;
 
@@ -150,7 +150,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{Change, Key, Lifetime, Prefix};
+    use crate::kv::{Change, Key, Lifetime, Prefix};
     use futures_util::StreamExt;
 
     fn scope() -> Scope {

@@ -10,9 +10,9 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::kv::{Change, Changes, Entry, Key, Node, Scope};
 use crate::store::memory::journal::{self, Journal, Kept, Record};
 use crate::store::replaced;
-use crate::tree::{Change, Changes, Entry, Key, Node, Scope};
 
 /// How many changes a watcher may be behind before it is given a Reset instead.
 const BACKLOG: usize = 1024;
@@ -164,7 +164,7 @@ impl State {
                 self.watchers.push((scope.clone(), sender));
             }
             Scope::Only(key) => {
-                // Keys that were watched once and never written again are let go of now and then.
+                // KeyRevisions that were watched once and never written again are let go of now and then.
                 if self.of_keys.len() > 2 * self.nodes.len() + 1024 {
                     self.of_keys.retain(|_, senders| {
                         senders.retain(|sender| !sender.is_closed());
@@ -183,7 +183,7 @@ impl State {
             Scope::Under(prefix) => prefix.as_str(),
             Scope::Only(key) => key.as_str(),
         };
-        // Keys are in order, so those of a scope stand together.
+        // KeyRevisions are in order, so those of a scope stand together.
         let after = self
             .nodes
             .range::<str, _>((Bound::Included(from), Bound::Unbounded));
@@ -402,7 +402,7 @@ impl Edit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Prefix;
+    use crate::kv::Prefix;
 
     fn scope() -> Scope {
         Scope::Under(Prefix::new("/s").unwrap())

@@ -14,9 +14,9 @@ fn finds(path: &str, text: &str, expected: &[&str]) {
 #[test]
 fn values_and_layouts_are_pure() {
     finds(
-        "core/src/model.rs",
+        "core/src/model/",
         "\nuse tokio::time;",
-        &["core/src/model.rs:2: `tokio`"],
+        &["core/src/model/:2: `tokio`"],
     );
     finds(
         "core/src/layout/grpc.rs",
@@ -118,7 +118,7 @@ fn unsafe_code_has_its_places() {
         "unsafe impl Send for X {}",
         &["bindings/python/src/lib.rs:1"],
     );
-    finds("core/src/sys.rs", "unsafe { fork() }", &[]);
+    finds("core/src/fork_safety.rs", "unsafe { fork() }", &[]);
     finds("ffi/src/guard.rs", "unsafe { *p }", &[]);
     finds("core/src/lib.rs", "#![forbid(unsafe_code)]", &[]);
 }

@@ -1,0 +1,214 @@
+//! What the v2 API answers, in its own words.
+
+use hyper::StatusCode;
+use serde::Deserialize;
+
+use crate::error::{Error, ErrorKind, Result};
+
+pub(super) const KEY_NOT_FOUND: u32 = 100;
+pub(super) const COMPARE_FAILED: u32 = 101;
+const NOT_A_FILE: u32 = 102;
+pub(super) const EXISTS: u32 = 105;
+const UNAUTHORIZED: u32 = 110;
+/// The history that a watch asks for is cleared.
+pub(super) const CLEARED: u32 = 401;
+
+/// What was read or done, or what happened.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Reply {
+    pub(super) action: String,
+    pub(super) node: Option<Tree>,
+    pub(super) prev_node: Option<Tree>,
+}
+
+/// A key with what is beneath it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Tree {
+    pub(super) key: String,
+    pub(super) value: Option<String>,
+    pub(super) dir: bool,
+    /// In seconds; none for one that stays.
+    pub(super) ttl: Option<i64>,
+    pub(super) nodes: Option<Vec<Tree>>,
+    pub(super) modified_index: u64,
+    pub(super) created_index: u64,
+}
+
+/// An answer that is no.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Refusal {
+    #[serde(rename = "errorCode")]
+    pub(super) code: u32,
+    message: String,
+    cause: String,
+    pub(super) index: u64,
+}
+
+pub(super) type Answer = Result<Reply, Refusal>;
+
+impl Reply {
+    /// Whether something went away by itself, or was deleted.
+    pub(super) fn is_end(&self) -> bool {
+        ["delete", "expire", "compareAndDelete"].contains(&self.action.as_str())
+    }
+}
+
+impl Refusal {
+    /// As an error, where nothing better is known of it.
+    pub(super) fn error(&self, shown: &str) -> Error {
+        let kind = match self.code {
+            UNAUTHORIZED => ErrorKind::PermissionDenied,
+            KEY_NOT_FOUND => ErrorKind::NotFound,
+            NOT_A_FILE | 103..=109 | 200..=299 => ErrorKind::InvalidArgument,
+            _ => ErrorKind::Unavailable,
+        };
+        let Refusal {
+            code,
+            message,
+            cause,
+            ..
+        } = self;
+        let text = format!("etcd at {shown}: {message} ({cause}, error {code})");
+        Error::new(kind, text)
+    }
+}
+
+/// Reads an answer. An empty one is no news; what is not of this API is an error.
+pub(super) fn read(shown: &str, status: StatusCode, body: &[u8]) -> Result<Answer> {
+    let foreign = |kind, why: &str| {
+        let text = format!("{shown} answers {status}: {why}");
+        Err(Error::new(kind, text))
+    };
+    if status.is_success() {
+        if body.trim_ascii().is_empty() {
+            return Ok(Ok(Reply::default()));
+        }
+        return match serde_json::from_slice(body) {
+            Ok(reply) => Ok(Ok(reply)),
+            Err(error) => foreign(
+                ErrorKind::Unavailable,
+                &format!("not what the v2 API says: {error}"),
+            ),
+        };
+    }
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    match status {
+        _ if refusal.code > 0 => Ok(Err(refusal)),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(Err(Refusal {
+            code: UNAUTHORIZED,
+            message: "not allowed".to_owned(),
+            ..refusal
+        })),
+        StatusCode::NOT_FOUND => foreign(
+            ErrorKind::Unsupported,
+            "it does not speak etcd's v2 API; start etcd with --enable-v2, or use etcd://",
+        ),
+        _ if status.is_redirection() => foreign(
+            ErrorKind::Unsupported,
+            "it sends us elsewhere, as etcd before 2.0 does; give the leader, or a newer etcd",
+        ),
+        _ => foreign(ErrorKind::Unavailable, "it cannot answer now"),
+    }
+}
+
+/// Whether a server of this version knows how to refresh a key without a change: 2.3 and later.
+pub(super) fn refreshes(version: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Version {
+        etcdserver: String,
+        // What all members of the cluster understand.
+        etcdcluster: Option<String>,
+    }
+    let Ok(Version {
+        etcdserver,
+        etcdcluster,
+    }) = serde_json::from_slice(version)
+    else {
+        return false;
+    };
+    let known = |text: &str| {
+        let mut parts = text.split('.').map_while(|part| part.parse::<u32>().ok());
+        Some((parts.next()?, parts.next()?) >= (2, 3))
+    };
+    // A cluster that is just coming up does not know its own version yet.
+    let cluster = etcdcluster.as_deref().and_then(known);
+    cluster.or_else(|| known(&etcdserver)).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_and_a_foreign_one_is_named() {
+        let get = br#"{"action":"get","node":{"key":"/a","dir":true,"nodes":[{"key":"/a/b",
+            "value":"x","ttl":18,"modifiedIndex":7,"createdIndex":4}],"modifiedIndex":4}}"#;
+        let reply = read("h", StatusCode::OK, get).unwrap().unwrap();
+        let beneath = reply.node.unwrap().nodes.unwrap();
+        assert_eq!(
+            (beneath[0].created_index, beneath[0].ttl, beneath[0].dir),
+            (4, Some(18), false)
+        );
+        let empty = read("h", StatusCode::OK, b"\n").unwrap().unwrap();
+        assert!(empty.node.is_none());
+        let refused =
+            br#"{"errorCode":101,"message":"Compare failed","cause":"[1 != 7]","index":7}"#;
+        let refused = read("h", StatusCode::PRECONDITION_FAILED, refused).unwrap();
+        assert_eq!(refused.unwrap_err().code, COMPARE_FAILED);
+        let page = read("h", StatusCode::NOT_FOUND, b"404 page not found").unwrap_err();
+        assert_eq!(page.kind(), ErrorKind::Unsupported);
+        assert!(page.to_string().contains("--enable-v2"), "{page}");
+        let html = read("h", StatusCode::OK, b"<html>").unwrap_err();
+        assert_eq!(html.kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn only_new_enough_clusters_refresh() {
+        for (version, new) in [
+            (r#"{"etcdserver":"3.4.23","etcdcluster":"3.4.0"}"#, true),
+            (r#"{"etcdserver":"2.3.0","etcdcluster":"2.2.0"}"#, false),
+            (
+                r#"{"etcdserver":"2.3.8","etcdcluster":"not_decided"}"#,
+                true,
+            ),
+            (r#"{"etcdserver":"2.2.5"}"#, false),
+            ("etcd 0.4.9", false),
+        ] {
+            assert_eq!(refreshes(version.as_bytes()), new, "{version}");
+        }
+    }
+
+    /// Whatever the server says, or something that is none: it is an answer or an error, and what is read
+    /// of it are nodes of ours.
+    #[test]
+    fn fuzz_answers_changed_in_every_way() {
+        use crate::mutate::{mutated, seeds};
+        use crate::store::etcd::config::EtcdConfig;
+        use crate::store::etcd::v2::key_index::{KeyIndex, leaves};
+        let config = EtcdConfig::read(&crate::url::Url::parse("etcd2://h/root").unwrap(), false);
+        let config = config.unwrap();
+        let answers = mutated(seeds("answer"));
+        crate::prove::holds(file!(), 3000, answers, |(status, body)| {
+            let status = status.parse().ok();
+            let status = status.and_then(|code: u16| StatusCode::from_u16(code).ok());
+            refreshes(&body);
+            let Ok(answer) = read("h", status.unwrap_or(StatusCode::OK), &body) else {
+                return Ok(());
+            };
+            let Ok(reply) = answer else { return Ok(()) };
+            let mut known = KeyIndex::default();
+            for tree in [reply.node, reply.prev_node] {
+                for node in known.list(1, leaves(&config, tree)) {
+                    if crate::kv::Key::new(node.key.as_str()).is_err() {
+                        return Err(format!("no key: {node:?}"));
+                    }
+                    known.delete(&node.key);
+                }
+            }
+            Ok(())
+        });
+    }
+}
