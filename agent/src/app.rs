@@ -208,7 +208,7 @@ impl Running {
         self.agent.phase.send_replace(Phase::Ending);
         // The sets end with the client, and the streams with the sets.
         if let Err(error) = self.agent.client.close(ENDING / 2).await {
-            log::warn!("{error}");
+            log::warn!("{error:#}");
         }
         while self.listeners.join_next().await.is_some() {}
         self.chores.shutdown().await;

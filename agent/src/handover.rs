@@ -81,7 +81,7 @@ impl Inherited {
         }
         let state = told().unwrap_or_else(|error| {
             // Owners who are not known put themselves back.
-            log::warn!("what the run before knew cannot be read: {error}");
+            log::warn!("what the run before knew cannot be read: {error:#}");
             State::default()
         });
         Ok(Inherited { listeners, state })
@@ -186,7 +186,7 @@ fn failed(cause: std::io::Error) -> Error {
 pub fn forget(name: &str) {
     let state = [NotifyState::FdStoreRemove, NotifyState::FdName(name)];
     if let Err(error) = sd_notify::notify(&state) {
-        log::warn!("systemd does not let go of {name}: {error}");
+        log::warn!("systemd does not let go of {name}: {error:#}");
     }
 }
 
@@ -205,7 +205,7 @@ pub fn store(listeners: &[Listener]) -> bool {
     });
     let stored: std::io::Result<()> = stored.collect();
     if let Err(error) = &stored {
-        log::warn!("systemd does not keep the listeners: {error}");
+        log::warn!("systemd does not keep the listeners: {error:#}");
     }
     stored.is_ok()
 }

@@ -33,4 +33,3 @@ pub mod network;
 pub mod registry;
 pub mod sets;
 pub mod settings;
-pub mod span;

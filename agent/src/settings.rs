@@ -13,7 +13,7 @@ use crate::http::serve::Limits;
 use crate::http::tls::Files;
 use crate::jobs::plan::{Plan, Service, Watch};
 use crate::network::Network;
-use crate::span::Span;
+use discover_core::HumanDuration;
 
 /// What `--bind`, `--socket` and `--state` are called by who wants none.
 pub const NONE: &str = "none";
@@ -62,7 +62,7 @@ pub struct Given {
     /// The most instances that are looked at.
     pub checks: Option<usize>,
     /// The shortest interval of checks that are declared over the API.
-    pub check_interval: Option<Span>,
+    pub check_interval: Option<HumanDuration>,
     /// Networks that anybody may have looked at, separated by commas.
     pub check_targets: Option<String>,
     /// Services to register; in a file alone.
@@ -226,7 +226,7 @@ fn networks(text: Option<String>) -> Result<Vec<Network>> {
     let all = list(text);
     let networks = all.iter().map(|text| Network::parse(text));
     let networks = networks.collect::<Result<Vec<_>>>();
-    networks.map_err(|e| Error::invalid(format!("check_targets: {e}")))
+    networks.map_err(|e| Error::invalid(format!("check_targets: {e:#}")))
 }
 
 /// Of the file: the others cannot say such things.

@@ -52,7 +52,7 @@ pub async fn doctor(at: &At, quick: bool) -> Result<ExitCode> {
                 told(client.close(PATIENCE).await, "all was released"),
             );
         }
-        Err(error) => looks.say("store", Err(error.to_string())),
+        Err(error) => looks.say("store", Err(error.report())),
     }
     Ok(match looks.failed {
         true => ExitCode::FAILURE,
@@ -73,10 +73,8 @@ fn clock() -> std::result::Result<String, String> {
 async fn catalog(client: &Client) -> std::result::Result<String, String> {
     match client.catalog().await {
         Ok(names) => Ok(format!("{} services", names.len())),
-        Err(error) if error.kind() == discover_core::ErrorKind::Unsupported => {
-            Ok(error.to_string())
-        }
-        Err(error) => Err(error.to_string()),
+        Err(error) if error.kind() == discover_core::ErrorKind::Unsupported => Ok(error.report()),
+        Err(error) => Err(error.report()),
     }
 }
 
@@ -98,9 +96,9 @@ async fn round_trip(client: &Client) -> std::result::Result<String, String> {
         ))
     };
     let done: Result<String> = done.await;
-    done.map_err(|error| error.to_string())
+    done.map_err(|error| error.report())
 }
 
 fn told(done: Result<()>, well: &str) -> std::result::Result<String, String> {
-    done.map(|()| well.to_owned()).map_err(|e| e.to_string())
+    done.map(|()| well.to_owned()).map_err(|e| e.report())
 }

@@ -170,7 +170,7 @@ pub fn main() -> ExitCode {
         )),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("discoverd: {error}");
+        eprintln!("discoverd: {error:#}");
         ExitCode::FAILURE
     })
 }
@@ -243,8 +243,7 @@ fn pair(text: &str) -> std::result::Result<(String, String), String> {
 }
 
 fn time(text: &str) -> std::result::Result<Duration, String> {
-    crate::http::query::duration(text)
-        .map_err(|_| "write a time such as 500ms, 10s or 2m".to_owned())
+    crate::http::query::duration(text).map_err(|error| error.report())
 }
 
 #[cfg(test)]

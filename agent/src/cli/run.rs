@@ -13,7 +13,7 @@ use crate::cli::{ending, logging, show, time};
 use crate::handover::{self, Inherited};
 use crate::jobs::plan::Plan;
 use crate::settings::{Given, Settings, default_socket, resolve};
-use crate::span::Span;
+use discover_core::HumanDuration;
 
 /// How the agent runs. What is not given comes from the environment, then from the file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -107,7 +107,7 @@ impl RunArgs {
             services: self.services,
             allow_exec: self.allow_exec.then_some(true),
             checks: self.checks,
-            check_interval: self.check_interval.map(Span),
+            check_interval: self.check_interval.map(HumanDuration),
             check_targets: self.check_targets,
             ..Given::default()
         };
@@ -214,7 +214,7 @@ async fn live(
                     log::info!("SIGUSR2: handing over to {}", program.display());
                     return Ok(Next::Replace);
                 }
-                Err(error) => log::error!("SIGUSR2: this run goes on, the next could not begin: {error}"),
+                Err(error) => log::error!("SIGUSR2: this run goes on, the next could not begin: {error:#}"),
             },
         }
     }
@@ -226,7 +226,7 @@ async fn reload(running: &Running, config: Option<&Path>) {
         match running.secrets().read_again() {
             Ok(()) => log::info!("SIGHUP: read the certificate and the token again"),
             Err(error) => {
-                log::error!("SIGHUP: the certificate and the token stay as they were: {error}");
+                log::error!("SIGHUP: the certificate and the token stay as they were: {error:#}");
             }
         }
     }
@@ -241,7 +241,7 @@ async fn reload(running: &Running, config: Option<&Path>) {
     };
     match done {
         Ok(()) => log::info!("SIGHUP: read {} again", path.display()),
-        Err(error) => log::error!("SIGHUP: all stays as it was: {error}"),
+        Err(error) => log::error!("SIGHUP: all stays as it was: {error:#}"),
     }
 }
 
@@ -254,6 +254,6 @@ fn reloading() -> Vec<NotifyState<'static>> {
 /// Does nothing where systemd did not start us.
 fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        log::warn!("systemd does not listen: {error}");
+        log::warn!("systemd does not listen: {error:#}");
     }
 }

@@ -60,7 +60,7 @@ pub fn event_json(event: &Event) -> String {
         line["instance"] = instance(of);
     }
     if let Some(error) = event.error() {
-        line["error"] = json!({ "kind": error.kind().name(), "detail": error.message() });
+        line["error"] = json!({ "kind": error.kind().name(), "detail": error.report() });
     }
     format!("{line}\n")
 }
@@ -80,7 +80,7 @@ pub fn event_text(event: &Event, colours: bool) -> String {
     };
     let rest = match (event.instance(), event.error()) {
         (Some(of), _) => format!("{}  {}", plain(of.address()), about(of)),
-        (None, Some(error)) => plain(&error.message()),
+        (None, Some(error)) => plain(&error.report()),
         (None, None) => String::new(),
     };
     format!("{}\n", format!("{kind}{rest}").trim_end())

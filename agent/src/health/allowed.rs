@@ -238,7 +238,7 @@ mod tests {
             (r#"{"tcp": ":1"}"#, 2, "the setting checks"),
         ] {
             let error = allowed(&[]).admit(&declared(bad), running).unwrap_err();
-            assert!(error.to_string().contains(why), "{bad}: {error}");
+            assert!(error.to_string().contains(why), "{bad}: {error:#}");
         }
         let fine = r#"{"tcp": ":1", "interval": "1s", "start": "1s"}"#;
         assert!(allowed(&[]).admit(&declared(fine), 1).is_ok());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::exec::Words;
 use crate::health::allowed::Reach;
 use crate::registry::state::Health;
-use crate::span::Span;
+use discover_core::HumanDuration;
 
 /// How often a check is made that does not say.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -34,13 +34,13 @@ pub struct Declared {
     /// Whether a command ends with the status 0.
     pub exec: Option<Words>,
     /// Whether the application says so, at least this often.
-    pub ttl: Option<Span>,
+    pub ttl: Option<HumanDuration>,
     /// How often.
-    pub interval: Option<Span>,
+    pub interval: Option<HumanDuration>,
     /// How long it may take.
-    pub timeout: Option<Span>,
+    pub timeout: Option<HumanDuration>,
     /// How often until it has passed for the first time, and how long before the first of all.
-    pub start: Option<Span>,
+    pub start: Option<HumanDuration>,
     /// How many successes in a row it takes to be passing again.
     pub up: Option<u32>,
     /// How many failures in a row it takes to be critical.
@@ -50,7 +50,7 @@ pub struct Declared {
     /// How the instance is before the first check; critical, if nothing is said.
     pub initial: Option<Health>,
     /// For how long an instance may be critical before it is forgotten.
-    pub gone: Option<Span>,
+    pub gone: Option<HumanDuration>,
 }
 
 /// What is looked at.
@@ -308,11 +308,11 @@ mod tests {
             (r#"{"http": "http://u:p@h/"}"#, "does not belong"),
             (r#"{"exec": ""}"#, "name a program"),
             (r#"{"ttl": "5s", "down": 2}"#, "nothing of ttl"),
-            (r#"{"ttl": "soon"}"#, "a time such as"),
+            (r#"{"ttl": "soon"}"#, "a duration such as"),
             (r#"{"tcp": ":1", "intervall": 1}"#, "unknown field"),
         ] {
             let error = watch(bad).unwrap_err();
-            assert!(error.contains(why), "{bad}: {error}");
+            assert!(error.contains(why), "{bad}: {error:#}");
         }
     }
 }

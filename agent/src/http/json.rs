@@ -62,5 +62,5 @@ pub fn set(service: &str, snapshot: &Snapshot, index: &str) -> String {
 
 /// An error, by the name of its kind.
 pub fn problem(error: &Error) -> Value {
-    json!({ "kind": error.kind().name(), "detail": error.message() })
+    json!({ "kind": error.kind().name(), "detail": error.report() })
 }

@@ -38,7 +38,7 @@ impl IntoResponse for Problem {
             "status": self.status.as_u16(),
             "kind": kind.name(),
             "retriable": kind.is_retriable(),
-            "detail": self.error.message(),
+            "detail": self.error.report(),
         });
         let mut response = Response::new(Body::from(document.to_string()));
         *response.status_mut() = self.status;

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use discover_core::{Attributes, Error, Result};
-
-use crate::span;
+use discover_core::{Attributes, Error, HumanDuration, Result, parse_duration};
 
 /// The longest time that a read waits.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -66,16 +64,16 @@ pub fn grant(text: &str) -> Result<u64> {
     })
 }
 
-/// A time such as `500ms`, `10s`, `2m`, or a number of seconds.
+/// Parses the `wait` of a request, such as `500ms`, `1.5s`, `2m`, or a number of seconds.
 pub fn duration(text: &str) -> Result<Duration> {
-    let bad = || {
-        let most = LONGEST.as_secs();
-        Error::invalid(format!(
-            "wait is {text:?}; write a time such as 500ms, 10s or 2m, at most {most}s"
-        ))
-    };
-    let time = span::parse(text);
-    time.filter(|time| *time <= LONGEST).ok_or_else(bad)
+    let duration = parse_duration(text).map_err(|e| Error::invalid(format!("wait: {e}")))?;
+    if duration > LONGEST {
+        let most = HumanDuration(LONGEST);
+        return Err(Error::invalid(format!(
+            "wait is {text}; it must be at most {most}"
+        )));
+    }
+    Ok(duration)
 }
 
 fn decode(text: &str) -> Result<String> {
@@ -119,6 +117,6 @@ mod tests {
             assert!(Query::parse(bad, &ALL).is_err(), "{bad}");
         }
         let error = Query::parse("wait=1s", &["tag"]).unwrap_err().to_string();
-        assert!(error.contains("there are: tag"), "{error}");
+        assert!(error.contains("there are: tag"), "{error:#}");
     }
 }

@@ -90,7 +90,7 @@ impl Secrets {
                     log::info!("the certificate or the token has changed, and holds from now on")
                 }
                 Err(error) => log::error!(
-                    "the certificate or the token has changed and is of no use, so the old one holds: {error}"
+                    "the certificate or the token has changed and is of no use, so the old one holds: {error:#}"
                 ),
             }
         }

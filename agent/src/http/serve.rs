@@ -93,7 +93,7 @@ pub async fn serve(
                     }
                 }
                 Err(error) => {
-                    log::warn!("cannot accept a connection: {error}");
+                    log::warn!("cannot accept a connection: {error:#}");
                     sleep(PAUSE).await;
                 }
             }
@@ -120,7 +120,7 @@ async fn secured(stream: Box<dyn Stream>, tls: Option<TlsAcceptor>) -> Option<Bo
     match timeout(HEAD, tls.accept(stream)).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
-            log::debug!("a connection without TLS, or without the right certificate: {error}");
+            log::debug!("a connection without TLS, or without the right certificate: {error:#}");
             None
         }
         Err(_) => None,

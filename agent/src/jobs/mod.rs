@@ -144,7 +144,7 @@ impl Jobs {
         let unregistered = gone.iter().map(async |old| {
             let (key, grant) = (&old.key, Some(old.grant));
             if let Err(error) = self.registry.unregister(key, grant).await {
-                log::warn!("{} of {} goes with its TTL: {error}", key.1, key.0);
+                log::warn!("{} of {} goes with its TTL: {error:#}", key.1, key.0);
             }
         });
         join_all(unregistered).await;
@@ -263,7 +263,7 @@ impl Jobs {
         let granted = match self.registry.register(ready.asked).await {
             Ok(granted) => granted,
             Err(error) => {
-                log::error!("{} of {} is not registered: {error}", key.1, key.0);
+                log::error!("{} of {} is not registered: {error:#}", key.1, key.0);
                 return before;
             }
         };
@@ -286,7 +286,10 @@ impl Jobs {
 
 /// What is wrong with a service of the file.
 fn of(service: &Service, error: &Error) -> Error {
-    Error::new(error.kind(), format!("service {:?}: {error}", service.name))
+    Error::new(
+        error.kind(),
+        format!("service {:?}: {error:#}", service.name),
+    )
 }
 
 /// Runs the command for each change, one after the other: what happens meanwhile is one change, later.
@@ -299,7 +302,7 @@ async fn follow(watch: Watch, mut cursor: Cursor) {
         let (command, within) = (watch.command.text(), watch.within());
         let ran = exec::run(&watch.command, &change.env(), change.input(), within).await;
         match ran {
-            Err(error) => log::warn!("watch of {}: {error}", watch.service),
+            Err(error) => log::warn!("watch of {}: {error:#}", watch.service),
             Ok(ran) => match ran.status {
                 Some(status) if status.success() => {
                     log::info!("{} of {}: ran {command}", change.kind, watch.service);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::exec::Words;
 use crate::health::allowed::Reach;
 use crate::health::check::Declared;
-use crate::span::Span;
+use discover_core::HumanDuration;
 
 /// How long a command may take that does not say.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ pub struct Service {
     pub tags: Vec<String>,
     /// How long the instance outlives the agent, if that is killed.
     #[serde(default)]
-    pub ttl: Option<Span>,
+    pub ttl: Option<HumanDuration>,
     /// What says that it lives; without a check it always does.
     #[serde(default)]
     pub check: Option<Declared>,
@@ -60,7 +60,7 @@ pub struct Watch {
     pub command: Words,
     /// How long it may take before it is killed.
     #[serde(default)]
-    pub timeout: Option<Span>,
+    pub timeout: Option<HumanDuration>,
 }
 
 /// A text, or a list of them.
@@ -98,7 +98,7 @@ impl Plan {
     pub fn new(services: Vec<Service>, watches: Vec<Watch>) -> Result<Plan> {
         let mut seen = HashSet::new();
         for service in &services {
-            let of = |e: Error| Error::invalid(format!("service {:?}: {e}", service.name));
+            let of = |e: Error| Error::invalid(format!("service {:?}: {e:#}", service.name));
             ServiceName::new(&service.name).map_err(of)?;
             if service.port == 0 {
                 return Err(of(Error::invalid("port is 0; it must be 1 to 65535")));
@@ -118,7 +118,7 @@ impl Plan {
             }
         }
         for watch in &watches {
-            let of = |e| Error::invalid(format!("watch {:?}: {e}", watch.service));
+            let of = |e| Error::invalid(format!("watch {:?}: {e:#}", watch.service));
             ServiceName::new(&watch.service).map_err(of)?;
         }
         Ok(Plan { services, watches })
@@ -254,7 +254,7 @@ mod tests {
             ("[[job]]\n", "unknown field `job`"),
         ] {
             let error = plan(bad).unwrap_err();
-            assert!(error.contains(why), "{bad}: {error}");
+            assert!(error.contains(why), "{bad}: {error:#}");
         }
     }
 

@@ -84,7 +84,9 @@ impl Registry {
                 Ok(key) => drop(adopted.insert(place, (key, grant, health))),
                 Err(error) => {
                     let (service, id) = place;
-                    log::warn!("{id} of {service} is not taken over from the run before: {error}");
+                    log::warn!(
+                        "{id} of {service} is not taken over from the run before: {error:#}"
+                    );
                 }
             }
         }
@@ -140,7 +142,7 @@ impl Registry {
         for (service, id, mode) in held {
             match Whom::new(service.as_deref(), id.as_deref()) {
                 Ok(whom) => self.withheld().set(whom, Some(mode)),
-                Err(error) => log::warn!("nobody is held back: {error}"),
+                Err(error) => log::warn!("nobody is held back: {error:#}"),
             }
         }
     }

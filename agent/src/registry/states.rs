@@ -191,8 +191,8 @@ impl Registry {
             }
             Err(error) => {
                 // Told once, and not with each check.
-                if member.fault(Some(error.to_string())) {
-                    log::warn!("{id} of {service} should be {}: {error}", state.name());
+                if member.fault(Some(error.report())) {
+                    log::warn!("{id} of {service} should be {}: {error:#}", state.name());
                 }
                 Err(error)
             }
