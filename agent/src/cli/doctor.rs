@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use discover_core::{Client, Registration, Result};
 use tokio::time::Instant;
 
-use crate::cli::{At, env, show};
+use crate::cli::{At, env, output};
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ impl Looks {
                 ("FAIL", text)
             }
         };
-        show::print(&format!("{mark} {what}: {text}\n"));
+        output::print(&format!("{mark} {what}: {text}\n"));
     }
 }
 

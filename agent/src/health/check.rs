@@ -7,7 +7,7 @@ use discover_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::Words;
-use crate::health::allowed::Reach;
+use crate::health::policy::TargetPolicy;
 use crate::registry::state::Health;
 use discover_core::HumanDuration;
 
@@ -90,7 +90,7 @@ pub struct Check {
     /// How many failures in a row.
     pub down: u32,
     /// Which addresses may be looked at.
-    pub reach: Reach,
+    pub reach: TargetPolicy,
 }
 
 /// What says that an instance lives.
@@ -114,7 +114,7 @@ impl Declared {
     }
 
     /// The check of an instance at this address.
-    pub fn watch(&self, host: &str, port: u16, reach: Reach) -> Result<Watch> {
+    pub fn watch(&self, host: &str, port: u16, reach: TargetPolicy) -> Result<Watch> {
         let kinds = [
             self.tcp.is_some(),
             self.http.is_some(),
@@ -244,7 +244,7 @@ mod tests {
     fn watch(json: &str) -> std::result::Result<Watch, String> {
         let declared: Declared = serde_json::from_str(json).map_err(|e| e.to_string())?;
         declared
-            .watch("10.0.0.7", 8080, Reach::Anywhere)
+            .watch("10.0.0.7", 8080, TargetPolicy::Anywhere)
             .map_err(|e| e.to_string())
     }
 
@@ -261,7 +261,7 @@ mod tests {
             start: second,
             up: 2,
             down: 4,
-            reach: Reach::Anywhere,
+            reach: TargetPolicy::Anywhere,
         };
         assert_eq!(made, Ok(Watch::Check(expected)));
         assert_eq!(watch(r#"{"ttl": "15s"}"#), Ok(Watch::Reports(second * 15)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use discover_core::{Attributes, OnConflict, Result, ServiceName, Standing};
 use serde::{Deserialize, Serialize};
 
-use crate::registry::member::Member;
+use crate::registry::published::PublishedInstance;
 use crate::registry::state::{Health, Mode, Whom};
 use crate::registry::table::{Held, Keep, Key};
 use crate::registry::{Asked, DEFAULT_TTL, Registry};
@@ -127,7 +127,11 @@ impl Registry {
             health: one.health,
             since: Duration::ZERO,
             note: one.note,
-            lease: Arc::new(Member::new(self.client.clone(), registration, asked.ttl)),
+            lease: Arc::new(PublishedInstance::new(
+                self.client.clone(),
+                registration,
+                asked.ttl,
+            )),
         };
         let mut held = held.begun(now);
         if let Some(left) = one.left {
