@@ -103,7 +103,11 @@ fn the_boundary_imports_embed_only() {
         "use discover_core::embed::{Engine, Feed};",
         &[],
     );
-    finds("agent/src/app.rs", "use discover_core::Client;", &[]);
+    finds(
+        "agent/src/runtime/lifecycle.rs",
+        "use discover_core::Client;",
+        &[],
+    );
 }
 
 #[test]
