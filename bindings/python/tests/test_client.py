@@ -122,14 +122,14 @@ def test_without_a_url_the_environment_counts(memory: str, monkeypatch: pytest.M
     [
         ({"port": 0}, "port 0 is not in 1 to 65535"),
         ({"port": 65536}, "not in 1 to 65535"),
-        ({}, "give a port"),
-        ({"port": 1, "address": "h:1"}, "give a port"),
+        ({}, "give either port, or port and host, or address"),
+        ({"port": 1, "address": "h:1"}, "give either port"),
         ({"address": "h"}, "address \"h\" has no port"),
         ({"port": 1, "host": "a b"}, "host"),
         ({"port": 1, "ttl": 0.5}, "ttl is 500ms; it must be 1s to 24h"),
         ({"port": 1, "ttl": -1}, "ttl is -1; it must be a number of seconds, 0 or more"),
         ({"port": 1, "timeout": float("nan")}, "timeout is nan"),
-        ({"port": 1, "heartbeat": "never"}, "known are automatic, manual"),
+        ({"port": 1, "heartbeat": "never"}, 'heartbeat is "never"; it must be "automatic" or "manual"'),
         ({"port": 1, "attributes": {"weight": "heavy"}}, "weight"),
         ({"port": 1, "tags": [""]}, "tag"),
         ({"port": 1, "id": ""}, "id has 0 bytes"),
@@ -147,8 +147,10 @@ def test_a_bad_value_is_refused_and_named(memory: str, arguments: Dict[str, Any]
     [
         ({"port": "80"}, "integer"),
         ({"port": 1, "ttl": "10s"}, "ttl is a <class 'str'>; it must be seconds or a timedelta"),
-        ({"port": 1, "attributes": {"version": 2}}, "attribute 'version' has 2; names and values"),
+        ({"port": 1, "attributes": {"version": 2}}, "attributes['version'] is 2; names and values"),
         ({"port": 1, "tags": "canary"}, "tags is the string 'canary'"),
+        ({"port": 1, "tags": [1]}, "tags has 1; every tag must be a string"),
+        ({"port": 1, "attributes": 7}, "attributes is 7; it must be a mapping"),
     ],
 )
 def test_a_bad_type_is_refused_and_named(memory: str, arguments: Dict[str, Any], message: str) -> None:

@@ -20,7 +20,7 @@ BUILTINS = {
 }
 
 
-@pytest.mark.parametrize(("code", "number", "retriable", "meaning"), _native.KINDS)
+@pytest.mark.parametrize(("code", "number", "retriable", "meaning"), _native.ERROR_KINDS)
 def test_each_kind_has_its_class(code: str, number: int, retriable: bool, meaning: str) -> None:
     name = "".join(word.capitalize() for word in code.split("_"))
     kind = getattr(libdiscover, name)
@@ -40,8 +40,8 @@ def test_no_class_is_without_a_kind() -> None:
         for value in vars(libdiscover).values()
         if isinstance(value, type) and issubclass(value, libdiscover.DiscoverError)
     }
-    assert len(classes) == len(_native.KINDS) + 1
-    assert all(number == index + 1 for index, (_, number, _, _) in enumerate(_native.KINDS))
+    assert len(classes) == len(_native.ERROR_KINDS) + 1
+    assert all(number == index + 1 for index, (_, number, _, _) in enumerate(_native.ERROR_KINDS))
 
 
 def test_all_is_what_there_is() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import libdiscover
 import pytest
-from libdiscover import Host
+from libdiscover import aio
+from libdiscover.scalingo import Host, Service
 
 PUBLIC = {"public": "true", "hostname": "api.dev", "ports.https": "443", "user": "u", "password": "p@"}
 
@@ -26,9 +27,9 @@ def test_hosts_have_urls_and_ports(client: libdiscover.Client) -> None:
     with first, client.register("api", host="b", port=80, attributes=PUBLIC):
         online = client.services("api")
         instances = online.wait(2, timeout=30)
-        api = online.hosts()
-        assert online.filter(shard="s1").hosts().all() == (api.first(),)
-        assert {api, online.hosts()} == {api}
+        api = Service.from_set(online)
+        assert Service.from_set(online.filter(shard="s1")).all() == (api.first(),)
+        assert {api, Service.from_set(online)} == {api}
     assert (api.name, api.is_public, api.is_critical) == ("api", True, True)
     one, other = api.all()
     assert one == api.first() and one.hostname == "a" and api.one() in api.all()

@@ -136,7 +136,7 @@ def test_a_callback_is_let_go_of_when_its_subscription_or_client_ends(client: Cl
 
 
 def test_what_cannot_be_called_is_refused(client: Client) -> None:
-    with pytest.raises(TypeError, match="callback is 7, which cannot be called"):
+    with pytest.raises(TypeError, match="callback is 7; it must be callable"):
         client.services("web").subscribe(7)  # type: ignore[arg-type]
 
 

@@ -8,13 +8,13 @@ import gc
 import queue
 import threading
 import weakref
-from typing import Any, List
+from typing import List, Union
 
 import pytest
 
 import libdiscover
 from conftest import SECONDS
-from libdiscover import Client, Condition, aio
+from libdiscover import Client, ConnectionStatus, LeaseStatus, aio
 
 NOBODY = "etcd://127.0.0.1:1?lazy=true&ttl=1s"
 """Where no registry answers."""
@@ -24,12 +24,12 @@ class Told:
     """A callback that keeps what it is told."""
 
     def __init__(self) -> None:
-        self._told: queue.Queue[Condition[Any]] = queue.Queue()
+        self._told: queue.Queue[Union[ConnectionStatus, LeaseStatus]] = queue.Queue()
 
-    def __call__(self, condition: Condition[Any]) -> None:
+    def __call__(self, condition: Union[ConnectionStatus, LeaseStatus]) -> None:
         self._told.put(condition)
 
-    def next(self) -> Condition[Any]:
+    def next(self) -> Union[ConnectionStatus, LeaseStatus]:
         return self._told.get(timeout=SECONDS)
 
     def states(self, count: int) -> List[str]:
@@ -42,7 +42,7 @@ class Told:
 def test_a_connection_is_told_as_it_is_now(client: Client) -> None:
     told = Told()
     now = client.connection()
-    assert (now.state, now.error, repr(now)) == ("connected", None, "<Condition connected>")
+    assert (now.state, now.error, repr(now)) == ("connected", None, "<ConnectionStatus connected>")
     with client.on_connection(told):
         first = told.next()
     assert (first.state, first.error) == ("connected", None)
@@ -64,7 +64,7 @@ def test_a_registry_that_does_not_answer_is_told_with_the_reason() -> None:
         assert told.states(1) == ["lost"]
         now = client.connection()
         assert now.state == "lost" and isinstance(now.error, ConnectionError)
-        assert repr(now).startswith("<Condition lost: ")
+        assert repr(now).startswith("<ConnectionStatus lost: ")
         assert web.online() == ()
     assert told.is_empty()
     del told
@@ -200,7 +200,7 @@ async def test_an_iterator_that_is_let_go_of_or_cancelled_ends(memory: str) -> N
 async def test_callbacks_are_told_on_the_loop(memory: str) -> None:
     told: asyncio.Queue[str] = asyncio.Queue()
 
-    def callback(condition: Condition[Any]) -> None:
+    def callback(condition: Union[ConnectionStatus, LeaseStatus]) -> None:
         asyncio.get_running_loop()
         told.put_nowait(condition.state)
 
