@@ -1,5 +1,5 @@
-/* Moves the wall clock of the program that preloads it. FAULTS_WALL names a file of two numbers of 64
- * bits: by how many seconds, and how often the clock was asked. */
+/* A preloaded library that shifts the wall clock of a program. FAULTS_FAKE_CLOCK names a file of two 64-bit numbers: the
+ * shift in seconds, and how often the clock was read. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
@@ -13,7 +13,7 @@
 static int64_t *shared;
 
 __attribute__((constructor)) static void find(void) {
-    const char *path = getenv("FAULTS_WALL");
+    const char *path = getenv("FAULTS_FAKE_CLOCK");
     int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (file < 0) {
         return;

@@ -1,10 +1,10 @@
-//! What a process holds: memory, descriptors and threads, sampled, and whether that stays flat.
+//! Memory, descriptors and threads of a process over time, and whether they stay flat.
 
 use std::fmt;
 
-/// One look at a process.
+/// One measurement of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sample {
+pub struct ProcessStats {
     /// Resident memory in KiB.
     pub memory: f64,
     /// Open descriptors.
@@ -13,19 +13,19 @@ pub struct Sample {
     pub threads: f64,
 }
 
-/// How one quantity developed.
+/// The development of one quantity.
 #[derive(Clone, Copy, Debug)]
-pub struct Course {
-    /// The mean of the second third.
+pub struct Trend {
+    /// Mean of the second third.
     pub middle: f64,
-    /// The mean of the last third.
+    /// Mean of the last third.
     pub last: f64,
-    /// How much more the last may be.
+    /// Allowed growth.
     pub slack: f64,
 }
 
-/// Looks at a process; nothing if it is gone.
-pub fn sample(pid: u32) -> Option<Sample> {
+/// Measures a process; none if it no longer exists.
+pub fn sample(pid: u32) -> Option<ProcessStats> {
     let count = |what: &str| {
         Some(
             std::fs::read_dir(format!("/proc/{pid}/{what}"))
@@ -37,33 +37,33 @@ pub fn sample(pid: u32) -> Option<Sample> {
     let memory = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(Sample {
+    Some(ProcessStats {
         memory: memory.split_whitespace().next()?.parse().ok()?,
         descriptors: count("fd")?,
         threads: count("task")?,
     })
 }
 
-/// Memory, descriptors and threads, as they developed; the first third is warm-up. Memory may grow by
-/// a fiftieth, or by 64 KiB a minute, whichever is more.
-pub fn courses(samples: &[Sample], minutes: f64) -> [(&'static str, Course); 3] {
+/// Returns the trends of memory, descriptors and threads; the first third is warm-up. Memory may grow by 2 %, or by 64 KiB
+/// a minute, whichever is more.
+pub fn trends(samples: &[ProcessStats], minutes: f64) -> [(&'static str, Trend); 3] {
     let third = samples.len() / 3;
-    let course = |of: fn(&Sample) -> f64, slack: &dyn Fn(f64) -> f64| {
+    let trend = |of: fn(&ProcessStats) -> f64, slack: &dyn Fn(f64) -> f64| {
         let middle = mean(samples[third..third * 2].iter().map(of));
         let last = mean(samples[third * 2..].iter().map(of));
-        Course {
+        Trend {
             middle,
             last,
             slack: slack(middle),
         }
     };
     let memory = |middle: f64| (middle / 50.0).max(64.0 * minutes / 3.0);
-    // One connection or thread may be between coming and going.
+    // One connection or thread may be about to open or close.
     let few = |_| 2.0;
     [
-        ("KiB", course(|s| s.memory, &memory)),
-        ("descriptors", course(|s| s.descriptors, &few)),
-        ("threads", course(|s| s.threads, &few)),
+        ("KiB", trend(|s| s.memory, &memory)),
+        ("descriptors", trend(|s| s.descriptors, &few)),
+        ("threads", trend(|s| s.threads, &few)),
     ]
 }
 
@@ -76,17 +76,17 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-impl Course {
-    /// Whether it did not grow. Nothing sampled is not flat.
+impl Trend {
+    /// Returns true if the quantity did not grow. No measurements count as growth.
     pub fn is_flat(&self) -> bool {
         self.last <= self.middle + self.slack
     }
 }
 
-impl fmt::Display for Course {
+impl fmt::Display for Trend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = if self.is_flat() { "flat" } else { "GROWS" };
-        write!(f, "{:.1} -> {:.1} {said}", self.middle, self.last)
+        let verdict = if self.is_flat() { "flat" } else { "GROWS" };
+        write!(f, "{:.1} -> {:.1} {verdict}", self.middle, self.last)
     }
 }
 
@@ -94,8 +94,11 @@ impl fmt::Display for Course {
 mod tests {
     use super::*;
 
-    fn samples(memory: impl Fn(usize) -> f64, descriptors: impl Fn(usize) -> f64) -> Vec<Sample> {
-        let one = |n| Sample {
+    fn samples(
+        memory: impl Fn(usize) -> f64,
+        descriptors: impl Fn(usize) -> f64,
+    ) -> Vec<ProcessStats> {
+        let one = |n| ProcessStats {
             memory: memory(n),
             descriptors: descriptors(n),
             threads: 4.0,
@@ -103,8 +106,8 @@ mod tests {
         (0..90).map(one).collect()
     }
 
-    fn flat(samples: &[Sample]) -> [bool; 3] {
-        courses(samples, 3.0).map(|(_, course)| course.is_flat())
+    fn flat(samples: &[ProcessStats]) -> [bool; 3] {
+        trends(samples, 3.0).map(|(_, course)| course.is_flat())
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Records the truth: one bare watcher beside each member, their news united, and all of it verified
-//! in the end. A revision that none of them saw is a hole, and a run with a hole proves nothing.
+//! Records the ground truth: one plain watcher beside each member. Their events are merged and verified at the end. A revision
+//! that none of them saw is a hole, and a run with a hole proves nothing.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -10,38 +10,38 @@ use std::thread::JoinHandle;
 use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions};
 use tokio::time::{Duration, sleep, timeout};
 
-use crate::clock::{Micros, now, wait_until};
 use crate::history::{Change, Epoch, History, Instance, Revision, Set};
 use crate::netns::Host;
-use crate::raw::{self, Login};
-use crate::record::attributes;
+use crate::raw_client::{self, Login};
+use crate::watcher_output::attributes;
+use discover_testkit::clock::{Micros, now, wait_until};
 
-/// Below it lie all services; see layout native.
+/// The key prefix of all services in layout native.
 pub const ROOT: &str = "/discover/services/";
 
-/// The recorder. It ends when dropped.
-pub struct Truth {
-    shared: Arc<Shared>,
+/// The recorder. Stops when dropped.
+pub struct GroundTruth {
+    shared: Arc<Recorder>,
     threads: Vec<JoinHandle<()>>,
     first: Ipv4Addr,
     admin: Host,
 }
 
-struct Shared {
+struct Recorder {
     stop: AtomicBool,
     login: Mutex<Login>,
     history: Mutex<History>,
 }
 
-impl Truth {
-    /// Begins to record an empty store.
-    pub fn start(admin: &Host, members: &[Ipv4Addr]) -> Truth {
+impl GroundTruth {
+    /// Starts to record an empty store.
+    pub fn start(admin: &Host, members: &[Ipv4Addr]) -> GroundTruth {
         let first = Epoch {
             began: now(),
             base: 1,
             ..Epoch::default()
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Recorder {
             stop: AtomicBool::new(false),
             login: Mutex::default(),
             history: Mutex::new(History {
@@ -50,9 +50,9 @@ impl Truth {
         });
         let record = |&member: &Ipv4Addr| {
             let shared = shared.clone();
-            raw::spawn(admin, move || async move { shared.follow(member).await })
+            raw_client::spawn(admin, move || async move { shared.follow(member).await })
         };
-        Truth {
+        GroundTruth {
             threads: members.iter().map(record).collect(),
             first: members[0],
             admin: admin.clone(),
@@ -60,7 +60,7 @@ impl Truth {
         }
     }
 
-    /// From now on the recorder logs in.
+    /// Makes the recorder log in from now on.
     pub fn log_in(&self, login: Login) {
         *self
             .shared
@@ -69,7 +69,7 @@ impl Truth {
             .unwrap_or_else(PoisonError::into_inner) = login;
     }
 
-    /// Another epoch begins, with what there was up to `base`. No member may be running.
+    /// Begins a new epoch that inherits the revisions up to `base`. All members must be stopped.
     pub fn begin_epoch(&self, base: u64) {
         let mut history = self.shared.history();
         let last = history.epochs.last().expect("there is a first");
@@ -81,17 +81,17 @@ impl Truth {
         history.epochs.push(Epoch {
             began: now(),
             base,
-            folded: 0,
+            compacted: 0,
             revisions,
         });
     }
 
-    /// The last revision known, and when it came.
+    /// Returns the last known revision.
     pub fn head(&self) -> u64 {
         self.shared.history().epochs.last().map_or(0, Epoch::head)
     }
 
-    /// The last revision of this epoch that concerned a service.
+    /// Returns the last revision of this epoch that concerns a service.
     pub fn last_of(&self, service: &str) -> u64 {
         let history = self.shared.history();
         let Some(epoch) = history.epochs.last() else {
@@ -107,7 +107,7 @@ impl Truth {
             .map_or(0, |(number, _)| *number)
     }
 
-    /// How many instances of a service were deleted since a moment.
+    /// Returns how many instances of a service were deleted since a time.
     pub fn deletions_since(&self, service: &str, from: Micros) -> usize {
         let history = self.shared.history();
         let revisions = history
@@ -120,7 +120,7 @@ impl Truth {
             .count()
     }
 
-    /// How many revisions came between two moments.
+    /// Returns how many revisions were committed in an interval.
     pub fn count_between(&self, from: Micros, to: Micros) -> usize {
         let history = self.shared.history();
         let within = |epoch: &Epoch| {
@@ -134,25 +134,25 @@ impl Truth {
         history.epochs.iter().map(within).sum()
     }
 
-    /// What was recorded so far.
+    /// Returns everything recorded so far.
     pub fn history(&self) -> History {
         self.shared.history().clone()
     }
 
-    /// Forgets the revisions up to one, but for what they led to. For long runs.
+    /// Merges the revisions up to `revision` into one, for long runs.
     pub fn forget_until(&self, revision: u64) {
         let mut history = self.shared.history();
         if let Some(epoch) = history.epochs.last_mut() {
-            epoch.fold_until(revision);
+            epoch.compact_until(revision);
         }
     }
 
-    /// Compares what was recorded with a range read of the store as it is, which must be at rest.
+    /// Compares the recording with a range read of the store, which must be at rest.
     pub fn verify(&self) -> Result<(), String> {
         let login = self.shared.login();
         let (answer, asked) = (Arc::new(Mutex::new(None)), self.first);
         let place = answer.clone();
-        let reading = raw::spawn(&self.admin, move || async move {
+        let reading = raw_client::spawn(&self.admin, move || async move {
             for _ in 0..10 {
                 let read = read_all(asked, &login).await;
                 let done = read.is_ok();
@@ -165,7 +165,7 @@ impl Truth {
         });
         reading
             .join()
-            .map_err(|_| "the verifying read died".to_owned())?;
+            .map_err(|_| "the verifying read panicked".to_owned())?;
         let read = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (revision, read) = read.ok_or("nothing was read")??;
         wait_until(3.0, || self.head() >= revision);
@@ -177,7 +177,7 @@ impl Truth {
     }
 }
 
-impl Drop for Truth {
+impl Drop for GroundTruth {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
@@ -186,7 +186,7 @@ impl Drop for Truth {
     }
 }
 
-impl Shared {
+impl Recorder {
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,13 +201,13 @@ impl Shared {
     async fn follow(&self, member: Ipv4Addr) {
         let mut from = (0, 0);
         while !self.stop.load(Ordering::SeqCst) {
-            // Whatever ends a watch, the next one goes on where it was.
+            // After any end, the next watch resumes at the same position.
             let _ = self.watch(member, &mut from).await;
             sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Follows one member from the epoch and revision in `from`, which it moves on.
+    /// Watches one member from the epoch and revision in `from`, and advances it.
     async fn watch(
         &self,
         member: Ipv4Addr,
@@ -219,11 +219,11 @@ impl Shared {
             *from = (newest, base + 1);
         }
         let epoch = from.0 - 1;
-        let client = raw::connect(member, &self.login()).await?;
+        let client = raw_client::connect(member, &self.login()).await?;
         let options = WatchOptions::new()
             .with_all_keys()
             .with_start_revision(from.1 as i64);
-        let mut stream = raw::within(client.watch_client().watch("", Some(options))).await?;
+        let mut stream = raw_client::within(client.watch_client().watch("", Some(options))).await?;
         loop {
             if self.stop.load(Ordering::SeqCst) {
                 return Ok(());
@@ -235,7 +235,7 @@ impl Shared {
                 return Ok(());
             };
             if answer.compact_revision() > 0 {
-                // What was compacted, others have seen.
+                // The other members have seen what was compacted.
                 from.1 = answer.compact_revision() as u64;
             }
             if answer.canceled() {
@@ -253,8 +253,8 @@ impl Shared {
             let mut history = self.history();
             for (number, changes) in batch {
                 let epoch = &mut history.epochs[epoch];
-                // A member that was away tells again what is long folded.
-                if number <= epoch.folded {
+                // A member that was away repeats revisions that are merged already.
+                if number <= epoch.compacted {
                     continue;
                 }
                 let revisions = &mut epoch.revisions;
@@ -264,7 +264,7 @@ impl Shared {
     }
 }
 
-/// What a key says about a service; none if it is of no service.
+/// Decodes a key as a change; none if it belongs to no service.
 fn change(kv: &KeyValue, put: bool) -> Option<Change> {
     let (service, id) = name(kv)?;
     let now = match put {
@@ -289,16 +289,16 @@ fn instance(kv: &KeyValue) -> Option<Instance> {
     })
 }
 
-type All = BTreeMap<String, Set>;
+type ServiceSets = BTreeMap<String, Set>;
 
-async fn read_all(member: Ipv4Addr, login: &Login) -> Result<(u64, All), String> {
+async fn read_all(member: Ipv4Addr, login: &Login) -> Result<(u64, ServiceSets), String> {
     let read = async {
-        let mut client = raw::connect(member, login).await?;
+        let mut client = raw_client::connect(member, login).await?;
         let options = GetOptions::new().with_prefix();
-        raw::within(client.get(ROOT, Some(options))).await
+        raw_client::within(client.get(ROOT, Some(options))).await
     };
     let answer = read.await.map_err(|error| error.to_string())?;
-    let mut all = All::new();
+    let mut all = ServiceSets::new();
     for kv in answer.kvs() {
         if let (Some((service, id)), Some(instance)) = (name(kv), instance(kv)) {
             all.entry(service).or_default().insert(id, instance.into());
@@ -308,14 +308,14 @@ async fn read_all(member: Ipv4Addr, login: &Login) -> Result<(u64, All), String>
     Ok((revision, all))
 }
 
-fn agree(epoch: &Epoch, revision: u64, read: &All) -> Result<(), String> {
+fn agree(epoch: &Epoch, revision: u64, read: &ServiceSets) -> Result<(), String> {
     let holes = epoch.holes();
     if !holes.is_empty() {
-        return Err(format!("the recorded truth has holes at {holes:?}"));
+        return Err(format!("the ground truth has holes at {holes:?}"));
     }
     if epoch.head() < revision {
         return Err(format!(
-            "recorded up to {}, and the store is at {revision}",
+            "recorded up to revision {}, but the store is at {revision}",
             epoch.head()
         ));
     }
@@ -326,7 +326,7 @@ fn agree(epoch: &Epoch, revision: u64, read: &All) -> Result<(), String> {
         let (recorded, none) = (states.at(revision), Set::new());
         if recorded != Some(read.get(service).unwrap_or(&none)) {
             return Err(format!(
-                "the recorded truth of {service} is not what the store has"
+                "the ground truth of {service} differs from the store"
             ));
         }
     }

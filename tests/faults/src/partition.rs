@@ -1,4 +1,4 @@
-//! Cuts in the network, made by packet filters on the machine that is cut off.
+//! Network partitions, made by packet filters on the host that is cut off.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -6,46 +6,46 @@ use std::net::Ipv4Addr;
 use crate::etcd::PORT;
 use crate::netns::Host;
 
-/// A cut that lasts until it is healed, or dropped.
-pub struct Cut {
+/// A partition that lasts until it is healed or dropped.
+pub struct Partition {
     host: Host,
 }
 
-impl Cut {
-    /// Nothing comes from these machines, and nothing goes to them.
-    pub fn from(host: &Host, others: &[Ipv4Addr]) -> Result<Cut, String> {
+impl Partition {
+    /// Drops all packets from and to some hosts.
+    pub fn from(host: &Host, others: &[Ipv4Addr]) -> Result<Partition, String> {
         let both = |other: &Ipv4Addr| {
             [
                 format!("INPUT -s {other} -j DROP"),
                 format!("OUTPUT -d {other} -j DROP"),
             ]
         };
-        Cut::with(host, &others.iter().flat_map(both).collect::<Vec<_>>())
+        Partition::with(host, &others.iter().flat_map(both).collect::<Vec<_>>())
     }
 
-    /// Nothing comes in, and nothing goes out.
-    pub fn everything(host: &Host) -> Result<Cut, String> {
+    /// Drops all packets.
+    pub fn everything(host: &Host) -> Result<Partition, String> {
         let rules = [
             "INPUT ! -i lo -j DROP".to_owned(),
             "OUTPUT ! -o lo -j DROP".to_owned(),
         ];
-        Cut::with(host, &rules)
+        Partition::with(host, &rules)
     }
 
-    /// Nothing comes from these machines; what goes to them arrives.
-    pub fn replies(host: &Host, others: &[Ipv4Addr]) -> Result<Cut, String> {
+    /// Drops packets from some hosts; packets to them arrive.
+    pub fn replies(host: &Host, others: &[Ipv4Addr]) -> Result<Partition, String> {
         let one = |other: &Ipv4Addr| format!("INPUT -s {other} -j DROP");
-        Cut::with(host, &others.iter().map(one).collect::<Vec<_>>())
+        Partition::with(host, &others.iter().map(one).collect::<Vec<_>>())
     }
 
-    /// Packets of these machines that are not small are lost on the way, and nobody is told.
-    pub fn big(host: &Host, others: &[Ipv4Addr]) -> Result<Cut, String> {
+    /// Drops large packets of some hosts, without notice to the sender.
+    pub fn big(host: &Host, others: &[Ipv4Addr]) -> Result<Partition, String> {
         let one = |other: &Ipv4Addr| format!("INPUT -s {other} -m length --length 1000: -j DROP");
-        Cut::with(host, &others.iter().map(one).collect::<Vec<_>>())
+        Partition::with(host, &others.iter().map(one).collect::<Vec<_>>())
     }
 
-    /// The connections to the store that are open are dead, without a sign; new ones work.
-    pub fn open_connections(host: &Host) -> Result<Cut, String> {
+    /// Drops all packets of the open connections to the store; new ones work.
+    pub fn open_connections(host: &Host) -> Result<Partition, String> {
         let ports = open_ports(host)?;
         let both = |port: &u16| {
             [
@@ -53,12 +53,12 @@ impl Cut {
                 format!("OUTPUT -p tcp --sport {port} -j DROP"),
             ]
         };
-        Cut::with(host, &ports.iter().flat_map(both).collect::<Vec<_>>())
+        Partition::with(host, &ports.iter().flat_map(both).collect::<Vec<_>>())
     }
 
-    /// Every packet to the store is answered with a reset: open connections end, new ones are refused.
-    pub fn refuse(host: &Host) -> Result<Cut, String> {
-        Cut::with(
+    /// Answers every packet to the store with a reset: open connections end, new ones are refused.
+    pub fn refuse(host: &Host) -> Result<Partition, String> {
+        Partition::with(
             host,
             &[format!(
                 "OUTPUT -p tcp --dport {PORT} -j REJECT --reject-with tcp-reset"
@@ -66,13 +66,13 @@ impl Cut {
         )
     }
 
-    fn with(host: &Host, rules: &[String]) -> Result<Cut, String> {
+    fn with(host: &Host, rules: &[String]) -> Result<Partition, String> {
         let add = |rule: &String| format!("iptables -w -A {rule}\n");
         host.shell(&rules.iter().map(add).collect::<String>())?;
-        Ok(Cut { host: host.clone() })
+        Ok(Partition { host: host.clone() })
     }
 
-    /// How many packets it has stopped so far.
+    /// Returns how many packets were stopped so far.
     pub fn stopped(&self) -> u64 {
         let listed = self
             .host
@@ -82,20 +82,20 @@ impl Cut {
         listed.lines().filter_map(packets).sum()
     }
 
-    /// Ends it, and gives how many packets it stopped.
+    /// Ends the partition and returns how many packets it stopped.
     pub fn heal(self) -> u64 {
         self.stopped()
     }
 }
 
-impl Drop for Cut {
+impl Drop for Partition {
     fn drop(&mut self) {
-        // The machine is the lab's own, so all its rules are ours.
+        // The namespace belongs to the lab, with all its rules.
         let _ = self.host.shell("iptables -w -F");
     }
 }
 
-/// The local ports of the open connections of a machine to the store.
+/// Returns the local ports of the open connections of a host to the store.
 pub fn open_ports(host: &Host) -> Result<Vec<u16>, String> {
     let listed = host.shell(&format!("ss -Htn state established '( dport = :{PORT} )'"))?;
     let port = |line: &str| {
@@ -109,10 +109,10 @@ pub fn open_ports(host: &Host) -> Result<Vec<u16>, String> {
     Ok(listed.lines().filter_map(port).collect())
 }
 
-/// A connection of a machine to the store: its own port, and the address at the other end.
+/// A connection of a host to the store: local port and remote address.
 pub type Connection = (String, String);
 
-/// How many bytes each connection to the store has received.
+/// Returns how many bytes each connection to the store has received.
 pub fn received(host: &Host) -> Result<BTreeMap<Connection, u64>, String> {
     let listed = host.shell(&format!(
         "ss -HOtni state established '( dport = :{PORT} )'"

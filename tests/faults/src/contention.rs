@@ -1,5 +1,5 @@
-//! How busy the machine is with other things: how much longer work takes than it would alone. Bounds
-//! are promised to programs that get to run, so they are stretched by as much.
+//! Measures CPU contention: how much longer work takes than it would on an idle machine. Bounds apply to programs that get
+//! to run, so they are extended accordingly.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,25 +7,25 @@ use std::thread::JoinHandle;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::clock::{Micros, SECOND, now, pause};
+use discover_testkit::clock::{Micros, SECOND, now, pause};
 
-/// How much work is measured at a time, in microseconds, and how often, in seconds.
+/// The work of one measurement in microseconds, and the interval in seconds.
 const WORK: Micros = 4_000;
-const EVERY: f64 = 0.25;
+const INTERVAL: f64 = 0.25;
 
-/// No machine is so busy that a bound may be stretched by more.
-const MOST: f64 = 6.0;
+/// Maximum factor by which bounds are extended.
+const MAX_FACTOR: f64 = 6.0;
 
 /// Measures until it is dropped.
-pub struct Gauge {
+pub struct ContentionGauge {
     stop: Arc<AtomicBool>,
     measured: Arc<Mutex<(Micros, Micros)>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Gauge {
-    /// Begins to measure.
-    pub fn start() -> Gauge {
+impl ContentionGauge {
+    /// Starts to measure.
+    pub fn start() -> ContentionGauge {
         let (stop, measured): (Arc<AtomicBool>, Arc<Mutex<(Micros, Micros)>>) = Default::default();
         let (ends, place) = (stop.clone(), measured.clone());
         let thread = std::thread::spawn(move || {
@@ -38,30 +38,30 @@ impl Gauge {
                 sum.0 += now() - began;
                 sum.1 += own_time() - worked;
                 drop(sum);
-                pause(EVERY);
+                pause(INTERVAL);
             }
         });
-        Gauge {
+        ContentionGauge {
             stop,
             measured,
             thread: Some(thread),
         }
     }
 
-    /// A bound in seconds, with what the machine may take of it: half a second more for each time that
-    /// work takes longer. Most of a bound is waiting, which a busy machine does as fast as any.
+    /// Extends a bound in seconds by half a second for each time that work takes longer. Most of a bound is waiting, which
+    /// contention does not slow down.
     pub fn stretch(&self, bound: f64) -> f64 {
         bound + 0.5 * (self.busy() - 1.0)
     }
 
-    /// How many times longer things take; 1 on a machine of one's own.
+    /// Returns how many times longer work takes; 1 on an idle machine.
     pub fn busy(&self) -> f64 {
         let (passed, worked) = *self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        (passed as f64 / worked.max(1) as f64).clamp(1.0, MOST)
+        (passed as f64 / worked.max(1) as f64).clamp(1.0, MAX_FACTOR)
     }
 }
 
-impl Drop for Gauge {
+impl Drop for ContentionGauge {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
@@ -70,7 +70,7 @@ impl Drop for Gauge {
     }
 }
 
-/// What this thread has worked.
+/// Returns the CPU time of this thread.
 fn own_time() -> Micros {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the kernel has this clock");
     time.tv_sec() as Micros * SECOND + time.tv_nsec() as Micros / 1000

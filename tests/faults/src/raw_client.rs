@@ -1,5 +1,4 @@
-//! Threads that talk to etcd from a machine of the lab, with the bare client crate: nothing of the
-//! library under test is between them and the store.
+//! Threads that talk to etcd from a host of the lab with the plain client crate, without the library under test.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,13 +8,13 @@ use etcd_client::{Client, ConnectOptions};
 use crate::etcd::PORT;
 use crate::netns::Host;
 
-/// A name and a password.
+/// User name and password.
 pub type Login = Option<(String, String)>;
 
-/// How long a single call may take.
-pub const CALL: Duration = Duration::from_millis(1500);
+/// Timeout of a single call.
+pub const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Runs `work` to its end on a thread of its own, whose sockets are of the machine `host`.
+/// Runs `work` on a thread of its own, whose sockets belong to `host`.
 pub fn spawn<F: Future<Output = ()>>(
     host: &Host,
     work: impl FnOnce() -> F + Send + 'static,
@@ -30,27 +29,27 @@ pub fn spawn<F: Future<Output = ()>>(
     })
 }
 
-/// Connects to one member, and to no other.
+/// Connects to one member only.
 pub async fn connect(member: Ipv4Addr, login: &Login) -> Result<Client, etcd_client::Error> {
     let mut options = ConnectOptions::new()
-        .with_connect_timeout(CALL)
+        .with_connect_timeout(CALL_TIMEOUT)
         .with_keep_alive(Duration::from_secs(6), Duration::from_secs(2))
         .with_keep_alive_while_idle(false);
     if let Some((name, password)) = login {
         options = options.with_user(name, password);
     }
     let connected = Client::connect([format!("http://{member}:{PORT}")], Some(options));
-    match tokio::time::timeout(CALL, connected).await {
+    match tokio::time::timeout(CALL_TIMEOUT, connected).await {
         Ok(connected) => connected,
         Err(_) => Err(late()),
     }
 }
 
-/// Runs a call, for [`CALL`] at most.
+/// Runs a call with the timeout [`CALL_TIMEOUT`].
 pub async fn within<T>(
     call: impl Future<Output = Result<T, etcd_client::Error>>,
 ) -> Result<T, etcd_client::Error> {
-    tokio::time::timeout(CALL, call)
+    tokio::time::timeout(CALL_TIMEOUT, call)
         .await
         .unwrap_or_else(|_| Err(late()))
 }

@@ -1,73 +1,73 @@
-//! What a watcher under test printed, one JSON object a line, and read back.
+//! Parses the output of a program under test, one JSON object per line.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::clock::Micros;
 use crate::history::{Instance, Set};
+use discover_testkit::clock::Micros;
 
-/// How fresh a watcher believed its set to be.
+/// The state of a set as the watcher reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nothing received yet.
+    /// No view received yet.
     Pending,
-    /// As the store has it.
+    /// Equal to the store.
     Current,
-    /// The store is lost.
+    /// The store is unreachable.
     Stale,
 }
 
-/// What a watcher held at one moment.
+/// The set of a watcher at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// When it was looked at.
+    /// When it was read.
     pub at: Micros,
-    /// How fresh it said to be.
+    /// Its state.
     pub state: State,
-    /// The revision that it said to be of.
+    /// The revision that it names.
     pub revision: u64,
-    /// What was in it, as the store has it.
+    /// Its instances, without suspects.
     pub set: Set,
-    /// What was in it besides, marked as suspect: the store may have lost it by mistake.
+    /// Instances marked as suspect: the store may have lost them by mistake.
     pub suspects: Set,
 }
 
-/// One event about one instance.
+/// One event of an instance.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// When it was told.
+    /// When it was delivered.
     pub at: Micros,
     /// `up`, `update` or `down`.
     pub kind: String,
-    /// Which instance.
+    /// The instance.
     pub id: String,
-    /// When that came, as a revision.
+    /// The revision at which it was created.
     pub created: u64,
 }
 
-/// A line of a watcher.
+/// A line of output.
 #[derive(Clone, Debug)]
-pub enum Line {
+pub enum OutputLine {
     /// The set of a service.
     Snapshot(String, Snapshot),
-    /// News of a service.
+    /// An event of a service.
     Event(String, Event),
-    /// A registration stands so from now on.
+    /// The new standing of a registration.
     Standing(Micros, String, String),
-    /// It is set up: its registrations are made.
+    /// The registrations are made.
     Ready(Micros),
-    /// What the library counted, by name.
+    /// The counters of the library, by name.
     Metrics(BTreeMap<String, u64>),
-    /// It cannot go on.
+    /// The program cannot continue.
     Failed(String),
-    /// It left, and its registrations could not be taken back in order.
+    /// Closing the client failed.
     Left(String),
 }
 
-/// Reads a line; an error names what is wrong with it.
-pub fn parse(line: &str) -> Result<Line, String> {
+/// Parses a line; the error names what is wrong with it.
+pub fn parse(line: &str) -> Result<OutputLine, String> {
     let value: Value = serde_json::from_str(line).map_err(|e| format!("{line}: {e}"))?;
     let text = |name: &str| {
         value[name]
@@ -89,7 +89,7 @@ pub fn parse(line: &str) -> Result<Line, String> {
                 set: set(&value["set"], false)?,
                 suspects: set(&value["set"], true)?,
             };
-            Line::Snapshot(text("service")?, snapshot)
+            OutputLine::Snapshot(text("service")?, snapshot)
         }
         "event" => {
             let (at, kind, id, created) = (
@@ -98,7 +98,7 @@ pub fn parse(line: &str) -> Result<Line, String> {
                 text("id")?,
                 number("created")?,
             );
-            Line::Event(
+            OutputLine::Event(
                 text("service")?,
                 Event {
                     at,
@@ -108,18 +108,18 @@ pub fn parse(line: &str) -> Result<Line, String> {
                 },
             )
         }
-        "standing" => Line::Standing(number("t")?, text("id")?, text("standing")?),
-        "ready" => Line::Ready(number("t")?),
+        "standing" => OutputLine::Standing(number("t")?, text("id")?, text("standing")?),
+        "ready" => OutputLine::Ready(number("t")?),
         "metrics" => {
             let all = value["values"].as_object().into_iter().flatten();
-            Line::Metrics(
+            OutputLine::Metrics(
                 all.filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)))
                     .collect(),
             )
         }
-        "left" => Line::Left(text("text")?),
-        "error" => Line::Failed(text("text")?),
-        other => return Err(format!("a line of kind {other}")),
+        "left" => OutputLine::Left(text("text")?),
+        "error" => OutputLine::Failed(text("text")?),
+        other => return Err(format!("unknown kind {other}")),
     })
 }
 
@@ -128,11 +128,11 @@ fn state(name: &str) -> Result<State, String> {
         "pending" => Ok(State::Pending),
         "current" => Ok(State::Current),
         "stale" => Ok(State::Stale),
-        other => Err(format!("no state is called {other}")),
+        other => Err(format!("unknown state {other}")),
     }
 }
 
-/// Those that are under suspicion, or those that are not.
+/// Returns the suspects, or all other instances.
 fn set(value: &Value, suspects: bool) -> Result<Set, String> {
     let instances = value
         .as_object()
@@ -154,7 +154,7 @@ fn set(value: &Value, suspects: bool) -> Result<Set, String> {
     instances.iter().filter(these).map(one).collect()
 }
 
-/// Attributes from a JSON object of strings, or from null.
+/// Parses attributes from a JSON object of strings, or null.
 pub fn attributes(value: &Value) -> Result<BTreeMap<String, String>, String> {
     if value.is_null() {
         return Ok(BTreeMap::new());
@@ -165,7 +165,7 @@ pub fn attributes(value: &Value) -> Result<BTreeMap<String, String>, String> {
     let one = |(name, value): (&String, &Value)| {
         let text = value
             .as_str()
-            .ok_or_else(|| format!("attribute {name} is no string"))?;
+            .ok_or_else(|| format!("attribute {name} is not a string"))?;
         Ok((name.clone(), text.to_owned()))
     };
     all.iter().map(one).collect()
