@@ -25,6 +25,16 @@
 //! backends are a `store` (a coordinated tree) seen through a `layout` (how instances are written in
 //! it). `embed` is what the other languages stand on.
 
+#![warn(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
 #![deny(unsafe_code)]
 
 pub mod embed;

@@ -10,6 +10,7 @@ mod register;
 mod run;
 mod signals;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -170,7 +171,7 @@ pub fn main() -> ExitCode {
         )),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("discoverd: {error:#}");
+        let _ = writeln!(std::io::stderr(), "discoverd: {error:#}");
         ExitCode::FAILURE
     })
 }
