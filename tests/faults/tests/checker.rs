@@ -414,7 +414,7 @@ proptest! {
         prop_assert_eq!(report.compared, seen.snapshots.len());
     }
 
-    /// Whoever misses a change of the store, and shows the rest, is found.
+    /// A watcher that misses a change of the store, and shows the rest, is found.
     #[test]
     fn whoever_misses_one_change_is_found(steps in steps(), which: prop::sample::Index) {
         let whole = history(&steps);
