@@ -119,7 +119,7 @@ fn unsafe_code_has_its_places() {
         &["bindings/python/src/lib.rs:1"],
     );
     finds("core/src/fork_safety.rs", "unsafe { fork() }", &[]);
-    finds("ffi/src/guard.rs", "unsafe { *p }", &[]);
+    finds("ffi/src/boundary.rs", "unsafe { *p }", &[]);
     finds("core/src/lib.rs", "#![forbid(unsafe_code)]", &[]);
 }
 
