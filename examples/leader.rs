@@ -10,7 +10,7 @@ async fn main() -> std::process::ExitCode {
     match run().await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("leader: {error}");
+            eprintln!("leader: {error:#}");
             std::process::ExitCode::FAILURE
         }
     }

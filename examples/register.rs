@@ -9,7 +9,7 @@ async fn main() -> std::process::ExitCode {
     match run().await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("register: {error}");
+            eprintln!("register: {error:#}");
             std::process::ExitCode::FAILURE
         }
     }

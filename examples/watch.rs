@@ -10,7 +10,7 @@ async fn main() -> std::process::ExitCode {
     match run().await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("watch: {error}");
+            eprintln!("watch: {error:#}");
             std::process::ExitCode::FAILURE
         }
     }
@@ -39,7 +39,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
 fn print_event(event: &Event) {
     match (event.instance(), event.error()) {
         (Some(instance), _) => println!("{} {}", event.kind(), instance.address()),
-        (None, Some(error)) => println!("{} {error}", event.kind()),
+        (None, Some(error)) => println!("{} {error:#}", event.kind()),
         (None, None) if event.kind() == "leader" => println!("leader none"),
         (None, None) => println!("{}", event.kind()),
     }

@@ -100,21 +100,21 @@
 #define DISCOVER_ERR_UNSUPPORTED 3
 /** The store cannot be reached or cannot answer now. Retriable. */
 #define DISCOVER_ERR_UNAVAILABLE 4
-/** The deadline passed first. Retriable. */
+/** The deadline passed before the call finished. Retriable. */
 #define DISCOVER_ERR_TIMEOUT 5
-/** The store refused the credentials or the access. */
+/** The store refused the credentials or denied access. */
 #define DISCOVER_ERR_PERMISSION_DENIED 6
-/** There is no such thing. */
+/** The named object does not exist. */
 #define DISCOVER_ERR_NOT_FOUND 7
 /** The store no longer holds this registration. Retriable. */
 #define DISCOVER_ERR_LEASE_LOST 8
-/** Another owner has taken over this instance id. */
+/** Another owner registered this instance id. */
 #define DISCOVER_ERR_REPLACED 9
 /** The client, lease or subscription was closed. */
 #define DISCOVER_ERR_CLOSED 10
-/** Not from inside a callback. Retriable. */
+/** The call is not allowed inside a callback. Retriable. */
 #define DISCOVER_ERR_BUSY 11
-/** The client belongs to the parent process; open one here. */
+/** The client belongs to the parent process; open a new one in this process. */
 #define DISCOVER_ERR_FORKED 12
 /** Out of memory, descriptors, threads or space. Retriable. */
 #define DISCOVER_ERR_RESOURCE 13

@@ -534,8 +534,8 @@ private:
     std::atomic<discover_client *> handle_;
 };
 
-inline scalingo::service scalingo::service::from_set(const set &instances) {
-    return service(discover_scalingo_service_from_set(instances.get()));
+inline scalingo::service scalingo::service::from_set(const discover::set &set) {
+    return service(discover_scalingo_service_from_set(set.get()));
 }
 
 }  // namespace discover

@@ -123,7 +123,7 @@ private:
 class service {
 public:
     /// Converts the instances of a set that are online.
-    static service from_set(const set &instances);
+    static service from_set(const discover::set &set);
 
     /// Takes ownership of a C object.
     explicit service(discover_scalingo_service *owned) : handle_(owned, discover_scalingo_service_free) {}

@@ -170,7 +170,7 @@ mod tests {
     fn no_match_lists_the_rules_and_what_there_is() {
         let error = chosen(&["wlan0", "172.16.0.0/12"]).unwrap_err().to_string();
         for part in ["wlan0, 172.16.0.0/12", "eth0 10.0.0.7", "lo 127.0.0.1"] {
-            assert!(error.contains(part), "{error}");
+            assert!(error.contains(part), "{error:#}");
         }
     }
 
@@ -178,7 +178,7 @@ mod tests {
     fn what_is_no_rule_is_refused() {
         for bad in ["", "static:x", "eth0[x]", "10.0.0.0/33", "x/8", "eth0:ipx"] {
             let error = chosen(&[bad]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}: {error}");
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}: {error:#}");
         }
     }
 }

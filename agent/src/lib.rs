@@ -1,36 +1,42 @@
 //! discoverd, the agent of libdiscover on every host.
 //!
-//! It stands on the public crate like any other program: [`app`] opens one client and hands it to the
-//! parts, and the parts do not know each other. The shape is the same everywhere: a file that touches the
-//! world, and a pure one beside it that holds the decisions and their tests.
-//!
-//! | module | what it is | the pure half |
+//! | module | responsibility | pure half, with its tests |
 //! |---|---|---|
-//! | [`app`] | opens the store, starts the parts, ends them in order | [`settings`] |
-//! | [`registry`] | what applications registered here, kept alive for them | `registry::table` |
-//! | [`health`] | looks at instances that do not say themselves how they are | `health::machine`, `health::allowed` |
-//! | [`jobs`] | what a configuration file registers and watches | `jobs::plan`, `jobs::change` |
-//! | [`sets`] | one watch for each service, and its last states | `sets::history` |
-//! | [`http`] | the API under `/v1` | `http::query`, `http::json`, `http::events` |
-//! | [`handover`] | gives the listeners and the registrations to the next run | |
-//! | [`advertise`] | the address of this host that others reach | its `choose` |
-//! | [`cli`] | the commands; they work on any registry, with or without an agent | `cli::show` |
-//!
-//! `ui/` has the page that people look at. What comes next has its place: `dns/`, `proxy/`, `docker/` and
-//! `deploy/`.
+//! | [`runtime`] | starts the components in order, stops them in reverse, hands their state to the next process | |
+//! | [`config`] | settings: flags, environment, configuration file, defaults | all of it |
+//! | [`net`] | listeners, peers, connection limits, TLS | |
+//! | [`registry`] | instances that applications registered with this agent | `registry::table` |
+//! | [`service_cache`] | one watch for each service, and its recent snapshots | `service_cache::history` |
+//! | [`health`] | health checks that the agent makes | `health::threshold`, `health::policy` |
+//! | [`sources`] | services that are registered from somewhere else than the API: the configuration file | `config_file::plan` |
+//! | [`hooks`] | commands that are run when a service changes | `hooks::change` |
+//! | [`api`] | the HTTP API under `/v1`, the page and the metrics | `api::v1::query`, `api::v1::json` |
+//! | [`advertise`] | the address of this host that other hosts reach | `advertise::choose` |
+//! | [`exec`] | runs commands with limits on time and output | |
+//! | [`cli`] | the commands; they work with any registry, with or without an agent | `cli::output` |
 
+#![warn(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
 #![forbid(unsafe_code)]
 
 pub mod advertise;
-pub mod app;
+pub mod api;
 pub mod cli;
+pub mod config;
 pub mod exec;
-pub mod handover;
 pub mod health;
-pub mod http;
-pub mod jobs;
+pub mod hooks;
+pub mod net;
 pub mod network;
 pub mod registry;
-pub mod sets;
-pub mod settings;
-pub mod span;
+pub mod runtime;
+pub mod service_cache;
+pub mod sources;

@@ -1,38 +1,38 @@
-//! The one error type, and the one table of error kinds.
+//! The error type of the library and the table of error kinds.
 //!
-//! Every language derives its codes, names and exception classes from [`ErrorKind::ALL`].
+//! The codes, names and exception classes of every language derive from [`ErrorKind::ALL`].
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The result of everything that can fail here.
+/// Result with [`Error`] as its default error type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! kinds {
     ($($kind:ident = $code:literal, $name:literal, $retriable:literal, $meaning:literal;)*) => {
-        /// What went wrong, as far as a program can act on it.
+        /// Category of an error, on which programs act.
         ///
-        /// Numbers and names never change and are never reused.
+        /// Codes and names never change and are never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[repr(i32)]
         pub enum ErrorKind { $(#[doc = $meaning] $kind = $code,)* }
 
         impl ErrorKind {
-            /// Every kind there is, in the order of its number.
+            /// All kinds, ordered by code.
             pub const ALL: &'static [ErrorKind] = &[$(ErrorKind::$kind),*];
 
-            /// The name, the same in every language: `lease_lost`.
+            /// Returns the name, which is the same in every language, for example `lease_lost`.
             pub const fn name(self) -> &'static str {
                 match self { $(ErrorKind::$kind => $name,)* }
             }
 
-            /// Whether the same call may succeed later, its arguments unchanged.
+            /// Returns true if the same call may succeed later with the same arguments.
             pub const fn is_retriable(self) -> bool {
                 match self { $(ErrorKind::$kind => $retriable,)* }
             }
 
-            /// What the kind means, in one sentence.
+            /// Returns the meaning of the kind in one sentence.
             pub const fn meaning(self) -> &'static str {
                 match self { $(ErrorKind::$kind => $meaning,)* }
             }
@@ -45,19 +45,19 @@ kinds! {
     InvalidArgument  = 2,  "invalid_argument",  false, "An argument, option or name is not acceptable.";
     Unsupported      = 3,  "unsupported",       false, "This build, store or layout cannot do that.";
     Unavailable      = 4,  "unavailable",       true,  "The store cannot be reached or cannot answer now.";
-    Timeout          = 5,  "timeout",           true,  "The deadline passed first.";
-    PermissionDenied = 6,  "permission_denied", false, "The store refused the credentials or the access.";
-    NotFound         = 7,  "not_found",         false, "There is no such thing.";
+    Timeout          = 5,  "timeout",           true,  "The deadline passed before the call finished.";
+    PermissionDenied = 6,  "permission_denied", false, "The store refused the credentials or denied access.";
+    NotFound         = 7,  "not_found",         false, "The named object does not exist.";
     LeaseLost        = 8,  "lease_lost",        true,  "The store no longer holds this registration.";
-    Replaced         = 9,  "replaced",          false, "Another owner has taken over this instance id.";
+    Replaced         = 9,  "replaced",          false, "Another owner registered this instance id.";
     Closed           = 10, "closed",            false, "The client, lease or subscription was closed.";
-    Busy             = 11, "busy",              true,  "Not from inside a callback.";
-    Forked           = 12, "forked",            false, "The client belongs to the parent process; open one here.";
+    Busy             = 11, "busy",              true,  "The call is not allowed inside a callback.";
+    Forked           = 12, "forked",            false, "The client belongs to the parent process; open a new one in this process.";
     Resource         = 13, "resource",          true,  "Out of memory, descriptors, threads or space.";
 }
 
 impl ErrorKind {
-    /// The stable number; 0 is never used, it means success.
+    /// Returns the stable code. No kind has the code 0, which means success in C.
     pub const fn code(self) -> i32 {
         self as i32
     }
@@ -69,9 +69,13 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// A failure: its kind, a message that names what was wrong and what would be right, and its cause.
+/// An error: its kind, its own message and, where known, its cause.
 ///
-/// Cheap to clone, so that a set can keep the reason why it is stale.
+/// `Display` shows the own message; the alternate form `{:#}` and [`Error::report`] add the causes after
+/// colons, once each. Use one of these for text that people read: `source()` walks the same causes, so error
+/// reporters that print the whole chain repeat nothing.
+///
+/// Cheap to clone: clones share their contents.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -82,7 +86,8 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind`. The message is a clause without capital or full stop.
+    /// Creates an error without a cause. The message is a lower-case clause without a full stop that names
+    /// what is wrong and, where known, what would be right.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error(Arc::new(Inner {
             kind,
@@ -91,7 +96,7 @@ impl Error {
         }))
     }
 
-    /// The same with the failure that caused it; the message need not repeat it.
+    /// Creates an error with the failure that caused it. The message does not repeat the cause.
     pub fn caused_by(
         kind: ErrorKind,
         message: impl Into<String>,
@@ -104,28 +109,33 @@ impl Error {
         }))
     }
 
-    /// Bad input.
+    /// Creates an error of kind [`ErrorKind::InvalidArgument`].
     pub fn invalid(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// What a program can act on.
+    /// Returns the kind, on which programs act.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether the same call may succeed later.
+    /// Returns true if the same call may succeed later with the same arguments.
     pub fn is_retriable(&self) -> bool {
         self.0.kind.is_retriable()
     }
 
-    /// What was wrong, where, what would be right, and the causes after colons.
-    pub fn message(&self) -> String {
+    /// Returns the own message without the causes, as `Display` shows it.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Returns the own message and all causes, joined by colons.
+    pub fn report(&self) -> String {
         let mut text = self.0.message.clone();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             let part = error.to_string();
-            // Wrappers of wrappers like to repeat their inner text.
+            // Some error types of other crates repeat the text of their source.
             if !text.contains(&part) {
                 text.push_str(": ");
                 text.push_str(&part);
@@ -138,13 +148,16 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message())
+        match f.alternate() {
+            true => f.write_str(&self.report()),
+            false => f.write_str(&self.0.message),
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.kind, self.message())
+        write!(f, "{}: {}", self.0.kind, self.report())
     }
 }
 
@@ -174,16 +187,32 @@ mod tests {
     }
 
     #[test]
-    fn a_message_ends_with_its_causes_once_each() {
+    fn display_shows_the_own_message_and_the_report_adds_each_cause_once() {
         let cause = std::io::Error::other("connection refused");
         let error = Error::caused_by(ErrorKind::Unavailable, "cannot reach http://h:1", cause);
-        assert_eq!(
-            error.to_string(),
-            "cannot reach http://h:1: connection refused"
-        );
+        let joined = "cannot reach http://h:1: connection refused";
+        assert_eq!(error.report(), joined);
+        assert_eq!(format!("{error:#}"), joined);
         assert_eq!(
             format!("{error:?}"),
             "unavailable: cannot reach http://h:1: connection refused"
         );
+    }
+
+    #[test]
+    fn display_does_not_repeat_the_source() {
+        use std::error::Error as _;
+        let inner = Error::caused_by(
+            ErrorKind::Timeout,
+            "read",
+            std::io::Error::other("slow disk"),
+        );
+        let outer = Error::caused_by(ErrorKind::Timeout, "open", inner);
+        assert_eq!(
+            (outer.to_string(), outer.message()),
+            ("open".to_owned(), "open")
+        );
+        assert_eq!(outer.source().unwrap().to_string(), "read");
+        assert_eq!(outer.report(), "open: read: slow disk");
     }
 }

@@ -25,6 +25,16 @@
 //! backends are a `store` (a coordinated tree) seen through a `layout` (how instances are written in
 //! it). `embed` is what the other languages stand on.
 
+#![warn(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
 #![deny(unsafe_code)]
 
 pub mod embed;
@@ -35,6 +45,7 @@ mod cache;
 mod client;
 mod connection_monitor;
 mod descriptor;
+mod duration;
 mod error;
 #[allow(unsafe_code, reason = "the one file of system calls")]
 #[cfg_attr(
@@ -51,6 +62,7 @@ mod mutants;
 #[cfg(test)]
 #[path = "tests/mutate.rs"]
 mod mutate;
+mod net;
 #[cfg(test)]
 #[path = "tests/prove.rs"]
 mod prove;
@@ -69,6 +81,7 @@ pub use backend::AgentApi;
 pub use backend::{Backend, COMMON_OPTIONS, Constructor, KvBackend};
 pub use client::{Builder, Client, DEFAULT_URL};
 pub use descriptor::{Descriptor, Protocol};
+pub use duration::{HumanDuration, parse_duration};
 pub use error::{Error, ErrorKind, Result};
 pub use kv::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope};
 pub use layout::{
@@ -80,6 +93,7 @@ pub use model::{
     Attributes, ConnectionState, Grant, Heartbeat, Instance, InstanceOrder, Metadata,
     MetadataInterner, Metrics, OnConflict, Registration, ServiceName, SharedAttributes, View,
 };
+pub use net::HostPort;
 pub use set::{
     Cursor, Event, Fault, OfflineInstance, OfflineReason, Online, Policy, ServiceSet, Snapshot,
     State, Status,

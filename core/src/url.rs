@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
+use crate::duration::parse_duration;
 use crate::error::{Error, Result};
 
 /// Options whose values are never shown.
@@ -131,11 +132,8 @@ impl Url {
         let Some(text) = self.option(name) else {
             return Ok(None);
         };
-        parse_duration(text).map(Some).ok_or_else(|| {
-            Error::invalid(format!(
-                "option {name} is {text:?}; write a time such as 500ms, 10s or 2m"
-            ))
-        })
+        let invalid = |error| Error::invalid(format!("option {name}: {error}"));
+        parse_duration(text).map(Some).map_err(invalid)
     }
 
     /// An option that is `true` or `false`; given without a value it is true.
@@ -202,21 +200,6 @@ fn decode(what: &str, text: &str) -> Result<String> {
         )));
     }
     Ok(decoded.into_owned())
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let unit = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ async fn without_an_agent_a_program_is_told_where_there_is_none() {
     let url = format!("discoverd+unix://{}?connect_timeout=100ms", path.display());
     let error = Client::connect(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("nobody"), "{error}");
+    assert!(error.report().contains("nobody"), "{error}");
     let lazy = Client::connect(&format!("{url}&lazy=true")).await.unwrap();
     let set = lazy.services("web").unwrap();
     eventually("it says why", async || set.status().fault.is_some()).await;

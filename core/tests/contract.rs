@@ -277,7 +277,7 @@ async fn a_wait_in_vain_says_how_far_it_got(place: &Place) {
     let error = set.wait(2, Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(
-        error.to_string().starts_with("1 of 2 instances of web"),
+        error.report().starts_with("1 of 2 instances of web"),
         "{error}"
     );
     assert_eq!(set.status().state, State::Current);
@@ -300,7 +300,7 @@ async fn bad_input_is_refused_before_anything_is_written(place: &Place) {
     assert!(tagged.to_string().contains("tag"), "{tagged}");
     let lease = client.register(web(2)).await.unwrap();
     let refused = lease.update([("weight", "heavy")]).await.unwrap_err();
-    assert!(refused.to_string().contains("weight"), "{refused}");
+    assert!(refused.report().contains("weight"), "{refused}");
     assert_eq!(lease.standing().name(), "live");
     let set = client.services("web").unwrap();
     let online = set.wait(1, PATIENCE).await.unwrap();

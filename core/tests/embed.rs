@@ -79,7 +79,7 @@ fn an_opening_that_fails_says_why() {
     let done = move |opened: Result<Engine, Error>| drop(sender.send(opened.err()));
     opening().then(done).unwrap();
     let refused = inbox.recv_timeout(PATIENCE).unwrap().unwrap();
-    assert!(refused.message().contains("nowhere"), "{refused}");
+    assert!(refused.report().contains("nowhere"), "{refused}");
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn a_callback_that_never_returns_does_not_keep_the_client_from_closing() {
     assert_eq!(hear(&inbox), "current");
     let error = engine.close(Duration::from_millis(100)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(error.to_string().contains("callback"), "{error}");
+    assert!(error.report().contains("callback"), "{error}");
     // It is closed all the same, and the sink goes when the callback returns.
     engine.close(PATIENCE).unwrap();
     drop(never);

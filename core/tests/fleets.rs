@@ -214,7 +214,7 @@ async fn what_a_layout_cannot_say_is_refused() {
     let full = at("web", "h:1", &[("zone", "eu")]);
     let error = client.register(full).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    assert!(error.to_string().contains("layout registrator"), "{error}");
+    assert!(error.report().contains("layout registrator"), "{error}");
     let lease = client.register(at("web", "h:1", &[])).await.unwrap();
     let error = lease.update([("zone", "eu")]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -236,7 +236,7 @@ async fn layouts_in_one_folder_are_read_and_not_written() {
             .await;
         let error = client.register(at("web", "h:1", &[])).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{both}");
-        let error = error.to_string();
+        let error = error.report();
         assert!(error.contains("give them prefixes of their own"), "{error}");
     }
     let apart = "layout=scalingo,registrator&registrator.prefix=/registrator";
@@ -262,7 +262,7 @@ async fn an_update_of_what_is_part_of_the_key_is_refused() {
     for moved in [vec![("port", "81"), ("v", "1")], vec![("v", "1")]] {
         let error = lease.update(moved).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-        let text = error.to_string();
+        let text = error.report();
         assert!(text.contains("attribute port is part of the key"), "{text}");
     }
     assert_eq!(lease.attributes()["port"], "80");

@@ -163,7 +163,7 @@ async fn more_than_can_be_meant_is_told_and_the_set_is_kept() {
         refused.status().fault.is_some()
     })
     .await;
-    let fault = refused.status().fault.unwrap().error.to_string();
+    let fault = refused.status().fault.unwrap().error.report();
     assert!(
         fault.contains("12 keys") && fault.contains("max_instances"),
         "{fault}"

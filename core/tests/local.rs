@@ -162,7 +162,7 @@ async fn an_unsafe_directory_is_refused() {
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
     let error = Client::connect(&url(&open)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-    assert!(error.to_string().contains("chmod"), "{error}");
+    assert!(error.report().contains("chmod"), "{error}");
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
     assert!(
@@ -191,7 +191,7 @@ async fn a_name_too_long_for_a_file_is_refused() {
         .unwrap();
     let error = client.register(long).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    assert!(error.to_string().contains("255"), "{error}");
+    assert!(error.report().contains("255"), "{error}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 

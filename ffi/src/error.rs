@@ -21,7 +21,7 @@ impl discover_error {
     pub(crate) fn new(error: &Error) -> discover_error {
         discover_error {
             kind: error.kind(),
-            message: c_string(&error.message()),
+            message: c_string(&error.report()),
         }
     }
 

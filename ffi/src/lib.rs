@@ -7,6 +7,16 @@
 //! Signatures state ownership: `Option<&T>` is borrowed, `Option<Box<T>>` is taken, `MaybeUninit` is an out
 //! parameter. NULL is `None` in each.
 
+#![warn(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
 #![allow(
     non_camel_case_types,
     reason = "types have the names that C programs use"

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use discover_core::{Client, Registration, Result};
 use tokio::time::Instant;
 
-use crate::cli::{At, env, show};
+use crate::cli::{At, env, output};
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ impl Looks {
                 ("FAIL", text)
             }
         };
-        show::print(&format!("{mark} {what}: {text}\n"));
+        output::print(&format!("{mark} {what}: {text}\n"));
     }
 }
 
@@ -52,7 +52,7 @@ pub async fn doctor(at: &At, quick: bool) -> Result<ExitCode> {
                 told(client.close(PATIENCE).await, "all was released"),
             );
         }
-        Err(error) => looks.say("store", Err(error.to_string())),
+        Err(error) => looks.say("store", Err(error.report())),
     }
     Ok(match looks.failed {
         true => ExitCode::FAILURE,
@@ -73,10 +73,8 @@ fn clock() -> std::result::Result<String, String> {
 async fn catalog(client: &Client) -> std::result::Result<String, String> {
     match client.catalog().await {
         Ok(names) => Ok(format!("{} services", names.len())),
-        Err(error) if error.kind() == discover_core::ErrorKind::Unsupported => {
-            Ok(error.to_string())
-        }
-        Err(error) => Err(error.to_string()),
+        Err(error) if error.kind() == discover_core::ErrorKind::Unsupported => Ok(error.report()),
+        Err(error) => Err(error.report()),
     }
 }
 
@@ -98,9 +96,9 @@ async fn round_trip(client: &Client) -> std::result::Result<String, String> {
         ))
     };
     let done: Result<String> = done.await;
-    done.map_err(|error| error.to_string())
+    done.map_err(|error| error.report())
 }
 
 fn told(done: Result<()>, well: &str) -> std::result::Result<String, String> {
-    done.map(|()| well.to_owned()).map_err(|e| e.to_string())
+    done.map(|()| well.to_owned()).map_err(|e| e.report())
 }

@@ -2,7 +2,7 @@
 
 use discover_core::{DEFAULT_URL, Result, Url};
 
-use crate::cli::{At, show};
+use crate::cli::{At, output};
 
 /// The variables that have a say, and of what. The values of the secret ones are not shown.
 const VARIABLES: &[(&str, &str, bool)] = &[
@@ -52,6 +52,6 @@ pub fn env(at: &At) -> Result<()> {
         };
         text += &format!("{name:<22} {value}: {what}\n");
     }
-    show::print(&text);
+    output::print(&text);
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use discover_core::{AgentApi, Result, Url};
 use serde_json::{Value, json};
 
-use crate::cli::{At, show};
-use crate::settings::default_socket;
+use crate::cli::{At, output};
+use crate::config::default_socket;
 
 /// How long the agent may take: its store may be slow.
 const CALL: Duration = Duration::from_secs(15);
@@ -44,7 +44,7 @@ pub async fn maintenance(
     let asked = agent.ask("PUT", "/v1/maintenance", Some(&body), CALL);
     let answer = asked.await?;
     let count = answer["instances"].as_u64().unwrap_or_default();
-    show::print(&format!("{mode}: {count} instances\n"));
+    output::print(&format!("{mode}: {count} instances\n"));
     Ok(())
 }
 

@@ -1,22 +1,23 @@
 //! The commands. All but `run` are clients like any other, of any registry.
 
 mod doctor;
-mod ending;
 mod env;
 mod logging;
-mod look;
 mod maintenance;
-mod member;
+mod output;
+mod query;
+mod register;
 mod run;
-mod show;
+mod signals;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use discover_core::{Client, Error, Result};
 
-use crate::handover::Inherited;
+use crate::runtime::handover::Inherited;
 
 pub use run::RunArgs;
 
@@ -71,7 +72,7 @@ enum Command {
         #[command(flatten)]
         at: At,
         #[command(flatten)]
-        what: member::What,
+        what: register::What,
         /// The command; its exit status is ours
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -170,7 +171,7 @@ pub fn main() -> ExitCode {
         )),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("discoverd: {error}");
+        let _ = writeln!(std::io::stderr(), "discoverd: {error:#}");
         ExitCode::FAILURE
     })
 }
@@ -179,21 +180,21 @@ async fn run(command: Command, inherited: Inherited) -> Result<ExitCode> {
     let done = ExitCode::SUCCESS;
     match command {
         Command::Run(arguments) => run::run(*arguments, inherited).await.map(|()| done),
-        Command::Services { at, json } => look::services(&at, json).await.map(|()| done),
+        Command::Services { at, json } => query::services(&at, json).await.map(|()| done),
         Command::Get {
             at,
             which,
             json,
             wait,
             timeout,
-        } => look::get(&at, &which, json, wait, timeout)
+        } => query::get(&at, &which, json, wait, timeout)
             .await
             .map(|()| done),
-        Command::Watch { at, which, json } => look::watch(&at, &which, json).await.map(|()| done),
-        Command::Register { at, what, command } => member::register(&at, what, command).await,
-        Command::Unregister { at, service, id } => {
-            member::unregister(&at, &service, &id).await.map(|()| done)
-        }
+        Command::Watch { at, which, json } => query::watch(&at, &which, json).await.map(|()| done),
+        Command::Register { at, what, command } => register::register(&at, what, command).await,
+        Command::Unregister { at, service, id } => register::unregister(&at, &service, &id)
+            .await
+            .map(|()| done),
         Command::Maintenance {
             at,
             switch,
@@ -232,7 +233,7 @@ fn man() -> Result<()> {
     for part in std::iter::once(first).chain(pages) {
         part.render(&mut page).map_err(cannot)?;
     }
-    show::print(&String::from_utf8_lossy(&page));
+    output::print(&String::from_utf8_lossy(&page));
     Ok(())
 }
 
@@ -243,8 +244,7 @@ fn pair(text: &str) -> std::result::Result<(String, String), String> {
 }
 
 fn time(text: &str) -> std::result::Result<Duration, String> {
-    crate::http::query::duration(text)
-        .map_err(|_| "write a time such as 500ms, 10s or 2m".to_owned())
+    crate::api::v1::query::duration(text).map_err(|error| error.report())
 }
 
 #[cfg(test)]

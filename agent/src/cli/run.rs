@@ -3,17 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use discover_core::{Error, ErrorKind, Result};
+use discover_core::{Error, ErrorKind, HumanDuration, Result};
 use futures_util::FutureExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 
-use crate::app::{self, Running};
-use crate::cli::{ending, logging, show, time};
-use crate::handover::{self, Inherited};
-use crate::jobs::plan::Plan;
-use crate::settings::{Given, Settings, default_socket, resolve};
-use crate::span::Span;
+use crate::cli::{logging, output, signals, time};
+use crate::config::{Given, Settings, default_socket, resolve};
+use crate::runtime::handover::{self, Inherited};
+use crate::runtime::lifecycle::{self, Running};
+use crate::sources::config_file::plan::Plan;
 
 /// How the agent runs. What is not given comes from the environment, then from the file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -107,7 +106,7 @@ impl RunArgs {
             services: self.services,
             allow_exec: self.allow_exec.then_some(true),
             checks: self.checks,
-            check_interval: self.check_interval.map(Span),
+            check_interval: self.check_interval.map(HumanDuration),
             check_targets: self.check_targets,
             ..Given::default()
         };
@@ -127,19 +126,19 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     let only_check = arguments.check;
     let settings = arguments.settings()?;
     if only_check {
-        return app::check(&settings);
+        return lifecycle::check(&settings);
     }
     logging::start(settings.log_json);
-    let mut ended = std::pin::pin!(ending::ending()?);
+    let mut ended = std::pin::pin!(signals::ending()?);
     let signals = Signals {
-        hangups: ending::hangups()?,
-        replacements: ending::replacements()?,
+        hangups: signals::hangups()?,
+        replacements: signals::replacements()?,
     };
     // Once it was replaced, the kernel would not tell any more.
     let program = std::env::current_exe()
         .map_err(|e| Error::caused_by(ErrorKind::Resource, "cannot find my own program", e))?;
     let mut running = tokio::select! {
-        started = app::start(&settings, inherited) => started?,
+        started = lifecycle::start(&settings, inherited) => started?,
         why = &mut ended => {
             log::info!("{why}: it had not begun");
             return Ok(());
@@ -194,7 +193,7 @@ async fn live(
 ) -> Result<Next> {
     running.agent().jobs.apply(settings.plan.clone()).await?;
     // Whoever starts us learns from this line that we are there, and where.
-    show::print(&format!("listening on {}\n", running.urls.join(" ")));
+    output::print(&format!("listening on {}\n", running.urls.join(" ")));
     log::info!(
         "discoverd {} on {}, in front of {}",
         env!("CARGO_PKG_VERSION"),
@@ -214,7 +213,7 @@ async fn live(
                     log::info!("SIGUSR2: handing over to {}", program.display());
                     return Ok(Next::Replace);
                 }
-                Err(error) => log::error!("SIGUSR2: this run goes on, the next could not begin: {error}"),
+                Err(error) => log::error!("SIGUSR2: this run goes on, the next could not begin: {error:#}"),
             },
         }
     }
@@ -226,7 +225,7 @@ async fn reload(running: &Running, config: Option<&Path>) {
         match running.secrets().read_again() {
             Ok(()) => log::info!("SIGHUP: read the certificate and the token again"),
             Err(error) => {
-                log::error!("SIGHUP: the certificate and the token stay as they were: {error}");
+                log::error!("SIGHUP: the certificate and the token stay as they were: {error:#}");
             }
         }
     }
@@ -241,7 +240,7 @@ async fn reload(running: &Running, config: Option<&Path>) {
     };
     match done {
         Ok(()) => log::info!("SIGHUP: read {} again", path.display()),
-        Err(error) => log::error!("SIGHUP: all stays as it was: {error}"),
+        Err(error) => log::error!("SIGHUP: all stays as it was: {error:#}"),
     }
 }
 
@@ -254,6 +253,6 @@ fn reloading() -> Vec<NotifyState<'static>> {
 /// Does nothing where systemd did not start us.
 fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        log::warn!("systemd does not listen: {error}");
+        log::warn!("systemd does not listen: {error:#}");
     }
 }

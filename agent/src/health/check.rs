@@ -7,9 +7,9 @@ use discover_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::Words;
-use crate::health::allowed::Reach;
+use crate::health::policy::TargetPolicy;
 use crate::registry::state::Health;
-use crate::span::Span;
+use discover_core::HumanDuration;
 
 /// How often a check is made that does not say.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -34,13 +34,13 @@ pub struct Declared {
     /// Whether a command ends with the status 0.
     pub exec: Option<Words>,
     /// Whether the application says so, at least this often.
-    pub ttl: Option<Span>,
+    pub ttl: Option<HumanDuration>,
     /// How often.
-    pub interval: Option<Span>,
+    pub interval: Option<HumanDuration>,
     /// How long it may take.
-    pub timeout: Option<Span>,
+    pub timeout: Option<HumanDuration>,
     /// How often until it has passed for the first time, and how long before the first of all.
-    pub start: Option<Span>,
+    pub start: Option<HumanDuration>,
     /// How many successes in a row it takes to be passing again.
     pub up: Option<u32>,
     /// How many failures in a row it takes to be critical.
@@ -50,7 +50,7 @@ pub struct Declared {
     /// How the instance is before the first check; critical, if nothing is said.
     pub initial: Option<Health>,
     /// For how long an instance may be critical before it is forgotten.
-    pub gone: Option<Span>,
+    pub gone: Option<HumanDuration>,
 }
 
 /// What is looked at.
@@ -90,7 +90,7 @@ pub struct Check {
     /// How many failures in a row.
     pub down: u32,
     /// Which addresses may be looked at.
-    pub reach: Reach,
+    pub reach: TargetPolicy,
 }
 
 /// What says that an instance lives.
@@ -114,7 +114,7 @@ impl Declared {
     }
 
     /// The check of an instance at this address.
-    pub fn watch(&self, host: &str, port: u16, reach: Reach) -> Result<Watch> {
+    pub fn watch(&self, host: &str, port: u16, reach: TargetPolicy) -> Result<Watch> {
         let kinds = [
             self.tcp.is_some(),
             self.http.is_some(),
@@ -244,7 +244,7 @@ mod tests {
     fn watch(json: &str) -> std::result::Result<Watch, String> {
         let declared: Declared = serde_json::from_str(json).map_err(|e| e.to_string())?;
         declared
-            .watch("10.0.0.7", 8080, Reach::Anywhere)
+            .watch("10.0.0.7", 8080, TargetPolicy::Anywhere)
             .map_err(|e| e.to_string())
     }
 
@@ -261,7 +261,7 @@ mod tests {
             start: second,
             up: 2,
             down: 4,
-            reach: Reach::Anywhere,
+            reach: TargetPolicy::Anywhere,
         };
         assert_eq!(made, Ok(Watch::Check(expected)));
         assert_eq!(watch(r#"{"ttl": "15s"}"#), Ok(Watch::Reports(second * 15)));
@@ -308,11 +308,11 @@ mod tests {
             (r#"{"http": "http://u:p@h/"}"#, "does not belong"),
             (r#"{"exec": ""}"#, "name a program"),
             (r#"{"ttl": "5s", "down": 2}"#, "nothing of ttl"),
-            (r#"{"ttl": "soon"}"#, "a time such as"),
+            (r#"{"ttl": "soon"}"#, "a duration such as"),
             (r#"{"tcp": ":1", "intervall": 1}"#, "unknown field"),
         ] {
             let error = watch(bad).unwrap_err();
-            assert!(error.contains(why), "{bad}: {error}");
+            assert!(error.contains(why), "{bad}: {error:#}");
         }
     }
 }

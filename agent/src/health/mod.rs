@@ -1,10 +1,10 @@
 //! Health checks: each looks at one instance again and again, and tells the registry how it is.
 
-pub mod allowed;
 pub mod check;
-pub mod machine;
+pub mod policy;
 mod probe;
-mod secure;
+pub mod threshold;
+mod tls;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use crate::registry::Registry;
 use crate::registry::state::Health;
 use crate::registry::table::Key;
 use check::Check;
-use machine::{Machine, Outcome};
+use threshold::{Outcome, Threshold};
 
 /// How long the end of the checks is waited for.
 const ENDING: Duration = Duration::from_millis(500);
@@ -68,17 +68,17 @@ impl Checks {
     /// Begins to look at what has just been registered, and ends what was looked at there before. Must be
     /// called on a tokio runtime.
     pub fn begin(&self, key: Key, grant: u64, check: Check, initial: Health) {
-        let machine = Machine::new(&check, initial);
+        let machine = Threshold::new(&check, initial);
         self.look(key, grant, check, machine);
     }
 
     /// Goes on with what the run before looked at. Must be called on a tokio runtime.
     pub fn resume(&self, key: Key, grant: u64, check: Check, health: Health) {
-        let machine = Machine::resumed(&check, health);
+        let machine = Threshold::resumed(&check, health);
         self.look(key, grant, check, machine);
     }
 
-    fn look(&self, key: Key, grant: u64, check: Check, machine: Machine) {
+    fn look(&self, key: Key, grant: u64, check: Check, machine: Threshold) {
         let (stop, stopped) = oneshot::channel();
         let registry = self.registry.clone();
         let mut running = self.running();
@@ -146,7 +146,7 @@ async fn tend(
     key: Key,
     grant: u64,
     check: Check,
-    mut machine: Machine,
+    mut machine: Threshold,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let mut before = machine.health();

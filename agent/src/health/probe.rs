@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::exec::{self, Ran};
-use crate::health::allowed::{self, Reach};
 use crate::health::check::{Check, Trust, What};
-use crate::health::machine::Outcome;
-use crate::health::secure;
+use crate::health::policy::{self, TargetPolicy};
+use crate::health::threshold::Outcome;
+use crate::health::tls;
 
 /// The most letters of a command's output that are told.
 const TOLD: usize = 512;
@@ -51,11 +51,11 @@ pub async fn look(check: &Check) -> Outcome {
 }
 
 /// To an address that may be looked at: what a name means is looked up once, and that is asked.
-async fn connect(address: &str, reach: &Reach) -> Result<TcpStream, String> {
+async fn connect(address: &str, reach: &TargetPolicy) -> Result<TcpStream, String> {
     let found = lookup_host(address).await.map_err(|e| e.to_string())?;
     let (may, not): (Vec<_>, Vec<_>) = found.partition(|at| reach.allows(at.ip()));
     match not.first() {
-        Some(at) if may.is_empty() => Err(allowed::refusal(at.ip())),
+        Some(at) if may.is_empty() => Err(policy::refusal(at.ip())),
         _ => TcpStream::connect(&may[..])
             .await
             .map_err(|e| e.to_string()),
@@ -66,12 +66,12 @@ async fn http(
     address: &str,
     path: &str,
     trust: Option<&Trust>,
-    reach: &Reach,
+    reach: &TargetPolicy,
 ) -> Result<Outcome, String> {
     let stream = connect(address, reach).await?;
     match trust {
         Some(trust) => {
-            let stream = secure::over(stream, address, trust.as_deref()).await?;
+            let stream = tls::over(stream, address, trust.as_deref()).await?;
             ask(stream, address, path).await
         }
         None => ask(stream, address, path).await,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use discover_core::{Attributes, OnConflict, Result, ServiceName, Standing};
 use serde::{Deserialize, Serialize};
 
-use crate::registry::member::Member;
+use crate::registry::published::PublishedInstance;
 use crate::registry::state::{Health, Mode, Whom};
 use crate::registry::table::{Held, Keep, Key};
 use crate::registry::{Asked, DEFAULT_TTL, Registry};
@@ -84,7 +84,9 @@ impl Registry {
                 Ok(key) => drop(adopted.insert(place, (key, grant, health))),
                 Err(error) => {
                     let (service, id) = place;
-                    log::warn!("{id} of {service} is not taken over from the run before: {error}");
+                    log::warn!(
+                        "{id} of {service} is not taken over from the run before: {error:#}"
+                    );
                 }
             }
         }
@@ -125,7 +127,11 @@ impl Registry {
             health: one.health,
             since: Duration::ZERO,
             note: one.note,
-            lease: Arc::new(Member::new(self.client.clone(), registration, asked.ttl)),
+            lease: Arc::new(PublishedInstance::new(
+                self.client.clone(),
+                registration,
+                asked.ttl,
+            )),
         };
         let mut held = held.begun(now);
         if let Some(left) = one.left {
@@ -140,7 +146,7 @@ impl Registry {
         for (service, id, mode) in held {
             match Whom::new(service.as_deref(), id.as_deref()) {
                 Ok(whom) => self.withheld().set(whom, Some(mode)),
-                Err(error) => log::warn!("nobody is held back: {error}"),
+                Err(error) => log::warn!("nobody is held back: {error:#}"),
             }
         }
     }

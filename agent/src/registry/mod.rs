@@ -2,13 +2,13 @@
 //! kept there for as long as each application says that it lives.
 
 pub mod handover;
-mod member;
-mod sight;
+mod published;
+pub mod reconcile;
 pub mod state;
-pub mod states;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod visibility;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -24,8 +24,8 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::sets::Sets;
-use member::Member;
+use crate::service_cache::ServiceCache;
+use published::PublishedInstance;
 use state::{Health, State, Withheld};
 use table::{Held, Keep, Key, Table, Verdict};
 
@@ -83,11 +83,11 @@ pub struct Granted {
 /// See the module.
 pub struct Registry {
     client: Client,
-    sets: Arc<Sets>,
+    sets: Arc<ServiceCache>,
     /// The host of who names none.
     host: IpAddr,
     start: Instant,
-    table: Mutex<Table<Arc<Member>>>,
+    table: Mutex<Table<Arc<PublishedInstance>>>,
     withheld: Mutex<Withheld>,
     /// Rung when somebody may be seen otherwise than they should be.
     unsettled: Notify,
@@ -100,7 +100,7 @@ pub struct Registry {
 
 impl Registry {
     /// Registers through `client`. Whoever calls it runs [`Registry::reap`] too.
-    pub fn new(client: Client, sets: Arc<Sets>, host: IpAddr) -> Arc<Registry> {
+    pub fn new(client: Client, sets: Arc<ServiceCache>, host: IpAddr) -> Arc<Registry> {
         Arc::new(Registry {
             client,
             sets,
@@ -131,7 +131,7 @@ impl Registry {
         if verdict == Verdict::Unknown && !left {
             self.check_free(&key, &registration).await?;
         }
-        let member = Arc::new(Member::new(
+        let member = Arc::new(PublishedInstance::new(
             self.client.clone(),
             registration.clone(),
             asked.ttl,
@@ -350,7 +350,7 @@ impl Registry {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<Arc<Member>>> {
+    fn table(&self) -> MutexGuard<'_, Table<Arc<PublishedInstance>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

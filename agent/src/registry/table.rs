@@ -86,7 +86,7 @@ impl<L> Held<L> {
 #[derive(Debug)]
 pub struct Table<L> {
     held: HashMap<Key, Held<L>>,
-    /// Nobody runs out before this. Kept so that there is no look at all of them before that.
+    /// Nobody runs out before this. CachedService so that there is no look at all of them before that.
     next: Time,
 }
 

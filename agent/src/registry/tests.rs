@@ -7,7 +7,7 @@ async fn registry() -> (Arc<Registry>, Asked) {
     let name = fastrand::u64(..);
     let client = Client::connect(&format!("memory://{name:016x}")).await;
     let client = client.unwrap();
-    let sets = Sets::new(client.clone(), "boot".to_owned(), 9);
+    let sets = ServiceCache::new(client.clone(), "boot".to_owned(), 9);
     let asked = Asked {
         service: ServiceName::new("web").unwrap(),
         id: "10.0.0.1:80".to_owned(),
@@ -56,7 +56,7 @@ async fn who_is_being_registered_while_it_ends_is_not_left_behind() {
     // It has found the agent open, and is about to write.
     let gate = registry.gate(&key(&asked)).await;
     let registration = registry.registration(&asked).unwrap();
-    let member = Arc::new(Member::new(
+    let member = Arc::new(PublishedInstance::new(
         registry.client.clone(),
         registration,
         asked.ttl,
@@ -91,7 +91,7 @@ async fn a_late_heartbeat_does_not_remove_who_came_meanwhile() {
     until(|| registry.table().get(&key, None).unwrap().since != beaten).await;
     // Another one takes its place before the heartbeat is done.
     let registration = registry.registration(&asked).unwrap();
-    let new = Arc::new(Member::new(
+    let new = Arc::new(PublishedInstance::new(
         registry.client.clone(),
         registration,
         asked.ttl,
@@ -159,7 +159,7 @@ async fn who_reports_keeps_the_ttl_that_it_asked_for_from_run_to_run() {
     );
 }
 
-fn held(member: &Arc<Member>, grant: u64) -> Held<Arc<Member>> {
+fn held(member: &Arc<PublishedInstance>, grant: u64) -> Held<Arc<PublishedInstance>> {
     let held = Held {
         grant,
         owner: String::new(),

@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Failure>;
 
 /// What the core refused.
 pub fn failure(error: Error) -> Failure {
-    Failure::new(error.kind().name(), error.message())
+    Failure::new(error.kind().name(), error.report())
 }
 
 /// What Node refused.

@@ -112,7 +112,7 @@ pub fn condition(state: &str, error: Option<&Error>) -> String {
 
 /// What `ts/errors.ts` makes a `DiscoverError` of.
 pub fn failure(error: &Error) -> Value {
-    json!({ "code": error.kind().name(), "message": error.message() })
+    json!({ "code": error.kind().name(), "message": error.report() })
 }
 
 /// What instances of one set say alike, told once for all of them.

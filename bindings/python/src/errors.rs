@@ -50,8 +50,8 @@ pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'
     let at = ErrorKind::ALL.iter().position(|kind| *kind == error.kind());
     let class = CLASSES.get(py).zip(at).and_then(|(all, at)| all.get(at));
     match class {
-        Some(class) => class.bind(py).call1((error.message(),)),
-        None => Ok(PyRuntimeError::new_err(error.message())
+        Some(class) => class.bind(py).call1((error.report(),)),
+        None => Ok(PyRuntimeError::new_err(error.report())
             .into_value(py)
             .into_bound(py)
             .into_any()),

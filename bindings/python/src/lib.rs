@@ -2,6 +2,16 @@
 //!
 //! The package in `python/libdiscover` is what people see. No Python code ever runs beneath a frame of
 //! ours on a thread that the interpreter may end (see `gate`), and nothing waits with the GIL held.
+#![warn(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
 
 mod arguments;
 mod call;

@@ -49,7 +49,7 @@ impl Event {
     fn __repr__(&self) -> String {
         match (self.0.instance(), self.0.error()) {
             (Some(instance), _) => format!("<Event {} {}>", self.0.kind(), instance.address()),
-            (None, Some(error)) => format!("<Event {}: {error}>", self.0.kind()),
+            (None, Some(error)) => format!("<Event {}: {error:#}>", self.0.kind()),
             (None, None) => format!("<Event {}>", self.0.kind()),
         }
     }
@@ -323,7 +323,7 @@ impl Condition {
 
     fn __repr__(&self) -> String {
         match &self.why {
-            Some(error) => format!("<Condition {}: {error}>", self.state),
+            Some(error) => format!("<Condition {}: {error:#}>", self.state),
             None => format!("<Condition {}>", self.state),
         }
     }

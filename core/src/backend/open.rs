@@ -316,7 +316,10 @@ mod tests {
         assert!(refusal("memory://a?tll=1s").contains("it has layout, state, ttl"));
         assert!(refusal("memory://a?ttl=1ms").contains("1s to 24h"));
         assert!(refusal("memory://a?connect_timeout=18000000000000000000s").contains("at most 1h"));
-        assert!(refusal("memory://a?ttl=soon").contains("write a time such as"));
+        assert!(
+            refusal("memory://a?ttl=soon")
+                .contains("option ttl: \"soon\" is not a duration; write for example 500ms")
+        );
         assert!(refusal("local://host").contains("local:///path"));
     }
 

@@ -40,8 +40,9 @@ pub use crate::layout::{Host, Service};
 pub use crate::lease::Standing;
 pub use crate::model::{
     Attributes, BindingCache, ConnectionState, Heartbeat, Instance, Metadata, Metrics,
-    Registration, ServiceName, address, shown,
+    Registration, ServiceName, shown,
 };
+
 pub use crate::set::{
     Event, Fault, OfflineInstance, OfflineReason, Policy, Snapshot, State, Status,
 };

@@ -8,9 +8,8 @@
 use crate::error::Result;
 use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, host, json, registrator, segment};
-use crate::model::{
-    Attributes, Instance, MAX_ATTRIBUTES, Registration, ServiceName, address, check_host,
-};
+use crate::model::{Attributes, Instance, MAX_ATTRIBUTES, Registration, ServiceName, check_host};
+use crate::net::HostPort;
 
 /// See the module.
 pub struct Embassy {
@@ -217,7 +216,7 @@ impl Layout for Embassy {
             None => return Decoded::Ignored,
         };
         // A container has several documents when it has several ports, so its id alone says too little.
-        let address = address(&document.host, document.port);
+        let address = HostPort::join(&document.host, document.port);
         let own = document.id == address || document.id == document.leaf;
         let id = if own { &document.id } else { path };
         Decoded::Instance(Instance::new(

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
+use crate::net::HostPort;
 
 /// See the module.
 pub struct Kratos {
@@ -96,7 +97,7 @@ fn read(service: &ServiceName, id: &str, node: &Node) -> std::result::Result<Ins
     if !version.is_empty() {
         attributes.insert(VERSION.to_owned(), version.to_owned());
     }
-    if endpoints != [plain(&crate::model::address(host, port))] {
+    if endpoints != [plain(&HostPort::join(host, port))] {
         attributes.insert(ENDPOINTS.to_owned(), endpoints.join(","));
     }
     json::check_count(&attributes)?;

@@ -16,9 +16,9 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::kv::{Entry, Key, Node, Prefix};
 use crate::model::{
-    Instance, MetadataInterner, OnConflict, Registration, ServiceName, SharedAttributes,
-    check_host, split_address,
+    Instance, MetadataInterner, OnConflict, Registration, ServiceName, SharedAttributes, check_host,
 };
+use crate::net::HostPort;
 
 pub use containerpilot::ContainerPilot;
 pub use embassy::Embassy;
@@ -208,7 +208,7 @@ fn segment(layout: &str, what: &str, text: &str) -> Result<()> {
 
 /// Host and port of `host:port`, if that is what the text is.
 fn endpoint(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = split_address(text).ok()?;
+    let (host, port) = HostPort::split(text).ok()?;
     let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
     Some((check_host(host).ok()?, port))
 }

@@ -5,7 +5,8 @@
 use crate::error::{Error, Result};
 use crate::kv::{Entry, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, endpoint, host};
-use crate::model::{Attributes, Instance, Registration, ServiceName, address};
+use crate::model::{Attributes, Instance, Registration, ServiceName};
+use crate::net::HostPort;
 
 /// See the module.
 pub struct Registrator {
@@ -60,7 +61,7 @@ impl Layout for Registrator {
         match read(&node.value) {
             Some((host, port)) => {
                 let own = name == name_of(service, host, port);
-                let address = address(host, port);
+                let address = HostPort::join(host, port);
                 let id = if own { &address } else { name };
                 let (attributes, tags) = (Attributes::new(), Vec::new());
                 let created = node.created;

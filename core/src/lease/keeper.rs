@@ -172,7 +172,7 @@ impl Keeper {
                 answer = called => {
                     self.call = None;
                     if let (false, Err(error)) = (owned, &answer) {
-                        log::warn!("{} goes with its ttl: {error}", self.registration.address());
+                        log::warn!("{} goes with its ttl: {error:#}", self.registration.address());
                     }
                     Input::Done(answer)
                 }
@@ -300,7 +300,7 @@ impl Keeper {
     /// words first, anything else is tried again.
     fn bear(&mut self, error: &Error) {
         let address = self.registration.address();
-        log::warn!("{address} stays as it is, whatever its service says: {error}");
+        log::warn!("{address} stays as it is, whatever its service says: {error:#}");
         if error.kind() != ErrorKind::InvalidArgument {
             let (backend, now) = (self.backend.clone(), self.as_told());
             let wait = sleep(self.patience.next_wait());
@@ -325,7 +325,7 @@ impl Keeper {
         let address = self.registration.address();
         match standing.error() {
             None => log::info!("{address} is {}", standing.name()),
-            Some(error) => log::warn!("{address} is {}: {error}", standing.name()),
+            Some(error) => log::warn!("{address} is {}: {error:#}", standing.name()),
         }
         self.told.standing.send_replace(standing);
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::metadata::{BindingCache, Eligibility, Metadata};
-use crate::model::validate::address;
 use crate::model::{Attributes, InstanceOrder, Redacted, ServiceName};
+use crate::net::HostPort;
 
 /// One running copy of a service, as others see it. Immutable; a change makes a new one.
 pub struct Instance {
@@ -73,7 +73,7 @@ impl Instance {
         port: u16,
         created: u64,
     ) -> Instance {
-        let address: Arc<str> = address(host, port).into();
+        let address: Arc<str> = HostPort::join(host, port).into();
         let begin = address.find(host).unwrap_or(0);
         let id = if *address == *id {
             address.clone()

@@ -26,7 +26,7 @@ pub use metadata::{BindingCache, Metadata, MetadataInterner};
 pub(crate) use redact::Redacted;
 pub use redact::shown;
 pub use registration::{Heartbeat, Registration};
-pub use validate::{MAX_ATTRIBUTES, MAX_NAME, address, split_address};
+pub use validate::{MAX_ATTRIBUTES, MAX_NAME};
 pub(crate) use validate::{check_attributes, check_host, check_ttl};
 
 /// Attributes of an instance, in the order of their names.

@@ -4,10 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::model::validate::{
-    MAX_NAME, address, check_attributes, check_host, check_text, check_ttl, split_address,
-};
+use crate::model::validate::{MAX_NAME, check_attributes, check_host, check_text, check_ttl};
 use crate::model::{Attributes, Instance, Redacted, ServiceName};
+use crate::net::HostPort;
 
 /// How a registration is kept alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ impl Registration {
 
     /// The same from `host:port`, `[v6]:port` or `:port`.
     pub fn at(service: &str, address: &str) -> Result<Registration> {
-        let (host, port) = split_address(address)?;
+        let (host, port) = HostPort::split(address)?;
         let registration = Registration::new(service, port)?;
         if host.is_empty() {
             Ok(registration)
@@ -145,7 +144,7 @@ impl Registration {
 
     /// `host:port`, IPv6 in brackets. A registration without a host is not complete yet.
     pub fn address(&self) -> String {
-        address(self.host.as_deref().unwrap_or_default(), self.port)
+        HostPort::join(self.host.as_deref().unwrap_or_default(), self.port)
     }
 
     /// The id given, else the address.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::net::HostPort;
 
 fn message<T>(result: Result<T>) -> String {
     result.err().map(|e| e.to_string()).unwrap_or_default()
@@ -23,12 +24,12 @@ fn addresses_split_and_join() {
         (":9", "", 9),
         ("10.0.0.1:65535", "10.0.0.1", 65535),
     ] {
-        assert_eq!(split_address(text).unwrap(), (host, port));
-        assert_eq!(address(host, port as u16), text);
+        assert_eq!(HostPort::split(text).unwrap(), (host, port));
+        assert_eq!(HostPort::join(host, port as u16), text);
     }
     for text in ["h", "::1:80", "[::1:80", "h:x", ""] {
         assert!(
-            message(split_address(text)).contains("write host:port"),
+            message(HostPort::split(text)).contains("write host:port"),
             "{text}"
         );
     }

@@ -19,36 +19,6 @@ pub const MAX_WEIGHT: u32 = 65_535;
 pub const TTL_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
-/// `host:port`, IPv6 in brackets.
-pub fn address(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
-}
-
-/// Splits `host:port`, `[v6]:port` and `:port`; the host comes without brackets.
-pub fn split_address(address: &str) -> Result<(&str, i64)> {
-    let bad = |why: &str| {
-        Error::invalid(format!(
-            "address {address:?} {why}; write host:port, [ipv6]:port or :port"
-        ))
-    };
-    let (host, port) = address.rsplit_once(':').ok_or_else(|| bad("has no port"))?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest
-            .strip_suffix(']')
-            .ok_or_else(|| bad("has an unclosed bracket"))?,
-        None if host.contains(':') => return Err(bad("is IPv6 without brackets or has no port")),
-        None => host,
-    };
-    let port = port
-        .parse()
-        .map_err(|_| bad("has a port that is not a number"))?;
-    Ok((host, port))
-}
-
 /// Checks a change of attributes against the limits that a registration has.
 pub(crate) fn check_attributes(attributes: &Attributes, tags: &[String]) -> Result<()> {
     if attributes.len() > MAX_ATTRIBUTES {

@@ -212,7 +212,7 @@ impl SnapshotCell {
             Signal::View(view) => old.with_view(view, now),
             Signal::Lost(error) => {
                 if old.fault.is_none() {
-                    log::warn!("lost the watch, trying again: {error}");
+                    log::warn!("lost the watch, trying again: {error:#}");
                 }
                 old.with_fault(error, now)
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::backend::agent::tls::Tls;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::split_address;
+use crate::net::HostPort;
 use crate::url::Url;
 
 /// Where agents listen unless they are told otherwise.
@@ -50,7 +50,7 @@ impl Config {
             Address::Unix(_) => None,
         };
         if let (Address::Tcp(to), Some(_), None) = (&address, &token, &tls)
-            && !is_loopback(to)
+            && !to.parse::<HostPort>()?.is_loopback()
         {
             return Err(Error::invalid(format!(
                 "a token would go to {to} in the clear; give ca=FILE for TLS, or use the agent of this host"
@@ -62,14 +62,6 @@ impl Config {
             tls,
         })
     }
-}
-
-/// Whether what is sent there stays on this machine.
-fn is_loopback(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let ip = host.parse::<std::net::IpAddr>();
-    ip.map_or(host == "localhost", |ip| ip.is_loopback())
 }
 
 fn socket(uri: &Url) -> Result<PathBuf> {
@@ -93,17 +85,7 @@ fn host(uri: &Url, env: Option<String>) -> Result<String> {
         authority => authority.to_owned(),
     };
     let bare = given.strip_prefix("tcp://").unwrap_or(&given);
-    let bare = match bare {
-        host if !host.contains(':') || host.ends_with(']') => format!("{host}:1111"),
-        whole => whole.to_owned(),
-    };
-    let (host, port) = split_address(&bare)?;
-    if host.is_empty() || !(1..=65_535).contains(&port) {
-        return Err(Error::invalid(format!(
-            "the agent's address is {bare:?}; write host:port"
-        )));
-    }
-    Ok(bare)
+    Ok(HostPort::parse_or_default(bare, 1111)?.to_string())
 }
 
 fn read_token(path: &str) -> Result<String> {

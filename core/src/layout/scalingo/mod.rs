@@ -12,7 +12,8 @@ mod view;
 use crate::error::{Error, Result};
 use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, endpoint, json};
-use crate::model::{Instance, OnConflict, Registration, ServiceName, SharedAttributes, address};
+use crate::model::{Instance, OnConflict, Registration, ServiceName, SharedAttributes};
+use crate::net::HostPort;
 use host::Record;
 use info::Info;
 pub use view::{Host, Service};
@@ -149,7 +150,7 @@ fn read(
     let host = Record::read(record)?;
     let (private, port) = host.place().ok_or("no port is a number from 1 to 65535")?;
     let own = name == host::uuid(service.as_str(), private, port);
-    let address = address(private, port);
+    let address = HostPort::join(private, port);
     let mut attributes = host.fields();
     attributes.extend(record.map("attributes")?);
     json::check_count(&attributes)?;

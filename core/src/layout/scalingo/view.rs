@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::host::{HTTP, HTTPS, Record, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Attributes, Eligibility, Instance};
+use crate::net::HostPort;
 
 /// What Scalingo's etcd-discovery knows of a host; of an instance that was read in another layout, what
 /// its attributes say. Immutable, as the instance is.
@@ -99,7 +100,7 @@ impl Host {
             "" => String::new(),
             user => format!("{}:{}@", escape(user), escape(&self.password)),
         };
-        let address = crate::model::address(host, *port);
+        let address = HostPort::join(host, *port);
         Ok(format!("{scheme}://{login}{address}{path}"))
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Key, Prefix};
+use crate::net::HostPort;
 use crate::rate_limited_log::Complaint;
 use crate::url::Url;
 
@@ -205,21 +206,15 @@ fn endpoint(host: &str, tls: bool) -> Result<String> {
         .split_once("://")
         .map_or(host, |(_, bare)| bare)
         .trim_end_matches('/');
-    let has_port = bare
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    match (bare.starts_with('['), bare.ends_with(']'), has_port) {
-        _ if bare.is_empty() => Err(Error::invalid("an etcd endpoint is empty")),
-        _ if bare.contains('@') => Err(Error::invalid(
-            "an etcd endpoint has a login in it; give it as user and password",
-        )),
-        (true, true, _) => Ok(format!("{scheme}://{bare}:2379")),
-        (_, _, true) => Ok(format!("{scheme}://{bare}")),
-        _ if bare.contains(':') => Err(Error::invalid(format!(
-            "etcd endpoint {bare:?}: the port is not in 1 to 65535"
-        ))),
-        _ => Ok(format!("{scheme}://{bare}:2379")),
+    if bare.contains('@') {
+        // The text is not shown: it holds a password.
+        return Err(Error::invalid(
+            "an etcd endpoint contains a login; use the options user and password instead",
+        ));
     }
+    let address = HostPort::parse_or_default(bare, 2379)
+        .map_err(|error| Error::invalid(format!("etcd endpoint: {error}")))?;
+    Ok(format!("{scheme}://{address}"))
 }
 
 fn login(

@@ -188,7 +188,7 @@ impl Watcher {
                     self.look_again_at(unreadable);
                 }
                 // Again at the next tick.
-                Err(error) => log::warn!("{error}"),
+                Err(error) => log::warn!("{error:#}"),
             }
         }
         Next::Continue
@@ -202,7 +202,7 @@ impl Watcher {
             let again = prepare(shelf.directory()).and_then(|()| Watcher::open(shelf.clone()));
             match again {
                 Ok(watcher) => return watcher,
-                Err(error) => log::warn!("{error}"),
+                Err(error) => log::warn!("{error:#}"),
             }
             sleep(backoff.next_wait()).await;
         }

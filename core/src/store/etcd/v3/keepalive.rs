@@ -60,7 +60,7 @@ async fn alarms(leases: &LeasePool) {
 async fn renew(calls: &EtcdV3Store, lease: Arc<PooledLease>) {
     // Why not, who holds a key is told when it asks.
     if let Err(error) = calls.renew(&lease).await {
-        log::debug!("lease {:x} was not renewed: {error}", lease.id);
+        log::debug!("lease {:x} was not renewed: {error:#}", lease.id);
     }
 }
 

@@ -1,0 +1,67 @@
+//! Errors as problem documents (RFC 9457), by the names of their kinds.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use discover_core::{Error, ErrorKind};
+use serde_json::json;
+
+/// An error on its way out.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    error: Error,
+}
+
+impl Problem {
+    /// With a status of its own.
+    pub fn new(status: StatusCode, error: Error) -> Problem {
+        Problem { status, error }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Problem {
+        Problem {
+            status: status_of(error.kind()),
+            error,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let kind = self.error.kind();
+        let document = json!({
+            "type": format!("urn:libdiscover:error:{}", kind.name()),
+            "title": kind.meaning(),
+            "status": self.status.as_u16(),
+            "kind": kind.name(),
+            "retriable": kind.is_retriable(),
+            "detail": self.error.report(),
+        });
+        let mut response = Response::new(Body::from(document.to_string()));
+        *response.status_mut() = self.status;
+        let form = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, form);
+        response
+    }
+}
+
+/// The status that says the same as a kind, to those who know no kinds.
+pub fn status_of(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
+        ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::Unavailable | ErrorKind::Closed | ErrorKind::Resource => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::LeaseLost => StatusCode::GONE,
+        ErrorKind::Replaced => StatusCode::CONFLICT,
+        ErrorKind::Busy => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

@@ -1,0 +1,9 @@
+//! Version 1 of the HTTP API.
+
+pub mod all_events;
+mod extract;
+pub mod json;
+pub mod maintenance;
+pub mod query;
+pub mod read;
+pub mod write;

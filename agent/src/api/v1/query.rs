@@ -1,0 +1,122 @@
+//! What a query string asks. Pure.
+
+use std::time::Duration;
+
+use discover_core::{Attributes, Error, HumanDuration, Result, parse_duration};
+
+/// The longest time that a read waits.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// The options of a read, as they may stand in a query.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Query {
+    /// Only those with all of these attributes.
+    pub attributes: Attributes,
+    /// Only those with all of these tags.
+    pub tags: Vec<String>,
+    /// How long to wait for another state than `index`.
+    pub wait: Option<Duration>,
+    /// The state that is known.
+    pub index: Option<String>,
+    /// The registration that is meant.
+    pub grant: Option<u64>,
+}
+
+impl Query {
+    /// Reads `tag=a&attribute=zone=eu`; an option that is not among `allowed` is refused.
+    pub fn parse(text: &str, allowed: &[&str]) -> Result<Query> {
+        let mut query = Query::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if !allowed.contains(&name.as_str()) {
+                let known = allowed.join(", ");
+                let text = format!("there is no query option {name:?}; there are: {known}");
+                return Err(Error::invalid(text));
+            }
+            match name.as_str() {
+                "attribute" => {
+                    let (key, wanted) = value.split_once('=').ok_or_else(|| {
+                        Error::invalid(format!(
+                            "attribute is {value:?}; write attribute=NAME=VALUE"
+                        ))
+                    })?;
+                    query.attributes.insert(key.to_owned(), wanted.to_owned());
+                }
+                "tag" => query.tags.push(value),
+                "wait" => query.wait = Some(duration(&value)?),
+                "index" => query.index = Some(value),
+                _ => query.grant = Some(grant(&value)?),
+            }
+        }
+        Ok(query)
+    }
+}
+
+/// The agent's number of a registration, as it tells it.
+pub fn grant(text: &str) -> Result<u64> {
+    let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let number = u64::from_str_radix(text, 16).ok().filter(|_| digits);
+    number.ok_or_else(|| {
+        Error::invalid(format!(
+            "grant is {text:?}; it must be the 16 digits that the registration got"
+        ))
+    })
+}
+
+/// Parses the `wait` of a request, such as `500ms`, `1.5s`, `2m`, or a number of seconds.
+pub fn duration(text: &str) -> Result<Duration> {
+    let duration = parse_duration(text).map_err(|e| Error::invalid(format!("wait: {e}")))?;
+    if duration > LONGEST {
+        let most = HumanDuration(LONGEST);
+        return Err(Error::invalid(format!(
+            "wait is {text}; it must be at most {most}"
+        )));
+    }
+    Ok(duration)
+}
+
+fn decode(text: &str) -> Result<String> {
+    let spaced = text.replace('+', " ");
+    let bad = || Error::invalid("the query is not UTF-8 after percent-decoding");
+    let decoded = percent_encoding::percent_decode_str(&spaced);
+    Ok(decoded.decode_utf8().map_err(|_| bad())?.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&str; 5] = ["attribute", "tag", "wait", "index", "grant"];
+
+    #[test]
+    fn a_query_has_its_options_decoded() {
+        let text = "tag=a&tag=b+c&attribute=zone=e%75&wait=30s&index=x.1.2&grant=00000000000000ff";
+        let query = Query::parse(text, &ALL).unwrap();
+        assert_eq!(query.tags, ["a", "b c"]);
+        assert_eq!(query.attributes["zone"], "eu");
+        assert_eq!(query.wait, Some(Duration::from_secs(30)));
+        assert_eq!(query.index.as_deref(), Some("x.1.2"));
+        assert_eq!(query.grant, Some(255));
+        assert_eq!(Query::parse("", &[]).unwrap(), Query::default());
+    }
+
+    #[test]
+    fn what_is_no_option_is_refused_with_those_that_are() {
+        for bad in [
+            "color=red",
+            "wait=soon",
+            "wait=11m",
+            "wait=99999999999999999999",
+            "wait=18446744073709551615m",
+            "attribute=zone",
+            "grant=12",
+            "grant=+0000000000000ff",
+            "tag=%ff",
+        ] {
+            assert!(Query::parse(bad, &ALL).is_err(), "{bad}");
+        }
+        let error = Query::parse("wait=1s", &["tag"]).unwrap_err().to_string();
+        assert!(error.contains("there are: tag"), "{error:#}");
+    }
+}

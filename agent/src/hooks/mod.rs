@@ -1,0 +1,3 @@
+//! Commands that run when a service changes.
+
+pub mod change;

@@ -1,0 +1,3 @@
+//! Where registrations come from, other than the API.
+
+pub mod config_file;
