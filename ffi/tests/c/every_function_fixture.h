@@ -21,8 +21,8 @@ static discover_snapshot *snapshot;
 static const discover_instance *instance;
 static const discover_event *event;
 static discover_error *failure;
-static discover_scalingo_host *host;
-static discover_scalingo_service *service;
+static discover_scalingo_host *scalingo_host;
+static discover_scalingo_service *scalingo_service;
 static discover_descriptor *descriptor;
 static discover_descriptors *descriptors;
 static const char *const names[] = {"zone"}, *const values[] = {"eu"}, *const tags[] = {"blue"};
@@ -128,17 +128,17 @@ static inline discover_instance *fresh_instance(void) {
     return discover_instance_clone(instance);
 }
 
-static inline discover_scalingo_host *fresh_host(void) {
+static inline discover_scalingo_host *fresh_scalingo_host(void) {
     return discover_scalingo_host_from_instance(instance);
 }
 
-static inline discover_scalingo_service *fresh_service(void) {
+static inline discover_scalingo_service *fresh_scalingo_service(void) {
     return discover_scalingo_service_from_set(set);
 }
 
 static inline char *fresh_string(void) {
     char *fresh;
-    OK(discover_scalingo_host_url(host, "", "/", &fresh, NULL));
+    OK(discover_scalingo_host_url(scalingo_host, "", "/", &fresh, NULL));
     return fresh;
 }
 
@@ -176,8 +176,8 @@ RELEASE(feed, discover_feed_cancel(out))
 RELEASE(subscription, discover_subscription_cancel(out))
 RELEASE(snapshot, discover_snapshot_free(out))
 RELEASE(instance, discover_instance_free(out))
-RELEASE(host, discover_scalingo_host_free(out))
-RELEASE(service, discover_scalingo_service_free(out))
+RELEASE(scalingo_host, discover_scalingo_host_free(out))
+RELEASE(scalingo_service, discover_scalingo_service_free(out))
 RELEASE(descriptor, discover_descriptor_free(out))
 RELEASE(descriptors, discover_descriptors_free(out))
 
@@ -217,8 +217,8 @@ static inline void prepare(void) {
     snapshot = discover_set_take_snapshot(set);
     instance = discover_snapshot_online(snapshot, 0);
     failure = fresh_error();
-    host = fresh_host();
-    service = fresh_service();
+    scalingo_host = fresh_scalingo_host();
+    scalingo_service = fresh_scalingo_service();
     descriptor = fresh_descriptor();
     descriptors = fresh_descriptors();
 }
@@ -234,8 +234,8 @@ static inline void close_the_client(void) {
 
 static inline void release_everything(void) {
     discover_error_free(failure);
-    discover_scalingo_host_free(host);
-    discover_scalingo_service_free(service);
+    discover_scalingo_host_free(scalingo_host);
+    discover_scalingo_service_free(scalingo_service);
     discover_descriptor_free(descriptor);
     discover_descriptors_free(descriptors);
     discover_snapshot_free(snapshot);
