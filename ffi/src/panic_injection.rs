@@ -22,6 +22,7 @@ pub extern "C" fn discover_injected_panic_is_pending() -> bool {
 }
 
 /// Wraps `body` so that it panics first if a panic is pending.
+#[allow(clippy::panic, reason = "panicking is the purpose of this module")]
 pub(crate) fn wrap<T>(body: impl FnOnce() -> T) -> impl FnOnce() -> T {
     || {
         if PENDING.replace(false) {
