@@ -1,17 +1,17 @@
-/* What the generated part of every_function.c stands on: something good for every parameter, and what to
- * say of an answer. All of it runs inside the callback of a drain, where there is an event to ask. */
-#ifndef EVERY_FUNCTION_H
-#define EVERY_FUNCTION_H
+/* Support of the generated program every_function.c: a valid argument for every parameter, and checks of
+ * results. Everything runs inside the callback of a drain, where an event is available. */
+#ifndef EVERY_FUNCTION_FIXTURE_H
+#define EVERY_FUNCTION_FIXTURE_H
 
-#include "check.h"
+#include "harness.h"
 
-#define BAD "caf\xe9"
+#define MALFORMED "caf\xe9"
 #define JUNK ((void *)&junk)
 
 static int junk;
-static const char *function, *trial;
+static const char *function, *case_label;
 
-/* One good thing of each kind, named as parameters are. */
+/* One valid object of each type, named like the parameters. */
 static discover_client *client;
 static discover_registration *registration;
 static discover_lease *lease;
@@ -21,48 +21,48 @@ static discover_snapshot *snapshot;
 static const discover_instance *instance;
 static const discover_event *event;
 static discover_error *failure;
-static discover_host *host;
-static discover_service *service;
+static discover_scalingo_host *scalingo_host;
+static discover_scalingo_service *scalingo_service;
 static discover_descriptor *descriptor;
 static discover_descriptors *descriptors;
 static const char *const names[] = {"zone"}, *const values[] = {"eu"}, *const tags[] = {"blue"};
-static const char *const bad_names[] = {BAD}, *const no_names[] = {NULL};
+static const char *const malformed_names[] = {MALFORMED}, *const null_names[] = {NULL};
 
-/* Whose destroy is to be called once for each subscription or log. */
-static struct ear ear = NEW_EAR;
+/* Counts the calls of destroy: one for each subscription or log callback. */
+static struct observer observer = NEW_OBSERVER;
 
-/* Says which case follows, for whoever reads along and for a failure. */
-static inline void begin(const char *name, const char *what) {
+/* Begins a case: prints its name and keeps it for failure messages. */
+static inline void begin(const char *name, const char *label) {
     function = name;
-    trial = what;
-    printf("%s: %s\n", name, what);
+    case_label = label;
+    printf("%s: %s\n", name, label);
     fflush(stdout);
-    ear.destroyed = 0;
+    observer.destroyed = 0;
 }
 
-static inline void must(int holds, const char *what) {
+static inline void require(int holds, const char *failure_text) {
     if (holds) return;
-    fprintf(stderr, "%s, %s: %s\n", function, trial, what);
+    fprintf(stderr, "%s, %s: %s\n", function, case_label, failure_text);
     exit(1);
 }
 
-static inline void answered(discover_status got, discover_status wanted) {
+static inline void check_status_is(discover_status got, discover_status wanted) {
     if (got == wanted) return;
-    fprintf(stderr, "%s, %s: %s, not %s\n", function, trial, discover_status_name(got),
+    fprintf(stderr, "%s, %s: %s, not %s\n", function, case_label, discover_status_name(got),
             discover_status_name(wanted));
     exit(1);
 }
 
-static inline void is_text(const char *got, const char *wanted) {
-    must(got != NULL && strcmp(got, wanted) == 0, "another text");
+static inline void check_text_is(const char *got, const char *wanted) {
+    require(got != NULL && strcmp(got, wanted) == 0, "unexpected text");
 }
 
-/* The error that a failed call leaves: its status, and its words. */
-static inline void told(discover_error *error, discover_status status, const char *words) {
-    must(error != NULL && error != JUNK, "no error object");
-    answered(discover_error_status(error), status);
+/* Checks the status and the message of the error of a failed call, and releases it. */
+static inline void check_error(discover_error *error, discover_status status, const char *words) {
+    require(error != NULL && error != JUNK, "no error object");
+    check_status_is(discover_error_status(error), status);
     if (strstr(discover_error_message(error), words) == NULL) {
-        fprintf(stderr, "%s, %s: %s\n", function, trial, discover_error_message(error));
+        fprintf(stderr, "%s, %s: %s\n", function, case_label, discover_error_message(error));
         exit(1);
     }
     discover_error_free(error);
@@ -72,8 +72,8 @@ static inline void on_record(int32_t level, const char *target, const char *text
     (void)level, (void)target, (void)text, (void)user_data;
 }
 
-static inline void on_event(const discover_event *heard, void *user_data) {
-    (void)heard, (void)user_data;
+static inline void on_event(const discover_event *received, void *user_data) {
+    (void)received, (void)user_data;
 }
 
 static inline void on_state(int32_t state, const discover_error *reason, void *user_data) {
@@ -82,10 +82,10 @@ static inline void on_state(int32_t state, const discover_error *reason, void *u
 
 static inline void destroy(void *user_data) {
     (void)user_data;
-    ear_destroy(&ear);
+    observer_on_destroy(&observer);
 }
 
-/* A client to be closed. */
+/* A client for a function that closes it. */
 static inline discover_client *fresh_client(void) {
     return open_client("memory://every-function");
 }
@@ -95,17 +95,17 @@ static discover_set *spare_set;
 static discover_feed *spare_feed;
 static discover_subscription *spare_subscription;
 
-/* Others to be released: new ones while the client is open, and then the one that was put by. */
+/* Objects for functions that release them: new ones while the client is open, spare ones afterwards. */
 static inline discover_registration *fresh_registration(void) {
-    return describe("other", 7009);
+    return new_registration("other", 7009);
 }
 
 static inline discover_lease *fresh_lease(void) {
-    return client ? enter(client, fresh_registration()) : spare_lease;
+    return client ? register_instance(client, fresh_registration()) : spare_lease;
 }
 
 static inline discover_set *fresh_set(void) {
-    return client ? services(client, "web") : spare_set;
+    return client ? open_set(client, "web") : spare_set;
 }
 
 static inline discover_feed *fresh_feed(void) {
@@ -128,23 +128,23 @@ static inline discover_instance *fresh_instance(void) {
     return discover_instance_clone(instance);
 }
 
-static inline discover_host *fresh_host(void) {
-    return discover_host_of(instance);
+static inline discover_scalingo_host *fresh_scalingo_host(void) {
+    return discover_scalingo_host_from_instance(instance);
 }
 
-static inline discover_service *fresh_service(void) {
-    return discover_set_hosts(set);
+static inline discover_scalingo_service *fresh_scalingo_service(void) {
+    return discover_scalingo_service_from_set(set);
 }
 
 static inline char *fresh_string(void) {
     char *fresh;
-    OK(discover_host_url(host, "", "/", &fresh, NULL));
+    OK(discover_scalingo_host_url(scalingo_host, "", "/", &fresh, NULL));
     return fresh;
 }
 
 static inline discover_descriptor *fresh_descriptor(void) {
     discover_descriptor *fresh;
-    OK(discover_descriptor_parse("/services/web[blue];80/udp", &fresh, NULL));
+    OK(discover_descriptor_parse("/open_set/web[blue];80/udp", &fresh, NULL));
     return fresh;
 }
 
@@ -162,13 +162,13 @@ static inline discover_error *fresh_error(void) {
     return fresh;
 }
 
-/* What came out of a call that worked is given back by the function that the header names. */
+/* Objects that a successful call returned are released by the function that the header names. */
 #define RELEASE(noun, call)                                            \
     static inline void release_##noun(discover_##noun *out) {          \
-        must(out != NULL && out != JUNK, "made nothing");              \
+        require(out != NULL && out != JUNK, "no object was created");              \
         call;                                                          \
     }
-RELEASE(client, OK(discover_client_close(out, PATIENCE_MS, NULL)))
+RELEASE(client, OK(discover_client_close(out, TIMEOUT_MS, NULL)))
 RELEASE(registration, discover_registration_free(out))
 RELEASE(lease, discover_lease_release(out))
 RELEASE(set, discover_set_release(out))
@@ -176,49 +176,49 @@ RELEASE(feed, discover_feed_cancel(out))
 RELEASE(subscription, discover_subscription_cancel(out))
 RELEASE(snapshot, discover_snapshot_free(out))
 RELEASE(instance, discover_instance_free(out))
-RELEASE(host, discover_host_free(out))
-RELEASE(service, discover_service_free(out))
+RELEASE(scalingo_host, discover_scalingo_host_free(out))
+RELEASE(scalingo_service, discover_scalingo_service_free(out))
 RELEASE(descriptor, discover_descriptor_free(out))
 RELEASE(descriptors, discover_descriptors_free(out))
 
 static inline void release_string(char *out) {
-    must(out != NULL && out != JUNK, "made nothing");
+    require(out != NULL && out != JUNK, "no object was created");
     discover_string_free(out);
 }
 
-/* Nobody is told anything any more, so that the last function of the log is let go of. */
-static inline void forget_log(void) {
+/* Removes the log callback, so that its destroy function is called. */
+static inline void unset_log(void) {
     OK(discover_log_set(DISCOVER_LEVEL_ERROR, NULL, NULL, NULL, NULL));
 }
 
-/* A service with an instance that is there and one that has gone. */
+/* A service with an instance online and one that went offline. */
 static inline void prepare(void) {
-    discover_registration *web = describe("web", 7001);
-    discover_lease *gone;
-    struct ear news = NEW_EAR;
+    discover_registration *web = new_registration("web", 7001);
+    discover_lease *leaving;
+    struct observer events = NEW_OBSERVER;
     discover_subscription *subscription;
 
     client = open_client("memory://every-function");
-    registration = describe("other", 7009);
+    registration = new_registration("other", 7009);
     OK(discover_registration_set_attribute(web, "zone", "eu", NULL));
     OK(discover_registration_add_tag(web, "blue", NULL));
-    keeper = enter(client, web);
-    lease = enter(client, describe("kept", 7003));
-    set = services(client, "web");
-    subscription = subscribe(set, &news);
-    gone = enter(client, describe("web", 7002));
-    await_heard(&news, "up 127.0.0.1:7002\n");
-    discover_lease_release(gone);
-    await_heard(&news, "down 127.0.0.1:7002\n");
+    keeper = register_instance(client, web);
+    lease = register_instance(client, new_registration("kept", 7003));
+    set = open_set(client, "web");
+    subscription = subscribe(set, &events);
+    leaving = register_instance(client, new_registration("web", 7002));
+    await_events(&events, "up 127.0.0.1:7002\n");
+    discover_lease_release(leaving);
+    await_events(&events, "down 127.0.0.1:7002\n");
     discover_subscription_cancel(subscription);
-    await_destroyed(&news);
+    await_destroyed(&events);
 
     OK(discover_set_feed(set, &feed, NULL));
     snapshot = discover_set_take_snapshot(set);
     instance = discover_snapshot_online(snapshot, 0);
     failure = fresh_error();
-    host = fresh_host();
-    service = fresh_service();
+    scalingo_host = fresh_scalingo_host();
+    scalingo_service = fresh_scalingo_service();
     descriptor = fresh_descriptor();
     descriptors = fresh_descriptors();
 }
@@ -228,14 +228,14 @@ static inline void close_the_client(void) {
     spare_set = fresh_set();
     spare_feed = fresh_feed();
     spare_subscription = fresh_subscription();
-    OK(discover_client_close(client, PATIENCE_MS, NULL));
+    OK(discover_client_close(client, TIMEOUT_MS, NULL));
     client = NULL;
 }
 
-static inline void give_everything_back(void) {
+static inline void release_everything(void) {
     discover_error_free(failure);
-    discover_host_free(host);
-    discover_service_free(service);
+    discover_scalingo_host_free(scalingo_host);
+    discover_scalingo_service_free(scalingo_service);
     discover_descriptor_free(descriptor);
     discover_descriptors_free(descriptors);
     discover_snapshot_free(snapshot);

@@ -1,6 +1,6 @@
-//! The contract's programs under ThreadSanitizer, with the library and all it stands on compiled for it
-//! too, standard library included: only so are both sides of each lock seen. That takes nightly Rust with
-//! its sources, and minutes, so `make soak` runs it (`cargo test --test instrumented -- --ignored`).
+//! The contract programs under ThreadSanitizer. The library and all its dependencies, including the standard
+//! library, are instrumented, because ThreadSanitizer must see both sides of each lock. This takes nightly Rust
+//! with its sources, and minutes, so `make soak` runs it (`cargo test --test thread_sanitizer -- --ignored`).
 
 mod support;
 
@@ -9,12 +9,12 @@ use std::process::Command;
 
 use support::{Program, path, root, run};
 
-const URL: &str = "memory://instrumented";
+const URL: &str = "memory://thread-sanitizer";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The library, and the archive of the checker that it was compiled for.
-fn instrumented() -> (PathBuf, String) {
+/// Builds the instrumented library; returns its folder and the sanitizer's runtime.
+fn build_instrumented() -> (PathBuf, String) {
     run(Command::new("rustup")
         .args("toolchain install nightly --profile minimal -c rust-src".split(' ')));
     let target = root().join("target/thread-sanitizer");
@@ -22,7 +22,7 @@ fn instrumented() -> (PathBuf, String) {
     cargo.args("run nightly cargo build --quiet -Zbuild-std -p discover-ffi".split(' '));
     cargo.args("--no-default-features --features local --target".split(' '));
     cargo.args([TARGET, "--target-dir", path(&target)]);
-    // Cargo and its toolchain say to those they start which of them they are.
+    // Cargo and its toolchain set these for child processes; they would select the wrong toolchain.
     for name in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC"] {
         cargo.env_remove(name);
     }
@@ -38,20 +38,20 @@ fn instrumented() -> (PathBuf, String) {
 
 #[test]
 #[ignore = "needs nightly Rust: make soak runs it"]
-fn no_thread_races_another() {
-    let (library, runtime) = instrumented();
+fn no_data_race_is_reported() {
+    let (library, runtime) = build_instrumented();
     let compiled = |source: &str| {
         let source = format!("ffi/tests/c/{source}");
-        Program::checked_by(&library, &source, "-fsanitize=thread", &runtime)
+        Program::with_sanitizer(&library, &source, "-fsanitize=thread", &runtime)
     };
-    let planted = compiled("planted.c");
-    let output = planted.command().args([URL, "race"]).output();
-    let output = output.expect("it starts");
+    let faulty = compiled("seeded_faults.c");
+    let output = faulty.command().args([URL, "data-race"]).output();
+    let output = output.expect("the program starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("ThreadSanitizer: data race"), "{errors}");
 
-    let all = "misuse.c destroy.c leases.c sets.c feed.c callbacks.c closing.c threads.c log.c user_lock.c cycles.c cpp.cc";
-    for source in all.split(' ') {
+    let sources = "misuse.c destroy.c leases.c sets.c feed.c callbacks.c closing.c threads.c log.c callback_locking.c leak_cycles.c cpp.cc";
+    for source in sources.split(' ') {
         let program = compiled(source);
         for url in [URL, &program.local_url()] {
             run(program.command().arg(url));

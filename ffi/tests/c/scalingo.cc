@@ -1,4 +1,4 @@
-// A service as etcd-discovery knows it: the story that each language tells of it.
+// The view of Scalingo's etcd-discovery: services, hosts, URLs. Every language has this test.
 #include <discover.hpp>
 
 #include <cstdlib>
@@ -9,12 +9,12 @@ using namespace std::chrono_literals;
 #define CHECK(condition)                                                                     \
     do {                                                                                     \
         if (!(condition)) {                                                                  \
-            std::cerr << __FILE__ << ':' << __LINE__ << ": does not hold: " #condition "\n"; \
+            std::cerr << __FILE__ << ':' << __LINE__ << ": check failed: " #condition "\n"; \
             std::exit(1);                                                                    \
         }                                                                                    \
     } while (false)
 
-static discover::lease add(discover::client &client, const std::string &host,
+static discover::lease register_host(discover::client &client, const std::string &host,
                            const discover::attributes &attributes) {
     discover::registration one("api", 80);
     one.host(host);
@@ -22,7 +22,7 @@ static discover::lease add(discover::client &client, const std::string &host,
     return client.register_instance(one);
 }
 
-static void has_its_places(const discover::host &host) {
+static void check_host_addresses(const discover::scalingo::host &host) {
     CHECK(host.service_name() == "api" && host.uuid() == "b:80" && host.hostname() == "api.dev");
     CHECK(host.private_hostname() == "b" && host.user() == "u" && host.password() == "p@");
     CHECK(host.shard().empty() && host.is_public() && !host.is_critical());
@@ -42,8 +42,8 @@ static void has_its_places(const discover::host &host) {
 
 int main(int, char **argv) {
     discover::client client(argv[1]);
-    const auto first = add(client, "a", {{"shard", "s1"}, {"critical", "true"}});
-    const auto second = add(client, "b",
+    const auto first = register_host(client, "a", {{"shard", "s1"}, {"critical", "true"}});
+    const auto second = register_host(client, "b",
                             {{"public", "true"},
                              {"hostname", "api.dev"},
                              {"ports.https", "443"},
@@ -51,11 +51,11 @@ int main(int, char **argv) {
                              {"password", "p@"}});
     const discover::set set = client.services("api");
     const auto online = set.wait(2, 30s).online();
-    std::optional<discover::service> api = set.hosts();
+    std::optional<discover::scalingo::service> api = discover::scalingo::service::from_set(set);
     CHECK(api->name() == "api" && api->is_public() && api->is_critical());
     CHECK(api->all().size() == 2 && api->first()->hostname() == "a" && api->one());
     CHECK(api->url("", "/x") == "https://u:p%40@api.dev:443/x");
-    has_its_places(discover::host::of(online[1]));
+    check_host_addresses(discover::scalingo::host::from_instance(online[1]));
     CHECK(api->shard("s1").one()->hostname() == "a" && !api->shard("s1").is_public());
     CHECK(api->shard("s1").url("", "/x") == "http://a:80/x");
     CHECK(!api->shard("s2").one() && !api->shard("s2").first());
@@ -65,8 +65,8 @@ int main(int, char **argv) {
     } catch (const discover::error &error) {
         CHECK(error.status() == DISCOVER_ERR_NOT_FOUND);
     }
-    // A host keeps what it is of.
-    const discover::host last = api->all()[1];
+    // A host keeps its service alive.
+    const discover::scalingo::host last = api->all()[1];
     api.reset();
-    has_its_places(last);
+    check_host_addresses(last);
 }

@@ -1,14 +1,14 @@
-//! What is to be answered where the words of a comment do not say it to a machine.
+//! Expected results that do not follow from the form of a comment.
 
-/// Answers of functions without a status, to NULL and to a bug, other than NULL, 0 and false.
-pub fn neutral(function: &str) -> Option<&'static str> {
+/// The default results of functions without a status, for NULL and after a panic, other than NULL, 0 and false.
+pub fn default_result(function: &str) -> Option<&'static str> {
     Some(match function {
         "discover_error_message" => "\"\"",
         "discover_feed_fd" => "-1",
         "discover_status_name"
         | "discover_standing_name"
         | "discover_state_name"
-        | "discover_departure_name"
+        | "discover_offline_reason_name"
         | "discover_event_kind_name"
         | "discover_level_name"
         | "discover_connection_name" => "\"unknown\"",
@@ -16,18 +16,18 @@ pub fn neutral(function: &str) -> Option<&'static str> {
     })
 }
 
-/// Functions whose answer is as neutral when all is well with what the program has at hand: there is
-/// nothing wrong with its registry, and records can be read.
-pub const NEUTRAL_WHEN_WELL: &[&str] = &[
+/// Functions that return the default result on success too, because the registry of the program is healthy
+/// and has no malformed records.
+pub const DEFAULT_ON_SUCCESS: &[&str] = &[
     "discover_status_is_retriable",
     "discover_error_is_retriable",
     "discover_instance_is_suspect",
-    "discover_host_is_public",
-    "discover_host_is_critical",
-    "discover_host_port_count",
-    "discover_host_port_scheme",
-    "discover_service_is_public",
-    "discover_service_is_critical",
+    "discover_scalingo_host_is_public",
+    "discover_scalingo_host_is_critical",
+    "discover_scalingo_host_port_count",
+    "discover_scalingo_host_port_scheme",
+    "discover_scalingo_service_is_public",
+    "discover_scalingo_service_is_critical",
     "discover_snapshot_epoch",
     "discover_snapshot_invalid_count",
     "discover_snapshot_take_fault",
@@ -35,11 +35,10 @@ pub const NEUTRAL_WHEN_WELL: &[&str] = &[
     "discover_event_error",
 ];
 
-/// Functions that only return what the compiler has put there, in which nothing can go wrong.
-pub const UNGUARDED: &[&str] = &["discover_version_number", "discover_version_string"];
+/// Functions that return constants and need no panic boundary.
+pub const WITHOUT_BOUNDARY: &[&str] = &["discover_version_number", "discover_version_string"];
 
-/// Functions of a client that is open. A client that was closed is freed, and like with any pointer that
-/// was freed, nobody can tell.
+/// Functions of an open client. A closed client is freed, and a freed pointer cannot be recognized.
 pub const NEED_AN_OPEN_CLIENT: &[&str] = &[
     "discover_client_url",
     "discover_client_register",
@@ -49,7 +48,7 @@ pub const NEED_AN_OPEN_CLIENT: &[&str] = &[
     "discover_client_metric",
 ];
 
-/// How calls that return a status end when the client of what they are given is closed.
+/// The status of calls whose client is closed.
 pub fn after_close(function: &str) -> &'static str {
     match function {
         "discover_lease_heartbeat"
@@ -63,11 +62,11 @@ pub fn after_close(function: &str) -> &'static str {
         // Sets can still be read.
         "discover_set_filter"
         | "discover_set_pick"
-        | "discover_host_url"
-        | "discover_host_private_url"
-        | "discover_service_shard"
-        | "discover_service_url" => "DISCOVER_OK",
-        // These have nothing to do with any client but the one that they open or close.
+        | "discover_scalingo_host_url"
+        | "discover_scalingo_host_private_url"
+        | "discover_scalingo_service_shard"
+        | "discover_scalingo_service_url" => "DISCOVER_OK",
+        // These use no client, or the one that they open or close.
         "discover_client_open"
         | "discover_client_close"
         | "discover_registration_new"
@@ -82,12 +81,12 @@ pub fn after_close(function: &str) -> &'static str {
         | "discover_descriptors_from_env"
         | "discover_descriptors_from_pairs"
         | "discover_error_status" => "DISCOVER_OK",
-        unknown => panic!("say how {unknown} ends when the client is closed"),
+        unknown => panic!("add the status of {unknown} for a closed client"),
     }
 }
 
-/// What a text parameter is given when all is well. NULL where others must not go with it.
-pub fn text(function: &str, parameter: &str) -> &'static str {
+/// A valid argument for a text parameter; NULL for an optional one that excludes others.
+pub fn valid_text(function: &str, parameter: &str) -> &'static str {
     match parameter {
         "name" if function == "discover_client_metric" => "\"relists\"",
         "url" => "\"memory://every-function\"",
@@ -104,19 +103,19 @@ pub fn text(function: &str, parameter: &str) -> &'static str {
         "shard" => "\"s1\"",
         "text" => "\"web[blue];80/tcp\"",
         "prefix" => "\"BACKEND_\"",
-        unknown => panic!("say what is a good {unknown}"),
+        unknown => panic!("add a valid text for {unknown}"),
     }
 }
 
-/// What a number is when all is well.
-pub fn number(parameter: &str) -> &'static str {
+/// A valid argument for a numeric parameter.
+pub fn valid_number(parameter: &str) -> &'static str {
     match parameter {
         "port" => "7009",
         "ttl_ms" => "10000",
-        "timeout_ms" => "PATIENCE_MS",
+        "timeout_ms" => "TIMEOUT_MS",
         "index" => "0",
         "count" | "attribute_count" | "tag_count" => "1",
-        "status" | "standing" | "state" | "departure" | "kind" | "level" | "connection" => "1",
-        unknown => panic!("say what is a good {unknown}"),
+        "status" | "standing" | "state" | "reason" | "kind" | "level" | "connection" => "1",
+        unknown => panic!("add a valid number for {unknown}"),
     }
 }

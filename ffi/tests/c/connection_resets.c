@@ -1,13 +1,13 @@
-/* A program that takes SIGPIPE as it comes: it ends it. The registry's connections are reset under it and hung up
- * on, again and again, while it heartbeats; it must live, keep its set, and be as before in the end. */
-#include "check.h"
+/* A program that SIGPIPE terminates. Its connections to the registry are reset and closed many times while it
+ * sends heartbeats. It must survive, keep its set and recover in the end. */
+#include "harness.h"
 
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
-/* A write to nobody ends a process like this one. */
-static void sigpipe_kills(void) {
+/* Checks that a write to a closed pipe terminates a process like this one. */
+static void check_sigpipe_is_fatal(void) {
     int ends[2], status;
     pid_t child;
 
@@ -20,30 +20,30 @@ static void sigpipe_kills(void) {
     close(ends[1]);
 }
 
-static int told_to_end(void) {
+static int end_requested(void) {
     struct pollfd input = {.fd = 0, .events = POLLIN};
     return poll(&input, 1, 0) == 1;
 }
 
 int main(int argc, char **argv) {
-    discover_registration *registration = describe("web", 7001);
+    discover_registration *registration = new_registration("web", 7001);
     discover_client *client;
     discover_lease *lease;
     discover_set *set;
     discover_snapshot *now;
 
     signal(SIGPIPE, SIG_DFL);
-    sigpipe_kills();
-    client = open_client(url_of(argc, argv));
+    check_sigpipe_is_fatal();
+    client = open_client(test_url(argc, argv));
     alarm(600);
     OK(discover_registration_set_ttl_ms(registration, 60000, NULL));
-    lease = enter(client, registration);
-    set = services(client, "web");
+    lease = register_instance(client, registration);
+    set = open_set(client, "web");
     discover_snapshot_free(await_online(set, 1));
     puts("up");
     fflush(stdout);
 
-    while (!told_to_end()) {
+    while (!end_requested()) {
         discover_status status = discover_lease_heartbeat(lease, 200, NULL);
 
         CHECK(status == DISCOVER_OK || discover_status_is_retriable(status));
@@ -57,6 +57,6 @@ int main(int argc, char **argv) {
 
     discover_lease_release(lease);
     discover_set_release(set);
-    OK(discover_client_close(client, PATIENCE_MS, NULL));
+    OK(discover_client_close(client, TIMEOUT_MS, NULL));
     return 0;
 }

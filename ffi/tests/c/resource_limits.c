@@ -1,6 +1,6 @@
-/* Nothing left of what the machine has: an answer to every call, what was known stays known, and when
- * there is more again, all goes on. */
-#include "usage.h"
+/* Exhausted resources: every call returns an error, sets keep their contents, and work resumes once resources
+ * are available again. */
+#include "process_usage.h"
 
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -9,7 +9,7 @@ static discover_client *client;
 static discover_set *set;
 static discover_lease *lease;
 
-static void is_kept(void) {
+static void check_set_is_unchanged(void) {
     discover_snapshot *now = discover_set_take_snapshot(set);
     discover_instance *picked;
 
@@ -21,13 +21,13 @@ static void is_kept(void) {
     CHECK(discover_lease_standing(lease, NULL) == DISCOVER_STANDING_LIVE);
 }
 
-static void opens_again(const char *url) {
+static void open_another_client(const char *url) {
     discover_client *another = open_client(url);
-    discover_lease *second = enter(another, describe("web", 7002));
+    discover_lease *second = register_instance(another, new_registration("web", 7002));
 
     discover_snapshot_free(await_online(set, 2));
     discover_lease_release(second);
-    OK(discover_client_close(another, PATIENCE_MS, NULL));
+    OK(discover_client_close(another, TIMEOUT_MS, NULL));
     while (discover_set_state(set) != DISCOVER_STATE_CURRENT) {}
 }
 
@@ -50,28 +50,28 @@ static void without_descriptors(const char *url) {
     CHECK(none == NULL);
     FAILS(DISCOVER_ERR_RESOURCE, "", discover_set_feed(set, &feed, &error));
     CHECK(feed == NULL);
-    is_kept();
+    check_set_is_unchanged();
     CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
 }
 
-/* A place on disk takes a descriptor to write to; one in memory takes nothing. */
-static void cannot_register_on_disk_without_descriptors(const char *url) {
+/* A registry on disk needs a descriptor for each write; one in memory needs none. */
+static void registering_on_disk_fails_without_descriptors(const char *url) {
     struct rlimit before = limit_to(RLIMIT_NOFILE, 0);
-    discover_registration *more = describe("web", 7003);
+    discover_registration *more = new_registration("web", 7003);
     discover_lease *out;
 
     if (strncmp(url, "local:", 6) == 0) {
         FAILS(DISCOVER_ERR_RESOURCE, "", discover_client_register(client, more, 500, &out, &error));
         CHECK(out == NULL);
     }
-    is_kept();
+    check_set_is_unchanged();
     CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
     discover_registration_free(more);
 }
 
-/* The same with so many descriptors left, from none to enough: no partial success is left behind. */
+/* With 0 to 15 descriptors left, opening succeeds or fails completely. */
 static void with_few_descriptors(const char *url) {
-    int had = descriptors();
+    int had = count_descriptors();
 
     for (int left = 0; left < 16; left++) {
         struct rlimit before = limit_to(RLIMIT_NOFILE, 3 + (rlim_t)left + (rlim_t)had);
@@ -80,14 +80,14 @@ static void with_few_descriptors(const char *url) {
 
         CHECK(status == DISCOVER_OK || status == DISCOVER_ERR_RESOURCE);
         CHECK((status == DISCOVER_OK) == (out != NULL));
-        OK(discover_client_close(out, PATIENCE_MS, NULL));
+        OK(discover_client_close(out, TIMEOUT_MS, NULL));
         CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
     }
-    while (descriptors() != had) {}
-    is_kept();
+    while (count_descriptors() != had) {}
+    check_set_is_unchanged();
 }
 
-/* Room for what is small, and for few stacks of threads. */
+/* Address space for small allocations and only a few thread stacks. */
 static void without_address_space(const char *url) {
     enum { MANY = 64 };
     rlim_t used = (rlim_t)atol(status_line("VmSize")) * 1024;
@@ -103,12 +103,12 @@ static void without_address_space(const char *url) {
         opened++;
     }
     CHECK(status == DISCOVER_ERR_RESOURCE);
-    is_kept();
+    check_set_is_unchanged();
     CHECK(setrlimit(RLIMIT_AS, &before) == 0);
-    while (opened > 0) OK(discover_client_close(clients[--opened], PATIENCE_MS, NULL));
+    while (opened > 0) OK(discover_client_close(clients[--opened], TIMEOUT_MS, NULL));
 }
 
-/* The kernel counts the threads of a user, and root is not counted: so this is done as another user. */
+/* The kernel limits the threads of a user, but not of root, so the child process changes its user. */
 static void without_threads(const char *url) {
     pid_t child = fork();
     int status;
@@ -117,7 +117,7 @@ static void without_threads(const char *url) {
         int few;
         discover_client *out = NULL;
 
-        alarm(2 * PATIENCE_S);
+        alarm(2 * TIMEOUT_S);
         if (getuid() == 0) CHECK(setuid(40000 + (uid_t)getpid() % 20000) == 0);
         for (few = 1; out == NULL && few < 8; few++) {
             struct rlimit before = limit_to(RLIMIT_NPROC, (rlim_t)few);
@@ -125,12 +125,12 @@ static void without_threads(const char *url) {
 
             CHECK(got == DISCOVER_OK || got == DISCOVER_ERR_RESOURCE);
             CHECK(setrlimit(RLIMIT_NPROC, &before) == 0);
-            while (out == NULL && threads() != 3) {}
+            while (out == NULL && count_threads() != 3) {}
         }
-        /* At least once there were too few. */
+        /* At least one attempt failed. */
         CHECK(few > 2);
         if (out == NULL) out = open_client(url);
-        OK(discover_client_close(out, PATIENCE_MS, NULL));
+        OK(discover_client_close(out, TIMEOUT_MS, NULL));
         _exit(0);
     }
     CHECK(waitpid(child, &status, 0) == child);
@@ -138,23 +138,23 @@ static void without_threads(const char *url) {
 }
 
 int main(int argc, char **argv) {
-    const char *url = url_of(argc, argv);
+    const char *url = test_url(argc, argv);
 
     without_threads("memory://child");
     client = open_client(url);
-    set = services(client, "web");
-    lease = enter(client, describe("web", 7001));
+    set = open_set(client, "web");
+    lease = register_instance(client, new_registration("web", 7001));
     discover_snapshot_free(await_online(set, 1));
 
     without_descriptors(url);
-    cannot_register_on_disk_without_descriptors(url);
+    registering_on_disk_fails_without_descriptors(url);
     with_few_descriptors(url);
     without_address_space(url);
-    is_kept();
-    opens_again(url);
+    check_set_is_unchanged();
+    open_another_client(url);
 
     discover_lease_release(lease);
     discover_set_release(set);
-    OK(discover_client_close(client, PATIENCE_MS, NULL));
+    OK(discover_client_close(client, TIMEOUT_MS, NULL));
     return 0;
 }

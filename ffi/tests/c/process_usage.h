@@ -1,13 +1,13 @@
-/* How much of the machine this process uses, as the kernel and the C library tell it. */
-#ifndef USAGE_H
-#define USAGE_H
+/* The resources that this process uses, from the kernel and the C library. */
+#ifndef PROCESS_USAGE_H
+#define PROCESS_USAGE_H
 
-#include "check.h"
+#include "harness.h"
 
 #include <dirent.h>
 #include <malloc.h>
 
-static inline int entries(const char *folder) {
+static inline int count_entries(const char *folder) {
     DIR *dir = opendir(folder);
     int count = 0;
 
@@ -17,15 +17,15 @@ static inline int entries(const char *folder) {
     return count;
 }
 
-static inline int threads(void) {
-    return entries("/proc/self/task");
+static inline int count_threads(void) {
+    return count_entries("/proc/self/task");
 }
 
-static inline int descriptors(void) {
-    return entries("/proc/self/fd");
+static inline int count_descriptors(void) {
+    return count_entries("/proc/self/fd");
 }
 
-/* A line of /proc/self/status, without its name. */
+/* The value of a line of /proc/self/status. */
 static inline const char *status_line(const char *name) {
     static char line[256];
     FILE *file = fopen("/proc/self/status", "r");
@@ -39,18 +39,18 @@ static inline const char *status_line(const char *name) {
     return line + length + 1;
 }
 
-/* Pages that are in memory, in KiB. */
+/* Resident memory, in KiB. */
 static inline long resident_kib(void) {
     return atol(status_line("VmRSS"));
 }
 
-/* What malloc has given out and not got back, in KiB, to the byte and in all threads. */
+/* Memory allocated by malloc and not freed, in KiB, in all threads. */
 static inline long allocated_kib(void) {
     struct mallinfo2 now = mallinfo2();
     return (long)((now.uordblks + now.hblkhd) / 1024);
 }
 
-/* So many rounds when the loop is run by itself, and a tenth of them beside all the other tests. */
+/* The number of rounds: `full` in a soak test, a tenth of it in the ordinary test run. */
 static inline int rounds(int full) {
     return getenv("DISCOVER_SOAK") ? full : full / 10;
 }
