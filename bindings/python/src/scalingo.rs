@@ -15,7 +15,7 @@ use crate::set::ServiceSet;
 ///
 /// Fields without a value are empty or false.
 ///
-///     scalingo.Host.of(instance).private_url("http", "/status")
+///     scalingo.Host.from_instance(instance).private_url("http", "/status")
 ///
 /// Threads: any number at once.
 #[pyclass(frozen, eq, hash, module = "libdiscover.scalingo")]
@@ -29,7 +29,7 @@ impl Host {
     /// Args:
     ///     instance: The instance.
     #[staticmethod]
-    fn of(instance: &Bound<'_, Instance>) -> Host {
+    fn from_instance(instance: &Bound<'_, Instance>) -> Host {
         Host(embed::Host::of(instance.get().inner()))
     }
 

@@ -18,7 +18,7 @@ use crate::status::Status;
 use crate::subscription::Subscription;
 use crate::watch::{EventFeed, Watch};
 
-/// The live set of the instances of one service, or of those that match a filter.
+/// The live set of the instances of one service, optionally filtered.
 ///
 /// Reads (`online`, `offline`, `leader`, `pick`, `snapshot`, `status`, iteration, `len`) return what is in memory. They
 /// never wait and do not release the GIL. After the client is closed, they return the last contents.

@@ -132,7 +132,7 @@ impl LeaseStatus {
     /// `live`: other clients see it. `lapsed`: it is gone, or not confirmed for a TTL; the library is restoring it.
     /// `replaced`: another owner has registered the same id. `released`: it is unregistered.
     #[getter]
-    fn state(&self) -> &'static str {
+    fn standing(&self) -> &'static str {
         self.0.state
     }
 

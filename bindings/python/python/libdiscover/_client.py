@@ -211,7 +211,7 @@ class LeaseBase:
     def attributes(self) -> Mapping[str, str]:
         """The attributes that other clients see.
 
-        They are those that were registered or updated last. If the service shares attributes among its instances,
+        They are the attributes of `register` or the last `update`. If the service shares attributes among its instances,
         such as credentials with `layout=scalingo`, they include the shared values.
 
         Raises:

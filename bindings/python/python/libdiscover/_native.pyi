@@ -148,7 +148,7 @@ class Lease:
 
 @disjoint_base
 class ServiceSet:
-    """The live set of the instances of one service, or of those that match a filter.
+    """The live set of the instances of one service, optionally filtered.
 
     Reads (`online`, `offline`, `leader`, `pick`, `snapshot`, `status`, iteration, `len`) return what is in memory. They
     never wait and do not release the GIL. After the client is closed, they return the last contents.
@@ -549,7 +549,7 @@ class LeaseStatus:
     """
 
     @property
-    def state(self) -> Standing:
+    def standing(self) -> Standing:
         """The standing of the registration: `live`, `lapsed`, `replaced` or `released`.
 
         `live`: other clients see it. `lapsed`: it is gone, or not confirmed for a TTL; the library is restoring it.
@@ -668,13 +668,13 @@ class Host:
 
     Fields without a value are empty or false.
 
-        scalingo.Host.of(instance).private_url("http", "/status")
+        scalingo.Host.from_instance(instance).private_url("http", "/status")
 
     Threads: any number at once.
     """
 
     @staticmethod
-    def of(instance: Instance) -> Host:
+    def from_instance(instance: Instance) -> Host:
         """Returns an instance as a host, in whichever layout it is stored.
 
         Args:
@@ -861,4 +861,3 @@ class Forked(DiscoverError, RuntimeError):
 
 class Resource(DiscoverError, OSError):
     """Out of memory, descriptors, threads or space."""
-

@@ -245,7 +245,7 @@ class Lease(LeaseBase):
 
 
 class ServiceSet(_native.ServiceSet):
-    """The live set of the instances of one service, or of those that match a filter. See `libdiscover.ServiceSet`.
+    """The live set of the instances of one service, optionally filtered. See `libdiscover.ServiceSet`.
 
     Reads are those of `libdiscover.ServiceSet`. `wait`, `subscribe` and `watch` use the running event loop.
 
