@@ -90,7 +90,8 @@ impl Builder {
         if !settings.lazy {
             let within = settings.connect_timeout;
             let probed = insist(within, "connect", || backend.probe()).await;
-            probed.map_err(|e| Error::caused_by(e.kind(), format!("cannot open {uri}"), e))?;
+            // One message: the backend's error is of this library, and says nothing beyond its text.
+            probed.map_err(|e| Error::new(e.kind(), format!("cannot open {uri}: {e:#}")))?;
         }
         let (closed, sets, leases, restored) = Default::default();
         let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl);
