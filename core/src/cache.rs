@@ -76,7 +76,7 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let file = cache.file(&service);
-                log::warn!("passing over the cache {}: {error}", file.display());
+                tracing::warn!(%service, %error, file = %file.display(), "cannot read the cache file, ignoring it");
                 None
             }
         };
@@ -95,16 +95,14 @@ impl Cache {
                 };
                 let (cache, service) = (cache.clone(), service.clone());
                 let write = move || {
-                    cache
-                        .write(&service, &view)
-                        .err()
-                        .map(|e| (e, cache.file(&service)))
+                    let error = cache.write(&service, &view).err()?;
+                    Some((error, cache.file(&service), service))
                 };
                 let failed = tokio::task::spawn_blocking(write).await.ok().flatten();
-                if let Some((error, file)) = failed
+                if let Some((error, file, service)) = failed
                     && !std::mem::replace(&mut told, true)
                 {
-                    log::warn!("cannot write the cache {}: {error}", file.display());
+                    tracing::warn!(%service, %error, file = %file.display(), "cannot write the cache file");
                 }
                 sleep(PACE).await;
             }

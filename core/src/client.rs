@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::backend::open::{self, Opened, Settings};
 use crate::backend::{Backend, Constructor};
 use crate::backoff::Backoff;
-use crate::connection_monitor::ConnectionMonitor;
+use crate::connection_monitor::{ConnectionMonitor, StoreName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, Tracked};
 use crate::model::{ConnectionState, Metrics, Registration, ServiceName};
@@ -87,13 +87,15 @@ impl Builder {
             .unwrap_or_else(|| DEFAULT_URL.to_owned());
         let uri = Url::parse(&url)?;
         let Opened { backend, settings } = open::open(&uri, &self.custom)?;
+        let store = StoreName::of(&uri);
         if !settings.lazy {
             let within = settings.connect_timeout;
             let probed = insist(within, "connect", || backend.probe()).await;
             probed.map_err(|e| Error::caused_by(e.kind(), format!("cannot open {uri}"), e))?;
+            store.log_connected();
         }
         let (closed, sets, leases, restored) = Default::default();
-        let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl);
+        let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl, store);
         Ok(Client(Arc::new(Inner {
             uri,
             backend,

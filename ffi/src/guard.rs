@@ -71,7 +71,7 @@ fn boundary<T>(body: impl FnOnce() -> T) -> Result<T> {
 fn quiet() {
     static ONCE: Once = Once::new();
     if !cfg!(test) {
-        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log::error!("{panic}"))));
+        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}"))));
     }
 }
 

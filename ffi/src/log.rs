@@ -100,15 +100,16 @@ impl LogSink for Outlet {
 
 fn number(level: Level) -> i32 {
     match level {
-        Level::Error => DISCOVER_LEVEL_ERROR,
-        Level::Warn => DISCOVER_LEVEL_WARN,
-        Level::Info => DISCOVER_LEVEL_INFO,
-        Level::Debug => DISCOVER_LEVEL_DEBUG,
-        Level::Trace => DISCOVER_LEVEL_TRACE,
+        Level::ERROR => DISCOVER_LEVEL_ERROR,
+        Level::WARN => DISCOVER_LEVEL_WARN,
+        Level::INFO => DISCOVER_LEVEL_INFO,
+        Level::DEBUG => DISCOVER_LEVEL_DEBUG,
+        Level::TRACE => DISCOVER_LEVEL_TRACE,
     }
 }
 
 fn parse(level: i32) -> Result<Level> {
-    let known = Level::iter().find(|known| number(*known) == level);
+    let all = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+    let known = all.into_iter().find(|known| number(*known) == level);
     known.ok_or_else(|| Error::invalid(format!("level {level} is none of DISCOVER_LEVEL_...")))
 }

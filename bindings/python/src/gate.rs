@@ -123,7 +123,7 @@ fn close_all(owners: &[Arc<Owner>], bound: Duration) {
 fn end_log() {
     let (sender, ended) = sync_channel(1);
     let end = move || {
-        let _ = set_log(Level::Error, None);
+        let _ = set_log(Level::ERROR, None);
         let _ = sender.send(());
     };
     if thread::Builder::new().spawn(end).is_ok() {

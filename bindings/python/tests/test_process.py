@@ -32,7 +32,7 @@ def test_records_go_to_the_logger_if_anybody_listens() -> None:
     with Program("logged.py", "shown") as program:
         code, text = program.end()
     assert code == 0
-    assert text.startswith("libdiscover WARNING lost the watch, trying again:"), text
+    assert text.startswith("libdiscover WARNING watch lost, reconnecting service=web error="), text
 
 
 def test_nothing_is_ever_printed() -> None:

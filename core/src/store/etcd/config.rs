@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Key, Prefix};
 use crate::net::HostPort;
-use crate::rate_limited_log::Complaint;
+use crate::rate_limited_log::LogRateLimit;
 use crate::url::Url;
 
 /// How many instances a service may have unless something else is said. What lies under a service by
@@ -23,7 +23,7 @@ pub(crate) struct EtcdConfig {
     pub(crate) user: Option<(String, String)>,
     pub(crate) tls: Option<TlsFiles>,
     /// About keys that are none.
-    pub(crate) complaint: Complaint,
+    pub(crate) invalid_key_log: LogRateLimit,
 }
 
 /// The files of TLS, in PEM.
@@ -80,7 +80,7 @@ impl EtcdConfig {
             most: most(uri)?,
             user: login(uri, env("ETCDCTL_USER"), env("ETCDCTL_PASSWORD"))?,
             tls: tls.then_some(files),
-            complaint: Complaint::default(),
+            invalid_key_log: LogRateLimit::default(),
         })
     }
 
@@ -95,10 +95,11 @@ impl EtcdConfig {
         let ours = path
             .and_then(|p| p.strip_prefix(&self.root))
             .and_then(|p| Key::new(p).ok());
-        if ours.is_none() {
-            let shown = String::from_utf8_lossy(&key[..key.len().min(200)]);
-            self.complaint
-                .warn(|| format!("skipping the key {shown:?}: not a path"));
+        if ours.is_none()
+            && let Some(suppressed) = self.invalid_key_log.permit()
+        {
+            let key = String::from_utf8_lossy(&key[..key.len().min(200)]);
+            tracing::warn!(backend = "etcd", %key, suppressed, "skipping key that is not a path");
         }
         ours
     }
