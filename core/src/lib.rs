@@ -69,6 +69,8 @@ mod prove;
 mod rate_limited_log;
 mod set;
 mod store;
+#[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
+mod transport;
 mod url;
 #[cfg_attr(
     not(any(feature = "etcd", feature = "etcd2")),

@@ -51,7 +51,7 @@ def cpp(scratch: Path) -> set[str]:
     for file in scratch.glob("xml/*discover_1_1*.xml"):
         compound = xml.parse(file).getroot().find("compounddef")
         assert compound is not None
-        if compound.get("prot") == "private":
+        if compound.get("prot") == "private" or compound.get("kind") == "namespace":
             continue
         owner = str(compound.findtext("compoundname")).removeprefix("discover::")
         names |= {owner, *cpp_members(f"{owner}::", compound)}

@@ -19,7 +19,7 @@ const HEADERS: [&str; 5] = [
     "discover.hpp",
     "discover_base.hpp",
     "discover_descriptor.hpp",
-    "discover_host.hpp",
+    "discover_scalingo.hpp",
 ];
 
 const PKG_CONFIG: &str = include_str!("../templates/discover.pc");

@@ -15,10 +15,10 @@ pub fn all() -> Vec<Stage> {
     vec![
         fuzz(),
         idle(),
-        c("c-cycles", "--test guest cycles"),
-        c("c-resets", "--test guest a_reset"),
+        c("c-cycles", "--test process leak_cycles"),
+        c("c-resets", "--test process a_reset"),
         c("c-locks", "--test contract no_lock"),
-        c("c-races", "--test instrumented -- --ignored"),
+        c("c-races", "--test thread_sanitizer -- --ignored"),
         python("python-exits", "test_leaving.py"),
         python("python-callbacks", "test_callbacks.py"),
         forks(),

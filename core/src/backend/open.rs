@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "agent")]
-use crate::backend::agent::{Agent, AgentApi, Config};
+use crate::backend::agent::{AgentApi, AgentBackend, AgentConfig};
 use crate::backend::{Backend, KvBackend};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
@@ -193,7 +193,7 @@ fn protected(uri: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
 
 #[cfg(feature = "agent")]
 fn agent(uri: &Url, unix: bool) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(Agent::new(agent_config(uri, unix)?)))
+    Ok(Arc::new(AgentBackend::new(agent_config(uri, unix)?)?))
 }
 
 #[cfg(feature = "agent")]
@@ -210,17 +210,17 @@ impl AgentApi {
                 )));
             }
         };
-        Ok(AgentApi::new(config))
+        AgentApi::new(config)
     }
 }
 
 #[cfg(feature = "agent")]
-fn agent_config(uri: &Url, unix: bool) -> Result<Config> {
+fn agent_config(uri: &Url, unix: bool) -> Result<AgentConfig> {
     let own = ["token", "token_file"];
     let tls = ["ca", "cert", "key", "server_name"];
     let tls = if unix { &[][..] } else { &tls[..] };
     uri.expect_options(&[&own[..], tls, &COMMON_OPTIONS].concat())?;
-    Config::read(uri, unix)
+    AgentConfig::read(uri, unix)
 }
 
 #[cfg(not(feature = "agent"))]

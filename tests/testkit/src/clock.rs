@@ -36,3 +36,8 @@ pub fn wait_until(seconds: f64, mut condition: impl FnMut() -> bool) -> bool {
         pause(0.02);
     }
 }
+
+/// Converts a time to seconds, for messages.
+pub fn seconds(time: Micros) -> f64 {
+    time as f64 / SECOND as f64
+}

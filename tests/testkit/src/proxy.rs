@@ -286,33 +286,14 @@ impl ProxyState {
     }
 
     async fn serve(self: Arc<Self>, number: u64, mut client: TcpStream, target: SocketAddr) {
-        let end = {
-            let mut reset = self.reset_below.subscribe();
-            let mut close = self.close_below.subscribe();
-            let mut cut = self.is_cut.subscribe();
-            let ended = async {
-                tokio::select! {
-                    _ = reset.wait_for(|below| number < *below) => End::Reset,
-                    _ = close.wait_for(|below| number < *below) => End::Closed,
-                    _ = cut.wait_for(|cut| *cut) => End::Closed,
-                }
-            };
-            tokio::select! {
-                end = self.forward(number, &mut client, target) => end,
-                end = ended => end,
-            }
+        let mut ended = std::pin::pin!(self.ended(number));
+        let connected = tokio::select! {
+            connected = TcpStream::connect(target) => connected.ok(),
+            _ = &mut ended => None,
         };
-        if end == End::Reset {
-            self.record_fault();
+        let Some(mut server) = connected else {
             let _ = client.set_zero_linger();
-        }
-    }
-
-    /// Forwards both directions until one of them ends.
-    async fn forward(&self, number: u64, client: &mut TcpStream, target: SocketAddr) -> End {
-        // A server that refuses looks like one that resets.
-        let Ok(mut server) = TcpStream::connect(target).await else {
-            return End::Reset;
+            return;
         };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         self.established.fetch_add(1, Ordering::SeqCst);
@@ -322,12 +303,25 @@ impl ProxyState {
             tokio::select! {
                 end = self.pump(number, Direction::ToServer, from_client, to_server) => end,
                 end = self.pump(number, Direction::ToClient, from_server, to_client) => end,
+                end = ended => end,
             }
         };
         if end == End::Reset {
-            let _ = server.set_zero_linger();
+            self.record_fault();
+            let _ = (client.set_zero_linger(), server.set_zero_linger());
         }
-        end
+    }
+
+    /// Resolves when a connection is to be ended by command.
+    async fn ended(&self, number: u64) -> End {
+        let mut reset = self.reset_below.subscribe();
+        let mut close = self.close_below.subscribe();
+        let mut cut = self.is_cut.subscribe();
+        tokio::select! {
+            _ = reset.wait_for(|below| number < *below) => End::Reset,
+            _ = close.wait_for(|below| number < *below) => End::Closed,
+            _ = cut.wait_for(|cut| *cut) => End::Closed,
+        }
     }
 
     /// Forwards one direction.
