@@ -73,7 +73,11 @@ impl StoreName {
     }
 
     pub(crate) fn log_connected(&self) {
-        tracing::info!(endpoint = self.endpoint, backend = self.backend, "connected");
+        tracing::info!(
+            endpoint = self.endpoint,
+            backend = self.backend,
+            "connected"
+        );
     }
 
     fn log(&self, state: &ConnectionState) {
@@ -84,7 +88,12 @@ impl StoreName {
             }
             ConnectionState::Suspended(error) => {
                 let error = error.report();
-                tracing::info!(endpoint, backend, error, "connection suspended, reconnecting");
+                tracing::info!(
+                    endpoint,
+                    backend,
+                    error,
+                    "connection suspended, reconnecting"
+                );
             }
             ConnectionState::Lost(error) => {
                 tracing::warn!(endpoint, backend, error = %error.report(), "connection lost, reconnecting");

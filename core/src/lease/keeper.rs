@@ -305,7 +305,11 @@ impl Keeper {
             // attributes it may share something else.
             Word::Owner => self.shared = self.backend.shared_attributes(&self.as_told()),
             Word::Service => {
-                log_lease!(info, self.registration, "adopted the attributes of the service");
+                log_lease!(
+                    info,
+                    self.registration,
+                    "adopted the attributes of the service"
+                );
                 // Who listens is told that there is something to read.
                 self.told.standing.send_modify(|_| {});
             }
