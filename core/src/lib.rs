@@ -69,6 +69,7 @@ mod prove;
 mod rate_limited_log;
 mod set;
 mod store;
+mod suggest;
 #[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
 mod transport;
 mod url;
@@ -101,6 +102,8 @@ pub use set::{
     State, Status,
 };
 pub use store::{Store, Terms};
+#[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
+pub use transport::network_error::network_error_cause;
 pub use url::Url;
 
 /// The Rust block of the README, run as a test.

@@ -105,7 +105,7 @@ async fn proves_itself(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
     let error = Client::connect(&missing).await.unwrap_err();
     assert!(
         error
-            .to_string()
+            .report()
             .contains("option ca: cannot read \"/no/such.pem\""),
         "{error}"
     );

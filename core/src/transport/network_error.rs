@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::CertificateError;
 
 use crate::error::{Error, ErrorKind};
 
@@ -95,7 +95,7 @@ impl Peer {
         self.refusal(kind, &cause, &remedy.unwrap_or_default())
     }
 
-    fn diagnose(&self, phase: Phase, error: &(dyn StdError + 'static)) -> Diagnosis {
+    fn diagnose(&self, mut phase: Phase, error: &(dyn StdError + 'static)) -> Diagnosis {
         let mut last = None;
         let mut closed = false;
         for layer in layers(error) {
@@ -120,22 +120,36 @@ impl Peer {
                     _ => {}
                 }
             }
+            let text = layer.to_string();
+            // HTTP/2 keeps the text of TLS errors only.
+            if let Some((_, alert)) = text.split_once("received fatal alert: ") {
+                return self.diagnose_alert(alert.trim());
+            }
+            if text.contains("tls handshake eof") {
+                phase = Phase::TlsHandshake;
+            }
             closed |= is_closed_connection(layer);
-            last = Some(layer);
+            last = Some(text);
         }
         match (closed, phase) {
             (true, Phase::TlsHandshake) => Diagnosis::new(
                 "the server closed the connection during the TLS handshake",
                 format!("if it does not use TLS, {}", self.toggle_tls),
             ),
-            (true, Phase::Opening) if self.tls && !self.client_certificate => Diagnosis::new(
+            // A server that refuses a certificate closes the connection after the handshake. Its alert may be lost.
+            (true, Phase::Opening) if self.tls => Diagnosis::new(
                 "the server closed the connection before it answered",
-                "if it requires a client certificate, set the options cert and key",
+                match self.client_certificate {
+                    true => {
+                        "the option cert must name a client certificate that the server accepts"
+                    }
+                    false => "if it requires a client certificate, set the options cert and key",
+                },
             ),
             (true, Phase::Opening) => self.diagnose_unclear(),
             (true, Phase::Established) => Diagnosis::without_remedy("the connection was closed"),
             (false, _) => Diagnosis::without_remedy(
-                last.map_or_else(|| "the connection failed".to_owned(), ToString::to_string),
+                last.unwrap_or_else(|| "the connection failed".to_owned()),
             ),
         }
     }
@@ -190,48 +204,52 @@ impl Peer {
 
     fn diagnose_tls(&self, error: &rustls::Error) -> Diagnosis {
         use rustls::Error as E;
-        let refused_certificate = match self.client_certificate {
-            true => Diagnosis::new(
-                "the server refused the client certificate",
-                "the option cert must name a valid certificate from an authority that the server trusts",
-            ),
-            false => Diagnosis::new(
-                "the server requires a client certificate",
-                "set the options cert and key",
-            ),
-        };
         match error {
             E::InvalidCertificate(error) => diagnose_certificate(error),
-            E::AlertReceived(alert) => match alert {
-                AlertDescription::CertificateRequired
-                | AlertDescription::NoCertificate
-                | AlertDescription::BadCertificate
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::AccessDenied => refused_certificate,
-                AlertDescription::UnknownCA => Diagnosis::new(
-                    "the server does not know the authority of the client certificate",
-                    "the option cert must name a certificate from an authority that the server trusts",
-                ),
-                AlertDescription::CertificateExpired => Diagnosis::new(
-                    "the client certificate has expired",
-                    "renew the files that the options cert and key name",
-                ),
-                AlertDescription::HandshakeFailure if !self.client_certificate => Diagnosis::new(
-                    "the server refused the TLS handshake",
-                    "if it requires a client certificate, set the options cert and key",
-                ),
-                alert => Diagnosis::without_remedy(format!(
-                    "the server refused TLS with the alert {}",
-                    in_words(&format!("{alert:?}"))
-                )),
-            },
+            E::AlertReceived(alert) => self.diagnose_alert(&format!("{alert:?}")),
             E::InvalidMessage(_) => Diagnosis::new("the server does not use TLS", self.toggle_tls),
             E::PeerIncompatible(_) => Diagnosis::new(
                 "the server supports no TLS version and cipher of this client",
                 "TLS 1.2 or 1.3 is required",
             ),
             error => Diagnosis::without_remedy(format!("TLS failed: {error}")),
+        }
+    }
+
+    /// Diagnoses a TLS alert of the server, by the name of its description.
+    fn diagnose_alert(&self, alert: &str) -> Diagnosis {
+        match alert {
+            "CertificateRequired"
+            | "NoCertificate"
+            | "BadCertificate"
+            | "CertificateUnknown"
+            | "UnsupportedCertificate"
+            | "AccessDenied" => match self.client_certificate {
+                true => Diagnosis::new(
+                    "the server refused the client certificate",
+                    "the option cert must name a valid certificate from an authority that the server trusts",
+                ),
+                false => Diagnosis::new(
+                    "the server requires a client certificate",
+                    "set the options cert and key",
+                ),
+            },
+            "UnknownCA" => Diagnosis::new(
+                "the server does not know the authority of the client certificate",
+                "the option cert must name a certificate from an authority that the server trusts",
+            ),
+            "CertificateExpired" => Diagnosis::new(
+                "the client certificate has expired",
+                "renew the files that the options cert and key name",
+            ),
+            "HandshakeFailure" if !self.client_certificate => Diagnosis::new(
+                "the server refused the TLS handshake",
+                "if it requires a client certificate, set the options cert and key",
+            ),
+            alert => Diagnosis::without_remedy(format!(
+                "the server refused TLS with the alert {:?}",
+                in_words(alert)
+            )),
         }
     }
 
@@ -257,19 +275,27 @@ impl Peer {
     }
 }
 
+/// Returns the cause of a failed connection in plain words, without an endpoint or a remedy. Looks through the
+/// layers of errors of sockets, TLS (rustls) and HTTP (hyper).
+pub fn network_error_cause(error: &(dyn StdError + 'static)) -> String {
+    let server = Peer {
+        product: "the server",
+        endpoint: String::new(),
+        protocol: "HTTP",
+        tls: false,
+        client_certificate: false,
+        toggle_tls: "",
+        other_schemes: "",
+    };
+    server.diagnose(Phase::Established, error).cause
+}
+
 fn diagnose_certificate(error: &CertificateError) -> Diagnosis {
-    const RENEW: &str = "renew it on the server, or check the clock of this machine";
     match error {
-        CertificateError::Expired => Diagnosis::new("the server's certificate has expired", RENEW),
-        CertificateError::ExpiredContext { time, not_after } => {
-            let seconds = time.as_secs().saturating_sub(not_after.as_secs());
-            let ago = match seconds {
-                0..3600 => format!("{} minutes", seconds / 60),
-                3600..172_800 => format!("{} hours", seconds / 3600),
-                _ => format!("{} days", seconds / 86_400),
-            };
-            Diagnosis::new(format!("the server's certificate expired {ago} ago"), RENEW)
-        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Diagnosis::new(
+            "the server's certificate has expired",
+            "renew it on the server, or check the clock of this machine",
+        ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             Diagnosis::new(
                 "the server's certificate is not valid yet",

@@ -30,6 +30,8 @@ pub struct Etcd {
 #[derive(Clone, Default)]
 pub struct EtcdOptions {
     tls: Option<Tls>,
+    server_identity: Option<(String, String)>,
+    client_certificates_optional: bool,
     v2: bool,
     in_memory: bool,
     quota_bytes: Option<u64>,
@@ -58,6 +60,20 @@ impl EtcdOptions {
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> EtcdOptions {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Uses another certificate and key for the server than for the client of the tests, which does not verify it.
+    #[must_use]
+    pub fn server_identity(mut self, cert: &str, key: &str) -> EtcdOptions {
+        self.server_identity = Some((cert.to_owned(), key.to_owned()));
+        self
+    }
+
+    /// Does not require client certificates.
+    #[must_use]
+    pub fn client_certificates_optional(mut self) -> EtcdOptions {
+        self.client_certificates_optional = true;
         self
     }
 
@@ -211,7 +227,11 @@ impl Etcd {
             command.args(["--quota-backend-bytes", &bytes.to_string()]);
         }
         if let Some(Tls { ca, cert, key }) = &self.options.tls {
-            command.args(["--client-cert-auth", "--trusted-ca-file", ca]);
+            if !self.options.client_certificates_optional {
+                command.args(["--client-cert-auth", "--trusted-ca-file", ca]);
+            }
+            let own = self.options.server_identity.as_ref();
+            let (cert, key) = own.map_or((cert, key), |(cert, key)| (cert, key));
             command.args(["--cert-file", cert, "--key-file", key]);
         }
         command
@@ -278,6 +298,9 @@ impl Etcd {
             .args(["--endpoints", &self.endpoint()]);
         if let Some(Tls { ca, cert, key }) = &self.options.tls {
             command.args(["--cacert", ca, "--cert", cert, "--key", key]);
+            if self.options.server_identity.is_some() {
+                command.arg("--insecure-skip-tls-verify");
+            }
         }
         let output = command.args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
