@@ -69,6 +69,7 @@ mod prove;
 mod rate_limited_log;
 mod set;
 mod store;
+mod suggest;
 #[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
 mod transport;
 mod url;

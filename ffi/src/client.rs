@@ -8,8 +8,9 @@ use std::time::Duration;
 use discover_core::embed::{Engine, ErrorKind};
 
 use crate::args::{c_string, timeout_from_ms};
-use crate::boundary::{release, try_call, try_create, value_or};
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
+use crate::fallible_call::{try_call, try_create};
 use crate::lease::discover_lease;
 use crate::registration::discover_registration;
 use crate::set::discover_set;

@@ -6,10 +6,10 @@ use std::mem::MaybeUninit;
 use discover_core::embed::{ConnectionState, Error, Result, Subscription};
 
 use crate::args::Args;
-use crate::boundary::{OutParam, try_call, try_create};
 use crate::client::discover_client;
 use crate::error::discover_error;
 use crate::event::{UserData, discover_destroy_fn};
+use crate::fallible_call::{OutParam, try_call, try_create};
 use crate::lease::{self, discover_lease};
 use crate::status::{constant_name, discover_status};
 use crate::subscription::discover_subscription;

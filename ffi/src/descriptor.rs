@@ -8,8 +8,9 @@ use std::ptr;
 use discover_core::embed::Descriptor;
 
 use crate::args::c_string;
-use crate::boundary::{release, try_create, value_or};
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
+use crate::fallible_call::try_create;
 use crate::status::discover_status;
 
 /// A service reference in one line of text, for example "redis.master[prod,stats];6379/tcp".

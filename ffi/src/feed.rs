@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use discover_core::embed::{Bell, Error, ErrorKind, Feed, Result, SetHandle};
 
-use crate::boundary::{release, try_call, value_or};
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
 use crate::event::{deliver, discover_event_fn};
+use crate::fallible_call::try_call;
 use crate::status::discover_status;
 
 /// The events of a set for a program with its own event loop (poll, epoll, libuv, GLib). The program waits

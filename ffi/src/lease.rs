@@ -7,8 +7,9 @@ use std::ptr;
 use discover_core::embed::{LeaseHandle, Standing};
 
 use crate::args::{c_string, timeout_from_ms};
-use crate::boundary::{release, try_call, value_or};
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
+use crate::fallible_call::try_call;
 use crate::instance::discover_instance;
 use crate::status::{constant_name, discover_status};
 

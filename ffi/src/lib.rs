@@ -1,8 +1,8 @@
 //! The C ABI: converts types in both directions and decides nothing.
 //!
 //! The doc comments of exported items are the manual in `include/discover.h`, so they use the terms of C.
-//! Each function checks its arguments, calls the core and stores the result. `args` has the checks, and
-//! `boundary` keeps panics from unwinding into C.
+//! Each function checks its arguments, calls the core and stores the result. `args` has the checks,
+//! `fallible_call` writes statuses and errors, and `boundary` keeps panics from unwinding into C.
 //!
 //! Signatures state ownership: `Option<&T>` is borrowed, `Option<Box<T>>` is taken, `MaybeUninit` is an out
 //! parameter. NULL is `None` in each.
@@ -28,6 +28,7 @@
 
 mod args;
 mod boundary;
+mod fallible_call;
 #[cfg(feature = "inject-panic")]
 mod panic_injection;
 

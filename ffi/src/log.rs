@@ -6,9 +6,9 @@ use std::mem::MaybeUninit;
 use discover_core::embed::{Level, LogSink, Result, set_log};
 
 use crate::args::{Args, c_string};
-use crate::boundary::try_call;
 use crate::error::discover_error;
 use crate::event::{UserData, discover_destroy_fn};
+use crate::fallible_call::try_call;
 use crate::status::{constant_name, discover_status};
 
 /// A fault of the library itself.

@@ -8,9 +8,10 @@ use std::sync::OnceLock;
 use discover_core::embed::Metrics;
 
 use crate::args::c_string;
-use crate::boundary::{try_call, value_or};
+use crate::boundary::value_or;
 use crate::client::discover_client;
 use crate::error::discover_error;
+use crate::fallible_call::try_call;
 use crate::status::discover_status;
 
 fn metric_names() -> &'static [CString] {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use discover_core::embed::{Attributes, Heartbeat, Registration, Result};
 
-use crate::boundary::{release, try_call, try_create};
+use crate::boundary::release;
 use crate::error::discover_error;
+use crate::fallible_call::{try_call, try_create};
 use crate::status::discover_status;
 
 /// The instance that a program wants to register. A setter that fails changes nothing.

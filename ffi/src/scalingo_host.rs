@@ -8,8 +8,9 @@ use std::ptr;
 use discover_core::embed::{Error, ErrorKind, Host, Result};
 
 use crate::args::{Args, c_string};
-use crate::boundary::{OutParam, release, try_create, value_or};
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
+use crate::fallible_call::{OutParam, try_create};
 use crate::instance::discover_instance;
 use crate::status::discover_status;
 

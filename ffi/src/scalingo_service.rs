@@ -7,8 +7,9 @@ use std::ptr;
 use discover_core::embed::Service;
 
 use crate::args::c_string;
-use crate::boundary::{release, try_create, value_or};
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
+use crate::fallible_call::try_create;
 use crate::scalingo_host::{discover_scalingo_host, write_url};
 use crate::set::discover_set;
 use crate::status::discover_status;

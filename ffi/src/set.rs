@@ -8,16 +8,17 @@ use std::time::Duration;
 use discover_core::embed::{Policy, SetHandle, State};
 
 use crate::args::{c_string, equals, timeout_from_ms};
-use crate::boundary::{release, try_create, value_or};
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
 use crate::event::{EventCallback, UserData, discover_destroy_fn, discover_event_fn};
+use crate::fallible_call::try_create;
 use crate::feed::discover_feed;
 use crate::instance::discover_instance;
 use crate::snapshot::discover_snapshot;
 use crate::status::{constant_name, discover_status};
 use crate::subscription::discover_subscription;
 
-/// The live set of the instances of one service, or of those that match a filter.
+/// The live set of the instances of one service, optionally restricted by a filter.
 ///
 /// Reading a set uses memory only: it never accesses the network and never blocks. If the connection to
 /// the registry is lost, the set keeps its last contents and becomes stale.
