@@ -110,14 +110,14 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::tests::at;
+    use crate::model::Registration;
 
     /// The address of a host, and its attributes.
     type HostSpec<'a> = (&'a str, &'a [(&'a str, &'a str)]);
 
     fn service(hosts: &[HostSpec<'_>]) -> Service {
         let instance = |(at, (address, fields)): (u64, &HostSpec<'_>)| {
-            let host = self::at("api", address);
+            let host = Registration::at("api", address).unwrap();
             let host = host.attributes(fields.iter().copied()).unwrap();
             Arc::new(host.instance(at))
         };
