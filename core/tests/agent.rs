@@ -8,7 +8,6 @@ use std::time::Duration;
 use discover_core::{Client, ErrorKind, Event, Instance, Registration, State};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
-use support::agent::Agent;
 use support::{Listener, PATIENCE, etcd, eventually};
 
 fn web(port: u16) -> Registration {
@@ -20,8 +19,8 @@ fn web(port: u16) -> Registration {
 
 /// G2: killed and started again, the agent has every registration again, put back by its owner; who
 /// watches is told that nothing changed.
-async fn owners_put_back_and_watchers_hear_only_what_differs(mut agent: Agent) {
-    let url = format!("{}?ttl=10s", agent.url());
+async fn owners_put_back_and_watchers_hear_only_what_differs(mut agent: support::agent::Agent) {
+    let url = format!("{}?ttl=10s", agent.socket_url());
     let owner = Client::connect(&url).await.unwrap();
     let watcher = Client::connect(&url).await.unwrap();
     let one = owner.register(web(1)).await.unwrap();
@@ -61,7 +60,7 @@ async fn owners_put_back_and_watchers_hear_only_what_differs(mut agent: Agent) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_killed_agent_with_its_own_registry_loses_nothing() {
-    if let Some(agent) = Agent::start(None) {
+    if let Some(agent) = support::agent::start(None) {
         owners_put_back_and_watchers_hear_only_what_differs(agent).await;
     }
 }
@@ -71,7 +70,7 @@ async fn a_killed_agent_in_front_of_etcd_loses_nothing() {
     let Some(etcd) = etcd::shared() else { return };
     let prefix = format!("{:016x}", fastrand::u64(..));
     let store = format!("etcd://{}/{prefix}?ttl=10s", etcd.endpoint());
-    if let Some(agent) = Agent::start(Some(store)) {
+    if let Some(agent) = support::agent::start(Some(&store)) {
         owners_put_back_and_watchers_hear_only_what_differs(agent).await;
     }
 }
@@ -79,10 +78,10 @@ async fn a_killed_agent_in_front_of_etcd_loses_nothing() {
 /// The owner who does not come back is gone after its TTL, as if it had died.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_nobody_puts_back_goes() {
-    let Some(mut agent) = Agent::start(None) else {
+    let Some(mut agent) = support::agent::start(None) else {
         return;
     };
-    let url = agent.url();
+    let url = agent.socket_url();
     let owner = Client::connect(&format!("{url}?ttl=1s")).await.unwrap();
     let lease = owner.register(web(1)).await.unwrap();
     agent.kill();
@@ -136,10 +135,10 @@ async fn without_an_agent_a_program_is_told_where_there_is_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_is_killed_under_load_loses_nothing() {
     const MEMBERS: u16 = 200;
-    let Some(mut agent) = Agent::start(None) else {
+    let Some(mut agent) = support::agent::start(None) else {
         return;
     };
-    let url = format!("{}?ttl=10s", agent.url());
+    let url = format!("{}?ttl=10s", agent.socket_url());
     let owner = Client::connect(&url).await.unwrap();
     let all = (1..=MEMBERS).map(|port| owner.register(web(port)));
     let leases = try_join_all(all).await.unwrap();

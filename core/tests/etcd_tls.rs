@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use discover_core::{Client, ErrorKind, Registration, State};
-use support::etcd::{Etcd, Tls};
+use support::etcd::{Etcd, EtcdOptions, Tls};
 use support::{PATIENCE, eventually};
 
 /// Runs openssl in a folder.
@@ -59,7 +59,7 @@ async fn both_ends_prove_who_they_are() {
         certificates(folder.path(), "own"),
         certificates(folder.path(), "foreign"),
     );
-    let Some(etcd) = Etcd::start_with(Some(own.clone()), true) else {
+    let Some(etcd) = EtcdOptions::default().tls(own.clone()).v2().start() else {
         return;
     };
     for scheme in ["etcd", "etcd2"] {
@@ -117,7 +117,7 @@ async fn proves_itself(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
 async fn what_is_exchanged_on_disk_is_used_for_the_next_connection() {
     let folder = tempfile::tempdir().unwrap();
     let own = certificates(folder.path(), "own");
-    let Some(mut etcd) = Etcd::start_with(Some(own.clone()), false) else {
+    let Some(mut etcd) = EtcdOptions::default().tls(own.clone()).start() else {
         return;
     };
     let Tls { ca, cert, key } = &own;
