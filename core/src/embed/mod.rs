@@ -46,7 +46,7 @@ pub use crate::model::{
 pub use crate::set::{
     Event, Fault, OfflineInstance, OfflineReason, Policy, Snapshot, State, Status,
 };
-pub use ::log::Level;
+pub use ::tracing::Level;
 
 /// The places among those online of those to choose from, where these are not all.
 pub fn able(snapshot: &Snapshot) -> Option<Vec<usize>> {
