@@ -1,10 +1,10 @@
-/* Takes part in the election of a leader until Enter is pressed: leader PORT. */
+/* Takes part in a leader election until Enter is pressed: leader PORT. */
 #include <discover.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Leaves the program if a call failed. */
+/* Ends the program if a call failed. */
 static void check(discover_status status, discover_error **error) {
     if (status != DISCOVER_OK) {
         fprintf(stderr, "leader: %s\n", discover_error_message(*error));
@@ -33,24 +33,24 @@ int main(int argc, char **argv) {
         return 1;
     }
 
-    /* Without a URL, the registry is the one named by DISCOVER_URL, else local://. */
+    /* Without a URL the registry is that of DISCOVER_URL, else local://. */
     check(discover_client_open(NULL, &client, &error), &error);
 
-    /* Everybody who registers is a candidate; the oldest instance leads. */
+    /* Every registered instance is a candidate; the oldest one leads. */
     check(discover_registration_new("worker", atol(argv[1]), &registration, &error), &error);
     check(discover_registration_set_host(registration, "127.0.0.1", &error), &error);
     check(discover_client_register(client, registration, 5000, &lease, &error), &error);
     discover_registration_free(registration);
 
-    /* A leader is told at once, and again whenever it is another. */
+    /* The callback receives the current leader first and then each new one. */
     check(discover_client_services(client, "worker", &workers, &error), &error);
     check(discover_set_subscribe(workers, on_event, lease, NULL, &subscription, &error), &error);
 
-    /* Do the leader's work, or wait for the turn; here, until Enter. */
+    /* Do the leader's work here, or wait to become the leader. */
     do key = getchar();
     while (key != '\n' && key != EOF);
 
-    /* Closing unregisters us, and the next oldest leads. */
+    /* Closing unregisters the instance, and the next oldest one leads. */
     check(discover_client_close(client, 5000, &error), &error);
     discover_subscription_cancel(subscription);
     discover_set_release(workers);

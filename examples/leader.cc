@@ -1,19 +1,19 @@
-// Takes part in the election of a leader until Enter is pressed: leader PORT.
+// Takes part in a leader election until Enter is pressed: leader PORT.
 #include <discover.hpp>
 
 #include <iostream>
 #include <string>
 
 static void run(int port) {
-    // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+    // Without a URL the registry is that of DISCOVER_URL, else local://.
     discover::client client;
 
-    // Everybody who registers is a candidate; the oldest instance leads.
+    // Every registered instance is a candidate; the oldest one leads.
     discover::registration registration{"worker", port};
     discover::lease lease = client.register_instance(registration.host("127.0.0.1"));
     const std::string own{lease.address()};
 
-    // A leader is told at once, and again whenever it is another.
+    // The callback receives the current leader first and then each new one.
     auto on_event = [own](const discover::event &event) {
         auto leader = event.instance();
         if (event.kind() != DISCOVER_EVENT_LEADER || !leader) return;
@@ -22,11 +22,11 @@ static void run(int port) {
     };
     discover::subscription subscription = client.services("worker").subscribe(on_event);
 
-    // Do the leader's work, or wait for the turn; here, until Enter.
+    // Do the leader's work here, or wait to become the leader.
     std::string line;
     std::getline(std::cin, line);
 
-    // Closing unregisters us, and the next oldest leads.
+    // Closing unregisters the instance, and the next oldest one leads.
     client.close();
 }
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Leaves the program if a call failed. What is left open then goes with the process. */
+/* Ends the program if a call failed. The kernel then frees all that is open. */
 static void check(discover_status status, discover_error **error) {
     if (status != DISCOVER_OK) {
         fprintf(stderr, "register: %s\n", discover_error_message(*error));
@@ -24,10 +24,10 @@ int main(int argc, char **argv) {
         return 1;
     }
 
-    /* Without a URL, the registry is the one named by DISCOVER_URL, else local://. */
+    /* Without a URL the registry is that of DISCOVER_URL, else local://. */
     check(discover_client_open(NULL, &client, &error), &error);
 
-    /* Say who we are. Once discover_client_register returns, others see us. */
+    /* Register an instance. When discover_client_register returns, other clients see it. */
     check(discover_registration_new("web", atol(argv[1]), &registration, &error), &error);
     check(discover_registration_set_host(registration, "127.0.0.1", &error), &error);
     check(discover_registration_set_attribute(registration, "zone", "eu", &error), &error);
@@ -37,11 +37,11 @@ int main(int argc, char **argv) {
     printf("registered web at %s\n", discover_lease_address(lease));
     fflush(stdout);
 
-    /* The library keeps us alive; we are free to do our work. */
+    /* Do the service's work here; the library keeps the registration alive. */
     do key = getchar();
     while (key != '\n' && key != EOF);
 
-    /* Leave: others see us go at once. Releasing the lease alone would do the same. */
+    /* Unregister: other clients see the instance go offline at once. Releasing the lease has the same effect. */
     check(discover_lease_unregister(lease, 5000, &error), &error);
     printf("unregistered\n");
     discover_lease_release(lease);

@@ -5,20 +5,20 @@
 #include <string>
 
 static void run(int port) {
-    // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+    // Without a URL the registry is that of DISCOVER_URL, else local://.
     discover::client client;
 
-    // Say who we are. Once register_instance returns, others see us.
+    // Register an instance. When register_instance returns, other clients see it.
     discover::registration registration{"web", port};
     registration.host("127.0.0.1").attribute("zone", "eu").attribute("version", "1");
     discover::lease lease = client.register_instance(registration);
     std::cout << "registered web at " << lease.address() << std::endl;
 
-    // The library keeps us alive; we are free to do our work.
+    // Do the service's work here; the library keeps the registration alive.
     std::string line;
     std::getline(std::cin, line);
 
-    // Leave: others see us go at once. Destroying the lease would do the same.
+    // Unregister: other clients see the instance go offline at once. Destroying the lease has the same effect.
     lease.unregister();
     std::cout << "unregistered" << std::endl;
     client.close();

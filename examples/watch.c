@@ -1,10 +1,10 @@
-/* Prints what happens to the service web until Enter is pressed: watch. */
+/* Prints the events of the service web until Enter is pressed: watch. */
 #include <discover.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Leaves the program if a call failed. What is left open then goes with the process. */
+/* Ends the program if a call failed. The kernel then frees all that is open. */
 static void check(discover_status status, discover_error **error) {
     if (status != DISCOVER_OK) {
         fprintf(stderr, "watch: %s\n", discover_error_message(*error));
@@ -12,7 +12,7 @@ static void check(discover_status status, discover_error **error) {
     }
 }
 
-/* Called on the client's own thread, with one event at a time. */
+/* Runs on the client's callback thread, one event at a time. */
 static void print_event(const discover_event *event, void *user_data) {
     const char *kind = discover_event_kind_name(discover_event_kind(event));
     const discover_instance *instance = discover_event_instance(event);
@@ -37,18 +37,18 @@ int main(void) {
     discover_error *error;
     int key;
 
-    /* Without a URL, the registry is the one named by DISCOVER_URL, else local://. */
+    /* Without a URL the registry is that of DISCOVER_URL, else local://. */
     check(discover_client_open(NULL, &client, &error), &error);
 
-    /* Follow the service: first the whole state, then `current`, then every change. */
+    /* Watch the service: first the full state, then `current`, then every change. */
     check(discover_client_services(client, "web", &web, &error), &error);
     check(discover_set_subscribe(web, print_event, NULL, NULL, &subscription, &error), &error);
 
-    /* The events come by themselves; we are free to do our work. */
+    /* Do other work here; the callback receives the events. */
     do key = getchar();
     while (key != '\n' && key != EOF);
 
-    /* Once the client is closed, no event follows. */
+    /* After closing, no event follows. */
     check(discover_client_close(client, 5000, &error), &error);
     discover_subscription_cancel(subscription);
     discover_set_release(web);

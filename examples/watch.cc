@@ -1,10 +1,10 @@
-// Prints what happens to the service web until Enter is pressed: watch.
+// Prints the events of the service web until Enter is pressed: watch.
 #include <discover.hpp>
 
 #include <iostream>
 #include <string>
 
-// Called on the client's own thread, with one event at a time.
+// Runs on the client's callback thread, one event at a time.
 static void print_event(const discover::event &event) {
     std::cout << event.kind_name();
     if (auto instance = event.instance()) {
@@ -18,17 +18,17 @@ static void print_event(const discover::event &event) {
 }
 
 static void run() {
-    // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+    // Without a URL the registry is that of DISCOVER_URL, else local://.
     discover::client client;
 
-    // Follow the service: first the whole state, then `current`, then every change.
+    // Watch the service: first the full state, then `current`, then every change.
     discover::subscription subscription = client.services("web").subscribe(print_event);
 
-    // The events come by themselves; we are free to do our work.
+    // Do other work here; the callback receives the events.
     std::string line;
     std::getline(std::cin, line);
 
-    // Once the client is closed, no event follows.
+    // After closing, no event follows.
     client.close();
 }
 

@@ -1,8 +1,8 @@
 /*
- * libdiscover: services find each other.
+ * libdiscover: service discovery for C programs.
  *
- * A program registers what it is and where; others follow a service as a live, local set. Where the
- * registry is, and of which kind, is one URL. "local://", the default, needs no server at all.
+ * A program registers instances of its services, and follows other services as live sets in memory. One URL
+ * selects the registry and its kind. "local://", the default, needs no server.
  *
  *     discover_client *client;
  *     discover_set *web;
@@ -16,54 +16,54 @@
  *     discover_set_release(web);
  *     discover_client_close(client, 5000, NULL);
  *
- * Linking. The library is called discover: `cc program.c $(pkg-config --cflags --libs discover)`; for
- * CMake there is a package, libdiscover. The header is C99 and C++17; discover.hpp is the same for C++,
- * with destructors and exceptions. Within one number of the shared library's name nothing is removed
- * or changed.
+ * Linking. The library is named discover: `cc program.c $(pkg-config --cflags --libs discover)`. CMake
+ * finds it as the package libdiscover. The header is C99 and C++17; discover.hpp wraps it for C++ with
+ * destructors and exceptions. Within one version of the shared library's name (its soname) nothing is
+ * removed or changed.
  *
- * Names. A function is discover_NOUN_VERB, and its first argument is the noun. The twelve types are opaque
- * and only ever seen as pointers.
+ * Names. A function is discover_NOUN_VERB, and its first argument is the noun. All object types are
+ * opaque and used only through pointers.
  *
- * Ownership. Each pointer has its word in brackets:
+ * Ownership. The description of each pointer begins with its ownership in brackets:
  *
- *     [in, borrowed]        yours; looked at during the call, and not afterwards
- *     [in, taken]           yours no longer
- *     [out, owned]          yours from now on, to be released by the function named
- *     [out]                 yours; a number is put there
- *     [borrowed until ...]  ours; look at it until then
+ *     [in, borrowed]        you keep it; the library reads it during the call only
+ *     [in, taken]           you give it to the library
+ *     [out, owned]          you receive it and release it with the function named
+ *     [out]                 you keep it; the library writes a number to it
+ *     [borrowed until ...]  the library keeps it; you may read it until then
  *
- * "optional" means that it may be NULL. Any other NULL is answered with DISCOVER_ERR_INVALID_ARGUMENT,
- * or, by functions that return no status, with NULL, 0 or nothing. Every type has one function that
- * releases it, and that takes NULL. Never free() what the library gave you. Strings given are
- * NUL-terminated UTF-8 and copied during the call.
+ * "optional" means that the argument may be NULL. Any other NULL fails with
+ * DISCOVER_ERR_INVALID_ARGUMENT; functions that return no status return NULL, 0 or nothing. Every type
+ * has one function that releases it, which accepts NULL. Never free() what the library returned. Strings
+ * that you pass are NUL-terminated UTF-8 and are copied during the call.
  *
- * A handle is a pointer like any other: one that was released, a client that was closed, or an event
- * after its callback cannot be told from one that is good, and to use it, or to release it again, is
- * undefined. Valgrind and AddressSanitizer find such uses. What is told, by DISCOVER_ERR_CLOSED, is that
- * the client of a lease, set or feed has been closed, and by DISCOVER_ERR_FORKED that it is the parent's.
+ * Handles. The library cannot recognize a stale handle: an object that was released, a client that was
+ * closed, or an event after its callback. Using or releasing one is undefined behavior, which Valgrind and
+ * AddressSanitizer find. The library does detect two cases: a lease, set or feed whose client is closed
+ * returns DISCOVER_ERR_CLOSED, and an object of the parent process returns DISCOVER_ERR_FORKED.
  *
- * Errors. A call that can fail returns a discover_status, and DISCOVER_OK is 0. If you pass an error
- * pointer, it is set to NULL or to an object that says more, which you release. A call that fails
- * takes nothing and leaves nothing: outputs are NULL. A bug in the library is
- * DISCOVER_ERR_INTERNAL, not a crash.
+ * Errors. A call that can fail returns a discover_status; DISCOVER_OK is 0. If you pass an error pointer,
+ * it is set to NULL or to an object with the message, which you release. A failed call changes nothing
+ * and sets its outputs to NULL. Every call can return DISCOVER_ERR_INVALID_ARGUMENT for NULL or malformed
+ * UTF-8, and DISCOVER_ERR_INTERNAL for a bug in the library, which never crashes the program. Every call
+ * that uses a client or an object of it can return DISCOVER_ERR_FORKED in a forked child process. The
+ * comments of functions list the other errors.
  *
- * Threads. A `const` first argument means that the call may be made at the same time as any other such
- * call on the same object. Each type's comment ends with what else is to be said. Calls that wait have
- * a timeout.
+ * Threads. A `const` first argument means that the call may run at the same time as other such calls on
+ * the same object. The comment of each type ends with its thread rules. Calls that block have a timeout.
  *
- * Callbacks. They run on the client's one callback thread, never two at once, and never inside one of
- * your calls. A slow one delays the client's other callbacks, and nothing else. Inside one you may call
- * anything; only discover_client_close() is refused there, with DISCOVER_ERR_BUSY. A callback comes with
- * user_data and a destroy function, which is called exactly once, after the last use, whatever happens.
+ * Callbacks. The client's callback thread runs them one at a time, and never inside one of your calls. A
+ * slow callback delays the client's other callbacks, and nothing else. A callback may make every call
+ * except discover_client_close(), which fails with DISCOVER_ERR_BUSY. A callback has user_data and a
+ * destroy function, which is called exactly once, after the last use of user_data, whatever the result.
  *
- * Fork. What a parent opened is not for its forked child: calls there return DISCOVER_ERR_FORKED at
- * once, and releasing frees memory and touches nothing else. A child may open a client of its own. The
- * parent does not notice.
+ * Fork. A forked child process cannot use its parent's objects: calls return DISCOVER_ERR_FORKED at once,
+ * and releasing an object only frees memory. The child may open its own client. The parent is not
+ * affected.
  *
- * Scarcity. Without threads, descriptors or room for something large, a call returns
- * DISCOVER_ERR_RESOURCE and the sets stay as they were. Where not even a few bytes can be had, the
- * process ends, as it does in most of its libraries.
+ * Resources. Without threads, descriptors or memory for a large allocation, a call returns
+ * DISCOVER_ERR_RESOURCE and the sets stay unchanged. If a small allocation fails, the process aborts.
  *
- * Leaving. A process that dies or exits is unregistered by the registry, at once on local://, elsewhere
- * after its TTL; discover_client_close() does it at once everywhere.
+ * Exit. When a process exits or crashes, its registrations disappear: at once on local://, elsewhere
+ * after their TTL. discover_client_close() unregisters them at once everywhere.
  */

@@ -1,8 +1,8 @@
 /*
- * libdiscover: services find each other.
+ * libdiscover: service discovery for C programs.
  *
- * A program registers what it is and where; others follow a service as a live, local set. Where the
- * registry is, and of which kind, is one URL. "local://", the default, needs no server at all.
+ * A program registers instances of its services, and follows other services as live sets in memory. One URL
+ * selects the registry and its kind. "local://", the default, needs no server.
  *
  *     discover_client *client;
  *     discover_set *web;
@@ -16,56 +16,56 @@
  *     discover_set_release(web);
  *     discover_client_close(client, 5000, NULL);
  *
- * Linking. The library is called discover: `cc program.c $(pkg-config --cflags --libs discover)`; for
- * CMake there is a package, libdiscover. The header is C99 and C++17; discover.hpp is the same for C++,
- * with destructors and exceptions. Within one number of the shared library's name nothing is removed
- * or changed.
+ * Linking. The library is named discover: `cc program.c $(pkg-config --cflags --libs discover)`. CMake
+ * finds it as the package libdiscover. The header is C99 and C++17; discover.hpp wraps it for C++ with
+ * destructors and exceptions. Within one version of the shared library's name (its soname) nothing is
+ * removed or changed.
  *
- * Names. A function is discover_NOUN_VERB, and its first argument is the noun. The twelve types are opaque
- * and only ever seen as pointers.
+ * Names. A function is discover_NOUN_VERB, and its first argument is the noun. All object types are
+ * opaque and used only through pointers.
  *
- * Ownership. Each pointer has its word in brackets:
+ * Ownership. The description of each pointer begins with its ownership in brackets:
  *
- *     [in, borrowed]        yours; looked at during the call, and not afterwards
- *     [in, taken]           yours no longer
- *     [out, owned]          yours from now on, to be released by the function named
- *     [out]                 yours; a number is put there
- *     [borrowed until ...]  ours; look at it until then
+ *     [in, borrowed]        you keep it; the library reads it during the call only
+ *     [in, taken]           you give it to the library
+ *     [out, owned]          you receive it and release it with the function named
+ *     [out]                 you keep it; the library writes a number to it
+ *     [borrowed until ...]  the library keeps it; you may read it until then
  *
- * "optional" means that it may be NULL. Any other NULL is answered with DISCOVER_ERR_INVALID_ARGUMENT,
- * or, by functions that return no status, with NULL, 0 or nothing. Every type has one function that
- * releases it, and that takes NULL. Never free() what the library gave you. Strings given are
- * NUL-terminated UTF-8 and copied during the call.
+ * "optional" means that the argument may be NULL. Any other NULL fails with
+ * DISCOVER_ERR_INVALID_ARGUMENT; functions that return no status return NULL, 0 or nothing. Every type
+ * has one function that releases it, which accepts NULL. Never free() what the library returned. Strings
+ * that you pass are NUL-terminated UTF-8 and are copied during the call.
  *
- * A handle is a pointer like any other: one that was released, a client that was closed, or an event
- * after its callback cannot be told from one that is good, and to use it, or to release it again, is
- * undefined. Valgrind and AddressSanitizer find such uses. What is told, by DISCOVER_ERR_CLOSED, is that
- * the client of a lease, set or feed has been closed, and by DISCOVER_ERR_FORKED that it is the parent's.
+ * Handles. The library cannot recognize a stale handle: an object that was released, a client that was
+ * closed, or an event after its callback. Using or releasing one is undefined behavior, which Valgrind and
+ * AddressSanitizer find. The library does detect two cases: a lease, set or feed whose client is closed
+ * returns DISCOVER_ERR_CLOSED, and an object of the parent process returns DISCOVER_ERR_FORKED.
  *
- * Errors. A call that can fail returns a discover_status, and DISCOVER_OK is 0. If you pass an error
- * pointer, it is set to NULL or to an object that says more, which you release. A call that fails
- * takes nothing and leaves nothing: outputs are NULL. A bug in the library is
- * DISCOVER_ERR_INTERNAL, not a crash.
+ * Errors. A call that can fail returns a discover_status; DISCOVER_OK is 0. If you pass an error pointer,
+ * it is set to NULL or to an object with the message, which you release. A failed call changes nothing
+ * and sets its outputs to NULL. Every call can return DISCOVER_ERR_INVALID_ARGUMENT for NULL or malformed
+ * UTF-8, and DISCOVER_ERR_INTERNAL for a bug in the library, which never crashes the program. Every call
+ * that uses a client or an object of it can return DISCOVER_ERR_FORKED in a forked child process. The
+ * comments of functions list the other errors.
  *
- * Threads. A `const` first argument means that the call may be made at the same time as any other such
- * call on the same object. Each type's comment ends with what else is to be said. Calls that wait have
- * a timeout.
+ * Threads. A `const` first argument means that the call may run at the same time as other such calls on
+ * the same object. The comment of each type ends with its thread rules. Calls that block have a timeout.
  *
- * Callbacks. They run on the client's one callback thread, never two at once, and never inside one of
- * your calls. A slow one delays the client's other callbacks, and nothing else. Inside one you may call
- * anything; only discover_client_close() is refused there, with DISCOVER_ERR_BUSY. A callback comes with
- * user_data and a destroy function, which is called exactly once, after the last use, whatever happens.
+ * Callbacks. The client's callback thread runs them one at a time, and never inside one of your calls. A
+ * slow callback delays the client's other callbacks, and nothing else. A callback may make every call
+ * except discover_client_close(), which fails with DISCOVER_ERR_BUSY. A callback has user_data and a
+ * destroy function, which is called exactly once, after the last use of user_data, whatever the result.
  *
- * Fork. What a parent opened is not for its forked child: calls there return DISCOVER_ERR_FORKED at
- * once, and releasing frees memory and touches nothing else. A child may open a client of its own. The
- * parent does not notice.
+ * Fork. A forked child process cannot use its parent's objects: calls return DISCOVER_ERR_FORKED at once,
+ * and releasing an object only frees memory. The child may open its own client. The parent is not
+ * affected.
  *
- * Scarcity. Without threads, descriptors or room for something large, a call returns
- * DISCOVER_ERR_RESOURCE and the sets stay as they were. Where not even a few bytes can be had, the
- * process ends, as it does in most of its libraries.
+ * Resources. Without threads, descriptors or memory for a large allocation, a call returns
+ * DISCOVER_ERR_RESOURCE and the sets stay unchanged. If a small allocation fails, the process aborts.
  *
- * Leaving. A process that dies or exits is unregistered by the registry, at once on local://, elsewhere
- * after its TTL; discover_client_close() does it at once everywhere.
+ * Exit. When a process exits or crashes, its registrations disappear: at once on local://, elsewhere
+ * after their TTL. discover_client_close() unregisters them at once everywhere.
  */
 
 #ifndef DISCOVER_H
@@ -75,18 +75,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** The major number of this header's version. */
+/** The major version number of this header. */
 #define DISCOVER_VERSION_MAJOR 0
-/** The minor number of this header's version. */
+/** The minor version number of this header. */
 #define DISCOVER_VERSION_MINOR 1
-/** The patch number of this header's version. */
+/** The patch version number of this header. */
 #define DISCOVER_VERSION_PATCH 0
 
-/** Whether this header is of version major.minor.patch or later. */
+/** True if the version of this header is major.minor.patch or later. */
 #define DISCOVER_VERSION_AT_LEAST(major, minor, patch) \
     (DISCOVER_VERSION_NUMBER >= (major) * 1000000 + (minor) * 1000 + (patch))
 
-/** The version as one number, for comparing: 1.2.3 is 1002003. */
+/** The version as one comparable number: 1.2.3 is 1002003. */
 #define DISCOVER_VERSION_NUMBER \
     (DISCOVER_VERSION_MAJOR * 1000000 + DISCOVER_VERSION_MINOR * 1000 + DISCOVER_VERSION_PATCH)
 
@@ -121,55 +121,55 @@
 
 
 /**
- * A timeout that never comes.
+ * No timeout: the call blocks until it has a result, or as the function states.
  */
 #define DISCOVER_NO_TIMEOUT UINT32_MAX
 
 /**
- * The instance is present, as far as is known.
+ * The instance is registered, as far as the client knows.
  */
 #define DISCOVER_STANDING_LIVE 1
 
 /**
- * The registry has not heard of the instance for a whole TTL, so others may not see it. It is being
- * put back.
+ * The registry has not received a heartbeat for a whole TTL, so other clients may not see the instance.
+ * The library is restoring it.
  */
 #define DISCOVER_STANDING_LAPSED 2
 
 /**
- * Another owner has taken over the id. It is left alone.
+ * Another owner has registered the same id. The library does not restore the instance.
  */
 #define DISCOVER_STANDING_REPLACED 3
 
 /**
- * Unregistered.
+ * The instance is unregistered.
  */
 #define DISCOVER_STANDING_RELEASED 4
 
 /**
- * Nothing received yet.
+ * No data has been received yet.
  */
 #define DISCOVER_STATE_PENDING 1
 
 /**
- * As the registry has it.
+ * The set matches the registry.
  */
 #define DISCOVER_STATE_CURRENT 2
 
 /**
- * The registry is lost for the moment; this is how it was.
+ * The connection to the registry is lost; the set shows its last known contents.
  */
 #define DISCOVER_STATE_STALE 3
 
 /**
- * The registry told so as it happened: unregistered, or its TTL ran out.
+ * The registry reported the removal as it happened: the instance was unregistered, or its TTL expired.
  */
-#define DISCOVER_DEPARTURE_REMOVED 1
+#define DISCOVER_OFFLINE_REASON_REMOVED 1
 
 /**
- * It was not there any more when the registry could be read again.
+ * The instance was missing when the registry could be read again after a loss of the connection.
  */
-#define DISCOVER_DEPARTURE_MISSING 2
+#define DISCOVER_OFFLINE_REASON_MISSING 2
 
 /**
  * An instance came online.
@@ -182,63 +182,64 @@
 #define DISCOVER_EVENT_UPDATE 2
 
 /**
- * An instance went; it is told as it was last seen.
+ * An instance went offline. The event carries its last known state.
  */
 #define DISCOVER_EVENT_DOWN 3
 
 /**
- * Another instance is the oldest now, or there is none.
+ * The leader, which is the oldest instance online, changed, or the last instance went offline.
  */
 #define DISCOVER_EVENT_LEADER 4
 
 /**
- * The whole state has been told; what follows are changes. Once for each listener.
+ * The initial state is complete; every later event is a change. Emitted once for each subscription.
  */
 #define DISCOVER_EVENT_CURRENT 5
 
 /**
- * The registry is lost for the moment. The set is kept as it was.
+ * The connection to the registry is lost. The set keeps its last contents.
  */
 #define DISCOVER_EVENT_STALE 6
 
 /**
- * The registry is back, and what changed meanwhile has been told.
+ * The connection to the registry is restored, and all changes since its loss have been emitted.
  */
 #define DISCOVER_EVENT_FRESH 7
 
 /**
- * The registry answers, or has not been asked yet.
+ * The registry is responding, or has not been contacted yet.
  */
 #define DISCOVER_CONNECTION_CONNECTED 1
 
 /**
- * It does not. Sets are kept as they were, registrations live on in the registry for their TTL.
+ * The registry is not responding. Sets keep their last contents; registrations remain in the registry
+ * until their TTL expires.
  */
 #define DISCOVER_CONNECTION_SUSPENDED 2
 
 /**
- * It has not for the TTL that the URL says, so registrations may be gone; they are put back as soon as
- * it does. Sets are still kept.
+ * The registry has not responded for the URL's ttl, so registrations may have expired. They are restored
+ * as soon as the registry responds. Sets keep their last contents.
  */
 #define DISCOVER_CONNECTION_LOST 3
 
 /**
- * Something is wrong with the library itself.
+ * A fault of the library itself.
  */
 #define DISCOVER_LEVEL_ERROR 1
 
 /**
- * Something is wrong, and the library is dealing with it.
+ * A problem that the library is handling.
  */
 #define DISCOVER_LEVEL_WARN 2
 
 /**
- * What one wants to have read afterwards.
+ * Normal operation: connections and registrations.
  */
 #define DISCOVER_LEVEL_INFO 3
 
 /**
- * What helps to find a fault.
+ * Details for finding a fault.
  */
 #define DISCOVER_LEVEL_DEBUG 4
 
@@ -248,154 +249,163 @@
 #define DISCOVER_LEVEL_TRACE 5
 
 /**
- * A connection to a registry. It has two threads of its own: one works, one runs your callbacks.
+ * A connection to one registry.
+ *
+ * A client starts two threads: one for I/O and timers, one that runs callbacks.
  *
  * Release: discover_client_close(). Threads: any number at once.
  */
 typedef struct discover_client discover_client;
 
 /**
- * What a program asks for in a line of text: "redis.master[prod,stats];6379/tcp". It has a service, by
- * its name or by a path that ends with it; the tags that its instances must have; the port at which the
- * program wants to reach it; and the protocol, "tcp" unless it says "udp". It never changes.
+ * A service reference in one line of text, for example "redis.master[prod,stats];6379/tcp".
  *
- * Owned ones come from discover_descriptor_parse(). Borrowed ones, which are const, belong to a
- * discover_descriptors. Each function but those that return a status takes NULL, and then returns NULL
- * or 0.
+ * A descriptor consists of a service, given by its name or by a path that ends with it; the tags that
+ * instances must have; the port at which the program wants to reach the service; and the protocol, "tcp"
+ * by default or "udp". It is immutable.
+ *
+ * Owned descriptors come from discover_descriptor_parse(). Borrowed ones, which are const, belong to a
+ * discover_descriptors. Functions that return no status accept NULL and then return NULL or 0.
  *
  * Release: discover_descriptor_free(). Threads: any number at once.
  */
 typedef struct discover_descriptor discover_descriptor;
 
 /**
- * The descriptors of an environment, in the order of their names.
+ * The descriptors found in a set of environment variables, ordered by name.
  *
  * Release: discover_descriptors_free(). Threads: any number at once.
  */
 typedef struct discover_descriptors discover_descriptors;
 
 /**
- * Why a call failed: a status to act on, and a message to read.
+ * A failure: a status for the program and a message for people.
  *
  * Release: discover_error_free(). Threads: one at a time.
  */
 typedef struct discover_error discover_error;
 
 /**
- * One piece of news about a set.
+ * One change of a set.
  *
- * It lives until the callback that is told it returns, and what is borrowed from it as long.
+ * An event, and everything borrowed from it, is valid until the callback that received it returns.
+ *
  * Threads: the callback only.
  */
 typedef struct discover_event discover_event;
 
 /**
- * The events of a set, for a program that has a loop of its own (poll, epoll, libuv, GLib...): wait
- * until the descriptor is readable, then drain.
+ * The events of a set for a program with its own event loop (poll, epoll, libuv, GLib). The program waits
+ * until the feed's file descriptor is readable and then drains the feed.
  *
  * Release: discover_feed_cancel(). Threads: one at a time.
  */
 typedef struct discover_feed discover_feed;
 
 /**
- * What an instance says as a host of etcd-discovery: where the public finds it and where the others in
- * its network do, with which ports and credentials. It never changes. What it does not say is "", 0 or
- * false.
+ * One running copy of a service, as other clients see it. It is immutable; a change creates a new
+ * instance object.
  *
- * Owned ones come from discover_host_of(). Borrowed ones, which are const, belong to a discover_service.
- * Each function but those that return a status takes NULL, and then returns NULL, 0 or false.
- *
- * Release: discover_host_free(). Threads: any number at once.
- */
-typedef struct discover_host discover_host;
-
-/**
- * One running copy of a service, as others see it. It never changes; a change makes a new one.
- *
- * Owned ones come from discover_set_pick(), discover_lease_instance() and discover_instance_clone(). Borrowed ones, which are
- * const, belong to a snapshot or an event; a clone outlives it. All strings are NUL-terminated UTF-8,
- * and borrowed until the instance is released, or what it was borrowed from; one that holds a NUL ends
- * there. Each function takes NULL, and then returns NULL or 0.
+ * Owned instances come from discover_set_pick(), discover_lease_instance() and discover_instance_clone().
+ * Borrowed ones, which are const, belong to a snapshot or an event; a clone outlives it. All strings are
+ * NUL-terminated UTF-8 and valid until the instance, or the object it was borrowed from, is released. A
+ * string that contains a NUL ends there. Each function accepts NULL and then returns NULL or 0.
  *
  * Release: discover_instance_free(). Threads: any number at once.
  */
 typedef struct discover_instance discover_instance;
 
 /**
- * A registration that is kept alive until it is released, its client is closed or the process dies.
+ * A registration that the library keeps alive until it is released, its client is closed or the process
+ * exits.
  *
  * Release: discover_lease_release(). Threads: any number at once; release once.
  */
 typedef struct discover_lease discover_lease;
 
 /**
- * What a program asks for: "I am an instance of this service, and here I am". A setter that fails
- * changes nothing.
+ * The instance that a program wants to register. A setter that fails changes nothing.
  *
  * Release: discover_registration_free(). Threads: one at a time.
  */
 typedef struct discover_registration discover_registration;
 
 /**
- * The instances of a set as the hosts of a service of etcd-discovery: those that were online when it was
- * asked for. It never changes. Each function but those that return a status takes NULL, and then returns
- * NULL, 0 or false.
+ * An instance in the terms of Scalingo's etcd-discovery: its public and private addresses, ports and
+ * credentials. It is immutable. Fields that the instance does not set are "", 0 or false.
  *
- * Release: discover_service_free(). Threads: any number at once.
+ * Owned hosts come from discover_scalingo_host_from_instance(). Borrowed ones, which are const, belong to
+ * a discover_scalingo_service. Functions that return no status accept NULL and then return NULL, 0 or
+ * false.
+ *
+ * Release: discover_scalingo_host_free(). Threads: any number at once.
  */
-typedef struct discover_service discover_service;
+typedef struct discover_scalingo_host discover_scalingo_host;
 
 /**
- * The live set of the instances of one service, or of those that match a filter. Reading it never
- * asks the network and never waits. Losing the registry does not empty it: it stays as it was, and
- * says that it is stale.
+ * The instances of a set as the hosts of a service of Scalingo's etcd-discovery. It holds the hosts that
+ * were online when it was created, and is immutable. Functions that return no status accept NULL and then
+ * return NULL, 0 or false.
+ *
+ * Release: discover_scalingo_service_free(). Threads: any number at once.
+ */
+typedef struct discover_scalingo_service discover_scalingo_service;
+
+/**
+ * The live set of the instances of one service, or of those that match a filter.
+ *
+ * Reading a set uses memory only: it never accesses the network and never blocks. If the connection to
+ * the registry is lost, the set keeps its last contents and becomes stale.
  *
  * Release: discover_set_release(). Threads: any number at once.
  */
 typedef struct discover_set discover_set;
 
 /**
- * The whole truth of one moment: it never changes, and stays for as long as it is held, also when
- * the client is closed.
+ * The contents of a set at one moment. A snapshot is immutable and stays valid until it is released, even
+ * after the client is closed.
  *
  * Release: discover_snapshot_free(). Threads: any number at once.
  */
 typedef struct discover_snapshot discover_snapshot;
 
 /**
- * A callback that is told the events of a set, or how a connection or a registration fares.
+ * A callback subscribed to the events of a set, or to the state of a connection or a registration.
  *
  * Release: discover_subscription_cancel(). Threads: any number at once; release once.
  */
 typedef struct discover_subscription discover_subscription;
 
 /**
- * How a call ended: DISCOVER_OK, or a number of DISCOVER_ERR_... .
+ * The result of a call: DISCOVER_OK or one of DISCOVER_ERR_...
  *
- * Numbers never change and are never used again. A later version may bring new ones, so treat a
- * number that you do not know as a failure.
+ * Numbers never change and are never reused. A later version may add numbers, so treat an unknown number
+ * as a failure.
  */
 typedef int32_t discover_status;
 
 /**
- * Is told an event, which it may look at until it returns.
+ * A callback for the events of a set. The event is borrowed until the callback returns.
  */
 typedef void (*discover_event_fn)(const discover_event *event, void *user_data);
 
 /**
- * Is told that user_data will not be used again.
+ * A callback that releases user_data, which the library does not use afterwards.
  */
 typedef void (*discover_destroy_fn)(void *user_data);
 
 /**
- * Is told how something fares: state is one of the numbers that the function which was given this
- * speaks of, and reason says why it is a bad one, else it is NULL; look at it until you return.
+ * A callback for the state of a connection or of a registration.
+ *
+ * state is one of DISCOVER_CONNECTION_... or DISCOVER_STANDING_..., depending on the function that took
+ * the callback. reason is the error behind a bad state, else NULL; it is borrowed until the callback
+ * returns.
  */
 typedef void (*discover_state_fn)(int32_t state, const discover_error *reason, void *user_data);
 
 /**
- * Is told a record: its level (one of DISCOVER_LEVEL_...), the part of the library that it comes from,
- * and its text. Both are borrowed until it returns.
+ * A callback for log records: the level (one of DISCOVER_LEVEL_...), the part of the library that logs,
+ * and the text. Both strings are borrowed until the callback returns.
  */
 typedef void (*discover_log_fn)(int32_t level, const char *target, const char *text, void *user_data);
 
@@ -404,34 +414,35 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The version of the library that is running, as DISCOVER_VERSION_NUMBER has that of this header.
+ * Returns the version of the loaded library in the form of DISCOVER_VERSION_NUMBER, which is the version
+ * of the header.
  *
  * Threads: from any.
  */
 uint32_t discover_version_number(void);
 
 /**
- * The same as text: "1.2.3".
+ * Returns the version of the loaded library as text, for example "1.2.3".
  *
- * Returns [borrowed, for ever].
+ * Returns [borrowed, never released].
  *
  * Threads: from any.
  */
 const char *discover_version_string(void);
 
 /**
- * The name of a status: "ok", "timeout", "lease_lost", ...; "unknown" for any other number.
+ * Returns the name of a status: "ok", "timeout", "lease_lost" and so on; "unknown" for any other number.
  *
  * status  one of DISCOVER_OK and DISCOVER_ERR_...
  *
- * Returns [borrowed, for ever].
+ * Returns [borrowed, never released].
  *
  * Threads: from any.
  */
 const char *discover_status_name(discover_status status);
 
 /**
- * Whether the same call may succeed later, its arguments unchanged.
+ * Returns true if the same call with the same arguments may succeed later.
  *
  * status  one of DISCOVER_OK and DISCOVER_ERR_...
  *
@@ -440,15 +451,15 @@ const char *discover_status_name(discover_status status);
 bool discover_status_is_retriable(discover_status status);
 
 /**
- * The status that the call returned; DISCOVER_OK for NULL.
+ * Returns the status of the failed call; DISCOVER_OK for NULL.
  *
  * error  [in, borrowed, optional]
  */
 discover_status discover_error_status(const discover_error *error);
 
 /**
- * What was wrong, where, what would be right, and the causes after colons; "" for NULL. It never
- * holds a password or token.
+ * Returns the message: the operation, the object and the cause, with underlying causes after colons; ""
+ * for NULL. It never contains a password or token.
  *
  * error  [in, borrowed, optional]
  *
@@ -457,7 +468,7 @@ discover_status discover_error_status(const discover_error *error);
 const char *discover_error_message(const discover_error *error);
 
 /**
- * Whether the same call may succeed later, its arguments unchanged; false for NULL.
+ * Returns true if the same call with the same arguments may succeed later; false for NULL.
  *
  * error  [in, borrowed, optional]
  */
@@ -471,20 +482,27 @@ bool discover_error_is_retriable(const discover_error *error);
 void discover_error_free(discover_error *error);
 
 /**
- * Opens a client for the registry at url, and starts its threads. Fails if the registry does not
- * answer within the URL's connect_timeout (5 seconds by default), unless the URL says lazy=true.
+ * Opens a client for the registry at a URL and starts its threads.
  *
- * url    [in, borrowed, optional]  where the registry is: "local://", "etcd://host:2379?ttl=10s";
- *                                  NULL for the environment's DISCOVER_URL, else "local://"
+ * The call blocks until the registry answers, at most for the URL's connect_timeout (5 seconds by
+ * default, at most 1 hour). With lazy=true in the URL it returns without contacting the registry.
+ *
+ * url    [in, borrowed, optional]  the registry, for example "local://" or "etcd://host:2379?ttl=10s";
+ *                                  NULL for the environment variable DISCOVER_URL, else "local://"
  * out    [out, owned]              the client; NULL on failure. Release: discover_client_close()
- * error  [out, owned, optional]    why it failed. Release: discover_error_free()
+ * error  [out, owned, optional]    the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for a malformed URL, DISCOVER_ERR_UNSUPPORTED for a backend that
+ * this build does not contain, DISCOVER_ERR_UNAVAILABLE or DISCOVER_ERR_TIMEOUT if the registry does not
+ * answer, DISCOVER_ERR_PERMISSION_DENIED if it rejects the login, DISCOVER_ERR_RESOURCE if threads or
+ * descriptors are exhausted.
  */
 discover_status discover_client_open(const char *url,
                                      discover_client **out,
                                      discover_error **error);
 
 /**
- * Where the registry is, secrets hidden; NULL for NULL.
+ * Returns the URL of the registry, with its secrets masked; NULL for NULL.
  *
  * client  [in, borrowed]
  *
@@ -494,14 +512,19 @@ const char *discover_client_url(const discover_client *client);
 
 /**
  * Registers an instance and keeps it alive until the lease is released, the client is closed or the
- * process dies. When it returns DISCOVER_OK, others see the instance.
+ * process exits. When the call returns DISCOVER_OK, other clients see the instance.
  *
  * client        [in, borrowed]
- * registration  [in, borrowed]          may be changed and used again
- * timeout_ms                            when to give up, or DISCOVER_NO_TIMEOUT for the URL's
- *                                       connect_timeout
+ * registration  [in, borrowed]          the instance; it may be changed and used again afterwards
+ * timeout_ms                            how long to retry, in milliseconds; DISCOVER_NO_TIMEOUT for the
+ *                                       URL's connect_timeout
  * out           [out, owned]            the lease; NULL on failure. Release: discover_lease_release()
- * error         [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error         [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT if the registry's layout cannot represent the instance,
+ * DISCOVER_ERR_UNAVAILABLE or DISCOVER_ERR_TIMEOUT if the registry does not answer in time,
+ * DISCOVER_ERR_PERMISSION_DENIED if it refuses the write, DISCOVER_ERR_CLOSED if the client is closed
+ * meanwhile.
  */
 discover_status discover_client_register(const discover_client *client,
                                          const discover_registration *registration,
@@ -510,13 +533,17 @@ discover_status discover_client_register(const discover_client *client,
                                          discover_error **error);
 
 /**
- * The live set of the instances of a service. It never waits: the set fills by itself, and says
- * whether it has. All sets of one service share one watch.
+ * Opens the live set of the instances of a service.
+ *
+ * The call does not block: the set is filled in the background, and discover_set_state() reports when it
+ * is current. All sets of one service share one watch.
  *
  * client   [in, borrowed]
- * service  [in, borrowed]          1 to 128 of A-Z a-z 0-9 . _ -
+ * service  [in, borrowed]          the service name: 1 to 128 characters of A-Z a-z 0-9 . _ -
  * out      [out, owned]            the set; NULL on failure. Release: discover_set_release()
- * error    [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error    [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for a malformed service name.
  */
 discover_status discover_client_services(const discover_client *client,
                                          const char *service,
@@ -524,31 +551,38 @@ discover_status discover_client_services(const discover_client *client,
                                          discover_error **error);
 
 /**
- * Closes a client: ends calls that are waiting in other threads (with DISCOVER_ERR_CLOSED), releases
- * all leases, waits for callbacks, runs every destroy, and ends both threads. What was made by the
- * client stays valid: each still needs its own release, and sets and snapshots can still be read.
+ * Closes a client: ends calls that block in other threads (with DISCOVER_ERR_CLOSED), releases all
+ * leases, waits for callbacks, calls every destroy function and ends both threads.
  *
- * The client is gone whatever the status, also after DISCOVER_ERR_TIMEOUT (a callback was still
- * running, or the registry did not answer: what could not be released goes with its TTL) and after
- * DISCOVER_ERR_FORKED. The one exception is DISCOVER_ERR_BUSY, inside one of the client's own
- * callbacks: it is then as open as before.
+ * Objects that the client created stay valid. Each still needs its own release, and sets and snapshots
+ * can still be read.
  *
- * client      [in, taken, optional]   no other call may be made with it from now on; NULL does nothing
- * timeout_ms                          how long each of these steps may take, or DISCOVER_NO_TIMEOUT
- * error       [out, owned, optional]  why it failed. Release: discover_error_free()
+ * The client is released whatever the status, including DISCOVER_ERR_TIMEOUT and DISCOVER_ERR_FORKED. The
+ * only exception is DISCOVER_ERR_BUSY, which leaves the client open.
+ *
+ * client      [in, taken, optional]   the client, not to be used by any later call; NULL does nothing
+ * timeout_ms                          how long each of these steps may take, in milliseconds, or
+ *                                     DISCOVER_NO_TIMEOUT
+ * error       [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_BUSY inside one of the client's own callbacks, DISCOVER_ERR_TIMEOUT if a callback
+ * was still running or the registry did not answer (leases that could not be released expire with their
+ * TTL).
  */
 discover_status discover_client_close(discover_client *client,
                                       uint32_t timeout_ms,
                                       discover_error **error);
 
 /**
- * Describes an instance of a service on this machine.
+ * Creates a registration for an instance of a service on this machine.
  *
- * service  [in, borrowed]          1 to 128 of A-Z a-z 0-9 . _ -
- * port                             1 to 65535; any other is refused
+ * service  [in, borrowed]          the service name: 1 to 128 characters of A-Z a-z 0-9 . _ -
+ * port                             1 to 65535
  * out      [out, owned]            the registration; NULL on failure.
  *                                  Release: discover_registration_free()
- * error    [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error    [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for a malformed service name or a port out of range.
  */
 discover_status discover_registration_new(const char *service,
                                           int64_t port,
@@ -556,37 +590,45 @@ discover_status discover_registration_new(const char *service,
                                           discover_error **error);
 
 /**
- * Sets the host that others should use: a name or an IP address. By default it is this machine's own
- * address as the registry sees it.
+ * Sets the host name or IP address of the instance. The default is this machine's own address as the
+ * registry sees it.
  *
  * registration  [in, borrowed]
  * host          [in, borrowed]
- * error         [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error         [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for a malformed host.
  */
 discover_status discover_registration_set_host(discover_registration *registration,
                                                const char *host,
                                                discover_error **error);
 
 /**
- * Sets the id, which is unique within the service. By default it is the address, host:port, and some
- * ways to write a registry know no other.
+ * Sets the id of the instance, which is unique within the service. The default is the address, host:port;
+ * some layouts support no other id.
  *
  * registration  [in, borrowed]
  * id            [in, borrowed]
- * error         [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error         [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for a malformed id.
  */
 discover_status discover_registration_set_id(discover_registration *registration,
                                              const char *id,
                                              discover_error **error);
 
 /**
- * Sets one attribute, in place of any of that name. "weight" (0 to 65535) has a meaning to
- * discover_set_pick(), "zone" to discover_instance_zone().
+ * Sets one attribute, replacing any attribute of the same name.
+ *
+ * Two names have a meaning: discover_set_pick() uses "weight" (0 to 65535), and discover_instance_zone()
+ * returns "zone".
  *
  * registration  [in, borrowed]
  * name          [in, borrowed]
  * value         [in, borrowed]
- * error         [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error         [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for a name or value that is not acceptable.
  */
 discover_status discover_registration_set_attribute(discover_registration *registration,
                                                     const char *name,
@@ -594,79 +636,95 @@ discover_status discover_registration_set_attribute(discover_registration *regis
                                                     discover_error **error);
 
 /**
- * Adds a tag after those that are there.
+ * Appends a tag.
  *
  * registration  [in, borrowed]
  * tag           [in, borrowed]
- * error         [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error         [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for a malformed tag.
  */
 discover_status discover_registration_add_tag(discover_registration *registration,
                                               const char *tag,
                                               discover_error **error);
 
 /**
- * Sets how long the instance outlives its last heartbeat: one second to 24 hours. By default it is
- * the URL's ttl, 10 seconds.
+ * Sets the time to live: how long the instance stays online after its last heartbeat. The default is the
+ * URL's ttl, 10 seconds.
  *
  * registration  [in, borrowed]
- * ttl_ms                                in milliseconds
- * error         [out, owned, optional]  why it failed. Release: discover_error_free()
+ * ttl_ms                                in milliseconds: 1000 (1 second) to 86400000 (24 hours)
+ * error         [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for a time out of range.
  */
 discover_status discover_registration_set_ttl_ms(discover_registration *registration,
                                                  uint32_t ttl_ms,
                                                  discover_error **error);
 
 /**
- * Has the program keep the instance alive by itself: discover_lease_heartbeat() must then be called
- * within each TTL, else the instance goes. By default the library does it.
+ * Switches to manual heartbeats: the program calls discover_lease_heartbeat() within each TTL, else the
+ * instance goes offline. By default the library sends the heartbeats.
  *
  * registration  [in, borrowed]
- * error         [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error         [out, owned, optional]  the failure. Release: discover_error_free()
  */
 discover_status discover_registration_set_heartbeat_manual(discover_registration *registration,
                                                            discover_error **error);
 
 /**
- * Releases a registration. Leases made from it are not touched.
+ * Releases a registration. Leases made from it are not affected.
  *
  * registration  [in, taken, optional]
  */
 void discover_registration_free(discover_registration *registration);
 
 /**
- * The name of a standing: "live", "lapsed", "replaced", "released"; "unknown" for any other number.
+ * Returns the name of a standing: "live", "lapsed", "replaced", "released"; "unknown" for any other
+ * number.
  *
  * standing  one of DISCOVER_STANDING_...
  *
- * Returns [borrowed, for ever].
+ * Returns [borrowed, never released].
  *
  * Threads: from any.
  */
 const char *discover_standing_name(int32_t standing);
 
 /**
- * Says "I am alive" now. The library does it by itself, unless the registration was set to manual
- * heartbeats; then this must happen within each TTL. An instance that had lapsed is put back.
+ * Sends a heartbeat now. A lapsed instance is restored.
+ *
+ * The library sends heartbeats by itself, unless the registration was set to manual heartbeats; then this
+ * function must be called within each TTL.
  *
  * lease       [in, borrowed]
- * timeout_ms                          when to stop waiting, or DISCOVER_NO_TIMEOUT;
- *                                     the library goes on
- * error       [out, owned, optional]  why it failed. Release: discover_error_free()
+ * timeout_ms                          how long to block, in milliseconds, or DISCOVER_NO_TIMEOUT; the
+ *                                     heartbeat continues in the background afterwards
+ * error       [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_TIMEOUT or DISCOVER_ERR_UNAVAILABLE if the registry does not answer,
+ * DISCOVER_ERR_REPLACED if another owner has registered the id, DISCOVER_ERR_CLOSED if the lease is
+ * unregistered or its client is closed.
  */
 discover_status discover_lease_heartbeat(const discover_lease *lease,
                                          uint32_t timeout_ms,
                                          discover_error **error);
 
 /**
- * Replaces all attributes. When it fails, the old ones hold; after DISCOVER_ERR_TIMEOUT it is not
- * known which.
+ * Replaces all attributes of the instance.
+ *
+ * On failure the old attributes stay in effect; after DISCOVER_ERR_TIMEOUT either may be in effect.
  *
  * lease       [in, borrowed]
  * names       [in, borrowed, optional]  count names; may be NULL if count is 0
- * values      [in, borrowed, optional]  count values, in the order of the names
- * count                                 how many
- * timeout_ms                            when to stop waiting, or DISCOVER_NO_TIMEOUT
- * error       [out, owned, optional]    why it failed. Release: discover_error_free()
+ * values      [in, borrowed, optional]  count values, in the order of names; may be NULL if count is 0
+ * count                                 the number of attributes
+ * timeout_ms                            how long to block, in milliseconds, or DISCOVER_NO_TIMEOUT
+ * error       [out, owned, optional]    the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for an attribute that is not acceptable, DISCOVER_ERR_TIMEOUT or
+ * DISCOVER_ERR_UNAVAILABLE if the registry does not answer, DISCOVER_ERR_CLOSED if the lease is
+ * unregistered or its client is closed.
  */
 discover_status discover_lease_update(const discover_lease *lease,
                                       const char *const *names,
@@ -676,20 +734,23 @@ discover_status discover_lease_update(const discover_lease *lease,
                                       discover_error **error);
 
 /**
- * Takes the instance away; others see it go at once. Doing it again is no error. The lease still needs
- * its release.
+ * Unregisters the instance; other clients see it go offline at once. Unregistering it again succeeds. The
+ * lease still needs its release.
  *
  * lease       [in, borrowed]
- * timeout_ms                          when to stop waiting, or DISCOVER_NO_TIMEOUT;
- *                                     the library goes on
- * error       [out, owned, optional]  why it failed. Release: discover_error_free()
+ * timeout_ms                          how long to block, in milliseconds, or DISCOVER_NO_TIMEOUT; the
+ *                                     call continues in the background afterwards
+ * error       [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_TIMEOUT or DISCOVER_ERR_UNAVAILABLE if the registry does not answer,
+ * DISCOVER_ERR_CLOSED if the client is closed.
  */
 discover_status discover_lease_unregister(const discover_lease *lease,
                                           uint32_t timeout_ms,
                                           discover_error **error);
 
 /**
- * The service; NULL for NULL.
+ * Returns the service name; NULL for NULL.
  *
  * lease  [in, borrowed]
  *
@@ -698,7 +759,7 @@ discover_status discover_lease_unregister(const discover_lease *lease,
 const char *discover_lease_service(const discover_lease *lease);
 
 /**
- * The id under which others see the instance; NULL for NULL.
+ * Returns the id of the registered instance; NULL for NULL.
  *
  * lease  [in, borrowed]
  *
@@ -707,7 +768,7 @@ const char *discover_lease_service(const discover_lease *lease);
 const char *discover_lease_id(const discover_lease *lease);
 
 /**
- * The address under which others see the instance: host:port, IPv6 in brackets; NULL for NULL.
+ * Returns the address of the registered instance as host:port, with IPv6 in brackets; NULL for NULL.
  *
  * lease  [in, borrowed]
  *
@@ -716,10 +777,12 @@ const char *discover_lease_id(const discover_lease *lease);
 const char *discover_lease_address(const discover_lease *lease);
 
 /**
- * The instance as others see it, but for when it came online. Its attributes are those registered or
- * updated, with what was taken over since from what the service says to all of its registrations (with
- * layout=scalingo the credentials); discover_lease_on_standing() tells that. NULL for NULL and in a
- * forked child.
+ * Returns the instance as other clients see it, except for the revision at which it came online; NULL for
+ * NULL and in a forked child.
+ *
+ * Its attributes are those last registered or updated, merged with attributes that all registrations of
+ * the service share (the credentials with layout=scalingo). discover_lease_on_standing() reports when
+ * shared attributes change.
  *
  * lease  [in, borrowed]
  *
@@ -728,34 +791,36 @@ const char *discover_lease_address(const discover_lease *lease);
 discover_instance *discover_lease_instance(const discover_lease *lease);
 
 /**
- * How the registration stands: one of DISCOVER_STANDING_...; 0 for NULL and in a forked child.
+ * Returns the current standing of the registration: one of DISCOVER_STANDING_...; 0 for NULL and in a
+ * forked child. The call does not block.
  *
  * lease   [in, borrowed]
- * reason  [out, owned, optional]  why it is lapsed or replaced, else NULL.
+ * reason  [out, owned, optional]  why the registration is lapsed or replaced, else NULL.
  *                                 Release: discover_error_free()
  */
-int32_t discover_lease_standing(const discover_lease *lease, discover_error **reason);
+int32_t discover_lease_standing(const discover_lease *lease,
+                                discover_error **reason);
 
 /**
- * Unregisters, without waiting for the registry, and releases the lease.
+ * Unregisters the instance in the background and releases the lease. The call does not block.
  *
  * lease  [in, taken, optional]
  */
 void discover_lease_release(discover_lease *lease);
 
 /**
- * The name of a state: "pending", "current", "stale"; "unknown" for any other number.
+ * Returns the name of a set state: "pending", "current", "stale"; "unknown" for any other number.
  *
  * state  one of DISCOVER_STATE_...
  *
- * Returns [borrowed, for ever].
+ * Returns [borrowed, never released].
  *
  * Threads: from any.
  */
 const char *discover_state_name(int32_t state);
 
 /**
- * The service; NULL for NULL.
+ * Returns the service name; NULL for NULL.
  *
  * set  [in, borrowed]
  *
@@ -764,25 +829,27 @@ const char *discover_state_name(int32_t state);
 const char *discover_set_service(const discover_set *set);
 
 /**
- * How fresh the set is now: one of DISCOVER_STATE_...; 0 for NULL. A snapshot tells why and since when.
+ * Returns the state of the set: one of DISCOVER_STATE_...; 0 for NULL. A snapshot has the cause and the
+ * start of staleness.
  *
  * set  [in, borrowed]
  */
 int32_t discover_set_state(const discover_set *set);
 
 /**
- * The set of those that have all these attributes, with these values, and all these tags. Filters of
- * a filtered set add up.
+ * Opens the set of the instances that have all given attributes, with these values, and all given tags.
+ * Filters of a filtered set are combined.
  *
  * set              [in, borrowed]
- * names            [in, borrowed, optional]  names of attributes; may be NULL if there are none
- * values           [in, borrowed, optional]  their values, in the order of the names
- * attribute_count                            how many
- * tags             [in, borrowed, optional]  tags; may be NULL if there are none
- * tag_count                                  how many
+ * names            [in, borrowed, optional]  attribute names; may be NULL if attribute_count is 0
+ * values           [in, borrowed, optional]  their values, in the order of names; may be NULL if
+ *                                            attribute_count is 0
+ * attribute_count                            the number of attributes
+ * tags             [in, borrowed, optional]  tags; may be NULL if tag_count is 0
+ * tag_count                                  the number of tags
  * out              [out, owned]              the narrower set; NULL on failure.
  *                                            Release: discover_set_release()
- * error            [out, owned, optional]    why it failed. Release: discover_error_free()
+ * error            [out, owned, optional]    the failure. Release: discover_error_free()
  */
 discover_status discover_set_filter(const discover_set *set,
                                     const char *const *names,
@@ -794,7 +861,7 @@ discover_status discover_set_filter(const discover_set *set,
                                     discover_error **error);
 
 /**
- * What the set is now, for as long as it is held. Nothing is copied.
+ * Returns a snapshot of the current contents of a set. No data is copied.
  *
  * set  [in, borrowed]
  *
@@ -803,24 +870,18 @@ discover_status discover_set_filter(const discover_set *set,
 discover_snapshot *discover_set_take_snapshot(const discover_set *set);
 
 /**
- * Those online as the hosts of a service of etcd-discovery: with URLs, ports by scheme, and shards.
- *
- * set  [in, borrowed]
- *
- * Returns [owned], NULL for NULL. Release: discover_service_free()
- */
-discover_service *discover_set_hosts(const discover_set *set);
-
-/**
- * Waits until at least count instances are online. With count 0 it waits until the set has been
- * received at all.
+ * Blocks until at least count instances are online. With count 0 it blocks until the first data is
+ * received.
  *
  * set         [in, borrowed]
- * count                               how many are enough
- * timeout_ms                          when to give up, or DISCOVER_NO_TIMEOUT
- * out         [out, owned]            the set as it then was; NULL on failure.
+ * count                               the minimum number of instances
+ * timeout_ms                          how long to block, in milliseconds, or DISCOVER_NO_TIMEOUT
+ * out         [out, owned]            a snapshot taken when the call ends; NULL on failure.
  *                                     Release: discover_snapshot_free()
- * error       [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error       [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_TIMEOUT if there were too few instances in time, DISCOVER_ERR_CLOSED if the client
+ * is closed.
  */
 discover_status discover_set_wait(const discover_set *set,
                                   size_t count,
@@ -829,21 +890,26 @@ discover_status discover_set_wait(const discover_set *set,
                                   discover_error **error);
 
 /**
- * Picks one of those online. It never waits, and allocates nothing.
+ * Picks an instance that is online according to a load-balancing policy. The call does not block and
+ * allocates no memory.
  *
- *   "round_robin"  one after the other, oldest first
- *   "random"       any, all alike
- *   "weighted"     any, in proportion to the weights
- *   "p2c"          the less busy, for its weight, of two at random; discover_set_done() says when the
- *                  call to it is over
- *   "hash"         the same one for the same key, with as few moves as possible when the set changes
+ *   "round_robin"  each instance in turn, oldest first
+ *   "random"       any, with equal probability
+ *   "weighted"     any, with a probability in proportion to its weight
+ *   "p2c"          of two random instances the less busy one for its weight (power of two choices);
+ *                  discover_set_done() reports the end of the call to it
+ *   "hash"         the same instance for the same key, with as few moves as possible when the set
+ *                  changes
  *
  * set     [in, borrowed]
  * policy  [in, borrowed]            one of the names above
- * key     [in, borrowed, optional]  what "hash" goes by; the others take NULL
- * out     [out, owned]              the instance; NULL on failure, and when nobody is online, which is
- *                                   none. Release: discover_instance_free()
- * error   [out, owned, optional]    why it failed. Release: discover_error_free()
+ * key     [in, borrowed, optional]  the key of "hash"; NULL for the other policies
+ * out     [out, owned]              the instance; NULL on failure, and with DISCOVER_OK if there is no
+ *                                   candidate. Release: discover_instance_free()
+ * error   [out, owned, optional]    the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for an unknown policy, "hash" without a key, or a key with
+ * another policy.
  */
 discover_status discover_set_pick(const discover_set *set,
                                   const char *policy,
@@ -852,7 +918,7 @@ discover_status discover_set_pick(const discover_set *set,
                                   discover_error **error);
 
 /**
- * Says that the call to an instance picked by "p2c" is over.
+ * Reports that the call to an instance picked by "p2c" is over.
  *
  * set       [in, borrowed]  NULL does nothing
  * instance  [in, borrowed]  NULL does nothing
@@ -860,19 +926,23 @@ discover_status discover_set_pick(const discover_set *set,
 void discover_set_done(const discover_set *set, const discover_instance *instance);
 
 /**
- * Has each event of the set handed to on_event, on the client's callback thread: first the whole
- * state, then DISCOVER_EVENT_CURRENT, then every change. Whoever is slow may miss states in between,
- * never the last one.
+ * Subscribes a callback to the events of a set.
+ *
+ * The callback receives the full state first, then DISCOVER_EVENT_CURRENT, then every change. A slow
+ * callback may miss intermediate states, but never the latest one.
  *
  * set        [in, borrowed]
- * on_event                           called with each event; must not throw or longjmp
- * user_data  [in, taken, optional]   handed to on_event, and to destroy in the end
+ * on_event                           called with each event on the callback thread; must not throw or
+ *                                    longjmp
+ * user_data  [in, taken, optional]   passed to on_event, and finally to destroy
  * destroy                            called exactly once, whatever the result: on failure before the
  *                                    call returns, otherwise on the callback thread after the last
  *                                    event; may be NULL
  * out        [out, owned]            the subscription; NULL on failure.
  *                                    Release: discover_subscription_cancel()
- * error      [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error      [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_CLOSED if the client is closed.
  */
 discover_status discover_set_subscribe(const discover_set *set,
                                        discover_event_fn on_event,
@@ -882,90 +952,96 @@ discover_status discover_set_subscribe(const discover_set *set,
                                        discover_error **error);
 
 /**
- * Opens a feed of the set's events, the same as discover_set_subscribe() tells, to be fetched by a
- * program that has a loop of its own.
+ * Opens a feed of the events of a set, for a program with its own event loop. The events are those of
+ * discover_set_subscribe().
  *
  * set    [in, borrowed]
  * out    [out, owned]            the feed; NULL on failure. Release: discover_feed_cancel()
- * error  [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error  [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_CLOSED if the client is closed, DISCOVER_ERR_RESOURCE if there is no file
+ * descriptor left.
  */
 discover_status discover_set_feed(const discover_set *set,
                                   discover_feed **out,
                                   discover_error **error);
 
 /**
- * Releases a set. Its subscriptions and feeds live on until they are released themselves.
+ * Releases a set. Its subscriptions and feeds stay active until they are released themselves.
  *
  * set  [in, taken, optional]
  */
 void discover_set_release(discover_set *set);
 
 /**
- * The name of a departure: "removed", "missing"; "unknown" for any other number.
+ * Returns the name of an offline reason: "removed", "missing"; "unknown" for any other number.
  *
- * departure  one of DISCOVER_DEPARTURE_...
+ * reason  one of DISCOVER_OFFLINE_REASON_...
  *
- * Returns [borrowed, for ever].
+ * Returns [borrowed, never released].
  *
  * Threads: from any.
  */
-const char *discover_departure_name(int32_t departure);
+const char *discover_offline_reason_name(int32_t reason);
 
 /**
- * How many instances are online; 0 for NULL.
+ * Returns the number of instances online; 0 for NULL.
  *
  * snapshot  [in, borrowed]
  */
 size_t discover_snapshot_online_count(const discover_snapshot *snapshot);
 
 /**
- * One of those online, oldest first; NULL from discover_snapshot_online_count() on.
+ * Returns an instance that is online, oldest first; NULL if the index is out of range.
  *
  * snapshot  [in, borrowed]
- * index                     counted from 0
+ * index                     from 0 to discover_snapshot_online_count() - 1
  *
  * Returns [borrowed until the snapshot is released].
  */
 const discover_instance *discover_snapshot_online(const discover_snapshot *snapshot, size_t index);
 
 /**
- * How many of those recently gone are remembered; 0 for NULL.
+ * Returns the number of instances that recently went offline; 0 for NULL.
  *
  * snapshot  [in, borrowed]
  */
 size_t discover_snapshot_offline_count(const discover_snapshot *snapshot);
 
 /**
- * One of those recently gone, as it was last seen, in the order in which they went; NULL from
- * discover_snapshot_offline_count() on.
+ * Returns the last known state of an instance that recently went offline, in the order of going offline;
+ * NULL if the index is out of range.
  *
  * snapshot  [in, borrowed]
- * index                     counted from 0
+ * index                     from 0 to discover_snapshot_offline_count() - 1
  *
  * Returns [borrowed until the snapshot is released].
  */
-const discover_instance *discover_snapshot_offline(const discover_snapshot *snapshot, size_t index);
+const discover_instance *discover_snapshot_offline(const discover_snapshot *snapshot,
+                                                   size_t index);
 
 /**
- * When its going was noticed, in milliseconds since 1970 UTC; 0 where discover_snapshot_offline()
- * is NULL.
+ * Returns when the client noticed that an instance went offline, in milliseconds since 1970 UTC; 0 if the
+ * index is out of range.
  *
  * snapshot  [in, borrowed]
- * index                     counted from 0
+ * index                     from 0 to discover_snapshot_offline_count() - 1
  */
-int64_t discover_snapshot_offline_since_ms(const discover_snapshot *snapshot, size_t index);
+int64_t discover_snapshot_offline_at_ms(const discover_snapshot *snapshot,
+                                        size_t index);
 
 /**
- * How its going was noticed: one of DISCOVER_DEPARTURE_...; 0 where discover_snapshot_offline() is
- * NULL.
+ * Returns how the client noticed that an instance went offline: one of DISCOVER_OFFLINE_REASON_...; 0 if
+ * the index is out of range.
  *
  * snapshot  [in, borrowed]
- * index                     counted from 0
+ * index                     from 0 to discover_snapshot_offline_count() - 1
  */
-int32_t discover_snapshot_offline_departure(const discover_snapshot *snapshot, size_t index);
+int32_t discover_snapshot_offline_reason(const discover_snapshot *snapshot,
+                                         size_t index);
 
 /**
- * The leader, which is the oldest instance online; NULL if there is none.
+ * Returns the leader, which is the oldest instance online; NULL if there is none.
  *
  * snapshot  [in, borrowed]
  *
@@ -974,52 +1050,53 @@ int32_t discover_snapshot_offline_departure(const discover_snapshot *snapshot, s
 const discover_instance *discover_snapshot_leader(const discover_snapshot *snapshot);
 
 /**
- * A number that grows with each change of the set, so that two snapshots are quickly compared; 0 for
- * NULL.
+ * Returns the version of the set, which grows with each change, so that two snapshots can be compared
+ * quickly; 0 for NULL.
  *
  * snapshot  [in, borrowed]
  */
 uint64_t discover_snapshot_version(const discover_snapshot *snapshot);
 
 /**
- * The registry's own revision; 0 before the first, where the registry has none, and for NULL. Never
- * lower within an epoch.
+ * Returns the registry's own revision, which never decreases within an epoch; 0 before the first read, for
+ * registries without revisions, and for NULL.
  *
  * snapshot  [in, borrowed]
  */
 uint64_t discover_snapshot_revision(const discover_snapshot *snapshot);
 
 /**
- * Which history of the registry the revision belongs to: grows when the registry turns out to be
- * another than before, restored from a backup for instance; 0 for NULL.
+ * Returns the epoch of the registry, to which the revision belongs; 0 for NULL. The epoch grows when the
+ * registry has another history than before, for example after it was restored from a backup.
  *
  * snapshot  [in, borrowed]
  */
 uint64_t discover_snapshot_epoch(const discover_snapshot *snapshot);
 
 /**
- * How many records of the service could not be read, and were left out; 0 for NULL.
+ * Returns the number of malformed records of the service, which are left out of the set; 0 for NULL.
  *
  * snapshot  [in, borrowed]
  */
 size_t discover_snapshot_invalid_count(const discover_snapshot *snapshot);
 
 /**
- * Whether the set was ever received; false for NULL. Before that, nobody being online means nothing.
+ * Returns true if the set has been received at least once; false for NULL. Before that, an empty set means
+ * nothing.
  *
  * snapshot  [in, borrowed]
  */
 bool discover_snapshot_is_ready(const discover_snapshot *snapshot);
 
 /**
- * Whether this is what the registry has, as far as anybody can know; false for NULL.
+ * Returns true if the snapshot matches the registry, as far as the client knows; false for NULL.
  *
  * snapshot  [in, borrowed]
  */
 bool discover_snapshot_is_current(const discover_snapshot *snapshot);
 
 /**
- * Why the registry is lost; NULL if it is not.
+ * Returns why the connection to the registry is lost; NULL if it is not lost.
  *
  * snapshot  [in, borrowed]
  *
@@ -1028,7 +1105,8 @@ bool discover_snapshot_is_current(const discover_snapshot *snapshot);
 discover_error *discover_snapshot_take_fault(const discover_snapshot *snapshot);
 
 /**
- * Since when the registry is lost, in milliseconds since 1970 UTC; 0 if it is not.
+ * Returns since when the connection to the registry is lost, in milliseconds since 1970 UTC; 0 if it is
+ * not lost.
  *
  * snapshot  [in, borrowed]
  */
@@ -1042,7 +1120,7 @@ int64_t discover_snapshot_fault_since_ms(const discover_snapshot *snapshot);
 void discover_snapshot_free(discover_snapshot *snapshot);
 
 /**
- * The service it is an instance of.
+ * Returns the service name.
  *
  * instance  [in, borrowed]
  *
@@ -1051,7 +1129,7 @@ void discover_snapshot_free(discover_snapshot *snapshot);
 const char *discover_instance_service(const discover_instance *instance);
 
 /**
- * Unique within the service.
+ * Returns the id, which is unique within the service.
  *
  * instance  [in, borrowed]
  *
@@ -1060,7 +1138,7 @@ const char *discover_instance_service(const discover_instance *instance);
 const char *discover_instance_id(const discover_instance *instance);
 
 /**
- * A host name or an IP address, without brackets.
+ * Returns the host name or IP address, without brackets.
  *
  * instance  [in, borrowed]
  *
@@ -1069,14 +1147,14 @@ const char *discover_instance_id(const discover_instance *instance);
 const char *discover_instance_host(const discover_instance *instance);
 
 /**
- * 1 to 65535.
+ * Returns the port, 1 to 65535.
  *
  * instance  [in, borrowed]
  */
 uint16_t discover_instance_port(const discover_instance *instance);
 
 /**
- * host:port, IPv6 in brackets.
+ * Returns the address as host:port, with IPv6 in brackets.
  *
  * instance  [in, borrowed]
  *
@@ -1085,7 +1163,7 @@ uint16_t discover_instance_port(const discover_instance *instance);
 const char *discover_instance_address(const discover_instance *instance);
 
 /**
- * The value of an attribute; NULL if there is none of that name.
+ * Returns the value of an attribute; NULL if the instance has no attribute of that name.
  *
  * instance  [in, borrowed]
  * name      [in, borrowed]
@@ -1095,86 +1173,86 @@ const char *discover_instance_address(const discover_instance *instance);
 const char *discover_instance_attribute(const discover_instance *instance, const char *name);
 
 /**
- * How many attributes it has.
+ * Returns the number of attributes.
  *
  * instance  [in, borrowed]
  */
 size_t discover_instance_attribute_count(const discover_instance *instance);
 
 /**
- * The name of an attribute, in the order of the names; NULL from discover_instance_attribute_count()
- * on.
+ * Returns the name of an attribute, ordered by name; NULL if the index is out of range.
  *
  * instance  [in, borrowed]
- * index                     counted from 0
+ * index                     from 0 to discover_instance_attribute_count() - 1
  *
  * Returns [borrowed until the instance is released].
  */
-const char *discover_instance_attribute_name(const discover_instance *instance,
-                                             size_t index);
+const char *discover_instance_attribute_name(const discover_instance *instance, size_t index);
 
 /**
- * The value of an attribute, in the order of the names; NULL from
- * discover_instance_attribute_count() on.
+ * Returns the value of an attribute, ordered by name; NULL if the index is out of range.
  *
  * instance  [in, borrowed]
- * index                     counted from 0
+ * index                     from 0 to discover_instance_attribute_count() - 1
  *
  * Returns [borrowed until the instance is released].
  */
 const char *discover_instance_attribute_value(const discover_instance *instance, size_t index);
 
 /**
- * How many tags it has.
+ * Returns the number of tags.
  *
  * instance  [in, borrowed]
  */
 size_t discover_instance_tag_count(const discover_instance *instance);
 
 /**
- * A tag, in the order given; NULL from discover_instance_tag_count() on.
+ * Returns a tag, in the order of the registration; NULL if the index is out of range.
  *
  * instance  [in, borrowed]
- * index                     counted from 0
+ * index                     from 0 to discover_instance_tag_count() - 1
  *
  * Returns [borrowed until the instance is released].
  */
 const char *discover_instance_tag(const discover_instance *instance, size_t index);
 
 /**
- * In how many layouts it is in the registry; 0 where the backend knows no layouts.
+ * Returns the number of layouts in which the registry stores the instance; 0 for backends without
+ * layouts.
  *
  * instance  [in, borrowed]
  */
 size_t discover_instance_layout_count(const discover_instance *instance);
 
 /**
- * The name of a layout in whose form it is in the registry, in the order of the URL; NULL from
- * discover_instance_layout_count() on.
+ * Returns the name of a layout in which the registry stores the instance, in the order of the URL; NULL
+ * if the index is out of range.
  *
  * instance  [in, borrowed]
- * index                     counted from 0
+ * index                     from 0 to discover_instance_layout_count() - 1
  *
  * Returns [borrowed until the instance is released].
  */
-const char *discover_instance_layout(const discover_instance *instance, size_t index);
+const char *discover_instance_layout(const discover_instance *instance,
+                                     size_t index);
 
 /**
- * The registry's revision at which it came online. The lowest in a set is the leader.
+ * Returns the registry revision at which the instance came online. The instance with the lowest revision
+ * in a set is the leader.
  *
  * instance  [in, borrowed]
  */
 uint64_t discover_instance_created(const discover_instance *instance);
 
 /**
- * From its attribute "weight"; 1 without it.
+ * Returns the weight, from the attribute "weight"; 1 if it is not set.
  *
  * instance  [in, borrowed]
  */
 uint32_t discover_instance_weight(const discover_instance *instance);
 
 /**
- * From its attribute "zone"; NULL without it.
+ * Returns the zone, from the attribute "zone"; NULL if it is not set.
  *
  * instance  [in, borrowed]
  *
@@ -1183,15 +1261,18 @@ uint32_t discover_instance_weight(const discover_instance *instance);
 const char *discover_instance_zone(const discover_instance *instance);
 
 /**
- * Whether the registry may have lost it by mistake: it vanished together with many others. It is picked
- * last, is no leader while another one can be, and goes unless it is back in time; false for NULL.
+ * Returns true if the registry may have lost the instance by mistake, because it vanished together with
+ * many others; false for NULL.
+ *
+ * A suspect instance is picked last and is leader only if there is no other candidate. It goes offline
+ * unless it reappears in time.
  *
  * instance  [in, borrowed]
  */
 bool discover_instance_is_suspect(const discover_instance *instance);
 
 /**
- * Keeps an instance beyond what it was borrowed from. Nothing is copied.
+ * Adds a reference to an instance, so that it outlives the object it was borrowed from. No data is copied.
  *
  * instance  [in, borrowed]
  *
@@ -1200,35 +1281,35 @@ bool discover_instance_is_suspect(const discover_instance *instance);
 discover_instance *discover_instance_clone(const discover_instance *instance);
 
 /**
- * Releases an instance that is owned.
+ * Releases an owned instance.
  *
  * instance  [in, taken, optional]
  */
 void discover_instance_free(discover_instance *instance);
 
 /**
- * The name of a kind of event: "up", "update", "down", "leader", "current", "stale", "fresh";
+ * Returns the name of an event kind: "up", "update", "down", "leader", "current", "stale", "fresh";
  * "unknown" for any other number.
  *
  * kind  one of DISCOVER_EVENT_...
  *
- * Returns [borrowed, for ever].
+ * Returns [borrowed, never released].
  *
  * Threads: from any.
  */
 const char *discover_event_kind_name(int32_t kind);
 
 /**
- * What happened: one of DISCOVER_EVENT_...; 0 for NULL. A later version may bring new kinds, so pass over
- * a number that you do not know.
+ * Returns the kind of an event: one of DISCOVER_EVENT_...; 0 for NULL. A later version may add kinds, so
+ * ignore unknown numbers.
  *
  * event  [in, borrowed]
  */
 int32_t discover_event_kind(const discover_event *event);
 
 /**
- * The instance that the event is about: for up, update, down and leader. NULL if it is about none, as
- * when there is no leader any more. discover_instance_clone() keeps it.
+ * Returns the instance of an up, update, down or leader event; NULL for other kinds and for a leader event
+ * without a leader. discover_instance_clone() keeps the instance longer than the event.
  *
  * event  [in, borrowed]
  *
@@ -1237,7 +1318,7 @@ int32_t discover_event_kind(const discover_event *event);
 const discover_instance *discover_event_instance(const discover_event *event);
 
 /**
- * Why the registry is lost: for stale; else NULL.
+ * Returns the cause of a stale event; NULL for other kinds.
  *
  * event  [in, borrowed]
  *
@@ -1246,50 +1327,55 @@ const discover_instance *discover_event_instance(const discover_event *event);
 const discover_error *discover_event_error(const discover_event *event);
 
 /**
- * Ends a subscription and releases it. It returns at once, from any thread, from inside the callback
- * too. Called from inside, no further event follows. Called from elsewhere, one may be under way, so
- * release what the callback uses in destroy, which tells that the last is over.
+ * Ends a subscription and releases it. The call returns at once, from any thread, including from inside
+ * the callback.
+ *
+ * When called inside the callback, no further call follows. When called elsewhere, one call may still be
+ * running, so release the callback's resources in destroy, which is called after the last one.
  *
  * subscription  [in, taken, optional]
  */
 void discover_subscription_cancel(discover_subscription *subscription);
 
 /**
- * The name of the state of a connection: "connected", "suspended", "lost"; "unknown" for any other
+ * Returns the name of a connection state: "connected", "suspended", "lost"; "unknown" for any other
  * number.
  *
  * connection  one of DISCOVER_CONNECTION_...
  *
- * Returns [borrowed, for ever].
+ * Returns [borrowed, never released].
  *
  * Threads: from any.
  */
 const char *discover_connection_name(int32_t connection);
 
 /**
- * How the connection to the registry fares now: one of DISCOVER_CONNECTION_...; 0 for NULL and in a
- * forked child. It never waits.
+ * Returns the current state of the connection to the registry: one of DISCOVER_CONNECTION_...; 0 for NULL
+ * and in a forked child. The call does not block.
  *
  * client  [in, borrowed]
- * reason  [out, owned, optional]  why it is suspended or lost, else NULL.
+ * reason  [out, owned, optional]  why the connection is suspended or lost, else NULL.
  *                                 Release: discover_error_free()
  */
-int32_t discover_client_connection(const discover_client *client, discover_error **reason);
+int32_t discover_client_connection(const discover_client *client,
+                                   discover_error **reason);
 
 /**
- * Has on_state told how the connection fares, one of DISCOVER_CONNECTION_...: first how it does now,
- * then each change, on the client's callback thread. Whoever is slow may miss states in between, never
- * the last one.
+ * Subscribes a callback to the state of the connection: one of DISCOVER_CONNECTION_...
+ *
+ * The callback receives the current state first and then each change. A slow callback may miss
+ * intermediate states, but never the latest one.
  *
  * client     [in, borrowed]
- * on_state                           called with each state; must not throw or longjmp
- * user_data  [in, taken, optional]   handed to on_state, and to destroy in the end
+ * on_state                           called with each state on the callback thread; must not throw or
+ *                                    longjmp
+ * user_data  [in, taken, optional]   passed to on_state, and finally to destroy
  * destroy                            called exactly once, whatever the result: on failure before the
  *                                    call returns, otherwise on the callback thread after the last
  *                                    state; may be NULL
  * out        [out, owned]            the subscription; NULL on failure.
  *                                    Release: discover_subscription_cancel()
- * error      [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error      [out, owned, optional]  the failure. Release: discover_error_free()
  */
 discover_status discover_client_on_connection(const discover_client *client,
                                               discover_state_fn on_state,
@@ -1299,20 +1385,25 @@ discover_status discover_client_on_connection(const discover_client *client,
                                               discover_error **error);
 
 /**
- * Has on_state told how the registration stands, one of DISCOVER_STANDING_...: first how it does now,
- * then each change, on the client's callback thread; and the same again when other attributes were
- * taken over, see discover_lease_instance(). Whoever is slow may miss standings in between, never the
- * last one; DISCOVER_STANDING_RELEASED is the last, unless the client is closed before.
+ * Subscribes a callback to the standing of a registration: one of DISCOVER_STANDING_...
+ *
+ * The callback receives the current standing first and then each change. It is called again with the same
+ * standing when the lease adopts other attributes, see discover_lease_instance(). A slow callback may
+ * miss intermediate standings, but never the latest one. DISCOVER_STANDING_RELEASED is the last standing,
+ * unless the client is closed first.
  *
  * lease      [in, borrowed]
- * on_state                           called with each standing; must not throw or longjmp
- * user_data  [in, taken, optional]   handed to on_state, and to destroy in the end
+ * on_state                           called with each standing on the callback thread; must not throw
+ *                                    or longjmp
+ * user_data  [in, taken, optional]   passed to on_state, and finally to destroy
  * destroy                            called exactly once, whatever the result: on failure before the
  *                                    call returns, otherwise on the callback thread after the last
  *                                    standing; may be NULL
  * out        [out, owned]            the subscription; NULL on failure.
  *                                    Release: discover_subscription_cancel()
- * error      [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error      [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_CLOSED if the client is closed.
  */
 discover_status discover_lease_on_standing(const discover_lease *lease,
                                            discover_state_fn on_state,
@@ -1322,43 +1413,45 @@ discover_status discover_lease_on_standing(const discover_lease *lease,
                                            discover_error **error);
 
 /**
- * How many counters a client has.
+ * Returns the number of counters of a client.
  *
  * Threads: from any.
  */
 size_t discover_metric_count(void);
 
 /**
- * The name of a counter; NULL from discover_metric_count() on. All but the last only grow.
+ * Returns the name of a counter; NULL if the index is out of range. All counters except lag_ms only grow.
  *
- *   "reconnects"  connections to the registry made after the first
- *   "relists"     whole lists read after the first of each service
- *   "resyncs"     times the registry turned out to have another history than before: restored, or wiped
- *   "duplicates"  changes that the registry sent again, and that were dropped
- *   "mismatches"  comparisons with a list that showed that a change had not been told
- *   "invalid"     records that could not be read, each time one came
- *   "restored"    registrations put back after they were lost
- *   "lag_ms"      how old what the sets show may be at most, in milliseconds: since the registry last
- *                 gave a sign of life; 0 where nothing can be lost on the way, and while nothing is
- *                 followed
+ *   "reconnects"  connections to the registry after the first one
+ *   "relists"     complete reads of a service after the first one of each service
+ *   "resyncs"     detected changes of the registry's history: it was restored or wiped
+ *   "duplicates"  changes that the registry sent again and that were dropped
+ *   "mismatches"  comparisons with a complete read that revealed a missed change
+ *   "invalid"     malformed records, counted each time one was received
+ *   "restored"    registrations restored after they were lost
+ *   "lag_ms"      maximum age of what the sets show, in milliseconds: the time since the registry last
+ *                 sent a progress response; 0 for registries that cannot lose a change, and while
+ *                 nothing is watched
  *
- * A later version may bring new ones, and moves none.
+ * A later version may add counters and never renumbers them.
  *
- * index  counted from 0
+ * index  from 0 to discover_metric_count() - 1
  *
- * Returns [borrowed, for ever].
+ * Returns [borrowed, never released].
  *
  * Threads: from any.
  */
 const char *discover_metric_name(size_t index);
 
 /**
- * The value of a counter of a client, since it was opened. It never waits.
+ * Reads the value of a counter since the client was opened. The call does not block.
  *
  * client  [in, borrowed]
  * name    [in, borrowed]          one of discover_metric_name()
- * value   [out]                   0 on failure
- * error   [out, owned, optional]  why it failed. Release: discover_error_free()
+ * value   [out]                   the value; 0 on failure
+ * error   [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for an unknown name.
  */
 discover_status discover_client_metric(const discover_client *client,
                                        const char *name,
@@ -1366,25 +1459,28 @@ discover_status discover_client_metric(const discover_client *client,
                                        discover_error **error);
 
 /**
- * A descriptor that is readable when there may be something to drain, and when the client has been
- * closed. Only wait for it; do not read, write or close it. It is closed by discover_feed_cancel(), so
- * take it out of your loop before. -1 for NULL.
+ * Returns a file descriptor that is readable when events may be pending and when the client has been
+ * closed; -1 for NULL.
+ *
+ * Only poll the descriptor; do not read, write or close it. discover_feed_cancel() closes it, so remove
+ * it from the event loop first.
  *
  * feed  [in, borrowed]
  */
 int discover_feed_fd(const discover_feed *feed);
 
 /**
- * Hands the events since the last drain to on_event, in this call and on this thread: the same events
- * and the same function as with discover_set_subscribe(), so that one handler serves both. It never
- * waits; there may be none. It turns the descriptor off, until there is more.
+ * Passes the events since the last drain to on_event, within this call and on this thread.
  *
- * DISCOVER_ERR_CLOSED says that the client was closed, and nothing will ever follow.
+ * The events are those of discover_set_subscribe(), so one handler can serve both. The call does not
+ * block; there may be no events. It makes the file descriptor unreadable until there are more events.
  *
  * feed       [in, borrowed]            not to be used by on_event
  * on_event                             called with each event; must not throw or longjmp
- * user_data  [in, borrowed, optional]  handed to on_event
- * error      [out, owned, optional]    why it failed. Release: discover_error_free()
+ * user_data  [in, borrowed, optional]  passed to on_event
+ * error      [out, owned, optional]    the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_CLOSED if the client is closed; no event will follow.
  */
 discover_status discover_feed_drain(discover_feed *feed,
                                     discover_event_fn on_event,
@@ -1392,189 +1488,193 @@ discover_status discover_feed_drain(discover_feed *feed,
                                     discover_error **error);
 
 /**
- * Ends a feed, closes its descriptor and releases it.
+ * Ends a feed, closes its file descriptor and releases the feed.
  *
  * feed  [in, taken, optional]
  */
 void discover_feed_cancel(discover_feed *feed);
 
 /**
- * What an instance says as a host, whichever the layout.
+ * Converts an instance of any layout to a host.
  *
  * instance  [in, borrowed]
  *
- * Returns [owned], NULL for NULL. Release: discover_host_free()
+ * Returns [owned], NULL for NULL. Release: discover_scalingo_host_free()
  */
-discover_host *discover_host_of(const discover_instance *instance);
+discover_scalingo_host *discover_scalingo_host_from_instance(const discover_instance *instance);
 
 /**
- * The service.
+ * Returns the service name.
  *
  * host  [in, borrowed]
  *
  * Returns [borrowed until the host is released].
  */
-const char *discover_host_service_name(const discover_host *host);
+const char *discover_scalingo_host_service_name(const discover_scalingo_host *host);
 
 /**
- * Unique within the service: the id of the instance.
+ * Returns the id of the instance, which is unique within the service.
  *
  * host  [in, borrowed]
  *
  * Returns [borrowed until the host is released].
  */
-const char *discover_host_uuid(const discover_host *host);
+const char *discover_scalingo_host_uuid(const discover_scalingo_host *host);
 
 /**
- * Where the public finds it; without a public address the private one.
+ * Returns the public host name; without a public address the private one.
  *
  * host  [in, borrowed]
  *
  * Returns [borrowed until the host is released].
  */
-const char *discover_host_hostname(const discover_host *host);
+const char *discover_scalingo_host_hostname(const discover_scalingo_host *host);
 
 /**
- * Where the others in its network find it.
+ * Returns the host name within the private network.
  *
  * host  [in, borrowed]
  *
  * Returns [borrowed until the host is released].
  */
-const char *discover_host_private_hostname(const discover_host *host);
+const char *discover_scalingo_host_private_hostname(const discover_scalingo_host *host);
 
 /**
- * Of the credentials, which all public hosts of a service share.
+ * Returns the user name of the credentials, which all public hosts of a service share.
  *
  * host  [in, borrowed]
  *
  * Returns [borrowed until the host is released].
  */
-const char *discover_host_user(const discover_host *host);
+const char *discover_scalingo_host_user(const discover_scalingo_host *host);
 
 /**
- * Of the credentials, as discover_host_user().
+ * Returns the password of the credentials, which all public hosts of a service share.
  *
  * host  [in, borrowed]
  *
  * Returns [borrowed until the host is released].
  */
-const char *discover_host_password(const discover_host *host);
+const char *discover_scalingo_host_password(const discover_scalingo_host *host);
 
 /**
- * The shard that it serves.
+ * Returns the name of the shard that the host serves.
  *
  * host  [in, borrowed]
  *
  * Returns [borrowed until the host is released].
  */
-const char *discover_host_shard(const discover_host *host);
+const char *discover_scalingo_host_shard(const discover_scalingo_host *host);
 
 /**
- * Whether the public finds it.
+ * Returns true if the host is reachable from the public network.
  *
  * host  [in, borrowed]
  */
-bool discover_host_is_public(const discover_host *host);
+bool discover_scalingo_host_is_public(const discover_scalingo_host *host);
 
 /**
- * Whether it must not be missing.
+ * Returns true if the host is marked critical, which means that the service needs it.
  *
  * host  [in, borrowed]
  */
-bool discover_host_is_critical(const discover_host *host);
+bool discover_scalingo_host_is_critical(const discover_scalingo_host *host);
 
 /**
- * Its public port for a scheme; 0 where it has none.
+ * Returns the public port for a scheme; 0 if there is none.
  *
  * host    [in, borrowed]
- * scheme  [in, borrowed]  as in "http"
+ * scheme  [in, borrowed]  for example "http"
  */
-uint16_t discover_host_port(const discover_host *host, const char *scheme);
+uint16_t discover_scalingo_host_port(const discover_scalingo_host *host, const char *scheme);
 
 /**
- * Its private port for a scheme; 0 where it has none.
+ * Returns the private port for a scheme; 0 if there is none.
  *
  * host    [in, borrowed]
- * scheme  [in, borrowed]  as in "http"
+ * scheme  [in, borrowed]  for example "http"
  */
-uint16_t discover_host_private_port(const discover_host *host, const char *scheme);
+uint16_t discover_scalingo_host_private_port(const discover_scalingo_host *host,
+                                             const char *scheme);
 
 /**
- * How many public ports it has.
+ * Returns the number of public ports.
  *
  * host  [in, borrowed]
  */
-size_t discover_host_port_count(const discover_host *host);
+size_t discover_scalingo_host_port_count(const discover_scalingo_host *host);
 
 /**
- * The scheme of a public port, in the order of the schemes; NULL from discover_host_port_count() on.
+ * Returns the scheme of a public port, ordered by scheme; NULL if the index is out of range.
  *
  * host   [in, borrowed]
- * index                  counted from 0
+ * index                  from 0 to discover_scalingo_host_port_count() - 1
  *
  * Returns [borrowed until the host is released].
  */
-const char *discover_host_port_scheme(const discover_host *host,
-                                      size_t index);
+const char *discover_scalingo_host_port_scheme(const discover_scalingo_host *host, size_t index);
 
 /**
- * How many private ports it has.
+ * Returns the number of private ports.
  *
  * host  [in, borrowed]
  */
-size_t discover_host_private_port_count(const discover_host *host);
+size_t discover_scalingo_host_private_port_count(const discover_scalingo_host *host);
 
 /**
- * The scheme of a private port, in the order of the schemes; NULL from discover_host_private_port_count() on.
+ * Returns the scheme of a private port, ordered by scheme; NULL if the index is out of range.
  *
  * host   [in, borrowed]
- * index                  counted from 0
+ * index                  from 0 to discover_scalingo_host_private_port_count() - 1
  *
  * Returns [borrowed until the host is released].
  */
-const char *discover_host_private_port_scheme(const discover_host *host,
-                                              size_t index);
+const char *discover_scalingo_host_private_port_scheme(const discover_scalingo_host *host,
+                                                       size_t index);
 
 /**
- * Where the public finds it: "scheme://user:password@host:port" and the path.
+ * Formats the public URL of a host: "scheme://user:password@host:port" and the path.
  *
  * host    [in, borrowed]
- * scheme  [in, borrowed]         as in "https"; "" for http, or else https, whichever there is
- * path    [in, borrowed]         what follows the port, as in "/status"; may be ""
+ * scheme  [in, borrowed]         for example "https"; "" for http if the host has it, else https
+ * path    [in, borrowed]         appended after the port, for example "/status"; may be ""
  * out     [out, owned]           the URL; NULL on failure. Release: discover_string_free()
- * error   [out, owned, optional] why it failed. Release: discover_error_free()
+ * error   [out, owned, optional] the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT if the host has no port for the scheme.
  */
-discover_status discover_host_url(const discover_host *host,
-                                  const char *scheme,
-                                  const char *path,
-                                  char **out,
-                                  discover_error **error);
+discover_status discover_scalingo_host_url(const discover_scalingo_host *host,
+                                           const char *scheme,
+                                           const char *path,
+                                           char **out,
+                                           discover_error **error);
 
 /**
- * The same within its network.
+ * Formats the URL of a host within the private network: "scheme://user:password@host:port" and the path.
  *
  * host    [in, borrowed]
- * scheme  [in, borrowed]         as in "https"; "" for http, or else https, whichever there is
- * path    [in, borrowed]         what follows the port, as in "/status"; may be ""
+ * scheme  [in, borrowed]         for example "https"; "" for http if the host has it, else https
+ * path    [in, borrowed]         appended after the port, for example "/status"; may be ""
  * out     [out, owned]           the URL; NULL on failure. Release: discover_string_free()
- * error   [out, owned, optional] why it failed. Release: discover_error_free()
+ * error   [out, owned, optional] the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT if the host has no private port for the scheme.
  */
-discover_status discover_host_private_url(const discover_host *host,
-                                          const char *scheme,
-                                          const char *path,
-                                          char **out,
-                                          discover_error **error);
+discover_status discover_scalingo_host_private_url(const discover_scalingo_host *host,
+                                                   const char *scheme,
+                                                   const char *path,
+                                                   char **out,
+                                                   discover_error **error);
 
 /**
- * Releases a host that is owned.
+ * Releases an owned host.
  *
  * host  [in, taken, optional]
  */
-void discover_host_free(discover_host *host);
+void discover_scalingo_host_free(discover_scalingo_host *host);
 
 /**
- * Releases a string that is owned.
+ * Releases an owned string.
  *
  * string  [in, taken, optional]
  *
@@ -1583,104 +1683,124 @@ void discover_host_free(discover_host *host);
 void discover_string_free(char *string);
 
 /**
- * What it is called.
+ * Converts the instances of a set that are online to a service with hosts, which have URLs, ports by
+ * scheme, and shards.
+ *
+ * set  [in, borrowed]
+ *
+ * Returns [owned], NULL for NULL. Release: discover_scalingo_service_free()
+ */
+discover_scalingo_service *discover_scalingo_service_from_set(const discover_set *set);
+
+/**
+ * Returns the service name.
  *
  * service  [in, borrowed]
  *
  * Returns [borrowed until the service is released].
  */
-const char *discover_service_name(const discover_service *service);
+const char *discover_scalingo_service_name(const discover_scalingo_service *service);
 
 /**
- * Whether the public finds it: any host is public.
+ * Returns true if at least one host is public.
  *
  * service  [in, borrowed]
  */
-bool discover_service_is_public(const discover_service *service);
+bool discover_scalingo_service_is_public(const discover_scalingo_service *service);
 
 /**
- * Whether it must not be missing: any host is critical.
+ * Returns true if at least one host is marked critical.
  *
  * service  [in, borrowed]
  */
-bool discover_service_is_critical(const discover_service *service);
+bool discover_scalingo_service_is_critical(const discover_scalingo_service *service);
 
 /**
- * How many hosts it has.
+ * Returns the number of hosts.
  *
  * service  [in, borrowed]
  */
-size_t discover_service_host_count(const discover_service *service);
+size_t discover_scalingo_service_host_count(const discover_scalingo_service *service);
 
 /**
- * A host, oldest first: the first is the leader. NULL from discover_service_host_count() on.
+ * Returns a host, oldest first; NULL if the index is out of range. The first host is the leader.
  *
  * service  [in, borrowed]
- * index                    counted from 0
+ * index                    from 0 to discover_scalingo_service_host_count() - 1
  *
  * Returns [borrowed until the service is released].
  */
-const discover_host *discover_service_host(const discover_service *service, size_t index);
+const discover_scalingo_host *discover_scalingo_service_host(const discover_scalingo_service *service,
+                                                             size_t index);
 
 /**
- * Any host at random, of those that are fit for calls; NULL if there is none.
+ * Returns a random healthy host; NULL if there is none.
+ *
+ * A host qualifies unless its instance reports that it takes no calls. Suspect and degraded hosts are
+ * returned only if there is no other.
  *
  * service  [in, borrowed]
  *
  * Returns [borrowed until the service is released].
  */
-const discover_host *discover_service_one(const discover_service *service);
+const discover_scalingo_host *discover_scalingo_service_one(const discover_scalingo_service *service);
 
 /**
- * The same with the hosts of one shard alone.
+ * Creates a service with only the hosts of one shard.
  *
  * service  [in, borrowed]
- * shard    [in, borrowed]         its name
- * out      [out, owned]           the narrower service; NULL on failure. Release:
- *                                 discover_service_free()
- * error    [out, owned, optional] why it failed. Release: discover_error_free()
+ * shard    [in, borrowed]         the shard name
+ * out      [out, owned]           the narrower service, possibly empty; NULL on failure.
+ *                                 Release: discover_scalingo_service_free()
+ * error    [out, owned, optional] the failure. Release: discover_error_free()
  */
-discover_status discover_service_shard(const discover_service *service,
-                                       const char *shard,
-                                       discover_service **out,
-                                       discover_error **error);
+discover_status discover_scalingo_service_shard(const discover_scalingo_service *service,
+                                                const char *shard,
+                                                discover_scalingo_service **out,
+                                                discover_error **error);
 
 /**
- * Where it is found: at the public address that the last of its public hosts brought; where there is
- * none, or it is that of one shard, at that of any one host. DISCOVER_ERR_NOT_FOUND without a host.
+ * Formats the URL of a service: the public URL of its newest public host. Without a public host, and for
+ * a service narrowed to one shard, it is the URL of a random healthy host.
  *
  * service  [in, borrowed]
- * scheme   [in, borrowed]         as in "https"; "" for http, or else https, whichever there is
- * path     [in, borrowed]         what follows the port, as in "/status"; may be ""
+ * scheme   [in, borrowed]         for example "https"; "" for http if the host has it, else https
+ * path     [in, borrowed]         appended after the port, for example "/status"; may be ""
  * out      [out, owned]           the URL; NULL on failure. Release: discover_string_free()
- * error    [out, owned, optional] why it failed. Release: discover_error_free()
+ * error    [out, owned, optional] the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_NOT_FOUND if no host qualifies, DISCOVER_ERR_INVALID_ARGUMENT if the host has no
+ * port for the scheme.
  */
-discover_status discover_service_url(const discover_service *service,
-                                     const char *scheme,
-                                     const char *path,
-                                     char **out,
-                                     discover_error **error);
+discover_status discover_scalingo_service_url(const discover_scalingo_service *service,
+                                              const char *scheme,
+                                              const char *path,
+                                              char **out,
+                                              discover_error **error);
 
 /**
  * Releases a service.
  *
  * service  [in, taken, optional]
  */
-void discover_service_free(discover_service *service);
+void discover_scalingo_service_free(discover_scalingo_service *service);
 
 /**
- * Reads a descriptor. The error tells the column, counted from 1, and what is expected there.
+ * Parses a descriptor.
  *
- * text   [in, borrowed]          as in "redis.master[prod,stats];6379/tcp"
+ * text   [in, borrowed]          for example "redis.master[prod,stats];6379/tcp"
  * out    [out, owned]            the descriptor; NULL on failure. Release: discover_descriptor_free()
- * error  [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error  [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for malformed text; the message names the column, counted from 1,
+ * and what is expected there.
  */
 discover_status discover_descriptor_parse(const char *text,
                                           discover_descriptor **out,
                                           discover_error **error);
 
 /**
- * The name of the service, for discover_client_services(): the last part of the path, if there is one.
+ * Returns the service name, for discover_client_services(): the last part of the path, if there is a path.
  *
  * descriptor  [in, borrowed]
  *
@@ -1689,7 +1809,8 @@ discover_status discover_descriptor_parse(const char *text,
 const char *discover_descriptor_service(const discover_descriptor *descriptor);
 
 /**
- * The whole path, as in "/services/prod/redis.master"; NULL where there is just a name.
+ * Returns the whole path, for example "/services/prod/redis.master"; NULL if the descriptor has only a
+ * name.
  *
  * descriptor  [in, borrowed]
  *
@@ -1698,17 +1819,17 @@ const char *discover_descriptor_service(const discover_descriptor *descriptor);
 const char *discover_descriptor_path(const discover_descriptor *descriptor);
 
 /**
- * How many tags it has.
+ * Returns the number of tags.
  *
  * descriptor  [in, borrowed]
  */
 size_t discover_descriptor_tag_count(const discover_descriptor *descriptor);
 
 /**
- * A tag, for discover_set_filter(), in the order given; NULL from discover_descriptor_tag_count() on.
+ * Returns a tag, in the order of the text, for discover_set_filter(); NULL if the index is out of range.
  *
  * descriptor  [in, borrowed]
- * index                       counted from 0
+ * index                       from 0 to discover_descriptor_tag_count() - 1
  *
  * Returns [borrowed until the descriptor is released].
  */
@@ -1716,14 +1837,15 @@ const char *discover_descriptor_tag(const discover_descriptor *descriptor,
                                     size_t index);
 
 /**
- * 1 to 65535: where the program wants to reach the service, which is not where an instance listens.
+ * Returns the port at which the program wants to reach the service, 1 to 65535. It is not the port of any
+ * instance.
  *
  * descriptor  [in, borrowed]
  */
 uint16_t discover_descriptor_port(const discover_descriptor *descriptor);
 
 /**
- * "tcp" or "udp".
+ * Returns the protocol: "tcp" or "udp".
  *
  * descriptor  [in, borrowed]
  *
@@ -1732,7 +1854,7 @@ uint16_t discover_descriptor_port(const discover_descriptor *descriptor);
 const char *discover_descriptor_protocol(const discover_descriptor *descriptor);
 
 /**
- * The descriptor as a text that reads as the same, with its protocol.
+ * Returns the descriptor as text, with its protocol. Parsing this text gives an equal descriptor.
  *
  * descriptor  [in, borrowed]
  *
@@ -1741,36 +1863,41 @@ const char *discover_descriptor_protocol(const discover_descriptor *descriptor);
 const char *discover_descriptor_format(const discover_descriptor *descriptor);
 
 /**
- * Releases a descriptor that is owned.
+ * Releases an owned descriptor.
  *
  * descriptor  [in, taken, optional]
  */
 void discover_descriptor_free(discover_descriptor *descriptor);
 
 /**
- * The descriptors among the variables of this process: those whose names begin with a prefix. With
- * "BACKEND_", the variable BACKEND_REDIS=redis.master;6379 is the descriptor called REDIS. One that
- * cannot be read is passed over; the log names its variable, and what is wrong.
+ * Parses the descriptors in the environment variables of this process whose names begin with a prefix.
+ *
+ * With the prefix "BACKEND_", the variable BACKEND_REDIS=redis.master;6379 is the descriptor named REDIS.
+ * A malformed variable is skipped and logged with its name and the cause.
  *
  * prefix  [in, borrowed]          not empty
  * out     [out, owned]            the descriptors; NULL on failure. Release: discover_descriptors_free()
- * error   [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error   [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for an empty prefix.
  */
 discover_status discover_descriptors_from_env(const char *prefix,
                                               discover_descriptors **out,
                                               discover_error **error);
 
 /**
- * The same for variables that the program has from elsewhere: those of a container, for instance. Where
- * a variable is there twice, the last one counts.
+ * Parses the descriptors in variables that the caller passes, for example those of a container, as
+ * discover_descriptors_from_env() does. If a variable occurs twice, the last one counts.
  *
  * prefix  [in, borrowed]            not empty
- * names   [in, borrowed, optional]  of the variables; NULL if there are none
- * values  [in, borrowed, optional]  their values, in the same order; NULL if there are none
- * count                             how many there are
+ * names   [in, borrowed, optional]  the names of the variables; may be NULL if count is 0
+ * values  [in, borrowed, optional]  their values, in the order of names; may be NULL if count is 0
+ * count                             the number of variables
  * out     [out, owned]              the descriptors; NULL on failure. Release:
  *                                   discover_descriptors_free()
- * error   [out, owned, optional]    why it failed. Release: discover_error_free()
+ * error   [out, owned, optional]    the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for an empty prefix.
  */
 discover_status discover_descriptors_from_pairs(const char *prefix,
                                                 const char *const *names,
@@ -1780,28 +1907,29 @@ discover_status discover_descriptors_from_pairs(const char *prefix,
                                                 discover_error **error);
 
 /**
- * How many descriptors there are.
+ * Returns the number of descriptors.
  *
  * descriptors  [in, borrowed]
  */
 size_t discover_descriptors_count(const discover_descriptors *descriptors);
 
 /**
- * What a descriptor is called: the name of its variable, without the prefix. NULL from
- * discover_descriptors_count() on.
+ * Returns the name of a descriptor, which is the name of its variable without the prefix; NULL if the
+ * index is out of range.
  *
  * descriptors  [in, borrowed]
- * index                        counted from 0
+ * index                        from 0 to discover_descriptors_count() - 1
  *
  * Returns [borrowed until the descriptors are released].
  */
-const char *discover_descriptors_name(const discover_descriptors *descriptors, size_t index);
+const char *discover_descriptors_name(const discover_descriptors *descriptors,
+                                      size_t index);
 
 /**
- * A descriptor, in the order of the names; NULL from discover_descriptors_count() on.
+ * Returns a descriptor, ordered by name; NULL if the index is out of range.
  *
  * descriptors  [in, borrowed]
- * index                        counted from 0
+ * index                        from 0 to discover_descriptors_count() - 1
  *
  * Returns [borrowed until the descriptors are released].
  */
@@ -1809,37 +1937,43 @@ const discover_descriptor *discover_descriptors_get(const discover_descriptors *
                                                     size_t index);
 
 /**
- * Releases the descriptors of an environment, each of them.
+ * Releases the list and all its descriptors.
  *
  * descriptors  [in, taken, optional]
  */
 void discover_descriptors_free(discover_descriptors *descriptors);
 
 /**
- * The name of a level: "error", "warn", "info", "debug", "trace"; "unknown" for any other number.
+ * Returns the name of a log level: "error", "warn", "info", "debug", "trace"; "unknown" for any other
+ * number.
  *
  * level  one of DISCOVER_LEVEL_...
  *
- * Returns [borrowed, for ever].
+ * Returns [borrowed, never released].
  *
  * Threads: from any.
  */
 const char *discover_level_name(int32_t level);
 
 /**
- * Has the library's log records of this level and graver handed to on_record, in place of any function
- * before, or to nobody. There is one log for the whole process. When it returns DISCOVER_OK, the
- * function before has had its last call and its destroy, unless this is called from inside it.
+ * Sets the log callback of the process, replacing any previous one. It receives the records of this level
+ * and of more severe ones.
+ *
+ * When the call returns DISCOVER_OK, the previous callback has returned from its last call and its destroy
+ * function has been called, unless discover_log_set() is called from inside that callback.
  *
  * level                              one of DISCOVER_LEVEL_...
  * on_record                          called on a thread of its own, one record at a time; must not
  *                                    throw or longjmp; NULL for no log. If it is too slow, records
  *                                    are dropped
- * user_data  [in, taken, optional]   handed to on_record, and to destroy in the end
+ * user_data  [in, taken, optional]   passed to on_record, and finally to destroy
  * destroy                            called exactly once, whatever the result: on failure, or without
  *                                    on_record, before the call returns; otherwise on the thread of
  *                                    on_record after its last call; may be NULL
- * error      [out, owned, optional]  why it failed. Release: discover_error_free()
+ * error      [out, owned, optional]  the failure. Release: discover_error_free()
+ *
+ * Errors: DISCOVER_ERR_INVALID_ARGUMENT for an unknown level, DISCOVER_ERR_RESOURCE if the log thread
+ * cannot be started.
  *
  * Threads: from any.
  */

@@ -16,6 +16,16 @@
 //! | [`exec`] | runs commands with limits on time and output | |
 //! | [`cli`] | the commands; they work with any registry, with or without an agent | `cli::output` |
 
+#![warn(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
 #![forbid(unsafe_code)]
 
 pub mod advertise;

@@ -10,10 +10,10 @@ use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::backend::open::{self, Opened, Settings};
+use crate::backend::open::{self, ClientSettings, Opened};
 use crate::backend::{Backend, Constructor};
 use crate::backoff::Backoff;
-use crate::connection_monitor::ConnectionMonitor;
+use crate::connection_monitor::{ConnectionMonitor, StoreName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, Tracked};
 use crate::model::{ConnectionState, Metrics, Registration, ServiceName};
@@ -40,7 +40,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     uri: Url,
     backend: Arc<dyn Backend>,
-    settings: Settings,
+    settings: ClientSettings,
     closed: AtomicBool,
     sets: Mutex<HashMap<ServiceName, Weak<WatchedService>>>,
     leases: Mutex<Vec<Tracked>>,
@@ -76,24 +76,32 @@ impl Builder {
     /// Opens the client; fails within `connect_timeout` if the registry does not answer, or, with
     /// `lazy=true`, never for that reason. Must be called on a tokio runtime, which it stays on.
     pub async fn connect(self) -> Result<Client> {
-        let env = || {
-            std::env::var("DISCOVER_URL")
-                .ok()
-                .filter(|url| !url.is_empty())
+        let environment = std::env::var("DISCOVER_URL").ok();
+        self.connect_with_environment(environment).await
+    }
+
+    /// Connects with the value of `DISCOVER_URL`, which errors name if the URL is from there.
+    async fn connect_with_environment(self, environment: Option<String>) -> Result<Client> {
+        let environment = environment.filter(|url| !url.is_empty());
+        let (text, origin) = match (self.url, environment) {
+            (Some(url), _) => (url, ""),
+            (None, Some(url)) => (url, "environment variable DISCOVER_URL: "),
+            (None, None) => (DEFAULT_URL.to_owned(), ""),
         };
-        let url = self
-            .url
-            .or_else(env)
-            .unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let uri = Url::parse(&url)?;
-        let Opened { backend, settings } = open::open(&uri, &self.custom)?;
+        // The errors are of this library and have no details beyond their report.
+        let failed = |e: Error| Error::new(e.kind(), format!("{origin}{e:#}"));
+        let uri = Url::parse(&text).map_err(failed)?;
+        let Opened { backend, settings } = open::open(&uri, &self.custom).map_err(failed)?;
+        let store = StoreName::of(&uri);
         if !settings.lazy {
             let within = settings.connect_timeout;
             let probed = insist(within, "connect", || backend.probe()).await;
-            probed.map_err(|e| Error::caused_by(e.kind(), format!("cannot open {uri}"), e))?;
+            let failed = |e: Error| format!("{origin}cannot open {uri}: {e:#}");
+            probed.map_err(|e| Error::new(e.kind(), failed(e)))?;
+            store.log_connected();
         }
         let (closed, sets, leases, restored) = Default::default();
-        let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl);
+        let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl, store);
         Ok(Client(Arc::new(Inner {
             uri,
             backend,
@@ -290,6 +298,29 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_bad_url_of_the_environment_is_reported_with_its_variable() {
+        for url in [
+            "no-scheme",
+            "http://h:1",
+            "memory://a?lauout=native",
+            "etcd://127.0.0.1:1?connect_timeout=1ms",
+        ] {
+            let connect = |builder: Builder, environment: Option<&str>| {
+                builder.connect_with_environment(environment.map(str::to_owned))
+            };
+            let error = connect(Client::builder(), Some(url)).await.unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.starts_with("environment variable DISCOVER_URL: "),
+                "{text}"
+            );
+            let given = connect(Client::builder().url(url), Some("memory://b")).await;
+            let text = given.unwrap_err().to_string();
+            assert!(!text.contains("DISCOVER_URL"), "{text}");
+        }
+    }
 
     #[tokio::test]
     async fn leases_that_are_over_are_forgotten() {

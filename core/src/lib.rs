@@ -25,9 +25,20 @@
 //! backends are a `store` (a coordinated tree) seen through a `layout` (how instances are written in
 //! it). `embed` is what the other languages stand on.
 
+#![warn(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
 #![deny(unsafe_code)]
 
 pub mod embed;
+pub mod scalingo;
 
 mod backend;
 mod backoff;
@@ -59,6 +70,9 @@ mod prove;
 mod rate_limited_log;
 mod set;
 mod store;
+mod suggest;
+#[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
+mod transport;
 mod url;
 #[cfg_attr(
     not(any(feature = "etcd", feature = "etcd2")),
@@ -75,8 +89,7 @@ pub use duration::{HumanDuration, parse_duration};
 pub use error::{Error, ErrorKind, Result};
 pub use kv::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope};
 pub use layout::{
-    ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Host, Kratos, Layout, Native, Registrator,
-    Scalingo, Service,
+    ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Kratos, Layout, Native, Registrator, Scalingo,
 };
 pub use lease::{Lease, Standing};
 pub use model::{
@@ -89,6 +102,8 @@ pub use set::{
     State, Status,
 };
 pub use store::{Store, Terms};
+#[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
+pub use transport::network_error::network_error_cause;
 pub use url::Url;
 
 /// The Rust block of the README, run as a test.

@@ -1,6 +1,6 @@
-//! The one way to say where a registry is: `scheme://user:password@h1:1,h2:2/path?option=value`.
+//! Registry URLs: `scheme://user:password@h1:1,h2:2/path?option=value`.
 //!
-//! Parsed by hand because URLs of stores list several hosts. Whatever is secret is never printed.
+//! Parsed by hand, because the URL of a store may list several hosts. Secrets are never printed.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,11 +9,12 @@ use percent_encoding::percent_decode_str;
 
 use crate::duration::parse_duration;
 use crate::error::{Error, Result};
+use crate::suggest::did_you_mean;
 
-/// Options whose values are never shown.
-const SECRET: [&str; 2] = ["password", "token"];
+/// Options whose values are never printed.
+const SECRET_OPTIONS: [&str; 2] = ["password", "token"];
 
-/// A parsed registry URL. `Display` and `Debug` show secrets as `***`.
+/// A parsed registry URL. `Display` and `Debug` print secrets as `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     scheme: String,
@@ -25,7 +26,12 @@ pub struct Url {
 }
 
 impl Url {
-    /// Parses `text`. Errors never repeat the text, which may hold a password.
+    /// Parses a registry URL.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument). The message does not repeat
+    /// the text, which may contain a password.
     pub fn parse(text: &str) -> Result<Url> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
             Error::invalid(
@@ -40,7 +46,7 @@ impl Url {
         }
         let login_ends = rest.rfind('@').unwrap_or(0);
         if rest.find(['/', '?']).is_some_and(|at| at < login_ends) {
-            // Not shown: it may be a part of a password.
+            // The text is not shown: it may be a part of a password.
             return Err(Error::invalid(
                 "the registry URL has an @ after a / or ?; percent-encode / ? @ in a login (%2F %3F %40)",
             ));
@@ -62,7 +68,7 @@ impl Url {
             ),
             None => (None, None),
         };
-        let mut uri = Url {
+        let mut url = Url {
             scheme: scheme.to_owned(),
             user,
             password,
@@ -73,26 +79,26 @@ impl Url {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode("option", name)?;
-            if uri.option(&name).is_some() {
+            if url.option(&name).is_some() {
                 return Err(Error::invalid(format!("option {name} is given twice")));
             }
             let value = decode(&name, value)?;
-            uri.options.push((name, value));
+            url.options.push((name, value));
         }
-        Ok(uri)
+        Ok(url)
     }
 
-    /// The word before `://`.
+    /// Returns the scheme, the word before `://`.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// Everything between `://` (and the login) and the path.
+    /// Returns the text between `://` (and the login) and the path.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The hosts, at commas.
+    /// Returns the hosts, which commas separate in the authority.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         self.authority
             .split(',')
@@ -100,12 +106,12 @@ impl Url {
             .filter(|host| !host.is_empty())
     }
 
-    /// The path, with its first slash; empty without one.
+    /// Returns the path with its leading slash, or an empty text.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Name and password, from the authority or from the options `user` and `password`.
+    /// Returns user name and password, from the authority or from the options `user` and `password`.
     pub fn login(&self) -> (Option<&str>, Option<&str>) {
         (
             self.user.as_deref().or(self.option("user")),
@@ -113,7 +119,7 @@ impl Url {
         )
     }
 
-    /// The value of an option.
+    /// Returns the value of an option.
     pub fn option(&self, name: &str) -> Option<&str> {
         self.options
             .iter()
@@ -121,13 +127,17 @@ impl Url {
             .map(|(_, value)| value.as_str())
     }
 
-    /// All options, in their order.
+    /// Returns all options in their order.
     pub fn options(&self) -> impl Iterator<Item = (&str, &str)> {
         let options = self.options.iter();
         options.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// An option that is a time: `500ms`, `10s`, `2m`, or a plain number of seconds.
+    /// Returns an option that is a duration such as `500ms`, `1.5s`, `2m`, or a number of seconds.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is not a duration. The message names the option.
     pub fn duration(&self, name: &str) -> Result<Option<Duration>> {
         let Some(text) = self.option(name) else {
             return Ok(None);
@@ -136,7 +146,11 @@ impl Url {
         parse_duration(text).map(Some).map_err(invalid)
     }
 
-    /// An option that is `true` or `false`; given without a value it is true.
+    /// Returns an option that is `true` or `false`. An option without a value is true, a missing one false.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is neither. The message names the option.
     pub fn flag(&self, name: &str) -> Result<bool> {
         match self.option(name) {
             None | Some("false" | "off" | "0") => Ok(false),
@@ -147,13 +161,18 @@ impl Url {
         }
     }
 
-    /// Refuses options that are not among `known`.
+    /// Checks that all options are among `known`.
+    ///
+    /// # Errors
+    ///
+    /// Fails at the first unknown option, with the nearest known name and the list of all.
     pub fn expect_options(&self, known: &[&str]) -> Result<()> {
         for (name, _) in &self.options {
             if !known.contains(&name.as_str()) {
                 return Err(Error::invalid(format!(
-                    "{}:// has no option {name:?}; it has {}",
+                    "{}:// has no option {name:?}{}; it has {}",
                     self.scheme,
+                    did_you_mean(name, known.iter().copied()),
                     known.join(", ")
                 )));
             }
@@ -171,7 +190,7 @@ impl fmt::Display for Url {
         }
         write!(f, "{}{}", self.authority, self.path)?;
         for (i, (name, value)) in self.options.iter().enumerate() {
-            let shown = if SECRET.contains(&name.as_str()) {
+            let shown = if SECRET_OPTIONS.contains(&name.as_str()) {
                 "***"
             } else {
                 value
@@ -208,22 +227,22 @@ mod tests {
 
     #[test]
     fn a_url_has_its_parts() {
-        let uri = Url::parse("etcd://me:p%40ss@a:1,b:2/prod?ttl=1.5s&lazy").unwrap();
-        assert_eq!(uri.scheme(), "etcd");
-        assert_eq!(uri.hosts().collect::<Vec<_>>(), ["a:1", "b:2"]);
-        assert_eq!(uri.path(), "/prod");
-        assert_eq!(uri.login(), (Some("me"), Some("p@ss")));
+        let url = Url::parse("etcd://me:p%40ss@a:1,b:2/prod?ttl=1.5s&lazy").unwrap();
+        assert_eq!(url.scheme(), "etcd");
+        assert_eq!(url.hosts().collect::<Vec<_>>(), ["a:1", "b:2"]);
+        assert_eq!(url.path(), "/prod");
+        assert_eq!(url.login(), (Some("me"), Some("p@ss")));
         assert_eq!(
-            uri.duration("ttl").unwrap(),
+            url.duration("ttl").unwrap(),
             Some(Duration::from_millis(1500))
         );
-        assert!(uri.flag("lazy").unwrap());
+        assert!(url.flag("lazy").unwrap());
     }
 
     #[test]
     fn secrets_are_never_shown() {
-        let uri = Url::parse("etcd://me:hunter2@h/?password=hunter2&token=hunter2").unwrap();
-        let shown = format!("{uri} {uri:?}");
+        let url = Url::parse("etcd://me:hunter2@h/?password=hunter2&token=hunter2").unwrap();
+        let shown = format!("{url} {url:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("me:***@h"));
         for bad in [
@@ -248,36 +267,36 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "local:// has no option \"tll\"; it has ttl, lazy"
+            "local:// has no option \"tll\" (did you mean ttl?); it has ttl, lazy"
         );
     }
 
     #[test]
-    fn times_need_a_known_unit() {
-        let time = |text: &str| Url::parse(&format!("x://?t={text}")).unwrap().duration("t");
-        assert_eq!(time("2m").unwrap(), Some(Duration::from_secs(120)));
-        assert_eq!(time("250ms").unwrap(), Some(Duration::from_millis(250)));
-        assert_eq!(time("3").unwrap(), Some(Duration::from_secs(3)));
+    fn durations_need_a_known_unit() {
+        let duration = |text: &str| Url::parse(&format!("x://?t={text}")).unwrap().duration("t");
+        assert_eq!(duration("2m").unwrap(), Some(Duration::from_secs(120)));
+        assert_eq!(duration("250ms").unwrap(), Some(Duration::from_millis(250)));
+        assert_eq!(duration("3").unwrap(), Some(Duration::from_secs(3)));
         for bad in ["", "s", "3d", "-1s", "1e99h"] {
-            assert!(time(bad).is_err(), "{bad}");
+            assert!(duration(bad).is_err(), "{bad}");
         }
     }
 
-    /// What is secret is shown by no reading and no error.
+    /// No printed form contains the password.
     #[test]
     fn fuzz_urls_changed_in_every_way() {
         let urls = crate::mutate::mutated(crate::mutate::seeds("url"));
         crate::prove::holds(file!(), 3000, urls, |(_, text)| {
             let text = String::from_utf8_lossy(&text);
-            let Ok(uri) = Url::parse(&text) else {
+            let Ok(url) = Url::parse(&text) else {
                 return Ok(());
             };
-            let shown = format!("{uri} {uri:?}");
+            let shown = format!("{url} {url:?}");
             // Long enough not to be a part of something else by chance.
-            let secret = uri.login().1.filter(|secret| secret.len() > 4);
-            let _ = (uri.duration("ttl"), uri.flag("lazy"), uri.hosts().count());
+            let secret = url.login().1.filter(|secret| secret.len() > 4);
+            let _ = (url.duration("ttl"), url.flag("lazy"), url.hosts().count());
             match secret.is_some_and(|secret| shown.contains(secret)) {
-                true if uri.options.is_empty() => Err(format!("it shows its password: {shown}")),
+                true if url.options.is_empty() => Err(format!("the password is printed: {shown}")),
                 _ => Ok(()),
             }
         });
@@ -286,7 +305,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn parsing_never_panics(text in ".*") {
-            let _ = Url::parse(&text).map(|uri| uri.to_string());
+            let _ = Url::parse(&text).map(|url| url.to_string());
         }
     }
 }

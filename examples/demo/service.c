@@ -1,5 +1,5 @@
-/* A service of the demo, in C: `service PORT`. The line "update" on standard input makes it change an
- * attribute; the end of standard input makes it leave. */
+/* A service of the demo in C: `service PORT`. It updates an attribute when it reads the line "update" from
+ * standard input, and unregisters at the end of standard input. */
 #include <discover.h>
 
 #include <stdio.h>

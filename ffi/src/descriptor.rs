@@ -1,4 +1,4 @@
-//! What a program asks for in a line of text.
+//! Descriptors: service references in one line of text.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
@@ -7,18 +7,20 @@ use std::ptr;
 
 use discover_core::embed::Descriptor;
 
+use crate::args::c_string;
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
-use crate::given::{attributes, c_string, text};
-use crate::guard::{make, read, release};
+use crate::fallible_call::try_create;
 use crate::status::discover_status;
 
-/// What a program asks for in a line of text: "redis.master[prod,stats];6379/tcp". It has a service, by
-/// its name or by a path that ends with it; the tags that its instances must have; the port at which the
-/// program wants to reach it; and the protocol, "tcp" unless it says "udp". It never changes.
+/// A service reference in one line of text, for example "redis.master[prod,stats];6379/tcp".
 ///
-/// Owned ones come from discover_descriptor_parse(). Borrowed ones, which are const, belong to a
-/// discover_descriptors. Each function but those that return a status takes NULL, and then returns NULL
-/// or 0.
+/// A descriptor consists of a service, given by its name or by a path that ends with it; the tags that
+/// instances must have; the port at which the program wants to reach the service; and the protocol, "tcp"
+/// by default or "udp". It is immutable.
+///
+/// Owned descriptors come from discover_descriptor_parse(). Borrowed ones, which are const, belong to a
+/// discover_descriptors. Functions that return no status accept NULL and then return NULL or 0.
 ///
 /// Release: discover_descriptor_free(). Threads: any number at once.
 pub struct discover_descriptor {
@@ -43,39 +45,44 @@ impl discover_descriptor {
     }
 }
 
-/// The descriptors of an environment, in the order of their names.
+/// The descriptors found in a set of environment variables, ordered by name.
 ///
 /// Release: discover_descriptors_free(). Threads: any number at once.
 pub struct discover_descriptors(Vec<(CString, discover_descriptor)>);
 
 impl discover_descriptors {
-    fn give(all: BTreeMap<String, Descriptor>) -> *mut discover_descriptors {
+    fn owned_ptr(all: BTreeMap<String, Descriptor>) -> *mut discover_descriptors {
         let all = all.into_iter();
-        let named = |(name, one): (String, _)| (c_string(&name), discover_descriptor::new(one));
+        let named = |(name, descriptor): (String, _)| {
+            (c_string(&name), discover_descriptor::new(descriptor))
+        };
         Box::into_raw(Box::new(discover_descriptors(all.map(named).collect())))
     }
 }
 
-/// Reads a descriptor. The error tells the column, counted from 1, and what is expected there.
+/// Parses a descriptor.
 ///
-/// text   [in, borrowed]          as in "redis.master[prod,stats];6379/tcp"
+/// text   [in, borrowed]          for example "redis.master[prod,stats];6379/tcp"
 /// out    [out, owned]            the descriptor; NULL on failure. Release: discover_descriptor_free()
-/// error  [out, owned, optional]  why it failed. Release: discover_error_free()
+/// error  [out, owned, optional]  the failure. Release: discover_error_free()
+///
+/// Errors: DISCOVER_ERR_INVALID_ARGUMENT for malformed text; the message names the column, counted from 1,
+/// and what is expected there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_descriptor_parse(
     text: *const c_char,
     out: Option<&mut MaybeUninit<*mut discover_descriptor>>,
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
-    make(out, error, || {
-        // SAFETY: a string of the caller's.
-        let text = unsafe { self::text(text, "text") }?;
+    try_create("discover_descriptor_parse", out, error, |args| {
+        // SAFETY: the header requires NUL-terminated strings.
+        let text = unsafe { args.text(text, "text") }?;
         let descriptor = discover_descriptor::new(Descriptor::parse(text)?);
         Ok(Box::into_raw(Box::new(descriptor)))
     })
 }
 
-/// The name of the service, for discover_client_services(): the last part of the path, if there is one.
+/// Returns the service name, for discover_client_services(): the last part of the path, if there is a path.
 ///
 /// descriptor  [in, borrowed]
 ///
@@ -84,10 +91,11 @@ pub unsafe extern "C" fn discover_descriptor_parse(
 pub extern "C" fn discover_descriptor_service(
     descriptor: Option<&discover_descriptor>,
 ) -> *const c_char {
-    string(descriptor, |it| Some(&it.service))
+    string_field(descriptor, |it| Some(&it.service))
 }
 
-/// The whole path, as in "/services/prod/redis.master"; NULL where there is just a name.
+/// Returns the whole path, for example "/services/prod/redis.master"; NULL if the descriptor has only a
+/// name.
 ///
 /// descriptor  [in, borrowed]
 ///
@@ -96,21 +104,21 @@ pub extern "C" fn discover_descriptor_service(
 pub extern "C" fn discover_descriptor_path(
     descriptor: Option<&discover_descriptor>,
 ) -> *const c_char {
-    string(descriptor, |it| it.path.as_ref())
+    string_field(descriptor, |it| it.path.as_ref())
 }
 
-/// How many tags it has.
+/// Returns the number of tags.
 ///
 /// descriptor  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_descriptor_tag_count(descriptor: Option<&discover_descriptor>) -> usize {
-    read(0, || Some(descriptor?.tags.len()))
+    value_or(0, || Some(descriptor?.tags.len()))
 }
 
-/// A tag, for discover_set_filter(), in the order given; NULL from discover_descriptor_tag_count() on.
+/// Returns a tag, in the order of the text, for discover_set_filter(); NULL if the index is out of range.
 ///
 /// descriptor  [in, borrowed]
-/// index                       counted from 0
+/// index                       from 0 to discover_descriptor_tag_count() - 1
 ///
 /// Returns [borrowed until the descriptor is released].
 #[unsafe(no_mangle)]
@@ -118,18 +126,19 @@ pub extern "C" fn discover_descriptor_tag(
     descriptor: Option<&discover_descriptor>,
     index: usize,
 ) -> *const c_char {
-    string(descriptor, |it| it.tags.get(index))
+    string_field(descriptor, |it| it.tags.get(index))
 }
 
-/// 1 to 65535: where the program wants to reach the service, which is not where an instance listens.
+/// Returns the port at which the program wants to reach the service, 1 to 65535. It is not the port of any
+/// instance.
 ///
 /// descriptor  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_descriptor_port(descriptor: Option<&discover_descriptor>) -> u16 {
-    read(0, || Some(descriptor?.descriptor.port()))
+    value_or(0, || Some(descriptor?.descriptor.port()))
 }
 
-/// "tcp" or "udp".
+/// Returns the protocol: "tcp" or "udp".
 ///
 /// descriptor  [in, borrowed]
 ///
@@ -138,10 +147,10 @@ pub extern "C" fn discover_descriptor_port(descriptor: Option<&discover_descript
 pub extern "C" fn discover_descriptor_protocol(
     descriptor: Option<&discover_descriptor>,
 ) -> *const c_char {
-    string(descriptor, |it| Some(&it.protocol))
+    string_field(descriptor, |it| Some(&it.protocol))
 }
 
-/// The descriptor as a text that reads as the same, with its protocol.
+/// Returns the descriptor as text, with its protocol. Parsing this text gives an equal descriptor.
 ///
 /// descriptor  [in, borrowed]
 ///
@@ -150,10 +159,10 @@ pub extern "C" fn discover_descriptor_protocol(
 pub extern "C" fn discover_descriptor_format(
     descriptor: Option<&discover_descriptor>,
 ) -> *const c_char {
-    string(descriptor, |it| Some(&it.text))
+    string_field(descriptor, |it| Some(&it.text))
 }
 
-/// Releases a descriptor that is owned.
+/// Releases an owned descriptor.
 ///
 /// descriptor  [in, taken, optional]
 #[unsafe(no_mangle)]
@@ -161,36 +170,43 @@ pub extern "C" fn discover_descriptor_free(descriptor: Option<Box<discover_descr
     release(descriptor);
 }
 
-/// The descriptors among the variables of this process: those whose names begin with a prefix. With
-/// "BACKEND_", the variable BACKEND_REDIS=redis.master;6379 is the descriptor called REDIS. One that
-/// cannot be read is passed over; the log names its variable, and what is wrong.
+/// Parses the descriptors in the environment variables of this process whose names begin with a prefix.
+///
+/// With the prefix "BACKEND_", the variable BACKEND_REDIS=redis.master;6379 is the descriptor named REDIS.
+/// A malformed variable is skipped and logged with its name and the cause.
 ///
 /// prefix  [in, borrowed]          not empty
 /// out     [out, owned]            the descriptors; NULL on failure. Release: discover_descriptors_free()
-/// error   [out, owned, optional]  why it failed. Release: discover_error_free()
+/// error   [out, owned, optional]  the failure. Release: discover_error_free()
+///
+/// Errors: DISCOVER_ERR_INVALID_ARGUMENT for an empty prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_descriptors_from_env(
     prefix: *const c_char,
     out: Option<&mut MaybeUninit<*mut discover_descriptors>>,
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
-    make(out, error, || {
-        // SAFETY: a string of the caller's.
-        let prefix = unsafe { text(prefix, "prefix") }?;
-        Ok(discover_descriptors::give(Descriptor::from_env(prefix)?))
+    try_create("discover_descriptors_from_env", out, error, |args| {
+        // SAFETY: the header requires NUL-terminated strings.
+        let prefix = unsafe { args.text(prefix, "prefix") }?;
+        Ok(discover_descriptors::owned_ptr(Descriptor::from_env(
+            prefix,
+        )?))
     })
 }
 
-/// The same for variables that the program has from elsewhere: those of a container, for instance. Where
-/// a variable is there twice, the last one counts.
+/// Parses the descriptors in variables that the caller passes, for example those of a container, as
+/// discover_descriptors_from_env() does. If a variable occurs twice, the last one counts.
 ///
 /// prefix  [in, borrowed]            not empty
-/// names   [in, borrowed, optional]  of the variables; NULL if there are none
-/// values  [in, borrowed, optional]  their values, in the same order; NULL if there are none
-/// count                             how many there are
+/// names   [in, borrowed, optional]  the names of the variables; may be NULL if count is 0
+/// values  [in, borrowed, optional]  their values, in the order of names; may be NULL if count is 0
+/// count                             the number of variables
 /// out     [out, owned]              the descriptors; NULL on failure. Release:
 ///                                   discover_descriptors_free()
-/// error   [out, owned, optional]    why it failed. Release: discover_error_free()
+/// error   [out, owned, optional]    the failure. Release: discover_error_free()
+///
+/// Errors: DISCOVER_ERR_INVALID_ARGUMENT for an empty prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_descriptors_from_pairs(
     prefix: *const c_char,
@@ -200,29 +216,33 @@ pub unsafe extern "C" fn discover_descriptors_from_pairs(
     out: Option<&mut MaybeUninit<*mut discover_descriptors>>,
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
-    make(out, error, || {
-        // SAFETY: a string of the caller's, and arrays of so many.
-        let (prefix, pairs) =
-            unsafe { (text(prefix, "prefix")?, attributes(names, values, count)?) };
-        Ok(discover_descriptors::give(Descriptor::from_pairs(
+    try_create("discover_descriptors_from_pairs", out, error, |args| {
+        // SAFETY: the header requires NUL-terminated strings, and arrays of `count` of them.
+        let (prefix, pairs) = unsafe {
+            (
+                args.text(prefix, "prefix")?,
+                args.attributes(names, values, count)?,
+            )
+        };
+        Ok(discover_descriptors::owned_ptr(Descriptor::from_pairs(
             prefix, pairs,
         )?))
     })
 }
 
-/// How many descriptors there are.
+/// Returns the number of descriptors.
 ///
 /// descriptors  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_descriptors_count(descriptors: Option<&discover_descriptors>) -> usize {
-    read(0, || Some(descriptors?.0.len()))
+    value_or(0, || Some(descriptors?.0.len()))
 }
 
-/// What a descriptor is called: the name of its variable, without the prefix. NULL from
-/// discover_descriptors_count() on.
+/// Returns the name of a descriptor, which is the name of its variable without the prefix; NULL if the
+/// index is out of range.
 ///
 /// descriptors  [in, borrowed]
-/// index                        counted from 0
+/// index                        from 0 to discover_descriptors_count() - 1
 ///
 /// Returns [borrowed until the descriptors are released].
 #[unsafe(no_mangle)]
@@ -230,13 +250,13 @@ pub extern "C" fn discover_descriptors_name(
     descriptors: Option<&discover_descriptors>,
     index: usize,
 ) -> *const c_char {
-    read(ptr::null(), || Some(descriptors?.0.get(index)?.0.as_ptr()))
+    value_or(ptr::null(), || Some(descriptors?.0.get(index)?.0.as_ptr()))
 }
 
-/// A descriptor, in the order of the names; NULL from discover_descriptors_count() on.
+/// Returns a descriptor, ordered by name; NULL if the index is out of range.
 ///
 /// descriptors  [in, borrowed]
-/// index                        counted from 0
+/// index                        from 0 to discover_descriptors_count() - 1
 ///
 /// Returns [borrowed until the descriptors are released].
 #[unsafe(no_mangle)]
@@ -244,12 +264,12 @@ pub extern "C" fn discover_descriptors_get(
     descriptors: Option<&discover_descriptors>,
     index: usize,
 ) -> *const discover_descriptor {
-    read(ptr::null(), || {
+    value_or(ptr::null(), || {
         Some(&raw const descriptors?.0.get(index)?.1)
     })
 }
 
-/// Releases the descriptors of an environment, each of them.
+/// Releases the list and all its descriptors.
 ///
 /// descriptors  [in, taken, optional]
 #[unsafe(no_mangle)]
@@ -257,9 +277,9 @@ pub extern "C" fn discover_descriptors_free(descriptors: Option<Box<discover_des
     release(descriptors);
 }
 
-fn string(
+fn string_field(
     descriptor: Option<&discover_descriptor>,
-    find: impl FnOnce(&discover_descriptor) -> Option<&CString>,
+    field: impl FnOnce(&discover_descriptor) -> Option<&CString>,
 ) -> *const c_char {
-    read(ptr::null(), || Some(find(descriptor?)?.as_ptr()))
+    value_or(ptr::null(), || Some(field(descriptor?)?.as_ptr()))
 }

@@ -1,15 +1,15 @@
-//! Errors as objects.
+//! Error objects.
 
 use std::ffi::{CString, c_char};
 use std::ptr;
 
 use discover_core::embed::{Error, ErrorKind};
 
-use crate::given::c_string;
-use crate::guard::{read, release};
+use crate::args::c_string;
+use crate::boundary::{release, value_or};
 use crate::status::{DISCOVER_OK, discover_status};
 
-/// Why a call failed: a status to act on, and a message to read.
+/// A failure: a status for the program and a message for people.
 ///
 /// Release: discover_error_free(). Threads: one at a time.
 pub struct discover_error {
@@ -25,38 +25,38 @@ impl discover_error {
         }
     }
 
-    /// For the caller to own; NULL where there is no error.
-    pub(crate) fn give(error: Option<&Error>) -> *mut discover_error {
+    /// A pointer to an error that the caller owns; NULL without an error.
+    pub(crate) fn owned_ptr(error: Option<&Error>) -> *mut discover_error {
         let object = |error| Box::into_raw(Box::new(discover_error::new(error)));
         error.map_or(ptr::null_mut(), object)
     }
 }
 
-/// The status that the call returned; DISCOVER_OK for NULL.
+/// Returns the status of the failed call; DISCOVER_OK for NULL.
 ///
 /// error  [in, borrowed, optional]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_error_status(error: Option<&discover_error>) -> discover_status {
-    read(DISCOVER_OK, || Some(error?.kind.code()))
+    value_or(DISCOVER_OK, || Some(error?.kind.code()))
 }
 
-/// What was wrong, where, what would be right, and the causes after colons; "" for NULL. It never
-/// holds a password or token.
+/// Returns the message: the operation, the object and the cause, with underlying causes after colons; ""
+/// for NULL. It never contains a password or token.
 ///
 /// error  [in, borrowed, optional]
 ///
 /// Returns [borrowed until the error is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_error_message(error: Option<&discover_error>) -> *const c_char {
-    read(c"".as_ptr(), || Some(error?.message.as_ptr()))
+    value_or(c"".as_ptr(), || Some(error?.message.as_ptr()))
 }
 
-/// Whether the same call may succeed later, its arguments unchanged; false for NULL.
+/// Returns true if the same call with the same arguments may succeed later; false for NULL.
 ///
 /// error  [in, borrowed, optional]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_error_is_retriable(error: Option<&discover_error>) -> bool {
-    read(false, || Some(error?.kind.is_retriable()))
+    value_or(false, || Some(error?.kind.is_retriable()))
 }
 
 /// Releases an error.

@@ -1,51 +1,52 @@
-//! News, and the callbacks that are told.
+//! Events, and the callbacks that receive them.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
 use discover_core::embed::{Event, Sink};
 
+use crate::boundary::value_or;
 use crate::error::discover_error;
-use crate::guard::read;
 use crate::instance::discover_instance;
-use crate::status::name_of;
+use crate::status::constant_name;
 
-/// One piece of news about a set.
+/// One change of a set.
 ///
-/// It lives until the callback that is told it returns, and what is borrowed from it as long.
+/// An event, and everything borrowed from it, is valid until the callback that received it returns.
+///
 /// Threads: the callback only.
 pub struct discover_event {
     event: Event,
     error: Option<discover_error>,
 }
 
-/// Is told an event, which it may look at until it returns.
+/// A callback for the events of a set. The event is borrowed until the callback returns.
 pub type discover_event_fn =
     Option<unsafe extern "C" fn(event: *const discover_event, user_data: *mut c_void)>;
 
-/// Is told that user_data will not be used again.
+/// A callback that releases user_data, which the library does not use afterwards.
 pub type discover_destroy_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// An instance came online.
 pub const DISCOVER_EVENT_UP: i32 = 1;
 /// An instance changed its attributes or tags.
 pub const DISCOVER_EVENT_UPDATE: i32 = 2;
-/// An instance went; it is told as it was last seen.
+/// An instance went offline. The event carries its last known state.
 pub const DISCOVER_EVENT_DOWN: i32 = 3;
-/// Another instance is the oldest now, or there is none.
+/// The leader, which is the oldest instance online, changed, or the last instance went offline.
 pub const DISCOVER_EVENT_LEADER: i32 = 4;
-/// The whole state has been told; what follows are changes. Once for each listener.
+/// The initial state is complete; every later event is a change. Emitted once for each subscription.
 pub const DISCOVER_EVENT_CURRENT: i32 = 5;
-/// The registry is lost for the moment. The set is kept as it was.
+/// The connection to the registry is lost. The set keeps its last contents.
 pub const DISCOVER_EVENT_STALE: i32 = 6;
-/// The registry is back, and what changed meanwhile has been told.
+/// The connection to the registry is restored, and all changes since its loss have been emitted.
 pub const DISCOVER_EVENT_FRESH: i32 = 7;
 
-const NAMES: [&CStr; 7] = [
+const EVENT_KIND_NAMES: [&CStr; 7] = [
     c"up", c"update", c"down", c"leader", c"current", c"stale", c"fresh",
 ];
 
-fn number(event: &Event) -> i32 {
+fn kind_code(event: &Event) -> i32 {
     match event {
         Event::Up(_) => DISCOVER_EVENT_UP,
         Event::Update(_) => DISCOVER_EVENT_UPDATE,
@@ -57,30 +58,30 @@ fn number(event: &Event) -> i32 {
     }
 }
 
-/// The name of a kind of event: "up", "update", "down", "leader", "current", "stale", "fresh";
+/// Returns the name of an event kind: "up", "update", "down", "leader", "current", "stale", "fresh";
 /// "unknown" for any other number.
 ///
 /// kind  one of DISCOVER_EVENT_...
 ///
-/// Returns [borrowed, for ever].
+/// Returns [borrowed, never released].
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_event_kind_name(kind: i32) -> *const c_char {
-    name_of(kind, &NAMES)
+    constant_name(kind, &EVENT_KIND_NAMES)
 }
 
-/// What happened: one of DISCOVER_EVENT_...; 0 for NULL. A later version may bring new kinds, so pass over
-/// a number that you do not know.
+/// Returns the kind of an event: one of DISCOVER_EVENT_...; 0 for NULL. A later version may add kinds, so
+/// ignore unknown numbers.
 ///
 /// event  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_event_kind(event: Option<&discover_event>) -> i32 {
-    read(0, || Some(number(&event?.event)))
+    value_or(0, || Some(kind_code(&event?.event)))
 }
 
-/// The instance that the event is about: for up, update, down and leader. NULL if it is about none, as
-/// when there is no leader any more. discover_instance_clone() keeps it.
+/// Returns the instance of an up, update, down or leader event; NULL for other kinds and for a leader event
+/// without a leader. discover_instance_clone() keeps the instance longer than the event.
 ///
 /// event  [in, borrowed]
 ///
@@ -89,52 +90,52 @@ pub extern "C" fn discover_event_kind(event: Option<&discover_event>) -> i32 {
 pub extern "C" fn discover_event_instance(
     event: Option<&discover_event>,
 ) -> *const discover_instance {
-    read(ptr::null(), || {
-        Some(discover_instance::lend(event?.event.instance()?))
+    value_or(ptr::null(), || {
+        Some(discover_instance::borrowed_ptr(event?.event.instance()?))
     })
 }
 
-/// Why the registry is lost: for stale; else NULL.
+/// Returns the cause of a stale event; NULL for other kinds.
 ///
 /// event  [in, borrowed]
 ///
 /// Returns [borrowed until the callback returns].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_event_error(event: Option<&discover_event>) -> *const discover_error {
-    read(ptr::null(), || Some(ptr::from_ref(event?.error.as_ref()?)))
+    value_or(ptr::null(), || Some(ptr::from_ref(event?.error.as_ref()?)))
 }
 
-/// Whom a subscription tells.
-pub(crate) struct Listener {
-    pub(crate) on_event: OnEvent,
+/// The callback of a subscription, with its user data.
+pub(crate) struct EventCallback {
+    pub(crate) on_event: EventFn,
     pub(crate) user_data: UserData,
 }
 
-pub(crate) type OnEvent = unsafe extern "C" fn(*const discover_event, *mut c_void);
+pub(crate) type EventFn = unsafe extern "C" fn(*const discover_event, *mut c_void);
 
-impl Sink for Listener {
+impl Sink for EventCallback {
     fn event(&mut self, event: &Event) {
-        tell(self.on_event, self.user_data.get(), event);
+        deliver(self.on_event, self.user_data.get(), event);
     }
 }
 
-/// Tells a function of the caller's one event.
-pub(crate) fn tell(on_event: OnEvent, user_data: *mut c_void, event: &Event) {
+/// Calls a C callback with one event.
+pub(crate) fn deliver(on_event: EventFn, user_data: *mut c_void, event: &Event) {
     let event = discover_event {
         event: event.clone(),
         error: event.error().map(discover_error::new),
     };
-    // SAFETY: a function of the caller's, with the argument that came with it.
+    // SAFETY: the callback and its argument come from the caller.
     unsafe { on_event(&event, user_data) };
 }
 
-/// What the caller's functions are called with. Dropping it is what calls destroy.
+/// The user data of a callback. Dropping it calls destroy.
 pub(crate) struct UserData {
     pointer: *mut c_void,
     destroy: discover_destroy_fn,
 }
 
-// SAFETY: the header says on which thread it is used, and that is for the caller to see to.
+// SAFETY: the header states the thread on which it is used, and callers must comply.
 unsafe impl Send for UserData {}
 
 impl UserData {
@@ -150,7 +151,7 @@ impl UserData {
 impl Drop for UserData {
     fn drop(&mut self) {
         if let Some(destroy) = self.destroy {
-            // SAFETY: a function of the caller's, with the argument that came with it.
+            // SAFETY: the callback and its argument come from the caller.
             unsafe { destroy(self.pointer) };
         }
     }
@@ -163,7 +164,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn kinds_are_named_as_everywhere() {
+    fn kinds_are_have_the_names_of_the_core() {
         let instance = Registration::new("web", 1).map(|r| Arc::new(r.instance(1)));
         let instance = instance.expect("a good name and port");
         let all = [
@@ -172,12 +173,12 @@ mod tests {
             Event::Down(instance),
             Event::Leader(None),
             Event::Current,
-            Event::Stale(Error::new(ErrorKind::Unavailable, "gone")),
+            Event::Stale(Error::new(ErrorKind::Unavailable, "lost")),
             Event::Fresh,
         ];
         for event in all {
-            // SAFETY: what is returned lives for ever.
-            let name = unsafe { CStr::from_ptr(discover_event_kind_name(number(&event))) };
+            // SAFETY: the returned name is static.
+            let name = unsafe { CStr::from_ptr(discover_event_kind_name(kind_code(&event))) };
             assert_eq!(name.to_str(), Ok(event.kind()));
         }
     }

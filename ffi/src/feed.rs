@@ -1,4 +1,4 @@
-//! Events to be fetched, and a descriptor that says when.
+//! Feeds: events that the program drains, and a file descriptor that signals them.
 
 use std::ffi::{c_int, c_void};
 use std::fs::File;
@@ -9,91 +9,94 @@ use std::sync::Arc;
 
 use discover_core::embed::{Bell, Error, ErrorKind, Feed, Result, SetHandle};
 
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
-use crate::event::{discover_event_fn, tell};
-use crate::given::given;
-use crate::guard::{call, read, release};
+use crate::event::{deliver, discover_event_fn};
+use crate::fallible_call::try_call;
 use crate::status::discover_status;
 
-/// The events of a set, for a program that has a loop of its own (poll, epoll, libuv, GLib...): wait
-/// until the descriptor is readable, then drain.
+/// The events of a set for a program with its own event loop (poll, epoll, libuv, GLib). The program waits
+/// until the feed's file descriptor is readable and then drains the feed.
 ///
 /// Release: discover_feed_cancel(). Threads: one at a time.
 pub struct discover_feed {
     feed: Feed,
-    light: Arc<Light>,
+    ready: Arc<EventFd>,
 }
 
 impl discover_feed {
-    pub(crate) fn give(set: &SetHandle) -> Result<*mut discover_feed> {
-        let light = Arc::new(Light::new()?);
-        let feed = set.feed(Box::new(Switch(light.clone())))?;
-        Ok(Box::into_raw(Box::new(discover_feed { feed, light })))
+    pub(crate) fn owned_ptr(set: &SetHandle) -> Result<*mut discover_feed> {
+        let ready = Arc::new(EventFd::new()?);
+        let feed = set.feed(Box::new(ReadyOnDrop(ready.clone())))?;
+        Ok(Box::into_raw(Box::new(discover_feed { feed, ready })))
     }
 }
 
-/// A descriptor that is readable while the light is on.
-struct Light(File);
+/// An eventfd: a file descriptor that is readable once it is set.
+struct EventFd(File);
 
-impl Light {
-    fn new() -> Result<Light> {
+impl EventFd {
+    fn new() -> Result<EventFd> {
         // SAFETY: takes no pointers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
             let cause = std::io::Error::last_os_error();
-            let text = "cannot make a descriptor for the feed";
+            let text = "discover_set_feed: cannot create an eventfd";
             return Err(Error::caused_by(ErrorKind::Resource, text, cause));
         }
-        // SAFETY: it is open, and nobody else's.
-        Ok(Light(unsafe { OwnedFd::from_raw_fd(fd) }.into()))
+        // SAFETY: the descriptor is open and has no other owner.
+        Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }.into()))
     }
 
-    fn on(&self) {
-        // Fails only after 2^64 - 2 times, and then it is on.
+    fn set(&self) {
+        // Fails only when the counter is full, and then the descriptor is readable already.
         let _ = (&self.0).write(&1u64.to_ne_bytes());
     }
 
-    fn off(&self) {
-        // Fails only if it is off already.
+    fn clear(&self) {
+        // Fails only if the descriptor is not readable.
         let _ = (&self.0).read(&mut [0; 8]);
     }
 }
 
-/// What turns the light on: news, and the end of all news.
-struct Switch(Arc<Light>);
+/// Makes the descriptor readable for new events, and for the end of all events when it is dropped.
+struct ReadyOnDrop(Arc<EventFd>);
 
-impl Bell for Switch {
+impl Bell for ReadyOnDrop {
     fn ring(&mut self) {
-        self.0.on();
+        self.0.set();
     }
 }
 
-impl Drop for Switch {
+impl Drop for ReadyOnDrop {
     fn drop(&mut self) {
-        self.0.on();
+        self.0.set();
     }
 }
 
-/// A descriptor that is readable when there may be something to drain, and when the client has been
-/// closed. Only wait for it; do not read, write or close it. It is closed by discover_feed_cancel(), so
-/// take it out of your loop before. -1 for NULL.
+/// Returns a file descriptor that is readable when events may be pending and when the client has been
+/// closed; -1 for NULL.
+///
+/// Only poll the descriptor; do not read, write or close it. discover_feed_cancel() closes it, so remove
+/// it from the event loop first.
 ///
 /// feed  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_feed_fd(feed: Option<&discover_feed>) -> c_int {
-    read(-1, || Some(feed?.light.0.as_raw_fd()))
+    value_or(-1, || Some(feed?.ready.0.as_raw_fd()))
 }
 
-/// Hands the events since the last drain to on_event, in this call and on this thread: the same events
-/// and the same function as with discover_set_subscribe(), so that one handler serves both. It never
-/// waits; there may be none. It turns the descriptor off, until there is more.
+/// Passes the events since the last drain to on_event, within this call and on this thread.
 ///
-/// DISCOVER_ERR_CLOSED says that the client was closed, and nothing will ever follow.
+/// The events are those of discover_set_subscribe(), so one handler can serve both. The call does not
+/// block; there may be no events. It makes the file descriptor unreadable until there are more events.
 ///
 /// feed       [in, borrowed]            not to be used by on_event
 /// on_event                             called with each event; must not throw or longjmp
-/// user_data  [in, borrowed, optional]  handed to on_event
-/// error      [out, owned, optional]    why it failed. Release: discover_error_free()
+/// user_data  [in, borrowed, optional]  passed to on_event
+/// error      [out, owned, optional]    the failure. Release: discover_error_free()
+///
+/// Errors: DISCOVER_ERR_CLOSED if the client is closed; no event will follow.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_feed_drain(
     feed: Option<&mut discover_feed>,
@@ -101,22 +104,22 @@ pub extern "C" fn discover_feed_drain(
     user_data: *mut c_void,
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
-    call(error, || {
-        let feed = given(feed, "feed")?;
-        let on_event = given(on_event, "on_event")?;
-        // A forked child shares the descriptor, and must not take its parent's light away; and once
-        // closed, the light stays on.
+    try_call("discover_feed_drain", error, |args| {
+        let feed = args.required(feed, "feed")?;
+        let on_event = args.required(on_event, "on_event")?;
+        // A forked child shares the descriptor with its parent and must not clear it. After closing, the
+        // descriptor stays readable.
         feed.feed.check()?;
-        // First off, then look: what comes in between turns it on again.
-        feed.light.off();
+        // Clear before draining: an event that arrives in between makes it readable again.
+        feed.ready.clear();
         for event in feed.feed.drain() {
-            tell(on_event, user_data, &event);
+            deliver(on_event, user_data, &event);
         }
         Ok(())
     })
 }
 
-/// Ends a feed, closes its descriptor and releases it.
+/// Ends a feed, closes its file descriptor and releases the feed.
 ///
 /// feed  [in, taken, optional]
 #[unsafe(no_mangle)]

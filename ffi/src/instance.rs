@@ -1,4 +1,4 @@
-//! One running copy of a service.
+//! Instances: the running copies of a service.
 
 use std::any::Any;
 use std::ffi::{CStr, c_char};
@@ -7,27 +7,28 @@ use std::sync::Arc;
 
 use discover_core::embed::{BindingCache, Instance};
 
-use crate::guard::{read, release};
+use crate::boundary::{release, value_or};
 
-/// One running copy of a service, as others see it. It never changes; a change makes a new one.
+/// One running copy of a service, as other clients see it. It is immutable; a change creates a new
+/// instance object.
 ///
-/// Owned ones come from discover_set_pick(), discover_lease_instance() and discover_instance_clone(). Borrowed ones, which are
-/// const, belong to a snapshot or an event; a clone outlives it. All strings are NUL-terminated UTF-8,
-/// and borrowed until the instance is released, or what it was borrowed from; one that holds a NUL ends
-/// there. Each function takes NULL, and then returns NULL or 0.
+/// Owned instances come from discover_set_pick(), discover_lease_instance() and discover_instance_clone().
+/// Borrowed ones, which are const, belong to a snapshot or an event; a clone outlives it. All strings are
+/// NUL-terminated UTF-8 and valid until the instance, or the object it was borrowed from, is released. A
+/// string that contains a NUL ends there. Each function accepts NULL and then returns NULL or 0.
 ///
 /// Release: discover_instance_free(). Threads: any number at once.
 #[cfg_attr(not(cbindgen), repr(transparent))]
 pub struct discover_instance(Instance);
 
 impl discover_instance {
-    /// For the caller to own: a counted reference as it is, nothing is copied.
-    pub(crate) fn give(instance: Arc<Instance>) -> *mut discover_instance {
+    /// A counted reference that the caller owns. No data is copied.
+    pub(crate) fn owned_ptr(instance: Arc<Instance>) -> *mut discover_instance {
         Arc::into_raw(instance).cast_mut().cast()
     }
 
-    /// For the caller to look at while somebody else holds it.
-    pub(crate) fn lend(instance: &Arc<Instance>) -> *const discover_instance {
+    /// A pointer that the caller borrows from another owner of the instance.
+    pub(crate) fn borrowed_ptr(instance: &Arc<Instance>) -> *const discover_instance {
         Arc::as_ptr(instance).cast()
     }
 
@@ -35,32 +36,32 @@ impl discover_instance {
         &self.0
     }
 
-    /// Its own strings: service, id, host, address, then the layouts.
-    fn own(&self, at: usize) -> Option<&CStr> {
+    /// A string of the instance itself: service, id, host, address, then the layouts.
+    fn own_string(&self, index: usize) -> Option<&CStr> {
         let it = &self.0;
         let first = [it.service().as_str(), it.id(), it.host(), it.address()];
         let layouts = it.layouts().iter().map(String::as_str);
-        Texts::kept(it.binding_cache(), || first.into_iter().chain(layouts))?.get(at)
+        CStringTable::cached(it.binding_cache(), || first.into_iter().chain(layouts))?.get(index)
     }
 
-    /// The strings that it shares with all who say the same: names and values, then the tags.
-    fn said(&self) -> Option<&Texts> {
-        let said = self.0.metadata();
-        let attributes = said.attributes().iter();
+    /// The strings shared by all instances with the same metadata: attribute names and values, then the tags.
+    fn metadata_strings(&self) -> Option<&CStringTable> {
+        let metadata = self.0.metadata();
+        let attributes = metadata.attributes().iter();
         let attributes = attributes.flat_map(|(name, value)| [name.as_str(), value]);
-        let all = || attributes.chain(said.tags().iter().map(String::as_str));
-        Texts::kept(said.binding_cache(), all)
+        let all = || attributes.chain(metadata.tags().iter().map(String::as_str));
+        CStringTable::cached(metadata.binding_cache(), all)
     }
 
-    /// The name or the value of an attribute.
+    /// The name (`part` 0) or the value (`part` 1) of an attribute.
     fn attribute_at(&self, index: usize, part: usize) -> Option<&CStr> {
         let count = self.0.attributes().len();
-        (index < count).then(|| self.said()?.get(index * 2 + part))?
+        (index < count).then(|| self.metadata_strings()?.get(index * 2 + part))?
     }
 
     fn attribute(&self, name: &CStr) -> Option<&CStr> {
         let count = self.0.attributes().len();
-        let mut all = self.said()?.all();
+        let mut all = self.metadata_strings()?.all();
         for _ in 0..count {
             let (own, value) = (all.next()?, all.next()?);
             if own == name {
@@ -73,20 +74,21 @@ impl discover_instance {
     fn tag(&self, index: usize) -> Option<&CStr> {
         let before = self.0.attributes().len() * 2;
         let count = self.0.tags().len();
-        (index < count).then(|| self.said()?.get(before + index))?
+        (index < count).then(|| self.metadata_strings()?.get(before + index))?
     }
 }
 
-/// Strings for C, one behind the other, made at the first look and kept with what they are of.
-struct Texts(Box<[u8]>);
+/// Consecutive NUL-terminated strings, built on first use and cached with the object that they belong to.
+struct CStringTable(Box<[u8]>);
 
-impl Texts {
-    fn kept<'a, T: Iterator<Item = &'a str>>(
-        place: &'a BindingCache,
+impl CStringTable {
+    fn cached<'a, T: Iterator<Item = &'a str>>(
+        cache: &'a BindingCache,
         texts: impl FnOnce() -> T,
-    ) -> Option<&'a Texts> {
-        let make = || -> Box<dyn Any + Send + Sync> { Box::new(texts().collect::<Texts>()) };
-        place.get_or_init(make).downcast_ref()
+    ) -> Option<&'a CStringTable> {
+        let build =
+            || -> Box<dyn Any + Send + Sync> { Box::new(texts().collect::<CStringTable>()) };
+        cache.get_or_init(build).downcast_ref()
     }
 
     fn all(&self) -> impl Iterator<Item = &CStr> {
@@ -95,72 +97,72 @@ impl Texts {
             .filter_map(|text| CStr::from_bytes_with_nul(text).ok())
     }
 
-    fn get(&self, at: usize) -> Option<&CStr> {
-        self.all().nth(at)
+    fn get(&self, index: usize) -> Option<&CStr> {
+        self.all().nth(index)
     }
 }
 
-impl<'a> FromIterator<&'a str> for Texts {
-    fn from_iter<T: IntoIterator<Item = &'a str>>(texts: T) -> Texts {
+impl<'a> FromIterator<&'a str> for CStringTable {
+    fn from_iter<T: IntoIterator<Item = &'a str>>(texts: T) -> CStringTable {
         let mut all = Vec::new();
         for text in texts {
-            // One that holds a NUL ends there.
+            // A text that contains a NUL is truncated there.
             all.extend(text.bytes().take_while(|byte| *byte != 0));
             all.push(0);
         }
-        Texts(all.into())
+        CStringTable(all.into())
     }
 }
 
-/// The service it is an instance of.
+/// Returns the service name.
 ///
 /// instance  [in, borrowed]
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_service(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |it| it.own(0))
+    string_field(instance, |it| it.own_string(0))
 }
 
-/// Unique within the service.
+/// Returns the id, which is unique within the service.
 ///
 /// instance  [in, borrowed]
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_id(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |it| it.own(1))
+    string_field(instance, |it| it.own_string(1))
 }
 
-/// A host name or an IP address, without brackets.
+/// Returns the host name or IP address, without brackets.
 ///
 /// instance  [in, borrowed]
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_host(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |it| it.own(2))
+    string_field(instance, |it| it.own_string(2))
 }
 
-/// 1 to 65535.
+/// Returns the port, 1 to 65535.
 ///
 /// instance  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_port(instance: Option<&discover_instance>) -> u16 {
-    read(0, || Some(instance?.0.port()))
+    value_or(0, || Some(instance?.0.port()))
 }
 
-/// host:port, IPv6 in brackets.
+/// Returns the address as host:port, with IPv6 in brackets.
 ///
 /// instance  [in, borrowed]
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_address(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |it| it.own(3))
+    string_field(instance, |it| it.own_string(3))
 }
 
-/// The value of an attribute; NULL if there is none of that name.
+/// Returns the value of an attribute; NULL if the instance has no attribute of that name.
 ///
 /// instance  [in, borrowed]
 /// name      [in, borrowed]
@@ -174,24 +176,23 @@ pub unsafe extern "C" fn discover_instance_attribute(
     if name.is_null() {
         return ptr::null();
     }
-    // SAFETY: a string of the caller's, not NULL.
+    // SAFETY: not NULL, and the header requires a NUL-terminated string.
     let name = unsafe { CStr::from_ptr(name) };
-    string(instance, |it| it.attribute(name))
+    string_field(instance, |it| it.attribute(name))
 }
 
-/// How many attributes it has.
+/// Returns the number of attributes.
 ///
 /// instance  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_attribute_count(instance: Option<&discover_instance>) -> usize {
-    read(0, || Some(instance?.0.attributes().len()))
+    value_or(0, || Some(instance?.0.attributes().len()))
 }
 
-/// The name of an attribute, in the order of the names; NULL from discover_instance_attribute_count()
-/// on.
+/// Returns the name of an attribute, ordered by name; NULL if the index is out of range.
 ///
 /// instance  [in, borrowed]
-/// index                     counted from 0
+/// index                     from 0 to discover_instance_attribute_count() - 1
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
@@ -199,14 +200,13 @@ pub extern "C" fn discover_instance_attribute_name(
     instance: Option<&discover_instance>,
     index: usize,
 ) -> *const c_char {
-    string(instance, |it| it.attribute_at(index, 0))
+    string_field(instance, |it| it.attribute_at(index, 0))
 }
 
-/// The value of an attribute, in the order of the names; NULL from
-/// discover_instance_attribute_count() on.
+/// Returns the value of an attribute, ordered by name; NULL if the index is out of range.
 ///
 /// instance  [in, borrowed]
-/// index                     counted from 0
+/// index                     from 0 to discover_instance_attribute_count() - 1
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
@@ -214,21 +214,21 @@ pub extern "C" fn discover_instance_attribute_value(
     instance: Option<&discover_instance>,
     index: usize,
 ) -> *const c_char {
-    string(instance, |it| it.attribute_at(index, 1))
+    string_field(instance, |it| it.attribute_at(index, 1))
 }
 
-/// How many tags it has.
+/// Returns the number of tags.
 ///
 /// instance  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_tag_count(instance: Option<&discover_instance>) -> usize {
-    read(0, || Some(instance?.0.tags().len()))
+    value_or(0, || Some(instance?.0.tags().len()))
 }
 
-/// A tag, in the order given; NULL from discover_instance_tag_count() on.
+/// Returns a tag, in the order of the registration; NULL if the index is out of range.
 ///
 /// instance  [in, borrowed]
-/// index                     counted from 0
+/// index                     from 0 to discover_instance_tag_count() - 1
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
@@ -236,22 +236,23 @@ pub extern "C" fn discover_instance_tag(
     instance: Option<&discover_instance>,
     index: usize,
 ) -> *const c_char {
-    string(instance, |it| it.tag(index))
+    string_field(instance, |it| it.tag(index))
 }
 
-/// In how many layouts it is in the registry; 0 where the backend knows no layouts.
+/// Returns the number of layouts in which the registry stores the instance; 0 for backends without
+/// layouts.
 ///
 /// instance  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_layout_count(instance: Option<&discover_instance>) -> usize {
-    read(0, || Some(instance?.0.layouts().len()))
+    value_or(0, || Some(instance?.0.layouts().len()))
 }
 
-/// The name of a layout in whose form it is in the registry, in the order of the URL; NULL from
-/// discover_instance_layout_count() on.
+/// Returns the name of a layout in which the registry stores the instance, in the order of the URL; NULL
+/// if the index is out of range.
 ///
 /// instance  [in, borrowed]
-/// index                     counted from 0
+/// index                     from 0 to discover_instance_layout_count() - 1
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
@@ -259,45 +260,49 @@ pub extern "C" fn discover_instance_layout(
     instance: Option<&discover_instance>,
     index: usize,
 ) -> *const c_char {
-    string(instance, |it| it.own(index.checked_add(4)?))
+    string_field(instance, |it| it.own_string(index.checked_add(4)?))
 }
 
-/// The registry's revision at which it came online. The lowest in a set is the leader.
+/// Returns the registry revision at which the instance came online. The instance with the lowest revision
+/// in a set is the leader.
 ///
 /// instance  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_created(instance: Option<&discover_instance>) -> u64 {
-    read(0, || Some(instance?.0.created()))
+    value_or(0, || Some(instance?.0.created()))
 }
 
-/// From its attribute "weight"; 1 without it.
+/// Returns the weight, from the attribute "weight"; 1 if it is not set.
 ///
 /// instance  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_weight(instance: Option<&discover_instance>) -> u32 {
-    read(0, || Some(instance?.0.weight()))
+    value_or(0, || Some(instance?.0.weight()))
 }
 
-/// From its attribute "zone"; NULL without it.
+/// Returns the zone, from the attribute "zone"; NULL if it is not set.
 ///
 /// instance  [in, borrowed]
 ///
 /// Returns [borrowed until the instance is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_zone(instance: Option<&discover_instance>) -> *const c_char {
-    string(instance, |it| it.attribute(c"zone"))
+    string_field(instance, |it| it.attribute(c"zone"))
 }
 
-/// Whether the registry may have lost it by mistake: it vanished together with many others. It is picked
-/// last, is no leader while another one can be, and goes unless it is back in time; false for NULL.
+/// Returns true if the registry may have lost the instance by mistake, because it vanished together with
+/// many others; false for NULL.
+///
+/// A suspect instance is picked last and is leader only if there is no other candidate. It goes offline
+/// unless it reappears in time.
 ///
 /// instance  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_instance_is_suspect(instance: Option<&discover_instance>) -> bool {
-    read(false, || Some(instance?.0.is_suspect()))
+    value_or(false, || Some(instance?.0.is_suspect()))
 }
 
-/// Keeps an instance beyond what it was borrowed from. Nothing is copied.
+/// Adds a reference to an instance, so that it outlives the object it was borrowed from. No data is copied.
 ///
 /// instance  [in, borrowed]
 ///
@@ -306,28 +311,28 @@ pub extern "C" fn discover_instance_is_suspect(instance: Option<&discover_instan
 pub unsafe extern "C" fn discover_instance_clone(
     instance: *const discover_instance,
 ) -> *mut discover_instance {
-    read(ptr::null_mut(), || {
+    value_or(ptr::null_mut(), || {
         if !instance.is_null() {
-            // SAFETY: every instance that a caller has is a counted one, and somebody holds it now.
+            // SAFETY: every instance that a caller has is counted, and a reference to it exists during the call.
             unsafe { Arc::increment_strong_count(instance.cast::<Instance>()) };
         }
         Some(instance.cast_mut())
     })
 }
 
-/// Releases an instance that is owned.
+/// Releases an owned instance.
 ///
 /// instance  [in, taken, optional]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_instance_free(instance: *mut discover_instance) {
     let instance: *const Instance = instance.cast();
-    // SAFETY: not NULL, it is a reference that was given to the caller, who now gives it back.
+    // SAFETY: if not NULL, it is a counted reference that the caller owned and now returns.
     release((!instance.is_null()).then(|| unsafe { Arc::from_raw(instance) }));
 }
 
-fn string(
+fn string_field(
     instance: Option<&discover_instance>,
-    find: impl FnOnce(&discover_instance) -> Option<&CStr>,
+    field: impl FnOnce(&discover_instance) -> Option<&CStr>,
 ) -> *const c_char {
-    read(ptr::null(), || Some(find(instance?)?.as_ptr()))
+    value_or(ptr::null(), || Some(field(instance?)?.as_ptr()))
 }

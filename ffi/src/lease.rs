@@ -1,4 +1,4 @@
-//! A registration that is kept alive.
+//! Leases: registrations that the library keeps alive.
 
 use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
@@ -6,13 +6,15 @@ use std::ptr;
 
 use discover_core::embed::{LeaseHandle, Standing};
 
+use crate::args::{c_string, timeout_from_ms};
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
-use crate::given::{attributes, c_string, given, timeout};
-use crate::guard::{call, read, release};
+use crate::fallible_call::try_call;
 use crate::instance::discover_instance;
-use crate::status::{discover_status, name_of};
+use crate::status::{constant_name, discover_status};
 
-/// A registration that is kept alive until it is released, its client is closed or the process dies.
+/// A registration that the library keeps alive until it is released, its client is closed or the process
+/// exits.
 ///
 /// Release: discover_lease_release(). Threads: any number at once; release once.
 pub struct discover_lease {
@@ -23,7 +25,7 @@ pub struct discover_lease {
 }
 
 impl discover_lease {
-    pub(crate) fn give(lease: LeaseHandle) -> *mut discover_lease {
+    pub(crate) fn owned_ptr(lease: LeaseHandle) -> *mut discover_lease {
         Box::into_raw(Box::new(discover_lease {
             service: c_string(lease.service().as_str()),
             id: c_string(&lease.id()),
@@ -37,19 +39,19 @@ impl discover_lease {
     }
 }
 
-/// The instance is present, as far as is known.
+/// The instance is registered, as far as the client knows.
 pub const DISCOVER_STANDING_LIVE: i32 = 1;
-/// The registry has not heard of the instance for a whole TTL, so others may not see it. It is being
-/// put back.
+/// The registry has not received a heartbeat for a whole TTL, so other clients may not see the instance.
+/// The library is restoring it.
 pub const DISCOVER_STANDING_LAPSED: i32 = 2;
-/// Another owner has taken over the id. It is left alone.
+/// Another owner has registered the same id. The library does not restore the instance.
 pub const DISCOVER_STANDING_REPLACED: i32 = 3;
-/// Unregistered.
+/// The instance is unregistered.
 pub const DISCOVER_STANDING_RELEASED: i32 = 4;
 
-const NAMES: [&CStr; 4] = [c"live", c"lapsed", c"replaced", c"released"];
+const STANDING_NAMES: [&CStr; 4] = [c"live", c"lapsed", c"replaced", c"released"];
 
-pub(crate) fn number(standing: &Standing) -> i32 {
+pub(crate) fn standing_code(standing: &Standing) -> i32 {
     match standing {
         Standing::Live => DISCOVER_STANDING_LIVE,
         Standing::Lapsed(_) => DISCOVER_STANDING_LAPSED,
@@ -58,46 +60,60 @@ pub(crate) fn number(standing: &Standing) -> i32 {
     }
 }
 
-/// The name of a standing: "live", "lapsed", "replaced", "released"; "unknown" for any other number.
+/// Returns the name of a standing: "live", "lapsed", "replaced", "released"; "unknown" for any other
+/// number.
 ///
 /// standing  one of DISCOVER_STANDING_...
 ///
-/// Returns [borrowed, for ever].
+/// Returns [borrowed, never released].
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_standing_name(standing: i32) -> *const c_char {
-    name_of(standing, &NAMES)
+    constant_name(standing, &STANDING_NAMES)
 }
 
-/// Says "I am alive" now. The library does it by itself, unless the registration was set to manual
-/// heartbeats; then this must happen within each TTL. An instance that had lapsed is put back.
+/// Sends a heartbeat now. A lapsed instance is restored.
+///
+/// The library sends heartbeats by itself, unless the registration was set to manual heartbeats; then this
+/// function must be called within each TTL.
 ///
 /// lease       [in, borrowed]
-/// timeout_ms                          when to stop waiting, or DISCOVER_NO_TIMEOUT;
-///                                     the library goes on
-/// error       [out, owned, optional]  why it failed. Release: discover_error_free()
+/// timeout_ms                          how long to block, in milliseconds, or DISCOVER_NO_TIMEOUT; the
+///                                     heartbeat continues in the background afterwards
+/// error       [out, owned, optional]  the failure. Release: discover_error_free()
+///
+/// Errors: DISCOVER_ERR_TIMEOUT or DISCOVER_ERR_UNAVAILABLE if the registry does not answer,
+/// DISCOVER_ERR_REPLACED if another owner has registered the id, DISCOVER_ERR_CLOSED if the lease is
+/// unregistered or its client is closed.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_lease_heartbeat(
     lease: Option<&discover_lease>,
     timeout_ms: u32,
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
-    call(error, || {
-        let pending = given(lease, "lease")?.lease.heartbeat()?;
-        pending.within(timeout(timeout_ms), "heartbeat").wait()
+    try_call("discover_lease_heartbeat", error, |args| {
+        let pending = args.required(lease, "lease")?.lease.heartbeat()?;
+        pending
+            .within(timeout_from_ms(timeout_ms), "heartbeat")
+            .wait()
     })
 }
 
-/// Replaces all attributes. When it fails, the old ones hold; after DISCOVER_ERR_TIMEOUT it is not
-/// known which.
+/// Replaces all attributes of the instance.
+///
+/// On failure the old attributes stay in effect; after DISCOVER_ERR_TIMEOUT either may be in effect.
 ///
 /// lease       [in, borrowed]
 /// names       [in, borrowed, optional]  count names; may be NULL if count is 0
-/// values      [in, borrowed, optional]  count values, in the order of the names
-/// count                                 how many
-/// timeout_ms                            when to stop waiting, or DISCOVER_NO_TIMEOUT
-/// error       [out, owned, optional]    why it failed. Release: discover_error_free()
+/// values      [in, borrowed, optional]  count values, in the order of names; may be NULL if count is 0
+/// count                                 the number of attributes
+/// timeout_ms                            how long to block, in milliseconds, or DISCOVER_NO_TIMEOUT
+/// error       [out, owned, optional]    the failure. Release: discover_error_free()
+///
+/// Errors: DISCOVER_ERR_INVALID_ARGUMENT for an attribute that is not acceptable, DISCOVER_ERR_TIMEOUT or
+/// DISCOVER_ERR_UNAVAILABLE if the registry does not answer, DISCOVER_ERR_CLOSED if the lease is
+/// unregistered or its client is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_lease_update(
     lease: Option<&discover_lease>,
@@ -107,68 +123,75 @@ pub unsafe extern "C" fn discover_lease_update(
     timeout_ms: u32,
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
-    call(error, || {
-        let lease = given(lease, "lease")?;
-        // SAFETY: arrays of strings of the caller's.
-        let attributes = unsafe { attributes(names, values, count) }?;
+    try_call("discover_lease_update", error, |args| {
+        let lease = args.required(lease, "lease")?;
+        // SAFETY: the header requires arrays of `count` NUL-terminated strings.
+        let attributes = unsafe { args.attributes(names, values, count) }?;
         let pending = lease.lease.update(attributes)?;
-        pending.within(timeout(timeout_ms), "update").wait()
+        pending.within(timeout_from_ms(timeout_ms), "update").wait()
     })
 }
 
-/// Takes the instance away; others see it go at once. Doing it again is no error. The lease still needs
-/// its release.
+/// Unregisters the instance; other clients see it go offline at once. Unregistering it again succeeds. The
+/// lease still needs its release.
 ///
 /// lease       [in, borrowed]
-/// timeout_ms                          when to stop waiting, or DISCOVER_NO_TIMEOUT;
-///                                     the library goes on
-/// error       [out, owned, optional]  why it failed. Release: discover_error_free()
+/// timeout_ms                          how long to block, in milliseconds, or DISCOVER_NO_TIMEOUT; the
+///                                     call continues in the background afterwards
+/// error       [out, owned, optional]  the failure. Release: discover_error_free()
+///
+/// Errors: DISCOVER_ERR_TIMEOUT or DISCOVER_ERR_UNAVAILABLE if the registry does not answer,
+/// DISCOVER_ERR_CLOSED if the client is closed.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_lease_unregister(
     lease: Option<&discover_lease>,
     timeout_ms: u32,
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
-    call(error, || {
-        let pending = given(lease, "lease")?.lease.unregister()?;
-        pending.within(timeout(timeout_ms), "unregister").wait()
+    try_call("discover_lease_unregister", error, |args| {
+        let pending = args.required(lease, "lease")?.lease.unregister()?;
+        pending
+            .within(timeout_from_ms(timeout_ms), "unregister")
+            .wait()
     })
 }
 
-/// The service; NULL for NULL.
+/// Returns the service name; NULL for NULL.
 ///
 /// lease  [in, borrowed]
 ///
 /// Returns [borrowed until the lease is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_lease_service(lease: Option<&discover_lease>) -> *const c_char {
-    read(ptr::null(), || Some(lease?.service.as_ptr()))
+    value_or(ptr::null(), || Some(lease?.service.as_ptr()))
 }
 
-/// The id under which others see the instance; NULL for NULL.
+/// Returns the id of the registered instance; NULL for NULL.
 ///
 /// lease  [in, borrowed]
 ///
 /// Returns [borrowed until the lease is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_lease_id(lease: Option<&discover_lease>) -> *const c_char {
-    read(ptr::null(), || Some(lease?.id.as_ptr()))
+    value_or(ptr::null(), || Some(lease?.id.as_ptr()))
 }
 
-/// The address under which others see the instance: host:port, IPv6 in brackets; NULL for NULL.
+/// Returns the address of the registered instance as host:port, with IPv6 in brackets; NULL for NULL.
 ///
 /// lease  [in, borrowed]
 ///
 /// Returns [borrowed until the lease is released].
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_lease_address(lease: Option<&discover_lease>) -> *const c_char {
-    read(ptr::null(), || Some(lease?.address.as_ptr()))
+    value_or(ptr::null(), || Some(lease?.address.as_ptr()))
 }
 
-/// The instance as others see it, but for when it came online. Its attributes are those registered or
-/// updated, with what was taken over since from what the service says to all of its registrations (with
-/// layout=scalingo the credentials); discover_lease_on_standing() tells that. NULL for NULL and in a
-/// forked child.
+/// Returns the instance as other clients see it, except for the revision at which it came online; NULL for
+/// NULL and in a forked child.
+///
+/// Its attributes are those last registered or updated, merged with attributes that all registrations of
+/// the service share (the credentials with layout=scalingo). discover_lease_on_standing() reports when
+/// shared attributes change.
 ///
 /// lease  [in, borrowed]
 ///
@@ -177,31 +200,32 @@ pub extern "C" fn discover_lease_address(lease: Option<&discover_lease>) -> *con
 pub extern "C" fn discover_lease_instance(
     lease: Option<&discover_lease>,
 ) -> *mut discover_instance {
-    read(ptr::null_mut(), || {
-        Some(discover_instance::give(lease?.lease.instance().ok()?))
+    value_or(ptr::null_mut(), || {
+        Some(discover_instance::owned_ptr(lease?.lease.instance().ok()?))
     })
 }
 
-/// How the registration stands: one of DISCOVER_STANDING_...; 0 for NULL and in a forked child.
+/// Returns the current standing of the registration: one of DISCOVER_STANDING_...; 0 for NULL and in a
+/// forked child. The call does not block.
 ///
 /// lease   [in, borrowed]
-/// reason  [out, owned, optional]  why it is lapsed or replaced, else NULL.
+/// reason  [out, owned, optional]  why the registration is lapsed or replaced, else NULL.
 ///                                 Release: discover_error_free()
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_lease_standing(
     lease: Option<&discover_lease>,
     reason: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> i32 {
-    let mut standing = 0;
-    call(reason, || {
-        let now = given(lease, "lease")?.lease.standing()?;
-        standing = number(&now);
+    let mut code = 0;
+    try_call("discover_lease_standing", reason, |args| {
+        let now = args.required(lease, "lease")?.lease.standing()?;
+        code = standing_code(&now);
         now.error().map_or(Ok(()), |error| Err(error.clone()))
     });
-    standing
+    code
 }
 
-/// Unregisters, without waiting for the registry, and releases the lease.
+/// Unregisters the instance in the background and releases the lease. The call does not block.
 ///
 /// lease  [in, taken, optional]
 #[unsafe(no_mangle)]
@@ -215,8 +239,8 @@ mod tests {
     use discover_core::embed::{Error, ErrorKind};
 
     #[test]
-    fn standings_are_named_as_everywhere() {
-        let error = Error::new(ErrorKind::LeaseLost, "gone");
+    fn standings_are_have_the_names_of_the_core() {
+        let error = Error::new(ErrorKind::LeaseLost, "lost");
         let all = [
             Standing::Live,
             Standing::Lapsed(error.clone()),
@@ -224,8 +248,8 @@ mod tests {
             Standing::Released,
         ];
         for standing in all {
-            // SAFETY: what is returned lives for ever.
-            let name = unsafe { CStr::from_ptr(discover_standing_name(number(&standing))) };
+            // SAFETY: the returned name is static.
+            let name = unsafe { CStr::from_ptr(discover_standing_name(standing_code(&standing))) };
             assert_eq!(name.to_str(), Ok(standing.name()));
         }
     }

@@ -1,25 +1,36 @@
-//! The C ABI. Types in, types out; nothing is decided here.
+//! The C ABI: converts types in both directions and decides nothing.
 //!
-//! The comments of what is exported are the manual in `include/discover.h`, so they are written in the
-//! words of C. Each function is the same three lines: check, call, store; `guard` has the checks and
-//! the boundary that no panic crosses.
+//! The doc comments of exported items are the manual in `include/discover.h`, so they use the terms of C.
+//! Each function checks its arguments, calls the core and stores the result. `args` has the checks,
+//! `fallible_call` writes statuses and errors, and `boundary` keeps panics from unwinding into C.
 //!
-//! Signatures say who owns what: `Option<&T>` is borrowed, `Option<Box<T>>` is taken, `MaybeUninit` is a
-//! place for a result. NULL is `None` in each.
+//! Signatures state ownership: `Option<&T>` is borrowed, `Option<Box<T>>` is taken, `MaybeUninit` is an out
+//! parameter. NULL is `None` in each.
 
+#![warn(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
 #![allow(
     non_camel_case_types,
     reason = "types have the names that C programs use"
 )]
 #![allow(
     clippy::missing_safety_doc,
-    reason = "what callers must keep to is said in the words of C, for those who read the header"
+    reason = "the header states the obligations of callers in the terms of C"
 )]
 
+mod args;
+mod boundary;
+mod fallible_call;
 #[cfg(feature = "inject-panic")]
-mod cue;
-mod given;
-mod guard;
+mod panic_injection;
 
 // In the order of the header.
 
@@ -51,15 +62,15 @@ mod metrics;
 
 mod feed;
 
-mod host;
+mod scalingo_host;
 
-mod service;
+mod scalingo_service;
 
 mod descriptor;
 
 mod log;
 
-/// What the header says of threads, said to the compiler.
+/// Checks at compile time the thread safety that the header promises.
 const _: () = {
     const fn any_number_at_once<T: Send + Sync>() {}
     const fn one_at_a_time<T: Send>() {}
@@ -69,8 +80,8 @@ const _: () = {
     any_number_at_once::<snapshot::discover_snapshot>();
     any_number_at_once::<instance::discover_instance>();
     any_number_at_once::<subscription::discover_subscription>();
-    any_number_at_once::<host::discover_host>();
-    any_number_at_once::<service::discover_service>();
+    any_number_at_once::<scalingo_host::discover_scalingo_host>();
+    any_number_at_once::<scalingo_service::discover_scalingo_service>();
     any_number_at_once::<descriptor::discover_descriptor>();
     any_number_at_once::<descriptor::discover_descriptors>();
     one_at_a_time::<registration::discover_registration>();

@@ -1,19 +1,20 @@
-//! Counters: names by number, values by name, so that a new one changes nothing.
+//! Counters of a client. Names are read by index and values by name, so that new counters break nothing.
 
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::OnceLock;
 
-use discover_core::embed::{Error, Metrics};
+use discover_core::embed::Metrics;
 
+use crate::args::c_string;
+use crate::boundary::value_or;
 use crate::client::discover_client;
 use crate::error::discover_error;
-use crate::given::{c_string, given, text};
-use crate::guard::{call, read};
+use crate::fallible_call::try_call;
 use crate::status::discover_status;
 
-fn names() -> &'static [CString] {
+fn metric_names() -> &'static [CString] {
     static NAMES: OnceLock<Vec<CString>> = OnceLock::new();
     NAMES.get_or_init(|| {
         let all = Metrics::default().fields();
@@ -21,45 +22,47 @@ fn names() -> &'static [CString] {
     })
 }
 
-/// How many counters a client has.
+/// Returns the number of counters of a client.
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_metric_count() -> usize {
-    read(0, || Some(names().len()))
+    value_or(0, || Some(metric_names().len()))
 }
 
-/// The name of a counter; NULL from discover_metric_count() on. All but the last only grow.
+/// Returns the name of a counter; NULL if the index is out of range. All counters except lag_ms only grow.
 ///
-///   "reconnects"  connections to the registry made after the first
-///   "relists"     whole lists read after the first of each service
-///   "resyncs"     times the registry turned out to have another history than before: restored, or wiped
-///   "duplicates"  changes that the registry sent again, and that were dropped
-///   "mismatches"  comparisons with a list that showed that a change had not been told
-///   "invalid"     records that could not be read, each time one came
-///   "restored"    registrations put back after they were lost
-///   "lag_ms"      how old what the sets show may be at most, in milliseconds: since the registry last
-///                 gave a sign of life; 0 where nothing can be lost on the way, and while nothing is
-///                 followed
+///   "reconnects"  connections to the registry after the first one
+///   "relists"     complete reads of a service after the first one of each service
+///   "resyncs"     detected changes of the registry's history: it was restored or wiped
+///   "duplicates"  changes that the registry sent again and that were dropped
+///   "mismatches"  comparisons with a complete read that revealed a missed change
+///   "invalid"     malformed records, counted each time one was received
+///   "restored"    registrations restored after they were lost
+///   "lag_ms"      maximum age of what the sets show, in milliseconds: the time since the registry last
+///                 sent a progress response; 0 for registries that cannot lose a change, and while
+///                 nothing is watched
 ///
-/// A later version may bring new ones, and moves none.
+/// A later version may add counters and never renumbers them.
 ///
-/// index  counted from 0
+/// index  from 0 to discover_metric_count() - 1
 ///
-/// Returns [borrowed, for ever].
+/// Returns [borrowed, never released].
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_metric_name(index: usize) -> *const c_char {
-    read(ptr::null(), || Some(names().get(index)?.as_ptr()))
+    value_or(ptr::null(), || Some(metric_names().get(index)?.as_ptr()))
 }
 
-/// The value of a counter of a client, since it was opened. It never waits.
+/// Reads the value of a counter since the client was opened. The call does not block.
 ///
 /// client  [in, borrowed]
 /// name    [in, borrowed]          one of discover_metric_name()
-/// value   [out]                   0 on failure
-/// error   [out, owned, optional]  why it failed. Release: discover_error_free()
+/// value   [out]                   the value; 0 on failure
+/// error   [out, owned, optional]  the failure. Release: discover_error_free()
+///
+/// Errors: DISCOVER_ERR_INVALID_ARGUMENT for an unknown name.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_client_metric(
     client: Option<&discover_client>,
@@ -68,14 +71,18 @@ pub unsafe extern "C" fn discover_client_metric(
     error: Option<&mut MaybeUninit<*mut discover_error>>,
 ) -> discover_status {
     let value = value.map(|value| value.write(0));
-    call(error, || {
-        let value = given(value, "value")?;
-        let metrics = given(client, "client")?.engine().metrics()?;
-        // SAFETY: a string of the caller's.
-        let name = unsafe { text(name, "name") }?;
+    try_call("discover_client_metric", error, |args| {
+        let value = args.required(value, "value")?;
+        let metrics = args.required(client, "client")?.engine().metrics()?;
+        // SAFETY: the header requires NUL-terminated strings.
+        let name = unsafe { args.text(name, "name") }?;
         let mut fields = metrics.fields().into_iter();
-        let found = fields.find(|(own, _)| *own == name);
-        let unknown = || Error::invalid(format!("no metric is called {name:?}"));
+        let found = fields.find(|(field, _)| *field == name);
+        let unknown = || {
+            args.invalid(format_args!(
+                "no metric is named {name:?}; discover_metric_name() lists the names"
+            ))
+        };
         *value = found.ok_or_else(unknown)?.1;
         Ok(())
     })

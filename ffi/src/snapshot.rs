@@ -1,4 +1,4 @@
-//! What a set was at one moment.
+//! Snapshots: the contents of a set at one moment.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -7,63 +7,63 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use discover_core::embed::{OfflineInstance, OfflineReason, Snapshot};
 
+use crate::boundary::{release, value_or};
 use crate::error::discover_error;
-use crate::guard::{read, release};
 use crate::instance::discover_instance;
-use crate::status::name_of;
+use crate::status::constant_name;
 
-/// The whole truth of one moment: it never changes, and stays for as long as it is held, also when
-/// the client is closed.
+/// The contents of a set at one moment. A snapshot is immutable and stays valid until it is released, even
+/// after the client is closed.
 ///
 /// Release: discover_snapshot_free(). Threads: any number at once.
 #[cfg_attr(not(cbindgen), repr(transparent))]
 pub struct discover_snapshot(Snapshot);
 
 impl discover_snapshot {
-    /// For the caller to own: a counted reference as it is, nothing is copied.
-    pub(crate) fn give(snapshot: Arc<Snapshot>) -> *mut discover_snapshot {
+    /// A counted reference that the caller owns. No data is copied.
+    pub(crate) fn owned_ptr(snapshot: Arc<Snapshot>) -> *mut discover_snapshot {
         Arc::into_raw(snapshot).cast_mut().cast()
     }
 }
 
-/// The registry told so as it happened: unregistered, or its TTL ran out.
-pub const DISCOVER_DEPARTURE_REMOVED: i32 = 1;
-/// It was not there any more when the registry could be read again.
-pub const DISCOVER_DEPARTURE_MISSING: i32 = 2;
+/// The registry reported the removal as it happened: the instance was unregistered, or its TTL expired.
+pub const DISCOVER_OFFLINE_REASON_REMOVED: i32 = 1;
+/// The instance was missing when the registry could be read again after a loss of the connection.
+pub const DISCOVER_OFFLINE_REASON_MISSING: i32 = 2;
 
-const NAMES: [&CStr; 2] = [c"removed", c"missing"];
+const OFFLINE_REASON_NAMES: [&CStr; 2] = [c"removed", c"missing"];
 
-fn number(departure: OfflineReason) -> i32 {
-    match departure {
-        OfflineReason::Removed => DISCOVER_DEPARTURE_REMOVED,
-        OfflineReason::Missing => DISCOVER_DEPARTURE_MISSING,
+fn reason_code(reason: OfflineReason) -> i32 {
+    match reason {
+        OfflineReason::Removed => DISCOVER_OFFLINE_REASON_REMOVED,
+        OfflineReason::Missing => DISCOVER_OFFLINE_REASON_MISSING,
     }
 }
 
-/// The name of a departure: "removed", "missing"; "unknown" for any other number.
+/// Returns the name of an offline reason: "removed", "missing"; "unknown" for any other number.
 ///
-/// departure  one of DISCOVER_DEPARTURE_...
+/// reason  one of DISCOVER_OFFLINE_REASON_...
 ///
-/// Returns [borrowed, for ever].
+/// Returns [borrowed, never released].
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]
-pub extern "C" fn discover_departure_name(departure: i32) -> *const c_char {
-    name_of(departure, &NAMES)
+pub extern "C" fn discover_offline_reason_name(reason: i32) -> *const c_char {
+    constant_name(reason, &OFFLINE_REASON_NAMES)
 }
 
-/// How many instances are online; 0 for NULL.
+/// Returns the number of instances online; 0 for NULL.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_online_count(snapshot: Option<&discover_snapshot>) -> usize {
-    read(0, || Some(snapshot?.0.online().len()))
+    value_or(0, || Some(snapshot?.0.online().len()))
 }
 
-/// One of those online, oldest first; NULL from discover_snapshot_online_count() on.
+/// Returns an instance that is online, oldest first; NULL if the index is out of range.
 ///
 /// snapshot  [in, borrowed]
-/// index                     counted from 0
+/// index                     from 0 to discover_snapshot_online_count() - 1
 ///
 /// Returns [borrowed until the snapshot is released].
 #[unsafe(no_mangle)]
@@ -71,24 +71,26 @@ pub extern "C" fn discover_snapshot_online(
     snapshot: Option<&discover_snapshot>,
     index: usize,
 ) -> *const discover_instance {
-    read(ptr::null(), || {
-        Some(discover_instance::lend(snapshot?.0.online().get(index)?))
+    value_or(ptr::null(), || {
+        Some(discover_instance::borrowed_ptr(
+            snapshot?.0.online().get(index)?,
+        ))
     })
 }
 
-/// How many of those recently gone are remembered; 0 for NULL.
+/// Returns the number of instances that recently went offline; 0 for NULL.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_offline_count(snapshot: Option<&discover_snapshot>) -> usize {
-    read(0, || Some(snapshot?.0.offline().len()))
+    value_or(0, || Some(snapshot?.0.offline().len()))
 }
 
-/// One of those recently gone, as it was last seen, in the order in which they went; NULL from
-/// discover_snapshot_offline_count() on.
+/// Returns the last known state of an instance that recently went offline, in the order of going offline;
+/// NULL if the index is out of range.
 ///
 /// snapshot  [in, borrowed]
-/// index                     counted from 0
+/// index                     from 0 to discover_snapshot_offline_count() - 1
 ///
 /// Returns [borrowed until the snapshot is released].
 #[unsafe(no_mangle)]
@@ -96,40 +98,42 @@ pub extern "C" fn discover_snapshot_offline(
     snapshot: Option<&discover_snapshot>,
     index: usize,
 ) -> *const discover_instance {
-    read(ptr::null(), || {
-        Some(discover_instance::lend(
-            &departed(snapshot, index)?.instance,
+    value_or(ptr::null(), || {
+        Some(discover_instance::borrowed_ptr(
+            &offline_instance(snapshot, index)?.instance,
         ))
     })
 }
 
-/// When its going was noticed, in milliseconds since 1970 UTC; 0 where discover_snapshot_offline()
-/// is NULL.
+/// Returns when the client noticed that an instance went offline, in milliseconds since 1970 UTC; 0 if the
+/// index is out of range.
 ///
 /// snapshot  [in, borrowed]
-/// index                     counted from 0
+/// index                     from 0 to discover_snapshot_offline_count() - 1
 #[unsafe(no_mangle)]
-pub extern "C" fn discover_snapshot_offline_since_ms(
+pub extern "C" fn discover_snapshot_offline_at_ms(
     snapshot: Option<&discover_snapshot>,
     index: usize,
 ) -> i64 {
-    read(0, || Some(milliseconds(departed(snapshot, index)?.at)))
+    value_or(0, || Some(unix_ms(offline_instance(snapshot, index)?.at)))
 }
 
-/// How its going was noticed: one of DISCOVER_DEPARTURE_...; 0 where discover_snapshot_offline() is
-/// NULL.
+/// Returns how the client noticed that an instance went offline: one of DISCOVER_OFFLINE_REASON_...; 0 if
+/// the index is out of range.
 ///
 /// snapshot  [in, borrowed]
-/// index                     counted from 0
+/// index                     from 0 to discover_snapshot_offline_count() - 1
 #[unsafe(no_mangle)]
-pub extern "C" fn discover_snapshot_offline_departure(
+pub extern "C" fn discover_snapshot_offline_reason(
     snapshot: Option<&discover_snapshot>,
     index: usize,
 ) -> i32 {
-    read(0, || Some(number(departed(snapshot, index)?.reason)))
+    value_or(0, || {
+        Some(reason_code(offline_instance(snapshot, index)?.reason))
+    })
 }
 
-/// The leader, which is the oldest instance online; NULL if there is none.
+/// Returns the leader, which is the oldest instance online; NULL if there is none.
 ///
 /// snapshot  [in, borrowed]
 ///
@@ -138,63 +142,64 @@ pub extern "C" fn discover_snapshot_offline_departure(
 pub extern "C" fn discover_snapshot_leader(
     snapshot: Option<&discover_snapshot>,
 ) -> *const discover_instance {
-    read(ptr::null(), || {
-        Some(discover_instance::lend(snapshot?.0.leader()?))
+    value_or(ptr::null(), || {
+        Some(discover_instance::borrowed_ptr(snapshot?.0.leader()?))
     })
 }
 
-/// A number that grows with each change of the set, so that two snapshots are quickly compared; 0 for
-/// NULL.
+/// Returns the version of the set, which grows with each change, so that two snapshots can be compared
+/// quickly; 0 for NULL.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_version(snapshot: Option<&discover_snapshot>) -> u64 {
-    read(0, || Some(snapshot?.0.version()))
+    value_or(0, || Some(snapshot?.0.version()))
 }
 
-/// The registry's own revision; 0 before the first, where the registry has none, and for NULL. Never
-/// lower within an epoch.
+/// Returns the registry's own revision, which never decreases within an epoch; 0 before the first read, for
+/// registries without revisions, and for NULL.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_revision(snapshot: Option<&discover_snapshot>) -> u64 {
-    read(0, || Some(snapshot?.0.revision()))
+    value_or(0, || Some(snapshot?.0.revision()))
 }
 
-/// Which history of the registry the revision belongs to: grows when the registry turns out to be
-/// another than before, restored from a backup for instance; 0 for NULL.
+/// Returns the epoch of the registry, to which the revision belongs; 0 for NULL. The epoch grows when the
+/// registry has another history than before, for example after it was restored from a backup.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_epoch(snapshot: Option<&discover_snapshot>) -> u64 {
-    read(0, || Some(snapshot?.0.epoch()))
+    value_or(0, || Some(snapshot?.0.epoch()))
 }
 
-/// How many records of the service could not be read, and were left out; 0 for NULL.
+/// Returns the number of malformed records of the service, which are left out of the set; 0 for NULL.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_invalid_count(snapshot: Option<&discover_snapshot>) -> usize {
-    read(0, || Some(snapshot?.0.invalid()))
+    value_or(0, || Some(snapshot?.0.invalid()))
 }
 
-/// Whether the set was ever received; false for NULL. Before that, nobody being online means nothing.
+/// Returns true if the set has been received at least once; false for NULL. Before that, an empty set means
+/// nothing.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_is_ready(snapshot: Option<&discover_snapshot>) -> bool {
-    read(false, || Some(snapshot?.0.is_ready()))
+    value_or(false, || Some(snapshot?.0.is_ready()))
 }
 
-/// Whether this is what the registry has, as far as anybody can know; false for NULL.
+/// Returns true if the snapshot matches the registry, as far as the client knows; false for NULL.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_is_current(snapshot: Option<&discover_snapshot>) -> bool {
-    read(false, || Some(snapshot?.0.is_current()))
+    value_or(false, || Some(snapshot?.0.is_current()))
 }
 
-/// Why the registry is lost; NULL if it is not.
+/// Returns why the connection to the registry is lost; NULL if it is not lost.
 ///
 /// snapshot  [in, borrowed]
 ///
@@ -203,17 +208,18 @@ pub extern "C" fn discover_snapshot_is_current(snapshot: Option<&discover_snapsh
 pub extern "C" fn discover_snapshot_take_fault(
     snapshot: Option<&discover_snapshot>,
 ) -> *mut discover_error {
-    read(ptr::null_mut(), || {
-        Some(discover_error::give(Some(&snapshot?.0.fault()?.error)))
+    value_or(ptr::null_mut(), || {
+        Some(discover_error::owned_ptr(Some(&snapshot?.0.fault()?.error)))
     })
 }
 
-/// Since when the registry is lost, in milliseconds since 1970 UTC; 0 if it is not.
+/// Returns since when the connection to the registry is lost, in milliseconds since 1970 UTC; 0 if it is
+/// not lost.
 ///
 /// snapshot  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_snapshot_fault_since_ms(snapshot: Option<&discover_snapshot>) -> i64 {
-    read(0, || Some(milliseconds(snapshot?.0.fault()?.since)))
+    value_or(0, || Some(unix_ms(snapshot?.0.fault()?.since)))
 }
 
 /// Releases a snapshot, and with it the instances borrowed from it.
@@ -222,16 +228,19 @@ pub extern "C" fn discover_snapshot_fault_since_ms(snapshot: Option<&discover_sn
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_snapshot_free(snapshot: *mut discover_snapshot) {
     let snapshot: *const Snapshot = snapshot.cast();
-    // SAFETY: not NULL, it is a reference that was given to the caller, who now gives it back.
+    // SAFETY: if not NULL, it is a counted reference that the caller owned and now returns.
     release((!snapshot.is_null()).then(|| unsafe { Arc::from_raw(snapshot) }));
 }
 
-fn departed(snapshot: Option<&discover_snapshot>, index: usize) -> Option<&OfflineInstance> {
+fn offline_instance(
+    snapshot: Option<&discover_snapshot>,
+    index: usize,
+) -> Option<&OfflineInstance> {
     snapshot?.0.offline().get(index)
 }
 
-/// Since 1970 UTC.
-fn milliseconds(time: SystemTime) -> i64 {
+/// Milliseconds since 1970 UTC.
+fn unix_ms(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -241,11 +250,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn departures_are_named_as_everywhere() {
-        for departure in [OfflineReason::Removed, OfflineReason::Missing] {
-            // SAFETY: what is returned lives for ever.
-            let name = unsafe { CStr::from_ptr(discover_departure_name(number(departure))) };
-            assert_eq!(name.to_str(), Ok(departure.name()));
+    fn offline_reasons_are_have_the_names_of_the_core() {
+        for reason in [OfflineReason::Removed, OfflineReason::Missing] {
+            // SAFETY: the returned name is static.
+            let name = unsafe { CStr::from_ptr(discover_offline_reason_name(reason_code(reason))) };
+            assert_eq!(name.to_str(), Ok(reason.name()));
         }
     }
 }

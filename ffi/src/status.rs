@@ -1,26 +1,26 @@
-//! Status codes. Their numbers and names are those of the core's error kinds; the constants in the
-//! header are made from the same table.
+//! Status codes, which have the numbers and names of the core's error kinds. The constants in the header are
+//! generated from the same table.
 
 use std::ffi::{CStr, c_char};
 
 use discover_core::embed::ErrorKind;
 
-use crate::guard::read;
+use crate::boundary::value_or;
 
-/// How a call ended: DISCOVER_OK, or a number of DISCOVER_ERR_... .
+/// The result of a call: DISCOVER_OK or one of DISCOVER_ERR_...
 ///
-/// Numbers never change and are never used again. A later version may bring new ones, so treat a
-/// number that you do not know as a failure.
+/// Numbers never change and are never reused. A later version may add numbers, so treat an unknown number
+/// as a failure.
 pub type discover_status = i32;
 
-/// Success; in the header it stands before the table.
+/// Success. The header declares it before the table of errors.
 pub(crate) const DISCOVER_OK: discover_status = 0;
 
-/// The name of a status: "ok", "timeout", "lease_lost", ...; "unknown" for any other number.
+/// Returns the name of a status: "ok", "timeout", "lease_lost" and so on; "unknown" for any other number.
 ///
 /// status  one of DISCOVER_OK and DISCOVER_ERR_...
 ///
-/// Returns [borrowed, for ever].
+/// Returns [borrowed, never released].
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]
@@ -28,43 +28,45 @@ pub extern "C" fn discover_status_name(status: discover_status) -> *const c_char
     if status == DISCOVER_OK {
         return c"ok".as_ptr();
     }
-    read(UNKNOWN.as_ptr(), || {
-        Some(NAMES[kind(status)?].as_ptr().cast())
+    value_or(UNKNOWN_NAME.as_ptr(), || {
+        Some(STATUS_NAMES[kind_index(status)?].as_ptr().cast())
     })
 }
 
-/// Whether the same call may succeed later, its arguments unchanged.
+/// Returns true if the same call with the same arguments may succeed later.
 ///
 /// status  one of DISCOVER_OK and DISCOVER_ERR_...
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_status_is_retriable(status: discover_status) -> bool {
-    read(false, || Some(ErrorKind::ALL[kind(status)?].is_retriable()))
+    value_or(false, || {
+        Some(ErrorKind::ALL[kind_index(status)?].is_retriable())
+    })
 }
 
-/// The name of what has none.
-const UNKNOWN: &CStr = c"unknown";
+/// The name of an unknown number.
+const UNKNOWN_NAME: &CStr = c"unknown";
 
-/// The name of a constant: `names` are those of 1, 2, 3...
-pub(crate) fn name_of(number: i32, names: &[&'static CStr]) -> *const c_char {
-    read(UNKNOWN.as_ptr(), || {
+/// The name of a constant; `names` belong to the numbers 1, 2, 3 and so on.
+pub(crate) fn constant_name(number: i32, names: &[&'static CStr]) -> *const c_char {
+    value_or(UNKNOWN_NAME.as_ptr(), || {
         let at = usize::try_from(number).ok()?.checked_sub(1)?;
         Some(names.get(at)?.as_ptr())
     })
 }
 
-/// Where in the table of kinds a status is.
-fn kind(status: discover_status) -> Option<usize> {
+/// The index of a status in the table of error kinds.
+fn kind_index(status: discover_status) -> Option<usize> {
     ErrorKind::ALL.iter().position(|kind| kind.code() == status)
 }
 
-/// Longer than any name of a kind.
-const ROOM: usize = 32;
+/// The size of a name of an error kind, with its NUL; longer than any of them.
+const MAX_NAME_BYTES: usize = 32;
 
-/// The names of all kinds, in their order, each followed by a NUL; made by the compiler.
-static NAMES: [[u8; ROOM]; ErrorKind::ALL.len()] = {
-    let mut names = [[0; ROOM]; ErrorKind::ALL.len()];
+/// The NUL-terminated names of all error kinds, in their order, computed at compile time.
+static STATUS_NAMES: [[u8; MAX_NAME_BYTES]; ErrorKind::ALL.len()] = {
+    let mut names = [[0; MAX_NAME_BYTES]; ErrorKind::ALL.len()];
     let mut at = 0;
     while at < names.len() {
         let name = ErrorKind::ALL[at].name().as_bytes();
@@ -85,7 +87,7 @@ mod tests {
     #[test]
     fn every_kind_has_its_name_and_retriability() {
         for kind in ErrorKind::ALL {
-            // SAFETY: what is returned lives for ever.
+            // SAFETY: the returned name is static.
             let name = unsafe { CStr::from_ptr(discover_status_name(kind.code())) };
             assert_eq!(name.to_str(), Ok(kind.name()));
             assert_eq!(

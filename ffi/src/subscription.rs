@@ -1,10 +1,10 @@
-//! Events pushed into a callback.
+//! Subscriptions of callbacks.
 
 use discover_core::embed::Subscription;
 
-use crate::guard::release;
+use crate::boundary::release;
 
-/// A callback that is told the events of a set, or how a connection or a registration fares.
+/// A callback subscribed to the events of a set, or to the state of a connection or a registration.
 ///
 /// Release: discover_subscription_cancel(). Threads: any number at once; release once.
 pub struct discover_subscription {
@@ -13,16 +13,18 @@ pub struct discover_subscription {
 }
 
 impl discover_subscription {
-    pub(crate) fn give(subscription: Subscription) -> *mut discover_subscription {
+    pub(crate) fn owned_ptr(subscription: Subscription) -> *mut discover_subscription {
         Box::into_raw(Box::new(discover_subscription {
             _subscription: subscription,
         }))
     }
 }
 
-/// Ends a subscription and releases it. It returns at once, from any thread, from inside the callback
-/// too. Called from inside, no further event follows. Called from elsewhere, one may be under way, so
-/// release what the callback uses in destroy, which tells that the last is over.
+/// Ends a subscription and releases it. The call returns at once, from any thread, including from inside
+/// the callback.
+///
+/// When called inside the callback, no further call follows. When called elsewhere, one call may still be
+/// running, so release the callback's resources in destroy, which is called after the last one.
 ///
 /// subscription  [in, taken, optional]
 #[unsafe(no_mangle)]

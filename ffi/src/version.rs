@@ -1,8 +1,9 @@
-//! Which library is running, for comparison with the header a program was compiled with.
+//! The version of the loaded library, for comparison with the header that a program was compiled with.
 
 use std::ffi::c_char;
 
-/// The version of the library that is running, as DISCOVER_VERSION_NUMBER has that of this header.
+/// Returns the version of the loaded library in the form of DISCOVER_VERSION_NUMBER, which is the version
+/// of the header.
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]
@@ -15,9 +16,9 @@ pub extern "C" fn discover_version_number() -> u32 {
     }
 }
 
-/// The same as text: "1.2.3".
+/// Returns the version of the loaded library as text, for example "1.2.3".
 ///
-/// Returns [borrowed, for ever].
+/// Returns [borrowed, never released].
 ///
 /// Threads: from any.
 #[unsafe(no_mangle)]

@@ -1,7 +1,7 @@
-//! What was published stays: symbols, numbers, declarations, and programs that were compiled long ago.
+//! ABI compatibility with published headers: declarations, constants, and programs compiled with them.
 //!
-//! `abi/VERSION/discover.h` is the header as that version published it. A release that breaks nothing adds
-//! its own; one that may break (another name of the shared library) begins anew.
+//! `abi/VERSION/discover.h` is the header that a version published. A compatible release adds its header. A
+//! release that may break compatibility, which changes the soname, replaces all of them.
 
 #[path = "abi/published.rs"]
 mod published;
@@ -10,17 +10,17 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-use published::{constants, declarations, lost};
+use published::{constants, declarations, missing_from};
 use support::{Program, path, root, run};
 
 const MEMORY: &str = "memory://abi";
 
-fn header_of_today() -> String {
+fn current_header() -> String {
     fs::read_to_string(root().join("include/discover.h")).expect("the header")
 }
 
-/// The folders with the headers of before.
-fn headers_of_before() -> Vec<PathBuf> {
+/// The folders with the published headers.
+fn published_headers() -> Vec<PathBuf> {
     let folder = root().join("ffi/tests/abi");
     let entries = fs::read_dir(folder).expect("the headers").flatten();
     let headers = entries.map(|entry| entry.path());
@@ -32,7 +32,7 @@ fn headers_of_before() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_constant_is_on_record_and_none_has_changed() {
+fn every_constant_is_recorded_and_none_has_changed() {
     let record = fs::read_to_string(root().join("include/constants.txt")).expect("constants.txt");
     let lines = record.lines().filter(|line| !line.starts_with('#'));
     let pair = |line: &str| {
@@ -40,19 +40,22 @@ fn every_constant_is_on_record_and_none_has_changed() {
         constant.to_owned()
     };
     let recorded: Vec<String> = lines.map(pair).collect();
-    let of_today = constants(&header_of_today());
-    let gone = lost(&recorded, &of_today);
-    assert!(gone.is_empty(), "these were published otherwise: {gone:?}");
-    let new = lost(&of_today, &recorded);
+    let current = constants(&current_header());
+    let changed = missing_from(&recorded, &current);
+    assert!(
+        changed.is_empty(),
+        "these constants were published with other values: {changed:?}"
+    );
+    let new = missing_from(&current, &recorded);
     assert!(
         new.is_empty(),
-        "put these on record in include/constants.txt: {new:?}"
+        "add these to include/constants.txt: {new:?}"
     );
 }
 
 #[test]
-fn no_number_stands_for_two_things() {
-    let constants = constants(&header_of_today());
+fn no_number_has_two_names() {
+    let constants = constants(&current_header());
     let kind = |constant: &String| {
         let (name, number) = constant.split_once(' ').expect("a name and a number");
         let family = name.splitn(3, '_').take(2).collect::<Vec<_>>().join("_");
@@ -64,19 +67,19 @@ fn no_number_stands_for_two_things() {
 }
 
 #[test]
-fn what_was_declared_is_declared() {
-    for folder in headers_of_before() {
-        let before = fs::read_to_string(folder.join("discover.h")).expect("the header");
-        let gone = lost(&declarations(&before), &declarations(&header_of_today()));
-        assert!(gone.is_empty(), "{}: {gone:#?}", folder.display());
-        let gone = lost(&constants(&before), &constants(&header_of_today()));
-        assert!(gone.is_empty(), "{}: {gone:#?}", folder.display());
+fn every_published_declaration_is_still_declared() {
+    for folder in published_headers() {
+        let published = fs::read_to_string(folder.join("discover.h")).expect("the header");
+        let changed = missing_from(&declarations(&published), &declarations(&current_header()));
+        assert!(changed.is_empty(), "{}: {changed:#?}", folder.display());
+        let changed = missing_from(&constants(&published), &constants(&current_header()));
+        assert!(changed.is_empty(), "{}: {changed:#?}", folder.display());
     }
 }
 
 #[test]
-fn programs_compiled_with_a_header_of_before_run_with_this_library() {
-    for folder in headers_of_before() {
+fn programs_compiled_with_a_published_header_run_with_this_library() {
+    for folder in published_headers() {
         for source in ["misuse.c", "leases.c", "sets.c", "feed.c", "destroy.c"] {
             let program = Program::with_header(&folder, &[&format!("ffi/tests/c/{source}")]);
             for url in [MEMORY, &program.local_url()] {
@@ -87,7 +90,7 @@ fn programs_compiled_with_a_header_of_before_run_with_this_library() {
 }
 
 #[test]
-fn such_a_program_sees_that_header_and_no_other() {
+fn a_program_is_compiled_with_the_given_header_only() {
     let dir = support::scratch();
     let source = dir.path().join("which.c");
     fs::write(

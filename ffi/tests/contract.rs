@@ -1,5 +1,5 @@
-//! The contract of the header, told by C programs: each is compiled, then run on the registries that
-//! need no server, and once more under valgrind.
+//! Tests of the header's contract. Each compiles a C program, runs it on the backends that need no server, and
+//! runs it again under valgrind.
 
 mod support;
 
@@ -7,12 +7,12 @@ use support::{Program, run};
 
 const MEMORY: &str = "memory://contract";
 
-fn holds(name: &str) {
-    let program = holds_without_valgrind(name);
+fn passes(name: &str) {
+    let program = passes_without_valgrind(name);
     run(program.under_valgrind().arg(MEMORY));
 }
 
-fn holds_without_valgrind(name: &str) -> Program {
+fn passes_without_valgrind(name: &str) -> Program {
     let program = Program::new(&[&format!("ffi/tests/c/{name}")]);
     for url in [MEMORY, &program.local_url()] {
         run(program.command().arg(url));
@@ -21,92 +21,92 @@ fn holds_without_valgrind(name: &str) -> Program {
 }
 
 #[test]
-fn null_and_bad_text_are_answered() {
-    holds("misuse.c");
+fn null_and_malformed_text_are_rejected() {
+    passes("misuse.c");
 }
 
 #[test]
 fn destroy_is_called_exactly_once() {
-    holds("destroy.c");
+    passes("destroy.c");
 }
 
 #[test]
-fn callbacks_may_do_all_but_close() {
-    holds("callbacks.c");
+fn callbacks_may_make_every_call_but_close() {
+    passes("callbacks.c");
 }
 
 #[test]
 fn no_lock_is_held_while_a_callback_runs() {
-    holds_without_valgrind("user_lock.c");
+    passes_without_valgrind("callback_locking.c");
 }
 
 #[test]
-fn closing_ends_what_it_says() {
-    holds("closing.c");
+fn closing_ends_calls_threads_and_callbacks() {
+    passes("closing.c");
 }
 
 #[test]
 fn sets_are_read_filtered_and_picked_from() {
-    holds("sets.c");
+    passes("sets.c");
 }
 
 #[test]
 fn reading_a_set_allocates_nothing() {
-    holds_without_valgrind("allocations.c");
+    passes_without_valgrind("allocations.c");
 }
 
 #[test]
-fn leases_are_kept_changed_and_released() {
-    holds("leases.c");
+fn leases_are_kept_alive_updated_and_released() {
+    passes("leases.c");
 }
 
 #[test]
-fn states_and_counters_are_told() {
-    holds("states.c");
+fn status_callbacks_and_counters_report_changes() {
+    passes("status_callbacks.c");
 }
 
 #[test]
-fn a_feed_wakes_a_loop() {
-    holds("feed.c");
+fn a_feed_wakes_an_event_loop() {
+    passes("feed.c");
 }
 
 #[test]
-fn the_log_goes_to_one_function() {
-    holds("log.c");
+fn log_records_go_to_one_callback() {
+    passes("log.c");
 }
 
 #[test]
-fn a_forked_child_is_told_and_its_parent_undisturbed() {
-    let program = holds_without_valgrind("fork.c");
-    run(program.under_valgrind_but_leaking().arg(MEMORY));
+fn a_forked_child_gets_an_error_and_does_not_disturb_its_parent() {
+    let program = passes_without_valgrind("fork.c");
+    run(program.under_valgrind_without_leak_check().arg(MEMORY));
 }
 
 #[test]
 fn const_calls_run_at_the_same_time() {
-    holds("threads.c");
+    passes("threads.c");
 }
 
 #[test]
-fn descriptors_are_read_as_the_table_says() {
-    holds("descriptors.c");
+fn descriptors_are_parsed_as_the_table_says() {
+    passes("descriptors.c");
 }
 
 #[test]
 fn descriptors_are_values_in_cpp() {
-    holds("descriptors.cc");
+    passes("descriptors.cc");
 }
 
 #[test]
-fn hosts_have_urls_and_ports_in_c() {
-    holds("hosts.c");
+fn scalingo_hosts_have_urls_and_ports_in_c() {
+    passes("scalingo.c");
 }
 
 #[test]
-fn hosts_have_urls_and_ports_in_cpp() {
-    holds("hosts.cc");
+fn scalingo_hosts_have_urls_and_ports_in_cpp() {
+    passes("scalingo.cc");
 }
 
 #[test]
 fn cpp_adds_destructors_exceptions_and_ranges() {
-    holds("cpp.cc");
+    passes("cpp.cc");
 }

@@ -1,12 +1,11 @@
-//! Every function that the header declares, driven by a C program that is written from the header: with
-//! NULL and with what is not UTF-8 wherever a pointer can be given, on handles of a closed client, and
-//! with a bug of ours inside. What each must answer follows from the words of its comment, or is stated
-//! in `every_function/answers.rs`; a function about which neither says enough fails the test, so that no new one
-//! goes untried.
+//! Calls every function that the header declares, from a C program that is generated from the header: with NULL
+//! and with malformed UTF-8 for every pointer, on handles of a closed client, and with an injected panic. The
+//! expected results follow from the comment of the function or from `every_function/expectations.rs`. A
+//! function without an expectation fails the test, so that new functions are covered.
 
+#[path = "every_function/generator.rs"]
+mod generator;
 mod support;
-#[path = "every_function/written.rs"]
-mod written;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,60 +13,65 @@ use std::process::Command;
 
 use support::{Function, Program, functions, path, run, scratch, variant};
 
-/// Runs the cases of `of` for each function under each of the runners, and gives the names of all
-/// functions that had one.
-fn drive(of: impl Fn(&Function) -> Vec<written::Case>, closed: bool) -> BTreeSet<String> {
+/// Runs the cases of each function, natively and under valgrind, and returns the functions that had a case.
+fn run_cases(
+    cases_of: impl Fn(&Function) -> Vec<generator::Case>,
+    closed: bool,
+) -> BTreeSet<String> {
     let dir = scratch();
     let source = dir.path().join("every_function.c");
-    let cases: Vec<written::Case> = functions().iter().flat_map(of).collect();
-    fs::write(&source, written::program(&cases, closed)).expect("writes the program");
+    let cases: Vec<generator::Case> = functions().iter().flat_map(cases_of).collect();
+    fs::write(&source, generator::program(&cases, closed)).expect("writes the program");
     let library = variant("inject", &["--features", "inject-panic"]);
     let flags = ["-I", "ffi/tests/c", "-Wno-unused-function"];
     let program = Program::with_library(&library, &[path(&source)], &flags);
-    silent(&mut program.under_valgrind());
-    silent(&mut program.command())
+    run_silently(&mut program.under_valgrind());
+    run_silently(&mut program.command())
         .lines()
         .filter_map(|line| line.split_once(": "))
         .map(|(name, _)| name.to_owned())
         .collect()
 }
 
-/// Runs a program that must succeed and say nothing in the library's name, least of all of a bug.
-fn silent(command: &mut Command) -> String {
+/// Runs a program that must succeed and print nothing to standard error.
+fn run_silently(command: &mut Command) -> String {
     command.arg("memory://every-function");
     command.env("DISCOVER_URL", "memory://every-function");
-    let output = command.output().expect("it starts");
+    let output = command.output().expect("the program starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && errors.is_empty(), "{errors}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn all_but(left_out: &[&str]) -> BTreeSet<String> {
+fn all_except(excluded: &[&str]) -> BTreeSet<String> {
     let names = functions().into_iter().map(|function| function.name);
     names
-        .filter(|name| !left_out.contains(&name.as_str()))
+        .filter(|name| !excluded.contains(&name.as_str()))
         .collect()
 }
 
 #[test]
-fn null_and_bad_text_are_answered_as_the_header_says() {
-    assert_eq!(drive(written::misuse, false), all_but(&[]));
+fn null_and_malformed_text_are_rejected_as_the_header_says() {
+    assert_eq!(run_cases(generator::misuse_cases, false), all_except(&[]));
 }
 
 #[test]
-fn a_bug_of_ours_is_an_answer_and_never_a_crash() {
-    assert_eq!(drive(written::bug, false), all_but(written::UNGUARDED));
+fn a_panic_becomes_an_error_and_never_a_crash() {
+    assert_eq!(
+        run_cases(generator::panic_cases, false),
+        all_except(generator::WITHOUT_BOUNDARY)
+    );
 }
 
 #[test]
-fn what_is_left_of_a_closed_client_answers_as_the_header_says() {
-    let driven = drive(written::stale, true);
-    assert_eq!(driven, all_but(written::NEED_AN_OPEN_CLIENT));
+fn handles_of_a_closed_client_behave_as_the_header_says() {
+    let called = run_cases(generator::closed_client_cases, true);
+    assert_eq!(called, all_except(generator::NEED_AN_OPEN_CLIENT));
 }
 
 #[test]
-fn a_library_that_people_get_takes_no_cue() {
+fn the_released_library_has_no_panic_injection() {
     let mut nm = Command::new("nm");
     let names = run(nm.arg("-D").arg(support::library().join("libdiscover.so")));
-    assert!(names.contains("discover_client_open") && !names.contains("discover_cue"));
+    assert!(names.contains("discover_client_open") && !names.contains("discover_inject"));
 }

@@ -1,4 +1,4 @@
-//! The examples in C and C++, each seen by the others, on local://.
+//! Runs the C and C++ examples together on local:// and compares their output.
 
 mod support;
 
@@ -7,65 +7,67 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use support::{Program, scratch};
 
-/// An example at work. What it does not say within the program's time is read as nothing.
-struct Running {
+/// A running example. After its time limit, reading its output gives an empty line.
+struct RunningExample {
     child: Child,
-    said: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
-impl Running {
-    fn start(command: &mut Command, url: &str) -> Running {
+impl RunningExample {
+    fn start(command: &mut Command, url: &str) -> RunningExample {
         command.env("DISCOVER_URL", url);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("it starts");
-        let said = BufReader::new(child.stdout.take().expect("it is piped"));
-        Running { child, said }
+        let mut child = command.spawn().expect("the program starts");
+        let output = BufReader::new(child.stdout.take().expect("the stream is piped"));
+        RunningExample { child, output }
     }
 
-    fn says(&mut self, line: &str) {
-        let mut said = String::new();
-        self.said.read_line(&mut said).expect("it is text");
-        assert_eq!(said.trim_end(), line);
+    fn expect_line(&mut self, line: &str) {
+        let mut received = String::new();
+        self.output
+            .read_line(&mut received)
+            .expect("the output is text");
+        assert_eq!(received.trim_end(), line);
     }
 
-    /// Enter is pressed, and the program ends well.
-    fn enter(mut self) {
-        let mut stdin = self.child.stdin.take().expect("it is piped");
-        stdin.write_all(b"\n").expect("it listens");
-        assert!(self.child.wait().expect("it ends").success());
+    /// Presses Enter and checks that the program exits with success.
+    fn press_enter(mut self) {
+        let mut stdin = self.child.stdin.take().expect("the stream is piped");
+        stdin.write_all(b"\n").expect("the program reads its input");
+        assert!(self.child.wait().expect("the program exits").success());
     }
 }
 
 fn register_and_watch(extension: &str) {
-    let place = scratch();
-    let url = format!("local://{}/registry", support::path(place.path()));
+    let folder = scratch();
+    let url = format!("local://{}/registry", support::path(folder.path()));
     let watch = Program::new(&[&format!("examples/watch.{extension}")]);
     let register = Program::new(&[&format!("examples/register.{extension}")]);
 
-    let mut watcher = Running::start(&mut watch.command(), &url);
-    watcher.says("current");
-    let mut web = Running::start(register.command().arg("7001"), &url);
-    web.says("registered web at 127.0.0.1:7001");
-    watcher.says("up 127.0.0.1:7001");
-    watcher.says("leader 127.0.0.1:7001");
-    web.enter();
-    watcher.says("down 127.0.0.1:7001");
-    watcher.says("leader none");
-    watcher.enter();
+    let mut watcher = RunningExample::start(&mut watch.command(), &url);
+    watcher.expect_line("current");
+    let mut web = RunningExample::start(register.command().arg("7001"), &url);
+    web.expect_line("registered web at 127.0.0.1:7001");
+    watcher.expect_line("up 127.0.0.1:7001");
+    watcher.expect_line("leader 127.0.0.1:7001");
+    web.press_enter();
+    watcher.expect_line("down 127.0.0.1:7001");
+    watcher.expect_line("leader none");
+    watcher.press_enter();
 }
 
 fn lead_and_follow(extension: &str) {
-    let place = scratch();
-    let url = format!("local://{}/registry", support::path(place.path()));
+    let folder = scratch();
+    let url = format!("local://{}/registry", support::path(folder.path()));
     let leader = Program::new(&[&format!("examples/leader.{extension}")]);
 
-    let mut first = Running::start(leader.command().arg("7001"), &url);
-    first.says("leading");
-    let mut second = Running::start(leader.command().arg("7002"), &url);
-    second.says("following 127.0.0.1:7001");
-    first.enter();
-    second.says("leading");
-    second.enter();
+    let mut first = RunningExample::start(leader.command().arg("7001"), &url);
+    first.expect_line("leading");
+    let mut second = RunningExample::start(leader.command().arg("7002"), &url);
+    second.expect_line("following 127.0.0.1:7001");
+    first.press_enter();
+    second.expect_line("leading");
+    second.press_enter();
 }
 
 #[test]
@@ -89,14 +91,14 @@ fn lead_and_follow_in_cpp() {
 }
 
 #[test]
-fn a_failure_is_told_and_ends_the_program() {
+fn a_failure_is_printed_and_ends_the_program() {
     for source in ["examples/register.c", "examples/register.cc"] {
         let register = Program::new(&[source]);
         let mut command = register.command();
         command.arg("70000").env("DISCOVER_URL", "memory://example");
-        let output = command.output().expect("it starts");
+        let output = command.output().expect("the program starts");
         assert_eq!(output.status.code(), Some(1));
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(told, "register: port 70000 is not in 1 to 65535\n");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(errors, "register: port 70000 is not in 1 to 65535\n");
     }
 }

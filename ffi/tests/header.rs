@@ -1,4 +1,4 @@
-//! The header is generated, committed, and as it would be generated now.
+//! The committed header equals the one generated from the sources.
 
 mod support;
 
@@ -9,29 +9,29 @@ use std::fs;
 use discover_core::embed::{ErrorKind, VERSION};
 use support::root;
 
-/// What the compiler of the library cannot know: the version, and the table of status codes.
+/// The constants that cbindgen cannot derive: the version and the status codes.
 fn constants() -> String {
     let mut text = String::from("\n");
     for (name, number) in ["MAJOR", "MINOR", "PATCH"].iter().zip(VERSION.split('.')) {
         let word = name.to_lowercase();
         let _ = writeln!(
             text,
-            "/** The {word} number of this header's version. */\n\
+            "/** The {word} version number of this header. */\n\
              #define DISCOVER_VERSION_{name} {number}"
         );
     }
     text.push_str(
-        "\n/** Whether this header is of version major.minor.patch or later. */\n\
+        "\n/** True if the version of this header is major.minor.patch or later. */\n\
          #define DISCOVER_VERSION_AT_LEAST(major, minor, patch) \\\n    \
          (DISCOVER_VERSION_NUMBER >= (major) * 1000000 + (minor) * 1000 + (patch))\n\
-         \n/** The version as one number, for comparing: 1.2.3 is 1002003. */\n\
+         \n/** The version as one comparable number: 1.2.3 is 1002003. */\n\
          #define DISCOVER_VERSION_NUMBER \\\n    \
          (DISCOVER_VERSION_MAJOR * 1000000 + DISCOVER_VERSION_MINOR * 1000 + DISCOVER_VERSION_PATCH)\n\
          \n/** Success. */\n#define DISCOVER_OK 0\n",
     );
     for kind in ErrorKind::ALL {
         let name = kind.name().to_uppercase();
-        let again = if kind.is_retriable() {
+        let retriable = if kind.is_retriable() {
             " Retriable."
         } else {
             ""
@@ -40,7 +40,7 @@ fn constants() -> String {
         let code = kind.code();
         let _ = writeln!(
             text,
-            "/** {meaning}{again} */\n#define DISCOVER_ERR_{name} {code}"
+            "/** {meaning}{retriable} */\n#define DISCOVER_ERR_{name} {code}"
         );
     }
     text
@@ -50,7 +50,7 @@ fn generate() -> String {
     let ffi = root().join("ffi");
     let mut config =
         cbindgen::Config::from_file(ffi.join("cbindgen.toml")).expect("the configuration");
-    let manual = fs::read_to_string(ffi.join("manual.h")).expect("the opening chapter");
+    let manual = fs::read_to_string(ffi.join("manual.h")).expect("ffi/manual.h");
     config.header = Some(manual.trim_end().to_owned());
     config.after_includes = Some(constants());
     let builder = cbindgen::Builder::new().with_crate(ffi).with_config(config);
@@ -60,7 +60,7 @@ fn generate() -> String {
 }
 
 #[test]
-fn the_header_is_as_the_sources_say() {
+fn the_header_equals_the_generated_one() {
     let (path, fresh) = (root().join("include/discover.h"), generate());
     if env::var_os("UPDATE_HEADER").is_some() {
         fs::write(&path, &fresh).expect("writes the header");
@@ -73,7 +73,7 @@ fn the_header_is_as_the_sources_say() {
     assert!(
         fresh == committed,
         "include/discover.h differs from the sources from line {}; \
-         UPDATE_HEADER=1 cargo test -p discover-ffi --test header writes it anew",
+         UPDATE_HEADER=1 cargo test -p discover-ffi --test header regenerates it",
         differs.unwrap_or_default() + 1
     );
 }

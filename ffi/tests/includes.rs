@@ -1,5 +1,5 @@
-//! The headers compile alone, in every language they promise, under both compilers, and keep to their
-//! own rules.
+//! The headers compile on their own with every supported language standard and compiler, and their comments
+//! follow the rules of the manual.
 
 mod support;
 
@@ -41,18 +41,18 @@ fn discover_hpp_compiles_alone() {
 }
 
 #[test]
-fn two_files_of_a_program_include_it() {
+fn two_files_of_a_program_may_include_the_header() {
     let sources = ["ffi/tests/c/first_file.c", "ffi/tests/c/second_file.c"];
     run(&mut Program::new(&sources).command());
 }
 
 #[test]
-fn the_versions_agree() {
+fn the_header_and_the_library_have_the_same_version() {
     run(&mut Program::new(&["ffi/tests/c/versions.c"]).command());
 }
 
 #[test]
-fn the_comment_of_each_function_says_who_owns_each_pointer() {
+fn the_comment_of_each_function_states_the_ownership_of_each_pointer() {
     for function in functions() {
         let name = &function.name;
         for pointer in function
@@ -60,16 +60,17 @@ fn the_comment_of_each_function_says_who_owns_each_pointer() {
             .iter()
             .filter(|one| one.kind.contains('*'))
         {
-            let words = pointer.words();
-            // A number is only copied.
-            let number = words == "out" && !pointer.kind.ends_with("**");
-            let owned = number || words.starts_with("in, ") || words.starts_with("out, ");
-            assert!(owned, "{name}: {}", pointer.name);
+            let ownership = pointer.ownership();
+            // Numbers are copied and have no owner.
+            let number = ownership == "out" && !pointer.kind.ends_with("**");
+            let is_stated =
+                number || ownership.starts_with("in, ") || ownership.starts_with("out, ");
+            assert!(is_stated, "{name}: {}", pointer.name);
         }
-        let returns = |line: &String| {
+        let states_ownership = |line: &String| {
             line.starts_with("Returns [owned]") || line.starts_with("Returns [borrowed")
         };
-        let said = function.comment.iter().any(returns);
-        assert_eq!(function.result.contains('*'), said, "{name}");
+        let is_stated = function.comment.iter().any(states_ownership);
+        assert_eq!(function.result.contains('*'), is_stated, "{name}");
     }
 }

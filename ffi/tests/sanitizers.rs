@@ -1,40 +1,44 @@
-//! The contract's programs with AddressSanitizer and UndefinedBehaviorSanitizer inside them. What the
-//! library allocates is watched too, for it comes from the same malloc. That they are really on is shown
-//! with bugs that are planted. ThreadSanitizer must see both sides of each lock, so it needs a library that
-//! was compiled for it, which `instrumented.rs` has.
+//! The contract programs under AddressSanitizer and UndefinedBehaviorSanitizer. The library's allocations are
+//! checked too, because they use the same malloc. Seeded faults show that the sanitizers are active.
+//! ThreadSanitizer must see both sides of each lock and needs an instrumented library; see
+//! `thread_sanitizer.rs`.
 
 mod support;
 
 use support::{Program, library, run};
 
-const ADDRESS: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+const SANITIZER_FLAGS: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
 const URL: &str = "memory://sanitized";
 
-fn checked(source: &str) -> Program {
-    Program::with_library(library(), &[&format!("ffi/tests/c/{source}")], ADDRESS)
+fn compile_sanitized(source: &str) -> Program {
+    Program::with_library(
+        library(),
+        &[&format!("ffi/tests/c/{source}")],
+        SANITIZER_FLAGS,
+    )
 }
 
-fn is_clean(source: &str) {
-    let program = checked(source);
+fn runs_clean(source: &str) {
+    let program = compile_sanitized(source);
     for url in [URL, &program.local_url()] {
         run(program.command().arg(url));
     }
 }
 
-/// What the checker says of a planted bug.
-fn found(which: &str) -> String {
-    let planted = checked("planted.c");
-    let output = planted.command().args([URL, which]).output();
-    let output = output.expect("it starts");
-    assert!(!output.status.success(), "{which} was not found");
+/// The report of the sanitizer about a seeded fault.
+fn report_of(fault: &str) -> String {
+    let program = compile_sanitized("seeded_faults.c");
+    let output = program.command().args([URL, fault]).output();
+    let output = output.expect("the program starts");
+    assert!(!output.status.success(), "{fault} was not reported");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
 fn misuse_and_lifetimes_are_clean() {
     for source in ["misuse.c", "destroy.c", "leases.c", "sets.c", "feed.c"] {
-        is_clean(source);
+        runs_clean(source);
     }
 }
 
@@ -45,20 +49,20 @@ fn callbacks_threads_and_closing_are_clean() {
         "closing.c",
         "threads.c",
         "log.c",
-        "user_lock.c",
+        "callback_locking.c",
     ] {
-        is_clean(source);
+        runs_clean(source);
     }
 }
 
 #[test]
-fn cpp_is_clean() {
-    is_clean("cpp.cc");
+fn cpp_runs_clean() {
+    runs_clean("cpp.cc");
 }
 
 #[test]
-fn planted_bugs_are_found() {
-    assert!(found("borrowed").contains("heap-use-after-free"));
-    assert!(found("twice").contains("AddressSanitizer"));
-    assert!(found("forgotten").contains("detected memory leaks"));
+fn seeded_faults_are_reported() {
+    assert!(report_of("use-after-release").contains("heap-use-after-free"));
+    assert!(report_of("double-release").contains("AddressSanitizer"));
+    assert!(report_of("missing-release").contains("detected memory leaks"));
 }

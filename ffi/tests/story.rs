@@ -1,4 +1,4 @@
-//! The story that every language tells, in C and C++, and what is heard of it.
+//! Runs the shared scenario of tests/story in C and C++ and compares the trace.
 
 mod support;
 
@@ -6,8 +6,8 @@ use std::fs;
 
 use support::{Program, root, run};
 
-/// What a teller must print: all that is heard, then silence.
-fn trace(url: &str) -> String {
+/// The trace that a program must print: all expected events, then `silence`.
+fn expected_trace(url: &str) -> String {
     let story = fs::read_to_string(root().join("tests/story/story.txt")).expect("the story");
     let mut trace = String::new();
     for line in story.lines() {
@@ -23,30 +23,38 @@ fn trace(url: &str) -> String {
     trace + "silence\n"
 }
 
-fn is_told_by(source: &str) {
-    let teller = Program::new(&[source]);
-    for url in ["memory://story", &teller.local_url()] {
-        assert_eq!(run(teller.command().arg(url)), trace(url), "{url}");
-        let mut checked = teller.under_valgrind();
-        assert_eq!(run(checked.arg(url)), trace(url), "{url} under valgrind");
+fn prints_the_trace(source: &str) {
+    let program = Program::new(&[source]);
+    for url in ["memory://story", &program.local_url()] {
+        assert_eq!(
+            run(program.command().arg(url)),
+            expected_trace(url),
+            "{url}"
+        );
+        let mut valgrind = program.under_valgrind();
+        assert_eq!(
+            run(valgrind.arg(url)),
+            expected_trace(url),
+            "{url} under valgrind"
+        );
     }
 }
 
 #[test]
-fn the_story_is_told_in_c() {
-    is_told_by("tests/story/story.c");
+fn the_c_program_prints_the_trace() {
+    prints_the_trace("tests/story/story.c");
 }
 
 #[test]
-fn the_story_is_told_in_cpp() {
-    is_told_by("tests/story/story.cc");
+fn the_cpp_program_prints_the_trace() {
+    prints_the_trace("tests/story/story.cc");
 }
 
 #[test]
-fn the_story_is_told_by_a_static_program() {
-    let teller = Program::with_static_library(&["tests/story/story.c"]);
-    let url = teller.local_url();
-    let mut command = teller.command();
+fn a_static_program_prints_the_trace() {
+    let program = Program::with_static_library(&["tests/story/story.c"]);
+    let url = program.local_url();
+    let mut command = program.command();
     command.env_remove("LD_LIBRARY_PATH");
-    assert_eq!(run(command.arg(&url)), trace(&url));
+    assert_eq!(run(command.arg(&url)), expected_trace(&url));
 }

@@ -1,5 +1,4 @@
-//! Three lists are one: what the library exports, what the header declares, and what symbols.txt has
-//! on record.
+//! The exported symbols, the declared functions and include/symbols.txt are the same list.
 
 mod support;
 
@@ -22,7 +21,7 @@ fn exported() -> Vec<String> {
     names
 }
 
-/// Each symbol and the version that brought it.
+/// Each symbol of symbols.txt with the version that introduced it.
 fn recorded() -> Vec<(String, String)> {
     let text = fs::read_to_string(root().join("include/symbols.txt")).expect("symbols.txt");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -39,7 +38,7 @@ fn the_library_exports_what_the_header_declares_and_nothing_else() {
 }
 
 #[test]
-fn every_symbol_is_on_record_with_the_version_that_brought_it() {
+fn every_symbol_is_recorded_with_the_version_that_introduced_it() {
     let names: Vec<String> = recorded().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, declared_functions());
     let number = |version: &str| -> Vec<u32> {
@@ -52,7 +51,7 @@ fn every_symbol_is_on_record_with_the_version_that_brought_it() {
 }
 
 #[test]
-fn the_library_is_called_by_the_version_within_which_it_is_compatible() {
+fn the_soname_has_the_compatible_version() {
     let mut readelf = Command::new("readelf");
     let text = run(readelf.arg("-d").arg(library().join("libdiscover.so")));
     let parts: Vec<&str> = VERSION.split('.').collect();

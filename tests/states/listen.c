@@ -1,14 +1,14 @@
-/* Says how its connection and its registration fare, until its input ends: `listen URL PORT`. */
+/* Prints the state of its connection and its registration until its input ends: `listen URL PORT`. */
 #include <discover.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PATIENCE_MS 60000
+#define TIMEOUT_MS 60000
 
-static void must(discover_status status, const char *what) {
+static void check(discover_status status, const char *operation) {
     if (status == DISCOVER_OK) return;
-    fprintf(stderr, "%s: %s\n", what, discover_status_name(status));
+    fprintf(stderr, "%s: %s\n", operation, discover_status_name(status));
     exit(1);
 }
 
@@ -34,22 +34,22 @@ int main(int argc, char **argv) {
     uint64_t reconnects;
 
     if (argc != 3) return 2;
-    must(discover_client_open(argv[1], &client, NULL), "open");
-    must(discover_client_on_connection(client, on_connection, NULL, NULL, &connection, NULL), "connection");
-    must(discover_registration_new("states", atoi(argv[2]), &registration, NULL), "registration");
-    must(discover_registration_set_host(registration, "127.0.0.1", NULL), "host");
-    must(discover_client_register(client, registration, PATIENCE_MS, &lease, NULL), "register");
-    must(discover_lease_on_standing(lease, on_standing, NULL, NULL, &standing, NULL), "standing");
-    must(discover_client_services(client, "states", &set, NULL), "services");
+    check(discover_client_open(argv[1], &client, NULL), "open");
+    check(discover_client_on_connection(client, on_connection, NULL, NULL, &connection, NULL), "connection");
+    check(discover_registration_new("states", atoi(argv[2]), &registration, NULL), "registration");
+    check(discover_registration_set_host(registration, "127.0.0.1", NULL), "host");
+    check(discover_client_register(client, registration, TIMEOUT_MS, &lease, NULL), "register");
+    check(discover_lease_on_standing(lease, on_standing, NULL, NULL, &standing, NULL), "standing");
+    check(discover_client_services(client, "states", &set, NULL), "services");
     while (getchar() != EOF) {}
-    must(discover_client_metric(client, "reconnects", &reconnects, NULL), "metric");
+    check(discover_client_metric(client, "reconnects", &reconnects, NULL), "metric");
     snapshot = discover_set_take_snapshot(set);
     printf("reconnected %s %s\n", reconnects > 0 ? "True" : "False",
            discover_snapshot_online_count(snapshot) > 0 ? "True" : "False");
     fflush(stdout);
     discover_subscription_cancel(connection);
-    must(discover_lease_unregister(lease, PATIENCE_MS, NULL), "unregister");
-    must(discover_client_close(client, PATIENCE_MS, NULL), "close");
+    check(discover_lease_unregister(lease, TIMEOUT_MS, NULL), "unregister");
+    check(discover_client_close(client, TIMEOUT_MS, NULL), "close");
     discover_subscription_cancel(standing);
     discover_snapshot_free(snapshot);
     discover_set_release(set);

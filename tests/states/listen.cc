@@ -1,4 +1,4 @@
-// Says how its connection and its registration fare, until its input ends: `listen URL PORT`.
+// Prints the state of its connection and its registration until its input ends: `listen URL PORT`.
 #include <discover.hpp>
 
 #include <cstdlib>
@@ -7,13 +7,13 @@
 int main(int argc, char **argv) {
     if (argc != 3) return 2;
     discover::client client{argv[1]};
-    discover::subscription connection = client.on_connection([](const discover::condition &now) {
+    discover::subscription connection = client.on_connection([](const discover::connection_status &now) {
         std::cout << "connection " << discover_connection_name(now.state) << std::endl;
     });
     discover::registration registration{"states", std::atoi(argv[2])};
     discover::lease lease = client.register_instance(registration.host("127.0.0.1"));
-    discover::subscription standing = lease.on_standing([](const discover::condition &now) {
-        std::cout << "standing " << discover_standing_name(now.state) << std::endl;
+    discover::subscription standing = lease.on_standing([](const discover::lease_status &now) {
+        std::cout << "standing " << discover_standing_name(now.standing) << std::endl;
     });
     discover::set states = client.services("states");
     while (std::cin.get() != std::char_traits<char>::eof()) {}

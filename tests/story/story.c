@@ -1,4 +1,4 @@
-/* Tells the story of story.txt in C: story URL. */
+/* Runs the scenario of story.txt in C and prints its trace: story URL. */
 #include <discover.h>
 
 #include <errno.h>
@@ -12,24 +12,24 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PATIENCE_S 30
-#define PATIENCE_MS (PATIENCE_S * 1000)
+#define TIMEOUT_S 30
+#define TIMEOUT_MS (TIMEOUT_S * 1000)
 #define MAX_WORDS 16
 #define MAX_TEXT 1024
 
-/* What was heard and not yet told, first come first. */
-struct heard {
+/* An event that was received and not yet printed. */
+struct queued_event {
     char text[MAX_TEXT];
-    struct heard *next;
+    struct queued_event *next;
 };
 
-struct ear {
+struct event_queue {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct heard *first;
+    struct queued_event *first;
 };
 
-struct teller {
+struct runner {
     char *program;
     const char *url;
     discover_client *client;
@@ -37,10 +37,10 @@ struct teller {
     discover_subscription *subscription;
     discover_lease *lease;
     pid_t member;
-    struct ear ear;
+    struct event_queue queue;
 };
 
-static void give_up(const char *format, ...) {
+static void fail(const char *format, ...) {
     va_list arguments;
 
     fputs("story: ", stderr);
@@ -52,7 +52,7 @@ static void give_up(const char *format, ...) {
 }
 
 static void check(discover_status status, discover_error **error) {
-    if (status != DISCOVER_OK) give_up("%s", discover_error_message(*error));
+    if (status != DISCOVER_OK) fail("%s", discover_error_message(*error));
 }
 
 static void append(char *text, const char *format, ...) {
@@ -63,7 +63,7 @@ static void append(char *text, const char *format, ...) {
     va_end(arguments);
 }
 
-static void describe(const discover_event *event, char *text) {
+static void format_event(const discover_event *event, char *text) {
     const discover_instance *instance = discover_event_instance(event);
 
     append(text, "%s", discover_event_kind_name(discover_event_kind(event)));
@@ -78,37 +78,37 @@ static void describe(const discover_event *event, char *text) {
     }
 }
 
-/* The callback: runs on the client's own thread. */
+/* The callback. Runs on the client's callback thread. */
 static void on_event(const discover_event *event, void *user_data) {
-    struct ear *ear = user_data;
-    struct heard *heard = calloc(1, sizeof *heard);
-    struct heard **last;
+    struct event_queue *queue = user_data;
+    struct queued_event *queued = calloc(1, sizeof *queued);
+    struct queued_event **last;
 
-    if (heard == NULL) give_up("out of memory");
-    describe(event, heard->text);
-    pthread_mutex_lock(&ear->lock);
-    for (last = &ear->first; *last != NULL; last = &(*last)->next) {}
-    *last = heard;
-    pthread_cond_signal(&ear->changed);
-    pthread_mutex_unlock(&ear->lock);
+    if (queued == NULL) fail("out of memory");
+    format_event(event, queued->text);
+    pthread_mutex_lock(&queue->lock);
+    for (last = &queue->first; *last != NULL; last = &(*last)->next) {}
+    *last = queued;
+    pthread_cond_signal(&queue->changed);
+    pthread_mutex_unlock(&queue->lock);
 }
 
-/* Prints the next event, if one comes in time. */
-static int tell_next(struct ear *ear, int patience_s) {
+/* Prints the next event and returns 1; returns 0 if none arrives in time. */
+static int print_next(struct event_queue *queue, int timeout_s) {
     struct timespec deadline;
-    struct heard *heard;
+    struct queued_event *queued;
 
     clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_sec += patience_s;
-    pthread_mutex_lock(&ear->lock);
-    while (ear->first == NULL
-           && pthread_cond_timedwait(&ear->changed, &ear->lock, &deadline) != ETIMEDOUT) {}
-    heard = ear->first;
-    if (heard != NULL) ear->first = heard->next;
-    pthread_mutex_unlock(&ear->lock);
-    if (heard == NULL) return 0;
-    puts(heard->text);
-    free(heard);
+    deadline.tv_sec += timeout_s;
+    pthread_mutex_lock(&queue->lock);
+    while (queue->first == NULL
+           && pthread_cond_timedwait(&queue->changed, &queue->lock, &deadline) != ETIMEDOUT) {}
+    queued = queue->first;
+    if (queued != NULL) queue->first = queued->next;
+    pthread_mutex_unlock(&queue->lock);
+    if (queued == NULL) return 0;
+    puts(queued->text);
+    free(queued);
     return 1;
 }
 
@@ -119,7 +119,7 @@ static discover_lease *register_at(discover_client *client, const char *service,
     discover_lease *lease;
     discover_error *error;
 
-    if (port == NULL) give_up("%s has no port", address);
+    if (port == NULL) fail("%s has no port", address);
     *port = '\0';
     check(discover_registration_new(service, atol(port + 1), &registration, &error), &error);
     check(discover_registration_set_host(registration, address, &error), &error);
@@ -128,7 +128,7 @@ static discover_lease *register_at(discover_client *client, const char *service,
         const char *value = strtok(NULL, "");
         check(discover_registration_set_attribute(registration, name, value, &error), &error);
     }
-    check(discover_client_register(client, registration, PATIENCE_MS, &lease, &error), &error);
+    check(discover_client_register(client, registration, TIMEOUT_MS, &lease, &error), &error);
     discover_registration_free(registration);
     return lease;
 }
@@ -142,33 +142,33 @@ static void update(discover_lease *lease, char **attributes) {
         names[count] = strtok(attributes[count], "=");
         values[count] = strtok(NULL, "");
     }
-    check(discover_lease_update(lease, names, values, count, PATIENCE_MS, &error), &error);
+    check(discover_lease_update(lease, names, values, count, TIMEOUT_MS, &error), &error);
 }
 
-/* Starts this program once more, as a member, and waits until that is registered. */
-static pid_t spawn(struct teller *teller, char *service, char *address) {
-    char *arguments[] = {teller->program, (char *)teller->url, "member", service, address, NULL};
+/* Starts this program again as a member, and waits until the member is registered. */
+static pid_t spawn(struct runner *runner, char *service, char *address) {
+    char *arguments[] = {runner->program, (char *)runner->url, "member", service, address, NULL};
     char line[16] = "";
     int ends[2];
-    FILE *said;
+    FILE *output;
     pid_t pid;
 
-    if (pipe(ends) != 0 || (pid = fork()) < 0) give_up("%s", strerror(errno));
+    if (pipe(ends) != 0 || (pid = fork()) < 0) fail("%s", strerror(errno));
     if (pid == 0) {
         dup2(ends[1], STDOUT_FILENO);
-        execv(teller->program, arguments);
+        execv(runner->program, arguments);
         _exit(1);
     }
     close(ends[1]);
-    said = fdopen(ends[0], "r");
-    if (said == NULL || fgets(line, sizeof line, said) == NULL || strcmp(line, "ready\n") != 0) {
-        give_up("the member is not ready");
+    output = fdopen(ends[0], "r");
+    if (output == NULL || fgets(line, sizeof line, output) == NULL || strcmp(line, "ready\n") != 0) {
+        fail("the member is not ready");
     }
-    fclose(said);
+    fclose(output);
     return pid;
 }
 
-static void step(struct teller *t, char **words) {
+static void step(struct runner *t, char **words) {
     discover_error *error;
     const char *verb = words[0];
 
@@ -176,36 +176,36 @@ static void step(struct teller *t, char **words) {
         check(discover_client_open(t->url, &t->client, &error), &error);
     } else if (strcmp(verb, "watch") == 0) {
         check(discover_client_services(t->client, words[1], &t->set, &error), &error);
-        check(discover_set_subscribe(t->set, on_event, &t->ear, NULL, &t->subscription, &error), &error);
+        check(discover_set_subscribe(t->set, on_event, &t->queue, NULL, &t->subscription, &error), &error);
     } else if (strcmp(verb, "register") == 0) {
         t->lease = register_at(t->client, words[1], words[2], words + 3);
     } else if (strcmp(verb, "update") == 0) {
         update(t->lease, words + 1);
     } else if (strcmp(verb, "unregister") == 0) {
-        check(discover_lease_unregister(t->lease, PATIENCE_MS, &error), &error);
+        check(discover_lease_unregister(t->lease, TIMEOUT_MS, &error), &error);
     } else if (strcmp(verb, "spawn") == 0) {
         t->member = spawn(t, words[1], words[2]);
     } else if (strcmp(verb, "kill") == 0) {
         kill(t->member, SIGKILL);
         waitpid(t->member, NULL, 0);
     } else if (strcmp(verb, "close") == 0) {
-        check(discover_client_close(t->client, PATIENCE_MS, &error), &error);
+        check(discover_client_close(t->client, TIMEOUT_MS, &error), &error);
     } else if (strcmp(verb, "hear") == 0) {
-        if (!tell_next(&t->ear, PATIENCE_S)) give_up("nothing heard");
+        if (!print_next(&t->queue, TIMEOUT_S)) fail("no event received");
     } else if (strcmp(verb, "silence") == 0) {
-        if (!tell_next(&t->ear, 0)) puts("silence");
-        while (tell_next(&t->ear, 0)) {}
+        if (!print_next(&t->queue, 0)) puts("silence");
+        while (print_next(&t->queue, 0)) {}
     } else {
-        give_up("no such step: %s", verb);
+        fail("no such step: %s", verb);
     }
 }
 
-static void tell(struct teller *teller) {
+static void run_scenario(struct runner *runner) {
     const char *path = getenv("STORY") != NULL ? getenv("STORY") : "tests/story/story.txt";
     FILE *story = fopen(path, "r");
     char line[MAX_TEXT];
 
-    if (story == NULL) give_up("%s: %s", path, strerror(errno));
+    if (story == NULL) fail("%s: %s", path, strerror(errno));
     while (fgets(line, sizeof line, story) != NULL) {
         char *words[MAX_WORDS + 1] = {NULL};
         char **first = words;
@@ -215,19 +215,19 @@ static void tell(struct teller *teller) {
         for (; word != NULL && count < MAX_WORDS; word = strtok(NULL, " \n")) words[count++] = word;
         if (count == 0 || words[0][0] == '#') continue;
         if (strcmp(words[0], "+") == 0) {
-            if (strncmp(teller->url, "memory:", 7) == 0) continue;
+            if (strncmp(runner->url, "memory:", 7) == 0) continue;
             first++;
         }
-        step(teller, first);
+        step(runner, first);
         fflush(stdout);
     }
     fclose(story);
-    discover_subscription_cancel(teller->subscription);
-    discover_lease_release(teller->lease);
-    discover_set_release(teller->set);
+    discover_subscription_cancel(runner->subscription);
+    discover_lease_release(runner->lease);
+    discover_set_release(runner->set);
 }
 
-static void be_member(const char *url, const char *service, char *address) {
+static void run_member(const char *url, const char *service, char *address) {
     char *no_attributes[] = {NULL};
     discover_client *client;
     discover_error *error;
@@ -240,12 +240,12 @@ static void be_member(const char *url, const char *service, char *address) {
 }
 
 int main(int argc, char **argv) {
-    struct teller teller = {.ear = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL}};
+    struct runner runner = {.queue = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL}};
 
-    if (argc == 5 && strcmp(argv[2], "member") == 0) be_member(argv[1], argv[3], argv[4]);
-    if (argc != 2) give_up("usage: story URL");
-    teller.program = argv[0];
-    teller.url = argv[1];
-    tell(&teller);
+    if (argc == 5 && strcmp(argv[2], "member") == 0) run_member(argv[1], argv[3], argv[4]);
+    if (argc != 2) fail("usage: story URL");
+    runner.program = argv[0];
+    runner.url = argv[1];
+    run_scenario(&runner);
     return 0;
 }

@@ -1,4 +1,4 @@
-// Tells the story of story.txt in C++: story URL.
+// Runs the scenario of story.txt in C++ and prints its trace: story URL.
 #include <discover.hpp>
 
 #include <condition_variable>
@@ -20,13 +20,13 @@
 using namespace std::chrono_literals;
 using words = std::vector<std::string>;
 
-static constexpr auto patience = 30s;
+static constexpr auto wait_timeout = 30s;
 
-// What was heard and not yet told, first come first.
-class ear {
+// The events that were received and not yet printed, in order.
+class event_queue {
 public:
-    // The callback: runs on the client's own thread.
-    void hear(const discover::event &event) {
+    // The callback. Runs on the client's callback thread.
+    void push(const discover::event &event) {
         std::ostringstream text;
         text << event.kind_name();
         if (auto instance = event.instance()) {
@@ -36,23 +36,23 @@ public:
             text << " -";
         }
         std::lock_guard<std::mutex> locked(lock_);
-        heard_.push(text.str());
+        events_.push(text.str());
         changed_.notify_one();
     }
 
-    // The next event, if one comes in time.
-    std::optional<std::string> next(std::chrono::seconds within) {
+    // The next event, if one arrives in time.
+    std::optional<std::string> next(std::chrono::seconds timeout) {
         std::unique_lock<std::mutex> locked(lock_);
-        if (!changed_.wait_for(locked, within, [this] { return !heard_.empty(); })) return std::nullopt;
-        std::string text = heard_.front();
-        heard_.pop();
+        if (!changed_.wait_for(locked, timeout, [this] { return !events_.empty(); })) return std::nullopt;
+        std::string text = events_.front();
+        events_.pop();
         return text;
     }
 
 private:
     std::mutex lock_;
     std::condition_variable changed_;
-    std::queue<std::string> heard_;
+    std::queue<std::string> events_;
 };
 
 static discover::attributes parse(words::const_iterator word, words::const_iterator end) {
@@ -72,17 +72,17 @@ static discover::lease register_at(const discover::client &client, const std::st
     discover::registration registration{service, std::stoi(address.substr(colon + 1))};
     registration.host(address.substr(0, colon));
     for (const auto &[name, value] : all) registration.attribute(name, value);
-    return client.register_instance(registration, patience);
+    return client.register_instance(registration, wait_timeout);
 }
 
-class teller {
+class runner {
 public:
-    teller(char *program, char *url) : program_(program), url_(url) {}
+    runner(char *program, char *url) : program_(program), url_(url) {}
 
-    void tell() {
+    void run() {
         const char *path = std::getenv("STORY");
         std::ifstream story(path ? path : "tests/story/story.txt");
-        if (!story) throw std::runtime_error("there is no story");
+        if (!story) throw std::runtime_error("cannot read the scenario");
         for (std::string line; std::getline(story, line);) {
             std::istringstream text(line);
             words all{std::istream_iterator<std::string>(text), {}};
@@ -102,34 +102,34 @@ private:
         else if (verb == "watch") watch(all.at(1));
         else if (verb == "register")
             lease_.emplace(register_at(*client_, all.at(1), all.at(2), parse(all.begin() + 3, all.end())));
-        else if (verb == "update") lease_->update(parse(all.begin() + 1, all.end()), patience);
-        else if (verb == "unregister") lease_->unregister(patience);
+        else if (verb == "update") lease_->update(parse(all.begin() + 1, all.end()), wait_timeout);
+        else if (verb == "unregister") lease_->unregister(wait_timeout);
         else if (verb == "spawn") spawn(all.at(1), all.at(2));
-        else if (verb == "kill") end_member();
-        else if (verb == "close") client_->close(patience);
-        else if (verb == "hear") hear();
+        else if (verb == "kill") kill_member();
+        else if (verb == "close") client_->close(wait_timeout);
+        else if (verb == "hear") print_next();
         else if (verb == "silence") silence();
         else throw std::runtime_error("no such step: " + verb);
     }
 
     void watch(const std::string &service) {
-        auto on_event = [this](const discover::event &event) { ear_.hear(event); };
+        auto on_event = [this](const discover::event &event) { queue_.push(event); };
         subscription_.emplace(client_->services(service).subscribe(on_event));
     }
 
-    void hear() {
-        auto heard = ear_.next(patience);
-        if (!heard) throw std::runtime_error("nothing heard");
-        std::cout << *heard << std::endl;
+    void print_next() {
+        auto event = queue_.next(wait_timeout);
+        if (!event) throw std::runtime_error("no event received");
+        std::cout << *event << std::endl;
     }
 
     void silence() {
-        auto heard = ear_.next(0s);
-        if (!heard) std::cout << "silence" << std::endl;
-        for (; heard; heard = ear_.next(0s)) std::cout << *heard << std::endl;
+        auto event = queue_.next(0s);
+        if (!event) std::cout << "silence" << std::endl;
+        for (; event; event = queue_.next(0s)) std::cout << *event << std::endl;
     }
 
-    // Starts this program once more, as a member, and waits until that is registered.
+    // Starts this program again as a member, and waits until the member is registered.
     void spawn(std::string &service, std::string &address) {
         char member[] = "member";
         char *arguments[] = {program_, url_, member, service.data(), address.data(), nullptr};
@@ -141,13 +141,13 @@ private:
             _exit(1);
         }
         close(ends[1]);
-        char said[6] = "";
-        const bool ready = read(ends[0], said, sizeof said) == 6 && std::string_view(said, 6) == "ready\n";
+        char output[6] = "";
+        const bool ready = read(ends[0], output, sizeof output) == 6 && std::string_view(output, 6) == "ready\n";
         close(ends[0]);
         if (!ready) throw std::runtime_error("the member is not ready");
     }
 
-    void end_member() {
+    void kill_member() {
         kill(member_, SIGKILL);
         waitpid(member_, nullptr, 0);
     }
@@ -155,13 +155,13 @@ private:
     char *program_;
     char *url_;
     pid_t member_ = 0;
-    ear ear_;
+    event_queue queue_;
     std::optional<discover::client> client_;
     std::optional<discover::subscription> subscription_;
     std::optional<discover::lease> lease_;
 };
 
-static void be_member(const char *url, const char *service, const char *address) {
+static void run_member(const char *url, const char *service, const char *address) {
     discover::client client{url};
     discover::lease lease = register_at(client, service, address, {});
     std::cout << "ready" << std::endl;
@@ -170,9 +170,9 @@ static void be_member(const char *url, const char *service, const char *address)
 
 int main(int argc, char **argv) {
     try {
-        if (argc == 5 && std::string_view(argv[2]) == "member") be_member(argv[1], argv[3], argv[4]);
+        if (argc == 5 && std::string_view(argv[2]) == "member") run_member(argv[1], argv[3], argv[4]);
         if (argc != 2) throw std::runtime_error("usage: story URL");
-        teller(argv[0], argv[1]).tell();
+        runner(argv[0], argv[1]).run();
         return 0;
     } catch (const std::exception &error) {
         std::cerr << "story: " << error.what() << '\n';

@@ -43,6 +43,14 @@ pub fn agent() -> Step {
     Step::new(Counted::Build, "cargo build -p discoverd")
 }
 
+/// The program that starts the servers which all Rust tests share.
+pub fn test_servers() -> Step {
+    Step::new(
+        Counted::Build,
+        "cargo build -p discover-testkit --bin with-servers",
+    )
+}
+
 /// Installs into .venv in place: Python sources are read from this tree.
 pub fn python(features: Features) -> Step {
     let develop = "python -m maturin develop --manifest-path bindings/python/Cargo.toml";

@@ -1,4 +1,4 @@
-//! How many tests passed, failed and were skipped, read from what their runner printed.
+//! Numbers of passed, failed and skipped tests, read from the output of their runner.
 
 use std::fmt;
 use std::iter::Sum;
@@ -14,18 +14,24 @@ pub struct Counts {
 #[derive(Clone, Copy)]
 pub enum Runner {
     Cargo,
+    Nextest,
     Pytest,
     Node,
 }
 
-/// What a Rust test prints when it cannot run here. libtest cannot skip while running, and counts
-/// such a test as passed. To get past its capture, write to `std::io::stdout()` directly.
+/// Printed by a Rust test that cannot run here. libtest cannot skip a running test and counts it as passed. The test
+/// writes to `std::io::stdout()` directly, because libtest captures `println!`.
 const SKIP_MARK: &str = "SKIPPED: ";
 
-/// Reads the counts out of a runner's whole standard output.
+/// Reads the counts from the complete output of a runner.
 pub fn read(runner: Runner, output: &str) -> Counts {
     match runner {
         Runner::Cargo => cargo(output),
+        Runner::Nextest => output
+            .lines()
+            .rev()
+            .find_map(nextest_summary)
+            .unwrap_or_default(),
         Runner::Pytest => output
             .lines()
             .rev()
@@ -44,8 +50,8 @@ impl Counts {
         }
     }
 
-    /// Makes the counts agree with how the runner ended. One that failed without naming a test (it
-    /// crashed, or did not build) and one that ran nothing at all are each a failure.
+    /// Makes the counts agree with the exit status of the runner. A runner that failed without naming a test (it
+    /// crashed or did not build) and one that ran no test count as one failure.
     pub fn settle(mut self, success: bool) -> Counts {
         let ran_nothing = self == Counts::default();
         if self.failed == 0 && (!success || ran_nothing) {
@@ -54,10 +60,20 @@ impl Counts {
         self
     }
 
+    /// Counts `tests` as skipped that their runner counted as passed.
+    pub fn skip(mut self, tests: u32) -> Counts {
+        let skipped = self.passed.min(tests);
+        self.passed -= skipped;
+        self.skipped += skipped;
+        self
+    }
+
     fn add(&mut self, number: u32, word: &str) {
         match word {
             "passed" | "pass" | "xpassed" => self.passed += number,
-            "failed" | "fail" | "error" | "errors" | "cancelled" => self.failed += number,
+            "failed" | "fail" | "error" | "errors" | "cancelled" | "timed out" | "exec failed" => {
+                self.failed += number;
+            }
             "skipped" | "ignored" | "xfailed" | "todo" => self.skipped += number,
             _ => {} // warnings, deselected, filtered out, suites: not tests that ran.
         }
@@ -85,10 +101,30 @@ fn cargo(output: &str) -> Counts {
         .count()
         .try_into()
         .unwrap_or(u32::MAX);
-    let skipped = counts.passed.min(marks);
-    counts.passed -= skipped;
-    counts.skipped += skipped;
-    counts
+    counts.skip(marks)
+}
+
+/// `Summary [ 1.2s] 9 tests run: 7 passed (1 slow), 1 failed, 1 timed out, 2 skipped`.
+fn nextest_summary(line: &str) -> Option<Counts> {
+    let (_, numbers) = line
+        .trim_start()
+        .strip_prefix("Summary [")?
+        .split_once(" run: ")?;
+    let mut counts = Counts::default();
+    let mut rest = numbers;
+    // What is in parentheses repeats a part of the number before them.
+    while let Some((before, after)) = rest.split_once(" (") {
+        add_list(&mut counts, before);
+        rest = after.split_once(')').map_or("", |(_, after)| after);
+    }
+    add_list(&mut counts, rest);
+    Some(counts)
+}
+
+fn add_list(counts: &mut Counts, list: &str) {
+    for (number, word) in list.split(',').filter_map(number_and_word) {
+        counts.add(number, word);
+    }
 }
 
 /// `==== 3 passed, 1 skipped in 0.12s ====`, with or without the frame.
@@ -144,7 +180,7 @@ impl Sum for Counts {
     }
 }
 
-/// The last line of `make test`. Programs read it: do not change its form.
+/// The last line of `make test`. Programs parse it: its form is fixed.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -187,6 +223,13 @@ ok
 test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
 ";
         assert_eq!(read(Runner::Cargo, output), counts(1, 0, 1));
+    }
+
+    #[test]
+    fn nextest_is_read_from_its_summary() {
+        let output = "     Summary [   1.065s] 10 tests run: 7 passed (1 slow, 1 leaky), 2 failed, 1 timed out, 3 skipped\n";
+        assert_eq!(read(Runner::Nextest, output), counts(7, 3, 3));
+        assert_eq!(read(Runner::Nextest, "error: no tests"), counts(0, 0, 0));
     }
 
     #[test]

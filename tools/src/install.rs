@@ -14,12 +14,13 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SYSTEM_LIBRARIES: [&str; 7] = ["gcc_s", "util", "rt", "pthread", "m", "dl", "c"];
 
 /// Those in include/ that programs compile with.
-const HEADERS: [&str; 5] = [
+const HEADERS: [&str; 6] = [
     "discover.h",
     "discover.hpp",
     "discover_base.hpp",
     "discover_descriptor.hpp",
-    "discover_host.hpp",
+    "discover_scalingo.hpp",
+    "discover_snapshot.hpp",
 ];
 
 const PKG_CONFIG: &str = include_str!("../templates/discover.pc");

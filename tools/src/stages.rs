@@ -4,8 +4,8 @@ use std::fs;
 
 use crate::build::{self, Features};
 use crate::counts::Runner;
-use crate::root;
 use crate::step::{Counted, Step};
+use crate::{root, target_dir};
 
 pub struct Stage {
     pub name: &'static str,
@@ -44,20 +44,19 @@ pub fn all() -> Vec<Stage> {
             "rust",
             "core",
             vec![
-                // `cargo test` alone does not make the libraries that the C programs link.
+                // A test run alone builds neither the libraries that the C programs link, nor the agent, nor the
+                // program that starts the shared servers.
                 build::ffi(Features::Default),
-                // Nor the agent, which the tests of the core start.
                 build::agent(),
-                tests(
-                    Runner::Cargo,
-                    "cargo test --workspace --exclude discover-faults --no-fail-fast",
-                ),
+                build::test_servers(),
+                rust_tests(),
+                tests(Runner::Cargo, "cargo test --workspace --doc"),
             ],
         ),
         stage(
             "mutants",
             "core",
-            // Mistakes made on purpose, which the proofs of the machines must find.
+            // Deliberate mistakes, which the model tests must detect.
             vec![tests(
                 Runner::Cargo,
                 "cargo test -p discover-core --lib --features mutants mutant",
@@ -117,7 +116,32 @@ pub fn tests(runner: Runner, command: &str) -> Step {
     Step::new(Counted::Tests(runner), command)
 }
 
-/// Who does without etcd must not need its compiler: the demo's promise.
+/// All Rust tests except the fault lab, on shared servers: with cargo-nextest, else with `cargo test`.
+fn rust_tests() -> Step {
+    let crates = "--workspace --exclude discover-faults";
+    let with_servers = target_dir().join("debug/with-servers");
+    let nextest = check("cargo nextest --version").succeeds();
+    let (runner, arguments) = match nextest {
+        true => (
+            Runner::Nextest,
+            format!("cargo nextest run {crates} --profile ci"),
+        ),
+        false => (
+            Runner::Cargo,
+            format!("cargo test {crates} --lib --bins --tests --examples --no-fail-fast"),
+        ),
+    };
+    let mut step = tests(runner, "").arg(with_servers.display().to_string());
+    for argument in arguments.split_whitespace() {
+        step = step.arg(argument);
+    }
+    if nextest {
+        step = step.with_skip_log().with_stderr();
+    }
+    step.within("40m")
+}
+
+/// A build without etcd must not need protoc, as the demo promises.
 fn builds_without_protoc(features: &str) -> Step {
     check("cargo check -p discover-core --no-default-features --features")
         .arg(features)

@@ -1,25 +1,25 @@
-//! One command, run at the top of the repository with the environment that every build shares.
+//! One command of a stage, run at the top of the repository with the environment that all builds share.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::counts::{self, Counts, Runner};
 use crate::{root, target_dir};
 
-/// How the outcome of a step is counted.
+/// How the result of a step is counted.
 #[derive(Clone, Copy)]
 pub enum Counted {
-    /// Nothing when it works, one failure when it does not.
+    /// Nothing on success, one failure otherwise.
     Build,
     /// One test.
     Check,
-    /// As many tests as its output says.
+    /// The numbers in its output.
     Tests(Runner),
 }
 
-/// How long one step may take, if it does not say: several times what the slowest does from nothing on
-/// two cores.
+/// Default time limit of a step: several times what the slowest step takes from a clean tree on two cores.
 const LONGEST: &str = "30m";
 
 pub struct Step {
@@ -28,6 +28,9 @@ pub struct Step {
     dir: &'static str,
     env: Vec<(&'static str, &'static str)>,
     longest: &'static str,
+    /// The file in which tests record that they were skipped.
+    skip_log: Option<PathBuf>,
+    with_stderr: bool,
 }
 
 impl Step {
@@ -40,6 +43,8 @@ impl Step {
             dir: ".",
             env: Vec::new(),
             longest: LONGEST,
+            skip_log: None,
+            with_stderr: false,
         }
     }
 
@@ -59,9 +64,22 @@ impl Step {
         self
     }
 
-    /// May take so long, as `timeout` reads it.
+    /// Sets the time limit, in the syntax of `timeout`.
     pub fn within(mut self, longest: &'static str) -> Step {
         self.longest = longest;
+        self
+    }
+
+    /// Counts the tests that record a skip in the file of `DISCOVER_SKIP_LOG`, for runners that hide the output of
+    /// passing tests.
+    pub fn with_skip_log(mut self) -> Step {
+        self.skip_log = Some(target_dir().join("skipped-tests.log"));
+        self
+    }
+
+    /// Reads standard error as well, for runners that print their summary there.
+    pub fn with_stderr(mut self) -> Step {
+        self.with_stderr = true;
         self
     }
 
@@ -69,8 +87,12 @@ impl Step {
         self.arguments.join(" ")
     }
 
-    /// Runs the command, shows what it prints as it prints it, and counts.
+    /// Runs the command, shows its output live, and returns the counts.
     pub fn run(&self) -> Counts {
+        if let Some(log) = &self.skip_log {
+            // A missing file is an empty log.
+            let _ = std::fs::remove_file(log);
+        }
         let (success, output) = match self.spawn() {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -82,21 +104,47 @@ impl Step {
             Counted::Build if success => Counts::default(),
             Counted::Build => Counts::one(false),
             Counted::Check => Counts::one(success),
-            Counted::Tests(runner) => counts::read(runner, &output).settle(success),
+            Counted::Tests(runner) => counts::read(runner, &output)
+                .skip(self.recorded_skips())
+                .settle(success),
         }
     }
 
-    fn spawn(&self) -> io::Result<(bool, String)> {
-        // A step that hangs fails by itself, and the others still run.
-        let mut command = Command::new("timeout");
+    /// Runs the command without showing its output, and returns true if it exits with 0.
+    pub fn succeeds(&self) -> bool {
+        let mut command = Command::new(&self.arguments[0]);
         command
-            .args(["--kill-after=10", self.longest])
+            .args(&self.arguments[1..])
+            .envs(shared_environment());
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    }
+
+    fn recorded_skips(&self) -> u32 {
+        let log = self
+            .skip_log
+            .as_ref()
+            .and_then(|log| std::fs::read_to_string(log).ok());
+        log.map_or(0, |log| log.lines().count().try_into().unwrap_or(u32::MAX))
+    }
+
+    fn spawn(&self) -> io::Result<(bool, String)> {
+        // A step that hangs fails by itself, and the other steps still run.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=10", self.longest]);
+        if self.with_stderr {
+            command.args(["sh", "-c", "exec \"$@\" 2>&1", "sh"]);
+        }
+        if let Some(log) = &self.skip_log {
+            command.env("DISCOVER_SKIP_LOG", log);
+        }
+        command
             .args(&self.arguments)
             .current_dir(root().join(self.dir));
         command
             .envs(shared_environment())
             .envs(self.env.iter().copied());
-        // Only stdout is read: that is where every runner counts, and cargo keeps its colours.
+        // Standard error stays a terminal where it is not read, so that cargo keeps its colours.
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -124,7 +172,7 @@ fn show_and_keep(mut from: impl Read) -> io::Result<String> {
     }
 }
 
-/// One target folder and one Python for all, whoever calls cargo: us, maturin or npm.
+/// One target folder and one Python environment for cargo, maturin and npm.
 fn shared_environment() -> Vec<(&'static str, OsString)> {
     let venv = root().join(".venv");
     let mut path = venv.join("bin").into_os_string();

@@ -1,5 +1,7 @@
-//! `tidy`: the house rules, as findings of the form `file:line: rule`.
+//! `tidy`: checks the house rules and prints findings of the form `file:line: rule`.
 
+mod cycles;
+mod retired;
 mod rules;
 
 use std::fs;
@@ -8,21 +10,31 @@ use std::path::Path;
 use crate::root;
 use crate::source::{self, Line};
 
-/// Where sources are. A folder that does not exist is passed over.
+/// The folders with sources and documents; a missing one is skipped.
 const FOLDERS: &[&str] = &[
-    "agent", "bindings", "core", "examples", "ffi", "include", "tests", "tools",
+    "agent", "bindings", "core", "docs", "examples", "ffi", "include", "tests", "tools",
 ];
 
-/// Folders of things that we build or fetch.
-const NOT_OURS: &[&str] = &["__pycache__", "dist", "node_modules", "target"];
+/// Documents beside the folders.
+const DOCUMENTS: &[&str] = &[
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
+];
 
-const EXTENSIONS: &[&str] = &["c", "cc", "cjs", "h", "hpp", "js", "mjs", "py", "rs", "ts"];
+/// Folders of generated or downloaded files.
+const GENERATED: &[&str] = &["__pycache__", "dist", "node_modules", "target"];
 
-/// A source file, its path told from the top of the repository with `/`.
+const EXTENSIONS: &[&str] = &[
+    "c", "cc", "cjs", "h", "hpp", "js", "md", "mjs", "py", "pyi", "rs", "ts",
+];
+
+/// A source file or document, with its path from the top of the repository.
 pub struct File {
     path: String,
     text: String,
-    /// Empty where the lexer does not know the language.
+    /// Empty for languages that the lexer does not know.
     lines: Vec<Line>,
 }
 
@@ -31,13 +43,17 @@ pub fn run() -> Result<(), String> {
     for folder in FOLDERS {
         collect(folder, &mut paths).map_err(|error| format!("{folder}: {error}"))?;
     }
-    let mut findings = Vec::new();
+    paths.extend(DOCUMENTS.iter().map(|&path| path.to_owned()));
+    let mut files = Vec::new();
     for path in &paths {
-        match fs::read_to_string(root().join(path)) {
-            Ok(text) => findings.extend(rules::check(&File::new(path, text))),
-            Err(error) => findings.push(format!("{path}:1: {error}")),
-        }
+        let text =
+            fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"))?;
+        files.push(File::new(path, text));
     }
+    let mut findings = rules::dead_paths(&paths);
+    findings.extend(files.iter().flat_map(rules::check));
+    findings.extend(files.iter().flat_map(retired::check));
+    findings.extend(cycles::check(&files));
     if findings.is_empty() {
         println!("{} files are tidy", paths.len());
         return Ok(());
@@ -49,7 +65,7 @@ pub fn run() -> Result<(), String> {
     ))
 }
 
-/// The paths of all sources under `folder`, in the order of their names.
+/// Collects the paths of all sources under `folder`, ordered by name.
 fn collect(folder: &str, paths: &mut Vec<String>) -> std::io::Result<()> {
     let dir = root().join(folder);
     if !dir.exists() {
@@ -61,7 +77,7 @@ fn collect(folder: &str, paths: &mut Vec<String>) -> std::io::Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{folder}/{name}");
         let kind = entry.file_type()?;
-        if kind.is_dir() && !name.starts_with('.') && !NOT_OURS.contains(&name.as_str()) {
+        if kind.is_dir() && !name.starts_with('.') && !GENERATED.contains(&name.as_str()) {
             collect(&path, paths)?;
         } else if kind.is_file() && EXTENSIONS.contains(&extension(&path)) {
             paths.push(path);
@@ -90,20 +106,26 @@ impl File {
         }
     }
 
-    /// `prefixes` are folders and files, separated by spaces.
+    /// Returns the code outside of tests, without comments and the contents of strings.
+    fn code(&self) -> String {
+        let lines = self.lines.iter().filter(|line| !line.test);
+        lines.map(|line| format!("{}\n", line.code)).collect()
+    }
+
+    /// Returns true if the path begins with one of `prefixes`, which are separated by spaces.
     fn is_under(&self, prefixes: &str) -> bool {
         prefixes
             .split_whitespace()
             .any(|prefix| self.path.starts_with(prefix))
     }
 
-    /// Whether the whole file is a test; a Rust file may also hold tests among other things.
+    /// Returns true if the whole file is a test. Other Rust files may contain tests as well.
     fn is_test(&self) -> bool {
         let mut parts = self.path.split('/');
         parts.any(|part| ["tests", "test", "tests.rs", "benches", "fuzz"].contains(&part))
     }
 
     fn is_generated(&self) -> bool {
-        self.path == rules::HEADER || self.path.ends_with(".d.ts")
+        self.path == rules::HEADER || self.path.ends_with(".d.ts") || self.path.ends_with(".pyi")
     }
 }

@@ -41,7 +41,7 @@ pub async fn maintenance(
         }
     }
     let agent = AgentApi::open(&url(at)?)?;
-    let asked = agent.ask("PUT", "/v1/maintenance", Some(&body), CALL);
+    let asked = agent.request("PUT", "/v1/maintenance", Some(&body), CALL);
     let answer = asked.await?;
     let count = answer["instances"].as_u64().unwrap_or_default();
     output::print(&format!("{mode}: {count} instances\n"));

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use discover_core::Client;
-use discover_faults::check::{Rules, Seen, check};
-use discover_faults::clock::{Micros, SECOND, now, seconds};
-use discover_faults::sample::{Sample, courses, sample};
+use discover_faults::check::{Expectations, Observations, check};
+use discover_faults::process_stats::{ProcessStats, sample, trends};
+use discover_testkit::clock::{Micros, SECOND, now, seconds};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -29,9 +29,9 @@ pub struct Run {
     world: Arc<World>,
     witness: Witness,
     owners: JoinSet<Vec<Own>>,
-    watchers: JoinSet<(usize, Option<Seen>)>,
+    watchers: JoinSet<(usize, Option<Observations>)>,
     clients: Vec<Client>,
-    looks: Vec<Sample>,
+    looks: Vec<ProcessStats>,
     /// When a fault began and was healed.
     faults: Vec<(Micros, Micros)>,
     figures: String,
@@ -175,7 +175,7 @@ impl Run {
     /// Whether memory, descriptors and threads are as they were after the first third.
     pub fn check_flat(&mut self) {
         let minutes = self.world.scale.time.as_secs_f64() / 60.0;
-        for (what, course) in courses(&self.looks, minutes) {
+        for (what, course) in trends(&self.looks, minutes) {
             self.say(what, course.to_string());
             // What it remembers for those who come back is not full in a short run.
             if what != "KiB" || minutes > 1.0 {
@@ -237,11 +237,11 @@ impl Run {
             (right.len(), None),
             "owned and stored"
         );
-        let rules = Rules {
+        let rules = Expectations {
             bound: 10 * SECOND,
             faults: self.faults.clone(),
             end,
-            ..Rules::default()
+            ..Expectations::default()
         };
         let history = self.witness.history();
         let (mut judged, mut longest) = (0, 0);
@@ -251,7 +251,7 @@ impl Run {
             seen.snapshots.retain(|snapshot| snapshot.at <= end);
             seen.events.retain(|event| event.at <= end);
             let report = check(&history, &World::service(service), &seen, &rules);
-            for broken in &report.broken {
+            for broken in &report.violations {
                 self.world.broke(format!("service {service}: {broken}"));
             }
             judged += report.compared;

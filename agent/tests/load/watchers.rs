@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use discover_core::{Client, Event, Instance};
-use discover_faults::check::Seen;
-use discover_faults::clock::now;
+use discover_faults::check::Observations;
 use discover_faults::history;
-use discover_faults::record::{self, Snapshot, State};
+use discover_faults::watcher_output::{self, Snapshot, State};
+use discover_testkit::clock::now;
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
@@ -37,7 +37,7 @@ pub struct Watcher {
 /// What is kept of a watcher for the judge.
 #[derive(Default)]
 struct Kept {
-    seen: Seen,
+    seen: Observations,
     set: history::Set,
     /// What it held before it was told anew.
     before: Option<history::Set>,
@@ -78,7 +78,7 @@ impl Watcher {
     }
 
     /// Listens until all is over.
-    pub async fn listen(mut self) -> (usize, Option<Seen>) {
+    pub async fn listen(mut self) -> (usize, Option<Observations>) {
         let world = self.world.clone();
         while !world.is(Phase::Over) {
             tokio::select! {
@@ -235,7 +235,7 @@ impl Kept {
 
     fn tell(&mut self, kind: &str, id: String, created: u64) {
         let (at, kind) = (now(), kind.to_owned());
-        self.seen.events.push(record::Event {
+        self.seen.events.push(watcher_output::Event {
             at,
             kind,
             id,

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use discover_faults::clock::now;
+use discover_faults::ground_truth::ROOT;
 use discover_faults::history::{Change, Epoch, History, Instance, Revision};
-use discover_faults::record::attributes;
-use discover_faults::truth::ROOT;
+use discover_faults::watcher_output::attributes;
+use discover_testkit::clock::now;
 use etcd_client::{EventType, WatchOptions};
 use serde_json::Value;
 use tokio::time::sleep;
@@ -188,7 +188,7 @@ impl Known {
         let (service, id) = (service.to_owned(), id.to_owned());
         let place = self.history.epochs[0].revisions.entry(revision);
         let place = place.or_insert_with(|| Revision {
-            at: discover_faults::clock::now(),
+            at: discover_testkit::clock::now(),
             changes: Vec::new(),
         });
         place.changes.push(Change { service, id, now });

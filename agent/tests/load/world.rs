@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use discover_faults::clock::{Micros, now};
+use discover_testkit::clock::{Micros, now};
 use tokio::sync::watch;
 
 /// How much of everything.

@@ -4,6 +4,16 @@
 //! synchronous, and news comes as a ring of one doorbell, after which JavaScript drains.
 
 // What napi exports, it exports only outside of test builds, of which there are none but those of lints.
+#![warn(
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used
+)]
 #![cfg_attr(test, allow(dead_code))]
 
 mod client;

@@ -1,4 +1,4 @@
-//! From a URL to a backend: the only place that knows schemes and layout names.
+//! Creates the backend of a registry URL: the table of schemes, layouts and their options.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "agent")]
-use crate::backend::agent::{Agent, AgentApi, Config};
+use crate::backend::agent::{AgentApi, AgentBackend, AgentConfig};
 use crate::backend::{Backend, KvBackend};
 use crate::cache::Cache;
+use crate::duration::HumanDuration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{
     ContainerPilot, Embassy, GoMicro, Grpc, Kratos, Layout, Native, Registrator, Scalingo,
@@ -16,14 +17,21 @@ use crate::layout::{
 use crate::model::{check_host, check_ttl};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::suggest::{did_you_mean, nearest};
+#[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
+use crate::transport::tls::TLS_OPTIONS;
 use crate::url::Url;
 
-/// Makes a backend of one's own from its URL. Options that the client itself understands (see
-/// [`COMMON_OPTIONS`]) are taken from the same URL.
+/// Creates a custom backend from its URL. The client takes its own options (see [`COMMON_OPTIONS`]) from the
+/// same URL.
 pub type Constructor = Arc<dyn Fn(&Url) -> Result<Arc<dyn Backend>> + Send + Sync>;
 
-/// The options that every scheme has.
+/// The options of every scheme.
 pub const COMMON_OPTIONS: [&str; 5] = ["ttl", "connect_timeout", "lazy", "advertise", "cache"];
+
+const DEFAULT_TTL: Duration = Duration::from_secs(10);
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 const SCHEMES: [&str; 8] = [
     "local",
@@ -36,7 +44,20 @@ const SCHEMES: [&str; 8] = [
     "discoverd+unix",
 ];
 
-/// The layouts, and the options that each has.
+/// Schemes that people try, and the scheme that they mean.
+const SCHEME_ALIASES: [(&str, &str); 9] = [
+    ("http", "etcd"),
+    ("https", "etcds"),
+    ("grpc", "etcd"),
+    ("etcd3", "etcd"),
+    ("etcd3s", "etcds"),
+    ("tcp", "discoverd"),
+    ("agent", "discoverd"),
+    ("unix", "discoverd+unix"),
+    ("file", "local"),
+];
+
+/// The layouts and their options.
 const LAYOUTS: [(&str, &[&str]); 8] = [
     ("native", &[]),
     ("containerpilot", &["containerpilot.prefix"]),
@@ -48,229 +69,248 @@ const LAYOUTS: [(&str, &[&str]); 8] = [
     ("scalingo", &["scalingo.prefix", "scalingo.infos"]),
 ];
 
-/// A backend and what the URL says about how to use it.
+/// A backend and the client's settings from the same URL.
 pub(crate) struct Opened {
     pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: ClientSettings,
 }
 
-/// What a URL says that concerns every backend.
+/// The options of a URL that every backend shares.
 #[derive(Clone)]
-pub(crate) struct Settings {
-    /// For registrations that name none.
+pub(crate) struct ClientSettings {
+    /// TTL of registrations without one of their own.
     pub(crate) ttl: Duration,
     pub(crate) connect_timeout: Duration,
-    /// Whether to return at once, with the registry unreachable.
+    /// Whether connecting returns at once, even if the registry is unreachable.
     pub(crate) lazy: bool,
-    /// Where the last state is kept for a start without the registry.
+    /// Snapshots on disk, for a start while the registry is down.
     pub(crate) cache: Option<Cache>,
-    /// The host for registrations that name none.
+    /// Host of registrations without one of their own.
     pub(crate) advertise: Option<String>,
 }
 
-impl Settings {
-    fn read(uri: &Url) -> Result<Settings> {
-        let cache = uri
-            .option("cache")
-            .map(|directory| Cache::open(directory, uri))
-            .transpose()?;
-        let advertise = uri.option("advertise").map(check_host).transpose()?;
-        Ok(Settings {
-            ttl: check_ttl(uri.duration("ttl")?.unwrap_or(Duration::from_secs(10)))?,
-            connect_timeout: connect_timeout(uri)?,
-            // Who brings the last state along does not wait for the registry.
-            lazy: uri.flag("lazy")? || cache.is_some(),
+impl ClientSettings {
+    fn from_url(url: &Url) -> Result<ClientSettings> {
+        let cache = url.option("cache");
+        let cache = cache.map(|directory| Cache::open(directory, url));
+        let cache = cache.transpose()?;
+        let advertise = url.option("advertise").map(check_host).transpose()?;
+        Ok(ClientSettings {
+            ttl: check_ttl(url.duration("ttl")?.unwrap_or(DEFAULT_TTL))?,
+            connect_timeout: connect_timeout(url)?,
+            // With a cache, the client starts from the cached snapshots instead of waiting for the registry.
+            lazy: url.flag("lazy")? || cache.is_some(),
             cache,
             advertise: advertise.map(str::to_owned),
         })
     }
 }
 
-fn connect_timeout(uri: &Url) -> Result<Duration> {
-    let timeout = uri
-        .duration("connect_timeout")?
-        .unwrap_or(Duration::from_secs(5));
-    if timeout > Duration::from_secs(3600) {
+fn connect_timeout(url: &Url) -> Result<Duration> {
+    let timeout = url.duration("connect_timeout")?;
+    let timeout = timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT);
+    if timeout > MAX_CONNECT_TIMEOUT {
+        let timeout = HumanDuration(timeout);
         return Err(Error::invalid(format!(
-            "option connect_timeout is {timeout:?}; it must be at most 1h"
+            "option connect_timeout is {timeout}; it must be at most 1h"
         )));
     }
     Ok(timeout)
 }
 
-/// Opens the backend of a URL. Nothing is asked of the network yet.
-pub(crate) fn open(uri: &Url, custom: &HashMap<String, Constructor>) -> Result<Opened> {
-    let settings = Settings::read(uri)?;
-    let backend = match uri.scheme() {
-        scheme if custom.contains_key(scheme) => (custom[scheme])(uri)?,
-        "memory" => memory(uri)?,
-        "local" => local(uri)?,
-        "etcd" | "etcds" => etcd3(uri)?,
-        "etcd2" | "etcd2s" => etcd2(uri)?,
-        "discoverd" => agent(uri, false)?,
-        "discoverd+unix" => agent(uri, true)?,
-        other => {
-            let own = custom.keys().map(String::as_str);
-            let known: Vec<&str> = SCHEMES.into_iter().chain(own).collect();
-            return Err(Error::invalid(format!(
-                "unknown scheme {other:?}; known are {}",
-                known.join(", ")
-            )));
-        }
+/// Creates the backend of a URL. Does not use the network.
+///
+/// # Errors
+///
+/// Fails if the scheme or an option is unknown or invalid, or a file that the URL names cannot be used.
+pub(crate) fn open(url: &Url, custom: &HashMap<String, Constructor>) -> Result<Opened> {
+    if let Some(constructor) = custom.get(url.scheme()) {
+        let settings = ClientSettings::from_url(url)?;
+        let backend = constructor(url)?;
+        return Ok(Opened { backend, settings });
+    }
+    if !SCHEMES.contains(&url.scheme()) {
+        return Err(unknown_scheme(url.scheme(), custom));
+    }
+    let settings = ClientSettings::from_url(url)?;
+    let backend = match url.scheme() {
+        "memory" => memory(url)?,
+        "local" => local(url)?,
+        "etcd" | "etcds" => etcd_v3(url)?,
+        "etcd2" | "etcd2s" => etcd_v2(url)?,
+        "discoverd" => agent(url, false)?,
+        _ => agent(url, true)?,
     };
     Ok(Opened { backend, settings })
 }
 
-fn memory(uri: &Url) -> Result<Arc<dyn Backend>> {
-    expect_tree(uri, &["state"])?;
-    let name = format!("{}{}", uri.authority(), uri.path());
-    let store = match uri.option("state") {
+fn unknown_scheme(scheme: &str, custom: &HashMap<String, Constructor>) -> Error {
+    let own = custom.keys().map(String::as_str);
+    let known: Vec<&str> = SCHEMES.into_iter().chain(own).collect();
+    let alias = SCHEME_ALIASES.iter().find(|(alias, _)| *alias == scheme);
+    let meant = match alias {
+        Some((_, meant)) => Some(*meant),
+        None => nearest(scheme, known.iter().copied()),
+    };
+    let suggestion = meant.map_or_else(String::new, |meant| format!(" (did you mean {meant}://?)"));
+    let known = known.join(", ");
+    Error::invalid(format!(
+        "unknown scheme {scheme:?}{suggestion}; known are {known}"
+    ))
+}
+
+fn memory(url: &Url) -> Result<Arc<dyn Backend>> {
+    check_kv_options(url, &["state"])?;
+    let name = format!("{}{}", url.authority(), url.path());
+    let store = match url.option("state") {
         Some(path) => MemoryStore::open_with_state(&name, Path::new(path))?,
         None => MemoryStore::open(&name),
     };
-    tree(uri, Arc::new(store))
+    kv_backend(url, Arc::new(store))
 }
 
 #[cfg(feature = "local")]
-fn local(uri: &Url) -> Result<Arc<dyn Backend>> {
-    expect_tree(uri, &[])?;
-    if !uri.authority().is_empty() {
+fn local(url: &Url) -> Result<Arc<dyn Backend>> {
+    use crate::store::local::LocalStore;
+    check_kv_options(url, &[])?;
+    if !url.authority().is_empty() {
         return Err(Error::invalid(format!(
-            "{uri}: local:// has no host; a directory has three slashes, as in local:///path"
+            "{url}: local:// has no host; a directory has three slashes, as in local:///path"
         )));
     }
-    tree(
-        uri,
-        Arc::new(crate::store::local::LocalStore::open(uri.path())?),
-    )
+    kv_backend(url, Arc::new(LocalStore::open(url.path())?))
 }
 
 #[cfg(not(feature = "local"))]
-fn local(uri: &Url) -> Result<Arc<dyn Backend>> {
-    Err(not_built(uri, "local"))
+fn local(url: &Url) -> Result<Arc<dyn Backend>> {
+    Err(not_in_build(url, "local"))
 }
 
 #[cfg(feature = "etcd")]
-fn etcd3(uri: &Url) -> Result<Arc<dyn Backend>> {
+fn etcd_v3(url: &Url) -> Result<Arc<dyn Backend>> {
     use crate::store::etcd::v3::EtcdV3Store;
-    let config = servers(uri, uri.scheme() == "etcds")?;
-    protected(uri, Arc::new(EtcdV3Store::new(config)))
+    let config = etcd_config(url, url.scheme() == "etcds")?;
+    etcd_backend(url, Arc::new(EtcdV3Store::new(config)))
 }
 
 #[cfg(not(feature = "etcd"))]
-fn etcd3(uri: &Url) -> Result<Arc<dyn Backend>> {
-    Err(not_built(uri, "etcd"))
+fn etcd_v3(url: &Url) -> Result<Arc<dyn Backend>> {
+    Err(not_in_build(url, "etcd"))
 }
 
 #[cfg(feature = "etcd2")]
-fn etcd2(uri: &Url) -> Result<Arc<dyn Backend>> {
+fn etcd_v2(url: &Url) -> Result<Arc<dyn Backend>> {
     use crate::store::etcd::v2::EtcdV2Store;
-    let config = servers(uri, uri.scheme() == "etcd2s")?;
-    protected(uri, Arc::new(EtcdV2Store::new(config)))
+    let config = etcd_config(url, url.scheme() == "etcd2s")?;
+    etcd_backend(url, Arc::new(EtcdV2Store::new(config)))
 }
 
 #[cfg(not(feature = "etcd2"))]
-fn etcd2(uri: &Url) -> Result<Arc<dyn Backend>> {
-    Err(not_built(uri, "etcd2"))
+fn etcd_v2(url: &Url) -> Result<Arc<dyn Backend>> {
+    Err(not_in_build(url, "etcd2"))
 }
 
-/// What both APIs of etcd are told.
+/// Reads the configuration that both APIs of etcd share.
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
-fn servers(uri: &Url, tls: bool) -> Result<crate::store::etcd::config::EtcdConfig> {
-    let own = "user password ca cert key server_name protect grace max_instances";
-    expect_tree(uri, &own.split(' ').collect::<Vec<_>>())?;
-    crate::store::etcd::config::EtcdConfig::read(uri, tls)
+fn etcd_config(url: &Url, tls: bool) -> Result<crate::store::etcd::config::EtcdConfig> {
+    let own = ["user", "password"];
+    let limits = ["protect", "grace", "max_instances"];
+    check_kv_options(url, &[&own[..], &TLS_OPTIONS, &limits].concat())?;
+    crate::store::etcd::config::EtcdConfig::read(url, tls)
 }
 
-/// A store whose nodes may all expire at once.
+/// Creates the backend of a store whose leases may expire all at once, with protection against that.
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
-fn protected(uri: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
-    let protect = uri.option("protect").is_none() || uri.flag("protect")?;
-    let grace = uri.duration("grace")?.unwrap_or(KvBackend::GRACE);
-    let backend = KvBackend::several(store, layouts(uri)?);
+fn etcd_backend(url: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
+    let protect = url.option("protect").is_none() || url.flag("protect")?;
+    let grace = url.duration("grace")?.unwrap_or(KvBackend::GRACE);
+    let backend = KvBackend::several(store, layouts(url)?);
     Ok(Arc::new(backend.grace(protect.then_some(grace))))
 }
 
 #[cfg(feature = "agent")]
-fn agent(uri: &Url, unix: bool) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(Agent::new(agent_config(uri, unix)?)))
+fn agent(url: &Url, unix: bool) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(AgentBackend::new(agent_config(url, unix)?)?))
 }
 
 #[cfg(feature = "agent")]
 impl AgentApi {
-    /// Of the agent that a URL names. Nothing is asked of it yet.
+    /// Creates a client of the agent that a URL names. Does not use the network.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the URL is not that of an agent, or an option is invalid.
     pub fn open(url: &str) -> Result<AgentApi> {
-        let uri = Url::parse(url)?;
-        let config = match uri.scheme() {
-            "discoverd" => agent_config(&uri, false)?,
-            "discoverd+unix" => agent_config(&uri, true)?,
+        let url = Url::parse(url)?;
+        let config = match url.scheme() {
+            "discoverd" => agent_config(&url, false)?,
+            "discoverd+unix" => agent_config(&url, true)?,
             other => {
                 return Err(Error::invalid(format!(
-                    "{other}:// names no agent; write discoverd:// or discoverd+unix://"
+                    "{other}:// is not the scheme of an agent; write discoverd:// or discoverd+unix://"
                 )));
             }
         };
-        Ok(AgentApi::new(config))
+        AgentApi::new(config)
     }
 }
 
 #[cfg(feature = "agent")]
-fn agent_config(uri: &Url, unix: bool) -> Result<Config> {
+fn agent_config(url: &Url, unix: bool) -> Result<AgentConfig> {
     let own = ["token", "token_file"];
-    let tls = ["ca", "cert", "key", "server_name"];
-    let tls = if unix { &[][..] } else { &tls[..] };
-    uri.expect_options(&[&own[..], tls, &COMMON_OPTIONS].concat())?;
-    Config::read(uri, unix)
+    let tls = if unix { &[][..] } else { &TLS_OPTIONS[..] };
+    url.expect_options(&[&own[..], tls, &COMMON_OPTIONS].concat())?;
+    AgentConfig::read(url, unix)
 }
 
 #[cfg(not(feature = "agent"))]
-fn agent(uri: &Url, _: bool) -> Result<Arc<dyn Backend>> {
-    Err(not_built(uri, "agent"))
+fn agent(url: &Url, _: bool) -> Result<Arc<dyn Backend>> {
+    Err(not_in_build(url, "agent"))
 }
 
-#[allow(dead_code, reason = "only builds that lack a backend need it")]
-fn not_built(uri: &Url, feature: &str) -> Error {
-    let scheme = uri.scheme();
+#[allow(dead_code, reason = "unused in builds with all backends")]
+fn not_in_build(url: &Url, feature: &str) -> Error {
+    let scheme = url.scheme();
     Error::new(
         ErrorKind::Unsupported,
         format!("{scheme}:// is not in this build; build with the feature {feature}"),
     )
 }
 
-/// Refuses options that are neither the scheme's own, nor a layout's in use, nor everybody's.
-fn expect_tree(uri: &Url, own: &[&str]) -> Result<()> {
+/// Checks that every option is one of the scheme (`own`), of a layout in use, or common.
+fn check_kv_options(url: &Url, own: &[&str]) -> Result<()> {
     let mut known = [&["layout"], own].concat();
-    for name in layout_names(uri) {
+    for name in layout_names(url) {
         let listed = LAYOUTS.iter().find(|(known, _)| *known == name);
         known.extend(listed.map_or(&[][..], |(_, options)| options));
     }
-    uri.expect_options(&[&known[..], &COMMON_OPTIONS].concat())
+    url.expect_options(&[&known[..], &COMMON_OPTIONS].concat())
 }
 
-fn tree(uri: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(KvBackend::several(store, layouts(uri)?)))
+fn kv_backend(url: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(KvBackend::several(store, layouts(url)?)))
 }
 
-fn layout_names(uri: &Url) -> impl Iterator<Item = &str> {
-    let names = uri.option("layout").unwrap_or("native");
+fn layout_names(url: &Url) -> impl Iterator<Item = &str> {
+    let names = url.option("layout").unwrap_or("native");
     names.split(',').map(str::trim)
 }
 
-/// One or several, in the order in which they are named.
-fn layouts(uri: &Url) -> Result<Vec<Arc<dyn Layout>>> {
+/// Creates the layouts of a URL, in the order in which it names them.
+fn layouts(url: &Url) -> Result<Vec<Arc<dyn Layout>>> {
     let mut layouts: Vec<Arc<dyn Layout>> = Vec::new();
-    for name in layout_names(uri) {
+    for name in layout_names(url) {
         if layouts.iter().any(|layout| layout.name() == name) {
             return Err(Error::invalid(format!("layout {name} is named twice")));
         }
-        layouts.push(layout(uri, name)?);
+        layouts.push(layout(url, name)?);
     }
     Ok(layouts)
 }
 
-fn layout(uri: &Url, name: &str) -> Result<Arc<dyn Layout>> {
-    let option = |name: &str, usual: &'static str| uri.option(name).unwrap_or(usual).to_owned();
-    let prefix = |usual: &'static str| option(&format!("{name}.prefix"), usual);
+fn layout(url: &Url, name: &str) -> Result<Arc<dyn Layout>> {
+    let option = |name: &str, default: &'static str| url.option(name).unwrap_or(default).to_owned();
+    let prefix = |default: &'static str| option(&format!("{name}.prefix"), default);
     Ok(match name {
         "native" => Arc::new(Native),
         "containerpilot" => Arc::new(ContainerPilot::new(&prefix(ContainerPilot::PREFIX))?),
@@ -287,9 +327,11 @@ fn layout(uri: &Url, name: &str) -> Result<Arc<dyn Layout>> {
             Arc::new(Scalingo::new(&prefix(Scalingo::PREFIX), &infos)?)
         }
         other => {
+            let names = LAYOUTS.map(|(name, _)| name);
             return Err(Error::invalid(format!(
-                "unknown layout {other:?}; known are {}",
-                LAYOUTS.map(|(name, _)| name).join(", ")
+                "unknown layout {other:?}{}; known are {}",
+                did_you_mean(other, names),
+                names.join(", ")
             )));
         }
     })
@@ -302,12 +344,12 @@ mod tests {
     fn refusal(url: &str) -> String {
         match open(&Url::parse(url).unwrap(), &HashMap::new()) {
             Ok(_) => String::new(),
-            Err(error) => error.to_string(),
+            Err(error) => error.report(),
         }
     }
 
     #[test]
-    fn what_is_unknown_is_named_with_what_is_known() {
+    fn an_unknown_name_is_reported_with_the_known_ones() {
         assert!(refusal("zoo://").contains("local, memory, etcd, etcds, etcd2, etcd2s"));
         assert!(refusal("memory://a?layout=x").contains("\"x\"; known are native, "));
         assert!(refusal("memory://a?layout=native,native").contains("native is named twice"));
@@ -324,7 +366,37 @@ mod tests {
     }
 
     #[test]
-    fn every_layout_that_is_listed_can_be_had_with_its_options() {
+    fn a_misspelled_scheme_option_or_layout_has_a_suggestion() {
+        for (url, suggestion) in [
+            (
+                "http://h:2379",
+                "unknown scheme \"http\" (did you mean etcd://?)",
+            ),
+            ("https://h", "did you mean etcds://?"),
+            ("etcd3://h", "did you mean etcd://?"),
+            ("etdc://h", "did you mean etcd://?"),
+            ("locl://", "did you mean local://?"),
+            (
+                "memory://a?lauout=grpc",
+                "no option \"lauout\" (did you mean layout?)",
+            ),
+            (
+                "memory://a?conect_timeout=1s",
+                "did you mean connect_timeout?",
+            ),
+            (
+                "memory://a?layout=natve",
+                "unknown layout \"natve\" (did you mean native?)",
+            ),
+            ("memory://a?layout=gomicro", "did you mean go-micro?"),
+        ] {
+            let text = refusal(url);
+            assert!(text.contains(suggestion), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn every_listed_layout_can_be_created_with_its_options() {
         for (name, options) in LAYOUTS {
             let values = options.iter().map(|option| format!("&{option}=/other"));
             let values: String = values

@@ -1,7 +1,7 @@
-//! What a header publishes, as texts to be compared.
+//! Extracts constants and declarations from a header for comparison.
 
-/// The lines of code, without comments.
-fn code(header: &str) -> String {
+/// The header without comments.
+fn without_comments(header: &str) -> String {
     let mut code = String::new();
     let mut rest = header;
     while let Some((before, after)) = rest.split_once("/*") {
@@ -11,9 +11,9 @@ fn code(header: &str) -> String {
     code + rest
 }
 
-/// `NAME VALUE` of each constant but the version's own numbers.
+/// Returns `NAME VALUE` of each constant except the version numbers.
 pub fn constants(header: &str) -> Vec<String> {
-    let code = code(header);
+    let code = without_comments(header);
     let defined = code
         .lines()
         .filter_map(|line| line.strip_prefix("#define "));
@@ -21,9 +21,9 @@ pub fn constants(header: &str) -> Vec<String> {
     defined.filter(is_constant).map(str::to_owned).collect()
 }
 
-/// Each type and function, on one line.
+/// Returns each type and function declaration on one line.
 pub fn declarations(header: &str) -> Vec<String> {
-    let code = code(header);
+    let code = without_comments(header);
     let lines = code
         .lines()
         .map(|line| line.split("//").next().unwrap_or_default());
@@ -42,28 +42,28 @@ pub fn declarations(header: &str) -> Vec<String> {
     all.filter(|one| !one.is_empty()).collect()
 }
 
-/// Those of before that are not there any more, or not as they were.
-pub fn lost(before: &[String], now: &[String]) -> Vec<String> {
-    let gone = |one: &&String| !now.contains(one);
-    before.iter().filter(gone).cloned().collect()
+/// Returns the entries of `before` that `now` lacks.
+pub fn missing_from(before: &[String], now: &[String]) -> Vec<String> {
+    let is_missing = |one: &&String| !now.contains(one);
+    before.iter().filter(is_missing).cloned().collect()
 }
 
 #[test]
-fn a_change_that_breaks_programs_is_found() {
+fn a_breaking_change_is_detected() {
     let before = "/* a */\n#define DISCOVER_OK 0\n#define DISCOVER_VERSION_MINOR 1\n\
-                  typedef int32_t discover_status;\nvoid discover_go(int a,\n    int b);\n";
+                  typedef int32_t discover_status;\nvoid discover_run(int a,\n    int b);\n";
     let renumbered = before.replace("OK 0", "OK 1");
     assert_eq!(
-        lost(&constants(before), &constants(&renumbered)),
+        missing_from(&constants(before), &constants(&renumbered)),
         ["DISCOVER_OK 0"]
     );
     let later = before.replace("MINOR 1", "MINOR 2") + "int discover_more(void);\n";
-    assert!(lost(&constants(before), &constants(&later)).is_empty());
-    assert!(lost(&declarations(before), &declarations(&later)).is_empty());
+    assert!(missing_from(&constants(before), &constants(&later)).is_empty());
+    assert!(missing_from(&declarations(before), &declarations(&later)).is_empty());
     let another_type = before.replace("int b", "long b");
-    let gone = lost(&declarations(before), &declarations(&another_type));
-    assert_eq!(gone, ["void discover_go(int a, int b)"]);
+    let missing = missing_from(&declarations(before), &declarations(&another_type));
+    assert_eq!(missing, ["void discover_run(int a, int b)"]);
     let another_width = before.replace("int32_t", "int64_t");
-    let gone = lost(&declarations(before), &declarations(&another_width));
-    assert_eq!(gone, ["typedef int32_t discover_status"]);
+    let missing = missing_from(&declarations(before), &declarations(&another_width));
+    assert_eq!(missing, ["typedef int32_t discover_status"]);
 }

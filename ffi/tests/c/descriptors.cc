@@ -1,4 +1,4 @@
-// Descriptors in C++, as the table of all languages has them.
+// Descriptors in C++: the test table shared by all languages.
 #include <discover.hpp>
 
 #include <cstdlib>
@@ -12,14 +12,14 @@ using discover::descriptor;
 #define CHECK(condition)                                                                     \
     do {                                                                                     \
         if (!(condition)) {                                                                  \
-            std::cerr << __FILE__ << ':' << __LINE__ << ": does not hold: " #condition "\n"; \
+            std::cerr << __FILE__ << ':' << __LINE__ << ": check failed: " #condition "\n"; \
             std::exit(1);                                                                    \
         }                                                                                    \
     } while (false)
 
 using fields = std::vector<std::string>;
 
-// The rows of one kind, without that word.
+// The rows of one kind, without the first column.
 static std::vector<fields> table(const std::string &kind) {
     std::ifstream file(std::getenv("DESCRIPTORS"));
     std::vector<fields> rows;
@@ -41,7 +41,7 @@ static std::string message_of(Call call) {
         CHECK(error.status() == DISCOVER_ERR_INVALID_ARGUMENT);
         return error.what();
     }
-    return "nothing was wrong";
+    return "no error";
 }
 
 static discover::attributes variables() {
@@ -51,21 +51,21 @@ static discover::attributes variables() {
     return all;
 }
 
-static void good_ones_are_read_and_printed() {
+static void valid_descriptors_are_parsed_and_formatted() {
     for (const fields &row : table("good")) {
-        const descriptor read = descriptor::parse(row[0]);
+        const descriptor parsed = descriptor::parse(row[0]);
         std::string tags;
-        for (const std::string &tag : read.tags()) tags += (tags.empty() ? "" : ",") + tag;
-        const std::string path(read.path().value_or(""));
-        const fields got{std::string(read.service()), path, tags, std::to_string(read.port()),
-                         std::string(read.protocol()), std::string(read.format())};
+        for (const std::string &tag : parsed.tags()) tags += (tags.empty() ? "" : ",") + tag;
+        const std::string path(parsed.path().value_or(""));
+        const fields got{std::string(parsed.service()), path, tags, std::to_string(parsed.port()),
+                         std::string(parsed.protocol()), std::string(parsed.format())};
         CHECK(got == fields(row.begin() + 1, row.end()));
-        CHECK(read.path().has_value() == !row[2].empty());
-        CHECK(descriptor::parse(row[6]) == read);
+        CHECK(parsed.path().has_value() == !row[2].empty());
+        CHECK(descriptor::parse(row[6]) == parsed);
     }
 }
 
-static void bad_ones_are_refused() {
+static void malformed_descriptors_are_rejected() {
     for (const fields &row : table("bad")) {
         CHECK(message_of([&] { descriptor::parse(row[0]); }) == row[1]);
     }
@@ -77,14 +77,14 @@ static void environments_are_maps() {
     CHECK(descriptor::from_env("BACKEND_") == given);
     std::map<std::string, std::string> wanted, got;
     for (const fields &row : table("variable")) wanted.emplace(row[2], row[3]);
-    for (const auto &[name, one] : given) got.emplace(name, one.format());
+    for (const auto &[name, descriptor] : given) got.emplace(name, descriptor.format());
     CHECK(got == wanted);
     for (const fields &row : table("wrong")) {
         CHECK(descriptor::from_pairs("BACKEND_", {{row[0], row[1]}}).empty());
     }
 }
 
-static void it_finds_those_that_have_its_tags(const char *url) {
+static void filtering_by_tags_finds_the_matching_instances(const char *url) {
     discover::client client{url};
     const descriptor copy = descriptor::parse("web[blue];80"), wanted = copy;
     discover::registration blue{"web", 7001}, plain{"web", 7002};
@@ -98,8 +98,8 @@ static void it_finds_those_that_have_its_tags(const char *url) {
 }
 
 int main(int, char **argv) {
-    good_ones_are_read_and_printed();
-    bad_ones_are_refused();
+    valid_descriptors_are_parsed_and_formatted();
+    malformed_descriptors_are_rejected();
     environments_are_maps();
-    it_finds_those_that_have_its_tags(argv[1]);
+    filtering_by_tags_finds_the_matching_instances(argv[1]);
 }

@@ -1,59 +1,59 @@
-/* destroy is called exactly once, whatever happens, and on the thread that was promised. */
-#include "check.h"
+/* destroy is called exactly once, whatever the result, and on the documented thread. */
+#include "harness.h"
 
 static discover_client *client;
 static discover_set *set;
 
-static void on_failure_before_the_call_returns_and_on_this_thread(void) {
-    struct ear ears[] = {NEW_EAR, NEW_EAR, NEW_EAR};
+static void destroy_runs_on_this_thread_before_a_failed_call_returns(void) {
+    struct observer observers[] = {NEW_OBSERVER, NEW_OBSERVER, NEW_OBSERVER};
     discover_subscription *out;
 
-    CHECK(discover_set_subscribe(NULL, ear_hear, &ears[0], ear_destroy, &out, NULL) != DISCOVER_OK);
-    CHECK(discover_set_subscribe(set, NULL, &ears[1], ear_destroy, &out, NULL) != DISCOVER_OK);
-    CHECK(discover_set_subscribe(set, ear_hear, &ears[2], ear_destroy, NULL, NULL) != DISCOVER_OK);
+    CHECK(discover_set_subscribe(NULL, observer_on_event, &observers[0], observer_on_destroy, &out, NULL) != DISCOVER_OK);
+    CHECK(discover_set_subscribe(set, NULL, &observers[1], observer_on_destroy, &out, NULL) != DISCOVER_OK);
+    CHECK(discover_set_subscribe(set, observer_on_event, &observers[2], observer_on_destroy, NULL, NULL) != DISCOVER_OK);
     for (int i = 0; i < 3; i++) {
-        CHECK(ears[i].destroyed == 1 && ears[i].events == 0);
-        CHECK(pthread_equal(ears[i].destroyer, pthread_self()));
+        CHECK(observers[i].destroyed == 1 && observers[i].event_count == 0);
+        CHECK(pthread_equal(observers[i].destroy_thread, pthread_self()));
     }
 }
 
-static void after_cancel_on_the_callback_thread(void) {
-    struct ear ear = NEW_EAR;
-    discover_subscription *subscription = subscribe(set, &ear);
+static void destroy_runs_on_the_callback_thread_after_a_cancel(void) {
+    struct observer observer = NEW_OBSERVER;
+    discover_subscription *subscription = subscribe(set, &observer);
 
-    await_heard(&ear, "current\n");
+    await_events(&observer, "current\n");
     discover_subscription_cancel(subscription);
-    await_destroyed(&ear);
-    CHECK(pthread_equal(ear.destroyer, ear.listener) && !pthread_equal(ear.destroyer, pthread_self()));
+    await_destroyed(&observer);
+    CHECK(pthread_equal(observer.destroy_thread, observer.callback_thread) && !pthread_equal(observer.destroy_thread, pthread_self()));
 }
 
 /* Cancels its own subscription at the first event. */
-struct suicidal {
-    struct ear ear;
+struct self_cancelling {
+    struct observer observer;
     pthread_mutex_t ready;
     discover_subscription *subscription;
 };
 
 static void cancel_at_once(const discover_event *event, void *user_data) {
-    struct suicidal *own = user_data;
+    struct self_cancelling *self = user_data;
 
-    ear_hear(event, &own->ear);
-    pthread_mutex_lock(&own->ready);
-    discover_subscription_cancel(own->subscription);
-    pthread_mutex_unlock(&own->ready);
+    observer_on_event(event, &self->observer);
+    pthread_mutex_lock(&self->ready);
+    discover_subscription_cancel(self->subscription);
+    pthread_mutex_unlock(&self->ready);
 }
 
-static void after_a_cancel_inside_the_callback_which_is_the_last(void) {
-    struct suicidal own = {.ear = NEW_EAR, .ready = PTHREAD_MUTEX_INITIALIZER};
+static void a_cancel_inside_the_callback_makes_it_the_last_call(void) {
+    struct self_cancelling self = {.observer = NEW_OBSERVER, .ready = PTHREAD_MUTEX_INITIALIZER};
     discover_snapshot *two = await_online(set, 2);
 
-    /* Four events are waiting: two up, the leader, current. */
+    /* Four events are pending: two up, leader, current. */
     discover_snapshot_free(two);
-    pthread_mutex_lock(&own.ready);
-    OK(discover_set_subscribe(set, cancel_at_once, &own, ear_destroy, &own.subscription, NULL));
-    pthread_mutex_unlock(&own.ready);
-    await_destroyed(&own.ear);
-    CHECK(own.ear.events == 1);
+    pthread_mutex_lock(&self.ready);
+    OK(discover_set_subscribe(set, cancel_at_once, &self, observer_on_destroy, &self.subscription, NULL));
+    pthread_mutex_unlock(&self.ready);
+    await_destroyed(&self.observer);
+    CHECK(self.observer.event_count == 1);
 }
 
 static void *cancel(void *subscription) {
@@ -61,47 +61,47 @@ static void *cancel(void *subscription) {
     return NULL;
 }
 
-static void after_a_cancel_by_any_thread(void) {
-    struct ear ear = NEW_EAR;
+static void destroy_runs_after_a_cancel_from_another_thread(void) {
+    struct observer observer = NEW_OBSERVER;
     pthread_t thread;
 
-    CHECK(pthread_create(&thread, NULL, cancel, subscribe(set, &ear)) == 0);
+    CHECK(pthread_create(&thread, NULL, cancel, subscribe(set, &observer)) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
-    await_destroyed(&ear);
+    await_destroyed(&observer);
 }
 
-static void before_close_returns(void) {
-    struct ear ear = NEW_EAR, late = NEW_EAR;
-    discover_subscription *subscription = subscribe(set, &ear), *out;
+static void destroy_runs_before_close_returns(void) {
+    struct observer observer = NEW_OBSERVER, late = NEW_OBSERVER;
+    discover_subscription *subscription = subscribe(set, &observer), *out;
 
-    await_heard(&ear, "current\n");
-    OK(discover_client_close(client, PATIENCE_MS, NULL));
-    CHECK(ear.destroyed == 1 && pthread_equal(ear.destroyer, ear.listener));
+    await_events(&observer, "current\n");
+    OK(discover_client_close(client, TIMEOUT_MS, NULL));
+    CHECK(observer.destroyed == 1 && pthread_equal(observer.destroy_thread, observer.callback_thread));
     discover_subscription_cancel(subscription);
-    CHECK(ear.destroyed == 1);
+    CHECK(observer.destroyed == 1);
 
-    /* Once closed, it is a failure again. */
+    /* After closing, subscribing fails. */
     FAILS(DISCOVER_ERR_CLOSED, "closed",
-          discover_set_subscribe(set, ear_hear, &late, ear_destroy, &out, &error));
-    CHECK(out == NULL && late.destroyed == 1 && pthread_equal(late.destroyer, pthread_self()));
+          discover_set_subscribe(set, observer_on_event, &late, observer_on_destroy, &out, &error));
+    CHECK(out == NULL && late.destroyed == 1 && pthread_equal(late.destroy_thread, pthread_self()));
 }
 
 int main(int argc, char **argv) {
     discover_lease *leases[2];
-    discover_subscription *careless;
+    discover_subscription *none;
 
-    client = open_client(url_of(argc, argv));
-    set = services(client, "web");
-    leases[0] = enter(client, describe("web", 7001));
-    leases[1] = enter(client, describe("web", 7002));
+    client = open_client(test_url(argc, argv));
+    set = open_set(client, "web");
+    leases[0] = register_instance(client, new_registration("web", 7001));
+    leases[1] = register_instance(client, new_registration("web", 7002));
 
-    on_failure_before_the_call_returns_and_on_this_thread();
-    after_cancel_on_the_callback_thread();
-    after_a_cancel_inside_the_callback_which_is_the_last();
-    after_a_cancel_by_any_thread();
-    /* Whoever has nothing to destroy gives NULL. */
-    CHECK(discover_set_subscribe(NULL, ear_hear, NULL, NULL, &careless, NULL) != DISCOVER_OK);
-    before_close_returns();
+    destroy_runs_on_this_thread_before_a_failed_call_returns();
+    destroy_runs_on_the_callback_thread_after_a_cancel();
+    a_cancel_inside_the_callback_makes_it_the_last_call();
+    destroy_runs_after_a_cancel_from_another_thread();
+    /* Without anything to destroy, destroy is NULL. */
+    CHECK(discover_set_subscribe(NULL, observer_on_event, NULL, NULL, &none, NULL) != DISCOVER_OK);
+    destroy_runs_before_close_returns();
 
     discover_lease_release(leases[0]);
     discover_lease_release(leases[1]);

@@ -1,5 +1,5 @@
-/* A feed in a loop of one's own: poll(2), then drain. */
-#include "check.h"
+/* A feed in an event loop: poll(2), then drain. */
+#include "harness.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -12,25 +12,25 @@ static int is_readable(int fd, int within_ms) {
     return ready;
 }
 
-/* The loop: until the text has been heard. */
-static void hear(discover_feed *feed, struct ear *ear, const char *text) {
-    while (strstr(ear->heard, text) == NULL) {
-        CHECK(is_readable(discover_feed_fd(feed), PATIENCE_MS));
-        OK(discover_feed_drain(feed, ear_hear, ear, NULL));
+/* Runs the event loop until the text was received. */
+static void poll_until(discover_feed *feed, struct observer *observer, const char *text) {
+    while (strstr(observer->received, text) == NULL) {
+        CHECK(is_readable(discover_feed_fd(feed), TIMEOUT_MS));
+        OK(discover_feed_drain(feed, observer_on_event, observer, NULL));
     }
-    ear->heard[0] = '\0';
+    observer->received[0] = '\0';
 }
 
-/* The descriptor may be readable once more than needed, but not for ever. */
-static void hear_nothing(discover_feed *feed, struct ear *ear) {
-    while (is_readable(discover_feed_fd(feed), 0)) OK(discover_feed_drain(feed, ear_hear, ear, NULL));
-    SAME(ear->heard, "");
+/* Checks that no event follows. The descriptor may be readable once more than necessary. */
+static void check_no_events(discover_feed *feed, struct observer *observer) {
+    while (is_readable(discover_feed_fd(feed), 0)) OK(discover_feed_drain(feed, observer_on_event, observer, NULL));
+    SAME_TEXT(observer->received, "");
 }
 
 int main(int argc, char **argv) {
-    discover_client *client = open_client(url_of(argc, argv));
-    discover_set *set = services(client, "web");
-    struct ear ear = NEW_EAR;
+    discover_client *client = open_client(test_url(argc, argv));
+    discover_set *set = open_set(client, "web");
+    struct observer observer = NEW_OBSERVER;
     discover_feed *feed;
     discover_lease *lease;
     int fd;
@@ -39,31 +39,31 @@ int main(int argc, char **argv) {
     fd = discover_feed_fd(feed);
     CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC);
     CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
-    hear(feed, &ear, "current\n");
-    hear_nothing(feed, &ear);
+    poll_until(feed, &observer, "current\n");
+    check_no_events(feed, &observer);
 
-    lease = enter(client, describe("web", 7001));
-    hear(feed, &ear, "up 127.0.0.1:7001\nleader 127.0.0.1:7001\n");
-    CHECK(pthread_equal(ear.listener, pthread_self()));
-    hear_nothing(feed, &ear);
-    OK(discover_lease_unregister(lease, PATIENCE_MS, NULL));
-    hear(feed, &ear, "down 127.0.0.1:7001\nleader\n");
+    lease = register_instance(client, new_registration("web", 7001));
+    poll_until(feed, &observer, "up 127.0.0.1:7001\nleader 127.0.0.1:7001\n");
+    CHECK(pthread_equal(observer.callback_thread, pthread_self()));
+    check_no_events(feed, &observer);
+    OK(discover_lease_unregister(lease, TIMEOUT_MS, NULL));
+    poll_until(feed, &observer, "down 127.0.0.1:7001\nleader\n");
 
-    /* A second listener begins with the whole state. */
+    /* A second feed begins with the full state. */
     discover_lease_release(lease);
-    lease = enter(client, describe("web", 7002));
+    lease = register_instance(client, new_registration("web", 7002));
     discover_feed_cancel(feed);
     OK(discover_set_feed(set, &feed, NULL));
-    hear(feed, &ear, "up 127.0.0.1:7002\nleader 127.0.0.1:7002\ncurrent\n");
+    poll_until(feed, &observer, "up 127.0.0.1:7002\nleader 127.0.0.1:7002\ncurrent\n");
 
-    /* Closing wakes the loop, and says so for ever after. */
+    /* Closing makes the descriptor readable, and every later drain fails. */
     fd = discover_feed_fd(feed);
-    OK(discover_client_close(client, PATIENCE_MS, NULL));
+    OK(discover_client_close(client, TIMEOUT_MS, NULL));
     for (int i = 0; i < 2; i++) {
         CHECK(is_readable(fd, 0));
-        FAILS(DISCOVER_ERR_CLOSED, "closed", discover_feed_drain(feed, ear_hear, &ear, &error));
+        FAILS(DISCOVER_ERR_CLOSED, "closed", discover_feed_drain(feed, observer_on_event, &observer, &error));
     }
-    SAME(ear.heard, "");
+    SAME_TEXT(observer.received, "");
     discover_feed_cancel(feed);
     CHECK(fcntl(fd, F_GETFD) == -1 && errno == EBADF);
 

@@ -1,4 +1,4 @@
-/* One of two files of a program that both include the header. */
+/* The first of two source files that include the header. */
 #include <discover.h>
 
 unsigned other_version(void);

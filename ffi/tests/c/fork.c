@@ -1,6 +1,6 @@
-/* A forked child: told at once that the parent's client is not its own, free to open one, and no trouble
- * to the parent, whatever it does. */
-#include "check.h"
+/* A forked child process: its parent's client returns DISCOVER_ERR_FORKED at once, it can open its own client,
+ * and it does not disturb its parent. */
+#include "harness.h"
 
 #include <sys/wait.h>
 
@@ -10,16 +10,16 @@ struct parent {
     discover_set *set;
     discover_feed *feed;
     discover_subscription *subscription;
-    struct ear ear;
+    struct observer observer;
 };
 
-static void nothing(int32_t level, const char *target, const char *text, void *user_data) {
+static void ignore_record(int32_t level, const char *target, const char *text, void *user_data) {
     (void)level, (void)target, (void)text, (void)user_data;
 }
 
-static void is_told_so(struct parent *parent) {
-    struct ear ear = NEW_EAR;
-    discover_registration *registration = describe("web", 7009);
+static void check_every_call_fails(struct parent *parent) {
+    struct observer observer = NEW_OBSERVER;
+    discover_registration *registration = new_registration("web", 7009);
     discover_error *reason;
     discover_lease *lease;
     discover_set *set;
@@ -28,48 +28,48 @@ static void is_told_so(struct parent *parent) {
     discover_feed *feed;
 
 #define FORKED(call) FAILS(DISCOVER_ERR_FORKED, "forked", call)
-    FORKED(discover_client_register(parent->client, registration, PATIENCE_MS, &lease, &error));
+    FORKED(discover_client_register(parent->client, registration, TIMEOUT_MS, &lease, &error));
     FORKED(discover_client_services(parent->client, "web", &set, &error));
-    FORKED(discover_lease_heartbeat(parent->lease, PATIENCE_MS, &error));
-    FORKED(discover_lease_update(parent->lease, NULL, NULL, 0, PATIENCE_MS, &error));
-    FORKED(discover_lease_unregister(parent->lease, PATIENCE_MS, &error));
-    FORKED(discover_set_wait(parent->set, 1, PATIENCE_MS, &snapshot, &error));
+    FORKED(discover_lease_heartbeat(parent->lease, TIMEOUT_MS, &error));
+    FORKED(discover_lease_update(parent->lease, NULL, NULL, 0, TIMEOUT_MS, &error));
+    FORKED(discover_lease_unregister(parent->lease, TIMEOUT_MS, &error));
+    FORKED(discover_set_wait(parent->set, 1, TIMEOUT_MS, &snapshot, &error));
     FORKED(discover_set_filter(parent->set, NULL, NULL, 0, NULL, 0, &set, &error));
-    FORKED(discover_set_subscribe(parent->set, ear_hear, &ear, ear_destroy, &subscription, &error));
-    CHECK(ear.destroyed == 1);
+    FORKED(discover_set_subscribe(parent->set, observer_on_event, &observer, observer_on_destroy, &subscription, &error));
+    CHECK(observer.destroyed == 1);
     FORKED(discover_set_feed(parent->set, &feed, &error));
-    FORKED(discover_feed_drain(parent->feed, ear_hear, &ear, &error));
+    FORKED(discover_feed_drain(parent->feed, observer_on_event, &observer, &error));
     CHECK(discover_lease_standing(parent->lease, &reason) == 0);
     CHECK(discover_error_status(reason) == DISCOVER_ERR_FORKED);
     discover_error_free(reason);
     discover_registration_free(registration);
 
-    /* What the parent knew may have been in the middle of a change: the set is as if never heard of. */
+    /* The parent may have been changing the set during the fork, so in the child the set is pending. */
     snapshot = discover_set_take_snapshot(parent->set);
     CHECK(!discover_snapshot_is_ready(snapshot) && discover_snapshot_online_count(snapshot) == 0);
     discover_snapshot_free(snapshot);
 }
 
-static void opens_its_own(const char *url) {
+static void open_own_client(const char *url) {
     discover_client *client = open_client(url);
-    discover_lease *lease = enter(client, describe("child", 7002));
-    discover_set *set = services(client, "child");
+    discover_lease *lease = register_instance(client, new_registration("child", 7002));
+    discover_set *set = open_set(client, "child");
 
     discover_snapshot_free(await_online(set, 1));
     discover_lease_release(lease);
     discover_set_release(set);
-    OK(discover_client_close(client, PATIENCE_MS, NULL));
+    OK(discover_client_close(client, TIMEOUT_MS, NULL));
 }
 
-static void releases_what_it_inherited(struct parent *parent) {
+static void release_inherited_objects(struct parent *parent) {
     discover_subscription_cancel(parent->subscription);
     discover_feed_cancel(parent->feed);
     discover_lease_release(parent->lease);
     discover_set_release(parent->set);
-    FORKED(discover_client_close(parent->client, PATIENCE_MS, &error));
+    FORKED(discover_client_close(parent->client, TIMEOUT_MS, &error));
 }
 
-static void succeeds(pid_t child) {
+static void check_child_succeeded(pid_t child) {
     int status = 0;
 
     CHECK(waitpid(child, &status, 0) == child);
@@ -77,47 +77,47 @@ static void succeeds(pid_t child) {
 }
 
 int main(int argc, char **argv) {
-    const char *url = url_of(argc, argv);
-    const char *childs = strncmp(url, "memory:", 7) == 0 ? "memory://child" : url;
-    struct parent parent = {.ear = NEW_EAR};
+    const char *url = test_url(argc, argv);
+    const char *child_url = strncmp(url, "memory:", 7) == 0 ? "memory://child" : url;
+    struct parent parent = {.observer = NEW_OBSERVER};
     discover_client *witness = open_client(url);
-    discover_set *web = services(witness, "web");
+    discover_set *web = open_set(witness, "web");
     pid_t child;
 
-    OK(discover_log_set(DISCOVER_LEVEL_TRACE, nothing, NULL, NULL, NULL));
+    OK(discover_log_set(DISCOVER_LEVEL_TRACE, ignore_record, NULL, NULL, NULL));
     parent.client = open_client(url);
-    parent.lease = enter(parent.client, describe("web", 7001));
-    parent.set = services(parent.client, "web");
-    parent.subscription = subscribe(parent.set, &parent.ear);
+    parent.lease = register_instance(parent.client, new_registration("web", 7001));
+    parent.set = open_set(parent.client, "web");
+    parent.subscription = subscribe(parent.set, &parent.observer);
     OK(discover_set_feed(parent.set, &parent.feed, NULL));
-    await_heard(&parent.ear, "current\n");
+    await_events(&parent.observer, "current\n");
     discover_snapshot_free(await_online(parent.set, 1));
     discover_snapshot_free(await_online(web, 1));
 
-    /* One that leaves all as it is, as a program that knows nothing of us. */
+    /* A child that uses nothing of the library. */
     if ((child = fork()) == 0) exit(0);
-    succeeds(child);
-    /* One that uses all of it. */
+    check_child_succeeded(child);
+    /* A child that uses everything. */
     if ((child = fork()) == 0) {
-        alarm(PATIENCE_S);
-        is_told_so(&parent);
-        OK(discover_log_set(DISCOVER_LEVEL_TRACE, nothing, NULL, NULL, NULL));
-        opens_its_own(childs);
-        releases_what_it_inherited(&parent);
+        alarm(TIMEOUT_S);
+        check_every_call_fails(&parent);
+        OK(discover_log_set(DISCOVER_LEVEL_TRACE, ignore_record, NULL, NULL, NULL));
+        open_own_client(child_url);
+        release_inherited_objects(&parent);
         exit(0);
     }
-    succeeds(child);
+    check_child_succeeded(child);
 
-    /* The parent has not noticed. */
-    OK(discover_lease_heartbeat(parent.lease, PATIENCE_MS, NULL));
+    /* The parent is undisturbed. */
+    OK(discover_lease_heartbeat(parent.lease, TIMEOUT_MS, NULL));
     CHECK(discover_lease_standing(parent.lease, NULL) == DISCOVER_STANDING_LIVE);
     discover_snapshot_free(await_online(web, 1));
-    OK(discover_feed_drain(parent.feed, ear_hear, &parent.ear, NULL));
-    await_heard(&parent.ear, "current\n");
-    CHECK(strstr(parent.ear.heard, "down") == NULL && parent.ear.destroyed == 0);
+    OK(discover_feed_drain(parent.feed, observer_on_event, &parent.observer, NULL));
+    await_events(&parent.observer, "current\n");
+    CHECK(strstr(parent.observer.received, "down") == NULL && parent.observer.destroyed == 0);
 
-    OK(discover_client_close(parent.client, PATIENCE_MS, NULL));
-    OK(discover_client_close(witness, PATIENCE_MS, NULL));
+    OK(discover_client_close(parent.client, TIMEOUT_MS, NULL));
+    OK(discover_client_close(witness, TIMEOUT_MS, NULL));
     OK(discover_log_set(DISCOVER_LEVEL_TRACE, NULL, NULL, NULL, NULL));
     discover_subscription_cancel(parent.subscription);
     discover_feed_cancel(parent.feed);

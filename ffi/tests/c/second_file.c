@@ -1,4 +1,4 @@
-/* The other of two files of a program that both include the header, this one twice. */
+/* The second of two source files that include the header; it includes it twice. */
 #include <discover.h>
 #include <discover.h>
 

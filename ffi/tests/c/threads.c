@@ -1,5 +1,5 @@
-/* Everything whose first argument is const, at the same time from many threads. */
-#include "check.h"
+/* Calls every function with a const first argument from many threads at once. */
+#include "harness.h"
 
 enum { THREADS = 4, ROUNDS = 300 };
 
@@ -36,15 +36,15 @@ static void *read_everything(void *unused) {
 
 static void *write_everything(void *port) {
     for (int round = 0; round < ROUNDS / 10; round++) {
-        struct ear ear = NEW_EAR;
-        discover_subscription *subscription = subscribe(set, &ear);
-        discover_lease *other = enter(client, describe("web", *(int *)port));
+        struct observer observer = NEW_OBSERVER;
+        discover_subscription *subscription = subscribe(set, &observer);
+        discover_lease *other = register_instance(client, new_registration("web", *(int *)port));
 
-        OK(discover_lease_heartbeat(other, PATIENCE_MS, NULL));
-        OK(discover_lease_unregister(other, PATIENCE_MS, NULL));
+        OK(discover_lease_heartbeat(other, TIMEOUT_MS, NULL));
+        OK(discover_lease_unregister(other, TIMEOUT_MS, NULL));
         discover_lease_release(other);
         discover_subscription_cancel(subscription);
-        await_destroyed(&ear);
+        await_destroyed(&observer);
     }
     return NULL;
 }
@@ -53,9 +53,9 @@ int main(int argc, char **argv) {
     pthread_t readers[THREADS], writers[THREADS];
     int ports[THREADS];
 
-    client = open_client(url_of(argc, argv));
-    set = services(client, "web");
-    lease = enter(client, describe("web", 7000));
+    client = open_client(test_url(argc, argv));
+    set = open_set(client, "web");
+    lease = register_instance(client, new_registration("web", 7000));
     discover_snapshot_free(await_online(set, 1));
     for (int i = 0; i < THREADS; i++) {
         ports[i] = 7001 + i;
@@ -68,6 +68,6 @@ int main(int argc, char **argv) {
     }
     discover_lease_release(lease);
     discover_set_release(set);
-    OK(discover_client_close(client, PATIENCE_MS, NULL));
+    OK(discover_client_close(client, TIMEOUT_MS, NULL));
     return 0;
 }

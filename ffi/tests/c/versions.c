@@ -1,5 +1,5 @@
-/* The header and the library are of one version, and say so in ways that agree. */
-#include "check.h"
+/* The header and the library have the same version in every form. */
+#include "harness.h"
 
 #if !DISCOVER_VERSION_AT_LEAST(0, 1, 0) || DISCOVER_VERSION_AT_LEAST(999, 0, 0)
 #error "the version cannot be compared"
@@ -13,7 +13,7 @@ int main(void) {
     CHECK(discover_version_number() == DISCOVER_VERSION_NUMBER);
     snprintf(text, sizeof text, "%d.%d.%d", DISCOVER_VERSION_MAJOR, DISCOVER_VERSION_MINOR,
              DISCOVER_VERSION_PATCH);
-    SAME(discover_version_string(), text);
+    SAME_TEXT(discover_version_string(), text);
     CHECK(DISCOVER_VERSION_AT_LEAST(DISCOVER_VERSION_MAJOR, DISCOVER_VERSION_MINOR, DISCOVER_VERSION_PATCH));
     CHECK(!DISCOVER_VERSION_AT_LEAST(DISCOVER_VERSION_MAJOR, DISCOVER_VERSION_MINOR,
                                      DISCOVER_VERSION_PATCH + 1));

@@ -1,8 +1,8 @@
-//! What the tests of the C library stand on: the library as it is built, and programs built against it.
+//! Shared support of the C library's tests: the built library, and programs compiled against it.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-mod declared;
+mod header_parser;
 mod program;
 
 use std::io::Write;
@@ -10,27 +10,27 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-#[allow(unused_imports, reason = "likewise")]
-pub use declared::{Function, Parameter, functions};
-#[allow(unused_imports, reason = "likewise")]
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use header_parser::{Function, Parameter, functions};
+#[allow(unused_imports, reason = "each test uses a part of it")]
 pub use program::{Program, path, scratch};
 
-/// The top of the repository.
+/// The root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("ffi/ is in the repository")
+        .expect("ffi/ has a parent")
 }
 
-/// The folder with libdiscover.so and libdiscover.a, both as of now. Cargo builds them for users, but
-/// not for tests, so it is asked to, once in each process.
+/// The folder with up-to-date libdiscover.so and libdiscover.a. `cargo test` does not build them, so the first
+/// call in each process does.
 pub fn library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| build(target(), &[]))
 }
 
-/// The folder with a library that is built in another way than the one that people get, without etcd,
-/// which takes longest to compile. `name` tells it from others.
+/// The folder with a variant of the library, built with extra cargo `arguments` and without etcd, which takes
+/// the longest to compile. `name` is the name of its target folder.
 pub fn variant(name: &str, arguments: &[&str]) -> PathBuf {
     let without_etcd = ["--no-default-features", "--features", "local"];
     build(&target().join(name), &[&without_etcd, arguments].concat())
@@ -43,13 +43,15 @@ fn build(target: &Path, arguments: &[&str]) -> PathBuf {
     target.join("debug")
 }
 
-/// Where this test was built.
+/// The target folder of this build.
 fn target() -> &'static Path {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    place.parent().expect("it is in the target folder")
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    temporary
+        .parent()
+        .expect("the temporary folder is in the target folder")
 }
 
-/// Runs a command that must succeed, and gives what it printed.
+/// Runs a command that must succeed and returns its standard output.
 pub fn run(command: &mut Command) -> String {
     let output = command
         .output()
@@ -64,7 +66,7 @@ pub fn run(command: &mut Command) -> String {
     text
 }
 
-/// So many rounds in `make soak`, and a tenth of them beside all the other tests.
+/// The number of rounds: `full` in `make soak`, a tenth of it in the ordinary test run.
 pub fn rounds(full: usize) -> usize {
     match std::env::var_os("DISCOVER_SOAK") {
         Some(_) => full,
@@ -72,14 +74,14 @@ pub fn rounds(full: usize) -> usize {
     }
 }
 
-/// Says something past the capture of the test runner, for whoever runs the long loops.
-pub fn tell(text: &str) {
+/// In `make soak`, prints to standard output past the capture of the test runner.
+pub fn print_in_soak(text: &str) {
     if std::env::var_os("DISCOVER_SOAK").is_some() {
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
 }
 
-/// The names of the functions that the header declares, in their order.
+/// The names of the functions that the header declares, sorted.
 pub fn declared_functions() -> Vec<String> {
     let mut names: Vec<String> = functions().into_iter().map(|one| one.name).collect();
     names.sort();

@@ -1,4 +1,4 @@
-//! C and C++ programs, built against the library and run with it.
+//! C and C++ programs that are compiled against the library and run with it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,12 +7,12 @@ use tempfile::TempDir;
 
 use super::{library, root, run};
 
-/// How the header promises that programs can be compiled.
+/// The compilers and standards that the header promises to support.
 const C: &[&str] = &["cc", "-std=c99", "-D_POSIX_C_SOURCE=200809L"];
 const CPP: &[&str] = &["c++", "-std=c++17"];
 const STRICT: &[&str] = &["-Wall", "-Wextra", "-Werror", "-g", "-pthread"];
 
-/// What a static program links besides the library, as `make install` tells it to.
+/// The libraries that a static program links in addition, as installed in `discover.pc`.
 const SYSTEM_LIBRARIES: &[&str] = &[
     "-lgcc_s",
     "-lutil",
@@ -23,7 +23,7 @@ const SYSTEM_LIBRARIES: &[&str] = &[
     "-lc",
 ];
 
-/// Of two threads, one that spins must not keep the other from running.
+/// Valgrind with fair scheduling, so that a spinning thread cannot starve the others.
 const VALGRIND: &[&str] = &[
     "valgrind",
     "--quiet",
@@ -31,10 +31,10 @@ const VALGRIND: &[&str] = &[
     "--fair-sched=yes",
 ];
 
-/// A program that runs longer than this, in seconds, hangs.
-const PATIENCE: &str = "300";
+/// The maximum run time of a program, in seconds; a longer one hangs.
+const TIMEOUT_SECONDS: &str = "300";
 
-/// A program in a folder of its own, which goes with it.
+/// A compiled program in a temporary folder, which is deleted with it.
 pub struct Program {
     dir: TempDir,
     path: PathBuf,
@@ -42,12 +42,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles sources, told from the top of the repository, in the language of the first.
+    /// Compiles sources, relative to the root of the repository, in the language of the first.
     pub fn new(sources: &[&str]) -> Program {
         Program::with_library(library(), sources, &[])
     }
 
-    /// The same with the library in another folder, and with further flags for the compiler.
+    /// Compiles sources against the library in another folder, with extra compiler flags.
     pub fn with_library(library: &Path, sources: &[&str], flags: &[&str]) -> Program {
         Program::link(
             library,
@@ -57,40 +57,40 @@ impl Program {
         )
     }
 
-    /// The same with the header in another folder.
+    /// Compiles sources against the header in another folder.
     pub fn with_header(folder: &Path, sources: &[&str]) -> Program {
         Program::with_library(library(), sources, &["-I", path(folder)])
     }
 
-    /// The same with the library inside the program.
+    /// Compiles sources and links them to the static library.
     pub fn with_static_library(sources: &[&str]) -> Program {
         let archive = library().join("libdiscover.a");
-        let inside = [&[path(&archive)], SYSTEM_LIBRARIES].concat();
-        Program::link(library(), sources, &[], &inside)
+        let static_libraries = [&[path(&archive)], SYSTEM_LIBRARIES].concat();
+        Program::link(library(), sources, &[], &static_libraries)
     }
 
-    /// Compiles one source for a checker, and links it with the checker's own archive: that of the Rust
-    /// compiler knows what both compilers have put in.
-    pub fn checked_by(library: &Path, source: &str, checker: &str, archive: &str) -> Program {
+    /// Compiles one source for a sanitizer and links it to the sanitizer's runtime. The runtime of the Rust
+    /// compiler works with the instrumentation of both compilers.
+    pub fn with_sanitizer(library: &Path, source: &str, flag: &str, runtime: &str) -> Program {
         let dir = scratch();
         let object = dir.path().join("program.o");
         let language = if source.ends_with(".cc") { CPP } else { C };
         let mut compiler = Command::new(language[0]);
         compiler.args(&language[1..]).args(STRICT);
-        compiler.args([checker, "-I", "include", "-c", source, "-o", path(&object)]);
+        compiler.args([flag, "-I", "include", "-c", source, "-o", path(&object)]);
         run(compiler.current_dir(root()));
-        let whole = format!("-Wl,--export-dynamic,--whole-archive,{archive},--no-whole-archive");
+        let runtime = format!("-Wl,--export-dynamic,--whole-archive,{runtime},--no-whole-archive");
         let libraries = ["-L", path(library), "-ldiscover", "-lm", "-ldl", "-lrt"];
-        // An object is linked in the language whose libraries do for both.
-        Program::with(library, &[path(&object)], CPP, &[&whole], &libraries)
+        // C++ links both kinds of objects.
+        Program::compile(library, &[path(&object)], CPP, &[&runtime], &libraries)
     }
 
     fn link(library: &Path, sources: &[&str], flags: &[&str], libraries: &[&str]) -> Program {
         let language = if sources[0].ends_with(".cc") { CPP } else { C };
-        Program::with(library, sources, language, flags, libraries)
+        Program::compile(library, sources, language, flags, libraries)
     }
 
-    fn with(
+    fn compile(
         library: &Path,
         sources: &[&str],
         language: &[&str],
@@ -110,34 +110,35 @@ impl Program {
         }
     }
 
-    /// A place on local:// that goes with the program.
+    /// A local:// URL in the program's folder.
     pub fn local_url(&self) -> String {
         format!("local://{}/registry", path(self.dir.path()))
     }
 
-    /// The command that runs it.
+    /// The command that runs the program.
     pub fn command(&self) -> Command {
-        self.prepared(&[])
+        self.command_under(&[])
     }
 
-    /// The command that runs it with every use of memory checked, and all of it given back.
+    /// The command that runs the program under valgrind, which also checks for leaks.
     pub fn under_valgrind(&self) -> Command {
         let leaks = [
             "--leak-check=full",
             "--show-leak-kinds=definite",
             "--errors-for-leak-kinds=definite",
         ];
-        self.prepared(&[VALGRIND, &leaks].concat())
+        self.command_under(&[VALGRIND, &leaks].concat())
     }
 
-    /// The same for a program whose forked children cannot give back what their parent's threads hold.
-    pub fn under_valgrind_but_leaking(&self) -> Command {
-        self.prepared(VALGRIND)
+    /// The command that runs the program under valgrind without the leak check, because forked child processes
+    /// cannot free what their parent's threads hold.
+    pub fn under_valgrind_without_leak_check(&self) -> Command {
+        self.command_under(VALGRIND)
     }
 
-    fn prepared(&self, runner: &[&str]) -> Command {
+    fn command_under(&self, runner: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.arg(PATIENCE).args(runner).arg(&self.path);
+        command.arg(TIMEOUT_SECONDS).args(runner).arg(&self.path);
         command.env("LD_LIBRARY_PATH", &self.library);
         command.env("STORY", root().join("tests/story/story.txt"));
         command.env("DESCRIPTORS", root().join("tests/fixtures/descriptors.tsv"));
@@ -146,7 +147,7 @@ impl Program {
     }
 }
 
-/// A folder for files that go when the test does.
+/// A temporary folder that is deleted with the test.
 pub fn scratch() -> TempDir {
     TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder for the test")
 }

@@ -1,8 +1,8 @@
-//! The judge: lays what a watcher saw beside what the store held, and names every broken promise.
+//! The checker: compares what a watcher saw with what the store held, and names every violated guarantee.
 //!
-//! Each snapshot must equal the store at the revision that it names, in an epoch that had begun; the
-//! pairs of epoch and revision never go back. The number of the epoch is not told, so all that fit are
-//! kept in mind: a snapshot breaks a promise only if it fits in none.
+//! Each snapshot must equal the store at the revision that it names, in an epoch that had begun; the pairs of epoch and
+//! revision never decrease. Watchers do not report the number of the epoch, so all matching epochs stay possible: a
+//! snapshot is a violation only if it matches none.
 
 mod diagnose;
 mod end;
@@ -12,177 +12,181 @@ mod registrations;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::clock::{Micros, SECOND};
 use crate::history::{History, Set, States};
-use crate::record::{Event, Snapshot, State};
+use crate::watcher_output::{Event, Snapshot, State};
+use discover_testkit::clock::{Micros, SECOND};
 
 pub use registrations::{Registrant, check_protected, check_registrations};
 
-/// What was promised for a run.
+/// The guarantees that apply to a run.
 #[derive(Clone, Debug)]
-pub struct Rules {
-    /// How soon after a fault is healed a watcher is current again.
+pub struct Expectations {
+    /// How soon after the end of a fault a watcher must be current again.
     pub bound: Micros,
-    /// How soon after that a living process is registered again.
+    /// How soon after the end of a fault a living process must be registered again.
     pub registered: Micros,
-    /// When faults began and were healed.
+    /// Start and end of each fault.
     pub faults: Vec<(Micros, Micros)>,
-    /// How far a watcher may be behind while the store can be reached all the time, through other
-    /// ways; none if the store was lost.
+    /// Maximum lag of a watcher while the store stays reachable through some path; none if the store was unreachable.
     pub behind: Option<Micros>,
-    /// How long a watcher may go on showing what the store lost by a mass expiry.
-    pub held: Option<Micros>,
-    /// When the run ended and everything had come to rest.
+    /// How long a watcher may show instances that the store lost in a mass expiry.
+    pub retained: Option<Micros>,
+    /// When the run ended and all watchers were at rest.
     pub end: Micros,
 }
 
-impl Default for Rules {
-    fn default() -> Rules {
-        Rules {
+impl Default for Expectations {
+    fn default() -> Expectations {
+        Expectations {
             bound: 3 * SECOND,
             registered: 2 * SECOND,
             faults: Vec::new(),
             behind: None,
-            held: None,
+            retained: None,
             end: Micros::MAX,
         }
     }
 }
 
-/// What one watcher saw of one service.
+/// Everything that one watcher saw of one service.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// In the order in which they were seen.
+pub struct Observations {
+    /// Snapshots, in order.
     pub snapshots: Vec<Snapshot>,
-    /// Likewise.
+    /// Events, in order.
     pub events: Vec<Event>,
 }
 
-/// How a promise can be broken.
+/// The kinds of violations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// An instance that the store had is missing.
+pub enum ViolationKind {
+    /// An instance of the store is missing.
     Lost,
-    /// An instance that was deleted is still there.
+    /// A deleted instance is still shown.
     Ghost,
-    /// An instance has attributes that it did not have then.
+    /// An instance has attributes that it did not have at that revision.
     WrongValue,
-    /// An instance is taken for an earlier or later one of the same id.
+    /// An instance is confused with an earlier or later one of the same id.
     WrongCreated,
-    /// An instance that never was.
+    /// An instance that never existed.
     Phantom,
     /// A part of a revision without the rest.
     Torn,
-    /// The set is of a later revision than it says.
+    /// The set belongs to a later revision than the one named.
     Ahead,
     /// A revision that the store never had.
     UnknownRevision,
-    /// A revision before the one shown last, in the same epoch.
+    /// A revision lower than the previous one, in the same epoch.
     Backwards,
-    /// Not current again in time after a fault was healed.
+    /// Not current in time after the end of a fault.
     Late,
-    /// Behind for longer than is allowed although the store could be reached.
+    /// Behind for too long although the store was reachable.
     Behind,
     /// Not current at the end.
     NotCurrent,
-    /// At the end an instance is missing.
+    /// An instance is missing at the end.
     MissingAtEnd,
-    /// At the end there is one that the store does not have.
+    /// An instance is shown at the end that the store does not have.
     GhostAtEnd,
-    /// At the end an instance is not as the store has it.
+    /// An instance differs from the store at the end.
     WrongAtEnd,
-    /// Nothing was ever seen.
+    /// No snapshot was seen.
     Blind,
-    /// The events do not lead to the set.
+    /// Applying the events does not yield the set.
     Events,
-    /// A living instance was taken away when the store lost everybody at once.
+    /// A living instance was removed when the store lost all instances at once.
     TakenAway,
-    /// A living process was not registered for too long.
+    /// A living process was unregistered for too long.
     Unregistered,
-    /// The program died, or could not leave in order.
+    /// The program crashed or failed to leave in order.
     Died,
 }
 
-/// One broken promise.
+/// One violated guarantee.
 #[derive(Clone, Debug)]
-pub struct Broken {
-    /// Which.
-    pub kind: Kind,
+pub struct Violation {
+    /// Its kind.
+    pub kind: ViolationKind,
     /// When it was seen.
     pub at: Micros,
-    /// The instance, or nothing.
+    /// The instance, or empty.
     pub id: String,
     /// What was seen, and what would have been right.
     pub text: String,
 }
 
-/// How long before the end nothing may have been told, for the events to be compared with the set.
+/// How long no event may have arrived before the end for the events to be compared with the set.
 const REST: Micros = SECOND / 3;
 
-/// All there is to say about one watcher and one service.
+/// The result for one watcher and one service.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The first of each kind and instance.
-    pub broken: Vec<Broken>,
-    /// How far it was behind at most.
+    /// The first violation of each kind and instance.
+    pub violations: Vec<Violation>,
+    /// The longest lag.
     pub longest: Micros,
-    /// How many snapshots were compared.
+    /// The number of compared snapshots.
     pub compared: usize,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {}: {}", self.kind, self.id, self.text)
     }
 }
 
 impl Report {
-    fn add(&mut self, kind: Kind, at: Micros, id: &str, text: impl Into<String>) {
-        if !self.broken.iter().any(|b| b.kind == kind && b.id == id) {
+    fn add(&mut self, kind: ViolationKind, at: Micros, id: &str, text: impl Into<String>) {
+        if !self.violations.iter().any(|b| b.kind == kind && b.id == id) {
             let (id, text) = (id.to_owned(), text.into());
-            self.broken.push(Broken { kind, at, id, text });
+            self.violations.push(Violation { kind, at, id, text });
         }
     }
 }
 
-/// What the checks share: the history of one service, made ready to be asked.
-struct Truth<'a> {
+/// The history of one service, prepared for the checks.
+struct Comparison<'a> {
     history: &'a History,
     epochs: Vec<States>,
     service: &'a str,
-    rules: &'a Rules,
+    rules: &'a Expectations,
 }
 
-/// Where in the history a snapshot can be: its epoch and revision.
-type Place = (usize, u64);
+/// The epoch and revision of a snapshot in the history.
+type Position = (usize, u64);
 
-/// Compares what one watcher saw of one service with the truth.
-pub fn check(history: &History, service: &str, seen: &Seen, rules: &Rules) -> Report {
+/// Compares what one watcher saw of one service with the history of the store.
+pub fn check(
+    history: &History,
+    service: &str,
+    seen: &Observations,
+    rules: &Expectations,
+) -> Report {
     let wanted: BTreeSet<u64> = seen.snapshots.iter().map(|s| s.revision).collect();
     let epochs = history
         .epochs
         .iter()
         .map(|epoch| epoch.states(service, &wanted))
         .collect();
-    let truth = Truth {
+    let comparison = Comparison {
         history,
         epochs,
         service,
         rules,
     };
     let mut report = Report::default();
-    let placed = truth.place(&seen.snapshots, &mut report);
-    truth.check_pace(&seen.snapshots, &placed, &mut report);
-    truth.check_end(seen, &mut report);
+    let placed = comparison.locate(&seen.snapshots, &mut report);
+    comparison.check_pace(&seen.snapshots, &placed, &mut report);
+    comparison.check_end(seen, &mut report);
     check_events(seen, &mut report, rules.end);
     report
 }
 
-impl Truth<'_> {
-    /// Finds where in the history each snapshot is: the latest place that fits.
-    fn place(&self, snapshots: &[Snapshot], report: &mut Report) -> Vec<Place> {
+impl Comparison<'_> {
+    /// Finds the latest position in the history that each snapshot matches.
+    fn locate(&self, snapshots: &[Snapshot], report: &mut Report) -> Vec<Position> {
         let mut placed = Vec::new();
-        let mut possible: Vec<Place> = vec![(0, 0)];
+        let mut possible: Vec<Position> = vec![(0, 0)];
         let mut ready = false;
         for snapshot in snapshots {
             if snapshot.state == State::Pending && !ready {
@@ -198,7 +202,7 @@ impl Truth<'_> {
                     .iter()
                     .any(|(e, r)| epoch > e || (epoch == e && snapshot.revision >= *r))
             };
-            let next: Vec<Place> = fitting
+            let next: Vec<Position> = fitting
                 .iter()
                 .filter(|e| follows(e))
                 .map(|e| (*e, snapshot.revision))
@@ -207,14 +211,14 @@ impl Truth<'_> {
                 let latest = possible.iter().max().copied().unwrap_or_default();
                 match fitting.last() {
                     Some(_) => report.add(
-                        Kind::Backwards,
+                        ViolationKind::Backwards,
                         snapshot.at,
                         "",
                         format!("revision {} after {}", snapshot.revision, latest.1),
                     ),
                     None => self.diagnose(latest.0, snapshot, report),
                 }
-                // It goes on from where it said to be, so that one fault is told once.
+                // Continues from the position that it claims, so that one fault is reported once.
                 let epoch = fitting.last().copied().unwrap_or(latest.0);
                 possible = vec![(
                     epoch,
@@ -238,26 +242,27 @@ impl Truth<'_> {
             && (set == &snapshot.set || self.fits_with_held(set, snapshot))
     }
 
-    /// Whether all that it shows beyond the truth was lost in a fault not long ago.
+    /// Returns true if everything beyond the set of the store was lost in a recent fault.
     fn fits_with_held(&self, set: &Set, snapshot: &Snapshot) -> bool {
-        let Some(held) = self.rules.held else {
+        let Some(retained) = self.rules.retained else {
             return false;
         };
         let alike = |(id, instance): (&String, _)| snapshot.set.get(id) == Some(instance);
         set.iter().all(alike)
             && snapshot.set.iter().all(|(id, instance)| {
-                let lost = |at| self.lost_in_fault(at) && snapshot.at.saturating_sub(at) <= held;
+                let lost =
+                    |at| self.lost_in_fault(at) && snapshot.at.saturating_sub(at) <= retained;
                 set.contains_key(id) || self.deleted(id, instance.created).is_some_and(lost)
             })
     }
 
     fn lost_in_fault(&self, at: Micros) -> bool {
-        // What a fault makes expire is deleted when it is over.
+        // Keys that expire during a fault are deleted after it.
         let mut faults = self.rules.faults.iter();
         faults.any(|(from, healed)| (*from..=healed + 2 * SECOND).contains(&at))
     }
 
-    /// When the instance of this id and age was deleted, or gone with its epoch.
+    /// Returns when the instance of this id and age was deleted, or disappeared with its epoch.
     fn deleted(&self, id: &str, created: u64) -> Option<Micros> {
         let mut present = false;
         for epoch in &self.history.epochs {
@@ -287,12 +292,12 @@ impl Truth<'_> {
     }
 }
 
-/// Folding the events gives the last set. What is told in the last moment may be a part of one only.
-fn check_events(seen: &Seen, report: &mut Report, end: Micros) {
+/// Checks that applying the events yields the last set. Events in the last moment may be a part of a change.
+fn check_events(seen: &Observations, report: &mut Report, end: Micros) {
     if seen.events.is_empty() {
         return;
     }
-    let mut folded: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut compacted: BTreeMap<&str, u64> = BTreeMap::new();
     for Event {
         at,
         kind,
@@ -300,16 +305,16 @@ fn check_events(seen: &Seen, report: &mut Report, end: Micros) {
         created,
     } in &seen.events
     {
-        let before = folded.get(id.as_str()).copied();
+        let before = compacted.get(id.as_str()).copied();
         let right = match kind.as_str() {
-            "up" => folded.insert(id, *created).is_none(),
-            "update" => folded.insert(id, *created) == Some(*created),
-            "down" => folded.remove(id.as_str()) == Some(*created),
+            "up" => compacted.insert(id, *created).is_none(),
+            "update" => compacted.insert(id, *created) == Some(*created),
+            "down" => compacted.remove(id.as_str()) == Some(*created),
             _ => true,
         };
         if !right {
             report.add(
-                Kind::Events,
+                ViolationKind::Events,
                 *at,
                 id,
                 format!("{kind} of {created} after {before:?}"),
@@ -321,12 +326,12 @@ fn check_events(seen: &Seen, report: &mut Report, end: Micros) {
     if let Some(last) = seen.snapshots.last().filter(at_rest) {
         let shown = last.set.iter().chain(&last.suspects);
         let set: BTreeMap<&str, u64> = shown.map(|(id, i)| (id.as_str(), i.created)).collect();
-        if set != folded {
+        if set != compacted {
             report.add(
-                Kind::Events,
+                ViolationKind::Events,
                 last.at,
                 "",
-                "the events do not lead to the last set",
+                "applying the events does not yield the last set",
             );
         }
     }

@@ -1,4 +1,4 @@
-//! A real etcd of one or more members, each on a machine of its own.
+//! A real etcd cluster of one or more members, each in a network namespace of its own.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::clock::wait_until;
 use crate::netns::{Host, run};
 use crate::process;
+use discover_testkit::clock::wait_until;
 
-/// Where every member listens for clients.
+/// The client port of every member.
 pub const PORT: u16 = 2379;
 const PEERS: u16 = 2380;
 
@@ -21,13 +21,13 @@ pub struct Cluster {
     admin: Host,
     directory: PathBuf,
     arguments: Vec<String>,
-    /// `name:password`, once there is a login.
+    /// `name:password`, once authentication is enabled.
     login: Mutex<Option<String>>,
     members: Vec<Mutex<Option<Child>>>,
 }
 
 impl Cluster {
-    /// Starts a member on each host, with further arguments, and waits until all answer.
+    /// Starts a member on each host, with further arguments, and waits until all are healthy.
     pub fn start(
         hosts: Vec<Host>,
         admin: Host,
@@ -47,32 +47,32 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     pub fn size(&self) -> usize {
         self.hosts.len()
     }
 
-    /// All their numbers.
+    /// Returns the numbers of all members.
     pub fn all(&self) -> Vec<usize> {
         (0..self.size()).collect()
     }
 
-    /// The machine of a member.
+    /// Returns the host of a member.
     pub fn host(&self, member: usize) -> &Host {
         &self.hosts[member]
     }
 
-    /// Where each member listens.
+    /// Adds a member in place of a removed one.
     pub fn addresses(&self) -> Vec<Ipv4Addr> {
         self.hosts.iter().map(|host| host.address).collect()
     }
 
-    /// Starts a member on the data that it has, without waiting.
+    /// Starts a member on its existing data, without waiting.
     pub fn start_member(&self, member: usize) {
         self.start_as(member, "new");
     }
 
-    /// Takes a member out of the cluster for good, and what it knew with it.
+    /// Removes a member from the cluster for good, with its data.
     pub fn remove(&self, member: usize) -> Result<(), String> {
         let id = self.id(member)?;
         self.change_members(&["remove", &id])?;
@@ -89,7 +89,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// etcd refuses to be changed until all members have known each other for five seconds.
+    /// Changes the membership, retrying: etcd refuses until all members have been connected for five seconds.
     fn change_members(&self, how: &[&str]) -> Result<(), String> {
         let mut last = Ok(());
         wait_until(15.0, || {
@@ -151,7 +151,7 @@ impl Cluster {
             .for_each(|member| self.start_member(member));
     }
 
-    /// Kills a member, as a crash would.
+    /// Kills a member (SIGKILL).
     pub fn kill(&self, member: usize) {
         if let Some(mut child) = self.member(member).take() {
             let _ = child.kill();
@@ -159,7 +159,7 @@ impl Cluster {
         }
     }
 
-    /// Asks a member to end in peace, and waits for it.
+    /// Terminates a member (SIGTERM) and waits for it.
     pub fn terminate(&self, member: usize) {
         if let Some(mut child) = self.member(member).take() {
             process::terminate(child.id());
@@ -167,22 +167,22 @@ impl Cluster {
         }
     }
 
-    /// Freezes a member. True if it stands still afterwards.
+    /// Freezes a member.
     pub fn freeze(&self, member: usize) -> bool {
         self.pid(member).is_some_and(process::freeze)
     }
 
-    /// Lets a frozen member go on.
+    /// Continues a frozen member.
     pub fn thaw(&self, member: usize) {
         self.pid(member).map(process::thaw).unwrap_or_default();
     }
 
-    /// Forgets the data of a member that does not run.
+    /// Deletes the data of a stopped member.
     pub fn wipe(&self, member: usize) {
         let _ = std::fs::remove_dir_all(self.data(member));
     }
 
-    /// Writes a snapshot of the whole store to a file, and gives its revision.
+    /// Writes a snapshot of the store to a file, and returns its revision.
     pub fn save(&self, file: &Path) -> Result<u64, String> {
         let file = file.display().to_string();
         self.ctl_at(&self.addresses()[..1], &["snapshot", "save", &file])?;
@@ -193,7 +193,7 @@ impl Cluster {
             .ok_or_else(|| format!("no revision in {status}"))
     }
 
-    /// Gives all members, which do not run, the data of a snapshot.
+    /// Restores a snapshot to all members, which must be stopped.
     pub fn restore(&self, file: &Path) -> Result<(), String> {
         for member in self.all() {
             self.wipe(member);
@@ -221,7 +221,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The member that leads.
+    /// Returns the leader.
     pub fn leader(&self) -> Result<usize, String> {
         let mut leader = None;
         wait_until(15.0, || {
@@ -264,7 +264,7 @@ impl Cluster {
         self.wait_healthy_members(&self.all())
     }
 
-    /// The same for some of them.
+    /// Waits until some members are healthy.
     pub fn wait_healthy_members(&self, members: &[usize]) -> Result<(), String> {
         let addresses: Vec<_> = members.iter().map(|m| self.hosts[*m].address).collect();
         let mut last = String::new();
@@ -282,17 +282,17 @@ impl Cluster {
             .ok_or_else(|| format!("etcd does not become healthy: {last}"))
     }
 
-    /// From now on etcdctl logs in.
+    /// Makes etcdctl log in from now on.
     pub fn log_in(&self, login: &str) {
         *self.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login.to_owned());
     }
 
-    /// What etcdctl says to these arguments, asked of all members.
+    /// Runs etcdctl against all members and returns its output.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String, String> {
         self.ctl_at(&self.addresses(), arguments)
     }
 
-    /// The same, asked of some members.
+    /// Runs etcdctl against some members and returns its output.
     pub fn ctl_at(&self, addresses: &[Ipv4Addr], arguments: &[&str]) -> Result<String, String> {
         let endpoints: Vec<_> = addresses.iter().map(|a| format!("{a}:{PORT}")).collect();
         let mut command = etcdctl(&self.admin);
@@ -308,7 +308,7 @@ impl Cluster {
         run(command.args(arguments))
     }
 
-    /// Puts the content of a file under a key.
+    /// Writes the content of a file to a key.
     pub fn fill(&self, key: &str, file: &Path) -> Result<(), String> {
         let endpoint = format!("{}:{PORT}", self.hosts[0].address);
         let script = format!(
@@ -318,8 +318,8 @@ impl Cluster {
         self.admin.shell(&script).map(drop)
     }
 
-    /// Whether who does not log in is refused.
-    pub fn refuses_strangers(&self) -> bool {
+    /// Returns true if requests without a login are refused.
+    pub fn refuses_anonymous(&self) -> bool {
         let endpoint = format!("{}:{PORT}", self.hosts[0].address);
         let mut command = etcdctl(&self.admin);
         run(command.args(["--endpoints", &endpoint, "get", "/"])).is_err()

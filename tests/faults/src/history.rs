@@ -1,80 +1,80 @@
-//! What the store really held, at every revision: the truth that watchers are compared with.
+//! The contents of the store at every revision, with which watchers are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::clock::Micros;
+use discover_testkit::clock::Micros;
 
-/// An instance as a store holds it, and as a watcher is to show it.
+/// An instance as the store holds it, and as a watcher must show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// The revision at which it came.
+    /// The revision at which it was created.
     pub created: u64,
-    /// What it says of itself.
+    /// Its attributes.
     pub attributes: BTreeMap<String, String>,
 }
 
-/// The instances of one service by their ids. Cheap to clone.
+/// The instances of one service by id. Cheap to clone.
 pub type Set = OrdMap<String, Arc<Instance>>;
 
-/// One instance put, or deleted.
+/// One put or delete.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The service that it is of.
+    /// The service.
     pub service: String,
-    /// Which instance.
+    /// The instance.
     pub id: String,
-    /// What it is now; none if it was deleted.
+    /// Its new value; none if it was deleted.
     pub now: Option<Arc<Instance>>,
 }
 
-/// All that changed in one step of the store.
+/// All changes of one revision.
 #[derive(Clone, Debug, Default)]
 pub struct Revision {
-    /// When it was committed, as nearly as can be told.
+    /// When it was committed, as precisely as it can be observed.
     pub at: Micros,
-    /// Empty if it concerned no service.
+    /// The changes; empty if no service is concerned.
     pub changes: Vec<Change>,
 }
 
-/// One life of the store. Another begins when it is wiped, or set back to a former state.
+/// One history of the store. A new epoch begins when the store is wiped or restored.
 #[derive(Clone, Debug, Default)]
 pub struct Epoch {
     /// When it began.
     pub began: Micros,
-    /// The last revision that it had from the beginning.
+    /// The last revision that it inherited.
     pub base: u64,
-    /// Up to here all is folded into one revision.
-    pub folded: u64,
-    /// Every revision, those from before `began` too.
+    /// Revisions up to this one are merged into one.
+    pub compacted: u64,
+    /// Every revision, including inherited ones.
     pub revisions: BTreeMap<u64, Revision>,
 }
 
-/// All epochs of a store, the first first.
+/// All epochs of a store, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Never empty in use.
+    /// The epochs; never empty in use.
     pub epochs: Vec<Epoch>,
 }
 
-/// The sets of one service at the revisions that were asked for, and when which revision came.
+/// The sets of one service at requested revisions.
 pub struct States {
     sets: BTreeMap<u64, Set>,
-    /// When each revision that touched the service came, in order.
+    /// The revisions that concern the service with their times, in order.
     pub touched: Vec<(u64, Micros)>,
 }
 
 impl Epoch {
-    /// The state of the service at each revision of `wanted`, and at the last one.
+    /// Returns the sets of a service at each revision of `wanted`, and at the last one.
     pub fn states(&self, service: &str, wanted: &BTreeSet<u64>) -> States {
         let mut set = Set::new();
         let mut sets = BTreeMap::from([(0, set.clone())]);
         let mut touched = Vec::new();
         let mut wanted = wanted.iter().copied().peekable();
         for (&number, revision) in &self.revisions {
-            // What was asked for and lies before this revision is as the last one left it.
+            // Requested revisions before this one have the set of the previous one.
             while let Some(before) = wanted.next_if(|w| *w < number) {
                 sets.insert(before, set.clone());
             }
@@ -89,7 +89,7 @@ impl Epoch {
         States { sets, touched }
     }
 
-    /// The last revision.
+    /// Returns the last revision.
     pub fn head(&self) -> u64 {
         self.revisions
             .keys()
@@ -99,7 +99,7 @@ impl Epoch {
             .max(self.base)
     }
 
-    /// The revisions that are missing between the first and the last.
+    /// Returns the revisions that are missing between the first and the last.
     pub fn holes(&self) -> Vec<u64> {
         let Some(first) = self.revisions.keys().next() else {
             return Vec::new();
@@ -111,7 +111,7 @@ impl Epoch {
 }
 
 impl Epoch {
-    /// The last revision up to which a service is as it was at this one.
+    /// Returns the last revision up to which a service is the same as at `revision`.
     pub fn same_until(&self, service: &str, revision: u64) -> u64 {
         let later = self.revisions.range(revision + 1..);
         let touches = |(_, r): &(&u64, &Revision)| r.changes.iter().any(|c| c.service == service);
@@ -121,14 +121,14 @@ impl Epoch {
             .map_or(self.head(), |(number, _)| number - 1)
     }
 
-    /// Makes one revision of all up to this one. For long runs, whose early part is done.
-    pub fn fold_until(&mut self, last: u64) {
-        self.folded = last;
+    /// Merges all revisions up to `last` into one, for long runs.
+    pub fn compact_until(&mut self, last: u64) {
+        self.compacted = last;
         let after = self.revisions.split_off(&(last + 1));
         let mut alive: BTreeMap<(String, String), Change> = BTreeMap::new();
-        let mut folded = Revision::default();
+        let mut compacted = Revision::default();
         for revision in std::mem::replace(&mut self.revisions, after).into_values() {
-            folded.at = revision.at;
+            compacted.at = revision.at;
             for change in revision.changes {
                 let key = (change.service.clone(), change.id.clone());
                 match change.now {
@@ -137,13 +137,13 @@ impl Epoch {
                 };
             }
         }
-        folded.changes = alive.into_values().collect();
-        self.revisions.insert(last, folded);
+        compacted.changes = alive.into_values().collect();
+        self.revisions.insert(last, compacted);
     }
 }
 
 impl Revision {
-    /// Applies what concerns a service; false if nothing does.
+    /// Applies the changes of a service; returns false if there are none.
     pub fn apply(&self, service: &str, set: &mut Set) -> bool {
         let mut touches = false;
         for change in self
@@ -162,7 +162,7 @@ impl Revision {
 }
 
 impl History {
-    /// Those of some revisions that no epoch has.
+    /// Returns those of some revisions that no epoch has.
     pub fn missing(&self, revisions: impl Iterator<Item = u64>) -> Vec<u64> {
         let empty = self.epochs.first().map_or(0, |first| first.base);
         let known = |revision: &u64| {
@@ -177,12 +177,12 @@ impl History {
 }
 
 impl States {
-    /// The set at a revision that was asked for.
+    /// Returns the set at a requested revision.
     pub fn at(&self, revision: u64) -> Option<&Set> {
         self.sets.get(&revision)
     }
 
-    /// The set at the end.
+    /// Returns the set at the end.
     pub fn last(&self) -> &Set {
         self.sets
             .values()

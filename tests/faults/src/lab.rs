@@ -1,48 +1,48 @@
-//! One lab: the machines, the store, the load, the truth and the programs under test, all running.
+//! One lab: network namespaces, store, load, recorder and the programs under test, all running.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::clock::{Micros, now, pause, wait_until};
-use crate::cut::received;
 use crate::etcd::{Cluster, PORT};
+use crate::fake_clock::FakeClock;
+use crate::ground_truth::GroundTruth;
 use crate::load::{self, Load};
 use crate::netns::{Host, Network};
-use crate::proxy::Proxy;
-use crate::raw::Login;
-use crate::record::State;
-use crate::truth::Truth;
-use crate::wall::Wall;
+use crate::partition::received;
+use crate::raw_client::Login;
+use crate::watcher_output::State;
 use crate::watchers::{LANGUAGES, MEMBERS, Watcher};
+use discover_testkit::clock::{Micros, now, pause, wait_until};
+use discover_testkit::proxy::FaultProxy;
 
-/// More bytes than this in a second are news of the load, and not only heartbeats.
-const NEWS: u64 = 2000;
+/// Connections that receive more bytes per second than this deliver events, not only heartbeats.
+const EVENT_BYTES_PER_SECOND: u64 = 2000;
 
-/// How the registrations of the programs under test live, in seconds.
+/// The TTL of the registrations of the programs under test, in seconds.
 pub const TTL: f64 = 5.0;
 
-/// The name of the store, where it has one: that of its first member.
+/// The host name of the store, if it has one: that of its first member.
 pub const NAME: &str = "store.lab";
 
-/// What a scenario wants of its lab.
+/// Requirements of a scenario.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// How many members the store has.
+    /// Number of members of the store.
     pub members: usize,
-    /// Whether the clients reach it through the proxy.
+    /// Clients connect through the proxy.
     pub proxied: bool,
-    /// Whether the clients know the store by a name.
+    /// Clients know the store by a host name.
     pub named: bool,
-    /// Whether the wall clock of the clients can be moved.
+    /// The wall clock of the clients can be shifted.
     pub clocked: bool,
-    /// Whether one must log in, with tokens that live three seconds.
+    /// Authentication is enabled, with tokens that expire after three seconds.
     pub login: bool,
     /// Further arguments of etcd.
     pub arguments: Vec<String>,
-    /// How many writes a second.
+    /// Writes per second.
     pub rate: f64,
-    /// How often the programs look, in milliseconds.
+    /// How often the programs read their sets, in milliseconds.
     pub pace: u32,
 }
 
@@ -61,21 +61,21 @@ impl Default for Setup {
     }
 }
 
-/// See the module. Everything ends and is removed when it is dropped, in this order.
+/// The lab. Everything ends and is removed when it is dropped, in this order.
 pub struct Lab {
     /// The programs under test.
     pub watchers: Vec<Watcher>,
     /// The writers.
     pub load: Load,
-    /// The recorder of what is written.
-    pub truth: Truth,
-    /// In the clients' way, if the scenario wants it.
-    pub proxy: Option<Proxy>,
+    /// The recorder of all writes.
+    pub ground_truth: GroundTruth,
+    /// The proxy between the clients and the store, if the scenario needs it.
+    pub proxy: Option<FaultProxy>,
     /// The store.
     pub cluster: Cluster,
-    /// The machine of the programs under test.
+    /// The host of the programs under test.
     pub clients: Host,
-    wall: Option<Wall>,
+    fake_clock: Option<FakeClock>,
     faults: Mutex<Vec<(Micros, Micros)>>,
     _network: Network,
     directory: tempfile::TempDir,
@@ -100,28 +100,34 @@ impl Lab {
             arguments.extend(crate::scenario::login::tokens(directory.path())?);
         }
         let cluster = Cluster::start(hosts, admin.clone(), directory.path(), &arguments)?;
-        let truth = Truth::start(&admin, &cluster.addresses());
+        let ground_truth = GroundTruth::start(&admin, &cluster.addresses());
         let mut login: Login = None;
         if setup.login {
             login = Some(crate::scenario::login::enable(&cluster)?);
-            truth.log_in(login.clone());
+            ground_truth.log_in(login.clone());
         }
         let targets: Vec<SocketAddr> = cluster
             .addresses()
             .iter()
             .map(|a| (*a, PORT).into())
             .collect();
-        let proxy = setup.proxied.then(|| Proxy::start(&clients, &targets));
-        let ways = proxy.as_ref().map_or(&targets[..], Proxy::addresses);
+        let proxy = setup.proxied.then(|| {
+            let host = clients.clone();
+            let enter = move || host.enter().expect("the namespace of the lab exists");
+            FaultProxy::start_in(enter, &targets)
+        });
+        let ways = proxy.as_ref().map_or(&targets[..], FaultProxy::addresses);
         let mut ways: Vec<String> = ways.iter().map(ToString::to_string).collect();
         if setup.named {
             clients.resolve(NAME, cluster.addresses()[0])?;
             ways = vec![format!("{NAME}:{PORT}")];
         }
         let url = url(&ways, &login);
-        let wall = setup.clocked.then(|| Wall::new(directory.path()));
-        let wall = wall.transpose()?;
-        let environment = wall.as_ref().map_or(Vec::new(), Wall::environment);
+        let fake_clock = setup.clocked.then(|| FakeClock::new(directory.path()));
+        let fake_clock = fake_clock.transpose()?;
+        let environment = fake_clock
+            .as_ref()
+            .map_or(Vec::new(), FakeClock::environment);
         let mut watchers = Vec::new();
         for language in LANGUAGES {
             let services = [load::SERVICE, MEMBERS];
@@ -143,30 +149,30 @@ impl Lab {
         let lab = Lab {
             watchers,
             load,
-            truth,
+            ground_truth,
             proxy,
             cluster,
             clients,
-            wall,
+            fake_clock,
             faults,
             _network: network,
             directory,
         };
-        lab.wait_even(20.0)
+        lab.wait_caught_up(20.0)
             .map_err(|why| format!("before any fault: {why}"))?;
         pause(1.0);
         Ok(lab)
     }
 
-    /// A folder for what the lab needs.
+    /// Returns a directory for files of the lab.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Keeps the logs of the run in a folder that stays, and gives it.
+    /// Moves the logs of the run to a directory that stays, and returns it.
     pub fn keep(self) -> PathBuf {
         let Lab { directory, .. } = self;
-        // Under another name, or the next lab takes it for a leftover.
+        // Under another name, or the next lab would remove it as stale.
         let from = directory.keep();
         let name = from
             .file_name()
@@ -177,24 +183,24 @@ impl Lab {
         std::fs::rename(&from, &to).map_or(from, |()| to)
     }
 
-    /// Does a fault and remembers when; its work returns what must have happened, counted.
+    /// Runs a fault and records its interval; `work` returns the evidence that it happened.
     pub fn fault(
         &self,
         work: impl FnOnce() -> Result<Evidence, String>,
     ) -> Result<Evidence, String> {
         let began = now();
         let evidence = work()?;
-        self.was_fault(began);
+        self.record_fault(began);
         Ok(evidence)
     }
 
-    /// Remembers a fault that is healed now.
-    pub fn was_fault(&self, began: Micros) {
+    /// Records a fault that ends now.
+    pub fn record_fault(&self, began: Micros) {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.push((began, now()));
     }
 
-    /// When faults began and were healed.
+    /// Returns the intervals of all faults.
     pub fn faults(&self) -> Vec<(Micros, Micros)> {
         self.faults
             .lock()
@@ -202,27 +208,26 @@ impl Lab {
             .clone()
     }
 
-    /// The proxy of a scenario that asked for it.
-    pub fn proxy(&self) -> Result<&Proxy, String> {
+    /// Returns the proxy of a scenario that requires it.
+    pub fn proxy(&self) -> Result<&FaultProxy, String> {
         self.proxy
             .as_ref()
             .ok_or_else(|| "the scenario has no proxy".to_owned())
     }
 
-    /// The wall clock of the programs in a scenario that asked for it.
-    pub fn clock(&self) -> Result<&Wall, String> {
-        self.wall
+    /// Returns the wall clock of a scenario that requires it.
+    pub fn clock(&self) -> Result<&FakeClock, String> {
+        self.fake_clock
             .as_ref()
             .ok_or_else(|| "the scenario does not move the clock".to_owned())
     }
 
-    /// Makes that member the leader through which most programs are told the news, so that it is them
-    /// who are hit; gives it, and how many they are.
-    pub fn lead_where_watched(&self) -> Result<(usize, u64), String> {
+    /// Makes the member that most programs watch the leader, so that a fault of it affects them. Returns it with their number.
+    pub fn make_most_watched_leader(&self) -> Result<(usize, u64), String> {
         let mut chosen = (0, 0);
-        // A change of the leader may make them move.
+        // Clients may reconnect when the leader changes.
         for _ in 0..5 {
-            let told = self.told()?;
+            let told = self.watchers_per_member()?;
             let most = told.iter().enumerate().max_by_key(|(_, count)| **count);
             chosen = most
                 .map(|(member, count)| (member, *count))
@@ -236,8 +241,8 @@ impl Lab {
         Err(format!("member {} cannot be made the leader", chosen.0))
     }
 
-    /// How many connections each member tells news through.
-    fn told(&self) -> Result<Vec<u64>, String> {
+    /// Returns the number of connections through which each member delivers events.
+    fn watchers_per_member(&self) -> Result<Vec<u64>, String> {
         let before = received(&self.clients)?;
         pause(1.0);
         let mut told = vec![0; self.cluster.size()];
@@ -248,48 +253,48 @@ impl Lab {
                 .addresses()
                 .into_iter()
                 .position(|a| connection.1 == a.to_string());
-            if let (Some(member), true) = (address, news > NEWS) {
+            if let (Some(member), true) = (address, news > EVENT_BYTES_PER_SECOND) {
                 told[member] += 1;
             }
         }
         Ok(told)
     }
 
-    /// Waits until all members answer and something can be written again.
-    pub fn wait_whole(&self) -> Result<(), String> {
+    /// Waits until all members are healthy and writes succeed.
+    pub fn wait_healthy(&self) -> Result<(), String> {
         self.cluster.wait_healthy()?;
         self.load.wait_writable()
     }
 
-    /// Waits until every program has got as far as the store is now, and says who has not.
-    pub fn wait_even(&self, seconds: f64) -> Result<(), String> {
-        let owed = self.owed();
-        self.wait_for(seconds, || owed)
+    /// Waits until every program has reached the current revision of the store; the error names the others.
+    pub fn wait_caught_up(&self, seconds: f64) -> Result<(), String> {
+        let expected = self.expected();
+        self.wait_for(seconds, || expected)
     }
 
-    /// Waits until every program has got as far as the store then is. For a store at rest.
-    pub fn wait_rest(&self, seconds: f64) -> Result<(), String> {
-        self.wait_for(seconds, || self.owed())
+    /// Waits until every program has reached the last revision of a store at rest.
+    pub fn wait_quiescent(&self, seconds: f64) -> Result<(), String> {
+        self.wait_for(seconds, || self.expected())
     }
 
-    /// The last revision of each service.
-    fn owed(&self) -> [(&'static str, u64); 2] {
-        [load::SERVICE, MEMBERS].map(|service| (service, self.truth.last_of(service)))
+    /// Returns the last revision of each service.
+    fn expected(&self) -> [(&'static str, u64); 2] {
+        [load::SERVICE, MEMBERS].map(|service| (service, self.ground_truth.last_of(service)))
     }
 
     fn wait_for(
         &self,
         seconds: f64,
-        owed: impl Fn() -> [(&'static str, u64); 2],
+        expected: impl Fn() -> [(&'static str, u64); 2],
     ) -> Result<(), String> {
         let mut behind = Vec::new();
         let even = wait_until(seconds, || {
-            let owed = owed();
+            let expected = expected();
             let shown = |watcher: &Watcher, (service, revision): &(&str, u64)| {
                 let seen = watcher.last(service);
                 seen.is_some_and(|s| s.state == State::Current && s.revision >= *revision)
             };
-            let late = |w: &&Watcher| !owed.iter().all(|one| shown(w, one));
+            let late = |w: &&Watcher| !expected.iter().all(|one| shown(w, one));
             behind = self
                 .watchers
                 .iter()
@@ -298,12 +303,12 @@ impl Lab {
                 .collect();
             behind.is_empty()
         });
-        let who = || format!("{} not as far as the store", behind.join(", "));
+        let who = || format!("{} have not caught up with the store", behind.join(", "));
         even.then_some(()).ok_or_else(who)
     }
 }
 
-/// What must have happened in a fault, or it was none: each thing with its count.
+/// What must have happened in a fault, with counts. A zero count voids the run.
 pub type Evidence = Vec<(&'static str, u64)>;
 
 fn url(ways: &[String], login: &Login) -> String {

@@ -1,4 +1,4 @@
-//! The write load: instances of a service that come, change and go, written with the bare client.
+//! The write load: creates, changes and deletes instances of one service with the plain etcd client.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,28 +8,28 @@ use std::thread::JoinHandle;
 use etcd_client::{Client, PutOptions, Txn, TxnOp};
 use tokio::time::{Duration, MissedTickBehavior, interval, sleep};
 
-use crate::clock::{Micros, now, wait_until};
+use crate::ground_truth::ROOT;
 use crate::netns::Host;
-use crate::raw::{self, Login};
-use crate::truth::ROOT;
+use crate::raw_client::{self, Login};
+use discover_testkit::clock::{Micros, now, wait_until};
 
-/// The service that the load writes.
+/// The service of the load.
 pub const SERVICE: &str = "load";
 
-/// How many different instances there are.
+/// Number of distinct instances.
 const INSTANCES: usize = 40;
 
-/// What one worker writes in a second, at most.
-const WORKER: f64 = 60.0;
+/// Maximum writes per second of one worker.
+const WRITES_PER_WORKER: f64 = 60.0;
 
-/// The writers. They end when dropped.
+/// The writers. They stop when dropped.
 pub struct Load {
-    shared: Arc<Shared>,
+    shared: Arc<LoadState>,
     threads: Vec<JoinHandle<()>>,
     admin: Host,
 }
 
-struct Shared {
+struct LoadState {
     stop: AtomicBool,
     paused: AtomicBool,
     busy: AtomicUsize,
@@ -41,9 +41,9 @@ struct Shared {
 }
 
 impl Load {
-    /// Begins to write `rate` times a second.
+    /// Starts to write `rate` times per second.
     pub fn start(admin: &Host, members: &[Ipv4Addr], rate: f64, login: Login) -> Load {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoadState {
             stop: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
@@ -53,10 +53,10 @@ impl Load {
             committed: Mutex::default(),
             failed: Mutex::default(),
         });
-        let workers = (rate / WORKER).ceil().max(1.0);
+        let workers = (rate / WRITES_PER_WORKER).ceil().max(1.0);
         let spawn = |number| {
             let shared = shared.clone();
-            raw::spawn(admin, move || async move {
+            raw_client::spawn(admin, move || async move {
                 shared.work(number, rate / workers).await
             })
         };
@@ -67,22 +67,22 @@ impl Load {
         }
     }
 
-    /// Stops writing, and returns once nothing is under way.
+    /// Stops writing, and returns once no write is in flight.
     pub fn pause(&self) {
         self.shared.paused.store(true, Ordering::SeqCst);
         wait_until(10.0, || self.shared.busy.load(Ordering::SeqCst) == 0);
     }
 
-    /// Writes on.
+    /// Continues to write.
     pub fn resume(&self) {
         self.shared.paused.store(false, Ordering::SeqCst);
     }
 
-    /// Stops writing, and leaves half of the instances, none of which dies by itself.
-    pub fn settle(&self) -> Result<(), String> {
+    /// Stops writing and leaves half of the instances, none of which expires.
+    pub fn stop_with_stable_set(&self) -> Result<(), String> {
         self.pause();
         let (shared, from) = (self.shared.clone(), now());
-        let settling = raw::spawn(&self.admin, move || async move {
+        let settling = raw_client::spawn(&self.admin, move || async move {
             for attempt in 0..60 {
                 let member = shared.members[attempt % shared.members.len()];
                 if let Ok(revision) = shared.write_all(member).await {
@@ -96,31 +96,31 @@ impl Load {
         let settled = self.committed_between(from, Micros::MAX) > 0;
         settled
             .then_some(())
-            .ok_or_else(|| "the load cannot be brought to rest".to_owned())
+            .ok_or_else(|| "the load does not stop".to_owned())
     }
 
-    /// How many writes were confirmed between two moments.
+    /// Returns how many writes were confirmed in an interval.
     pub fn committed_between(&self, from: Micros, to: Micros) -> usize {
         count(&self.shared.committed(), from, to, |c| c.0)
     }
 
-    /// How many writes failed between two moments.
+    /// Returns how many writes failed in an interval.
     pub fn failed_between(&self, from: Micros, to: Micros) -> usize {
         count(&self.shared.failed(), from, to, |at| *at)
     }
 
-    /// The revisions of all confirmed writes.
+    /// Returns times and revisions of all confirmed writes.
     pub fn revisions(&self) -> Vec<(Micros, u64)> {
         self.shared.committed().clone()
     }
 
-    /// Waits until a write is confirmed that began after now.
+    /// Waits until a write succeeds that began after this call.
     pub fn wait_writable(&self) -> Result<(), String> {
         let from = now();
         let written = wait_until(30.0, || self.committed_between(from, Micros::MAX) > 1);
         written
             .then_some(())
-            .ok_or_else(|| "nothing can be written any more".to_owned())
+            .ok_or_else(|| "writes keep failing".to_owned())
     }
 }
 
@@ -139,7 +139,7 @@ fn count<T>(all: &[T], from: Micros, to: Micros, at: impl Fn(&T) -> Micros) -> u
         .count()
 }
 
-impl Shared {
+impl LoadState {
     fn committed(&self) -> MutexGuard<'_, Vec<(Micros, u64)>> {
         self.committed
             .lock()
@@ -174,7 +174,7 @@ impl Shared {
                 Ok(revision) => self.committed().push((now(), revision)),
                 Err(_) => {
                     self.failed().push(now());
-                    // The next member may be better.
+                    // The next member may be healthy.
                     member += 1;
                     client = None;
                     sleep(Duration::from_millis(50)).await;
@@ -191,9 +191,9 @@ impl Shared {
         let login = self.login().clone();
         let client = match client {
             Some(client) => client,
-            none => none.insert(raw::connect(member, &login).await?),
+            none => none.insert(raw_client::connect(member, &login).await?),
         };
-        // One of fourteen changes five instances in one revision.
+        // One write in fourteen changes five instances in one revision.
         let count = if fastrand::u8(..14) == 0 { 5 } else { 1 };
         let mut chosen: Vec<usize> = (0..INSTANCES).collect();
         fastrand::shuffle(&mut chosen);
@@ -201,13 +201,13 @@ impl Shared {
         for &instance in &chosen[..count] {
             operations.push(self.operation(client, instance).await?);
         }
-        let answer = raw::within(client.txn(Txn::new().and_then(operations))).await?;
+        let answer = raw_client::within(client.txn(Txn::new().and_then(operations))).await?;
         Ok(answer.header().map_or(0, |header| header.revision() as u64))
     }
 
     async fn write_all(&self, member: Ipv4Addr) -> Result<u64, etcd_client::Error> {
         let login = self.login().clone();
-        let mut client = raw::connect(member, &login).await?;
+        let mut client = raw_client::connect(member, &login).await?;
         let one = |instance: usize| match instance % 2 {
             0 => TxnOp::put(key(instance), format!(r#"{{"last":"{instance}"}}"#), None),
             _ => TxnOp::delete(key(instance), None),
@@ -227,9 +227,10 @@ impl Shared {
         let value = format!(r#"{{"n":"{sequence}","text":"é \" {instance}"}}"#);
         Ok(match fastrand::u8(..10) {
             0 | 1 => TxnOp::delete(key, None),
-            // An instance that dies by itself.
+            // An instance that expires.
             2 => {
-                let lease = raw::within(client.lease_grant(fastrand::i64(2..5), None)).await?;
+                let lease =
+                    raw_client::within(client.lease_grant(fastrand::i64(2..5), None)).await?;
                 TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease.id())))
             }
             3 => TxnOp::put(key, "null", None),
@@ -238,7 +239,7 @@ impl Shared {
     }
 }
 
-/// The key of an instance of the load.
+/// Returns the key of an instance of the load.
 pub fn key(instance: usize) -> String {
     format!("{ROOT}{SERVICE}/10.8.0.{instance}:8080")
 }

@@ -1,4 +1,4 @@
-//! `faults`: runs scenarios of the fault lab, and prints what broke.
+//! `faults`: runs scenarios of the fault lab and prints the violations.
 
 use std::process::ExitCode;
 
@@ -32,7 +32,7 @@ fn command(arguments: &[&str]) -> Result<bool, String> {
         let number = || {
             value
                 .parse::<f64>()
-                .map_err(|_| format!("{option}: {value} is no number"))
+                .map_err(|_| format!("{option}: {value} is not a number"))
         };
         match *option {
             "--bound" => bound = number()?,
@@ -54,7 +54,7 @@ fn command(arguments: &[&str]) -> Result<bool, String> {
     if let ["soak", minutes] = arguments {
         let minutes = minutes
             .parse()
-            .map_err(|_| format!("{minutes} is no number of minutes"))?;
+            .map_err(|_| format!("{minutes} is not a number of minutes"))?;
         return discover_faults::soak::soak(minutes, bound);
     }
     let scenarios = match arguments {
@@ -81,10 +81,10 @@ fn named(name: &str) -> Result<Scenario, String> {
     let found = catalogue()
         .into_iter()
         .find(|scenario| scenario.name == name);
-    found.ok_or_else(|| format!("no scenario is called {name}; see faults list"))
+    found.ok_or_else(|| format!("unknown scenario {name}; `faults list` prints all"))
 }
 
-/// Who is interrupted leaves nothing behind. The processes end with us.
+/// Removes the namespaces of the lab on SIGINT and SIGTERM. Child processes end with this one.
 fn end_on_signals() {
     std::thread::spawn(|| {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
@@ -106,7 +106,7 @@ fn end_on_signals() {
         netns::remove_own();
         #[expect(
             clippy::disallowed_methods,
-            reason = "the namespaces are gone, and so are those who used them"
+            reason = "the namespaces are removed, with all processes in them"
         )]
         std::process::exit(130);
     });

@@ -1,9 +1,7 @@
-//! A network of one's own: a namespace for each machine, joined by a bridge in one more. Nothing is
-//! added to the host's network, so any number of labs run at once, and all of it is gone with its
-//! namespaces.
+//! A private network: one namespace per host, connected by a bridge in another namespace. Nothing is added to the network of
+//! the machine, so any number of labs run at once, and everything disappears with the namespaces.
 
 use std::fs::File;
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,29 +10,29 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
-/// Begins the name of everything that a lab makes; the process id of the lab follows.
+/// Prefix of the names of everything that a lab creates; the process id follows.
 pub const TAG: &str = "dlab";
 
-/// Where `ip netns exec` finds the files that it lays over those in `/etc`.
+/// The directory from which `ip netns exec` bind-mounts files over those in `/etc`.
 const NAMES: &str = "/etc/netns";
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
-/// The machines of one lab. Removed with all that runs on them when dropped.
+/// The hosts of one lab. Removed with all their processes when dropped.
 pub struct Network {
     tag: String,
     hosts: Vec<Host>,
 }
 
-/// One machine: a namespace with one address.
+/// One host: a namespace with one address.
 #[derive(Clone)]
 pub struct Host {
     namespace: String,
-    /// What the others reach it by.
+    /// Its address.
     pub address: Ipv4Addr,
 }
 
-/// Why there can be no lab here, if there cannot. Tried once in each process.
+/// Returns the reason why a lab cannot run here, if there is one. Checked once per process.
 pub fn unavailable() -> Option<String> {
     static TRIED: OnceLock<Option<String>> = OnceLock::new();
     TRIED.get_or_init(try_one).clone()
@@ -55,26 +53,17 @@ fn try_one() -> Option<String> {
     }
 }
 
-/// Says loudly that a test is skipped, or fails it where the lab is required.
+/// Returns true, announced as a skip, if the lab cannot run here. Panics if it is required.
 pub fn skipped() -> bool {
     let Some(why) = unavailable() else {
         return false;
     };
-    let required = std::env::var("DISCOVER_REQUIRE_SERVERS").unwrap_or_default();
-    assert!(
-        !required.contains("netns"),
-        "the fault lab is required: {why}"
-    );
-    // Past the capture of the test runner, so that the skip is counted.
-    let line = format!("SKIPPED: fault lab: {why}\n");
-    std::io::stdout()
-        .write_all(line.as_bytes())
-        .expect("stdout");
+    discover_testkit::skip("netns", &why);
     true
 }
 
 impl Network {
-    /// Makes `count` machines that reach each other.
+    /// Creates `count` connected hosts.
     pub fn new(count: usize) -> Result<Network, String> {
         remove_stale();
         let number = LABS.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +95,7 @@ impl Network {
         Ok(network)
     }
 
-    /// The machine number `at`.
+    /// Returns a host by number.
     pub fn host(&self, at: usize) -> &Host {
         &self.hosts[at]
     }
@@ -119,7 +108,7 @@ impl Drop for Network {
 }
 
 impl Host {
-    /// A command that runs there, and is killed by the kernel with the thread that starts it.
+    /// Returns a command that runs on the host, and that the kernel kills with the thread that spawns it.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("setpriv");
         command
@@ -136,31 +125,31 @@ impl Host {
         command
     }
 
-    /// Runs a shell script there that must succeed, and gives what it printed.
+    /// Runs a shell script on the host and returns its output; a failure is an error.
     pub fn shell(&self, script: &str) -> Result<String, String> {
         let mut command = self.command("sh");
         command.args(["-ec", script]);
         run(&mut command)
     }
 
-    /// Says what address a name has there, in a file that only programs started after the first time see.
+    /// Sets the address of a name on the host, in a file that only programs started after the first call see.
     pub fn resolve(&self, name: &str, address: Ipv4Addr) -> Result<(), String> {
         let folder = Path::new(NAMES).join(&self.namespace);
         let lines = format!("127.0.0.1 localhost\n{address} {name}\n");
-        // Written in place: the programs have this very file, and no other of its name.
+        // Written in place: the programs have mounted this inode.
         std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::write(folder.join("hosts"), lines))
             .map_err(|error| format!("{}: {error}", folder.display()))
     }
 
-    /// Moves the calling thread there: the sockets that it opens from now on are of that machine.
+    /// Moves the calling thread to the host: sockets that it opens from now on belong to that namespace.
     pub fn enter(&self) -> std::io::Result<()> {
         let namespace = File::open(format!("/run/netns/{}", self.namespace))?;
         Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
     }
 }
 
-/// Removes what is left of labs whose process is gone.
+/// Removes the leftovers of labs whose process is gone.
 fn remove_stale() {
     let stale = |name: &str| {
         let pid = name.split('-').nth(1).unwrap_or_default();
@@ -170,18 +159,18 @@ fn remove_stale() {
     remove_folders(stale);
 }
 
-/// Removes all labs of this process, for who must leave at once.
+/// Removes all labs of this process, before it exits early.
 pub fn remove_own() {
     let own = format!("{TAG}-{}-", std::process::id());
     remove(|name| name.starts_with(&own));
     remove_folders(|name| name.starts_with(&own));
 }
 
-/// Removes the namespaces of labs that are chosen, and kills what runs in them.
+/// Removes the chosen namespaces and kills their processes.
 fn remove(chosen: impl Fn(&str) -> bool) {
     for name in of_labs(Path::new("/run/netns")).filter(|name| chosen(name)) {
         let script = format!("ip netns pids {name} | xargs -r kill -KILL; ip netns del {name}");
-        // Somebody else may be removing the same.
+        // Another process may be removing it too.
         let _ = Command::new("sh")
             .args(["-c", &script])
             .stderr(Stdio::null())
@@ -190,7 +179,7 @@ fn remove(chosen: impl Fn(&str) -> bool) {
     remove_folders_in(Path::new(NAMES), chosen);
 }
 
-/// Removes the folders of labs that are chosen.
+/// Removes the chosen directories of labs.
 fn remove_folders(chosen: impl Fn(&str) -> bool) {
     remove_folders_in(&std::env::temp_dir(), chosen);
 }
@@ -201,7 +190,7 @@ fn remove_folders_in(place: &Path, chosen: impl Fn(&str) -> bool) {
     }
 }
 
-/// What is in a folder and has the name of a lab.
+/// Returns the entries of a directory that belong to labs.
 fn of_labs(folder: &Path) -> impl Iterator<Item = String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -212,7 +201,7 @@ fn shell(script: &str) -> Result<String, String> {
     run(Command::new("sh").args(["-ec", script]))
 }
 
-/// Runs a command that must succeed, and gives what it printed.
+/// Runs a command and returns its output; a failure is an error.
 pub fn run(command: &mut Command) -> Result<String, String> {
     let output = command
         .output()

@@ -1,64 +1,65 @@
-//! Runs one scenario from beginning to end, and judges it.
+//! Runs one scenario from beginning to end and evaluates it.
 
 use std::collections::BTreeMap;
 
 use crate::check::{
-    Broken, Kind, Registrant, Rules, Seen, check, check_protected, check_registrations,
+    Expectations, Observations, Registrant, Violation, ViolationKind, check, check_protected,
+    check_registrations,
 };
-use crate::clock::{Micros, SECOND, now, pause, seconds};
-use crate::gauge::Gauge;
+use crate::contention::ContentionGauge;
 use crate::history::History;
 use crate::lab::{Evidence, Lab};
 use crate::load;
-use crate::record::Line;
-use crate::scenario::{Promise, Scenario};
+use crate::scenario::{Guarantees, Scenario};
+use crate::watcher_output::OutputLine;
 use crate::watchers::{MEMBERS, Watcher};
+use discover_testkit::clock::{Micros, SECOND, now, pause, seconds};
 
-/// How soon after a fault a living process is registered again, in seconds.
+/// How soon after a fault a living process must be registered again, in seconds.
 const REGISTERED: f64 = 2.0;
 
-/// How a run ended.
+/// The result of a run.
 pub struct Outcome {
     /// The name of the scenario.
     pub scenario: &'static str,
-    /// Its row of the catalogue.
+    /// Its row of the catalogue of faults.
     pub row: &'static str,
-    /// How many members the store had.
+    /// Number of members of the store.
     pub members: usize,
-    /// How many times longer things took because of what else the machine did.
+    /// CPU contention: how many times longer work took.
     pub busy: f64,
     /// What happened in the fault.
     pub evidence: Evidence,
-    /// Why the run proves nothing: the lab broke, or the fault was not met.
+    /// Why the run proves nothing: the lab failed, or the fault did not happen.
     pub void: Option<String>,
-    /// One for each language.
-    pub rows: Vec<Row>,
+    /// One result per language.
+    pub rows: Vec<LanguageResult>,
 }
 
-/// What is said of one language.
-pub struct Row {
-    /// Which.
+/// The result of one language.
+pub struct LanguageResult {
+    /// The language.
     pub language: &'static str,
-    /// All broken promises.
-    pub broken: Vec<Broken>,
-    /// The longest that it was behind.
+    /// All violations.
+    pub violations: Vec<Violation>,
+    /// The longest lag.
     pub longest: Micros,
-    /// How many snapshots were compared.
+    /// Number of compared snapshots.
     pub compared: usize,
-    /// How often it listed anew, if it tells.
+    /// How often the library listed again, if it reports that.
     pub relists: Option<u64>,
 }
 
 impl Outcome {
-    /// Whether the fault was met and every promise kept.
+    /// Returns true if the fault happened and no guarantee was violated.
     pub fn passed(&self) -> bool {
         self.void.is_none()
             && !self.rows.is_empty()
-            && self.rows.iter().all(|row| row.broken.is_empty())
+            && self.rows.iter().all(|row| row.violations.is_empty())
     }
 }
 
-/// Runs a scenario; `bound` is how many seconds a watcher has to be current again.
+/// Runs a scenario; `bound` is the time in seconds in which a watcher must be current again.
 pub fn run(scenario: &Scenario, bound: f64) -> Outcome {
     let mut outcome = Outcome {
         scenario: scenario.name,
@@ -76,18 +77,18 @@ pub fn run(scenario: &Scenario, bound: f64) -> Outcome {
 }
 
 fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(), String> {
-    let gauge = Gauge::start();
+    let gauge = ContentionGauge::start();
     let mut lab = Lab::start(&scenario.setup)?;
     outcome.evidence = (scenario.inject)(&lab)?;
-    // The load goes on for a while, so that who has come back is seen to follow.
+    // The load continues for a while, so that recovered watchers receive changes.
     lab.load.resume();
     pause(1.5);
-    lab.load.settle()?;
-    // Who is late is late, and is judged for it.
-    let _ = lab.wait_rest(gauge.stretch(bound + 2.0));
+    lab.load.stop_with_stable_set()?;
+    // A late watcher is a violation, found by the checker.
+    let _ = lab.wait_quiescent(gauge.stretch(bound + 2.0));
     pause(0.5);
-    lab.truth.verify()?;
-    let history = lab.truth.history();
+    lab.ground_truth.verify()?;
+    let history = lab.ground_truth.history();
     let unknown = history.missing(
         lab.load
             .revisions()
@@ -96,24 +97,25 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
     );
     if !unknown.is_empty() {
         return Err(format!(
-            "the recorded truth lacks confirmed writes: {unknown:?}"
+            "the ground truth lacks confirmed writes: {unknown:?}"
         ));
     }
     outcome.busy = gauge.busy();
     let micros = |time: f64| (time * SECOND as f64) as Micros;
     let stretched = |bound: f64| micros(gauge.stretch(bound));
-    let promise = &scenario.promise;
-    let rules = Rules {
+    let guarantees = &scenario.guarantees;
+    let rules = Expectations {
         bound: stretched(bound),
         registered: stretched(REGISTERED),
         faults: lab.faults(),
-        behind: promise.behind.map(|slack| stretched(bound + slack)),
-        held: promise.held.map(micros),
+        behind: guarantees.behind.map(|slack| stretched(bound + slack)),
+        retained: guarantees.retained.map(micros),
         end: now(),
     };
-    let written = |(from, healed): &(Micros, Micros)| lab.truth.count_between(*from, *healed);
+    let written =
+        |(from, healed): &(Micros, Micros)| lab.ground_truth.count_between(*from, *healed);
     let writes = rules.faults.iter().map(written).sum();
-    outcome.void = unmet(promise, rules.faults.len(), writes, &outcome.evidence);
+    outcome.void = missed_fault(guarantees, rules.faults.len(), writes, &outcome.evidence);
     let all: Vec<Registrant> = lab
         .watchers
         .iter()
@@ -122,92 +124,92 @@ fn attempt(scenario: &Scenario, bound: f64, outcome: &mut Outcome) -> Result<(),
     for watcher in std::mem::take(&mut lab.watchers) {
         outcome
             .rows
-            .push(judge(watcher, &all, &history, &rules, promise));
+            .push(evaluate(watcher, &all, &history, &rules, guarantees));
     }
-    if outcome.void.is_some() || outcome.rows.iter().any(|row| !row.broken.is_empty()) {
+    if outcome.void.is_some() || outcome.rows.iter().any(|row| !row.violations.is_empty()) {
         keep_logs(lab);
     }
     Ok(())
 }
 
-/// Lets a program leave, and judges it.
-fn judge(
+/// Stops a program and evaluates its output.
+fn evaluate(
     watcher: Watcher,
     all: &[Registrant],
     history: &History,
-    rules: &Rules,
-    promise: &Promise,
-) -> Row {
+    rules: &Expectations,
+    guarantees: &Guarantees,
+) -> LanguageResult {
     let language = watcher.language;
     let own = watcher.registrants(rules.end);
     let (lines, died) = watcher.finish();
     let (seen, relists) = sort(lines, rules.end);
-    let mut row = Row {
+    let mut row = LanguageResult {
         language,
-        broken: Vec::new(),
+        violations: Vec::new(),
         longest: 0,
         compared: 0,
         relists,
     };
     for service in [load::SERVICE, MEMBERS] {
-        let none = Seen::default();
+        let none = Observations::default();
         let report = check(history, service, seen.get(service).unwrap_or(&none), rules);
         row.longest = row.longest.max(report.longest);
         row.compared += report.compared;
-        row.broken.extend(report.broken);
+        row.violations.extend(report.violations);
     }
     let mut strict = rules.clone();
-    if promise.kept {
+    if guarantees.always_registered {
         strict.faults.clear();
     }
-    row.broken
+    row.violations
         .extend(check_registrations(history, MEMBERS, &own, &strict));
-    if promise.protected {
+    if guarantees.protected {
         let shown = seen.get(MEMBERS).map_or(&[][..], |seen| &seen.snapshots);
-        row.broken.extend(check_protected(shown, all, rules));
+        row.violations.extend(check_protected(shown, all, rules));
     }
     if let Some(text) = died {
-        let (kind, at, id) = (Kind::Died, rules.end, String::new());
-        row.broken.push(Broken { kind, at, id, text });
+        let (kind, at, id) = (ViolationKind::Died, rules.end, String::new());
+        row.violations.push(Violation { kind, at, id, text });
     }
     row
 }
 
-/// Why the fault was none, if it was: a run that met none proves nothing.
-pub fn unmet(
-    promise: &Promise,
+/// Returns why the fault did not happen, if so: such a run proves nothing.
+pub fn missed_fault(
+    guarantees: &Guarantees,
     faults: usize,
     writes: usize,
     evidence: &Evidence,
 ) -> Option<String> {
     if faults == 0 {
-        return Some("the injector told of no fault".to_owned());
+        return Some("the injector recorded no fault".to_owned());
     }
     if evidence.is_empty() {
-        return Some("the injector has nothing to show".to_owned());
+        return Some("the injector returned no evidence".to_owned());
     }
     if let Some((what, _)) = evidence.iter().find(|(_, count)| *count == 0) {
-        return Some(format!("the fault was not met: no {what}"));
+        return Some(format!("the fault did not happen: no {what}"));
     }
-    let wanted = promise.writes;
+    let wanted = guarantees.writes;
     (writes < wanted)
-        .then(|| format!("the fault was not met: {writes} writes during it, of {wanted}"))
+        .then(|| format!("the fault did not happen: {writes} of {wanted} writes during it"))
 }
 
-/// Lines by service, up to the end, and how often the library listed anew. As the programs leave one
-/// after the other, they see each other go; that is not judged.
-pub fn sort(lines: Vec<Line>, end: Micros) -> (BTreeMap<String, Seen>, Option<u64>) {
-    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+/// Sorts the output by service, up to `end`, and returns the number of relists. As the programs leave one after the other,
+/// they see each other go offline; that is not evaluated.
+pub fn sort(lines: Vec<OutputLine>, end: Micros) -> (BTreeMap<String, Observations>, Option<u64>) {
+    let mut seen: BTreeMap<String, Observations> = BTreeMap::new();
     let mut relists = None;
     for line in lines {
         match line {
-            Line::Snapshot(service, snapshot) if snapshot.at <= end => {
+            OutputLine::Snapshot(service, snapshot) if snapshot.at <= end => {
                 seen.entry(service).or_default().snapshots.push(snapshot)
             }
-            Line::Event(service, event) if event.at <= end => {
+            OutputLine::Event(service, event) if event.at <= end => {
                 seen.entry(service).or_default().events.push(event)
             }
-            Line::Metrics(values) => relists = values.get("relists").copied(),
+            OutputLine::Metrics(values) => relists = values.get("relists").copied(),
             _ => {}
         }
     }
@@ -220,7 +222,7 @@ fn keep_logs(lab: Lab) {
     }
 }
 
-/// What a run says of itself, for people who watch.
+/// Describes a run for the terminal.
 pub fn describe(outcome: &Outcome) -> String {
     let evidence: Vec<_> = outcome
         .evidence
@@ -228,7 +230,7 @@ pub fn describe(outcome: &Outcome) -> String {
         .map(|(what, count)| format!("{count} {what}"))
         .collect();
     let mut text = format!(
-        "{} on {}: {} (machine busy: {:.1})\n",
+        "{} on {}: {} (CPU contention: {:.1})\n",
         outcome.scenario,
         outcome.members,
         evidence.join(", "),
@@ -238,11 +240,11 @@ pub fn describe(outcome: &Outcome) -> String {
         text += &format!("  void: {why}\n");
     }
     for row in &outcome.rows {
-        for broken in row.broken.iter().take(8) {
+        for violations in row.violations.iter().take(8) {
             text += &format!(
-                "  {} at {:.3}: {broken}\n",
+                "  {} at {:.3}: {violations}\n",
                 row.language,
-                seconds(broken.at)
+                seconds(violations.at)
             );
         }
     }
@@ -254,26 +256,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_that_was_not_met_is_none() {
-        let promise = Promise {
+    fn a_run_without_its_fault_is_void() {
+        let guarantees = Guarantees {
             behind: None,
-            held: None,
+            retained: None,
             protected: false,
-            kept: false,
+            always_registered: false,
             writes: 20,
         };
         let met = vec![("packets stopped", 7), ("elections", 1)];
         let missed = vec![("packets stopped", 0), ("elections", 1)];
-        assert_eq!(unmet(&promise, 1, 20, &met), None);
-        assert!(unmet(&promise, 0, 20, &met).is_some(), "no fault at all");
-        assert!(unmet(&promise, 1, 19, &met).is_some(), "the load had ended");
+        assert_eq!(missed_fault(&guarantees, 1, 20, &met), None);
         assert!(
-            unmet(&promise, 1, 20, &missed).is_some(),
+            missed_fault(&guarantees, 0, 20, &met).is_some(),
+            "no fault at all"
+        );
+        assert!(
+            missed_fault(&guarantees, 1, 19, &met).is_some(),
+            "the load had ended"
+        );
+        assert!(
+            missed_fault(&guarantees, 1, 20, &missed).is_some(),
             "nothing was stopped"
         );
         assert!(
-            unmet(&promise, 1, 20, &Evidence::new()).is_some(),
-            "nothing to show"
+            missed_fault(&guarantees, 1, 20, &Evidence::new()).is_some(),
+            "no evidence"
         );
     }
 
@@ -289,6 +297,6 @@ mod tests {
             rows: Vec::new(),
         };
         assert!(!outcome(Some("not met")).passed());
-        assert!(!outcome(None).passed(), "nobody watched");
+        assert!(!outcome(None).passed(), "no watcher");
     }
 }

@@ -1,15 +1,15 @@
-//! The table of what broke, for people and for the documents.
+//! The table of results, for the terminal and the documents.
 
 use std::fmt::Write;
 
-use crate::clock::seconds;
 use crate::run::Outcome;
+use discover_testkit::clock::seconds;
 
-/// One line for each scenario and language.
+/// Returns a table with one line per scenario and language.
 pub fn table(outcomes: &[Outcome]) -> String {
     let mut text = format!(
         "{:<22}{:<6}{:<9}{:<9}{:>9}{:>8}{:>13}{:>9}\n",
-        "scenario", "row", "members", "language", "compared", "broken", "staleness", "relists"
+        "scenario", "row", "members", "language", "compared", "violations", "staleness", "relists"
     );
     for outcome in outcomes {
         let head = format!(
@@ -32,7 +32,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
                 "{head}{:<9}{:>9}{:>8}{:>11.2} s{:>9}",
                 row.language,
                 row.compared,
-                row.broken.len(),
+                row.violations.len(),
                 seconds(row.longest),
                 relists
             );

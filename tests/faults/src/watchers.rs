@@ -1,4 +1,4 @@
-//! The programs under test, one in each language, run on the clients' machine.
+//! The programs under test, one per language, run on the host of the clients.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::check::Registrant;
-use crate::clock::{Micros, wait_until};
 use crate::netns::{Host, run};
-use crate::record::{Line, Snapshot, parse};
+use crate::watcher_output::{OutputLine, Snapshot, parse};
+use discover_testkit::clock::{Micros, wait_until};
 
-/// The languages, as they are told in tables.
+/// The languages, by their names in tables.
 pub const LANGUAGES: [&str; 4] = ["rust", "c", "python", "node"];
 
-/// How many registrations each program holds.
+/// Number of registrations of each program.
 pub const REGISTRATIONS: usize = 2;
 
 /// The service in which the programs register.
@@ -23,14 +23,14 @@ pub const MEMBERS: &str = "members";
 /// The first port that the programs register.
 const PORT: usize = 7000;
 
-/// A program that runs. Killed when dropped.
+/// A running program. Killed when dropped.
 pub struct Watcher {
-    /// Which language it is in.
+    /// Its language.
     pub language: &'static str,
     host: String,
     child: Child,
     input: Option<ChildStdin>,
-    lines: Arc<Mutex<Vec<Line>>>,
+    lines: Arc<Mutex<Vec<OutputLine>>>,
     reader: Option<JoinHandle<()>>,
     ready: Micros,
 }
@@ -49,7 +49,7 @@ impl Watcher {
         let place = LANGUAGES
             .iter()
             .position(|l| *l == language)
-            .ok_or("no such language")?;
+            .ok_or("unknown language")?;
         let address = format!("10.9.0.{}", place + 1);
         let mut command = command(language, host)?;
         let log = std::fs::File::create(log.join(format!("{language}.log")))
@@ -72,11 +72,11 @@ impl Watcher {
             .spawn()
             .map_err(|error| format!("{command:?}: {error}"))?;
         let output = child.stdout.take().ok_or("no output")?;
-        let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
+        let lines: Arc<Mutex<Vec<OutputLine>>> = Arc::default();
         let place = lines.clone();
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                let read = parse(&line).unwrap_or_else(Line::Failed);
+                let read = parse(&line).unwrap_or_else(OutputLine::Failed);
                 place
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -94,42 +94,42 @@ impl Watcher {
         })
     }
 
-    /// Waits until it is registered and follows.
+    /// Waits until it is registered and watching.
     pub fn wait_ready(&mut self) -> Result<(), String> {
         let mut ready = None;
         wait_until(30.0, || {
             ready = self.lines().iter().find_map(|line| match line {
-                Line::Ready(at) => Some(Ok(*at)),
-                Line::Failed(why) => Some(Err(why.clone())),
+                OutputLine::Ready(at) => Some(Ok(*at)),
+                OutputLine::Failed(why) => Some(Err(why.clone())),
                 _ => None,
             });
             ready.is_some()
         });
-        let ready = ready.unwrap_or_else(|| Err("it does not get ready".to_owned()));
+        let ready = ready.unwrap_or_else(|| Err("it does not become ready".to_owned()));
         self.ready = ready.map_err(|why| format!("{}: {why}", self.language))?;
         Ok(())
     }
 
-    /// The last snapshot of a service.
+    /// Returns the last snapshot of a service.
     pub fn last(&self, service: &str) -> Option<Snapshot> {
         self.lines().iter().rev().find_map(|line| match line {
-            Line::Snapshot(of, snapshot) if of == service => Some(snapshot.clone()),
+            OutputLine::Snapshot(of, snapshot) if of == service => Some(snapshot.clone()),
             _ => None,
         })
     }
 
-    /// Its process.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Takes what it has printed so far, for long runs.
-    pub fn take_lines(&self) -> Vec<Line> {
+    /// Removes and returns its output so far, for long runs.
+    pub fn take_lines(&self) -> Vec<OutputLine> {
         std::mem::take(&mut *self.lines())
     }
 
-    /// Asks it to leave and waits for it; gives what it printed, and how it died if it did.
-    pub fn finish(mut self) -> (Vec<Line>, Option<String>) {
+    /// Stops it and waits; returns its output, and how it failed if it did.
+    pub fn finish(mut self) -> (Vec<OutputLine>, Option<String>) {
         drop(self.input.take().map(|mut input| input.write_all(b"\n")));
         let ended = wait_until(15.0, || matches!(self.child.try_wait(), Ok(Some(_))));
         if !ended {
@@ -139,20 +139,20 @@ impl Watcher {
             let _ = reader.join();
         }
         let lines = self.take_lines();
-        let told = lines.iter().find_map(|line| match line {
-            Line::Failed(why) | Line::Left(why) => Some(why.clone()),
+        let reported = lines.iter().find_map(|line| match line {
+            OutputLine::Failed(why) | OutputLine::Left(why) => Some(why.clone()),
             _ => None,
         });
         let died = match self.child.wait() {
-            _ if !ended => Some("it does not end".to_owned()),
-            Ok(status) if status.success() => told,
-            Ok(status) => Some(told.unwrap_or_else(|| status.to_string())),
+            _ if !ended => Some("it does not exit".to_owned()),
+            Ok(status) if status.success() => reported,
+            Ok(status) => Some(reported.unwrap_or_else(|| status.to_string())),
             Err(error) => Some(error.to_string()),
         };
         (lines, died)
     }
 
-    /// What it has registered, up to a moment at which it lives.
+    /// Returns its registrations, up to a time at which it lives.
     pub fn registrants(&self, until: Micros) -> Vec<Registrant> {
         let one = |number| Registrant {
             id: format!("{}:{}", self.host, PORT + number),
@@ -162,7 +162,7 @@ impl Watcher {
         (0..REGISTRATIONS).map(one).collect()
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+    fn lines(&self) -> MutexGuard<'_, Vec<OutputLine>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -200,31 +200,31 @@ fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Where this program was built, and the library for C beside it.
+/// The directory of this program, with the C library.
 fn built() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut folder = own.parent().unwrap_or(Path::new("/")).to_owned();
-    // Tests lie one deeper.
+    // Test programs are one level deeper.
     if folder.ends_with("deps") {
         folder.pop();
     }
     Ok(folder)
 }
 
-/// The program in C, compiled once in each process.
+/// The program in C, compiled once per process.
 fn compiled() -> Result<PathBuf, String> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let compile = || {
         let (built, top) = (built()?, top());
         let program = built.join("faults-watch-c");
-        // Other labs may be running the one that is there.
+        // Other labs may be running the existing one.
         let new = built.join(format!("faults-watch-c.{}", std::process::id()));
         let mut compiler = Command::new("cc");
         compiler
             .args([
                 "-std=c99",
                 "-D_POSIX_C_SOURCE=200809L",
-                "-Wall",
+                "-FakeClock",
                 "-Wextra",
                 "-Werror",
                 "-O1",

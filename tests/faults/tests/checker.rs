@@ -1,4 +1,4 @@
-//! The judge acquits who made no mistake, and finds every kind of mistake that is planted.
+//! The evaluate acquits who made no mistake, and finds every kind of mistake that is planted.
 
 mod support;
 
@@ -6,20 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use discover_faults::check::{
-    Kind, Registrant, Rules, Seen, check, check_protected, check_registrations,
+    Expectations, Observations, Registrant, ViolationKind, check, check_protected,
+    check_registrations,
 };
-use discover_faults::clock::{Micros, SECOND};
 use discover_faults::history::{History, Instance};
-use discover_faults::record::{Snapshot, State};
+use discover_faults::watcher_output::{Snapshot, State};
+use discover_testkit::clock::{Micros, SECOND};
 use proptest::prelude::*;
-use support::{LAG, SERVICE, STEP, Step, history, perfect, rules, set_back};
+use support::{LAG, SERVICE, STEP, Step, history, perfect, restore, rules};
 
-fn kinds(history: &History, seen: &Seen, rules: &Rules) -> BTreeSet<Kind> {
+fn kinds(history: &History, seen: &Observations, rules: &Expectations) -> BTreeSet<ViolationKind> {
     let report = check(history, SERVICE, seen, rules);
-    report.broken.iter().map(|broken| broken.kind).collect()
+    report
+        .violations
+        .iter()
+        .map(|violations| violations.kind)
+        .collect()
 }
 
-/// Ten revisions: three instances come, change, go and come back; one revision has two of them.
+/// Ten revisions in which three instances are created, changed, deleted and created again.
 fn example() -> History {
     let put = |instance| (instance, true);
     let delete = |instance| (instance, false);
@@ -37,19 +42,22 @@ fn example() -> History {
     ])
 }
 
-/// A perfect watcher of the example, without events, and with a mistake planted in one snapshot.
-fn planted(at: usize, plant: impl Fn(&mut Snapshot)) -> (History, Seen, Rules) {
+/// A perfect watcher of the example, without events, with a mistake in one snapshot.
+fn with_mistake(
+    at: usize,
+    mistake: impl Fn(&mut Snapshot),
+) -> (History, Observations, Expectations) {
     let history = example();
     let mut seen = perfect(&history, |_| true);
     seen.events.clear();
-    plant(&mut seen.snapshots[at]);
+    mistake(&mut seen.snapshots[at]);
     let rules = rules(&history);
     (history, seen, rules)
 }
 
-/// What the judge says of one mistake planted in one snapshot.
-fn verdict(at: usize, plant: impl Fn(&mut Snapshot)) -> BTreeSet<Kind> {
-    let (history, seen, rules) = planted(at, plant);
+/// What the evaluate says of one mistake planted in one snapshot.
+fn verdict(at: usize, mistake: impl Fn(&mut Snapshot)) -> BTreeSet<ViolationKind> {
+    let (history, seen, rules) = with_mistake(at, mistake);
     kinds(&history, &seen, &rules)
 }
 
@@ -58,7 +66,7 @@ fn id(instance: u8) -> String {
 }
 
 #[test]
-fn the_example_itself_is_right() {
+fn the_example_has_no_violation() {
     assert_eq!(verdict(0, |_| ()), BTreeSet::new());
 }
 
@@ -66,17 +74,20 @@ fn the_example_itself_is_right() {
 fn a_lost_put_is_found() {
     assert_eq!(
         verdict(3, |s| drop(s.set.remove(&id(3)))),
-        [Kind::Lost].into()
+        [ViolationKind::Lost].into()
     );
 }
 
 #[test]
 fn a_lost_delete_is_a_ghost() {
-    let (history, mut seen, rules) = planted(3, |_| ());
+    let (history, mut seen, rules) = with_mistake(3, |_| ());
     // The second instance, deleted at the fourth revision, stays as it was in the third.
     let ghost = seen.snapshots[2].set[&id(2)].clone();
     seen.snapshots[3].set.insert(id(2), ghost);
-    assert_eq!(kinds(&history, &seen, &rules), [Kind::Ghost].into());
+    assert_eq!(
+        kinds(&history, &seen, &rules),
+        [ViolationKind::Ghost].into()
+    );
 }
 
 #[test]
@@ -84,25 +95,28 @@ fn a_torn_revision_is_found() {
     // The third revision has two changes.
     assert_eq!(
         verdict(2, |s| drop(s.set.remove(&id(3)))),
-        [Kind::Torn].into()
+        [ViolationKind::Torn].into()
     );
 }
 
 #[test]
 fn a_part_of_the_next_revision_is_torn_too() {
-    let (history, mut seen, rules) = planted(0, |_| ());
+    let (history, mut seen, rules) = with_mistake(0, |_| ());
     let next = seen.snapshots[2].set[&id(3)].clone();
     seen.snapshots[1].set.insert(id(3), next);
-    assert_eq!(kinds(&history, &seen, &rules), [Kind::Torn].into());
+    assert_eq!(kinds(&history, &seen, &rules), [ViolationKind::Torn].into());
 }
 
 #[test]
 fn going_back_is_found() {
-    let (history, mut seen, rules) = planted(0, |_| ());
+    let (history, mut seen, rules) = with_mistake(0, |_| ());
     let mut back = seen.snapshots[4].clone();
     back.at = seen.snapshots[6].at + 1;
     seen.snapshots.insert(7, back);
-    assert_eq!(kinds(&history, &seen, &rules), [Kind::Backwards].into());
+    assert_eq!(
+        kinds(&history, &seen, &rules),
+        [ViolationKind::Backwards].into()
+    );
 }
 
 #[test]
@@ -118,7 +132,7 @@ fn a_wrong_value_is_found() {
             }),
         );
     };
-    assert_eq!(verdict(2, wrong), [Kind::WrongValue].into());
+    assert_eq!(verdict(2, wrong), [ViolationKind::WrongValue].into());
 }
 
 #[test]
@@ -127,7 +141,7 @@ fn a_phantom_is_found() {
         let instance = s.set[&id(1)].clone();
         s.set.insert(id(77), instance);
     };
-    assert_eq!(verdict(2, phantom), [Kind::Phantom].into());
+    assert_eq!(verdict(2, phantom), [ViolationKind::Phantom].into());
 }
 
 #[test]
@@ -143,25 +157,28 @@ fn a_wrong_incarnation_is_found() {
         );
     };
     // The second instance came back at the fifth revision, which has another created.
-    assert_eq!(verdict(4, wrong), [Kind::WrongCreated].into());
+    assert_eq!(verdict(4, wrong), [ViolationKind::WrongCreated].into());
 }
 
 #[test]
 fn a_set_ahead_of_its_revision_is_found() {
-    let (history, mut seen, rules) = planted(0, |_| ());
+    let (history, mut seen, rules) = with_mistake(0, |_| ());
     seen.snapshots[4].set = seen.snapshots[7].set.clone();
-    assert_eq!(kinds(&history, &seen, &rules), [Kind::Ahead].into());
+    assert_eq!(
+        kinds(&history, &seen, &rules),
+        [ViolationKind::Ahead].into()
+    );
 }
 
 #[test]
 fn a_revision_that_never_was_is_found() {
     let found = verdict(9, |s| s.revision += 100);
-    assert!(found.contains(&Kind::UnknownRevision), "{found:?}");
+    assert!(found.contains(&ViolationKind::UnknownRevision), "{found:?}");
 }
 
 #[test]
-fn who_is_stale_for_ever_is_found() {
-    let (history, mut seen, mut rules) = planted(0, |_| ());
+fn a_watcher_that_stays_stale_is_found() {
+    let (history, mut seen, mut rules) = with_mistake(0, |_| ());
     seen.snapshots[5..]
         .iter_mut()
         .for_each(|s| s.state = State::Stale);
@@ -169,13 +186,13 @@ fn who_is_stale_for_ever_is_found() {
     rules.faults = vec![(seen.snapshots[4].at, healed)];
     assert_eq!(
         kinds(&history, &seen, &rules),
-        [Kind::Late, Kind::NotCurrent].into()
+        [ViolationKind::Late, ViolationKind::NotCurrent].into()
     );
 }
 
-/// A fault from the fourth revision to the ninth, of which the watcher is told `late` afterwards.
-fn told_late(late: Micros) -> (History, Seen, Rules) {
-    let (history, mut seen, mut rules) = planted(0, |_| ());
+/// A fault from the fourth revision to the ninth; the watcher receives the changes `late` after it.
+fn notified_late(late: Micros) -> (History, Observations, Expectations) {
+    let (history, mut seen, mut rules) = with_mistake(0, |_| ());
     let (began, healed) = (seen.snapshots[3].at, seen.snapshots[8].at);
     rules.faults = vec![(began, healed)];
     for (at, snapshot) in (healed + late..).zip(&mut seen.snapshots[4..]) {
@@ -185,49 +202,58 @@ fn told_late(late: Micros) -> (History, Seen, Rules) {
 }
 
 #[test]
-fn who_is_late_after_the_healing_is_found() {
-    let (history, seen, rules) = told_late(rules(&example()).bound + SECOND);
-    assert_eq!(kinds(&history, &seen, &rules), [Kind::Late].into());
-    let (history, seen, rules) = told_late(SECOND);
+fn a_watcher_that_recovers_late_is_found() {
+    let (history, seen, rules) = notified_late(rules(&example()).bound + SECOND);
+    assert_eq!(kinds(&history, &seen, &rules), [ViolationKind::Late].into());
+    let (history, seen, rules) = notified_late(SECOND);
     assert_eq!(kinds(&history, &seen, &rules), BTreeSet::new());
 }
 
 #[test]
-fn who_is_behind_while_the_store_can_be_reached_is_found() {
-    let (history, seen, mut rules) = told_late(SECOND);
+fn a_watcher_behind_a_reachable_store_is_found() {
+    let (history, seen, mut rules) = notified_late(SECOND);
     rules.behind = Some(SECOND / 2);
-    assert_eq!(kinds(&history, &seen, &rules), [Kind::Behind].into());
-}
-
-#[test]
-fn what_is_missing_or_too_much_at_the_end_is_found() {
-    let missing = verdict(9, |s| drop(s.set.remove(&id(1))));
-    assert!(missing.contains(&Kind::MissingAtEnd), "{missing:?}");
-    let (history, mut seen, rules) = planted(0, |_| ());
-    let ghost = seen.snapshots[7].set[&id(3)].clone();
-    seen.snapshots[9].set.insert(id(3), ghost);
-    let ghost = kinds(&history, &seen, &rules);
-    assert!(ghost.contains(&Kind::GhostAtEnd), "{ghost:?}");
-}
-
-#[test]
-fn who_never_hears_of_the_last_change_is_found() {
-    let (history, mut seen, rules) = planted(0, |_| ());
-    seen.snapshots.pop();
-    assert_eq!(kinds(&history, &seen, &rules), [Kind::WrongAtEnd].into());
-}
-
-#[test]
-fn who_sees_nothing_is_found() {
-    let (history, _, rules) = planted(0, |_| ());
     assert_eq!(
-        kinds(&history, &Seen::default(), &rules),
-        [Kind::Blind].into()
+        kinds(&history, &seen, &rules),
+        [ViolationKind::Behind].into()
     );
 }
 
 #[test]
-fn events_that_do_not_lead_to_the_set_are_found() {
+fn a_missing_or_extra_instance_at_the_end_is_found() {
+    let missing = verdict(9, |s| drop(s.set.remove(&id(1))));
+    assert!(
+        missing.contains(&ViolationKind::MissingAtEnd),
+        "{missing:?}"
+    );
+    let (history, mut seen, rules) = with_mistake(0, |_| ());
+    let ghost = seen.snapshots[7].set[&id(3)].clone();
+    seen.snapshots[9].set.insert(id(3), ghost);
+    let ghost = kinds(&history, &seen, &rules);
+    assert!(ghost.contains(&ViolationKind::GhostAtEnd), "{ghost:?}");
+}
+
+#[test]
+fn a_watcher_that_misses_the_last_change_is_found() {
+    let (history, mut seen, rules) = with_mistake(0, |_| ());
+    seen.snapshots.pop();
+    assert_eq!(
+        kinds(&history, &seen, &rules),
+        [ViolationKind::WrongAtEnd].into()
+    );
+}
+
+#[test]
+fn a_watcher_without_snapshots_is_found() {
+    let (history, _, rules) = with_mistake(0, |_| ());
+    assert_eq!(
+        kinds(&history, &Observations::default(), &rules),
+        [ViolationKind::Blind].into()
+    );
+}
+
+#[test]
+fn events_that_do_not_yield_the_set_are_found() {
     let history = example();
     let whole = perfect(&history, |_| true);
     for lost in 0..whole.events.len() {
@@ -237,7 +263,7 @@ fn events_that_do_not_lead_to_the_set_are_found() {
         if event.kind != "update" {
             assert_eq!(
                 kinds(&history, &seen, &rules(&history)),
-                [Kind::Events].into(),
+                [ViolationKind::Events].into(),
                 "{event:?}"
             );
         }
@@ -245,9 +271,9 @@ fn events_that_do_not_lead_to_the_set_are_found() {
 }
 
 #[test]
-fn who_trusts_a_store_that_was_set_back_is_found() {
+fn a_watcher_that_ignores_a_restored_store_is_found() {
     let mut history = example();
-    set_back(&mut history, 4, &[vec![(1, true)], vec![(4, true)]]);
+    restore(&mut history, 4, &[vec![(1, true)], vec![(4, true)]]);
     let right = perfect(&history, |_| true);
     assert_eq!(kinds(&history, &right, &rules(&history)), BTreeSet::new());
     // It goes on with what it had, and hears of nothing below its last revision.
@@ -256,15 +282,15 @@ fn who_trusts_a_store_that_was_set_back_is_found() {
     blind.snapshots.truncate(10);
     let found = kinds(&history, &blind, &rules(&history));
     assert!(
-        found.contains(&Kind::MissingAtEnd) && found.contains(&Kind::WrongAtEnd),
+        found.contains(&ViolationKind::MissingAtEnd) && found.contains(&ViolationKind::WrongAtEnd),
         "{found:?}"
     );
 }
 
 #[test]
-fn the_epoch_before_does_not_come_back() {
+fn the_previous_epoch_does_not_return() {
     let mut history = example();
-    set_back(&mut history, 4, &[vec![(1, true)], vec![(4, true)]]);
+    restore(&mut history, 4, &[vec![(1, true)], vec![(4, true)]]);
     let mut seen = perfect(&history, |_| true);
     seen.events.clear();
     let mut again = seen.snapshots[9].clone();
@@ -275,7 +301,7 @@ fn the_epoch_before_does_not_come_back() {
 }
 
 #[test]
-fn a_mass_expiry_may_be_held_back_for_a_while_only() {
+fn a_mass_expiry_may_be_retained_for_a_limited_time() {
     let history = history(&[
         (1..6).map(|i| (i, true)).collect(),
         (1..6).map(|i| (i, false)).collect(),
@@ -283,16 +309,19 @@ fn a_mass_expiry_may_be_held_back_for_a_while_only() {
     ]);
     let mut seen = perfect(&history, |_| true);
     seen.events.clear();
-    let held = seen.snapshots[0].set.clone();
-    seen.snapshots[1].set = held.clone();
-    seen.snapshots[2].set = held.union(seen.snapshots[2].set.clone());
+    let retained = seen.snapshots[0].set.clone();
+    seen.snapshots[1].set = retained.clone();
+    seen.snapshots[2].set = retained.union(seen.snapshots[2].set.clone());
     let mut rules = rules(&history);
     rules.faults = vec![(SECOND, SECOND + STEP)];
     assert!(!kinds(&history, &seen, &rules).is_empty());
-    rules.held = Some(30 * SECOND);
+    rules.retained = Some(30 * SECOND);
     assert_eq!(kinds(&history, &seen, &rules), BTreeSet::new());
-    rules.held = Some(SECOND);
-    assert_eq!(kinds(&history, &seen, &rules), [Kind::GhostAtEnd].into());
+    rules.retained = Some(SECOND);
+    assert_eq!(
+        kinds(&history, &seen, &rules),
+        [ViolationKind::GhostAtEnd].into()
+    );
 }
 
 #[test]
@@ -312,15 +341,15 @@ fn a_registration_missing_for_too_long_is_found() {
         from: SECOND,
         until: 20 * SECOND,
     };
-    let found = |rules: &Rules| {
+    let found = |rules: &Expectations| {
         check_registrations(&history, SERVICE, std::slice::from_ref(&registrant), rules).len()
     };
-    let excused = |from, healed, registered| Rules {
+    let excused = |from, healed, registered| Expectations {
         faults: vec![(from, healed)],
         registered,
-        ..Rules::default()
+        ..Expectations::default()
     };
-    assert_eq!(found(&Rules::default()), 1, "no fault excuses it");
+    assert_eq!(found(&Expectations::default()), 1, "no fault excuses it");
     assert_eq!(found(&excused(lost, back - STEP, STEP)), 0);
     assert_eq!(found(&excused(lost, back - STEP, STEP - 1)), 1);
     assert_eq!(
@@ -340,8 +369,8 @@ fn a_registration_missing_for_too_long_is_found() {
 }
 
 #[test]
-fn who_takes_the_living_away_in_a_mass_expiry_is_found() {
-    let (history, seen, mut rules) = planted(0, |_| ());
+fn removing_living_instances_in_a_mass_expiry_is_found() {
+    let (history, seen, mut rules) = with_mistake(0, |_| ());
     // The second instance is missing in the fourth snapshot, and back in the fifth.
     let registrant = Registrant {
         id: id(2),
@@ -356,7 +385,7 @@ fn who_takes_the_living_away_in_a_mass_expiry_is_found() {
     let found = check_protected(&seen.snapshots, living, &rules);
     assert_eq!(
         found.iter().map(|b| b.kind).collect::<Vec<_>>(),
-        [Kind::TakenAway]
+        [ViolationKind::TakenAway]
     );
     rules.faults = vec![(seen.snapshots[4].at, seen.snapshots[5].at)];
     assert!(check_protected(&seen.snapshots, living, &rules).is_empty());
@@ -373,19 +402,19 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever the store does, who shows it as it was, each time or now and then, is acquitted.
+    /// A watcher that shows the store as it was, always or now and then, has no violations, whatever the store does.
     #[test]
     fn the_innocent_are_acquitted(first in steps(), lost in 0usize..20, second in steps(), every in 1usize..7) {
         let mut history = history(&first);
-        set_back(&mut history, lost, &second);
+        restore(&mut history, lost, &second);
         let seen = perfect(&history, |number| number % every == 0);
-        let rules = Rules { behind: Some(LAG + STEP * 8 + 3 * SECOND), ..rules(&history) };
+        let rules = Expectations { behind: Some(LAG + STEP * 8 + 3 * SECOND), ..rules(&history) };
         let report = check(&history, SERVICE, &seen, &rules);
-        prop_assert!(report.broken.is_empty(), "{:?}", report.broken);
+        prop_assert!(report.violations.is_empty(), "{:?}", report.violations);
         prop_assert_eq!(report.compared, seen.snapshots.len());
     }
 
-    /// Whoever misses a change of the store, and shows the rest, is found.
+    /// A watcher that misses a change of the store, and shows the rest, is found.
     #[test]
     fn whoever_misses_one_change_is_found(steps in steps(), which: prop::sample::Index) {
         let whole = history(&steps);

@@ -1,12 +1,12 @@
-//! The short set: a few faults on one member and on three, met and survived in every language.
+//! The short set: a few faults on one member and on three, in every language.
 
 use discover_faults::netns;
 use discover_faults::run::{describe, run};
 use discover_faults::scenario::short;
 use discover_faults::table::table;
 
-/// How many seconds a watcher has to be current again. On a machine that does other things too, a
-/// second more than is promised of one that does not.
+/// The time in seconds in which a watcher must be current again: one second more than the guarantee, because other tests
+/// run at the same time.
 const BOUND: f64 = 4.0;
 
 fn survives(name: &str) {
@@ -16,10 +16,10 @@ fn survives(name: &str) {
     let scenario = short()
         .into_iter()
         .find(|s| s.name == name)
-        .expect("it is in the short set");
+        .expect("a scenario of the short set");
     let outcome = run(&scenario, BOUND);
-    let said = describe(&outcome);
-    assert!(outcome.passed(), "{said}\n{}", table(&[outcome]));
+    let description = describe(&outcome);
+    assert!(outcome.passed(), "{description}\n{}", table(&[outcome]));
 }
 
 #[test]

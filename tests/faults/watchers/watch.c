@@ -1,4 +1,4 @@
-/* Watches and registers while the lab breaks things, in C; see README.md beside it. */
+/* The program under test of the fault lab in C; see README.md beside it. */
 #include <discover.h>
 
 #include <poll.h>
@@ -7,17 +7,17 @@
 #include <string.h>
 #include <time.h>
 
-#define MOST_SERVICES 4
-#define MOST_LEASES 16
+#define MAX_SERVICES 4
+#define MAX_LEASES 16
 
-struct followed {
+struct watched {
     const char *service;
     discover_set *set;
     discover_feed *feed;
     uint64_t version;
 };
 
-struct held {
+struct registered {
     discover_lease *lease;
     int32_t standing;
 };
@@ -39,7 +39,7 @@ static void print_text(const char *text) {
     putchar('"');
 }
 
-static void tell_error(const char *kind, discover_error *error) {
+static void print_error(const char *kind, discover_error *error) {
     printf("{\"kind\":\"%s\",\"text\":", kind);
     print_text(discover_error_message(error));
     puts("}");
@@ -48,18 +48,18 @@ static void tell_error(const char *kind, discover_error *error) {
 
 static void check(discover_status status, discover_error *error) {
     if (status == DISCOVER_OK) return;
-    tell_error("error", error);
+    print_error("error", error);
     exit(1);
 }
 
-static void tell_event(const discover_event *event, void *user_data) {
-    const struct followed *followed = user_data;
+static void print_event(const discover_event *event, void *user_data) {
+    const struct watched *watched = user_data;
     const discover_instance *instance = discover_event_instance(event);
     int32_t kind = discover_event_kind(event);
 
     if (kind != DISCOVER_EVENT_UP && kind != DISCOVER_EVENT_UPDATE && kind != DISCOVER_EVENT_DOWN) return;
     printf("{\"kind\":\"event\",\"t\":%lld,\"service\":\"%s\",\"event\":\"%s\",\"id\":", now(),
-           followed->service, discover_event_kind_name(kind));
+           watched->service, discover_event_kind_name(kind));
     print_text(discover_instance_id(instance));
     printf(",\"created\":%llu}\n", (unsigned long long)discover_instance_created(instance));
 }
@@ -85,14 +85,14 @@ static const char *state_of(const discover_snapshot *snapshot) {
     return discover_snapshot_is_current(snapshot) ? "current" : "stale";
 }
 
-static void tell_set(struct followed *followed) {
-    discover_snapshot *snapshot = discover_set_take_snapshot(followed->set);
+static void print_set(struct watched *watched) {
+    discover_snapshot *snapshot = discover_set_take_snapshot(watched->set);
     size_t count = discover_snapshot_online_count(snapshot);
 
-    if (discover_snapshot_version(snapshot) != followed->version) {
-        followed->version = discover_snapshot_version(snapshot);
+    if (discover_snapshot_version(snapshot) != watched->version) {
+        watched->version = discover_snapshot_version(snapshot);
         printf("{\"kind\":\"snapshot\",\"t\":%lld,\"service\":\"%s\",\"state\":\"%s\",\"revision\":%llu,\"set\":{",
-               now(), followed->service, state_of(snapshot),
+               now(), watched->service, state_of(snapshot),
                (unsigned long long)discover_snapshot_revision(snapshot));
         for (size_t i = 0; i < count; i++) {
             if (i > 0) putchar(',');
@@ -103,22 +103,22 @@ static void tell_set(struct followed *followed) {
     discover_snapshot_free(snapshot);
 }
 
-static void tell(struct followed *followed, size_t services, struct held *held, size_t leases) {
+static void report(struct watched *watched, size_t services, struct registered *registered, size_t leases) {
     for (size_t i = 0; i < services; i++) {
-        discover_feed_drain(followed[i].feed, tell_event, &followed[i], NULL);
-        tell_set(&followed[i]);
+        discover_feed_drain(watched[i].feed, print_event, &watched[i], NULL);
+        print_set(&watched[i]);
     }
     for (size_t i = 0; i < leases; i++) {
-        int32_t standing = discover_lease_standing(held[i].lease, NULL);
-        if (standing == held[i].standing) continue;
-        held[i].standing = standing;
+        int32_t standing = discover_lease_standing(registered[i].lease, NULL);
+        if (standing == registered[i].standing) continue;
+        registered[i].standing = standing;
         printf("{\"kind\":\"standing\",\"t\":%lld,\"id\":\"%s\",\"standing\":\"%s\"}\n", now(),
-               discover_lease_id(held[i].lease), discover_standing_name(standing));
+               discover_lease_id(registered[i].lease), discover_standing_name(standing));
     }
     fflush(stdout);
 }
 
-static void tell_metrics(const discover_client *client) {
+static void print_metrics(const discover_client *client) {
     uint64_t value;
 
     printf("{\"kind\":\"metrics\",\"values\":{");
@@ -144,21 +144,21 @@ static discover_lease *register_at(discover_client *client, const char *host, in
 }
 
 int main(int argc, char **argv) {
-    struct followed followed[MOST_SERVICES];
-    struct held held[MOST_LEASES];
+    struct watched watched[MAX_SERVICES];
+    struct registered registered[MAX_LEASES];
     struct pollfd input = {0, POLLIN, 0};
     discover_client *client;
     discover_error *error;
     size_t services = 0, leases = 0;
 
-    if (argc < 7 || argc - 6 > MOST_SERVICES || atoi(argv[4]) > MOST_LEASES) return 2;
+    if (argc < 7 || argc - 6 > MAX_SERVICES || atoi(argv[4]) > MAX_LEASES) return 2;
     check(discover_client_open(argv[1], &client, &error), error);
     for (; leases < (size_t)atoi(argv[4]); leases++) {
-        held[leases].lease = register_at(client, argv[2], atoi(argv[3]) + (int)leases);
-        held[leases].standing = 0;
+        registered[leases].lease = register_at(client, argv[2], atoi(argv[3]) + (int)leases);
+        registered[leases].standing = 0;
     }
     for (; services < (size_t)argc - 6; services++) {
-        struct followed *one = &followed[services];
+        struct watched *one = &watched[services];
         one->service = argv[6 + services];
         one->version = UINT64_MAX;
         check(discover_client_services(client, one->service, &one->set, &error), error);
@@ -166,15 +166,15 @@ int main(int argc, char **argv) {
     }
     printf("{\"kind\":\"ready\",\"t\":%lld}\n", now());
 
-    /* Looked at in a pace, so that a busy store does not make a busy watcher. */
-    while (poll(&input, 1, atoi(argv[5])) == 0) tell(followed, services, held, leases);
-    tell(followed, services, held, leases);
-    tell_metrics(client);
+    /* Reads at an interval, so that a busy store does not make a busy program. */
+    while (poll(&input, 1, atoi(argv[5])) == 0) report(watched, services, registered, leases);
+    report(watched, services, registered, leases);
+    print_metrics(client);
     for (size_t i = 0; i < services; i++) {
-        discover_feed_cancel(followed[i].feed);
-        discover_set_release(followed[i].set);
+        discover_feed_cancel(watched[i].feed);
+        discover_set_release(watched[i].set);
     }
-    if (discover_client_close(client, 8000, &error) != DISCOVER_OK) tell_error("left", error);
-    for (size_t i = 0; i < leases; i++) discover_lease_release(held[i].lease);
+    if (discover_client_close(client, 8000, &error) != DISCOVER_OK) print_error("left", error);
+    for (size_t i = 0; i < leases; i++) discover_lease_release(registered[i].lease);
     return 0;
 }

@@ -1,17 +1,17 @@
-// Watches and registers while the lab breaks things, in JavaScript; see README.md beside it. The
-// package is the one built in this tree, named by LIBDISCOVER_NODE.
+// The program under test of the fault lab in JavaScript; see README.md beside it. LIBDISCOVER_NODE names the
+// package built in this tree.
 
 import { createRequire } from 'node:module';
 
 const { connect } = createRequire(import.meta.url)(process.env.LIBDISCOVER_NODE);
 
-function tell(kind, values = {}) {
+function report(kind, values = {}) {
   const t = Number(process.hrtime.bigint() / 1000n);
   process.stdout.write(`${JSON.stringify({ kind, t, ...values })}\n`);
 }
 
-/** One service, whose events are told as they come and whose snapshots at a pace. */
-class Followed {
+/** One service: events are printed when they arrive, snapshots at an interval. */
+class WatchedService {
   #service;
   #set;
   #version = -1;
@@ -24,11 +24,11 @@ class Followed {
 
   #onEvent({ kind, instance }) {
     if (instance && ['up', 'update', 'down'].includes(kind)) {
-      tell('event', { service: this.#service, event: kind, id: instance.id, created: instance.created });
+      report('event', { service: this.#service, event: kind, id: instance.id, created: instance.created });
     }
   }
 
-  tell() {
+  reportSnapshot() {
     const { version, state, revision, online } = this.#set.snapshot();
     if (version === this.#version) {
       return;
@@ -38,43 +38,43 @@ class Followed {
     for (const { id, created, isSuspect: suspect, attributes } of online) {
       set[id] = { created, suspect, attributes };
     }
-    tell('snapshot', { service: this.#service, state, revision, set });
+    report('snapshot', { service: this.#service, state, revision, set });
   }
 }
 
 async function main() {
-  const [url, host, port, count, pace, ...services] = process.argv.slice(2);
+  const [url, host, port, count, interval, ...services] = process.argv.slice(2);
   const client = await connect(url);
   const leases = [];
   for (let number = 0; number < Number(count); number += 1) {
     const attributes = { language: 'node' };
     leases.push(await client.register({ service: 'members', port: Number(port) + number, host, attributes }));
   }
-  const followed = services.map((service) => new Followed(client, service));
+  const watched = services.map((service) => new WatchedService(client, service));
   const standings = new Map();
-  tell('ready');
+  report('ready');
 
-  const look = () => {
-    followed.forEach((one) => one.tell());
+  const reportAll = () => {
+    watched.forEach((one) => one.reportSnapshot());
     for (const lease of leases) {
       if (standings.get(lease.id) !== lease.standing) {
         standings.set(lease.id, lease.standing);
-        tell('standing', { id: lease.id, standing: lease.standing });
+        report('standing', { id: lease.id, standing: lease.standing });
       }
     }
   };
-  const timer = setInterval(look, Number(pace));
+  const timer = setInterval(reportAll, Number(interval));
   await new Promise((resolve) => {
     process.stdin.once('readable', resolve);
     process.stdin.once('end', resolve);
   });
   clearInterval(timer);
-  look();
+  reportAll();
   if (client.metrics) {
-    tell('metrics', { values: { ...client.metrics() } });
+    report('metrics', { values: { ...client.metrics() } });
   }
-  await client.close({ timeout: 8000 }).catch((error) => tell('left', { text: error.message }));
+  await client.close({ timeout: 8000 }).catch((error) => report('left', { text: error.message }));
   process.stdin.destroy();
 }
 
-main().catch((error) => tell('error', { text: error.message }));
+main().catch((error) => report('error', { text: error.message }));

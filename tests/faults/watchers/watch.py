@@ -1,4 +1,4 @@
-"""Watches and registers while the lab breaks things, in Python; see README.md beside it."""
+"""The program under test of the fault lab in Python; see README.md beside it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import time
 
 import libdiscover
 
-PRINTING = threading.Lock()
+PRINT_LOCK = threading.Lock()
 
 
-def tell(kind: str, **values: object) -> None:
+def report(kind: str, **values: object) -> None:
     line = json.dumps({"kind": kind, "t": time.monotonic_ns() // 1000, **values})
-    with PRINTING:
+    with PRINT_LOCK:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
 
-class Followed:
-    """One service, whose events are told as they come and whose snapshots at a pace."""
+class WatchedService:
+    """One service: events are printed when they arrive, snapshots at an interval."""
 
-    def __init__(self, client: libdiscover.Client, service: str, news: threading.Event) -> None:
+    def __init__(self, client: libdiscover.Client, service: str, changed: threading.Event) -> None:
         self.service = service
-        self.news = news
+        self.changed = changed
         self.version = -1
         self.set = client.services(service)
         self.subscription = self.set.subscribe(self.on_event)
@@ -33,10 +33,10 @@ class Followed:
     def on_event(self, event: libdiscover.Event) -> None:
         if event.instance is not None and event.kind in ("up", "update", "down"):
             instance = event.instance
-            tell("event", service=self.service, event=event.kind, id=instance.id, created=instance.created)
-        self.news.set()
+            report("event", service=self.service, event=event.kind, id=instance.id, created=instance.created)
+        self.changed.set()
 
-    def tell(self) -> None:
+    def report_snapshot(self) -> None:
         snapshot = self.set.snapshot()
         if snapshot.version == self.version:
             return
@@ -46,47 +46,47 @@ class Followed:
             i.id: {"created": i.created, "suspect": i.is_suspect, "attributes": dict(i.attributes)}
             for i in snapshot.online
         }
-        tell("snapshot", service=self.service, state=state, revision=snapshot.revision, set=instances)
+        report("snapshot", service=self.service, state=state, revision=snapshot.revision, set=instances)
 
 
 def main() -> None:
-    url, host, port, count, pace, *services = sys.argv[1:]
+    url, host, port, count, interval, *services = sys.argv[1:]
     client = libdiscover.connect(url)
     attributes = {"language": "python"}
     leases = [
         client.register("members", int(port) + number, host=host, attributes=attributes)
         for number in range(int(count))
     ]
-    news, leaving = threading.Event(), threading.Event()
-    followed = [Followed(client, service, news) for service in services]
+    changed, stopping = threading.Event(), threading.Event()
+    watched = [WatchedService(client, service, changed) for service in services]
     standings: dict[str, str] = {}
-    tell("ready")
+    report("ready")
 
-    def wait_for_the_end() -> None:
+    def wait_for_stop() -> None:
         sys.stdin.read(1)
-        leaving.set()
+        stopping.set()
 
-    threading.Thread(target=wait_for_the_end, daemon=True).start()
-    while not leaving.wait(int(pace) / 1000):
-        news.wait(0.05)
-        news.clear()
-        for one in followed:
-            one.tell()
+    threading.Thread(target=wait_for_stop, daemon=True).start()
+    while not stopping.wait(int(interval) / 1000):
+        changed.wait(0.05)
+        changed.clear()
+        for one in watched:
+            one.report_snapshot()
         for lease in leases:
             if standings.get(lease.id) != lease.standing:
                 standings[lease.id] = lease.standing
-                tell("standing", id=lease.id, standing=lease.standing)
-    for one in followed:
-        one.tell()
-    tell("metrics", values=dataclasses.asdict(client.metrics()))
+                report("standing", id=lease.id, standing=lease.standing)
+    for one in watched:
+        one.report_snapshot()
+    report("metrics", values=dataclasses.asdict(client.metrics()))
     try:
         client.close(8)
     except libdiscover.DiscoverError as error:
-        tell("left", text=str(error))
+        report("left", text=str(error))
 
 
 if __name__ == "__main__":
     try:
         main()
     except libdiscover.DiscoverError as error:
-        tell("error", text=str(error))
+        report("error", text=str(error))

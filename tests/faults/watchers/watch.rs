@@ -1,6 +1,6 @@
-//! Watches and registers while the lab breaks things: `faults-watch URL HOST PORT COUNT PACE_MS
-//! SERVICE...` registers COUNT instances of the service `members` from HOST:PORT on, follows each
-//! SERVICE, and prints all that it sees as lines of JSON until its input ends. See watchers/README.md.
+//! A program under test of the fault lab: `faults-watch URL HOST PORT COUNT INTERVAL_MS SERVICE...` registers COUNT
+//! instances of the service `members` from HOST:PORT on, watches each SERVICE, and prints everything that it sees as lines
+//! of JSON until its input ends. See watchers/README.md.
 
 use std::io::Read;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use std::time::Duration;
 use discover_core::{Client, Cursor, Lease, Registration, Snapshot};
 use serde_json::{Map, Value, json};
 
-use discover_faults::clock::now;
+use discover_testkit::clock::now;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type RunResult = Result<(), Box<dyn std::error::Error>>;
 
-struct Followed {
+struct WatchedService {
     service: String,
     cursor: Cursor,
     version: u64,
 }
 
-struct Held {
+struct Registered {
     lease: Lease,
     standing: &'static str,
 }
@@ -30,76 +30,76 @@ async fn main() {
     }
 }
 
-async fn run() -> Outcome {
+async fn run() -> RunResult {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [url, host, port, count, pace, services @ ..] = arguments.as_slice() else {
-        return Err("usage: faults-watch URL HOST PORT COUNT PACE_MS SERVICE...".into());
+    let [url, host, port, count, interval, services @ ..] = arguments.as_slice() else {
+        return Err("usage: faults-watch URL HOST PORT COUNT INTERVAL_MS SERVICE...".into());
     };
     let client = Client::connect(url).await?;
-    let mut held = Vec::new();
+    let mut registrations = Vec::new();
     for number in 0..count.parse::<i64>()? {
         let registration = Registration::new("members", port.parse::<i64>()? + number)?;
         let registration = registration
             .host(host)?
             .attributes([("language", "rust")])?;
         let lease = client.register(registration).await?;
-        held.push(Held {
+        registrations.push(Registered {
             lease,
             standing: "",
         });
     }
-    let mut followed = Vec::new();
+    let mut services_watched = Vec::new();
     for service in services {
         let cursor = client.services(service)?.cursor();
-        followed.push(Followed {
+        services_watched.push(WatchedService {
             service: service.clone(),
             cursor,
             version: u64::MAX,
         });
     }
-    tell_standing(&mut held);
+    report_standing(&mut registrations);
     println!("{}", json!({"kind": "ready", "t": now()}));
 
-    let pace = Duration::from_millis(pace.parse()?);
-    let (leaves, mut leaving) = tokio::sync::oneshot::channel::<()>();
+    let interval = Duration::from_millis(interval.parse()?);
+    let (stop, mut stopping) = tokio::sync::oneshot::channel::<()>();
     std::thread::spawn(move || {
         let _ = std::io::stdin().read(&mut [0]);
-        drop(leaves);
+        drop(stop);
     });
-    while tokio::time::timeout(pace, &mut leaving).await.is_err() {
-        followed.iter_mut().for_each(tell);
-        tell_standing(&mut held);
+    while tokio::time::timeout(interval, &mut stopping).await.is_err() {
+        services_watched.iter_mut().for_each(report);
+        report_standing(&mut registrations);
     }
-    followed.iter_mut().for_each(tell);
-    let counted: Map<_, _> = client
+    services_watched.iter_mut().for_each(report);
+    let metrics: Map<_, _> = client
         .metrics()
         .fields()
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count.into()))
         .collect();
-    println!("{}", json!({"kind": "metrics", "values": counted}));
+    println!("{}", json!({"kind": "metrics", "values": metrics}));
     if let Err(error) = client.close(Duration::from_secs(8)).await {
         println!("{}", json!({"kind": "left", "text": error.to_string()}));
     }
     Ok(())
 }
 
-/// Prints the news of a set, and the snapshot to which they lead if that is another.
-fn tell(followed: &mut Followed) {
-    for event in followed.cursor.drain() {
+/// Prints the new events of a set, and its snapshot if that has changed.
+fn report(watched: &mut WatchedService) {
+    for event in watched.cursor.drain() {
         if let ("up" | "update" | "down", Some(instance)) = (event.kind(), event.instance()) {
             let (id, created) = (instance.id(), instance.created());
-            let news = json!({"kind": "event", "t": now(), "service": followed.service,
+            let event = json!({"kind": "event", "t": now(), "service": watched.service,
                               "event": event.kind(), "id": id, "created": created});
-            println!("{news}");
+            println!("{event}");
         }
     }
-    let snapshot = followed.cursor.seen().clone();
-    if snapshot.version() != followed.version {
-        followed.version = snapshot.version();
+    let snapshot = watched.cursor.seen().clone();
+    if snapshot.version() != watched.version {
+        watched.version = snapshot.version();
         println!(
             "{}",
-            json!({"kind": "snapshot", "t": now(), "service": followed.service,
+            json!({"kind": "snapshot", "t": now(), "service": watched.service,
                    "state": snapshot.state().name(), "revision": snapshot.revision(),
                    "set": set(&snapshot)})
         );
@@ -115,15 +115,15 @@ fn set(snapshot: &Snapshot) -> Value {
     Value::Object(snapshot.online().iter().map(one).collect::<Map<_, _>>())
 }
 
-fn tell_standing(held: &mut [Held]) {
-    for Held { lease, standing } in held {
-        let now_is = lease.standing().name();
-        if *standing != now_is {
-            *standing = now_is;
+fn report_standing(registrations: &mut [Registered]) {
+    for Registered { lease, standing } in registrations {
+        let current = lease.standing().name();
+        if *standing != current {
+            *standing = current;
             let id = lease.registration().instance_id();
             println!(
                 "{}",
-                json!({"kind": "standing", "t": now(), "id": id, "standing": now_is})
+                json!({"kind": "standing", "t": now(), "id": id, "standing": current})
             );
         }
     }

@@ -1,28 +1,22 @@
-//! The rules. Most are bans: words that must not appear in some folders. `I1` and the like are the
-//! numbers of the invariants in docs/architecture.md.
+//! The house rules that no lint knows. `I1` and the like are the numbers of the invariants in docs/architecture.md.
 
 use super::{File, extension};
 use crate::source::Line;
 
 pub const HEADER: &str = "include/discover.h";
 
-// Folders and files, separated by spaces; so are the words below.
+// Lists of paths, and of words, are separated by spaces.
 const PURE: &str = "core/src/descriptor/ core/src/error.rs core/src/layout/ core/src/model/ \
                     core/src/kv.rs core/src/url.rs";
 const BOUNDARY: &str = "bindings/node/src/ bindings/python/src/ ffi/src/";
-const LIBRARY: &str = "bindings/node/src/ bindings/python/src/ core/src/ ffi/src/";
-const PRODUCT: &str = "agent/src/ bindings/node/src/ bindings/python/src/ core/src/ ffi/src/";
 const SAFE: &str = "agent/src/ bindings/node/src/ bindings/python/src/ core/src/ tools/src/";
 
-/// Words that Rust code in some folders does without.
+/// Words that may not occur in the Rust code of some folders.
 struct Ban {
     within: &'static str,
     except: &'static str,
-    /// Whole ones: `tokio` is found in `tokio::time`, and not in `my_tokio`.
+    /// Whole words: `tokio` matches `tokio::time`, but not `my_tokio`.
     words: &'static str,
-    in_tests: bool,
-    /// `tidy: KEY, why` in a comment on the line lifts the ban.
-    unless: Option<&'static str>,
     why: &'static str,
 }
 
@@ -30,64 +24,56 @@ const BANS: &[Ban] = &[
     Ban {
         within: PURE,
         except: "",
-        // Of std::net, an address is a value; a socket is not.
+        // Addresses of std::net are values; sockets are not.
         words: "tokio async std::fs std::thread Mutex RwLock Instant SystemTime \
                 TcpListener TcpStream ToSocketAddrs UdpSocket UnixListener UnixStream",
-        in_tests: true,
-        unless: None,
-        why: "values and layouts do no IO, hold no lock and read no clock (I1)",
+        why: "values and layouts do no I/O, hold no lock and read no clock (I1)",
     },
     Ban {
         within: "core/src/store/",
         except: "",
         words: "layout:: crate::layout",
-        in_tests: true,
-        unless: None,
         why: "a store knows no layout (I2)",
     },
     Ban {
         within: "core/src/layout/",
         except: "",
         words: "store:: crate::store",
-        in_tests: true,
-        unless: None,
         why: "a layout knows no store (I2)",
     },
     Ban {
         within: SAFE,
         except: "core/src/fork_safety.rs",
         words: "unsafe",
-        in_tests: true,
-        unless: None,
         why: "unsafe code is written in ffi/ and core/src/fork_safety.rs only (I8)",
-    },
-    Ban {
-        within: PRODUCT,
-        except: "",
-        words: ".unwrap() .expect( panic! todo! unimplemented!",
-        in_tests: false,
-        unless: Some("infallible"),
-        why: "return an error, or say `// tidy: infallible, <why>`",
-    },
-    Ban {
-        within: LIBRARY,
-        except: "",
-        words: "print! println! eprint! eprintln! dbg!",
-        in_tests: false,
-        unless: None,
-        why: "the library never prints; log instead",
     },
 ];
 
-/// The names that are chosen among in one place.
+/// The only file that compares the names of schemes and layouts.
+const OPEN: &str = "core/src/backend/open.rs";
+
 const SCHEMES_AND_LAYOUTS: &str = "local memory discoverd discoverd+unix etcd etcds etcd2 etcd2s \
                                    zookeeper consul native scalingo containerpilot \
                                    registrator embassy grpc kratos go-micro";
 
 const SLEEPS: &str = "thread::sleep time.sleep( setTimeout( usleep(";
 
-const LONGEST_FILE: usize = 500;
+const MAX_LINES: usize = 500;
 
+/// Returns the rules whose paths match none of the files: a rule that guards nothing looks like one that holds.
+pub fn dead_paths(files: &[String]) -> Vec<String> {
+    let lists = BANS.iter().flat_map(|ban| [ban.within, ban.except]);
+    let paths = lists
+        .chain([BOUNDARY, HEADER, OPEN])
+        .flat_map(str::split_whitespace);
+    let is_dead = |path: &&str| !files.iter().any(|file| file.starts_with(path));
+    paths
+        .filter(is_dead)
+        .map(|path| format!("tools/src/tidy/rules.rs: no file matches the path {path} of a rule"))
+        .collect()
+}
+
+/// Returns the findings in one file, in the order of their lines.
 pub fn check(file: &File) -> Vec<String> {
     let mut findings = Vec::new();
     let mut found = |number: usize, why: &str| {
@@ -96,10 +82,10 @@ pub fn check(file: &File) -> Vec<String> {
     for ban in BANS {
         banned_words(file, ban, &mut found);
     }
-    one_match_on_names(file, &mut found);
+    scheme_and_layout_names(file, &mut found);
     embed_only(file, &mut found);
     no_sleep_in_tests(file, &mut found);
-    header_speaks_c(file, &mut found);
+    header_without_rust(file, &mut found);
     length(file, &mut found);
     findings.sort();
     findings.into_iter().map(|(_, finding)| finding).collect()
@@ -110,12 +96,6 @@ fn banned_words(file: &File, ban: &Ban, found: &mut impl FnMut(usize, &str)) {
         return;
     }
     for (number, line) in numbered(file) {
-        if (line.test || file.is_test()) && !ban.in_tests {
-            continue;
-        }
-        if ban.unless.is_some_and(|key| is_excused(&line.comment, key)) {
-            continue;
-        }
         if let Some(word) = ban
             .words
             .split_whitespace()
@@ -126,10 +106,9 @@ fn banned_words(file: &File, ban: &Ban, found: &mut impl FnMut(usize, &str)) {
     }
 }
 
-/// I3: only `open.rs` decides by the name of a scheme or a layout.
-fn one_match_on_names(file: &File, found: &mut impl FnMut(usize, &str)) {
-    let open = "core/src/backend/open.rs";
-    if !file.is_under("core/src/") || file.path == open || file.is_test() {
+/// I3: only `open.rs` compares the name of a scheme or a layout.
+fn scheme_and_layout_names(file: &File, found: &mut impl FnMut(usize, &str)) {
+    if !file.is_under("core/src/") || file.path == OPEN || file.is_test() {
         return;
     }
     for (number, line) in numbered(file).filter(|(_, line)| !line.test) {
@@ -140,13 +119,13 @@ fn one_match_on_names(file: &File, found: &mut impl FnMut(usize, &str)) {
         if let Some(name) = line.strings.iter().find(is_name).filter(|_| decides) {
             found(
                 number,
-                &format!("\"{name}\": only {open} decides by such a name (I3)"),
+                &format!("\"{name}\": only {OPEN} decides by such a name (I3)"),
             );
         }
     }
 }
 
-/// I7: the boundary crates see one module of the core.
+/// I7: the boundary crates use one module of the core.
 fn embed_only(file: &File, found: &mut impl FnMut(usize, &str)) {
     if !file.is_under(BOUNDARY) {
         return;
@@ -166,14 +145,14 @@ fn no_sleep_in_tests(file: &File, found: &mut impl FnMut(usize, &str)) {
         let is_test = file.is_test() || line.is_some_and(|line| line.test);
         let sleep = SLEEPS.split(' ').find(|sleep| has_word(code, sleep));
         if let Some(sleep) = sleep.filter(|_| is_test && !is_excused(text, "sleep")) {
-            let why = "wait for what must happen, or say `tidy: sleep, <why>`";
+            let why = "wait for a condition with a deadline, or add `tidy: sleep, <reason>`";
             found(at + 1, &format!("`{sleep}`: {why}"));
         }
     }
 }
 
-/// The header is generated from Rust, and read by people who know none.
-fn header_speaks_c(file: &File, found: &mut impl FnMut(usize, &str)) {
+/// The header is generated from Rust and read by C programmers.
+fn header_without_rust(file: &File, found: &mut impl FnMut(usize, &str)) {
     if file.path != HEADER {
         return;
     }
@@ -182,17 +161,20 @@ fn header_speaks_c(file: &File, found: &mut impl FnMut(usize, &str)) {
             .iter()
             .find(|rust| has_word(&line.comment, rust));
         if let Some(rust) = rust {
-            found(number, &format!("`{rust}`: the header speaks C"));
+            found(
+                number,
+                &format!("`{rust}`: Rust syntax in a comment of the C header"),
+            );
         }
     }
 }
 
 fn length(file: &File, found: &mut impl FnMut(usize, &str)) {
     let length = file.text.lines().count();
-    if length > LONGEST_FILE && !file.is_test() && !file.is_generated() {
+    if length > MAX_LINES && !file.is_test() && !file.is_generated() {
         found(
             length,
-            &format!("{length} lines; a file is one idea, in {LONGEST_FILE} at most"),
+            &format!("{length} lines; a file is one idea, of at most {MAX_LINES} lines"),
         );
     }
 }
@@ -204,7 +186,7 @@ fn numbered(file: &File) -> impl Iterator<Item = (usize, &Line)> {
         .map(|(at, line)| (at + 1, line))
 }
 
-/// Whether `comment` says `tidy: KEY, why`, with a why.
+/// Returns true if `comment` contains `tidy: KEY, REASON` with a reason.
 fn is_excused(comment: &str, key: &str) -> bool {
     let after_key = comment
         .split_once("tidy: ")
@@ -218,7 +200,7 @@ fn has_word(code: &str, word: &str) -> bool {
     words(code, word).next().is_some()
 }
 
-/// What follows each place where `word` stands alone, and not as a part of a longer name.
+/// Returns the text after each occurrence of `word` as a whole word.
 fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
     let in_name = |char: char| char.is_alphanumeric() || char == '_';
     code.match_indices(word).filter_map(move |(at, _)| {

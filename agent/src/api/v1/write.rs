@@ -39,7 +39,9 @@ pub struct Registering {
 #[serde(rename_all = "snake_case")]
 enum Wanted {
     #[default]
+    #[serde(rename = "take_over")]
     Replace,
+    #[serde(rename = "put_back")]
     RestoreOnly,
 }
 

@@ -1,4 +1,4 @@
-//! The agent's API, for programs that ask more of it than the library has verbs for.
+//! The agent's HTTP API, for programs that need requests beyond those of the library.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,32 +6,36 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::Value;
 
-use crate::backend::agent::config::Config;
-use crate::backend::agent::http_client::HttpClient;
+use crate::backend::agent::config::AgentConfig;
+use crate::backend::agent::connection::AgentConnection;
 use crate::error::{Error, ErrorKind, Result};
 
-/// An agent's HTTP API, over the same connection, with the same secrets, and with the same errors as a
-/// [`Client`](crate::Client) of its URL. What can be asked is in the agent's `/v1/openapi.json`.
-pub struct AgentApi(Arc<HttpClient>);
+/// Client of an agent's HTTP API, with the same connections, credentials and errors as a
+/// [`Client`](crate::Client) of the same URL. The agent's `/v1/openapi.json` describes the API.
+pub struct AgentApi(Arc<AgentConnection>);
 
 impl AgentApi {
-    pub(crate) fn new(config: Config) -> AgentApi {
-        AgentApi(HttpClient::new(config))
+    pub(crate) fn new(config: AgentConfig) -> Result<AgentApi> {
+        Ok(AgentApi(AgentConnection::new(config)?))
     }
 
-    /// Asks with a method, a path and JSON, if there is any, and gives the answer's JSON; null where it has
-    /// none.
-    pub async fn ask(
+    /// Sends a request with an optional JSON body and returns the JSON of the response; null if it has none.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::InvalidArgument`] if `method` is not an HTTP method, with
+    /// [`ErrorKind::Timeout`] after `limit`, and with the agent's error if it refuses the request.
+    pub async fn request(
         &self,
         method: &str,
         path: &str,
         body: Option<&Value>,
-        within: Duration,
+        limit: Duration,
     ) -> Result<Value> {
         let method = Method::from_bytes(method.as_bytes()).map_err(|e| {
-            let text = format!("{method:?} is no method of HTTP; write GET or PUT, for instance");
+            let text = format!("{method:?} is not an HTTP method; write for example GET or PUT");
             Error::caused_by(ErrorKind::InvalidArgument, text, e)
         })?;
-        self.0.call_within(method, path, body, within).await
+        self.0.call_within(method, path, body, limit).await
     }
 }

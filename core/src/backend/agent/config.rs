@@ -1,39 +1,46 @@
-//! What a URL and the environment say about where the agent is.
+//! Configuration of a connection to an agent, from the URL and the environment variable `DISCOVERD`.
 
 use std::path::PathBuf;
 
-use crate::backend::agent::tls::Tls;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::HostPort;
+use crate::transport::http_client::ServerAddress;
+use crate::transport::network_error::Peer;
+use crate::transport::tls::{TlsFiles, TlsMaterial};
 use crate::url::Url;
 
-/// Where agents listen unless they are told otherwise.
-const DEFAULT: &str = "127.0.0.1:1111";
+const DEFAULT_PORT: u16 = 1111;
+const DEFAULT_ADDRESS: &str = "127.0.0.1:1111";
 
-/// See the module. Holds a secret, so it has no `Debug`.
-pub(crate) struct Config {
-    pub(super) address: Address,
+/// Address, token and TLS material of a connection to an agent. Contains a secret, so it has no `Debug`.
+pub(crate) struct AgentConfig {
+    pub(super) address: ServerAddress,
     pub(super) token: Option<String>,
-    pub(super) tls: Option<Tls>,
+    /// Present if the connection uses TLS.
+    pub(super) tls: Option<TlsMaterial>,
+    client_certificate: bool,
 }
 
-/// Where the agent listens.
-pub(super) enum Address {
-    Tcp(String),
-    Unix(PathBuf),
-}
-
-impl Config {
-    /// The URL first, then `DISCOVERD`, then 127.0.0.1:1111.
-    pub(crate) fn read(uri: &Url, unix: bool) -> Result<Config> {
-        Config::with_env(uri, unix, |name| std::env::var(name).ok())
+impl AgentConfig {
+    /// Reads the configuration from the URL, then from the environment variable `DISCOVERD`; the default
+    /// address is 127.0.0.1:1111. Reads the token file and the TLS files.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address or an option is invalid, a file cannot be used, or a token would be sent to
+    /// another host without TLS.
+    pub(crate) fn read(uri: &Url, unix: bool) -> Result<AgentConfig> {
+        AgentConfig::with_env(uri, unix, |name| std::env::var(name).ok())
     }
 
-    fn with_env(uri: &Url, unix: bool, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
-        let address = if unix {
-            Address::Unix(socket(uri)?)
-        } else {
-            Address::Tcp(host(uri, env("DISCOVERD"))?)
+    fn with_env(
+        uri: &Url,
+        unix: bool,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<AgentConfig> {
+        let address = match unix {
+            true => ServerAddress::Unix(socket_path(uri)?),
+            false => ServerAddress::Tcp(tcp_address(uri, env("DISCOVERD"))?),
         };
         let token = match (uri.option("token"), uri.option("token_file")) {
             (Some(_), Some(_)) => {
@@ -45,55 +52,90 @@ impl Config {
             (None, Some(path)) => Some(read_token(path)?),
             (None, None) => None,
         };
-        let tls = match &address {
-            Address::Tcp(address) => Tls::read(uri, address)?,
-            Address::Unix(_) => None,
-        };
-        if let (Address::Tcp(to), Some(_), None) = (&address, &token, &tls)
-            && !to.parse::<HostPort>()?.is_loopback()
+        let files = tls_files(uri)?;
+        let tls = files.as_ref().map(TlsFiles::load).transpose()?;
+        if let (ServerAddress::Tcp(to), Some(_), None) = (&address, &token, &tls)
+            && !to.is_loopback()
         {
             return Err(Error::invalid(format!(
-                "a token would go to {to} in the clear; give ca=FILE for TLS, or use the agent of this host"
+                "the token would be sent to {to} unencrypted; set the option ca to a file for TLS, or use \
+                 an agent on this host"
             )));
         }
-        Ok(Config {
+        Ok(AgentConfig {
             address,
             token,
             tls,
+            client_certificate: files.is_some_and(|files| files.identity.is_some()),
         })
+    }
+
+    /// Returns the agent's name for messages.
+    pub(super) fn peer(&self) -> Peer {
+        let endpoint = match &self.address {
+            ServerAddress::Tcp(address) => address.to_string(),
+            ServerAddress::Unix(path) => path.display().to_string(),
+        };
+        Peer {
+            product: "discoverd",
+            endpoint,
+            protocol: "the agent's HTTP API",
+            tls: self.tls.is_some(),
+            client_certificate: self.client_certificate,
+            toggle_tls: match self.tls {
+                Some(_) => "remove the option ca",
+                None => "set the option ca to the file of its authority",
+            },
+            other_schemes: "for etcd write etcd://",
+        }
     }
 }
 
-fn socket(uri: &Url) -> Result<PathBuf> {
+/// Returns the TLS files that the URL names; none without the option `ca`.
+fn tls_files(uri: &Url) -> Result<Option<TlsFiles>> {
+    if uri.option("ca").is_some() {
+        return TlsFiles::from_url(uri, |_| None).map(Some);
+    }
+    let lone = ["cert", "key", "server_name"];
+    match lone.into_iter().find(|name| uri.option(name).is_some()) {
+        Some(name) => Err(Error::invalid(format!(
+            "option {name} needs TLS; name the agent's certificate authority with ca=FILE"
+        ))),
+        None => Ok(None),
+    }
+}
+
+fn socket_path(uri: &Url) -> Result<PathBuf> {
     if !uri.authority().is_empty() || uri.path().len() < 2 {
         return Err(Error::invalid(format!(
-            "{uri}: a socket has three slashes and a path, as in discoverd+unix:///run/discoverd.sock"
+            "{uri}: the URL of a socket has three slashes and a path, as in discoverd+unix:///run/discoverd.sock"
         )));
     }
     Ok(PathBuf::from(uri.path()))
 }
 
-fn host(uri: &Url, env: Option<String>) -> Result<String> {
+fn tcp_address(uri: &Url, env: Option<String>) -> Result<HostPort> {
     if !uri.path().trim_matches('/').is_empty() {
         return Err(Error::invalid(format!(
-            "{uri}: an agent has no path; write discoverd://host:port"
+            "{uri}: the URL of an agent has no path; write discoverd://host:port"
         )));
     }
     let env = env.filter(|address| !address.is_empty());
     let given = match uri.authority() {
-        "" => env.unwrap_or_else(|| DEFAULT.to_owned()),
+        "" => env.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned()),
         authority => authority.to_owned(),
     };
     let bare = given.strip_prefix("tcp://").unwrap_or(&given);
-    Ok(HostPort::parse_or_default(bare, 1111)?.to_string())
+    HostPort::parse_or_default(bare, DEFAULT_PORT)
+        .map_err(|error| Error::invalid(format!("the agent's {error}")))
 }
 
 fn read_token(path: &str) -> Result<String> {
-    let read = std::fs::read_to_string(path).map_err(|e| {
+    let text = std::fs::read_to_string(path).map_err(|e| {
         let text = format!("option token_file: cannot read {path:?}");
         Error::caused_by(ErrorKind::InvalidArgument, text, e)
     })?;
-    Ok(read.trim().to_owned())
+    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -103,10 +145,10 @@ mod tests {
     fn address(url: &str, env: Option<&str>) -> Result<String> {
         let uri = Url::parse(url).unwrap();
         let unix = uri.scheme().ends_with("unix");
-        let config = Config::with_env(&uri, unix, |_| env.map(str::to_owned))?;
+        let config = AgentConfig::with_env(&uri, unix, |_| env.map(str::to_owned))?;
         Ok(match config.address {
-            Address::Tcp(address) => address,
-            Address::Unix(path) => path.display().to_string(),
+            ServerAddress::Tcp(address) => address.to_string(),
+            ServerAddress::Unix(path) => path.display().to_string(),
         })
     }
 
@@ -115,7 +157,7 @@ mod tests {
         assert_eq!(address("discoverd://h:5", Some("e:1")).unwrap(), "h:5");
         assert_eq!(address("discoverd://[::1]", None).unwrap(), "[::1]:1111");
         assert_eq!(address("discoverd://", Some("tcp://e:1")).unwrap(), "e:1");
-        assert_eq!(address("discoverd://", None).unwrap(), DEFAULT);
+        assert_eq!(address("discoverd://", None).unwrap(), DEFAULT_ADDRESS);
         assert_eq!(address("discoverd+unix:///a/b", None).unwrap(), "/a/b");
     }
 
@@ -127,13 +169,13 @@ mod tests {
         assert!(refused("discoverd://h:1/path").contains("no path"));
         assert!(refused("discoverd://h:0").contains("host:port"));
         assert!(refused("discoverd://h?token=a&token_file=b").contains("exclude"));
-        assert!(refused("discoverd://10.0.0.1:1111?token=a").contains("in the clear"));
+        assert!(refused("discoverd://10.0.0.1:1111?token=a").contains("unencrypted"));
         assert!(address("discoverd://localhost?token=a", None).is_ok());
         assert!(address("discoverd://[::1]?token=a", None).is_ok());
         assert!(refused("discoverd://h?cert=a.pem").contains("ca=FILE"));
         let missing = refused("discoverd://h?ca=/no/such.pem");
         assert!(
-            missing.contains("option ca: cannot use \"/no/such.pem\""),
+            missing.contains("option ca: cannot read \"/no/such.pem\""),
             "{missing}"
         );
     }

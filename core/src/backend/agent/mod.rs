@@ -1,12 +1,11 @@
-//! Through the agent on this host, `discoverd`: its HTTP API as a backend.
+//! Backend that uses the HTTP API of an agent, `discoverd`, usually on the same host.
 
 mod api;
 mod config;
-mod http_client;
+mod connection;
 mod problem;
 mod reducer;
 mod sse;
-mod tls;
 mod watch;
 
 use std::net::IpAddr;
@@ -23,24 +22,24 @@ use serde_json::{Value, json};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ConnectionState, Grant, Metrics, OnConflict, Registration, ServiceName, View};
-use http_client::HttpClient;
+use connection::AgentConnection;
 
 pub use api::AgentApi;
-pub(crate) use config::Config;
+pub(crate) use config::AgentConfig;
 
-/// See the module.
-pub(crate) struct Agent {
-    link: Arc<HttpClient>,
-    /// Tells the agent which of its registrations are this client's.
+/// Backend of one client that goes through an agent.
+pub(crate) struct AgentBackend {
+    connection: Arc<AgentConnection>,
+    /// Identifies the registrations of this client to the agent.
     owner: String,
 }
 
-impl Agent {
-    pub(crate) fn new(config: Config) -> Agent {
-        Agent {
-            link: HttpClient::new(config),
+impl AgentBackend {
+    pub(crate) fn new(config: AgentConfig) -> Result<AgentBackend> {
+        Ok(AgentBackend {
+            connection: AgentConnection::new(config)?,
             owner: format!("{:016x}", fastrand::u64(..)),
-        }
+        })
     }
 
     async fn put(&self, r: &Registration, claim: OnConflict) -> Result<Grant> {
@@ -57,31 +56,41 @@ impl Agent {
             "claim": claim,
             "owner": self.owner,
         });
-        let answer = self.link.call(Method::PUT, &path(r), Some(&body)).await?;
+        let answer = self
+            .connection
+            .call(Method::PUT, &path(r), Some(&body))
+            .await?;
         let grant = answer["grant"]
             .as_str()
             .and_then(|id| u64::from_str_radix(id, 16).ok());
         let ttl = answer["ttl_ms"].as_u64().map(Duration::from_millis);
         match (grant, ttl) {
             (Some(id), Some(ttl)) => Ok(Grant { id, ttl }),
-            _ => Err(Error::new(ErrorKind::Internal, "the agent granted nothing")),
+            _ => {
+                let text = format!("{}: the response has no grant", self.connection.peer());
+                Err(Error::new(ErrorKind::Internal, text))
+            }
         }
     }
 
     async fn own_address(&self) -> Result<IpAddr> {
-        let status = self.link.call(Method::GET, "/v1/status", None).await?;
+        let status = self
+            .connection
+            .call(Method::GET, "/v1/status", None)
+            .await?;
         let address = status["address"].as_str().and_then(|ip| ip.parse().ok());
         address.ok_or_else(|| {
-            let text = "the agent does not know this host's address; give a host, or start the \
-                        agent with --advertise";
-            Error::new(ErrorKind::Unavailable, text)
+            let peer = self.connection.peer();
+            let cause = "the agent does not know the address of this host";
+            let remedy = "set the host of the registration, or start the agent with --advertise";
+            peer.refusal(ErrorKind::Unavailable, cause, remedy)
         })
     }
 }
 
-impl Backend for Agent {
+impl Backend for AgentBackend {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
-        let asked = self.link.call(Method::GET, "/v1/status", None);
+        let asked = self.connection.call(Method::GET, "/v1/status", None);
         asked.map(|answer| answer.map(drop)).boxed()
     }
 
@@ -97,13 +106,15 @@ impl Backend for Agent {
         async move {
             let path = format!("{}/heartbeat", path(r));
             let body = json!({ "grant": hex(grant) });
-            self.link.call(Method::POST, &path, Some(&body)).await?;
+            self.connection
+                .call(Method::POST, &path, Some(&body))
+                .await?;
             Ok(())
         }
         .boxed()
     }
 
-    /// The agent has no word for what says nothing new, so it takes that for an update, too.
+    /// Updates the attributes. The agent has no request for an update without changes, so both use the same one.
     fn update<'a>(
         &'a self,
         r: &'a Registration,
@@ -112,7 +123,9 @@ impl Backend for Agent {
     ) -> BoxFuture<'a, Result<()>> {
         async move {
             let body = json!({ "grant": hex(grant), "attributes": r.attributes });
-            self.link.call(Method::PATCH, &path(r), Some(&body)).await?;
+            self.connection
+                .call(Method::PATCH, &path(r), Some(&body))
+                .await?;
             Ok(())
         }
         .boxed()
@@ -121,18 +134,20 @@ impl Backend for Agent {
     fn unregister<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
             let path = format!("{}?grant={}", path(r), hex(grant));
-            self.link.call(Method::DELETE, &path, None).await?;
+            self.connection.call(Method::DELETE, &path, None).await?;
             Ok(())
         }
         .boxed()
     }
 
-    /// An agent that was started again may know nothing of it; the rest it says in `heartbeat`.
+    /// Resolves when the agent restarts, because a restarted agent may not know the registration. `heartbeat`
+    /// reports any other loss.
     fn lease_lost<'a>(&'a self, _: &'a Registration, _: Grant) -> BoxFuture<'a, Error> {
-        let mut boot = self.link.boot.subscribe();
+        let peer = self.connection.peer();
+        let mut boot = self.connection.boot.subscribe();
         async move {
             match boot.changed().await {
-                Ok(()) => Error::new(ErrorKind::LeaseLost, "the agent was started again"),
+                Ok(()) => Error::new(ErrorKind::LeaseLost, format!("{peer}: the agent restarted")),
                 Err(_) => pending().await,
             }
         }
@@ -140,12 +155,15 @@ impl Backend for Agent {
     }
 
     fn subscribe(&self, service: &ServiceName, last: View) -> BoxStream<'static, Result<View>> {
-        watch::watch(self.link.clone(), service.clone(), last)
+        watch::watch(self.connection.clone(), service.clone(), last)
     }
 
     fn catalog(&self) -> BoxFuture<'_, Result<Vec<ServiceName>>> {
         async move {
-            let answer = self.link.call(Method::GET, "/v1/services", None).await?;
+            let answer = self
+                .connection
+                .call(Method::GET, "/v1/services", None)
+                .await?;
             let services = answer["services"].as_array().into_iter().flatten();
             let names = services.filter_map(Value::as_str);
             names.map(ServiceName::new).collect()
@@ -154,7 +172,7 @@ impl Backend for Agent {
     }
 
     fn connection(&self) -> BoxStream<'static, ConnectionState> {
-        let state = self.link.state.subscribe();
+        let state = self.connection.state.subscribe();
         stream::unfold(state, |mut state| async move {
             state.changed().await.ok()?;
             let now = state.borrow_and_update().clone();
@@ -165,7 +183,7 @@ impl Backend for Agent {
 
     fn metrics(&self) -> Metrics {
         Metrics {
-            reconnects: self.link.restarts.load(Ordering::Relaxed),
+            reconnects: self.connection.restarts.load(Ordering::Relaxed),
             ..Metrics::default()
         }
     }
@@ -175,7 +193,7 @@ impl Backend for Agent {
     }
 }
 
-/// The place of an instance in the API.
+/// Returns the path of an instance in the API.
 fn path(r: &Registration) -> String {
     let id = r.instance_id();
     let id = utf8_percent_encode(&id, NON_ALPHANUMERIC);

@@ -1,21 +1,26 @@
-//! Why the agent refused, from its problem documents. Pure.
+//! Errors of the agent, from its problem documents (RFC 9457) and HTTP statuses. Pure.
 
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
 
-/// The error that a problem document tells; of `otherwise` where it names no kind that we know.
-pub(super) fn read(problem: &Value, otherwise: ErrorKind) -> Error {
+/// Returns true if the JSON is a problem document of an agent.
+pub(super) fn is_problem(document: &Value) -> bool {
+    document["kind"].is_string() || document["detail"].is_string()
+}
+
+/// Returns the error that a problem document describes, of kind `default_kind` if it names no known kind.
+pub(super) fn read(problem: &Value, default_kind: ErrorKind) -> Error {
     let kind = problem["kind"].as_str().and_then(|name| {
         let named = |kind: &&ErrorKind| kind.name() == name;
         ErrorKind::ALL.iter().find(named).copied()
     });
     let detail = problem["detail"].as_str();
-    let text = detail.unwrap_or("the agent refused without a reason");
-    Error::new(kind.unwrap_or(otherwise), text)
+    let text = detail.unwrap_or("the agent refused the request without a reason");
+    Error::new(kind.unwrap_or(default_kind), text)
 }
 
-/// What an HTTP status means where there is no more to go by.
+/// Returns the kind of error that an HTTP status stands for.
 pub(super) fn kind_of(status: u16) -> ErrorKind {
     match status {
         401 | 403 => ErrorKind::PermissionDenied,
@@ -34,7 +39,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_kind_comes_back_as_it_went() {
+    fn every_kind_survives_a_problem_document() {
         for kind in ErrorKind::ALL {
             let error = read(
                 &json!({"kind": kind.name(), "detail": "why"}),

@@ -1,4 +1,4 @@
-//! The agent's events, folded into whole views. Pure.
+//! Reduces the events of an agent to whole views. Pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::instance_json;
 use crate::model::{Instance, ServiceName, View};
 
-/// One stream of events about one service. Events become true together, with the `status` that ends
-/// them.
+/// Reducer of one event stream about one service. Events take effect together, with the `status` event that
+/// follows them.
 pub(super) struct EventReducer {
     service: ServiceName,
-    /// The view before this stream, whose instances are used again where they are the same.
+    /// The view before this stream. Unchanged instances are reused from it.
     last: View,
     view: View,
-    /// The agent's own count of histories.
+    /// The agent's epoch.
     epoch: Option<u64>,
-    /// Whether a whole view was told.
-    whole: bool,
+    /// Whether a whole view was emitted.
+    complete: bool,
     changed: bool,
 }
 
@@ -36,36 +36,48 @@ impl EventReducer {
             last,
             view,
             epoch: None,
-            whole: false,
+            complete: false,
             changed: true,
         }
     }
 
-    /// The view as it was told last, for the next stream.
+    /// Returns the last emitted view, for the next stream.
     pub(super) fn into_last(self) -> View {
-        if self.whole { self.view } else { self.last }
+        if self.complete { self.view } else { self.last }
     }
 
-    /// What follows from an event: the next view, or that it is stale, or both.
-    pub(super) fn take(&mut self, message: &Message) -> Result<VecDeque<Result<View>>> {
+    /// Applies an event. Returns the next view, or the error that makes it stale, or both.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Internal`] if the event is malformed.
+    pub(super) fn apply(&mut self, message: &Message) -> Result<VecDeque<Result<View>>> {
         let data: Value = serde_json::from_str(&message.data).map_err(|e| {
-            let text = format!("the agent's event {:?} is not JSON", message.event);
+            let text = format!(
+                "malformed event {:?} from the agent: it is not JSON",
+                message.event
+            );
             Error::caused_by(ErrorKind::Internal, text, e)
         })?;
         match message.event.as_str() {
             "up" | "update" => self.put(&data)?,
             "down" => self.remove(&data)?,
-            "status" => return Ok(self.settle(&data)),
-            // The rest says in other words what a view says.
+            "status" => return Ok(self.apply_status(&data)),
+            // A view contains what the other events say.
             _ => {}
         }
         Ok(VecDeque::new())
     }
 
     fn read(&self, data: &Value) -> Result<Instance> {
-        let text = "the agent told of an instance that is none";
+        let text = || {
+            format!(
+                "malformed instance of {} in an event from the agent",
+                self.service
+            )
+        };
         instance_json::read(&self.service, data)
-            .ok_or_else(|| Error::new(ErrorKind::Internal, text))
+            .ok_or_else(|| Error::new(ErrorKind::Internal, text()))
     }
 
     fn put(&mut self, data: &Value) -> Result<()> {
@@ -75,7 +87,7 @@ impl EventReducer {
         let known = now.or_else(|| self.last.instances.get(&seniority));
         let instance = match known {
             Some(old) if **old == new => old.clone(),
-            // The same instance, changed, keeps its count of calls in flight.
+            // A changed instance keeps its count of calls in flight.
             Some(old) => Arc::new(new.with_load_of(old)),
             None => Arc::new(new),
         };
@@ -91,32 +103,32 @@ impl EventReducer {
         Ok(())
     }
 
-    fn settle(&mut self, status: &Value) -> VecDeque<Result<View>> {
+    fn apply_status(&mut self, status: &Value) -> VecDeque<Result<View>> {
         let number = |name: &str| status[name].as_u64().unwrap_or(0);
         let state = status["state"].as_str().unwrap_or("pending");
-        let mut told = VecDeque::new();
+        let mut results = VecDeque::new();
         if state != "pending" {
-            self.turn_to(number("epoch"), number("revision"));
+            self.advance_to(number("epoch"), number("revision"));
             self.view.invalid = usize::try_from(number("invalid")).unwrap_or(0);
             if state == "current" || std::mem::take(&mut self.changed) {
-                self.whole = true;
+                self.complete = true;
                 self.changed = false;
                 self.last = View::default();
-                told.push_back(Ok(self.view.clone()));
+                results.push_back(Ok(self.view.clone()));
             }
         }
         if !status["error"].is_null() {
-            told.push_back(Err(problem::read(&status["error"], ErrorKind::Unavailable)));
+            results.push_back(Err(problem::read(&status["error"], ErrorKind::Unavailable)));
         }
-        told
+        results
     }
 
-    /// An agent that was started again counts its histories anew; to us it is another history only if
-    /// the revision goes back.
-    fn turn_to(&mut self, epoch: u64, revision: u64) {
+    /// Sets epoch and revision. A restarted agent counts its epochs anew; the view's epoch changes only if the
+    /// agent's epoch changes within a stream or the revision goes back.
+    fn advance_to(&mut self, epoch: u64, revision: u64) {
         let before = self.last.revision.max(self.view.revision);
-        let turned = self.epoch.is_some_and(|known| known != epoch) || revision < before;
-        self.view.epoch += u64::from(turned);
+        let is_new_epoch = self.epoch.is_some_and(|known| known != epoch) || revision < before;
+        self.view.epoch += u64::from(is_new_epoch);
         self.view.revision = revision;
         self.epoch = Some(epoch);
     }
@@ -145,27 +157,27 @@ mod tests {
         message("status", &data)
     }
 
-    fn fold(last: View) -> EventReducer {
+    fn reducer(last: View) -> EventReducer {
         EventReducer::new(ServiceName::new("web").unwrap(), last)
     }
 
-    fn told(fold: &mut EventReducer, messages: &[Message]) -> Vec<View> {
-        let views = messages.iter().flat_map(|m| fold.take(m).unwrap());
-        views.map(|view| view.unwrap()).collect()
+    fn views(reducer: &mut EventReducer, messages: &[Message]) -> Vec<View> {
+        let results = messages.iter().flat_map(|m| reducer.apply(m).unwrap());
+        results.map(|view| view.unwrap()).collect()
     }
 
     #[test]
-    fn a_view_is_told_whole_at_the_status_and_not_before() {
-        let mut web = fold(View::default());
-        assert!(told(&mut web, &[up(1, 5), up(2, 4)]).is_empty());
-        let views = told(&mut web, &[status("current", 9)]);
+    fn a_view_is_emitted_whole_at_the_status_and_not_before() {
+        let mut web = reducer(View::default());
+        assert!(views(&mut web, &[up(1, 5), up(2, 4)]).is_empty());
+        let views = views(&mut web, &[status("current", 9)]);
         let ids: Vec<&str> = views[0].instances.values().map(|i| i.id()).collect();
         assert_eq!((ids, views[0].revision), (vec!["h:2", "h:1"], 9));
         let stale = message(
             "status",
             r#"{"state":"stale","revision":9,"error":{"kind":"timeout","detail":"slow"}}"#,
         );
-        let mut stale = web.take(&stale).unwrap();
+        let mut stale = web.apply(&stale).unwrap();
         let error = stale.pop_front().unwrap().unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string()),
@@ -174,27 +186,31 @@ mod tests {
     }
 
     #[test]
-    fn after_a_reconnect_what_is_the_same_is_the_very_same() {
-        let mut web = fold(View::default());
-        let before = told(&mut web, &[up(1, 5), status("current", 9)]).remove(0);
-        let mut again = fold(web.into_last());
-        let after = told(&mut again, &[up(1, 5), up(2, 10), status("current", 10)]).remove(0);
+    fn after_a_reconnect_unchanged_instances_are_reused() {
+        let mut web = reducer(View::default());
+        let before = views(&mut web, &[up(1, 5), status("current", 9)]).remove(0);
+        let mut again = reducer(web.into_last());
+        let after = views(&mut again, &[up(1, 5), up(2, 10), status("current", 10)]).remove(0);
         let key = before.instances.keys().next().unwrap();
         assert!(Arc::ptr_eq(&before.instances[key], &after.instances[key]));
         assert_eq!(after.epoch, before.epoch);
-        let back = told(&mut fold(after.clone()), &[status("current", 3)]).remove(0);
+        let back = views(&mut reducer(after.clone()), &[status("current", 3)]).remove(0);
         assert_eq!(back.epoch, after.epoch + 1, "the revision went back");
     }
 
     #[test]
-    fn what_is_no_event_of_an_agent_is_an_error_and_no_panic() {
+    fn a_malformed_event_is_an_error_and_no_panic() {
         for (event, data) in [
             ("up", "{}"),
             ("up", "nonsense"),
             ("down", "[]"),
             ("status", ""),
         ] {
-            assert!(fold(View::default()).take(&message(event, data)).is_err());
+            assert!(
+                reducer(View::default())
+                    .apply(&message(event, data))
+                    .is_err()
+            );
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Server-sent events, read as they come. Pure.
+//! Incremental parser of server-sent events. Pure.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest line that is taken, in bytes: several times the largest record.
-const LONGEST: usize = 4 * 1024 * 1024;
+/// The longest accepted line, in bytes: several times the largest record.
+const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
-/// One event of a stream. Those without a name are comments or not for us, and are left out.
+/// One named event of a stream.
 #[derive(Debug, PartialEq)]
 pub(super) struct Message {
     pub(super) event: String,
     pub(super) data: String,
 }
 
-/// What has come of a stream so far.
+/// Parser of one stream. Comments and events without a name are skipped.
 #[derive(Default)]
 pub(super) struct Parser {
     line: Vec<u8>,
@@ -21,24 +21,30 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// The events that are whole with these bytes.
+    /// Adds bytes and returns the events that they complete.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Internal`] if a line is too long.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Message>> {
-        let mut whole = Vec::new();
+        let mut messages = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
-            if self.line.len() > LONGEST {
-                let text = format!("the agent sent a line of more than {LONGEST} bytes");
+            if self.line.len() > MAX_LINE_BYTES {
+                let text = format!(
+                    "malformed event stream from the agent: a line is longer than {MAX_LINE_BYTES} bytes"
+                );
                 return Err(Error::new(ErrorKind::Internal, text));
             }
             if self.line.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
-                whole.extend(self.take(&String::from_utf8_lossy(&line)));
+                messages.extend(self.add_line(&String::from_utf8_lossy(&line)));
             }
         }
-        Ok(whole)
+        Ok(messages)
     }
 
-    fn take(&mut self, line: &str) -> Option<Message> {
+    fn add_line(&mut self, line: &str) -> Option<Message> {
         let line = line.trim_end_matches(['\r', '\n']);
         if line.is_empty() {
             let message = Message {
@@ -66,16 +72,16 @@ impl Parser {
 mod tests {
     use super::*;
 
-    fn told(parser: &mut Parser, text: &str) -> Vec<(String, String)> {
+    fn parse(parser: &mut Parser, text: &str) -> Vec<(String, String)> {
         let messages = parser.push(text.as_bytes()).unwrap();
         messages.into_iter().map(|m| (m.event, m.data)).collect()
     }
 
     #[test]
-    fn an_event_ends_with_an_empty_line_however_it_is_cut() {
+    fn an_event_ends_with_an_empty_line_however_the_bytes_are_split() {
         let text = ": hello\nevent: up\r\ndata: {\"a\":1}\ndata: x\nid: 7\n\ndata: nameless\n\n";
         let all = [("up".to_owned(), "{\"a\":1}\nx".to_owned())];
-        assert_eq!(told(&mut Parser::default(), text), all);
+        assert_eq!(parse(&mut Parser::default(), text), all);
         let mut parser = Parser::default();
         let bytes = text.as_bytes().chunks(1);
         let messages: Vec<Message> = bytes.flat_map(|byte| parser.push(byte).unwrap()).collect();
@@ -84,9 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_given_up() {
+    fn a_line_that_is_too_long_is_an_error() {
         let mut parser = Parser::default();
-        let half = vec![b'x'; LONGEST / 2 + 1];
+        let half = vec![b'x'; MAX_LINE_BYTES / 2 + 1];
         assert!(parser.push(&half).is_ok());
         assert!(parser.push(&half).is_err());
     }

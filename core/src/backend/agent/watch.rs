@@ -1,4 +1,4 @@
-//! The stream of views of one service: the agent's events, over as many connections as it takes.
+//! Stream of views of one service, from the agent's events, with reconnects.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,74 +9,76 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout};
 
-use crate::backend::agent::http_client::HttpClient;
+use crate::backend::agent::connection::AgentConnection;
 use crate::backend::agent::reducer::EventReducer;
 use crate::backend::agent::sse::Parser;
 use crate::backoff::Backoff;
+use crate::duration::HumanDuration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ServiceName, View};
 
-/// The agent says something every two seconds; one that is silent for this long is gone.
-const SILENCE: Duration = Duration::from_secs(6);
+/// The agent sends an event or a comment every 2 s. A stream that is silent for this long is closed.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(6);
 
-struct Watch {
-    link: Arc<HttpClient>,
+struct ViewStream {
+    connection: Arc<AgentConnection>,
     service: ServiceName,
-    /// The view before the stream that is open.
+    /// The view before the open event stream.
     last: View,
-    open: Option<Open>,
-    waiting: VecDeque<Result<View>>,
+    events: Option<EventStream>,
+    pending: VecDeque<Result<View>>,
     backoff: Backoff,
     failed: bool,
 }
 
-struct Open {
+struct EventStream {
     body: Incoming,
     parser: Parser,
-    fold: EventReducer,
+    reducer: EventReducer,
 }
 
-/// Never ends: a lost agent is an error, and is looked for again.
+/// Returns the views of a service. The stream never ends: a lost connection is an error item, and the stream
+/// reconnects with backoff.
 pub(super) fn watch(
-    link: Arc<HttpClient>,
+    connection: Arc<AgentConnection>,
     service: ServiceName,
     last: View,
 ) -> BoxStream<'static, Result<View>> {
-    let watch = Watch {
-        link,
+    let stream = ViewStream {
+        connection,
         service,
         last,
-        open: None,
-        waiting: VecDeque::new(),
-        // An agent is near, and is soon there again.
+        events: None,
+        pending: VecDeque::new(),
+        // An agent usually runs on the same host and restarts quickly.
         backoff: Backoff::new(Duration::from_millis(50), Duration::from_millis(800)),
         failed: false,
     };
-    stream::unfold(watch, |mut watch| async move {
-        Some((watch.next().await, watch))
+    stream::unfold(stream, |mut stream| async move {
+        Some((stream.next().await, stream))
     })
     .boxed()
 }
 
-impl Watch {
+impl ViewStream {
     async fn next(&mut self) -> Result<View> {
         loop {
-            if let Some(told) = self.waiting.pop_front() {
-                return told;
+            if let Some(view) = self.pending.pop_front() {
+                return view;
             }
             if self.failed {
                 sleep(self.backoff.next_wait()).await;
             }
-            match self.more().await {
+            match self.advance().await {
                 Ok(()) => {
-                    if !self.waiting.is_empty() {
+                    if !self.pending.is_empty() {
                         self.backoff.reset();
                     }
                     self.failed = false;
                 }
                 Err(error) => {
-                    if let Some(open) = self.open.take() {
-                        self.last = open.fold.into_last();
+                    if let Some(events) = self.events.take() {
+                        self.last = events.reducer.into_last();
                     }
                     self.failed = true;
                     return Err(error);
@@ -85,28 +87,39 @@ impl Watch {
         }
     }
 
-    /// Opens the stream, or takes what comes of it.
-    async fn more(&mut self) -> Result<()> {
-        let Some(open) = &mut self.open else {
+    /// Opens the event stream, or reads the next part of it.
+    async fn advance(&mut self) -> Result<()> {
+        let Some(events) = &mut self.events else {
             let path = format!("/v1/services/{}/events", self.service);
-            let body = self.link.stream(&path).await?.into_body();
-            self.open = Some(Open {
+            let body = self.connection.stream(&path).await?;
+            self.events = Some(EventStream {
                 body,
                 parser: Parser::default(),
-                fold: EventReducer::new(self.service.clone(), self.last.clone()),
+                reducer: EventReducer::new(self.service.clone(), self.last.clone()),
             });
             return Ok(());
         };
+        let peer = self.connection.peer();
         let silent = |_| {
-            let text = format!("the agent was silent for {SILENCE:?}");
+            let silence = HumanDuration(SILENCE_TIMEOUT);
+            let text = format!("{peer}: the event stream was silent for {silence}");
             Error::new(ErrorKind::Unavailable, text)
         };
-        let frame = timeout(SILENCE, open.body.frame()).await.map_err(silent)?;
-        let ended = || self.link.away(std::io::Error::other("it ended the stream"));
-        let frame = frame.ok_or_else(ended)?.map_err(|e| self.link.away(e))?;
+        let frame = timeout(SILENCE_TIMEOUT, events.body.frame())
+            .await
+            .map_err(silent)?;
+        let ended = || {
+            Error::new(
+                ErrorKind::Unavailable,
+                format!("{peer}: the agent ended the event stream"),
+            )
+        };
+        let frame = frame
+            .ok_or_else(ended)?
+            .map_err(|e| self.connection.stream_error(&e))?;
         if let Some(bytes) = frame.data_ref() {
-            for message in open.parser.push(bytes)? {
-                self.waiting.extend(open.fold.take(&message)?);
+            for message in events.parser.push(bytes)? {
+                self.pending.extend(events.reducer.apply(&message)?);
             }
         }
         Ok(())

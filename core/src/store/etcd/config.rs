@@ -1,60 +1,60 @@
-//! What a URL and etcd's own environment say about where etcd is and how to talk to it.
+//! Configuration of a connection to etcd, from the URL and from etcdctl's environment variables.
 
 use std::net::IpAddr;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kv::{Key, Prefix};
+use crate::kv::{Key, Prefix, Scope};
 use crate::net::HostPort;
-use crate::rate_limited_log::Complaint;
+use crate::rate_limited_log::LogRateLimit;
+use crate::transport::network_error::Peer;
+use crate::transport::tls::{TLS_OPTIONS, TlsFiles};
 use crate::url::Url;
 
-/// How many instances a service may have unless something else is said. What lies under a service by
-/// mistake must not take all memory.
-const MOST: u64 = 250_000;
+/// Default of the option `max_instances`. The limit keeps keys that lie under a service by mistake from
+/// taking all memory.
+const DEFAULT_MAX_INSTANCES: u64 = 250_000;
+const DEFAULT_PORT: u16 = 2379;
+const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
 
-/// See the module. Holds secrets, so it has no `Debug`.
+/// Endpoints, credentials, TLS files and limits of a connection to etcd. Contains secrets, so it has no
+/// `Debug`.
 pub(crate) struct EtcdConfig {
-    /// `http://host:port`
+    /// The members of the cluster, as `http://host:port` or `https://host:port`.
     pub(crate) endpoints: Vec<String>,
-    /// Put before every key; empty without one.
+    /// Prefix of every key in etcd; empty without one.
     pub(crate) root: String,
-    /// How many keys a list may have.
+    /// The largest number of keys that a listing may have.
     pub(crate) most: u64,
+    /// User name and password.
     pub(crate) user: Option<(String, String)>,
+    /// Present if the connection uses TLS.
     pub(crate) tls: Option<TlsFiles>,
-    /// About keys that are none.
-    pub(crate) complaint: Complaint,
-}
-
-/// The files of TLS, in PEM.
-pub(crate) struct TlsFiles {
-    pub(crate) ca: Option<String>,
-    pub(crate) identity: Option<(String, String)>,
-    pub(crate) server_name: Option<String>,
+    /// Whether the API is v2.
+    v2: bool,
+    /// Limits the log messages about keys that are not paths.
+    pub(crate) invalid_key_log: LogRateLimit,
 }
 
 impl EtcdConfig {
-    /// The URL first, then etcdctl's environment, then 127.0.0.1:2379.
+    /// Reads the configuration from the URL, then from etcdctl's environment variables; the default endpoint
+    /// is 127.0.0.1:2379.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an endpoint, the login, a TLS option or `max_instances` is invalid.
     pub(crate) fn read(uri: &Url, tls: bool) -> Result<EtcdConfig> {
         EtcdConfig::with_env(uri, tls, |name| std::env::var(name).ok())
     }
 
     fn with_env(uri: &Url, tls: bool, env: impl Fn(&str) -> Option<String>) -> Result<EtcdConfig> {
-        let option = |name: &str, variable: &str| {
-            uri.option(name)
-                .map(str::to_owned)
-                .or_else(|| env(variable))
-                .filter(|v| !v.is_empty())
-        };
-        let files = TlsFiles {
-            ca: option("ca", "ETCDCTL_CACERT"),
-            identity: pair(option("cert", "ETCDCTL_CERT"), option("key", "ETCDCTL_KEY"))?,
-            server_name: uri.option("server_name").map(str::to_owned),
-        };
-        let asked = ["ca", "cert", "key", "server_name"]
-            .into_iter()
-            .find(|o| uri.option(o).is_some());
-        if let (false, Some(option)) = (tls, asked) {
+        let files = TlsFiles::from_url(uri, |option| match option {
+            "ca" => env("ETCDCTL_CACERT"),
+            "cert" => env("ETCDCTL_CERT"),
+            "key" => env("ETCDCTL_KEY"),
+            _ => None,
+        })?;
+        let given = TLS_OPTIONS.iter().find(|o| uri.option(o).is_some());
+        if let (false, Some(option)) = (tls, given) {
             return Err(Error::invalid(format!(
                 "option {option} needs TLS; write {}s://",
                 uri.scheme()
@@ -77,33 +77,35 @@ impl EtcdConfig {
         Ok(EtcdConfig {
             endpoints,
             root: root.to_owned(),
-            most: most(uri)?,
+            most: max_instances(uri)?,
             user: login(uri, env("ETCDCTL_USER"), env("ETCDCTL_PASSWORD"))?,
             tls: tls.then_some(files),
-            complaint: Complaint::default(),
+            v2: uri.scheme().starts_with("etcd2"),
+            invalid_key_log: LogRateLimit::default(),
         })
     }
 
-    /// Our key as etcd has it.
+    /// Returns the key in etcd: the root followed by `key`.
     pub(crate) fn path(&self, key: &str) -> String {
         format!("{}{key}", self.root)
     }
 
-    /// The key below our root. One that is no path cannot be ours.
+    /// Returns the part of an etcd key below the root. Logs and skips a key that is not a path.
     pub(crate) fn key(&self, key: &[u8]) -> Option<Key> {
         let path = std::str::from_utf8(key).ok();
         let ours = path
             .and_then(|p| p.strip_prefix(&self.root))
             .and_then(|p| Key::new(p).ok());
-        if ours.is_none() {
-            let shown = String::from_utf8_lossy(&key[..key.len().min(200)]);
-            self.complaint
-                .warn(|| format!("skipping the key {shown:?}: not a path"));
+        if ours.is_none()
+            && let Some(suppressed) = self.invalid_key_log.permit()
+        {
+            let key = String::from_utf8_lossy(&key[..key.len().min(200)]);
+            tracing::warn!(backend = "etcd", %key, suppressed, "skipping key that is not a path below the root");
         }
         ours
     }
 
-    /// Whether there is a login, by name or by certificate.
+    /// Returns true if the client authenticates itself, by user name or by certificate.
     pub(crate) fn proves_who_we_are(&self) -> bool {
         self.user.is_some()
             || self
@@ -112,28 +114,86 @@ impl EtcdConfig {
                 .is_some_and(|files| files.identity.is_some())
     }
 
-    /// The error of who finds so many keys, or so many at least.
+    /// Returns the error of a listing with more keys than `max_instances`.
     pub(crate) fn too_many(&self, keys: impl std::fmt::Display) -> Error {
         let most = self.most;
         Error::invalid(format!(
-            "there are {keys} keys where at most {most} instances are expected; raise max_instances if \
-             they are meant"
+            "found {keys} keys where at most {most} instances are expected; raise the option max_instances \
+             if these keys are intended"
         ))
     }
 
-    /// The endpoints, for messages.
+    /// Returns all endpoints for messages: `a:2379, b:2379`.
     pub(crate) fn shown(&self) -> String {
-        self.endpoints.join(", ")
+        let addresses: Vec<&str> = self.endpoints.iter().map(|e| address_of(e)).collect();
+        addresses.join(", ")
     }
 
-    /// The address this machine has on its way to etcd. Connecting a datagram socket sends nothing.
+    /// Returns the names for messages of the server at an endpoint, or of all without one.
+    pub(crate) fn peer(&self, endpoint: Option<&str>) -> Peer {
+        let tls = self.tls.is_some();
+        let (protocol, other_schemes) = match self.v2 {
+            true => (
+                "etcd's v2 API",
+                "for etcd v3 write etcd://, for an agent write discoverd://",
+            ),
+            false => (
+                "HTTP/2 with gRPC",
+                "for etcd's v2 API write etcd2://, for an agent write discoverd://",
+            ),
+        };
+        let toggle_tls = match (self.v2, tls) {
+            (false, false) => "write etcds:// instead of etcd://",
+            (false, true) => "write etcd:// instead of etcds://",
+            (true, false) => "write etcd2s:// instead of etcd2://",
+            (true, true) => "write etcd2:// instead of etcd2s://",
+        };
+        let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+        Peer {
+            product: "etcd",
+            endpoint: endpoint.map_or_else(|| self.shown(), |e| address_of(e).to_owned()),
+            protocol,
+            tls,
+            client_certificate: identity.is_some(),
+            toggle_tls,
+            other_schemes,
+        }
+    }
+
+    /// Names the keys of a scope for errors: a key, or a prefix followed by `*`.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn scope_name(&self, scope: &Scope) -> String {
+        match scope {
+            Scope::Under(prefix) => format!("{}*", self.path(prefix.as_str())),
+            Scope::Only(key) => self.path(key.as_str()),
+        }
+    }
+
+    /// Returns the error of a request that the store denies to this user.
+    pub(crate) fn no_permission(&self, peer: &Peer, keys: &str, remedy: &str) -> Error {
+        let user = match (&self.user, peer.client_certificate) {
+            (Some((name, _)), _) => format!("user {name:?}"),
+            (None, true) => "the user of the client certificate".to_owned(),
+            (None, false) => "a client without a login".to_owned(),
+        };
+        let keys = match keys {
+            "" => "the request".to_owned(),
+            keys => format!("key {keys}"),
+        };
+        let cause = format!("{user} has no permission for {keys}");
+        peer.refusal(ErrorKind::PermissionDenied, &cause, remedy)
+    }
+
+    /// Returns the local address of the route to etcd. Connecting a datagram socket sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Unavailable`] if no endpoint has a route.
     pub(crate) async fn local_address(&self) -> Result<IpAddr> {
         let look = async |endpoint: &str| {
-            let host = endpoint
-                .split_once("://")
-                .map_or(endpoint, |(_, host)| host);
-            let target = tokio::net::lookup_host(host).await?.next();
-            let target = target.ok_or_else(|| std::io::Error::other("the name has no address"))?;
+            let target = tokio::net::lookup_host(address_of(endpoint)).await?.next();
+            let target =
+                target.ok_or_else(|| std::io::Error::other("the host name has no address"))?;
             let any: IpAddr = if target.is_ipv4() {
                 [0; 4].into()
             } else {
@@ -153,41 +213,27 @@ impl EtcdConfig {
         let cause = last.unwrap_or_else(|| std::io::Error::other("no endpoint"));
         Err(Error::caused_by(
             ErrorKind::Unavailable,
-            "this machine's own address is not known; give a host, or the option advertise=HOST",
+            "cannot determine the address of this machine; set the host of the registration or the option advertise",
             cause,
         ))
     }
 }
 
-/// Reads the file of an option.
-pub(crate) fn read(option: &str, path: &str) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| {
-        Error::caused_by(
-            ErrorKind::InvalidArgument,
-            format!("option {option}: cannot read {path:?}"),
-            e,
-        )
-    })
+/// Returns `host:port` of an endpoint.
+fn address_of(endpoint: &str) -> &str {
+    endpoint
+        .split_once("://")
+        .map_or(endpoint, |(_, address)| address)
 }
 
-fn pair(cert: Option<String>, key: Option<String>) -> Result<Option<(String, String)>> {
-    match (cert, key) {
-        (Some(cert), Some(key)) => Ok(Some((cert, key))),
-        (None, None) => Ok(None),
-        _ => Err(Error::invalid(
-            "options cert and key belong together; one of them is missing",
-        )),
-    }
-}
-
-fn most(uri: &Url) -> Result<u64> {
-    let Some(written) = uri.option("max_instances") else {
-        return Ok(MOST);
+fn max_instances(uri: &Url) -> Result<u64> {
+    let Some(text) = uri.option("max_instances") else {
+        return Ok(DEFAULT_MAX_INSTANCES);
     };
-    let number = written.parse().ok().filter(|number| *number > 0);
+    let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| {
         Error::invalid(format!(
-            "option max_instances is {written:?}; it must be a number from 1 on"
+            "option max_instances is {text:?}; it must be a number of at least 1"
         ))
     })
 }
@@ -195,11 +241,11 @@ fn most(uri: &Url) -> Result<u64> {
 fn from_env(endpoints: Option<String>) -> Vec<String> {
     let listed = endpoints
         .filter(|e| !e.is_empty())
-        .unwrap_or("127.0.0.1:2379".to_owned());
+        .unwrap_or(DEFAULT_ENDPOINT.to_owned());
     listed.split(',').map(|e| e.trim().to_owned()).collect()
 }
 
-/// `host`, `host:port` or, from the environment, `http://host:port`.
+/// Normalizes an endpoint, which is `host`, `host:port` or, from the environment, `http://host:port`.
 fn endpoint(host: &str, tls: bool) -> Result<String> {
     let scheme = if tls { "https" } else { "http" };
     let bare = host
@@ -212,9 +258,15 @@ fn endpoint(host: &str, tls: bool) -> Result<String> {
             "an etcd endpoint contains a login; use the options user and password instead",
         ));
     }
-    let address = HostPort::parse_or_default(bare, 2379)
+    let address = HostPort::parse_or_default(bare, DEFAULT_PORT)
         .map_err(|error| Error::invalid(format!("etcd endpoint: {error}")))?;
     Ok(format!("{scheme}://{address}"))
+}
+
+fn no_password(user: &str) -> Error {
+    Error::invalid(format!(
+        "user {user:?} has no password; write USER:PASSWORD@ in the URL or set the option password"
+    ))
 }
 
 fn login(
@@ -232,14 +284,14 @@ fn login(
         (Some(name), Some(password), _) => Ok(Some((name.to_owned(), password.to_owned()))),
         (Some(name), None, _) => match secret {
             Some(secret) => Ok(Some((name.to_owned(), secret))),
-            None => Err(Error::invalid(format!("user {name:?} has no password"))),
+            None => Err(no_password(&name)),
         },
         (None, None, Some((name, Some(password)))) => Ok(Some((name, password))),
-        (None, None, Some((name, None))) => {
-            Err(Error::invalid(format!("user {name:?} has no password")))
-        }
+        (None, None, Some((name, None))) => Err(no_password(&name)),
         (None, Some(password), Some((name, _))) => Ok(Some((name, password.to_owned()))),
-        (None, Some(_), None) => Err(Error::invalid("a password is given without a user")),
+        (None, Some(_), None) => Err(Error::invalid(
+            "a password is given without a user; set the option user",
+        )),
         (None, None, None) => Ok(None),
     }
 }
@@ -271,10 +323,10 @@ mod tests {
         let endpoints = |url: &str, env: &[(&str, &str)]| config(url, env).unwrap().shown();
         assert_eq!(
             endpoints("etcd://a,b:5,[::1]/p", &env),
-            "http://a:2379, http://b:5, http://[::1]:2379"
+            "a:2379, b:5, [::1]:2379"
         );
-        assert_eq!(endpoints("etcd://", &env), "http://e:1, http://e:2");
-        assert_eq!(endpoints("etcds://", &[]), "https://127.0.0.1:2379");
+        assert_eq!(endpoints("etcd://", &env), "e:1, e:2");
+        assert_eq!(endpoints("etcds://", &[]), "127.0.0.1:2379");
     }
 
     #[test]
@@ -298,6 +350,6 @@ mod tests {
         assert!(refusal("etcd://h?ca=a.pem").contains("etcds://"));
         assert!(refusal("etcd://h:99999").contains("1 to 65535"));
         assert!(refusal("etcd://h/a//b").contains("empty segment"));
-        assert!(refusal("etcd://h?max_instances=all").contains("from 1 on"));
+        assert!(refusal("etcd://h?max_instances=all").contains("at least 1"));
     }
 }

@@ -1,36 +1,36 @@
-//! Says what is wrong with a snapshot that fits nowhere.
+//! Explains what is wrong with a snapshot that matches no revision.
 
 use std::collections::BTreeSet;
 
-use super::{Kind, Report, Truth};
+use super::{Comparison, Report, ViolationKind};
 use crate::history::{Epoch, Instance, Set};
-use crate::record::Snapshot;
+use crate::watcher_output::Snapshot;
 
-/// How many revisions ahead a set is looked for.
+/// How many later revisions are compared.
 const AHEAD: usize = 300;
 
-impl Truth<'_> {
-    /// Adds what is wrong, seen from this epoch.
+impl Comparison<'_> {
+    /// Adds the violations of a snapshot, compared with this epoch or a later one.
     pub(super) fn diagnose(&self, epoch: usize, snapshot: &Snapshot, report: &mut Report) {
         let epochs = &self.history.epochs;
-        // A revision of a later epoch is judged by that.
+        // A revision of a later epoch is compared with that epoch.
         let begun =
             (epoch..epochs.len()).filter(|e| *e == epoch || epochs[*e].began <= snapshot.at);
-        let judge = begun
+        let nearest = begun
             .min_by_key(|e| self.differences(*e, snapshot))
             .unwrap_or(epoch);
-        let truth = &epochs[judge];
-        let Some(set) = self.epochs[judge].at(snapshot.revision) else {
+        let expected = &epochs[nearest];
+        let Some(set) = self.epochs[nearest].at(snapshot.revision) else {
             let text = format!(
-                "revision {}; the store got to {}",
+                "revision {}; the last revision of the store is {}",
                 snapshot.revision,
-                truth.head()
+                expected.head()
             );
-            return report.add(Kind::UnknownRevision, snapshot.at, "", text);
+            return report.add(ViolationKind::UnknownRevision, snapshot.at, "", text);
         };
-        if let Some((kind, fits)) = self.ahead_or_torn(truth, set, snapshot) {
+        if let Some((kind, fits)) = self.ahead_or_torn(expected, set, snapshot) {
             let text = format!(
-                "it says revision {} and is that of {fits}",
+                "named revision {}, equals revision {fits}",
                 snapshot.revision
             );
             return report.add(kind, snapshot.at, "", text);
@@ -38,14 +38,16 @@ impl Truth<'_> {
         for id in different(set, &snapshot.set) {
             let (right, shown) = (set.get(id), snapshot.set.get(id));
             let kind = match (right, shown) {
-                (Some(_), None) => Kind::Lost,
-                (None, Some(shown)) if !self.ever_was(id, shown) => Kind::Phantom,
-                (None, _) => Kind::Ghost,
-                (Some(right), Some(shown)) if right.created != shown.created => Kind::WrongCreated,
-                (Some(_), Some(_)) => Kind::WrongValue,
+                (Some(_), None) => ViolationKind::Lost,
+                (None, Some(shown)) if !self.ever_was(id, shown) => ViolationKind::Phantom,
+                (None, _) => ViolationKind::Ghost,
+                (Some(right), Some(shown)) if right.created != shown.created => {
+                    ViolationKind::WrongCreated
+                }
+                (Some(_), Some(_)) => ViolationKind::WrongValue,
             };
             let text = format!(
-                "at revision {} it shows {shown:?}, right is {right:?}",
+                "at revision {}: shown {shown:?}, expected {right:?}",
                 snapshot.revision
             );
             report.add(kind, snapshot.at, id, text);
@@ -57,26 +59,30 @@ impl Truth<'_> {
         set.map_or(usize::MAX, |set| different(set, &snapshot.set).len())
     }
 
-    /// Whether the set is exactly that of a later revision, or that of this one with a part of
-    /// another; and of which.
-    fn ahead_or_torn(&self, epoch: &Epoch, set: &Set, snapshot: &Snapshot) -> Option<(Kind, u64)> {
+    /// Returns the kind and revision if the set equals a later revision, or this revision mixed with a part of another.
+    fn ahead_or_torn(
+        &self,
+        epoch: &Epoch,
+        set: &Set,
+        snapshot: &Snapshot,
+    ) -> Option<(ViolationKind, u64)> {
         let mut later = set.clone();
         let coming = epoch.revisions.range(snapshot.revision + 1..);
         for (number, revision) in coming.take(AHEAD) {
             if revision.apply(self.service, &mut later) && later == snapshot.set {
-                return Some((Kind::Ahead, *number));
+                return Some((ViolationKind::Ahead, *number));
             }
         }
         let (this, next) = (snapshot.revision, snapshot.revision + 1);
         let before = self.state_at(epoch, this - 1);
         if self.is_part(epoch, this, &before, &snapshot.set) {
-            return Some((Kind::Torn, this));
+            return Some((ViolationKind::Torn, this));
         }
         let torn = self.is_part(epoch, next, set, &snapshot.set);
-        torn.then_some((Kind::Torn, next))
+        torn.then_some((ViolationKind::Torn, next))
     }
 
-    /// Whether it is the state before a revision with some of its changes, and not all.
+    /// Returns true if the set is the one before `revision` with some, but not all, of its changes.
     fn is_part(&self, epoch: &Epoch, revision: u64, before: &Set, shown: &Set) -> bool {
         let revision = epoch.revisions.get(&revision).cloned().unwrap_or_default();
         let done = |id: &&str| {
@@ -115,7 +121,7 @@ impl Truth<'_> {
     }
 }
 
-/// The ids whose instances are not the same in both.
+/// Returns the ids whose instances differ.
 pub(super) fn different<'a>(one: &'a Set, other: &'a Set) -> Vec<&'a str> {
     let ids: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
     let differs = |id: &&String| one.get(*id) != other.get(*id);

@@ -1,19 +1,19 @@
-//! Compares the last snapshot with the store at the end, when everything has come to rest.
+//! Compares the last snapshot with the store at the end, after all watchers are at rest.
 
 use super::diagnose::different;
-use super::{Kind, Report, Seen, Truth};
-use crate::clock::Micros;
-use crate::record::State;
+use super::{Comparison, Observations, Report, ViolationKind};
+use crate::watcher_output::State;
+use discover_testkit::clock::Micros;
 
-impl Truth<'_> {
-    /// No ghost and nothing missing after convergence.
-    pub(super) fn check_end(&self, seen: &Seen, report: &mut Report) {
+impl Comparison<'_> {
+    /// Checks that after convergence no instance is missing and none is a ghost.
+    pub(super) fn check_end(&self, seen: &Observations, report: &mut Report) {
         let Some(last) = seen.snapshots.last() else {
-            return report.add(Kind::Blind, 0, "", "no snapshot was seen");
+            return report.add(ViolationKind::Blind, 0, "", "no snapshot was seen");
         };
         if last.state != State::Current {
             report.add(
-                Kind::NotCurrent,
+                ViolationKind::NotCurrent,
                 last.at,
                 "",
                 format!("{:?} at the end", last.state),
@@ -26,21 +26,21 @@ impl Truth<'_> {
             }
             let (right, shown) = (truth.get(id), last.set.get(id));
             let kind = match (right, shown) {
-                (Some(_), None) => Kind::MissingAtEnd,
+                (Some(_), None) => ViolationKind::MissingAtEnd,
                 (None, Some(shown)) if self.still_held(id, shown.created) => continue,
-                (None, _) => Kind::GhostAtEnd,
-                (Some(_), Some(_)) => Kind::WrongAtEnd,
+                (None, _) => ViolationKind::GhostAtEnd,
+                (Some(_), Some(_)) => ViolationKind::WrongAtEnd,
             };
             report.add(
                 kind,
                 last.at,
                 id,
-                format!("it shows {shown:?}, right is {right:?}"),
+                format!("shown {shown:?}, expected {right:?}"),
             );
         }
     }
 
-    /// What came so shortly before the end is not owed yet.
+    /// Returns true for a change so close to the end that it need not have arrived yet.
     fn changed_just_now(&self, id: &str) -> bool {
         let newest = self
             .history
@@ -57,8 +57,8 @@ impl Truth<'_> {
     fn still_held(&self, id: &str, created: u64) -> bool {
         let allowed = |at: Micros| {
             self.rules
-                .held
-                .is_some_and(|held| self.rules.end.saturating_sub(at) <= held)
+                .retained
+                .is_some_and(|retained| self.rules.end.saturating_sub(at) <= retained)
                 && self.lost_in_fault(at)
         };
         self.deleted(id, created).is_some_and(allowed)

@@ -1,12 +1,17 @@
-//! How far a watcher was behind, and when it was current again.
+//! Measures how far a watcher was behind, and when it was current again.
 
-use super::{Kind, Place, Report, Truth};
-use crate::clock::Micros;
-use crate::record::{Snapshot, State};
+use super::{Comparison, Position, Report, ViolationKind};
+use crate::watcher_output::{Snapshot, State};
+use discover_testkit::clock::Micros;
 
-impl Truth<'_> {
-    /// How far it was behind, in the whole run and after each fault.
-    pub(super) fn check_pace(&self, snapshots: &[Snapshot], placed: &[Place], report: &mut Report) {
+impl Comparison<'_> {
+    /// Checks the lag during the whole run and after each fault.
+    pub(super) fn check_pace(
+        &self,
+        snapshots: &[Snapshot],
+        placed: &[Position],
+        report: &mut Report,
+    ) {
         let first = snapshots
             .iter()
             .find(|s| s.state != State::Pending)
@@ -29,41 +34,45 @@ impl Truth<'_> {
                     revision.1,
                     behind / 1000
                 );
-                report.add(Kind::Behind, at, "", text);
+                report.add(ViolationKind::Behind, at, "", text);
             }
         }
         for &(_, healed) in &self.rules.faults {
-            let Some((owed, _)) = self.commits().filter(|(_, at)| *at <= healed).last() else {
+            let Some((expected, _)) = self.commits().filter(|(_, at)| *at <= healed).last() else {
                 continue;
             };
             let current = |s: &Snapshot| s.state == State::Current && s.at >= first;
             let mut seen = snapshots.iter().zip(placed);
             let again = seen
-                .find(|(s, place)| **place >= owed && current(s))
+                .find(|(s, place)| **place >= expected && current(s))
                 .map(|(s, _)| s.at);
-            // It may have got so far, and lost the store again.
+            // It may have caught up and lost the store again.
             let then = snapshots
                 .iter()
                 .take_while(|s| s.at <= healed + self.rules.bound)
                 .last();
-            let held = then.is_some_and(current);
-            let in_time = again.is_some_and(|again| again <= healed + self.rules.bound) && held;
+            let retained = then.is_some_and(current);
+            let in_time = again.is_some_and(|again| again <= healed + self.rules.bound) && retained;
             if !in_time && self.rules.end > healed + self.rules.bound {
                 let after = |a: Micros| {
                     format!(
-                        "current {} ms after the healing",
+                        "current {} ms after the fault ended",
                         a.saturating_sub(healed) / 1000
                     )
                 };
                 let text = again.map_or("never current again".to_owned(), after);
-                let again = if held { "" } else { ", and not at the bound" };
-                report.add(Kind::Late, healed, "", format!("{text}{again}"));
+                let again = if retained {
+                    ""
+                } else {
+                    ", but not at the bound"
+                };
+                report.add(ViolationKind::Late, healed, "", format!("{text}{again}"));
             }
         }
     }
 
-    /// All revisions of the service, with their epochs, and when they came.
-    fn commits(&self) -> impl Iterator<Item = (Place, Micros)> {
+    /// Returns all revisions of the service with their epochs and times.
+    fn commits(&self) -> impl Iterator<Item = (Position, Micros)> {
         let ended = |epoch: usize| {
             self.history
                 .epochs
@@ -74,7 +83,7 @@ impl Truth<'_> {
             .iter()
             .enumerate()
             .flat_map(move |(epoch, states)| {
-                // What an epoch began with is owed from its beginning, and what it lost never.
+                // Revisions that an epoch inherited are expected from its beginning, lost ones never.
                 let base = if epoch == 0 {
                     0
                 } else {

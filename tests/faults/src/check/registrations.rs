@@ -1,46 +1,46 @@
-//! A living process is registered all the time, but for what a fault takes and a little more.
+//! Checks that a living process stays registered, except during faults and a grace period after them.
 
-use super::{Broken, Kind, Rules};
-use crate::clock::Micros;
+use super::{Expectations, Violation, ViolationKind};
 use crate::history::History;
-use crate::record::Snapshot;
+use crate::watcher_output::Snapshot;
+use discover_testkit::clock::Micros;
 
-/// How much later than the programs the witness may hear of a change.
-const HEARING: Micros = 50_000;
+/// How much later than the programs the recorder may receive a change.
+const RECORDER_LAG: Micros = 50_000;
 
 /// A process that holds a registration.
 #[derive(Clone, Debug)]
 pub struct Registrant {
-    /// Of the instance.
+    /// The instance.
     pub id: String,
-    /// When it was told that it is registered.
+    /// When it received the confirmation of its registration.
     pub from: Micros,
     /// When it began to leave.
     pub until: Micros,
 }
 
-/// Finds who was missing for too long.
+/// Finds registrations that were missing for too long.
 pub fn check_registrations(
     history: &History,
     service: &str,
     registrants: &[Registrant],
-    rules: &Rules,
-) -> Vec<Broken> {
-    let mut broken = Vec::new();
+    rules: &Expectations,
+) -> Vec<Violation> {
+    let mut violations = Vec::new();
     for registrant in registrants {
         for (from, until) in absences(history, service, registrant) {
-            // The longest part of the absence that no fault excuses.
+            // The part of the absence that no fault excuses.
             let unexcused = unexcused(from, until, rules);
-            // The program knows of its registration a moment before the witness does.
-            let unheard = from == registrant.from && until - from <= HEARING;
+            // The program knows of its registration slightly earlier than the recorder.
+            let unheard = from == registrant.from && until - from <= RECORDER_LAG;
             if unexcused > 0 && !unheard {
                 let text = format!(
                     "missing for {} ms, {} ms more than any fault excuses",
                     (until - from) / 1000,
                     unexcused / 1000
                 );
-                let (kind, id) = (Kind::Unregistered, registrant.id.clone());
-                broken.push(Broken {
+                let (kind, id) = (ViolationKind::Unregistered, registrant.id.clone());
+                violations.push(Violation {
                     kind,
                     at: from,
                     id,
@@ -49,16 +49,16 @@ pub fn check_registrations(
             }
         }
     }
-    broken
+    violations
 }
 
-/// Finds who was taken away from a watcher while and after the store lost everybody at once.
+/// Finds instances that a watcher removed while, or after, the store lost all of them at once.
 pub fn check_protected(
     snapshots: &[Snapshot],
     registrants: &[Registrant],
-    rules: &Rules,
-) -> Vec<Broken> {
-    let mut broken = Vec::new();
+    rules: &Expectations,
+) -> Vec<Violation> {
+    let mut violations = Vec::new();
     for registrant in registrants {
         let lost = |s: &&Snapshot| {
             let in_fault = rules.faults.iter().any(|(began, _)| s.at >= *began);
@@ -67,9 +67,9 @@ pub fn check_protected(
             in_fault && s.at < registrant.until && !shown
         };
         if let Some(snapshot) = snapshots.iter().find(lost) {
-            let (kind, id) = (Kind::TakenAway, registrant.id.clone());
+            let (kind, id) = (ViolationKind::TakenAway, registrant.id.clone());
             let text = format!("not there at revision {}", snapshot.revision);
-            broken.push(Broken {
+            violations.push(Violation {
                 kind,
                 at: snapshot.at,
                 id,
@@ -77,10 +77,10 @@ pub fn check_protected(
             });
         }
     }
-    broken
+    violations
 }
 
-/// When the key of a registrant was missing while the process lived.
+/// Returns the intervals in which the key of a registrant was missing while its process lived.
 fn absences(history: &History, service: &str, registrant: &Registrant) -> Vec<(Micros, Micros)> {
     let mut changes: Vec<(Micros, bool)> = Vec::new();
     for (number, epoch) in history.epochs.iter().enumerate() {
@@ -132,9 +132,9 @@ fn absences(history: &History, service: &str, registrant: &Registrant) -> Vec<(M
         .collect()
 }
 
-/// How much of an absence lies outside of all faults and what is granted after them. While the store
-/// could be reached all the time, no more than that is granted.
-fn unexcused(from: Micros, until: Micros, rules: &Rules) -> Micros {
+/// Returns how much of an absence lies outside of all faults and their grace periods. If the store was reachable all the time,
+/// only the grace period is excused.
+fn unexcused(from: Micros, until: Micros, rules: &Expectations) -> Micros {
     if rules.behind.is_some() {
         return (until - from).saturating_sub(rules.registered);
     }

@@ -1,12 +1,12 @@
-//! What happens to the data of the store: compacted, set back, wiped, full.
+//! Faults of the data of the store: compacted, restored, wiped, full.
 
-use crate::clock::{now, pause, wait_until};
-use crate::cut::Cut;
 use crate::lab::{Evidence, Lab};
 use crate::load;
-use crate::proxy::Weather;
-use crate::record::State;
+use crate::partition::Partition;
 use crate::scenario::Scenario;
+use crate::watcher_output::State;
+use discover_testkit::clock::{now, pause, wait_until};
+use discover_testkit::proxy::Faults;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -14,7 +14,7 @@ pub(super) fn all() -> Vec<Scenario> {
         Scenario::new("delete-at-compaction", "B02", delete_at_compaction)
             .proxied()
             .on(1)
-            .held(GHOST)
+            .retained(GHOST)
             .writes(1),
         Scenario::new("rollback", "B04", rollback).writes(0),
         Scenario::new("rollback-while-cut", "B05", rollback_while_cut),
@@ -26,82 +26,86 @@ pub(super) fn all() -> Vec<Scenario> {
     ]
 }
 
-/// The clients are away while history that they have not seen is compacted.
+/// Revisions that the clients have not seen are compacted while they are disconnected.
 fn compaction_while_cut(lab: &Lab) -> Result<Evidence, String> {
     let proxy = lab.proxy()?;
     lab.fault(|| {
         away(proxy);
-        let left = lab.truth.head();
+        let left = lab.ground_truth.head();
         pause(2.0);
-        let at = lab.truth.head();
+        let at = lab.ground_truth.head();
         lab.cluster.ctl(&["compact", &at.to_string()])?;
         pause(1.0);
-        proxy.weather(Weather::default());
+        proxy.set_faults(Faults::default());
         Ok(vec![("revisions compacted unseen", at - left)])
     })
 }
 
-/// An instance is deleted while the clients are away, and history compacted exactly there: a watch
-/// that goes on from there is not told of it by servers of this age.
+/// An instance is deleted while the clients are disconnected, and the history compacted at that very revision: servers of this
+/// version do not send the delete to a watch that resumes there.
 fn delete_at_compaction(lab: &Lab) -> Result<Evidence, String> {
     let proxy = lab.proxy()?;
     for _ in 0..5 {
         lab.cluster.ctl(&["put", &doomed(), "null"])?;
-        lab.load.settle()?;
-        lab.wait_rest(20.0)?;
-        let last = lab.truth.last_of(load::SERVICE);
-        if lab.truth.head() == last && delete_next(lab, proxy, last)? {
-            // For longer than a ghost may be seen. The load does not come back before, so that
-            // nothing else makes anybody look again.
+        lab.load.stop_with_stable_set()?;
+        lab.wait_quiescent(20.0)?;
+        let last = lab.ground_truth.last_of(load::SERVICE);
+        if lab.ground_truth.head() == last && delete_next(lab, proxy, last)? {
+            // Longer than a ghost may be shown. The load resumes later, so that no other write
+            // makes the clients read again.
             pause(GHOST + 1.0);
             return Ok(vec![("deletes at the compaction", 1)]);
         }
     }
-    Err("something else is always written between".to_owned())
+    Err("another write always comes between".to_owned())
 }
 
-/// How long, in seconds, a delete that the server does not tell of may go unnoticed.
+/// How long, in seconds, a delete that the server drops may go unnoticed.
 const GHOST: f64 = 4.0;
 
-/// An instance that the load knows nothing of, so that nothing but its delete is told of it.
+/// An instance that the load does not write, so that only its delete is sent.
 fn doomed() -> String {
     load::key(99)
 }
 
-/// False if another write came first, so that the delete is not the next thing to be heard of.
-fn delete_next(lab: &Lab, proxy: &crate::proxy::Proxy, last: u64) -> Result<bool, String> {
+/// Returns false if another write came first, so that the delete is not the next event.
+fn delete_next(
+    lab: &Lab,
+    proxy: &discover_testkit::proxy::FaultProxy,
+    last: u64,
+) -> Result<bool, String> {
     let began = now();
     away(proxy);
     lab.cluster.ctl(&["del", &doomed()])?;
-    let done = wait_until(5.0, || lab.truth.last_of(load::SERVICE) > last);
-    let deleted = lab.truth.last_of(load::SERVICE);
+    let done = wait_until(5.0, || lab.ground_truth.last_of(load::SERVICE) > last);
+    let deleted = lab.ground_truth.last_of(load::SERVICE);
     let next = done && deleted == last + 1;
     if next {
         lab.cluster.ctl(&["compact", &deleted.to_string()])?;
         lab.cluster.ctl(&["put", &load::key(2), "null"])?;
     }
-    proxy.weather(Weather::default());
+    proxy.set_faults(Faults::default());
     if next {
-        lab.was_fault(began);
+        lab.record_fault(began);
     }
     Ok(next)
 }
 
-/// Connections are reset, and new ones refused.
-fn away(proxy: &crate::proxy::Proxy) {
-    proxy.weather(Weather {
+/// Resets all connections and refuses new ones.
+fn away(proxy: &discover_testkit::proxy::FaultProxy) {
+    proxy.set_faults(Faults {
         refuse: true,
-        ..Weather::default()
+        ..Faults::default()
     });
     proxy.reset();
 }
 
-/// The store is set back to a snapshot of itself, and the clients see it at once.
+/// The store is restored from its own snapshot, and the clients see it immediately.
 fn rollback(lab: &Lab) -> Result<Evidence, String> {
     set_back(lab, false)
 }
 
-/// The same while the clients are away; when they come back it has got beyond what they had seen.
+/// As `rollback`, while the clients are disconnected; when they reconnect, the store has passed the revision they had seen.
 fn rollback_while_cut(lab: &Lab) -> Result<Evidence, String> {
     set_back(lab, true)
 }
@@ -112,18 +116,18 @@ fn set_back(lab: &Lab, and_overtaken: bool) -> Result<Evidence, String> {
     pause(2.0);
     lab.fault(|| {
         let cut = come_to_rest(lab)?;
-        let lost = lab.truth.head() - base;
+        let lost = lab.ground_truth.head() - base;
         lab.cluster
             .all()
             .into_iter()
             .for_each(|member| lab.cluster.kill(member));
         lab.cluster.restore(&file)?;
-        lab.truth.begin_epoch(base);
+        lab.ground_truth.begin_epoch(base);
         lab.load.resume();
         if and_overtaken {
             lab.cluster.start_all();
-            lab.wait_whole()?;
-            let overtaken = wait_until(20.0, || lab.truth.head() > base + lost + 40);
+            lab.wait_healthy()?;
+            let overtaken = wait_until(20.0, || lab.ground_truth.head() > base + lost + 40);
             cut.heal();
             return Ok(vec![
                 ("revisions lost", lost),
@@ -132,19 +136,19 @@ fn set_back(lab: &Lab, and_overtaken: bool) -> Result<Evidence, String> {
         }
         cut.heal();
         lab.cluster.start_all();
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         Ok(vec![("revisions lost", lost)])
     })
 }
 
-/// Stops the load, cuts off the clients, and waits until the recorder has everything: what somebody
-/// saw just before the store lost it must be known.
-fn come_to_rest(lab: &Lab) -> Result<Cut, String> {
+/// Stops the load, disconnects the clients, and waits until the recorder has everything: what a client saw just before the store
+/// lost it must be known.
+fn come_to_rest(lab: &Lab) -> Result<Partition, String> {
     lab.load.pause();
-    let cut = Cut::from(&lab.clients, &lab.cluster.addresses())?;
+    let cut = Partition::from(&lab.clients, &lab.cluster.addresses())?;
     let mut last = (0, now());
     let rested = wait_until(10.0, || {
-        let head = lab.truth.head();
+        let head = lab.ground_truth.head();
         if head != last.0 {
             last = (head, now());
         }
@@ -152,13 +156,13 @@ fn come_to_rest(lab: &Lab) -> Result<Cut, String> {
     });
     rested
         .then_some(cut)
-        .ok_or_else(|| "the store does not come to rest".to_owned())
+        .ok_or_else(|| "the store does not become quiescent".to_owned())
 }
 
 fn wiped(lab: &Lab) -> Result<Evidence, String> {
     lab.fault(|| {
         let cut = come_to_rest(lab)?;
-        let lost = lab.truth.head();
+        let lost = lab.ground_truth.head();
         lab.cluster
             .all()
             .into_iter()
@@ -167,19 +171,19 @@ fn wiped(lab: &Lab) -> Result<Evidence, String> {
             .all()
             .into_iter()
             .for_each(|member| lab.cluster.wipe(member));
-        lab.truth.begin_epoch(0);
+        lab.ground_truth.begin_epoch(0);
         lab.load.resume();
         cut.heal();
         lab.cluster.start_all();
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         Ok(vec![(
             "revisions lost",
-            lost.saturating_sub(lab.truth.head()),
+            lost.saturating_sub(lab.ground_truth.head()),
         )])
     })
 }
 
-/// The store is full: nothing can be written, and what is there can be read.
+/// The store is full: writes fail, reads work.
 fn nospace(lab: &Lab) -> Result<Evidence, String> {
     let began = now();
     let big = "x".repeat(1_000_000);
@@ -202,10 +206,10 @@ fn nospace(lab: &Lab) -> Result<Evidence, String> {
             .filter(|s| s.state == State::Current);
         let reading = reading.count() == watching;
         lab.cluster
-            .ctl(&["compact", &lab.truth.head().to_string()])?;
+            .ctl(&["compact", &lab.ground_truth.head().to_string()])?;
         lab.cluster.ctl(&["defrag"])?;
         lab.cluster.ctl(&["alarm", "disarm"])?;
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         Ok(vec![
             ("quota reached", full.into()),
             ("alarm", alarm.into()),

@@ -1,15 +1,15 @@
-//! Tokens that expire.
+//! Expiring authentication tokens.
 
 use std::path::Path;
 use std::process::Command;
 
-use crate::clock::pause;
 use crate::etcd::Cluster;
 use crate::lab::{Evidence, Lab};
 use crate::netns::run;
 use crate::scenario::Scenario;
+use discover_testkit::clock::pause;
 
-/// How long a token lives, in seconds.
+/// Lifetime of a token, in seconds.
 const TOKEN: f64 = 3.0;
 
 pub(super) fn all() -> Vec<Scenario> {
@@ -24,7 +24,7 @@ pub(super) fn all() -> Vec<Scenario> {
     ]
 }
 
-/// The arguments of etcd for tokens that live shortly, signed with a key made for it.
+/// Returns the arguments of etcd for short-lived tokens, signed with a fresh key.
 pub fn tokens(directory: &Path) -> Result<Vec<String>, String> {
     let (private, public) = (directory.join("token.key"), directory.join("token.pub"));
     run(Command::new("openssl")
@@ -38,12 +38,12 @@ pub fn tokens(directory: &Path) -> Result<Vec<String>, String> {
         .arg(&public))?;
     let (private, public) = (private.display(), public.display());
     let token = format!("jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl={TOKEN}s");
-    // Passwords are checked so often here that it must cost little.
+    // Passwords are checked so often here that the check must be cheap.
     let cheap = ["--bcrypt-cost".to_owned(), "4".to_owned()];
     Ok([vec!["--auth-token".to_owned(), token], cheap.to_vec()].concat())
 }
 
-/// Makes a login necessary, and gives one.
+/// Enables authentication, and returns a login.
 pub fn enable(cluster: &Cluster) -> Result<(String, String), String> {
     cluster.ctl(&["user", "add", "root:secret"])?;
     cluster.ctl(&["user", "grant-role", "root", "root"])?;
@@ -52,40 +52,40 @@ pub fn enable(cluster: &Cluster) -> Result<(String, String), String> {
     Ok(("root".to_owned(), "secret".to_owned()))
 }
 
-/// The tokens are too old when the connections break, so that nothing can be opened again with them.
+/// The tokens have expired when the connections break, so nothing can be opened again with them.
 fn expiry(lab: &Lab) -> Result<Evidence, String> {
     let proxy = lab.proxy()?;
-    let unauthenticated = lab.cluster.refuses_strangers();
+    let unauthenticated = lab.cluster.refuses_anonymous();
     pause(TOKEN + 1.0);
     lab.fault(|| {
-        let before = proxy.harmed();
+        let before = proxy.affected();
         for _ in 0..2 {
             proxy.reset();
             pause(TOKEN + 1.0);
         }
         Ok(vec![
             (
-                "connections reset after the tokens' time",
-                proxy.harmed() - before,
+                "connections reset after the tokens expired",
+                proxy.affected() - before,
             ),
-            ("strangers refused", unauthenticated.into()),
+            ("anonymous requests refused", unauthenticated.into()),
         ])
     })
 }
 
-/// A member starts anew after the tokens' time.
+/// Each member restarts after the tokens have expired.
 fn lost(lab: &Lab) -> Result<Evidence, String> {
-    let unauthenticated = lab.cluster.refuses_strangers();
+    let unauthenticated = lab.cluster.refuses_anonymous();
     pause(TOKEN + 1.0);
     lab.fault(|| {
         for member in lab.cluster.all() {
             lab.cluster.kill(member);
             lab.cluster.start_member(member);
-            lab.wait_whole()?;
+            lab.wait_healthy()?;
         }
         Ok(vec![
             ("members restarted", lab.cluster.size() as u64),
-            ("strangers refused", unauthenticated.into()),
+            ("anonymous requests refused", unauthenticated.into()),
         ])
     })
 }

@@ -1,9 +1,9 @@
-//! Members that die, stand still and start anew.
+//! Members that die, freeze and restart.
 
-use crate::clock::{pause, wait_until};
 use crate::lab::{Evidence, Lab, TTL};
 use crate::scenario::Scenario;
 use crate::watchers::MEMBERS;
+use discover_testkit::clock::{pause, wait_until};
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -24,13 +24,13 @@ pub(super) fn all() -> Vec<Scenario> {
 }
 
 fn follower_kill(lab: &Lab) -> Result<Evidence, String> {
-    let (watched, count) = lab.lead_where_watched()?;
+    let (watched, count) = lab.make_most_watched_leader()?;
     lab.cluster.lead((watched + 1) % lab.cluster.size())?;
     kill_and_restart(lab, watched, count)
 }
 
 fn leader_kill(lab: &Lab) -> Result<Evidence, String> {
-    let (leader, watched) = lab.lead_where_watched()?;
+    let (leader, watched) = lab.make_most_watched_leader()?;
     kill_and_restart(lab, leader, watched)
 }
 
@@ -39,7 +39,7 @@ fn kill_and_restart(lab: &Lab, member: usize, watched: u64) -> Result<Evidence, 
         lab.cluster.kill(member);
         pause(5.0);
         lab.cluster.start_member(member);
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         Ok(vec![
             ("members killed", 1),
             ("programs watching it", watched),
@@ -48,24 +48,24 @@ fn kill_and_restart(lab: &Lab, member: usize, watched: u64) -> Result<Evidence, 
 }
 
 fn only_member_kill(lab: &Lab) -> Result<Evidence, String> {
-    let began = crate::clock::now();
+    let began = discover_testkit::clock::now();
     lab.fault(|| {
         lab.cluster.kill(0);
         pause(3.0);
         let failed = lab.load.failed_between(began, u64::MAX) as u64;
         lab.cluster.start_member(0);
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         Ok(vec![("members killed", 1), ("writes failed", failed)])
     })
 }
 
 fn leader_stop(lab: &Lab) -> Result<Evidence, String> {
-    let (leader, watched) = lab.lead_where_watched()?;
+    let (leader, watched) = lab.make_most_watched_leader()?;
     lab.fault(|| {
         let frozen = lab.cluster.freeze(leader);
         pause(6.0);
         lab.cluster.thaw(leader);
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         Ok(vec![
             ("members frozen", frozen.into()),
             ("programs watching it", watched),
@@ -77,18 +77,18 @@ fn all_stop(lab: &Lab) -> Result<Evidence, String> {
     stop_all_for(lab, TTL * 0.6)
 }
 
-/// Longer than leases live: the store takes them all back at once when it wakes up.
+/// All members are frozen for longer than leases live: the store expires all of them when it continues.
 fn pause_for_three_ttl(lab: &Lab) -> Result<Evidence, String> {
-    let began = crate::clock::now();
+    let began = discover_testkit::clock::now();
     let mut evidence = stop_all_for(lab, TTL * 3.0)?;
-    let expired = || lab.truth.deletions_since(MEMBERS, began) as u64;
+    let expired = || lab.ground_truth.deletions_since(MEMBERS, began) as u64;
     wait_until(3.0, || expired() > 0);
     evidence.push(("registrations expired", expired()));
     Ok(evidence)
 }
 
 fn stop_all_for(lab: &Lab, seconds: f64) -> Result<Evidence, String> {
-    let began = crate::clock::now();
+    let began = discover_testkit::clock::now();
     lab.fault(|| {
         let frozen = lab
             .cluster
@@ -102,7 +102,7 @@ fn stop_all_for(lab: &Lab, seconds: f64) -> Result<Evidence, String> {
             .all()
             .into_iter()
             .for_each(|member| lab.cluster.thaw(member));
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         Ok(vec![
             ("members frozen", (frozen == lab.cluster.size()).into()),
             ("writes failed", failed as u64),
@@ -120,15 +120,15 @@ fn quorum_lost(lab: &Lab) -> Result<Evidence, String> {
     lab.fault(|| {
         others.clone().for_each(|member| lab.cluster.kill(member));
         pause(1.5);
-        let began = crate::clock::now();
+        let began = discover_testkit::clock::now();
         pause(4.0);
-        let ended = crate::clock::now();
+        let ended = discover_testkit::clock::now();
         let (failed, written) = (
             lab.load.failed_between(began, ended),
             lab.load.committed_between(began, ended),
         );
         others.for_each(|member| lab.cluster.start_member(member));
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         Ok(vec![
             ("writes failed", failed as u64),
             ("quiet", (written == 0).into()),
@@ -142,21 +142,21 @@ fn rolling_restart(lab: &Lab) -> Result<Evidence, String> {
             lab.cluster.terminate(member);
             pause(1.0);
             lab.cluster.start_member(member);
-            lab.wait_whole()?;
+            lab.wait_healthy()?;
             pause(1.0);
         }
         Ok(vec![("members restarted", lab.cluster.size() as u64)])
     })
 }
 
-/// The member through which most are told is taken out for good, and another comes in its place.
+/// The member that most programs watch is removed for good, and another takes its place.
 fn member_replaced(lab: &Lab) -> Result<Evidence, String> {
-    let (member, watched) = lab.lead_where_watched()?;
+    let (member, watched) = lab.make_most_watched_leader()?;
     lab.fault(|| {
         lab.cluster.remove(member)?;
         pause(4.0);
         lab.cluster.add(member)?;
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         Ok(vec![
             ("members replaced", 1),
             ("programs watching it", watched),

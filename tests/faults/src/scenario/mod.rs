@@ -1,5 +1,4 @@
-//! The catalogue of faults. Each is named after what happens, and has the row of the list of faults
-//! that it is of.
+//! The catalogue of faults. Each scenario is named after what happens, and has its row in the list of faults.
 
 pub mod login;
 
@@ -11,7 +10,7 @@ mod streams;
 
 use crate::lab::{Evidence, Lab, Setup};
 
-/// One fault, and what was promised for it.
+/// One fault, and the guarantees that apply to it.
 #[derive(Clone)]
 pub struct Scenario {
     /// Its name.
@@ -20,25 +19,24 @@ pub struct Scenario {
     pub row: &'static str,
     /// The lab that it needs.
     pub setup: Setup,
-    /// What must hold.
-    pub promise: Promise,
-    /// Breaks the lab and heals it.
+    /// The guarantees.
+    pub guarantees: Guarantees,
+    /// Breaks the lab and ends the fault.
     pub inject: fn(&Lab) -> Result<Evidence, String>,
 }
 
-/// What must hold in a scenario beyond what always must.
+/// Guarantees of a scenario in addition to the general ones.
 #[derive(Clone, Debug)]
-pub struct Promise {
-    /// Where the store can be reached all the time in some way: how much later than the bound, in
-    /// seconds, a change may be seen.
+pub struct Guarantees {
+    /// If the store stays reachable: how much later than the bound, in seconds, a change may be seen.
     pub behind: Option<f64>,
-    /// How long, in seconds, an instance lost by a mass expiry may still be shown.
-    pub held: Option<f64>,
-    /// Whether living instances that the store lost all at once must be shown nevertheless.
+    /// How long, in seconds, an instance lost in a mass expiry may still be shown.
+    pub retained: Option<f64>,
+    /// Living instances that the store lost all at once must still be shown.
     pub protected: bool,
-    /// Whether a living process must be registered during the fault too.
-    pub kept: bool,
-    /// How many revisions must come about during the fault.
+    /// A living process must be registered during the fault too.
+    pub always_registered: bool,
+    /// Minimum number of revisions during the fault.
     pub writes: usize,
 }
 
@@ -48,49 +46,49 @@ impl Scenario {
         row: &'static str,
         inject: fn(&Lab) -> Result<Evidence, String>,
     ) -> Scenario {
-        let promise = Promise {
+        let guarantees = Guarantees {
             behind: None,
-            held: None,
+            retained: None,
             protected: false,
-            kept: false,
+            always_registered: false,
             writes: 20,
         };
         Scenario {
             name,
             row,
             setup: Setup::default(),
-            promise,
+            guarantees,
             inject,
         }
     }
 
-    /// The store can be reached all the time; an election may take so long.
+    /// The store stays reachable; an election may take `slack` seconds.
     fn reachable(mut self, slack: f64) -> Scenario {
-        self.promise.behind = Some(slack);
+        self.guarantees.behind = Some(slack);
         self
     }
 
-    /// What a mass expiry took may be shown for this long.
-    fn held(mut self, seconds: f64) -> Scenario {
-        self.promise.held = Some(seconds);
+    /// Instances lost in a mass expiry may be shown for this long.
+    fn retained(mut self, seconds: f64) -> Scenario {
+        self.guarantees.retained = Some(seconds);
         self
     }
 
-    /// Who lives is shown although the store lost everybody at once.
+    /// Living instances are shown although the store lost all of them at once.
     fn protected(mut self) -> Scenario {
-        self.promise.protected = true;
+        self.guarantees.protected = true;
         self
     }
 
-    /// The fault excuses no registration that is missing.
-    fn kept(mut self) -> Scenario {
-        self.promise.kept = true;
+    /// The fault excuses no missing registration.
+    fn always_registered(mut self) -> Scenario {
+        self.guarantees.always_registered = true;
         self
     }
 
-    /// At least so many revisions come about during the fault.
+    /// At least this many revisions are committed during the fault.
     fn writes(mut self, writes: usize) -> Scenario {
-        self.promise.writes = writes;
+        self.guarantees.writes = writes;
         self
     }
 
@@ -119,14 +117,14 @@ impl Scenario {
         self
     }
 
-    /// The same on so many members.
+    /// The same scenario on another number of members.
     pub fn on(mut self, members: usize) -> Scenario {
         self.setup.members = members;
         self
     }
 }
 
-/// All of them.
+/// Returns all scenarios.
 pub fn catalogue() -> Vec<Scenario> {
     [
         members::all(),
@@ -139,7 +137,7 @@ pub fn catalogue() -> Vec<Scenario> {
     .concat()
 }
 
-/// The few that `make test` runs, on one member and on three.
+/// Returns the few scenarios that `make test` runs, on one member and on three.
 pub fn short() -> Vec<Scenario> {
     let named = |name: &str| catalogue().into_iter().find(|s| s.name == name);
     let chosen = [
@@ -151,7 +149,7 @@ pub fn short() -> Vec<Scenario> {
     chosen.into_iter().flatten().collect()
 }
 
-/// Which are run again and again, in any order, in a long run: they leave the store as it was.
+/// Returns the scenarios that leave the store as it was, for the long run.
 pub fn lasting() -> Vec<Scenario> {
     let names = "follower-kill leader-kill leader-stop leader-isolated client-cut replies-cut \
                  half-open reset flapping compaction-while-cut";

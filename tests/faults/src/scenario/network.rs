@@ -1,9 +1,9 @@
-//! Cuts between machines.
+//! Network partitions.
 
-use crate::clock::{now, pause};
-use crate::cut::{Cut, open_ports};
 use crate::lab::{Evidence, Lab};
+use crate::partition::{Partition, open_ports};
 use crate::scenario::Scenario;
+use discover_testkit::clock::{now, pause};
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -19,15 +19,15 @@ pub(super) fn all() -> Vec<Scenario> {
     ]
 }
 
-/// The leader is cut from everyone: its peers, the writers and the clients.
+/// The leader is cut off from its peers, the writers and the clients.
 fn leader_isolated(lab: &Lab) -> Result<Evidence, String> {
-    let (leader, watched) = lab.lead_where_watched()?;
+    let (leader, watched) = lab.make_most_watched_leader()?;
     let host = lab.cluster.host(leader);
     lab.fault(|| {
-        let cut = Cut::everything(host)?;
+        let partition = Partition::everything(host)?;
         pause(6.0);
-        let stopped = cut.heal();
-        lab.wait_whole()?;
+        let stopped = partition.heal();
+        lab.wait_healthy()?;
         let moved = lab.cluster.leader()? != leader;
         Ok(vec![
             ("packets stopped", stopped),
@@ -37,9 +37,9 @@ fn leader_isolated(lab: &Lab) -> Result<Evidence, String> {
     })
 }
 
-/// The leader loses its peers, and the clients still reach it: it answers, and knows nothing new.
+/// The leader loses its peers, but the clients still reach it: it answers and receives nothing new.
 fn cut_from_peers(lab: &Lab) -> Result<Evidence, String> {
-    let (leader, watched) = lab.lead_where_watched()?;
+    let (leader, watched) = lab.make_most_watched_leader()?;
     let own = lab.cluster.host(leader).address;
     let peers: Vec<_> = lab
         .cluster
@@ -48,10 +48,10 @@ fn cut_from_peers(lab: &Lab) -> Result<Evidence, String> {
         .filter(|a| *a != own)
         .collect();
     lab.fault(|| {
-        let cut = Cut::from(lab.cluster.host(leader), &peers)?;
+        let partition = Partition::from(lab.cluster.host(leader), &peers)?;
         pause(8.0);
-        let stopped = cut.heal();
-        lab.wait_whole()?;
+        let stopped = partition.heal();
+        lab.wait_healthy()?;
         let moved = lab.cluster.leader()? != leader;
         Ok(vec![
             ("packets stopped", stopped),
@@ -71,24 +71,24 @@ fn client_cut_over_ttl(lab: &Lab) -> Result<Evidence, String> {
 
 fn cut_clients(lab: &Lab, seconds: f64) -> Result<Evidence, String> {
     lab.fault(|| {
-        let cut = Cut::from(&lab.clients, &lab.cluster.addresses())?;
+        let partition = Partition::from(&lab.clients, &lab.cluster.addresses())?;
         pause(seconds);
-        Ok(vec![("packets stopped", cut.heal())])
+        Ok(vec![("packets stopped", partition.heal())])
     })
 }
 
 fn replies_cut(lab: &Lab) -> Result<Evidence, String> {
     lab.fault(|| {
-        let cut = Cut::replies(&lab.clients, &lab.cluster.addresses())?;
+        let partition = Partition::replies(&lab.clients, &lab.cluster.addresses())?;
         pause(5.0);
-        Ok(vec![("packets stopped", cut.heal())])
+        Ok(vec![("packets stopped", partition.heal())])
     })
 }
 
 fn half_open(lab: &Lab) -> Result<Evidence, String> {
     lab.fault(|| {
         let before = open_ports(&lab.clients)?;
-        let cut = Cut::open_connections(&lab.clients)?;
+        let partition = Partition::open_connections(&lab.clients)?;
         pause(12.0);
         let fresh = open_ports(&lab.clients)?
             .iter()
@@ -96,7 +96,7 @@ fn half_open(lab: &Lab) -> Result<Evidence, String> {
             .count();
         Ok(vec![
             ("connections dead", before.len() as u64),
-            ("packets stopped", cut.heal()),
+            ("packets stopped", partition.heal()),
             ("new connections", fresh as u64),
         ])
     })
@@ -104,9 +104,9 @@ fn half_open(lab: &Lab) -> Result<Evidence, String> {
 
 fn refuse(lab: &Lab) -> Result<Evidence, String> {
     lab.fault(|| {
-        let cut = Cut::refuse(&lab.clients)?;
+        let partition = Partition::refuse(&lab.clients)?;
         pause(4.0);
-        Ok(vec![("packets refused", cut.heal())])
+        Ok(vec![("packets refused", partition.heal())])
     })
 }
 
@@ -115,9 +115,9 @@ fn flapping(lab: &Lab) -> Result<Evidence, String> {
     lab.fault(|| {
         for _ in 0..6 {
             let began = now();
-            let cut = Cut::from(&lab.clients, &lab.cluster.addresses())?;
+            let partition = Partition::from(&lab.clients, &lab.cluster.addresses())?;
             pause(0.7 - ((now() - began) as f64 / 1e6).min(0.6));
-            stopped.push(cut.heal());
+            stopped.push(partition.heal());
             pause(0.7);
         }
         let flaps = stopped.iter().filter(|count| **count > 0).count();
@@ -128,27 +128,26 @@ fn flapping(lab: &Lab) -> Result<Evidence, String> {
     })
 }
 
-/// On the way from two members of three only small packets arrive: who asks for much gets nothing, and
-/// who asks for little does not notice. The third is well.
+/// Only small packets arrive from two of three members: large responses are lost, small ones are not. The third member is healthy.
 fn big_packets_lost(lab: &Lab) -> Result<Evidence, String> {
-    let (watched, count) = lab.lead_where_watched()?;
+    let (watched, count) = lab.make_most_watched_leader()?;
     let addresses = lab.cluster.addresses();
-    let well = (watched + 1) % addresses.len();
-    let ill: Vec<_> = addresses
+    let healthy = (watched + 1) % addresses.len();
+    let faulty: Vec<_> = addresses
         .iter()
-        .filter(|address| **address != addresses[well])
+        .filter(|address| **address != addresses[healthy])
         .copied()
         .collect();
     lab.fault(|| {
-        let cut = Cut::big(&lab.clients, &ill)?;
-        // Whoever comes back lists, which is much.
+        let partition = Partition::big(&lab.clients, &faulty)?;
+        // Clients that reconnect list, which is a large response.
         lab.cluster.kill(watched);
         pause(2.0);
         lab.cluster.start_member(watched);
-        lab.wait_whole()?;
+        lab.wait_healthy()?;
         pause(6.0);
         Ok(vec![
-            ("packets stopped", cut.heal()),
+            ("packets stopped", partition.heal()),
             ("programs watching it", count),
         ])
     })

@@ -1,11 +1,11 @@
-//! Bad weather in the streams between the clients and the store, made by the proxy.
+//! Faults of the connections between the clients and the store, injected by the proxy.
 
 use std::time::Duration;
 
-use crate::clock::pause;
 use crate::lab::{Evidence, Lab};
-use crate::proxy::Weather;
 use crate::scenario::Scenario;
+use discover_testkit::clock::pause;
+use discover_testkit::proxy::Faults;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -20,32 +20,32 @@ pub(super) fn all() -> Vec<Scenario> {
     ]
 }
 
-/// Every connection is reset, again and again.
+/// Every connection is reset, repeatedly.
 fn reset(lab: &Lab) -> Result<Evidence, String> {
     let proxy = lab.proxy()?;
     lab.fault(|| {
-        let (before, connections) = (proxy.harmed(), proxy.connections());
+        let (before, connections) = (proxy.affected(), proxy.accepted());
         for _ in 0..10 {
             proxy.reset();
             pause(0.35);
         }
         Ok(vec![
-            ("connections reset", proxy.harmed() - before),
-            ("connections made", proxy.connections() - connections),
+            ("connections reset", proxy.affected() - before),
+            ("connections made", proxy.accepted() - connections),
         ])
     })
 }
 
-/// Half-open: what was open passes nothing on any more, and its other end answers TCP all the same.
+/// Half-open connections: data of the open connections is discarded, while their other end still acknowledges it.
 fn swallowed(lab: &Lab) -> Result<Evidence, String> {
     let proxy = lab.proxy()?;
     lab.fault(|| {
-        let (before, connections) = (proxy.harmed(), proxy.connections());
+        let (before, connections) = (proxy.affected(), proxy.accepted());
         proxy.swallow();
         pause(12.0);
         Ok(vec![
-            ("pieces swallowed", proxy.harmed() - before),
-            ("connections made", proxy.connections() - connections),
+            ("chunks discarded", proxy.affected() - before),
+            ("connections made", proxy.accepted() - connections),
         ])
     })
 }
@@ -53,36 +53,36 @@ fn swallowed(lab: &Lab) -> Result<Evidence, String> {
 fn loss_and_jitter(lab: &Lab) -> Result<Evidence, String> {
     let proxy = lab.proxy()?;
     lab.fault(|| {
-        let before = proxy.harmed();
+        let before = proxy.affected();
         let (delay, jitter) = (Duration::from_millis(40), Duration::from_millis(40));
-        // A break now and then, as of a box on the way that forgets its connections.
-        proxy.weather(Weather {
+        // An occasional reset, as by a middlebox that forgets its connections.
+        proxy.set_faults(Faults {
             delay,
             jitter,
             loss: 0.1,
-            breaks: 0.002,
-            ..Weather::default()
+            break_rate: 0.002,
+            ..Faults::default()
         });
         pause(8.0);
-        proxy.weather(Weather::default());
-        Ok(vec![("pieces delayed or lost", proxy.harmed() - before)])
+        proxy.set_faults(Faults::default());
+        Ok(vec![("chunks delayed or lost", proxy.affected() - before)])
     })
 }
 
-/// Byte by byte, and then cut in the middle of whatever was coming.
+/// Responses arrive byte by byte, and then the connection is reset in the middle of one.
 fn slow_drip(lab: &Lab) -> Result<Evidence, String> {
     let proxy = lab.proxy()?;
     lab.fault(|| {
-        let before = proxy.harmed();
-        proxy.weather(Weather {
-            drip: true,
-            ..Weather::default()
+        let before = proxy.affected();
+        proxy.set_faults(Faults {
+            bytes_per_second: Some(1000),
+            ..Faults::default()
         });
         pause(4.0);
         proxy.reset();
         pause(1.0);
-        proxy.weather(Weather::default());
+        proxy.set_faults(Faults::default());
         proxy.reset();
-        Ok(vec![("bytes dripped", proxy.harmed() - before)])
+        Ok(vec![("bytes delayed", proxy.affected() - before)])
     })
 }

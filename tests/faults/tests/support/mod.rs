@@ -1,25 +1,25 @@
-//! Histories of a store that never was, and watchers of it that made no mistake.
+//! Synthetic histories of a store, and watchers of it without mistakes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use discover_faults::check::{Rules, Seen};
-use discover_faults::clock::{Micros, SECOND};
+use discover_faults::check::{Expectations, Observations};
 use discover_faults::history::{Change, Epoch, History, Instance, Revision, Set};
-use discover_faults::record::{Event, Snapshot, State};
+use discover_faults::watcher_output::{Event, Snapshot, State};
+use discover_testkit::clock::{Micros, SECOND};
 
 pub const SERVICE: &str = "load";
 
-/// How long after its commit a perfect watcher sees a revision.
+/// Delay from a commit to the snapshot of a perfect watcher.
 pub const LAG: Micros = 2_000;
 
 /// The time between two revisions.
 pub const STEP: Micros = 100_000;
 
-/// What one revision does: instances, and whether each is put or deleted.
+/// The changes of one revision: instances, each put (true) or deleted (false).
 pub type Step = Vec<(u8, bool)>;
 
-/// A store that was never set back.
+/// The history of a store that was never restored.
 pub fn history(steps: &[Step]) -> History {
     let mut epoch = Epoch {
         base: 1,
@@ -31,15 +31,15 @@ pub fn history(steps: &[Step]) -> History {
     }
 }
 
-/// Adds an epoch that has lost the last `lost` revisions, and then does other steps.
-pub fn set_back(history: &mut History, lost: usize, steps: &[Step]) {
+/// Adds an epoch without the last `lost` revisions, followed by other steps.
+pub fn restore(history: &mut History, lost: usize, steps: &[Step]) {
     let last = history.epochs.last().unwrap();
     let ended = last.revisions.values().next_back().map_or(SECOND, |r| r.at);
     let base = last.head().saturating_sub(lost as u64).max(1);
     let mut epoch = Epoch {
         began: ended + SECOND,
         base,
-        folded: 0,
+        compacted: 0,
         revisions: last
             .revisions
             .range(..=base)
@@ -87,9 +87,9 @@ fn last(epoch: &Epoch) -> Set {
     epoch.states(SERVICE, &Default::default()).last().clone()
 }
 
-/// Sees every revision of every epoch, in order, as far as it is one of `seen`.
-pub fn perfect(history: &History, seen: impl Fn(usize) -> bool) -> Seen {
-    let mut perfect = Seen::default();
+/// Returns a watcher that sees every revision of every epoch for which `seen` returns true, in order.
+pub fn perfect(history: &History, seen: impl Fn(usize) -> bool) -> Observations {
+    let mut perfect = Observations::default();
     let mut before = Set::new();
     let mut number = 0;
     for (place, epoch) in history.epochs.iter().enumerate() {
@@ -151,7 +151,7 @@ fn difference(before: &Set, after: &Set, at: Micros) -> Vec<Event> {
 }
 
 /// The end of the history, some time after its last revision.
-pub fn rules(history: &History) -> Rules {
+pub fn rules(history: &History) -> Expectations {
     let last = history
         .epochs
         .iter()
@@ -160,8 +160,8 @@ pub fn rules(history: &History) -> Rules {
         .max();
     let began = history.epochs.last().map_or(0, |e| e.began);
     let end = last.unwrap_or(0).max(began) + 10 * SECOND;
-    Rules {
+    Expectations {
         end,
-        ..Rules::default()
+        ..Expectations::default()
     }
 }

@@ -39,7 +39,7 @@ impl EtcdV2Store {
                 Ok(nodes.find(|node| node.key == *key))
             }
             Err(refusal) if refusal.code == KEY_NOT_FOUND => Ok(None),
-            Err(refusal) => Err(refusal.error(&self.config.shown())),
+            Err(refusal) => Err(self.refused(&refusal, key)),
         }
     }
 
@@ -53,7 +53,7 @@ impl EtcdV2Store {
             match self.put_folder(folder, condition, grant).await? {
                 Ok(_) => return Ok(()),
                 Err(refusal) if [EXISTS, KEY_NOT_FOUND].contains(&refusal.code) => {}
-                Err(refusal) => return Err(refusal.error(&self.config.shown())),
+                Err(refusal) => return Err(self.refused(&refusal, &entry.key)),
             }
         }
         Err(busy(&entry.key))
@@ -76,7 +76,7 @@ impl EtcdV2Store {
                 self.held.release(&entry.key, grant);
                 Err(lost(&entry.key))
             }
-            Err(refusal) => Err(refusal.error(&self.config.shown())),
+            Err(refusal) => Err(self.refused(&refusal, &entry.key)),
         }
     }
 

@@ -1,33 +1,34 @@
-//! Requests to one endpoint.
+//! Requests to one endpoint of etcd's v2 API.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::{Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::etcd::v2::response::{self, Answer};
-use crate::store::etcd::v2::tls;
+use crate::transport::http_client::{HttpClient, HttpClientOptions, HttpResponse, ServerAddress};
+use crate::transport::network_error::Peer;
 
-/// The longest answer about one key: a value and the one before, each byte of them escaped.
+/// The longest response about one key: a value and its predecessor, with every byte escaped.
 pub(super) const ONE: usize = 32 << 20;
-/// The longest list that is read.
+/// The longest listing that is read.
 pub(super) const LIST: usize = 256 << 20;
-/// How long a connection that nobody uses is kept.
-const IDLE: Duration = Duration::from_secs(30);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an idle connection is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Header that discoverd adds to every response.
+const DISCOVERD_HEADER: &str = "discoverd-boot";
 
-/// What a key may hold in a path as it is.
+/// Characters that a key in a path contains literally.
 const PATH: AsciiSet = NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -35,23 +36,21 @@ const PATH: AsciiSet = NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b':');
 
-/// Where requests go. All clones share their connections, which end with the last clone.
+/// Client of one endpoint. All clones share their connections, which end with the last clone.
 #[derive(Clone)]
 pub(super) struct Http {
-    /// `http://host:port`
-    endpoint: Arc<str>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Arc<HttpClient>,
     login: Option<HeaderValue>,
-    /// Whether the server knows how to refresh a key without a change.
+    /// Whether the server can refresh a key without a change.
     pub(super) refreshes: bool,
 }
 
-/// What comes before the body of an answer.
+/// Head of a response.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Head {
-    /// The store's index when it began to answer; 0 if it does not say.
+    /// The store's index when it started the response; 0 if the response does not contain it.
     pub(super) index: u64,
-    /// Which cluster it is.
+    /// Id of the cluster.
     pub(super) cluster: Option<String>,
 }
 
@@ -67,41 +66,45 @@ impl Head {
     }
 }
 
-/// An answer whose body is still to come.
+/// A response whose body has not been read yet.
 pub(super) struct Pending {
-    endpoint: Arc<str>,
-    status: StatusCode,
+    response: HttpResponse,
     pub(super) head: Head,
-    body: Incoming,
+    peer: Peer,
 }
 
 impl Pending {
     pub(super) fn is_refusal(&self) -> bool {
-        !self.status.is_success()
+        !self.response.status.is_success()
     }
 
-    /// The body, if it is no longer than that.
+    /// Reads the body, which may have `longest` bytes.
     pub(super) async fn read(self, longest: usize) -> Result<(Head, Answer)> {
-        let (endpoint, status, mut head) = (self.endpoint.clone(), self.status, self.head.clone());
-        let answer = response::read(&endpoint, status, &self.body(longest).await?)?;
+        let (peer, status, mut head) = (self.peer, self.response.status, self.head);
+        let is_discoverd = self.response.headers.contains_key(DISCOVERD_HEADER);
+        let body = self.response.bytes(longest).await?;
+        if is_discoverd {
+            return Err(peer.refusal(
+                ErrorKind::Unsupported,
+                "discoverd answers there, not etcd",
+                "write discoverd:// instead of etcd2://",
+            ));
+        }
+        let answer = response::read(&peer, status, &body)?;
         if let Err(refusal) = &answer {
             head.index = head.index.max(refusal.index);
         }
         Ok((head, answer))
     }
-
-    async fn body(self, longest: usize) -> Result<Bytes> {
-        let whole = Limited::new(self.body, longest).collect().await;
-        let whole = whole.map_err(|error| {
-            let text = format!("the answer of etcd at {} broke off", self.endpoint);
-            Error::caused_by(ErrorKind::Unavailable, text, error)
-        })?;
-        Ok(whole.to_bytes())
-    }
 }
 
 impl Http {
-    /// Reads the files of TLS; asks nothing of the network.
+    /// Creates a client of an endpoint (`http://host:port`). Reads the TLS files; connects with the first
+    /// request.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a TLS file or the login cannot be used.
     pub(super) fn new(config: &EtcdConfig, endpoint: &str) -> Result<Http> {
         let login = config.user.as_ref().map(|(user, password)| {
             let text = STANDARD.encode(format!("{user}:{password}"));
@@ -111,32 +114,38 @@ impl Http {
             })
         });
         let login = login.transpose();
+        let peer = config.peer(Some(endpoint));
+        let tls = config.tls.as_ref().map(|files| files.load()).transpose()?;
+        let options = HttpClientOptions {
+            connect_timeout: Some(CONNECT_TIMEOUT),
+            // A long poll is silent while nothing changes: only the kernel can tell that from a dead peer.
+            tcp_keepalive: true,
+            max_idle: usize::MAX,
+            idle_timeout: IDLE_TIMEOUT,
+            // The server may have executed a conditional write.
+            resend: false,
+        };
+        let address = ServerAddress::Tcp(peer.endpoint.parse()?);
         Ok(Http {
-            endpoint: endpoint.into(),
-            client: Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE)
-                .build(tls::connector(config)?),
-            login: login
-                .map_err(|e| Error::caused_by(ErrorKind::InvalidArgument, "the login", e))?,
+            client: HttpClient::new(address, tls.as_ref(), peer, options)?,
+            login: login.map_err(|_| Error::invalid("the login cannot be sent in a header"))?,
             refreshes: false,
         })
     }
 
-    pub(super) fn endpoint(&self) -> &str {
-        &self.endpoint
+    /// Returns the names of the server for messages.
+    pub(super) fn peer(&self) -> &Peer {
+        self.client.peer()
     }
 
-    /// Sends a request for that path; the answer's head is awaited.
+    /// Sends a request for a path and waits for the head of the response.
     pub(super) async fn begin(
         &self,
         method: Method,
         path: &str,
         form: Option<String>,
     ) -> Result<Pending> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.endpoint));
+        let mut request = Request::builder().method(method).uri(path);
         if form.is_some() {
             request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         }
@@ -144,39 +153,37 @@ impl Http {
             request = request.header(AUTHORIZATION, login);
         }
         let request = request
-            .body(Full::from(form.unwrap_or_default()))
-            .map_err(|e| Error::caused_by(ErrorKind::InvalidArgument, "the request", e))?;
-        let response: Response<Incoming> = self.client.request(request).await.map_err(|e| {
-            let text = format!("etcd at {}", self.endpoint);
-            Error::caused_by(ErrorKind::Unavailable, text, e)
-        })?;
+            .body(Full::<Bytes>::from(form.unwrap_or_default()))
+            .map_err(|e| {
+                Error::caused_by(ErrorKind::InvalidArgument, "cannot build the request", e)
+            })?;
+        let response = self.client.send(request).await?;
         Ok(Pending {
-            endpoint: self.endpoint.clone(),
-            status: response.status(),
-            head: Head::read(response.headers()),
-            body: response.into_body(),
+            head: Head::read(&response.headers),
+            response,
+            peer: self.peer().clone(),
         })
     }
 
-    /// A GET and its whole answer.
+    /// Sends a GET request and reads the whole response.
     pub(super) async fn get(&self, path: &str, longest: usize) -> Result<(Head, Answer)> {
         let pending = self.begin(Method::GET, path, None).await?;
         pending.read(longest).await
     }
 
-    /// What the server says of its version.
+    /// Returns the body of the server's `/version`.
     pub(super) async fn version(&self) -> Result<Vec<u8>> {
         let pending = self.begin(Method::GET, "/version", None).await?;
-        Ok(pending.body(ONE).await?.to_vec())
+        Ok(pending.response.bytes(ONE).await?.to_vec())
     }
 }
 
-/// The path of a key, as etcd has it, for a request.
+/// Returns the request path of an etcd key.
 pub(super) fn keys(path: &str) -> String {
     format!("/v2/keys{}", utf8_percent_encode(path, &PATH))
 }
 
-/// A value in a form.
+/// Encodes a value for a form.
 pub(super) fn form_value(value: &str) -> String {
     utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
 }

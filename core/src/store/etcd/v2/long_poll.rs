@@ -119,7 +119,16 @@ impl LongPolls {
                 })));
             }
         };
-        let path = http::keys(&config.path(&folder));
+        let folder_key = config.path(&folder);
+        let path = http::keys(&folder_key);
+        let config = config.clone();
+        let heard = move |answer: Result<Said, Refusal>| match answer {
+            Ok(said) => heard(said),
+            Err(refusal) => {
+                let error = refusal.error(&config, None, &folder_key);
+                heard(Said::Refused(refusal.code, error));
+            }
+        };
         let task = tasks.run(async move { poll(&http, &path, from, heard).await });
         let mut seats = match self.polls.remove(&folder) {
             Some(later) => {
@@ -308,13 +317,18 @@ fn gone(config: &EtcdConfig, scope: &Scope, path: &str) -> Option<Key> {
 }
 
 /// LongPolls until something is wrong.
-async fn poll(http: &Http, path: &str, mut from: u64, heard: impl Fn(Said)) -> SessionEvent {
+async fn poll(
+    http: &Http,
+    path: &str,
+    mut from: u64,
+    heard: impl Fn(Result<Said, Refusal>),
+) -> SessionEvent {
     loop {
         let earliest = Instant::now() + PACE;
         match once(http, path, from, &heard).await {
             Ok(Next::Event(event, index)) => {
                 from = from.max(index) + 1;
-                heard(Said::Event(event));
+                heard(Ok(Said::Event(event)));
             }
             // What there was up to there would have come with the answer.
             Ok(Next::Nothing(index)) => {
@@ -322,8 +336,7 @@ async fn poll(http: &Http, path: &str, mut from: u64, heard: impl Fn(Said)) -> S
                 sleep_until(earliest).await;
             }
             Ok(Next::Refused(refusal)) => {
-                let error = refusal.error(http.endpoint());
-                heard(Said::Refused(refusal.code, error));
+                heard(Err(refusal));
                 return SessionEvent::Answer(Input::Heard);
             }
             Err(error) => return SessionEvent::Answer(Input::Broken(error)),
@@ -338,17 +351,22 @@ enum Next {
     Refused(Refusal),
 }
 
-async fn once(http: &Http, path: &str, from: u64, heard: &impl Fn(Said)) -> Result<Next> {
+async fn once(
+    http: &Http,
+    path: &str,
+    from: u64,
+    heard: &impl Fn(Result<Said, Refusal>),
+) -> Result<Next> {
     let path = format!("{path}?wait=true&recursive=true&waitIndex={from}");
     let slow = |_| {
-        let text = format!("etcd at {} did not take a watch", http.endpoint());
+        let text = format!("{}: no answer to a long poll within {TAKEN:?}", http.peer());
         Err(Error::new(ErrorKind::Timeout, text))
     };
     let asked = timeout(TAKEN, http.begin(Method::GET, &path, None)).await;
     let pending = asked.unwrap_or_else(slow)?;
     let index = pending.head.index;
     if !pending.is_refusal() {
-        heard(Said::Taken);
+        heard(Ok(Said::Taken));
     }
     let Ok(answer) = timeout(AGAIN, pending.read(ONE)).await else {
         return Ok(Next::Nothing(index));

@@ -11,7 +11,6 @@ mod ownership;
 mod recent_deletes;
 mod response;
 mod session;
-mod tls;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -30,7 +29,7 @@ use crate::store::{Store, Terms, lost, replaced};
 use http::{Http, ONE};
 use ownership::{Ownership, not_ours};
 use recent_deletes::RecentDeletes;
-use response::{Answer, COMPARE_FAILED, EXISTS, KEY_NOT_FOUND, Reply};
+use response::{Answer, COMPARE_FAILED, EXISTS, KEY_NOT_FOUND, Refusal, Reply};
 use session::Session;
 
 /// How often a write is tried that others get in the way of.
@@ -79,6 +78,12 @@ impl EtcdV2Store {
         self.hub().run(&self.config.shown(), call).await
     }
 
+    /// Returns a refusal as an error of a request about `key`.
+    fn refused(&self, refusal: &Refusal, key: &Key) -> Error {
+        let key = self.config.path(key.as_str());
+        refusal.error(&self.config, None, &key)
+    }
+
     fn path(&self, key: &Key) -> String {
         http::keys(&self.config.path(key.as_str()))
     }
@@ -118,7 +123,7 @@ impl EtcdV2Store {
                 node.map(Some).ok_or_else(folder)
             }
             Err(refusal) if refusal.code == KEY_NOT_FOUND => Ok(None),
-            Err(refusal) => Err(refusal.error(&self.config.shown())),
+            Err(refusal) => Err(self.refused(&refusal, key)),
         }
     }
 
@@ -171,7 +176,7 @@ impl EtcdV2Store {
             };
             self.held.restore(key, grant, before);
             if !OVERTAKEN.contains(&refusal.code) {
-                return Err(refusal.error(&self.config.shown()));
+                return Err(self.refused(&refusal, key));
             }
             only_if = self.condition(entry, claim).await?;
         }
@@ -199,7 +204,7 @@ impl EtcdV2Store {
         match self.write(&entry.key, write).await? {
             Ok(_) => Ok(true),
             Err(refusal) if OVERTAKEN.contains(&refusal.code) => Ok(false),
-            Err(refusal) => Err(refusal.error(&self.config.shown())),
+            Err(refusal) => Err(self.refused(&refusal, &entry.key)),
         }
     }
 
@@ -234,7 +239,7 @@ impl EtcdV2Store {
                     self.held.release(key, grant);
                     return Err(lost(key));
                 }
-                _ => return Err(refusal.error(&self.config.shown())),
+                _ => return Err(self.refused(&refusal, key)),
             }
         }
         Err(busy(key))
@@ -278,7 +283,7 @@ impl EtcdV2Store {
                         }
                     }
                     Err(refusal) if refusal.code != KEY_NOT_FOUND => {
-                        return Err(refusal.error(&self.config.shown()));
+                        return Err(self.refused(&refusal, key));
                     }
                     _ => {
                         self.held.release(key, grant);

@@ -4,6 +4,8 @@ use hyper::StatusCode;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::etcd::config::EtcdConfig;
+use crate::transport::network_error::Peer;
 
 pub(super) const KEY_NOT_FOUND: u32 = 100;
 pub(super) const COMPARE_FAILED: u32 = 101;
@@ -57,41 +59,49 @@ impl Reply {
 }
 
 impl Refusal {
-    /// As an error, where nothing better is known of it.
-    pub(super) fn error(&self, shown: &str) -> Error {
-        let kind = match self.code {
+    /// Returns the kind of the refusal.
+    pub(super) fn kind(&self) -> ErrorKind {
+        match self.code {
             UNAUTHORIZED => ErrorKind::PermissionDenied,
             KEY_NOT_FOUND => ErrorKind::NotFound,
             NOT_A_FILE | 103..=109 | 200..=299 => ErrorKind::InvalidArgument,
             _ => ErrorKind::Unavailable,
-        };
-        let Refusal {
-            code,
-            message,
-            cause,
-            ..
-        } = self;
-        let text = format!("etcd at {shown}: {message} ({cause}, error {code})");
-        Error::new(kind, text)
+        }
+    }
+
+    /// Returns the refusal as an error of a request to an endpoint, or to any, about `key`.
+    pub(super) fn error(&self, config: &EtcdConfig, endpoint: Option<&str>, key: &str) -> Error {
+        let peer = config.peer(endpoint);
+        match (self.code, config.proves_who_we_are()) {
+            (UNAUTHORIZED, false) => peer.refusal(
+                ErrorKind::PermissionDenied,
+                "the server requires a login",
+                "set the options user and password, or write USER:PASSWORD@ in the URL",
+            ),
+            // The v2 API uses the same response for a wrong password and for a missing permission.
+            (UNAUTHORIZED, true) => {
+                let remedy = "check the user name, the password and the roles of the user";
+                config.no_permission(&peer, key, remedy)
+            }
+            (code, _) => {
+                let (message, cause) = (&self.message, &self.cause);
+                let text = format!("{peer}: {message} ({cause}, error {code})");
+                Error::new(self.kind(), text)
+            }
+        }
     }
 }
 
-/// Reads an answer. An empty one is no news; what is not of this API is an error.
-pub(super) fn read(shown: &str, status: StatusCode, body: &[u8]) -> Result<Answer> {
-    let foreign = |kind, why: &str| {
-        let text = format!("{shown} answers {status}: {why}");
-        Err(Error::new(kind, text))
-    };
+/// Reads a response. An empty body is a response without contents; a body that is not of this API is an error.
+pub(super) fn read(peer: &Peer, status: StatusCode, body: &[u8]) -> Result<Answer> {
     if status.is_success() {
         if body.trim_ascii().is_empty() {
             return Ok(Ok(Reply::default()));
         }
-        return match serde_json::from_slice(body) {
+        let parsed = serde_json::from_slice(body);
+        return match parsed {
             Ok(reply) => Ok(Ok(reply)),
-            Err(error) => foreign(
-                ErrorKind::Unavailable,
-                &format!("not what the v2 API says: {error}"),
-            ),
+            Err(_) => Err(peer.wrong_protocol(ErrorKind::Unavailable)),
         };
     }
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
@@ -102,15 +112,25 @@ pub(super) fn read(shown: &str, status: StatusCode, body: &[u8]) -> Result<Answe
             message: "not allowed".to_owned(),
             ..refusal
         })),
-        StatusCode::NOT_FOUND => foreign(
+        StatusCode::NOT_FOUND => Err(peer.refusal(
             ErrorKind::Unsupported,
-            "it does not speak etcd's v2 API; start etcd with --enable-v2, or use etcd://",
-        ),
-        _ if status.is_redirection() => foreign(
+            "the server does not offer etcd's v2 API",
+            "start etcd with --enable-v2, or write etcd:// for etcd v3; for an agent write discoverd://",
+        )),
+        _ if status.is_redirection() => Err(peer.refusal(
             ErrorKind::Unsupported,
-            "it sends us elsewhere, as etcd before 2.0 does; give the leader, or a newer etcd",
-        ),
-        _ => foreign(ErrorKind::Unavailable, "it cannot answer now"),
+            "the server redirected the request, as etcd before 2.0 does",
+            "use the address of the leader, or a newer etcd",
+        )),
+        // Go's HTTP server answers so if it expects TLS.
+        StatusCode::BAD_REQUEST if body.starts_with(b"Client sent an HTTP request to an HTTPS") => {
+            let remedy = peer.toggle_tls;
+            Err(peer.refusal(ErrorKind::Unavailable, "the server requires TLS", remedy))
+        }
+        _ => {
+            let text = format!("{peer}: the server answered HTTP {}", status.as_u16());
+            Err(Error::new(ErrorKind::Unavailable, text))
+        }
     }
 }
 
@@ -142,26 +162,34 @@ pub(super) fn refreshes(version: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn config() -> EtcdConfig {
+        EtcdConfig::read(&crate::url::Url::parse("etcd2://h/root").unwrap(), false).unwrap()
+    }
+
+    fn read(status: StatusCode, body: &[u8]) -> Result<Answer> {
+        super::read(&config().peer(None), status, body)
+    }
+
     #[test]
     fn an_answer_is_read_and_a_foreign_one_is_named() {
         let get = br#"{"action":"get","node":{"key":"/a","dir":true,"nodes":[{"key":"/a/b",
             "value":"x","ttl":18,"modifiedIndex":7,"createdIndex":4}],"modifiedIndex":4}}"#;
-        let reply = read("h", StatusCode::OK, get).unwrap().unwrap();
+        let reply = read(StatusCode::OK, get).unwrap().unwrap();
         let beneath = reply.node.unwrap().nodes.unwrap();
         assert_eq!(
             (beneath[0].created_index, beneath[0].ttl, beneath[0].dir),
             (4, Some(18), false)
         );
-        let empty = read("h", StatusCode::OK, b"\n").unwrap().unwrap();
+        let empty = read(StatusCode::OK, b"\n").unwrap().unwrap();
         assert!(empty.node.is_none());
         let refused =
             br#"{"errorCode":101,"message":"Compare failed","cause":"[1 != 7]","index":7}"#;
-        let refused = read("h", StatusCode::PRECONDITION_FAILED, refused).unwrap();
+        let refused = read(StatusCode::PRECONDITION_FAILED, refused).unwrap();
         assert_eq!(refused.unwrap_err().code, COMPARE_FAILED);
-        let page = read("h", StatusCode::NOT_FOUND, b"404 page not found").unwrap_err();
+        let page = read(StatusCode::NOT_FOUND, b"404 page not found").unwrap_err();
         assert_eq!(page.kind(), ErrorKind::Unsupported);
         assert!(page.to_string().contains("--enable-v2"), "{page}");
-        let html = read("h", StatusCode::OK, b"<html>").unwrap_err();
+        let html = read(StatusCode::OK, b"<html>").unwrap_err();
         assert_eq!(html.kind(), ErrorKind::Unavailable);
     }
 
@@ -186,16 +214,14 @@ mod tests {
     #[test]
     fn fuzz_answers_changed_in_every_way() {
         use crate::mutate::{mutated, seeds};
-        use crate::store::etcd::config::EtcdConfig;
         use crate::store::etcd::v2::key_index::{KeyIndex, leaves};
-        let config = EtcdConfig::read(&crate::url::Url::parse("etcd2://h/root").unwrap(), false);
-        let config = config.unwrap();
+        let config = config();
         let answers = mutated(seeds("answer"));
         crate::prove::holds(file!(), 3000, answers, |(status, body)| {
             let status = status.parse().ok();
             let status = status.and_then(|code: u16| StatusCode::from_u16(code).ok());
             refreshes(&body);
-            let Ok(answer) = read("h", status.unwrap_or(StatusCode::OK), &body) else {
+            let Ok(answer) = read(status.unwrap_or(StatusCode::OK), &body) else {
                 return Ok(());
             };
             let Ok(reply) = answer else { return Ok(()) };

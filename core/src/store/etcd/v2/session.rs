@@ -18,6 +18,7 @@ use crate::store::etcd::v2::long_poll::{Heard, LongPolls};
 use crate::store::etcd::v2::recent_deletes::RecentDeletes;
 use crate::store::etcd::v2::response::{self, KEY_NOT_FOUND, Refusal};
 use crate::store::watch_driver::{self, EventSender, Tasks};
+use crate::transport::network_error::Peer;
 use crate::watch_sync::{
     Checkpoint, CheckpointStatus, Input, KeyRevisions, Listing, RangeId, WatchId,
 };
@@ -111,7 +112,7 @@ impl watch_driver::Session for Session {
         let (config, cluster) = (self.config.clone(), self.cluster.clone());
         let at = config.endpoints[endpoint % config.endpoints.len()].clone();
         self.tasks.run(async move {
-            let slow = |_| Err(no_answer(&at, OPEN));
+            let slow = |_| Err(no_answer(&config.peer(Some(&at)), OPEN));
             match timeout(OPEN, open(&config, &at)).await.unwrap_or_else(slow) {
                 Ok((http, head)) => {
                     let verdict = match is_other(&cluster, &head) {
@@ -233,7 +234,7 @@ async fn open(config: &EtcdConfig, at: &str) -> Result<(Http, Head)> {
         Ok(_) => Ok((http, head)),
         Err(refusal) if refusal.code == KEY_NOT_FOUND => Ok((http, head)),
         Err(refusal) => {
-            let error = refusal.error(at);
+            let error = refusal.error(config, Some(at), &config.path("/"));
             // Any key will do: a user need not be allowed to read this one. That a login is wrong, v2
             // says with the same words; who has one learns it with the first call.
             match error.kind() {
@@ -254,7 +255,7 @@ async fn list(config: &EtcdConfig, http: &Http, scope: &Scope) -> Listed {
     };
     let path = http::keys(&config.path(place)) + "?recursive=true&quorum=true";
     let whole = http.get(&path, LIST);
-    let slow = |_| Err(no_answer(http.endpoint(), LISTING));
+    let slow = |_| Err(no_answer(http.peer(), LISTING));
     let (head, answer) = timeout(LISTING, whole).await.unwrap_or_else(slow)?;
     match answer {
         Ok(reply) => {
@@ -269,24 +270,27 @@ async fn list(config: &EtcdConfig, http: &Http, scope: &Scope) -> Listed {
             code: KEY_NOT_FOUND,
             ..
         }) => Ok((head.index, Leaves::default())),
-        Err(refusal) => Err(refusal.error(http.endpoint())),
+        Err(refusal) => {
+            Err(refusal.error(config, Some(&http.peer().endpoint), &config.path(place)))
+        }
     }
 }
 
 /// A sign of life of all members.
 async fn agreed(http: &Http, path: &str) -> SessionEvent {
-    let slow = |_| Err(no_answer(http.endpoint(), AGREED));
+    let slow = |_| Err(no_answer(http.peer(), AGREED));
     let asked = timeout(AGREED, http.get(path, ONE)).await;
     SessionEvent::Answer(match asked.unwrap_or_else(slow) {
-        Ok((_, Err(refusal))) if refusal.error("").is_retriable() => {
-            Input::Broken(refusal.error(http.endpoint()))
-        }
+        Ok((_, Err(refusal))) if refusal.kind().is_retriable() => Input::Broken(Error::new(
+            refusal.kind(),
+            format!("{}: the cluster does not answer", http.peer()),
+        )),
         Ok(_) => Input::Heard,
         Err(error) => Input::Broken(error),
     })
 }
 
-fn no_answer(shown: &str, within: Duration) -> Error {
-    let text = format!("etcd at {shown} did not answer within {within:?}");
+fn no_answer(peer: &Peer, within: Duration) -> Error {
+    let text = format!("{peer}: no answer within {within:?}");
     Error::new(ErrorKind::Timeout, text)
 }

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::Scope;
 use crate::store::etcd::config::EtcdConfig;
-use crate::store::etcd::v3::{explain, revision};
+use crate::store::etcd::v3::error::request_error;
+use crate::store::etcd::v3::revision;
 use crate::watch_sync::{Input, KeyRevisions, Listing, RangeId};
 
 /// How long a list may take. A dead link is noticed long before.
@@ -77,7 +78,7 @@ async fn ask(
     batch: &[Read],
 ) -> Result<(u64, Vec<GetResponse>)> {
     let slow = |_| {
-        let text = format!("no list within {LIST:?}");
+        let text = format!("{}: no listing within {LIST:?}", config.peer(None));
         Err(Error::new(ErrorKind::Timeout, text))
     };
     let asked = async {
@@ -102,7 +103,15 @@ async fn ask(
             });
         Ok((revision(&answer), got.collect()))
     };
-    let explained = async { asked.await.map_err(|e| explain(&config.shown(), e)) };
+    let keys_read = || {
+        let scopes = batch.iter().map(|read| config.scope_name(&read.scope));
+        scopes.collect::<Vec<_>>().join(", ")
+    };
+    let explained = async {
+        asked
+            .await
+            .map_err(|e| request_error(config, &keys_read(), &e))
+    };
     timeout(LIST, explained).await.unwrap_or_else(slow)
 }
 

@@ -403,7 +403,11 @@ impl EtcdV3Store {
             let txn = Txn::new()
                 .when([held])
                 .and_then([TxnOp::delete(path, None)]);
-            self.run(async |mut client| client.txn(txn).await).await?;
+            self.run_on(
+                || self.config.path(key.as_str()),
+                async |mut client| client.txn(txn).await,
+            )
+            .await?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 mod batched_reads;
 mod decode;
+mod error;
 mod keepalive;
 mod lease_pool;
 mod session;
@@ -28,6 +29,7 @@ use crate::store::etcd::config::EtcdConfig;
 use crate::store::watch_driver::WatchDriver;
 use crate::store::{Store, Terms, lost, replaced};
 use crate::watch_sync::KeyRevisions;
+use error::request_error;
 use lease_pool::{DeleteOnDrop, LeasePool, PooledLease};
 use session::Session;
 
@@ -59,14 +61,31 @@ impl EtcdV3Store {
             .get_or_init(|| WatchDriver::start(endpoints, session))
     }
 
-    /// Runs one call within its bound, and no longer than the connection lives.
+    /// Runs one call that accesses no key, within its bound, and no longer than the connection lives.
     async fn run<T>(
         &self,
         call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T> {
-        let shown = self.config.shown();
-        let explained = async |client| call(client).await.map_err(|e| explain(&shown, e));
-        self.hub().run(&shown, explained).await
+        self.run_on(String::new, call).await
+    }
+
+    /// Runs one call like [`EtcdV3Store::run`]. `keys` names the keys that it accesses, for errors.
+    async fn run_on<T>(
+        &self,
+        keys: impl FnOnce() -> String,
+        call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
+    ) -> Result<T> {
+        let explained = async |client| {
+            let done = call(client).await;
+            done.map_err(|e| request_error(&self.config, &keys(), &e))
+        };
+        self.hub().run(&self.config.shown(), explained).await
+    }
+
+    /// Names the keys of the entries for errors.
+    fn key_names(&self, entries: &[Entry]) -> String {
+        let names: Vec<String> = keys(entries).map(|key| self.path(key)).collect();
+        names.join(", ")
     }
 
     fn path(&self, key: &Key) -> String {
@@ -97,7 +116,9 @@ impl EtcdV3Store {
     /// Refuses to put back what somebody else holds now; gives what must still be so when it is put.
     async fn check_free(&self, entries: &[Entry]) -> Result<Vec<Compare>> {
         let txn = Txn::new().and_then(self.gets(entries));
-        let answer = self.run(async |mut client| client.txn(txn).await).await?;
+        let keys_read = || self.key_names(entries);
+        let answer = self.run_on(keys_read, async |mut client| client.txn(txn).await);
+        let answer = answer.await?;
         let found = found(&answer);
         let foreign = |kv: &&KeyValue| kv.lease() != 0 && !self.leases.is_ours(kv.lease());
         if let Some(kv) = found.iter().find(foreign) {
@@ -114,7 +135,8 @@ impl EtcdV3Store {
     async fn put(&self, entry: &Entry, seen: Option<&Node>) -> Result<bool> {
         let unchanged = self.unchanged(&entry.key, seen.map_or(0, |node| node.modified));
         let put = TxnOp::put(self.path(&entry.key), entry.value.clone(), None);
-        let written = self.put_if(vec![unchanged], vec![put]).await?;
+        let key = || self.path(&entry.key);
+        let written = self.put_if(key, vec![unchanged], vec![put]).await?;
         Ok(written.is_some())
     }
 
@@ -142,7 +164,8 @@ impl EtcdV3Store {
             ([], [only]) => self.put_alone(only, lease.id).await.map(Some),
             _ => {
                 let puts = self.puts(entries, lease.id);
-                self.put_if(unchanged, puts).await
+                self.put_if(|| self.key_names(entries), unchanged, puts)
+                    .await
             }
         };
         if matches!(&written, Err(error) if error.kind() == ErrorKind::LeaseLost) {
@@ -168,14 +191,20 @@ impl EtcdV3Store {
         let (path, value) = (self.path(&entry.key), entry.value.clone());
         let options = PutOptions::new().with_lease(lease);
         let put = async move |mut client: Client| client.put(path, value, Some(options)).await;
-        let answer = self.run(put).await?;
+        let answer = self.run_on(|| self.path(&entry.key), put).await?;
         Ok(answer.header().map_or(0, |header| header.revision()) as u64)
     }
 
     /// Puts all of them if all of that is so; gives the revision if they were.
-    async fn put_if(&self, so: Vec<Compare>, puts: Vec<TxnOp>) -> Result<Option<u64>> {
+    async fn put_if(
+        &self,
+        keys: impl FnOnce() -> String,
+        so: Vec<Compare>,
+        puts: Vec<TxnOp>,
+    ) -> Result<Option<u64>> {
         let txn = Txn::new().when(so).and_then(puts);
-        let answer = self.run(async |mut client| client.txn(txn).await).await?;
+        let answer = self.run_on(keys, async |mut client| client.txn(txn).await);
+        let answer = answer.await?;
         Ok(answer.succeeded().then(|| revision(&answer)))
     }
 
@@ -189,7 +218,9 @@ impl EtcdV3Store {
             .when(held)
             .and_then(self.puts(entries, lease.id))
             .or_else(self.gets(entries));
-        let answer = self.run(async |mut client| client.txn(txn).await).await?;
+        let keys_written = || self.key_names(entries);
+        let answer = self.run_on(keys_written, async |mut client| client.txn(txn).await);
+        let answer = answer.await?;
         if answer.succeeded() {
             return Ok(());
         }
@@ -359,40 +390,5 @@ impl Store for EtcdV3Store {
 
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
         self.config.local_address().boxed()
-    }
-}
-
-/// An error of the crate as one of ours.
-fn explain(who: &str, error: etcd_client::Error) -> Error {
-    Error::caused_by(kind_of(&error), format!("etcd at {who}"), error)
-}
-
-/// Streams fail with all sorts of codes when a connection breaks, so what is not known to be final is
-/// taken for a store that cannot be reached.
-fn kind_of(error: &etcd_client::Error) -> ErrorKind {
-    use etcd_client::Error as E;
-    match error {
-        E::GRpcStatus(status) => match (status.code() as i32, status.message()) {
-            // A login that ran out, or from before a change of the rights: a new connection logs in
-            // again.
-            (_, text) if text.contains("invalid auth token") => ErrorKind::Unavailable,
-            (_, text) if text.contains("revision of auth store is old") => ErrorKind::Unavailable,
-            (_, text) if text.contains("authentication") || text.contains("user name") => {
-                ErrorKind::PermissionDenied
-            }
-            // Numbers of the gRPC protocol.
-            (7 | 16, _) => ErrorKind::PermissionDenied,
-            (5, text) if text.contains("lease") => ErrorKind::LeaseLost,
-            (4, _) => ErrorKind::Timeout,
-            (8, _) => ErrorKind::Resource,
-            (3 | 11, _) => ErrorKind::InvalidArgument,
-            (12, _) => ErrorKind::Unsupported,
-            _ => ErrorKind::Unavailable,
-        },
-        E::LeaseKeepAliveError(_) => ErrorKind::LeaseLost,
-        E::InvalidArgs(_) | E::InvalidUri(_) | E::InvalidMetadataValue(_) => {
-            ErrorKind::InvalidArgument
-        }
-        _ => ErrorKind::Unavailable,
     }
 }

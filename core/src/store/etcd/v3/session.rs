@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kv::Scope;
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::etcd::v3::batched_reads::{self, Read};
-use crate::store::etcd::v3::explain;
+use crate::store::etcd::v3::error::{connect_error, request_error};
 use crate::store::watch_driver::{self, EventSender, Tasks};
 use crate::watch_sync::{CancelReason, Checkpoint, CheckpointStatus, Input, RangeId, WatchId};
 
@@ -74,9 +74,9 @@ impl Session {
         };
         let (asks, inbox) = mpsc::unbounded_channel();
         self.stream = Some(asks);
-        let tell = self.tasks.teller();
+        let (config, tell) = (self.config.clone(), self.tasks.teller());
         self.tasks.run(async move {
-            let error = ask_all(client, key, options, inbox, tell).await;
+            let error = ask_all(&config, client, key, options, inbox, tell).await;
             SessionEvent::Answer(Input::Broken(error))
         });
     }
@@ -89,8 +89,14 @@ impl Session {
     ) {
         let error = match answer {
             Ok(Some(response)) => return self.hear(&response, inputs),
-            Ok(None) => Error::new(ErrorKind::Unavailable, "etcd ended the watch"),
-            Err(error) => explain("the watch", error),
+            Ok(None) => {
+                let text = format!(
+                    "{}: the server ended the watch stream",
+                    self.config.peer(None)
+                );
+                Error::new(ErrorKind::Unavailable, text)
+            }
+            Err(error) => request_error(&self.config, "", &error),
         };
         self.answers = None;
         inputs.push(Input::Broken(error));
@@ -151,7 +157,7 @@ impl watch_driver::Session for Session {
         let at = config.endpoints[endpoint % config.endpoints.len()].clone();
         self.tasks.run(async move {
             let slow = |_| {
-                let text = format!("etcd at {at} did not answer within {OPEN:?}");
+                let text = format!("{}: no answer within {OPEN:?}", config.peer(Some(&at)));
                 Err(Error::new(ErrorKind::Timeout, text))
             };
             let opening = open(&config, &at, mark);
@@ -244,7 +250,9 @@ async fn open(
     at: &str,
     mark: Option<Checkpoint>,
 ) -> Result<(Client, CheckpointStatus, u64)> {
-    let explain = |error| explain(at, error);
+    let read = mark.as_ref().map_or("/", |mark| mark.node.key.as_str());
+    let keys_read = config.path(read);
+    let explain = |error| connect_error(config, at, &keys_read, &error);
     let options = ConnectOptions::new()
         .with_require_leader(true)
         .with_auto_token_refresh(true)
@@ -311,13 +319,14 @@ async fn head(config: &EtcdConfig, client: &mut Client) -> Result<u64, etcd_clie
 
 /// Opens the watch stream, tells what answers there, and asks on it until it fails.
 async fn ask_all(
+    config: &EtcdConfig,
     client: Client,
     key: Vec<u8>,
     options: WatchOptions,
     mut asks: mpsc::UnboundedReceiver<Ask>,
     tell: impl Fn(SessionEvent),
 ) -> Error {
-    let explain = |error| explain("the watch", error);
+    let explain = |error| request_error(config, "", &error);
     let mut watches = client.watch_client().max_decoding_message_size(usize::MAX);
     let (mut sender, answers) = match watches.watch(key, Some(options)).await {
         Ok(stream) => WatchStream::split(stream),

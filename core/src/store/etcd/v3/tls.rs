@@ -1,38 +1,41 @@
-//! Login and TLS, as etcd-client takes them.
+//! Login and TLS in the form that etcd-client takes.
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 
 use crate::error::Result;
-use crate::store::etcd::config::{EtcdConfig, TlsFiles, read};
+use crate::store::etcd::config::EtcdConfig;
+use crate::transport::tls::TlsMaterial;
 
 impl EtcdConfig {
-    /// Adds login and TLS, whose files are read now.
+    /// Adds the login and the TLS files, which are read now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a TLS file cannot be used.
     pub(crate) fn apply(&self, mut options: ConnectOptions) -> Result<ConnectOptions> {
         if let Some((user, password)) = &self.user {
             options = options.with_user(user, password);
         }
         if let Some(files) = &self.tls {
-            options = options.with_tls(files.load()?);
+            options = options.with_tls(tls_options(&files.load()?));
         }
         Ok(options)
     }
 }
 
-impl TlsFiles {
-    fn load(&self) -> Result<TlsOptions> {
-        let mut tls = TlsOptions::new();
-        tls = match &self.ca {
-            Some(ca) => tls.ca_certificate(Certificate::from_pem(read("ca", ca)?)),
-            None => tls.with_native_roots(),
-        };
-        if let Some((cert, key)) = &self.identity {
-            tls = tls.identity(Identity::from_pem(read("cert", cert)?, read("key", key)?));
-        }
-        if let Some(name) = &self.server_name {
-            tls = tls.domain_name(name);
-        }
-        Ok(tls)
+fn tls_options(material: &TlsMaterial) -> TlsOptions {
+    let mut tls = TlsOptions::new();
+    tls = match material.authorities_pem() {
+        Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+        None => tls.with_native_roots(),
+    };
+    if let Some((cert, key)) = material.identity_pem() {
+        tls = tls.identity(Identity::from_pem(cert, key));
     }
+    if let Some(name) = material.fixed_server_name() {
+        tls = tls.domain_name(name);
+    }
+    tls
 }
 
 #[cfg(test)]
@@ -44,13 +47,9 @@ mod tests {
     fn a_file_that_cannot_be_read_is_named_with_its_option() {
         let uri = Url::parse("etcds://h?ca=/no/such.pem").unwrap();
         let missing = EtcdConfig::read(&uri, true).unwrap();
-        let error = missing
-            .apply(ConnectOptions::new())
-            .err()
-            .unwrap()
-            .to_string();
+        let error = missing.apply(ConnectOptions::new()).err().unwrap();
         assert!(
-            error.contains("option ca") && error.contains("/no/such.pem"),
+            error.message().contains("option ca") && error.message().contains("/no/such.pem"),
             "{error}"
         );
     }

@@ -1,0 +1,10 @@
+//! Connections to servers, shared by all backends that use a network.
+//!
+//! [`tls`] loads and checks certificates and keys. [`http_client`] is the HTTP/1.1 client over TCP, TLS and
+//! Unix sockets. [`network_error`] turns the errors of sockets, TLS and HTTP into messages that name the
+//! endpoint, the cause and the remedy.
+
+#[cfg(any(feature = "etcd2", feature = "agent"))]
+pub(crate) mod http_client;
+pub(crate) mod network_error;
+pub(crate) mod tls;
