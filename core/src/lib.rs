@@ -102,6 +102,8 @@ pub use set::{
     State, Status,
 };
 pub use store::{Store, Terms};
+#[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
+pub use transport::network_error::network_error_cause;
 pub use url::Url;
 
 /// The Rust block of the README, run as a test.

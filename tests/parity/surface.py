@@ -14,11 +14,12 @@ import typing
 import xml.etree.ElementTree as xml
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import libdiscover
 from languages import ROOT
-from libdiscover import _types, aio
+from libdiscover import _types, aio, scalingo
 
 # What a C function has for its own sake: where results go, and what belongs to a callback.
 PLUMBING = {"out", "error", "user_data", "destroy"}
@@ -77,9 +78,15 @@ def cpp_members(owner: str, compound: xml.Element) -> Iterator[str]:
                     yield f"{owner}{name}({declared})"
 
 
-def python(module: object = libdiscover) -> set[str]:
+def python() -> set[str]:
+    # A DiscoverError has its fields from its construction, not from its class.
+    fields = {"DiscoverError.code", "DiscoverError.retriable"}
+    return python_names(libdiscover) | fields | {f"scalingo.{name}" for name in python_names(scalingo)}
+
+
+def python_names(module: ModuleType) -> set[str]:
     names = set()
-    for name in module.__all__:  # type: ignore[attr-defined]
+    for name in module.__all__:
         value = getattr(module, name)
         if name.startswith("__"):
             continue
@@ -93,8 +100,7 @@ def python(module: object = libdiscover) -> set[str]:
                 names |= python_parameters(f"{name}.{member}", inspect.getattr_static(value, member, None))
         else:
             names |= python_parameters(name, value)
-    # A DiscoverError has its fields from its making, not from its class.
-    return names | ({"DiscoverError.code", "DiscoverError.retriable"} if module is libdiscover else set())
+    return names
 
 
 def python_parameters(name: str, value: object) -> set[str]:
@@ -110,7 +116,7 @@ def python_values() -> set[str]:
 
 
 def python_aio() -> set[str]:
-    return python(aio)
+    return python_names(aio)
 
 
 def node() -> set[str]:
@@ -132,7 +138,7 @@ def rust() -> set[str]:
                 found |= {f"{name}::{member}" for member in rust_members(kind, body)}
     # The kinds of errors are rows of a macro.
     kinds = re.findall(r"^    (\w+) += \d+, ", (ROOT / "core/src/error.rs").read_text(), re.MULTILINE)
-    return found | {f"Kind::{kind}" for kind in kinds}
+    return found | {f"ErrorKind::{kind}" for kind in kinds}
 
 
 def rust_members(kind: str, body: str) -> Iterator[str]:

@@ -144,7 +144,7 @@ impl WatchedService {
             let service = followed.clone();
             let open = move |last| backend.subscribe(&followed, last);
             let mut signals = std::pin::pin!(recover(open, Backoff::default()));
-            let kept = cache.as_ref().map(|cache| cache.keep(&service));
+            let kept = cache.as_ref().map(|cache| cache.start_writer(&service));
             while let Some(signal) = signals.next().await {
                 match (&signal, &cache, &kept) {
                     (Signal::Lost(error), Some(cache), _) if !writer.is_ready() => {
