@@ -22,7 +22,6 @@ use crate::backend::Backend;
 use crate::backoff::Backoff;
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::Service;
 use crate::model::{Instance, ServiceName, View};
 use crate::set::resubscribe::{Signal, recover};
 use filter::Filter;
@@ -270,11 +269,6 @@ impl ServiceSet {
     /// Those recently gone, with when and how.
     pub fn offline(&self) -> Vec<OfflineInstance> {
         self.snapshot().offline().to_vec()
-    }
-
-    /// Those online as the hosts of a service: with URLs, ports by scheme, and shards.
-    pub fn hosts(&self) -> Service {
-        Service::of(self.core.service.as_str(), self.snapshot().online())
     }
 
     /// The oldest instance online.
