@@ -78,7 +78,10 @@ impl Observed {
             | StoreCall::Rewrite(_, grant)
                 if *grant != self.grant =>
             {
-                Err(format!("{call:?}, but the current grant is {:?}", self.grant))
+                Err(format!(
+                    "{call:?}, but the current grant is {:?}",
+                    self.grant
+                ))
             }
             StoreCall::Renew(_) if manual && self.unanswered.is_empty() => {
                 Err("renewed without a heartbeat of the program".into())

@@ -108,7 +108,9 @@ impl Model for Search {
 
     fn properties(&self) -> Vec<Property<Search>> {
         vec![
-            Property::always("every output is correct", |_, at: &Point| at.broken.is_none()),
+            Property::always("every output is correct", |_, at: &Point| {
+                at.broken.is_none()
+            }),
             Property::always(
                 "the registration is correct within bounds after the last fault",
                 |_, at: &Point| {

@@ -348,7 +348,11 @@ impl Harness {
                 self.run_due()?;
                 return self.observed.check_liveness(self.now);
             };
-            steps_without_progress = if next > self.now { 0 } else { steps_without_progress + 1 };
+            steps_without_progress = if next > self.now {
+                0
+            } else {
+                steps_without_progress + 1
+            };
             if steps_without_progress > 100 {
                 return Err("the machine never sleeps".into());
             }

@@ -54,8 +54,8 @@ fn past_failures() -> Vec<Scenario> {
     ];
     paused.extend(again);
     paused.extend([Operation::Delete, Operation::Update]);
-    let single =
-        [replaced, loss_reported_twice, rewritten, paused].map(|operations| (false, false, 0, operations));
+    let single = [replaced, loss_reported_twice, rewritten, paused]
+        .map(|operations| (false, false, 0, operations));
     let mut renewed = vec![
         Operation::Delay(true, false),
         Operation::SharedRenewals(true),
