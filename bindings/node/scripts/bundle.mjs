@@ -1,4 +1,4 @@
-// All modules in one file: to find and read seventeen takes Node longer than what is in them.
+// Bundles all modules into one file: finding and reading them one by one takes Node longer than running them.
 //
 //   node scripts/bundle.mjs FOLDER
 
