@@ -81,10 +81,7 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let file = cache.file_of(&service);
-                log::warn!(
-                    "{service}: ignoring the cache file {}: {error}",
-                    file.display()
-                );
+                tracing::warn!(%service, %error, file = %file.display(), "cannot read the cache file, ignoring it");
                 None
             }
         };
@@ -104,19 +101,14 @@ impl Cache {
                 };
                 let (cache, service) = (cache.clone(), service.clone());
                 let write = move || {
-                    cache
-                        .write(&service, &view)
-                        .err()
-                        .map(|e| (e, cache.file_of(&service)))
+                    let error = cache.write(&service, &view).err()?;
+                    Some((error, cache.file_of(&service)))
                 };
                 let failed = tokio::task::spawn_blocking(write).await.ok().flatten();
                 if let Some((error, file)) = failed
                     && !std::mem::replace(&mut has_warned, true)
                 {
-                    log::warn!(
-                        "{named}: cannot write the cache file {}: {error}",
-                        file.display()
-                    );
+                    tracing::warn!(service = %named, %error, file = %file.display(), "cannot write the cache file");
                 }
                 sleep(WRITE_INTERVAL).await;
             }

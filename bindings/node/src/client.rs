@@ -85,7 +85,8 @@ impl NativeClient {
         let registration = registration.into_registration().map_err(failure)?;
         let timeout = timeout_ms
             .map(|ms| duration("timeout", ms))
-            .transpose().map_err(failure)?;
+            .transpose()
+            .map_err(failure)?;
         let call = self.engine.register(registration, timeout);
         let doorbell = self.doorbell()?;
         promise(env, call, |_, lease| Ok(NativeLease::new(lease, doorbell)))

@@ -35,7 +35,10 @@ pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[OfflineInst
     let eligible = json!(able(now));
     text(|to| {
         let mut shared = SharedFieldsTable::default();
-        write!(to, r#"{{"status":{status},"eligible":{eligible},"offline":"#)?;
+        write!(
+            to,
+            r#"{{"status":{status},"eligible":{eligible},"offline":"#
+        )?;
         match offline {
             Some(offline) => list(to, offline, |to, it| offline_instance(to, it, &mut shared))?,
             None => to.extend(b"null"),
@@ -72,7 +75,11 @@ fn list<'a, T>(
     Ok(())
 }
 
-fn event<'a>(to: &mut Vec<u8>, event: &'a Event, shared: &mut SharedFieldsTable<'a>) -> std::io::Result<()> {
+fn event<'a>(
+    to: &mut Vec<u8>,
+    event: &'a Event,
+    shared: &mut SharedFieldsTable<'a>,
+) -> std::io::Result<()> {
     write!(to, r#"{{"kind":"{}""#, event.kind())?;
     match (event.instance(), event.error()) {
         (Some(it), _) => {
@@ -180,7 +187,11 @@ struct InstanceFields<'a> {
     is_suspect: bool,
 }
 
-fn instance<'a>(to: &mut Vec<u8>, it: &'a Instance, shared: &mut SharedFieldsTable<'a>) -> std::io::Result<()> {
+fn instance<'a>(
+    to: &mut Vec<u8>,
+    it: &'a Instance,
+    shared: &mut SharedFieldsTable<'a>,
+) -> std::io::Result<()> {
     let fields = InstanceFields {
         service: (),
         id: (it.id() != it.address()).then(|| it.id()),

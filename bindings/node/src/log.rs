@@ -6,7 +6,7 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status};
 use napi_derive::napi;
 
-use crate::error::{Result, internal_error, failure};
+use crate::error::{Result, failure, internal_error};
 
 type LogRecord = FnArgs<(String, String, String)>;
 /// A JavaScript callback that does not keep the process alive. If its queue is full, a record is dropped.
@@ -34,10 +34,10 @@ pub fn set_log_to(env: &Env, callback: Function<'_, LogRecord, ()>) -> Result<()
     // Node runs cleanup hooks in reverse order, so the log is unset before the callback is destroyed.
     env.add_env_cleanup_hook((), |()| drop(unset_log()))
         .map_err(internal_error)?;
-    set_log(Level::Debug, Some(Box::new(JsLogSink(callback)))).map_err(failure)
+    set_log(Level::DEBUG, Some(Box::new(JsLogSink(callback)))).map_err(failure)
 }
 
 #[napi]
 pub fn unset_log() -> Result<()> {
-    set_log(Level::Debug, None).map_err(failure)
+    set_log(Level::DEBUG, None).map_err(failure)
 }

@@ -6,7 +6,7 @@ use discover_core::embed::{self, Error, ErrorKind, Pending};
 use napi::bindgen_prelude::{Object, ToNapiValue};
 use napi::{Env, JsDeferred};
 
-use crate::error::{Result, internal_error, failure, rejection};
+use crate::error::{Result, failure, internal_error, rejection};
 
 type Resolver<J> = Box<dyn FnOnce(Env) -> napi::Result<J>>;
 

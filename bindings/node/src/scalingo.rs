@@ -1,6 +1,7 @@
 //! A service and its hosts in the model of Scalingo's etcd-discovery.
 
-use discover_core::embed::{Attributes, Host, Instance, Service, ServiceName};
+use discover_core::embed::scalingo::{Host, Service};
+use discover_core::embed::{Attributes, Instance, ServiceName};
 use napi_derive::napi;
 use serde_json::json;
 
@@ -23,7 +24,7 @@ impl NativeHost {
     ) -> Result<NativeHost> {
         let service = ServiceName::new(&service).map_err(failure)?;
         let instance = Instance::new(service, &id, &host, port, attributes, Vec::new(), 0);
-        Ok(NativeHost(Host::of(&instance)))
+        Ok(NativeHost(Host::from_instance(&instance)))
     }
 
     /// Returns the fields as JSON.
@@ -65,7 +66,8 @@ impl NativeService {
     /// Converts the instances online in a set into the hosts of a service.
     #[napi(factory)]
     pub fn from_set(set: &NativeSet) -> NativeService {
-        NativeService(set.handle().hosts())
+        let set = set.handle();
+        NativeService(Service::from_snapshot(set.service(), &set.snapshot()))
     }
 
     /// Returns the fields as JSON.

@@ -147,7 +147,11 @@ impl NativeFeed {
         if self.undelivered.len() == 0 {
             self.undelivered = self.feed.drain().into_iter();
         }
-        let batch: Vec<Event> = self.undelivered.by_ref().take(MAX_EVENTS_PER_DRAIN).collect();
+        let batch: Vec<Event> = self
+            .undelivered
+            .by_ref()
+            .take(MAX_EVENTS_PER_DRAIN)
+            .collect();
         let are_more = self.undelivered.len() > 0;
         if !are_more {
             self.undelivered = Default::default();

@@ -49,7 +49,7 @@ test('hosts have urls and ports', async (t) => {
   assert.equal(shard.url('', '/x'), 'http://a:80/x');
   const emptyShard = api.shard('s2');
   assert.equal(emptyShard.first() ?? emptyShard.one(), null);
-  const message = 'no host of shard "s2" of service api is online';
+  const message = 'service api has no host online in shard "s2"';
   assert.throws(() => emptyShard.url(), { code: 'ERR_DISCOVER_NOT_FOUND', message });
   assert.equal(scalingo.Service.fromSet(set.filter({ attributes: { shard: 's1' } })).all().length, 1);
 });

@@ -139,7 +139,7 @@ fn close_all(owners: &[Arc<Owner>], timeout: Duration) {
 fn flush_log() {
     let (sender, flushed) = sync_channel(1);
     let flush = move || {
-        let _ = set_log(Level::Error, None);
+        let _ = set_log(Level::ERROR, None);
         let _ = sender.send(());
     };
     if thread::Builder::new().spawn(flush).is_ok() {

@@ -30,16 +30,16 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         .import("logging")?
         .call_method1("getLogger", ("libdiscover",))?;
     let sink = Logger(Callback::new(logger.getattr("log")?));
-    set_log(Level::Debug, Some(Box::new(sink))).map_err(into_py_err(py))
+    set_log(Level::DEBUG, Some(Box::new(sink))).map_err(into_py_err(py))
 }
 
 /// Returns the number of a level in `logging`; 5 for trace, which `logging` does not name.
 fn python_level(level: Level) -> u8 {
     match level {
-        Level::Error => 40,
-        Level::Warn => 30,
-        Level::Info => 20,
-        Level::Debug => 10,
-        Level::Trace => 5,
+        Level::ERROR => 40,
+        Level::WARN => 30,
+        Level::INFO => 20,
+        Level::DEBUG => 10,
+        Level::TRACE => 5,
     }
 }

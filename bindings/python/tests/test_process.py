@@ -32,7 +32,7 @@ def test_records_are_passed_to_the_logger() -> None:
     with Program("logged.py", "shown") as program:
         code, text = program.wait_for_exit()
     assert code == 0
-    assert text.startswith("libdiscover WARNING lost the watch, trying again:"), text
+    assert text.startswith("libdiscover WARNING watch lost, reconnecting service=web error="), text
 
 
 def test_the_library_never_prints() -> None:

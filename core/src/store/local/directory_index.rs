@@ -60,7 +60,7 @@ impl DirectoryIndex {
     /// Begins with all that was registered before the call, told by the kernel or not yet.
     pub(super) fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
         if let Err(error) = self.catch_up() {
-            log::warn!("{error:#}");
+            tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
         }
         self.tree.watch(scope)
     }
@@ -112,7 +112,7 @@ impl DirectoryIndex {
             }
             Ok(ProbeResult::Nothing) => Seen::Gone,
             Err(error) => {
-                log::warn!("{error:#}");
+                tracing::warn!(backend = "local", error = %error.report(), "cannot read an entry, retrying");
                 Seen::Unreadable
             }
         };
@@ -129,7 +129,7 @@ impl DirectoryIndex {
                 }
             }
             Err(error) => {
-                log::warn!("{error:#}");
+                tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
                 gone.iter_mut()
                     .for_each(|(_, seen)| **seen = Seen::Unreadable);
             }
