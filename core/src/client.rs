@@ -24,14 +24,14 @@ use crate::url::Url;
 pub const DEFAULT_URL: &str = "local://";
 
 /// How long closing waits for what nobody waits for.
-const LEFT_OVER: Duration = Duration::from_secs(1);
+const BACKEND_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many leases that are over are remembered at least, and the part of those that live: each is kilobytes.
-const SPARE: usize = 16;
-const PART: usize = 32;
+const MIN_SPARE_LEASES: usize = 16;
+const SPARE_LEASES_DIVISOR: usize = 32;
 
 /// Longer than anybody waits.
-const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+const MAX_RETRY_TIME: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// A connection to a registry. Cheap to clone; all clones are the same connection.
 #[derive(Clone)]
@@ -95,13 +95,13 @@ impl Builder {
         let store = StoreName::of(&uri);
         if !settings.lazy {
             let within = settings.connect_timeout;
-            let probed = insist(within, "connect", || backend.probe()).await;
+            let probed = retry_until(within, "connect", || backend.probe()).await;
             let failed = |e: Error| format!("{origin}cannot open {uri}: {e:#}");
             probed.map_err(|e| Error::new(e.kind(), failed(e)))?;
             store.log_connected();
         }
         let (closed, sets, leases, restored) = Default::default();
-        let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl, store);
+        let connection = ConnectionMonitor::start(backend.connection(), settings.ttl, store);
         Ok(Client(Arc::new(Inner {
             uri,
             backend,
@@ -145,19 +145,19 @@ impl Client {
         timeout: Duration,
     ) -> Result<Lease> {
         self.check_open()?;
-        let asked = &registration;
+        let requested = &registration;
         let attempt = || async move {
-            let host = self.host(asked).await?;
-            let complete = asked.clone().complete(&host, self.0.settings.ttl);
+            let host = self.host(requested).await?;
+            let complete = requested.clone().complete(&host, self.0.settings.ttl);
             Lease::keep(self.0.backend.clone(), complete, self.0.restored.clone()).await
         };
-        let lease = insist(timeout, "register", attempt).await?;
+        let lease = retry_until(timeout, "register", attempt).await?;
         let mut leases = self.leases();
         // Not each time: who registers many would walk all of them for each.
         if leases.len() == leases.capacity() {
             leases.retain(|lease| !lease.is_over());
             let live = leases.len();
-            let spare = SPARE.max(live / PART);
+            let spare = MIN_SPARE_LEASES.max(live / SPARE_LEASES_DIVISOR);
             leases.shrink_to(live + spare);
             leases.reserve_exact(spare);
         }
@@ -173,23 +173,23 @@ impl Client {
     pub fn services(&self, service: &str) -> Result<ServiceSet> {
         let mut sets = self.sets();
         // A name that is known is a good one.
-        if let Some(core) = sets.get(service).and_then(Weak::upgrade) {
+        if let Some(watched) = sets.get(service).and_then(Weak::upgrade) {
             self.check_open()?;
-            return Ok(ServiceSet::new(core));
+            return Ok(ServiceSet::new(watched));
         }
         let service = ServiceName::new(service)?;
         self.check_open()?;
-        sets.retain(|_, core| core.strong_count() > 0);
-        let core = Arc::new(WatchedService::watch(
+        sets.retain(|_, watched| watched.strong_count() > 0);
+        let watched = Arc::new(WatchedService::watch(
             self.0.backend.clone(),
             service.clone(),
             self.0.settings.cache.clone(),
         ));
-        sets.insert(service, Arc::downgrade(&core));
-        Ok(ServiceSet::new(core))
+        sets.insert(service, Arc::downgrade(&watched));
+        Ok(ServiceSet::new(watched))
     }
 
-    /// The names of all services that have instances now, in order, asked of the store.
+    /// The names of all services that have instances now, in order, requested of the store.
     pub async fn catalog(&self) -> Result<Vec<ServiceName>> {
         self.check_open()?;
         self.0.backend.catalog().await
@@ -197,7 +197,7 @@ impl Client {
 
     /// How the connection to the store fares now.
     pub fn connection(&self) -> ConnectionState {
-        self.0.connection.now()
+        self.0.connection.state()
     }
 
     /// How the connection fares now, and then each change, until the client is closed. Latest wins.
@@ -218,14 +218,19 @@ impl Client {
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         self.0.closed.store(true, Ordering::SeqCst);
         self.0.connection.close();
-        for core in self.sets().drain().filter_map(|(_, core)| core.upgrade()) {
-            core.close();
+        for watched in self
+            .sets()
+            .drain()
+            .filter_map(|(_, watched)| watched.upgrade())
+        {
+            watched.close();
         }
         let leases = std::mem::take(&mut *self.leases());
         let all = join_all(leases.into_iter().map(Tracked::release));
         let released = tokio::time::timeout(timeout, all).await;
         // What was never confirmed is ended where that is soon done; it dies by itself otherwise.
-        let _ = tokio::time::timeout(timeout.min(LEFT_OVER), self.0.backend.close()).await;
+        let _ =
+            tokio::time::timeout(timeout.min(BACKEND_CLOSE_TIMEOUT), self.0.backend.close()).await;
         let late = |_| {
             let text = format!("leases were not released within {timeout:?}");
             Error::new(ErrorKind::Timeout, text)
@@ -263,12 +268,16 @@ impl fmt::Debug for Client {
 }
 
 /// Tries again what may succeed later, until the time is up; then gives the last reason.
-async fn insist<T, F>(within: Duration, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
+async fn retry_until<T, F>(
+    within: Duration,
+    what: &str,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     // Whoever says for ever must not overflow the clock.
-    let deadline = Instant::now() + within.min(FOREVER);
+    let deadline = Instant::now() + within.min(MAX_RETRY_TIME);
     let mut backoff = Backoff::default();
     let mut last = None;
     loop {
@@ -327,12 +336,12 @@ mod tests {
         let client = Client::connect("memory://forgotten").await.unwrap();
         let web = |port: i64| Registration::new("web", port).unwrap().host("h").unwrap();
         let kept = client.register(web(1)).await.unwrap();
-        for _ in 0..20 * SPARE {
+        for _ in 0..20 * MIN_SPARE_LEASES {
             let lease = client.register(web(2)).await.unwrap();
             lease.unregister().await.unwrap();
         }
         let known = client.leases().len();
-        assert!((1..5 * SPARE).contains(&known), "{known}");
+        assert!((1..5 * MIN_SPARE_LEASES).contains(&known), "{known}");
         drop(kept);
     }
 }

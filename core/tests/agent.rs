@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Client, ErrorKind, Event, Instance, Registration, State};
+use discover_core::{Client, ErrorKind, Event, Instance, Registration, SetState};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
 use support::{Listener, PATIENCE, etcd, eventually};
@@ -48,7 +48,7 @@ async fn owners_put_back_and_watchers_hear_only_what_differs(mut agent: support:
         one.heartbeat().await.is_ok() && two.heartbeat().await.is_ok()
     })
     .await;
-    assert_eq!(set.status().state, State::Current);
+    assert_eq!(set.status().state, SetState::Current);
     two.update([("v", "2")]).await.unwrap();
     // Had anything gone or come meanwhile, it would be told before.
     listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
@@ -128,7 +128,7 @@ async fn without_an_agent_a_program_is_told_where_there_is_none() {
     let lazy = Client::connect(&format!("{url}&lazy=true")).await.unwrap();
     let set = lazy.services("web").unwrap();
     eventually("it says why", async || set.status().fault.is_some()).await;
-    assert_eq!(set.status().state, State::Pending);
+    assert_eq!(set.status().state, SetState::Pending);
 }
 
 /// G2, G8: killed in the middle of many changes, it loses none, and nobody is told that anybody went.

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{ErrorKind, Heartbeat, Policy, State};
+use discover_core::{ErrorKind, Heartbeat, Policy, SetState};
 use support::{Listener, PATIENCE, Place, eventually, web};
 
 /// G1: once `register` returns, a reader of the store sees the instance.
@@ -280,7 +280,7 @@ async fn a_wait_in_vain_says_how_far_it_got(place: &Place) {
         error.report().starts_with("1 of 2 instances of web"),
         "{error}"
     );
-    assert_eq!(set.status().state, State::Current);
+    assert_eq!(set.status().state, SetState::Current);
 }
 
 /// Bad input is refused with the name of what was bad, before anything is written.

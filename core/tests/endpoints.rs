@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{Client, State};
+use discover_core::{Client, SetState};
 use support::etcd::Etcd;
 use support::{PATIENCE, eventually, web};
 use tokio::io::AsyncWriteExt;
@@ -65,12 +65,12 @@ async fn endpoints_that_are_no_use_are_passed_over() {
     // The same on the way back.
     etcd.kill();
     eventually("the loss is noticed", async || {
-        set.status().state == State::Stale
+        set.status().state == SetState::Stale
     })
     .await;
     etcd.restart();
     eventually("the good one is found again", async || {
-        set.status().state == State::Current
+        set.status().state == SetState::Current
     })
     .await;
     assert_eq!(set.online().len(), 1);
@@ -99,7 +99,7 @@ async fn closing_ends_in_time_although_the_store_is_away() {
     let watcher = Client::connect(&url).await.unwrap();
     let set = watcher.services("web").unwrap();
     eventually("it has run out", async || {
-        set.status().state == State::Current && set.online().is_empty()
+        set.status().state == SetState::Current && set.online().is_empty()
     })
     .await;
     etcd.kill();

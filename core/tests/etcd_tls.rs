@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use discover_core::{Client, ErrorKind, Registration, State};
+use discover_core::{Client, ErrorKind, Registration, SetState};
 use support::etcd::{Etcd, EtcdOptions, Tls};
 use support::{PATIENCE, eventually};
 
@@ -131,14 +131,14 @@ async fn what_is_exchanged_on_disk_is_used_for_the_next_connection() {
     set.wait(1, PATIENCE).await.unwrap();
     etcd.kill();
     eventually("the loss is noticed", async || {
-        set.status().state == State::Stale
+        set.status().state == SetState::Stale
     })
     .await;
     // Files of the same names, of an authority that is a stranger to the old one.
     certificates(folder.path(), "own");
     etcd.restart();
     eventually("the new ones are used", async || {
-        set.status().state == State::Current
+        set.status().state == SetState::Current
     })
     .await;
     assert_eq!(set.online().len(), 1);

@@ -97,7 +97,7 @@ impl NativeSet {
     #[napi]
     pub fn view(&self, number: u32) -> Result<NativeFeed> {
         let door = self.door.clone();
-        let feed = self.set.feed_posting(move || door.ring(number));
+        let feed = self.set.feed_with_wake_fn(move || door.ring(number));
         let feed = feed.map_err(failure)?;
         Ok(NativeFeed {
             feed,

@@ -62,7 +62,7 @@ pub trait Layout: Send + Sync + 'static {
     ) -> Decoded {
         let mut decoded = self.decode(service, node);
         if let Decoded::Instance(instance) = &mut decoded {
-            others.share(instance);
+            others.intern(instance);
         }
         decoded
     }

@@ -55,7 +55,7 @@ impl Layout for Native {
         node: &Node,
         others: &mut MetadataInterner,
     ) -> Decoded {
-        decoded(service, node, || others.of(&node.value, read))
+        decoded(service, node, || others.get_or_parse(&node.value, read))
     }
 }
 
@@ -69,7 +69,8 @@ fn decoded(
     let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?))) else {
         return Decoded::Ignored;
     };
-    let instance = |said| Instance::saying(said, service.clone(), name, host, port, node.created);
+    let instance =
+        |said| Instance::with_metadata(said, service.clone(), name, host, port, node.created);
     said().map(instance).into()
 }
 

@@ -19,13 +19,13 @@ pub struct Instance {
     port: u16,
     address: Arc<str>,
     /// SharedAttributes with its other versions, and with others, that say the same.
-    said: Arc<Metadata>,
+    metadata: Arc<Metadata>,
     created: u64,
     /// In which layouts it was found.
     layouts: Arc<[String]>,
     suspect: bool,
     load: Load,
-    foreign: BindingCache,
+    binding_cache: BindingCache,
 }
 
 /// Calls in flight to an instance, shared by all its versions; see `ServiceSet::done`.
@@ -60,13 +60,13 @@ impl Instance {
         tags: Vec<String>,
         created: u64,
     ) -> Instance {
-        let said = Metadata::new(attributes, tags).into();
-        Instance::saying(said, service, id, host, port, created)
+        let metadata = Metadata::new(attributes, tags).into();
+        Instance::with_metadata(metadata, service, id, host, port, created)
     }
 
     /// The same, who says what others may say too.
-    pub(crate) fn saying(
-        said: Arc<Metadata>,
+    pub(crate) fn with_metadata(
+        metadata: Arc<Metadata>,
         service: ServiceName,
         id: &str,
         host: &str,
@@ -86,12 +86,12 @@ impl Instance {
             host: begin..begin + host.len(),
             port,
             address,
-            said,
+            metadata,
             created,
             layouts: Arc::default(),
             suspect: false,
             load: Load::default(),
-            foreign: BindingCache::new(),
+            binding_cache: BindingCache::new(),
         }
     }
 
@@ -132,22 +132,22 @@ impl Instance {
 
     /// All attributes.
     pub fn attributes(&self) -> &Attributes {
-        self.said.attributes()
+        self.metadata.attributes()
     }
 
     /// All tags, in the order given.
     pub fn tags(&self) -> &[String] {
-        self.said.tags()
+        self.metadata.tags()
     }
 
     /// Attributes and tags: as a rule the very same of all instances that were listed together and say the
     /// same.
     pub fn metadata(&self) -> &Arc<Metadata> {
-        &self.said
+        &self.metadata
     }
 
-    pub(crate) fn says(&mut self, said: Arc<Metadata>) {
-        self.said = said;
+    pub(crate) fn set_metadata(&mut self, metadata: Arc<Metadata>) {
+        self.metadata = metadata;
     }
 
     /// The store's revision at which it came online. The lowest in a set is the leader.
@@ -157,7 +157,7 @@ impl Instance {
 
     /// From the attribute `weight`, 1 without it.
     pub fn weight(&self) -> u32 {
-        self.said.weight()
+        self.metadata.weight()
     }
 
     /// From the attribute `zone`.
@@ -178,15 +178,15 @@ impl Instance {
     }
 
     /// The same, under suspicion.
-    pub(crate) fn suspected(&self) -> Instance {
-        let mut suspected = self.another();
+    pub(crate) fn into_suspect(&self) -> Instance {
+        let mut suspected = self.new_version();
         suspected.suspect = true;
         suspected
     }
 
     /// A place for what a language binding makes of this instance, so that it is made once.
     pub fn binding_cache(&self) -> &BindingCache {
-        &self.foreign
+        &self.binding_cache
     }
 
     pub(crate) fn load(&self) -> &Load {
@@ -194,26 +194,26 @@ impl Instance {
     }
 
     /// The same again, to be changed.
-    pub(crate) fn another(&self) -> Instance {
+    pub(crate) fn new_version(&self) -> Instance {
         Instance {
             service: self.service.clone(),
             id: self.id.clone(),
             host: self.host.clone(),
             port: self.port,
             address: self.address.clone(),
-            said: self.said.clone(),
+            metadata: self.metadata.clone(),
             created: self.created,
             layouts: self.layouts.clone(),
             suspect: self.suspect,
             load: self.load.clone(),
-            foreign: BindingCache::new(),
+            binding_cache: BindingCache::new(),
         }
     }
 
     /// What this record says of an instance, with what others add that say it too: attributes and tags
     /// that this one lacks, and that it is older.
-    pub(crate) fn joined_by(&self, others: &[&Arc<Instance>]) -> Instance {
-        let mut all = self.another();
+    pub(crate) fn merged_with(&self, others: &[&Arc<Instance>]) -> Instance {
+        let mut all = self.new_version();
         let mut layouts = self.layouts.to_vec();
         for other in others {
             all.created = all.created.min(other.created);
@@ -221,8 +221,8 @@ impl Instance {
             let more: Vec<String> = more.cloned().collect();
             layouts.extend(more);
         }
-        let others = others.iter().map(|other| &*other.said);
-        all.said = self.said.joined_by(others).into();
+        let others = others.iter().map(|other| &*other.metadata);
+        all.metadata = self.metadata.merged_with(others).into();
         all.with_layouts(layouts.into())
     }
 
@@ -236,8 +236,8 @@ impl Instance {
         self
     }
 
-    pub(crate) fn fitness(&self) -> Eligibility {
-        self.said.fitness()
+    pub(crate) fn eligibility(&self) -> Eligibility {
+        self.metadata.eligibility()
     }
 
     /// Takes over the calls in flight of an older version of the same instance.
@@ -252,7 +252,7 @@ impl Instance {
     }
 
     /// The place of the instance in a view: oldest first.
-    pub(crate) fn seniority(&self) -> InstanceOrder {
+    pub(crate) fn order(&self) -> InstanceOrder {
         InstanceOrder {
             created: self.created,
             id: self.id.clone(),
@@ -268,7 +268,7 @@ impl PartialEq for Instance {
             && self.host == other.host
             && self.address == other.address
             && self.service == other.service
-            && (Arc::ptr_eq(&self.said, &other.said) || self.said == other.said)
+            && (Arc::ptr_eq(&self.metadata, &other.metadata) || self.metadata == other.metadata)
             && self.layouts == other.layouts
     }
 }

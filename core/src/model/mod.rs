@@ -24,7 +24,7 @@ pub use instance::Instance;
 pub(crate) use metadata::Eligibility;
 pub use metadata::{BindingCache, Metadata, MetadataInterner};
 pub(crate) use redact::Redacted;
-pub use redact::shown;
+pub use redact::redact;
 pub use registration::{Heartbeat, Registration};
 pub use validate::{MAX_ATTRIBUTES, MAX_NAME};
 pub(crate) use validate::{check_attributes, check_host, check_ttl};
@@ -137,7 +137,7 @@ pub struct Grant {
 impl Grant {
     /// How long after it was last confirmed a grant is to be seen to by who holds it, should it be one that
     /// is renewed together with others. That leaves a third of its time to find out why it was not.
-    pub(crate) fn patience(ttl: Duration) -> Duration {
+    pub(crate) fn overdue_after(ttl: Duration) -> Duration {
         ttl * 2 / 3
     }
 }

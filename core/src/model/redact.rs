@@ -1,22 +1,22 @@
-//! Attributes that are secret, and how they are shown.
+//! Attributes that are secret, and how they are redact.
 
 use std::fmt;
 
 use crate::model::Attributes;
 
 /// What names end in whose values are secret; `password` is so called by layouts.
-const SECRET: [&str; 4] = ["password", "passwd", "secret", "token"];
-/// What is shown in their place.
+const SECRET_SUFFIXES: [&str; 4] = ["password", "passwd", "secret", "token"];
+/// What is redact in their place.
 const MASK: &str = "***";
 
 /// Whether an attribute of that name is for those who use the instance, and for no log.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRET.iter().any(|word| name.ends_with(word))
+    SECRET_SUFFIXES.iter().any(|word| name.ends_with(word))
 }
 
-/// Attributes as they are shown where people read them: those that are secret as `***`.
-pub fn shown(attributes: &Attributes) -> Attributes {
+/// Attributes as they are redact where people read them: those that are secret as `***`.
+pub fn redact(attributes: &Attributes) -> Attributes {
     let show = |(name, value): (&String, &String)| {
         let secret = is_secret(name) && !value.is_empty();
         let value = if secret { MASK } else { value };
@@ -30,7 +30,7 @@ pub(crate) struct Redacted<'a>(pub(crate) &'a Attributes);
 
 impl fmt::Debug for Redacted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&shown(self.0), f)
+        fmt::Debug::fmt(&redact(self.0), f)
     }
 }
 

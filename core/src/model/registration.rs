@@ -134,7 +134,7 @@ impl Registration {
     }
 
     /// The same without what not every layout has room for.
-    pub(crate) fn bare(&self) -> Registration {
+    pub(crate) fn without_attributes(&self) -> Registration {
         Registration {
             attributes: Attributes::new(),
             tags: Vec::new(),

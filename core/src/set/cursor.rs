@@ -1,4 +1,4 @@
-//! What one listener has been told, and what it has not.
+//! What one listener has been reported, and what it has not.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::set::{ServiceSet, Snapshot};
 pub struct Cursor {
     set: ServiceSet,
     seen: Arc<Snapshot>,
-    /// The version of which `changed` told last. None at first: whoever joins late has not seen what is
+    /// The version of which `changed` reported last. None at first: whoever joins late has not seen what is
     /// there already.
-    told: Option<u64>,
+    reported: Option<u64>,
 }
 
 impl Cursor {
@@ -21,8 +21,12 @@ impl Cursor {
     }
 
     pub(crate) fn from(set: ServiceSet, seen: Arc<Snapshot>) -> Cursor {
-        let told = None;
-        Cursor { set, seen, told }
+        let reported = None;
+        Cursor {
+            set,
+            seen,
+            reported,
+        }
     }
 
     /// The events since the last call; may be empty. Never waits.
@@ -40,7 +44,7 @@ impl Cursor {
 
     /// Waits until `drain` may have something. False once the client is closed.
     pub async fn changed(&mut self) -> bool {
-        self.told = self.set.after(self.told).await;
-        self.told.is_some()
+        self.reported = self.set.next_version(self.reported).await;
+        self.reported.is_some()
     }
 }

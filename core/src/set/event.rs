@@ -61,13 +61,15 @@ impl Event {
 
 /// What leads from `old` to `new`: downs, then ups and updates, then the rest. Costs what differs.
 pub(crate) fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Event> {
-    let mut events = match &new.step {
+    let mut events = match &new.changes_since_previous {
         // Who keeps up is told what the writer has found already.
-        Some(step) if old.version + 1 == new.version => step.to_vec(),
-        _ => moves(&old.view, &new.view),
+        Some(changes_since_previous) if old.version + 1 == new.version => {
+            changes_since_previous.to_vec()
+        }
+        _ => membership_changes(&old.view, &new.view),
     };
     let leader = new.leader();
-    if old.leader().map(|i| i.seniority()) != leader.map(|i| i.seniority()) {
+    if old.leader().map(|i| i.order()) != leader.map(|i| i.order()) {
         events.push(Event::Leader(leader.cloned()));
     }
     if !old.ready && new.ready {
@@ -82,7 +84,7 @@ pub(crate) fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Event> {
 }
 
 /// Who went, then who came and who changed.
-pub(super) fn moves(old: &View, new: &View) -> Vec<Event> {
+pub(super) fn membership_changes(old: &View, new: &View) -> Vec<Event> {
     let mut events = Vec::new();
     let mut arrivals = Vec::new();
     for item in old.instances.diff(&new.instances) {
@@ -113,7 +115,7 @@ mod tests {
                 .attributes([("a", attribute.to_string())])
                 .unwrap()
                 .instance(created);
-            (made.seniority(), Arc::new(made))
+            (made.order(), Arc::new(made))
         };
         View {
             instances: instances.iter().map(instance).collect(),
@@ -200,11 +202,11 @@ mod tests {
             let mut seen = Snapshot::empty();
             let mut folded = BTreeMap::new();
             let mut leader = None;
-            for step in steps {
-                let next = seen.with_view(view(&step), SystemTime::UNIX_EPOCH);
+            for changes_since_previous in steps {
+                let next = seen.with_view(view(&changes_since_previous), SystemTime::UNIX_EPOCH);
                 // What the writer found is what who looks for himself finds.
-                let found = next.step.as_deref().map(|step| format!("{step:?}"));
-                let looked = format!("{:?}", moves(&seen.view, &next.view));
+                let found = next.changes_since_previous.as_deref().map(|changes_since_previous| format!("{changes_since_previous:?}"));
+                let looked = format!("{:?}", membership_changes(&seen.view, &next.view));
                 prop_assert!(found.is_none_or(|found| found == looked));
                 for event in diff(&seen, &next) {
                     match event {

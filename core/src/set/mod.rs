@@ -24,7 +24,7 @@ use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Service;
 use crate::model::{Instance, ServiceName, View};
-use crate::set::resubscribe::{Signal, recover};
+use crate::set::resubscribe::{WatchUpdate, resubscribe};
 use filter::Filter;
 use notifier::ChangeNotifier;
 
@@ -40,24 +40,24 @@ pub use snapshot::{Fault, OfflineInstance, OfflineReason, Snapshot};
 /// long as any clone does.
 #[derive(Clone)]
 pub struct ServiceSet {
-    core: Arc<WatchedService>,
+    watched: Arc<WatchedService>,
     filter: Option<Arc<Filter>>,
-    turn: RoundRobin,
+    counter: RoundRobin,
 }
 
-/// Whose turn it is, for all clones of a handle. Made by who first asks: most who ask for a set by its
+/// Whose counter it is, for all clones of a handle. Made by who first asks: most who ask for a set by its
 /// name only read it.
 #[derive(Default)]
 struct RoundRobin(OnceLock<Arc<AtomicUsize>>);
 
 impl Clone for RoundRobin {
     fn clone(&self) -> RoundRobin {
-        RoundRobin(self.of_all().clone().into())
+        RoundRobin(self.counter().clone().into())
     }
 }
 
 impl RoundRobin {
-    fn of_all(&self) -> &Arc<AtomicUsize> {
+    fn counter(&self) -> &Arc<AtomicUsize> {
         self.0.get_or_init(Arc::default)
     }
 }
@@ -65,7 +65,7 @@ impl RoundRobin {
 /// The one watched set of a service, shared by all its handles.
 pub(crate) struct WatchedService {
     service: ServiceName,
-    slot: Arc<SnapshotCell>,
+    cell: Arc<SnapshotCell>,
     watch: AbortHandle,
 }
 
@@ -76,7 +76,7 @@ struct SnapshotCell {
     current: ArcSwap<Snapshot>,
     /// Of what is current, or about to be: whoever has seen a snapshot finds no older version here.
     version: AtomicU64,
-    pulse: ChangeNotifier,
+    notifier: ChangeNotifier,
 }
 
 /// Those online at the moment of asking: a slice of instances, oldest first.
@@ -94,7 +94,7 @@ impl std::ops::Deref for Online {
 #[derive(Clone, Debug)]
 pub struct Status {
     /// `pending` before the first view, then `current` or `stale`.
-    pub state: State,
+    pub state: SetState,
     /// Why it is not current, and since when.
     pub fault: Option<Fault>,
     /// Grows with each change.
@@ -109,7 +109,7 @@ pub struct Status {
 
 /// How fresh a set is, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SetState {
     /// Nothing received yet.
     Pending,
     /// As the store has it.
@@ -118,13 +118,13 @@ pub enum State {
     Stale,
 }
 
-impl State {
+impl SetState {
     /// `pending`, `current` or `stale`.
     pub fn name(self) -> &'static str {
         match self {
-            State::Pending => "pending",
-            State::Current => "current",
-            State::Stale => "stale",
+            SetState::Pending => "pending",
+            SetState::Current => "current",
+            SetState::Stale => "stale",
         }
     }
 }
@@ -136,44 +136,44 @@ impl WatchedService {
         service: ServiceName,
         cache: Option<Cache>,
     ) -> WatchedService {
-        let slot = Arc::new(SnapshotCell {
+        let cell = Arc::new(SnapshotCell {
             service: service.clone(),
             current: ArcSwap::from_pointee(Snapshot::empty()),
             version: AtomicU64::new(0),
-            pulse: ChangeNotifier::default(),
+            notifier: ChangeNotifier::default(),
         });
-        let (writer, followed) = (slot.clone(), service.clone());
-        let follow = async move {
-            let service = followed.clone();
-            let open = move |last| backend.subscribe(&followed, last);
-            let mut signals = std::pin::pin!(recover(open, Backoff::default()));
-            let kept = cache.as_ref().map(|cache| cache.start_writer(&service));
-            while let Some(signal) = signals.next().await {
-                match (&signal, &cache, &kept) {
-                    (Signal::Lost(error), Some(cache), _) if !writer.is_ready() => {
+        let (writer, watched_name) = (cell.clone(), service.clone());
+        let run = async move {
+            let service = watched_name.clone();
+            let open = move |last| backend.subscribe(&watched_name, last);
+            let mut updates = std::pin::pin!(resubscribe(open, Backoff::default()));
+            let cache_writer = cache.as_ref().map(|cache| cache.start_writer(&service));
+            while let Some(update) = updates.next().await {
+                match (&update, &cache, &cache_writer) {
+                    (WatchUpdate::Lost(error), Some(cache), _) if !writer.is_ready() => {
                         if let Some((view, at)) = cache.load(&service).await {
                             writer.publish_cached(view, at, error);
                         }
                     }
-                    (Signal::View(view), _, Some(kept)) => {
-                        drop(kept.send_replace(Some(view.clone())))
+                    (WatchUpdate::View(view), _, Some(cache_writer)) => {
+                        drop(cache_writer.send_replace(Some(view.clone())))
                     }
                     _ => {}
                 }
-                writer.publish(signal);
+                writer.publish(update);
             }
         };
         WatchedService {
             service,
-            slot,
-            watch: tokio::spawn(follow).abort_handle(),
+            cell,
+            watch: tokio::spawn(run).abort_handle(),
         }
     }
 
     /// Ends the watch for good and wakes all who wait.
     pub(crate) fn close(&self) {
         self.watch.abort();
-        self.slot.pulse.close();
+        self.cell.notifier.close();
     }
 }
 
@@ -188,7 +188,7 @@ impl SnapshotCell {
         self.current.load().is_ready()
     }
 
-    /// Begins with what was kept from an earlier time, before the store could be read.
+    /// Begins with what was cache_writer from an earlier time, before the store could be read.
     fn publish_cached(&self, view: View, at: SystemTime, error: &Error) {
         let fault = Fault {
             error: error.clone(),
@@ -206,21 +206,21 @@ impl SnapshotCell {
     fn put(&self, next: Snapshot) {
         self.version.store(next.version, Ordering::Release);
         self.current.store(Arc::new(next));
-        self.pulse.beat();
+        self.notifier.notify();
     }
 
     /// The one writer.
-    fn publish(&self, signal: Signal) {
+    fn publish(&self, update: WatchUpdate) {
         let old = self.current.load();
         let now = SystemTime::now();
-        let next = match signal {
-            Signal::View(view) => {
+        let next = match update {
+            WatchUpdate::View(view) => {
                 if old.fault.is_some() {
                     tracing::info!(service = %self.service, "watch restored");
                 }
                 old.with_view(view, now)
             }
-            Signal::Lost(error) => {
+            WatchUpdate::Lost(error) => {
                 if old.fault.is_none() {
                     tracing::warn!(service = %self.service, error = %error.report(), "watch lost, reconnecting");
                 }
@@ -232,37 +232,37 @@ impl SnapshotCell {
 }
 
 impl ServiceSet {
-    pub(crate) fn new(core: Arc<WatchedService>) -> ServiceSet {
+    pub(crate) fn new(watched: Arc<WatchedService>) -> ServiceSet {
         ServiceSet {
-            core,
+            watched,
             filter: None,
-            turn: RoundRobin::default(),
+            counter: RoundRobin::default(),
         }
     }
 
     /// The service.
     pub fn service(&self) -> &ServiceName {
-        &self.core.service
+        &self.watched.service
     }
 
     /// What the set is now. Wait-free but for the first look through a filter after a change.
     #[inline]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         match &self.filter {
-            None => self.core.slot.current.load_full(),
-            Some(filter) => filter.narrow(&self.core.slot.current.load()),
+            None => self.watched.cell.current.load_full(),
+            Some(filter) => filter.apply(&self.watched.cell.current.load()),
         }
     }
 
     /// Whether a snapshot of this set is the newest, without a look at what is newer.
     pub(crate) fn is_newest(&self, snapshot: &Snapshot) -> bool {
-        self.core.slot.version.load(Ordering::Acquire) == snapshot.version
+        self.watched.cell.version.load(Ordering::Acquire) == snapshot.version
     }
 
     /// Those online, oldest first, as of now. Nothing is copied.
     pub fn online(&self) -> Online {
         Online(match &self.filter {
-            None => self.core.slot.current.load(),
+            None => self.watched.cell.current.load(),
             Some(_) => Guard::from_inner(self.snapshot()),
         })
     }
@@ -274,7 +274,7 @@ impl ServiceSet {
 
     /// Those online as the hosts of a service: with URLs, ports by scheme, and shards.
     pub fn hosts(&self) -> Service {
-        Service::of(self.core.service.as_str(), self.snapshot().online())
+        Service::of(self.watched.service.as_str(), self.snapshot().online())
     }
 
     /// The oldest instance online.
@@ -284,7 +284,7 @@ impl ServiceSet {
 
     /// How fresh the set is.
     pub fn status(&self) -> Status {
-        self.core.slot.current.load().status()
+        self.watched.cell.current.load().status()
     }
 
     /// The set of those that have all these attributes, with these values, and all these tags.
@@ -297,24 +297,28 @@ impl ServiceSet {
         let tags = tags.into_iter().map(Into::into);
         let filter = Filter::new(self.filter.as_deref(), attributes, tags);
         ServiceSet {
-            core: self.core.clone(),
+            watched: self.watched.clone(),
             filter: Some(Arc::new(filter)),
-            turn: RoundRobin::default(),
+            counter: RoundRobin::default(),
         }
     }
 
     /// One of those online, or none if there is none.
     pub fn pick(&self, policy: Policy<'_>) -> Option<Arc<Instance>> {
         match &self.filter {
-            None => select::pick(&self.core.slot.current.load(), self.turn.of_all(), policy),
-            Some(_) => select::pick(&self.snapshot(), self.turn.of_all(), policy),
+            None => select::pick(
+                &self.watched.cell.current.load(),
+                self.counter.counter(),
+                policy,
+            ),
+            Some(_) => select::pick(&self.snapshot(), self.counter.counter(), policy),
         }
     }
 
     /// The place of one among those online in a snapshot of this set, or none if there is none.
     pub(crate) fn choose(&self, snapshot: &Snapshot, policy: Policy<'_>) -> Option<usize> {
-        let at = select::choose(snapshot, self.turn.of_all(), policy)?;
-        snapshot.place(at)
+        let at = select::choose(snapshot, self.counter.counter(), policy)?;
+        snapshot.online_index(at)
     }
 
     /// Says that a call to an instance picked by [`Policy::P2c`] is over.
@@ -325,10 +329,10 @@ impl ServiceSet {
     /// Waits until at least `count` are online, and gives them.
     pub async fn wait(&self, count: usize, timeout: Duration) -> Result<Vec<Arc<Instance>>> {
         let enough = async {
-            let pulse = &self.core.slot.pulse;
+            let notifier = &self.watched.cell.notifier;
             loop {
                 // First these, then the look: what comes in between wakes us.
-                let (beat, closed) = (pulse.next(), pulse.is_closed());
+                let (changed, closed) = (notifier.next_change(), notifier.is_closed());
                 let now = self.snapshot();
                 // Even none must be known, not just not yet heard.
                 if now.is_ready() && now.online().len() >= count {
@@ -337,15 +341,15 @@ impl ServiceSet {
                 if closed {
                     return Err(Error::new(ErrorKind::Closed, "the client was closed"));
                 }
-                beat.await;
+                changed.await;
             }
         };
         tokio::time::timeout(timeout, enough)
             .await
-            .unwrap_or_else(|_| Err(self.too_few(count, timeout)))
+            .unwrap_or_else(|_| Err(self.wait_timeout_error(count, timeout)))
     }
 
-    fn too_few(&self, count: usize, timeout: Duration) -> Error {
+    fn wait_timeout_error(&self, count: usize, timeout: Duration) -> Error {
         let now = self.snapshot();
         let service = self.service();
         let online = now.online().len();
@@ -379,35 +383,35 @@ impl ServiceSet {
         Cursor::new(self.clone())
     }
 
-    /// A listener that was told up to `seen`, a snapshot of this set, and hears what differs since.
+    /// A listener that was reported up to `seen`, a snapshot of this set, and hears what differs since.
     pub fn cursor_from(&self, seen: Arc<Snapshot>) -> Cursor {
         Cursor::from(self.clone(), seen)
     }
 
     /// Waits for a version that is not this one, and gives it; none once the client is closed.
-    async fn after(&self, told: Option<u64>) -> Option<u64> {
-        let slot = &self.core.slot;
+    async fn next_version(&self, reported: Option<u64>) -> Option<u64> {
+        let cell = &self.watched.cell;
         loop {
-            let beat = slot.pulse.next();
-            if slot.pulse.is_closed() {
+            let changed = cell.notifier.next_change();
+            if cell.notifier.is_closed() {
                 return None;
             }
             // Of what can be read; the other number runs ahead of it.
-            let version = Some(slot.current.load().version);
-            if version != told {
+            let version = Some(cell.current.load().version);
+            if version != reported {
                 return version;
             }
-            beat.await;
+            changed.await;
         }
     }
 
-    /// Posts at each change from now on, until the post of this number is ended.
-    pub(crate) fn post(&self, post: WakeFn) -> u64 {
-        self.core.slot.pulse.post(post)
+    /// WakeFns at each change from now on, until the wake of this number is ended.
+    pub(crate) fn add_wake_fn(&self, wake: WakeFn) -> u64 {
+        self.watched.cell.notifier.add_wake_fn(wake)
     }
 
-    pub(crate) fn end_post(&self, number: u64) {
-        self.core.slot.pulse.end_post(number);
+    pub(crate) fn remove_wake_fn(&self, number: u64) {
+        self.watched.cell.notifier.remove_wake_fn(number);
     }
 }
 

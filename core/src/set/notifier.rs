@@ -1,4 +1,4 @@
-//! Who is told that a set changed: those who wait, and those who have something posted.
+//! Who is reported that a set changed: those who wait, and those who have something posted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// Posts something to another thread. The writer of the set calls it, so it must not wait.
+/// WakeFns something to another thread. The writer of the set calls it, so it must not wait.
 pub(crate) type WakeFn = Box<dyn Fn() + Send>;
 
 /// See the module.
@@ -14,20 +14,20 @@ pub(crate) type WakeFn = Box<dyn Fn() + Send>;
 pub(super) struct ChangeNotifier {
     closed: AtomicBool,
     waiting: Notify,
-    posts: Mutex<Posts>,
+    wake_fns: Mutex<WakeFns>,
 }
 
 #[derive(Default)]
-struct Posts {
+struct WakeFns {
     last: u64,
     all: Vec<(u64, WakeFn)>,
 }
 
 impl ChangeNotifier {
     /// Tells all, once what is new can be read.
-    pub(super) fn beat(&self) {
+    pub(super) fn notify(&self) {
         self.waiting.notify_waiters();
-        self.posts().all.iter().for_each(|(_, post)| post());
+        self.wake_fns().all.iter().for_each(|(_, wake)| wake());
     }
 
     /// Nothing will change any more.
@@ -40,26 +40,26 @@ impl ChangeNotifier {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// The next beat from this call on, or the end. To be had before the look at what there is, so that
+    /// The next changed from this call on, or the end. To be had before the look at what there is, so that
     /// what comes in between is not missed.
-    pub(super) fn next(&self) -> Notified<'_> {
+    pub(super) fn next_change(&self) -> Notified<'_> {
         self.waiting.notified()
     }
 
-    /// Posts at each beat from now on, until the post of this number is ended.
-    pub(super) fn post(&self, post: WakeFn) -> u64 {
-        let mut posts = self.posts();
-        posts.last += 1;
-        let number = posts.last;
-        posts.all.push((number, post));
+    /// WakeFns at each changed from now on, until the wake of this number is ended.
+    pub(super) fn add_wake_fn(&self, wake: WakeFn) -> u64 {
+        let mut wake_fns = self.wake_fns();
+        wake_fns.last += 1;
+        let number = wake_fns.last;
+        wake_fns.all.push((number, wake));
         number
     }
 
-    pub(super) fn end_post(&self, number: u64) {
-        self.posts().all.retain(|(other, _)| *other != number);
+    pub(super) fn remove_wake_fn(&self, number: u64) {
+        self.wake_fns().all.retain(|(other, _)| *other != number);
     }
 
-    fn posts(&self) -> MutexGuard<'_, Posts> {
-        self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wake_fns(&self) -> MutexGuard<'_, WakeFns> {
+        self.wake_fns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -53,21 +53,25 @@ impl<'a> Policy<'a> {
 /// Picks one of those online, none from an empty set.
 pub(crate) fn pick(
     snapshot: &Snapshot,
-    turn: &AtomicUsize,
+    counter: &AtomicUsize,
     policy: Policy<'_>,
 ) -> Option<Arc<Instance>> {
-    let at = choose(snapshot, turn, policy)?;
-    snapshot.trusted().get(at).cloned()
+    let at = choose(snapshot, counter, policy)?;
+    snapshot.candidates().get(at).cloned()
 }
 
 /// The place of one among those to choose from.
-pub(crate) fn choose(snapshot: &Snapshot, turn: &AtomicUsize, policy: Policy<'_>) -> Option<usize> {
-    let online = snapshot.trusted();
+pub(crate) fn choose(
+    snapshot: &Snapshot,
+    counter: &AtomicUsize,
+    policy: Policy<'_>,
+) -> Option<usize> {
+    let online = snapshot.candidates();
     if online.is_empty() {
         return None;
     }
     let at = match policy {
-        Policy::RoundRobin => turn.fetch_add(1, Ordering::Relaxed) % online.len(),
+        Policy::RoundRobin => counter.fetch_add(1, Ordering::Relaxed) % online.len(),
         Policy::Random => fastrand::usize(..online.len()),
         Policy::Weighted => weighted(snapshot.weights()),
         Policy::P2c => less_busy(online),
@@ -143,7 +147,7 @@ mod tests {
             let made = Registration::new("web", port).unwrap().host("h").unwrap();
             let made = made.attributes([("weight", weight.to_string())]).unwrap();
             let made = made.instance(u64::from(port));
-            (made.seniority(), Arc::new(made))
+            (made.order(), Arc::new(made))
         };
         let view = View {
             instances: weights.iter().map(instance).collect(),
@@ -153,9 +157,9 @@ mod tests {
     }
 
     fn picks(of: &Snapshot, n: usize, policy: Policy<'_>) -> Vec<u16> {
-        let turn = AtomicUsize::new(0);
+        let counter = AtomicUsize::new(0);
         (0..n)
-            .map(|_| pick(of, &turn, policy).unwrap().port())
+            .map(|_| pick(of, &counter, policy).unwrap().port())
             .collect()
     }
 
@@ -226,15 +230,15 @@ mod tests {
                 let made = Registration::new("web", at as i64 + 1).unwrap();
                 let made = made.host("h").unwrap().attributes([("health", *health)]);
                 let made = made.unwrap().instance(at as u64);
-                (made.seniority(), Arc::new(made))
+                (made.order(), Arc::new(made))
             };
             let view = View {
                 instances: healths.iter().enumerate().map(instance).collect(),
                 ..View::default()
             };
             let now = Snapshot::empty().with_view(view, SystemTime::UNIX_EPOCH);
-            let turn = AtomicUsize::new(0);
-            let picked = (0..4).filter_map(|_| pick(&now, &turn, Policy::RoundRobin));
+            let counter = AtomicUsize::new(0);
+            let picked = (0..4).filter_map(|_| pick(&now, &counter, Policy::RoundRobin));
             picked.map(|i| i.port()).collect::<Vec<u16>>()
         };
         assert_eq!(

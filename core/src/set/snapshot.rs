@@ -6,14 +6,14 @@ use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::model::{Eligibility, Instance, View};
-use crate::set::event::{Event, moves};
-use crate::set::{State, Status};
+use crate::set::event::{Event, membership_changes};
+use crate::set::{SetState, Status};
 
 /// How many departed instances a set remembers.
-const REMEMBERED: usize = 64;
+const MAX_OFFLINE: usize = 64;
 
-/// How long what leads from one snapshot to the next may be to be kept for all listeners.
-const SHORT: usize = 64;
+/// How long what leads from one snapshot to the next may be to be cache_writer for all listeners.
+const MAX_STORED_CHANGES: usize = 64;
 
 /// The whole truth of one moment: immutable, and true for as long as it is held.
 pub struct Snapshot {
@@ -24,10 +24,10 @@ pub struct Snapshot {
     pub(crate) fault: Option<Fault>,
     pub(crate) offline: Arc<[OfflineInstance]>,
     /// Who went, came and changed since the version before, where that is known and short.
-    pub(crate) step: Option<Box<[Event]>>,
+    pub(crate) changes_since_previous: Option<Box<[Event]>>,
     online: OnceLock<Box<[Arc<Instance>]>>,
     /// Those to choose from, where these are not all.
-    trusted: OnceLock<Option<Box<[Arc<Instance>]>>>,
+    candidates: OnceLock<Option<Box<[Arc<Instance>]>>>,
     weights: OnceLock<Box<[u64]>>,
 }
 
@@ -54,7 +54,7 @@ pub struct OfflineInstance {
 /// How it was noticed that an instance had gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfflineReason {
-    /// The store told so as it happened: unregistered, or its lease ran out.
+    /// The store reported so as it happened: unregistered, or its lease ran out.
     Removed,
     /// It was not there any more when the store could be read again.
     Missing,
@@ -83,16 +83,16 @@ impl Snapshot {
         fault: Option<Fault>,
         offline: Arc<[OfflineInstance]>,
     ) -> Snapshot {
-        let (step, online, trusted, weights) = Default::default();
+        let (changes_since_previous, online, candidates, weights) = Default::default();
         Snapshot {
             version,
             view,
             ready,
             fault,
             offline,
-            step,
+            changes_since_previous,
             online,
-            trusted,
+            candidates,
             weights,
         }
     }
@@ -109,11 +109,15 @@ impl Snapshot {
             // The first of all, which may be long: nobody went.
             return Snapshot::new(version, view, true, None, self.offline.clone());
         }
-        let step = moves(&self.view, &view);
-        let offline = self.remember(&step, now, reason);
+        let changes_since_previous = membership_changes(&self.view, &view);
+        let offline = self.remember(&changes_since_previous, now, reason);
         let next = Snapshot::new(version, view, true, None, offline);
-        let step = (step.len() <= SHORT).then(|| step.into());
-        Snapshot { step, ..next }
+        let changes_since_previous = (changes_since_previous.len() <= MAX_STORED_CHANGES)
+            .then(|| changes_since_previous.into());
+        Snapshot {
+            changes_since_previous,
+            ..next
+        }
     }
 
     /// The next snapshot, with the store lost: the same view, and why it may be out of date.
@@ -142,7 +146,7 @@ impl Snapshot {
     }
 
     /// A narrowed view of another set's snapshot.
-    pub(crate) fn narrowed(&self, view: View, keep: impl Fn(&Instance) -> bool) -> Snapshot {
+    pub(crate) fn filtered(&self, view: View, keep: impl Fn(&Instance) -> bool) -> Snapshot {
         let offline = self
             .offline
             .iter()
@@ -152,16 +156,16 @@ impl Snapshot {
         Snapshot::new(self.version, view, self.ready, self.fault.clone(), offline)
     }
 
-    /// Those that go with this step, after those that went before and are not back.
+    /// Those that go with this changes_since_previous, after those that went before and are not back.
     fn remember(
         &self,
-        step: &[Event],
+        changes_since_previous: &[Event],
         at: SystemTime,
         reason: OfflineReason,
     ) -> Arc<[OfflineInstance]> {
         let mut gone = Vec::new();
         let mut back = HashSet::new();
-        for event in step {
+        for event in changes_since_previous {
             match event {
                 Event::Down(instance) => gone.push(OfflineInstance {
                     instance: instance.clone(),
@@ -183,7 +187,7 @@ impl Snapshot {
             .filter(is_back)
             .cloned()
             .collect();
-        all[all.len().saturating_sub(REMEMBERED)..].into()
+        all[all.len().saturating_sub(MAX_OFFLINE)..].into()
     }
 
     /// Those online, oldest first. The slice is made once for each snapshot.
@@ -194,40 +198,45 @@ impl Snapshot {
 
     /// Those to choose from: those that are fit for calls and no suspects; where there are none, suspects
     /// and those that are weak. Never those that say that they can take none.
-    pub(crate) fn trusted(&self) -> &[Arc<Instance>] {
+    pub(crate) fn candidates(&self) -> &[Arc<Instance>] {
         let choose = || {
             let online = self.online();
-            let good = |i: &&Arc<Instance>| i.fitness() == Eligibility::Fit && !i.is_suspect();
+            let good =
+                |i: &&Arc<Instance>| i.eligibility() == Eligibility::Eligible && !i.is_suspect();
             let best = online.iter().filter(good).count();
             if best == online.len() {
                 return None;
             }
-            let able = |i: &&Arc<Instance>| i.fitness() != Eligibility::Unfit;
+            let eligible = |i: &&Arc<Instance>| i.eligibility() != Eligibility::Ineligible;
             Some(match best {
-                0 => online.iter().filter(able).cloned().collect(),
+                0 => online.iter().filter(eligible).cloned().collect(),
                 _ => online.iter().filter(good).cloned().collect(),
             })
         };
-        self.trusted
+        self.candidates
             .get_or_init(choose)
             .as_deref()
             .unwrap_or_else(|| self.online())
     }
 
     /// The places among those online of those to choose from, where these are not all.
-    pub(crate) fn able(&self) -> Option<Vec<usize>> {
-        let able = self.trusted().len();
-        let all = able == self.online().len();
-        (!all).then(|| (0..able).filter_map(|at| self.place(at)).collect())
+    pub(crate) fn eligible_indices(&self) -> Option<Vec<usize>> {
+        let eligible = self.candidates().len();
+        let all = eligible == self.online().len();
+        (!all).then(|| {
+            (0..eligible)
+                .filter_map(|at| self.online_index(at))
+                .collect()
+        })
     }
 
     /// The place among those online of one of those to choose from.
-    pub(crate) fn place(&self, at: usize) -> Option<usize> {
-        let (online, able) = (self.online(), self.trusted());
-        if able.len() == online.len() {
+    pub(crate) fn online_index(&self, at: usize) -> Option<usize> {
+        let (online, eligible) = (self.online(), self.candidates());
+        if eligible.len() == online.len() {
             return Some(at);
         }
-        let wanted = able.get(at)?;
+        let wanted = eligible.get(at)?;
         let wanted = (wanted.created(), wanted.id());
         let order = |one: &Arc<Instance>| (one.created(), one.id()).cmp(&wanted);
         online.binary_search_by(order).ok()
@@ -279,11 +288,11 @@ impl Snapshot {
     }
 
     /// How fresh it is.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> SetState {
         match (self.ready, &self.fault) {
-            (false, _) => State::Pending,
-            (true, None) => State::Current,
-            (true, Some(_)) => State::Stale,
+            (false, _) => SetState::Pending,
+            (true, None) => SetState::Current,
+            (true, Some(_)) => SetState::Stale,
         }
     }
 
@@ -311,7 +320,7 @@ impl Snapshot {
                 *sum += u64::from(instance.weight());
                 Some(*sum)
             };
-            self.trusted().iter().scan(0, sum).collect()
+            self.candidates().iter().scan(0, sum).collect()
         })
     }
 }

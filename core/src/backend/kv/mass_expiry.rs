@@ -138,7 +138,7 @@ impl MassExpiryGuard {
             let expired = gone.contains(&one.owner) || mutant!(all_are_suspect: true, false);
             let expired = expired && mutant!(nobody_is_suspect: false, true);
             if asked && expired {
-                one.instance = Arc::new(one.instance.suspected());
+                one.instance = Arc::new(one.instance.into_suspect());
             }
             match (asked && expired, self.mass) {
                 (true, true) => {
@@ -182,8 +182,7 @@ impl MassExpiryGuard {
     /// What the store has and what it may have lost.
     pub(super) fn add_suspects(&self, mut view: View) -> View {
         for instance in self.shown() {
-            view.instances
-                .insert(instance.seniority(), instance.clone());
+            view.instances.insert(instance.order(), instance.clone());
         }
         view
     }
@@ -212,7 +211,7 @@ mod tests {
     pub(super) fn view(of: impl IntoIterator<Item = u16>) -> View {
         let all = of.into_iter().map(|port| instance(port, port.into()));
         View {
-            instances: all.map(|i| (i.seniority(), i)).collect(),
+            instances: all.map(|i| (i.order(), i)).collect(),
             ..View::default()
         }
     }

@@ -140,7 +140,8 @@ impl KvBackend {
         for ((number, layout), full) in self.layouts.iter().enumerate().zip(full) {
             let entries = match full {
                 Err(why) if somebody_says_all => {
-                    let less = said(layout, &r.without_tags()).or_else(|_| said(layout, &r.bare()));
+                    let less = said(layout, &r.without_tags())
+                        .or_else(|_| said(layout, &r.without_attributes()));
                     self.note_reduced(number, r, &why);
                     less?
                 }

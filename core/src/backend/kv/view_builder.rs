@@ -323,16 +323,18 @@ impl ViewBuilder {
         if let Some((old, _)) = &old
             && !is_another
             && old.created() != new.created()
-            && self.given.contains_key(&old.seniority())
+            && self.given.contains_key(&old.order())
         {
-            new = Arc::new(new.another().created_at(old.created()));
+            new = Arc::new(new.new_version().created_at(old.created()));
         }
-        let seniority = new.seniority();
+        let seniority = new.order();
         let known = old.as_ref().map(|(old, _)| old);
-        let known = known.filter(|old| old.seniority() == seniority);
+        let known = known.filter(|old| old.order() == seniority);
         let new = match known.or_else(|| self.last.instances.get(&seniority)) {
             Some(known) if **known == *new => known.clone(),
-            Some(known) if !new.has_load_of(known) => Arc::new(new.another().with_load_of(known)),
+            Some(known) if !new.has_load_of(known) => {
+                Arc::new(new.new_version().with_load_of(known))
+            }
             _ => new,
         };
         member.shown = Some((new.clone(), owner));
@@ -341,7 +343,7 @@ impl ViewBuilder {
         }
         // Who keeps its place is written over: to take it out first would copy twice as much of the tree.
         if let Some((old, _)) = &old
-            && old.seniority() != seniority
+            && old.order() != seniority
         {
             hide(&mut self.view, old);
         }
@@ -370,7 +372,7 @@ impl Record {
 
 /// Takes an instance from the view, unless another one is in its place.
 fn hide(view: &mut View, old: &Arc<Instance>) {
-    let seniority = old.seniority();
+    let seniority = old.order();
     let there = view.instances.get(&seniority);
     if there.is_some_and(|there| Arc::ptr_eq(there, old)) {
         view.instances.remove(&seniority);
@@ -395,7 +397,7 @@ fn merged(
     match all[..] {
         [] => None,
         [only] => Some((only.clone(), owner)),
-        [first, ref others @ ..] => Some((Arc::new(first.joined_by(others)), owner)),
+        [first, ref others @ ..] => Some((Arc::new(first.merged_with(others)), owner)),
     }
 }
 

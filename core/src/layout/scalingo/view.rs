@@ -58,10 +58,10 @@ impl Host {
             is_critical: said.critical,
             shard: said.shard,
             uuid: said.uuid,
-            rank: match instance.fitness() {
-                Eligibility::Unfit => UNFIT,
-                Eligibility::Fit if !instance.is_suspect() => 0,
-                Eligibility::Fit | Eligibility::Weak => 1,
+            rank: match instance.eligibility() {
+                Eligibility::Ineligible => UNFIT,
+                Eligibility::Eligible if !instance.is_suspect() => 0,
+                Eligibility::Eligible | Eligibility::LastResort => 1,
             },
         }
     }

@@ -13,7 +13,7 @@ impl<V: Adopt> Machine<V> {
         let confirmed = mutant!(kept_for_longer_than_a_ttl: confirmed + self.ttl, confirmed);
         if self.well().is_some() && confirmed > self.confirmed {
             self.confirmed = confirmed;
-            self.next = confirmed + Grant::patience(self.ttl);
+            self.next = confirmed + Grant::overdue_after(self.ttl);
         }
     }
 

@@ -364,7 +364,7 @@ impl Harness {
     /// When the keeper wakes: not while what rests is renewed for it in time.
     pub(super) fn wake(&self) -> Option<Time> {
         let kept = self.machine.rests().and_then(|grant| self.confirmed(grant));
-        let overdue = kept.map(|confirmed| confirmed + Grant::patience(TTL));
+        let overdue = kept.map(|confirmed| confirmed + Grant::overdue_after(TTL));
         let wake = self.machine.wake()?;
         Some(overdue.map_or(wake, |overdue| overdue.max(wake)))
     }

@@ -126,7 +126,7 @@ impl PooledLease {
 
     /// When those who hold its keys are to be told, if it is not confirmed before.
     pub(super) fn overdue(&self) -> Instant {
-        self.times().confirmed + Grant::patience(self.ttl)
+        self.times().confirmed + Grant::overdue_after(self.ttl)
     }
 
     /// Confirms the lease with the store, unless that was just done for another of its keys.
