@@ -9,7 +9,7 @@ use std::time::Duration;
 use discover_core::{Client, Event, Instance};
 use discover_faults::check::Observations;
 use discover_faults::history;
-use discover_faults::watcher_output::{self, SetState, Snapshot};
+use discover_faults::watcher_output::{self, Snapshot, State};
 use discover_testkit::clock::now;
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -201,8 +201,8 @@ impl Kept {
             self.tell_difference(&before);
         }
         let state = match &*told.state {
-            "current" => SetState::Current,
-            _ => SetState::Stale,
+            "current" => State::Current,
+            _ => State::Stale,
         };
         self.seen.snapshots.push(Snapshot {
             at: now(),

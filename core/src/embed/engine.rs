@@ -305,7 +305,7 @@ impl SetHandle {
         Subscription::new(shared.clone(), set, sink)
     }
 
-    /// Has `waker` wake_flags when there is something to drain.
+    /// Creates a feed that calls `waker` on the dispatch thread when there are events to drain.
     pub fn feed(&self, waker: Box<dyn Waker>) -> Result<Feed> {
         let (shared, set) = self.0.get()?;
         Feed::new(shared.clone(), set, waker)
