@@ -228,7 +228,7 @@ fn a_feed_that_is_drained_elsewhere_misses_no_bell() {
             // Waits for ever, which is found, where a bell is missing.
             while read.delivered() != 2 {
                 rings.recv().unwrap();
-                drained.answer();
+                drained.acknowledge();
                 let state = read.state.load(Ordering::Acquire);
                 read.delivered.store(state, Ordering::Release);
             }

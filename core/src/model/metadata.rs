@@ -1,4 +1,4 @@
-//! What instances say of themselves, held and read once where many say the very same.
+//! Instance metadata (attributes and tags), interned: identical values are stored and parsed once.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
@@ -9,13 +9,13 @@ use std::sync::{Arc, OnceLock};
 use crate::model::validate::MAX_WEIGHT;
 use crate::model::{Attributes, Instance, Redacted};
 
-/// Among how many different words the same are looked for.
+/// Maximum number of distinct values that an interner remembers.
 const MAX_ENTRIES: usize = 1024;
 
-/// A place for what a language binding makes of something, so that it is made once.
+/// Cache in which a language binding stores its object for a value of the core.
 pub type BindingCache = OnceLock<Box<dyn Any + Send + Sync>>;
 
-/// Attributes and tags, with what follows from them.
+/// Attributes and tags, with values derived from them.
 pub struct Metadata {
     attributes: Attributes,
     tags: Vec<String>,
@@ -24,19 +24,19 @@ pub struct Metadata {
     binding_cache: BindingCache,
 }
 
-/// How fit for calls an instance is, by its attribute `health`.
+/// Eligibility of an instance for calls, from its attribute `health`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Eligibility {
-    /// `passing`; or a word that means nothing to us, or none.
+    /// `passing`, unknown values, or no attribute.
     Eligible,
-    /// `warning`
+    /// `warning`: picked only if no instance is eligible.
     LastResort,
-    /// `critical`, `maintenance` and `draining`
+    /// `critical`, `maintenance` and `draining`: never picked.
     Ineligible,
 }
 
 impl Metadata {
-    /// BindingCache data may say anything as a weight; what is none counts as one.
+    /// Creates metadata. Other programs may write any text as `weight`; malformed weights count as 1.
     pub(crate) fn new(attributes: Attributes, tags: Vec<String>) -> Metadata {
         let weight = attributes.get("weight").and_then(|w| w.parse().ok());
         let eligibility = match attributes.get("health").map(String::as_str) {
@@ -53,17 +53,17 @@ impl Metadata {
         }
     }
 
-    /// The attributes.
+    /// Returns the attributes.
     pub fn attributes(&self) -> &Attributes {
         &self.attributes
     }
 
-    /// The tags, in the order given.
+    /// Returns the tags in the order given.
     pub fn tags(&self) -> &[String] {
         &self.tags
     }
 
-    /// A place for what a language binding makes of the attributes and tags.
+    /// Returns the cache in which a language binding stores its object for this metadata.
     pub fn binding_cache(&self) -> &BindingCache {
         &self.binding_cache
     }
@@ -76,7 +76,7 @@ impl Metadata {
         self.eligibility
     }
 
-    /// The same with what others add: attributes and tags that this lacks.
+    /// Merges metadata: adds attributes and tags that are missing here.
     pub(crate) fn merged_with<'a>(&self, others: impl Iterator<Item = &'a Metadata>) -> Metadata {
         let (mut attributes, mut tags) = (self.attributes.clone(), self.tags.clone());
         for other in others {
@@ -116,18 +116,19 @@ impl Hash for Metadata {
     }
 }
 
-/// What was metadata so far by those of one list.
+/// Interner of metadata for the records of one listing.
 #[derive(Default)]
 pub struct MetadataInterner {
-    /// By the records that say nothing else.
+    /// Metadata by its encoded record, for records that contain only metadata.
     records: HashMap<Arc<[u8]>, Arc<Metadata>>,
-    /// The last of them.
+    /// Result of the last lookup.
     last: Option<(Arc<[u8]>, Arc<Metadata>)>,
     all: HashSet<Arc<Metadata>>,
 }
 
 impl MetadataInterner {
-    /// What a record says that says nothing else; it is read if no other metadata the very same before.
+    /// Returns the metadata of a record that contains only metadata; parses the record unless an identical
+    /// one was parsed before.
     pub(crate) fn get_or_parse<E>(
         &mut self,
         record: &Arc<[u8]>,
@@ -152,7 +153,7 @@ impl MetadataInterner {
         Ok(metadata)
     }
 
-    /// Has an instance hold what another one metadata before, where that is the very same.
+    /// Replaces the metadata of an instance by an equal interned value.
     pub(crate) fn intern(&mut self, instance: &mut Instance) {
         match self.all.get(instance.metadata()) {
             Some(same) => instance.set_metadata(same.clone()),

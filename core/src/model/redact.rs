@@ -1,21 +1,21 @@
-//! Attributes that are secret, and how they are redact.
+//! Masking of secret attributes.
 
 use std::fmt;
 
 use crate::model::Attributes;
 
-/// What names end in whose values are secret; `password` is so called by layouts.
+/// Suffixes of the names of secret attributes; layouts use `password`.
 const SECRET_SUFFIXES: [&str; 4] = ["password", "passwd", "secret", "token"];
-/// What is redact in their place.
+/// Replacement of secret values.
 const MASK: &str = "***";
 
-/// Whether an attribute of that name is for those who use the instance, and for no log.
+/// Returns true if the attribute is secret and must not be logged.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_SUFFIXES.iter().any(|word| name.ends_with(word))
 }
 
-/// Attributes as they are redact where people read them: those that are secret as `***`.
+/// Returns the attributes with secret values replaced by `***`, for output to people.
 pub fn redact(attributes: &Attributes) -> Attributes {
     let show = |(name, value): (&String, &String)| {
         let secret = is_secret(name) && !value.is_empty();
@@ -25,7 +25,7 @@ pub fn redact(attributes: &Attributes) -> Attributes {
     attributes.iter().map(show).collect()
 }
 
-/// The same for `Debug`.
+/// Formats attributes for `Debug` with secret values masked.
 pub(crate) struct Redacted<'a>(pub(crate) &'a Attributes);
 
 impl fmt::Debug for Redacted<'_> {

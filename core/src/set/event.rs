@@ -1,4 +1,4 @@
-//! What one listener is told: the difference between two snapshots.
+//! Events of a set: the differences between two snapshots.
 
 use std::sync::Arc;
 
@@ -6,29 +6,29 @@ use imbl::ordmap::DiffItem;
 
 use crate::error::Error;
 use crate::model::{Instance, View};
-use crate::set::Snapshot;
+use crate::set::snapshot::Snapshot;
 
-/// One piece of news about a set.
+/// Change of a set.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// An instance came online.
     Up(Arc<Instance>),
     /// An instance changed its attributes or tags.
     Update(Arc<Instance>),
-    /// An instance went; this is how it was last seen.
+    /// An instance went offline; the value is its last known state.
     Down(Arc<Instance>),
-    /// Another instance is the oldest now, or there is none.
+    /// The leader changed: another instance is the oldest, or the set is empty.
     Leader(Option<Arc<Instance>>),
-    /// The whole state has been told; what follows are changes. Once for each listener.
+    /// The full state has been delivered; changes follow. Emitted once per subscriber.
     Current,
-    /// The store is lost for the moment. The set is kept as it was.
+    /// The store is unavailable. The set keeps its last contents.
     Stale(Error),
-    /// The store is back, and what changed meanwhile has been told.
+    /// The store is available again, and all changes since have been delivered.
     Fresh,
 }
 
 impl Event {
-    /// The name of the kind, the same in every language.
+    /// Returns the name of the event kind, the same in every language.
     pub fn kind(&self) -> &'static str {
         match self {
             Event::Up(_) => "up",
@@ -41,7 +41,7 @@ impl Event {
         }
     }
 
-    /// The instance that the event is about, if it is about one.
+    /// Returns the instance of the event, if the event concerns one.
     pub fn instance(&self) -> Option<&Arc<Instance>> {
         match self {
             Event::Up(i) | Event::Update(i) | Event::Down(i) | Event::Leader(Some(i)) => Some(i),
@@ -49,7 +49,7 @@ impl Event {
         }
     }
 
-    /// Why the set is stale, if that is the news.
+    /// Returns the cause of a `stale` event.
     pub fn error(&self) -> Option<&Error> {
         if let Event::Stale(error) = self {
             Some(error)
@@ -59,10 +59,11 @@ impl Event {
     }
 }
 
-/// What leads from `old` to `new`: downs, then ups and updates, then the rest. Costs what differs.
+/// Returns the events that lead from `old` to `new`: `down` first, then `up` and `update`, then all others.
+/// The cost is proportional to the number of differences.
 pub(crate) fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Event> {
     let mut events = match &new.changes_since_previous {
-        // Who keeps up is told what the writer has found already.
+        // For consecutive versions the writer has computed the changes already.
         Some(changes_since_previous) if old.version + 1 == new.version => {
             changes_since_previous.to_vec()
         }
@@ -83,7 +84,7 @@ pub(crate) fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Event> {
     events
 }
 
-/// Who went, then who came and who changed.
+/// Returns the `down` events, then the `up` and `update` events.
 pub(super) fn membership_changes(old: &View, new: &View) -> Vec<Event> {
     let mut events = Vec::new();
     let mut arrivals = Vec::new();
@@ -107,7 +108,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::SystemTime;
 
-    /// A view from (port, created, attribute).
+    /// Builds a view from (port, created, attribute).
     fn view(instances: &[(u16, u64, u8)]) -> View {
         let instance = |&(port, created, attribute): &(u16, u64, u8)| {
             let made = Registration::new("web", port).unwrap().host("h").unwrap();
@@ -204,7 +205,7 @@ mod tests {
             let mut leader = None;
             for changes_since_previous in steps {
                 let next = seen.with_view(view(&changes_since_previous), SystemTime::UNIX_EPOCH);
-                // What the writer found is what who looks for himself finds.
+                // The stored changes equal a full comparison.
                 let found = next.changes_since_previous.as_deref().map(|changes_since_previous| format!("{changes_since_previous:?}"));
                 let looked = format!("{:?}", membership_changes(&seen.view, &next.view));
                 prop_assert!(found.is_none_or(|found| found == looked));

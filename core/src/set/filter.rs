@@ -1,4 +1,4 @@
-//! A set filtered to those that match.
+//! Filter of a set by attributes and tags.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use arc_swap::ArcSwap;
 use imbl::ordmap::DiffItem;
 
 use crate::model::{Attributes, Instance, View};
-use crate::set::Snapshot;
+use crate::set::snapshot::Snapshot;
 
-/// What a filtered set keeps. It is worked out by whoever reads first after a change, from what that
-/// change was, and then shared.
+/// Filter with its last result. The first reader after a change computes the result incrementally; all others
+/// share it.
 pub(super) struct Filter {
     attributes: Attributes,
     tags: Vec<String>,
@@ -22,7 +22,7 @@ struct FilteredSnapshot {
 }
 
 impl Filter {
-    /// What matches these as well as what `parent` wants.
+    /// Creates a filter that requires these attributes and tags in addition to those of `parent`.
     pub(super) fn new(
         parent: Option<&Filter>,
         attributes: impl Iterator<Item = (String, String)>,
@@ -39,7 +39,7 @@ impl Filter {
         }
     }
 
-    /// Those of `source` that match.
+    /// Returns the part of `source` that matches.
     pub(super) fn apply(&self, source: &Arc<Snapshot>) -> Arc<Snapshot> {
         let last = self.filtered.load();
         if let Some(last) = &**last

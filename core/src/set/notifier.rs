@@ -1,4 +1,4 @@
-//! Who is reported that a set changed: those who wait, and those who have something posted.
+//! Change notification of a set: wakes waiting tasks and calls wake functions.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// WakeFns something to another thread. The writer of the set calls it, so it must not wait.
+/// Function that wakes another thread. The writer of the set calls it, so it must not block.
 pub(crate) type WakeFn = Box<dyn Fn() + Send>;
 
-/// See the module.
+/// Notifies waiting tasks and wake functions of each change of a set.
 #[derive(Default)]
 pub(super) struct ChangeNotifier {
     closed: AtomicBool,
@@ -24,13 +24,13 @@ struct WakeFns {
 }
 
 impl ChangeNotifier {
-    /// Tells all, once what is new can be read.
+    /// Notifies all, after the new snapshot is readable.
     pub(super) fn notify(&self) {
         self.waiting.notify_waiters();
         self.wake_fns().all.iter().for_each(|(_, wake)| wake());
     }
 
-    /// Nothing will change any more.
+    /// Ends the notifications and wakes all waiting tasks.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.waiting.notify_waiters();
@@ -40,13 +40,13 @@ impl ChangeNotifier {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// The next changed from this call on, or the end. To be had before the look at what there is, so that
-    /// what comes in between is not missed.
+    /// Returns a future of the next notification after this call. Create it before reading the snapshot, so
+    /// that a change in between is not missed.
     pub(super) fn next_change(&self) -> Notified<'_> {
         self.waiting.notified()
     }
 
-    /// WakeFns at each changed from now on, until the wake of this number is ended.
+    /// Calls `wake` at each change until `remove_wake_fn` is called with the returned number.
     pub(super) fn add_wake_fn(&self, wake: WakeFn) -> u64 {
         let mut wake_fns = self.wake_fns();
         wake_fns.last += 1;

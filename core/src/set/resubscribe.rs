@@ -1,4 +1,4 @@
-//! A stream that fails, made into one that never does.
+//! Resubscription: turns the watch of a backend, which may fail or end, into a stream that never ends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,24 +10,24 @@ use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::View;
 
-/// What a recovered watch says.
+/// Item of a resubscribing watch.
 #[derive(Clone, Debug)]
 pub(crate) enum WatchUpdate {
-    /// This is the whole set, as the store has it now.
+    /// The complete set as the store has it now.
     View(View),
-    /// The store is lost for the moment; the last view is still the best there is.
+    /// The store is unavailable; the last view stays valid.
     Lost(Error),
 }
 
-/// A watch must hold this long, from its first view, before a failure counts as the first again; a
-/// store that accepts and drops us at once is paced like one that is down.
+/// Minimum time from its first view that a watch must last before the backoff restarts. A store that accepts
+/// a watch and ends it at once is therefore retried with growing delays, like a store that is down.
 const MIN_HEALTHY_DURATION: std::time::Duration = std::time::Duration::from_secs(5);
 
 enum WatchState {
     Open,
     Watching {
         views: BoxStream<'static, Result<View>>,
-        /// When the first view came.
+        /// Time of the first view.
         since: Option<Instant>,
         /// Whether the last item was an error.
         failed: bool,
@@ -35,8 +35,8 @@ enum WatchState {
     Waiting(Pin<Box<Sleep>>),
 }
 
-/// Opens the watch again, after a wait and with the last view, whenever it ends; one that goes on after
-/// an error is left to it. Never ends, never errs.
+/// Reopens a watch whenever it ends, after a backoff delay and with the last view. A watch that continues
+/// after an error is not reopened. The stream never ends and never fails.
 pub(crate) fn resubscribe(
     open: impl Fn(View) -> BoxStream<'static, Result<View>> + Send + Unpin + 'static,
     backoff: Backoff,
@@ -50,7 +50,7 @@ pub(crate) fn resubscribe(
     }
 }
 
-/// By hand, because there is one for each service that is followed, and each change goes through it.
+/// Implemented by hand for speed: there is one for each watched service, and each change passes through it.
 struct Resubscribing<O> {
     open: O,
     backoff: Backoff,
@@ -95,7 +95,7 @@ impl<O: Fn(View) -> BoxStream<'static, Result<View>> + Unpin> Stream for Resubsc
                         if since.is_some_and(|since| since.elapsed() >= MIN_HEALTHY_DURATION) {
                             this.backoff.reset();
                         }
-                        // Why it ended may have been told already.
+                        // The error of the watch may have been reported already.
                         let told = *failed;
                         this.state = WatchState::Waiting(Box::pin(sleep(this.backoff.next_wait())));
                         if !told {

@@ -1,4 +1,4 @@
-//! What a set is at one moment, for as long as somebody holds it.
+//! Immutable snapshots of a set.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -7,15 +7,15 @@ use std::time::SystemTime;
 use crate::error::Error;
 use crate::model::{Eligibility, Instance, View};
 use crate::set::event::{Event, membership_changes};
-use crate::set::{SetState, Status};
+use crate::set::status::{SetState, Status};
 
-/// How many departed instances a set remembers.
+/// Maximum number of offline instances that a set remembers.
 const MAX_OFFLINE: usize = 64;
 
-/// How long what leads from one snapshot to the next may be to be cache_writer for all listeners.
+/// Maximum number of changes that a snapshot stores for all subscribers.
 const MAX_STORED_CHANGES: usize = 64;
 
-/// The whole truth of one moment: immutable, and true for as long as it is held.
+/// Immutable state of a set at one moment.
 pub struct Snapshot {
     pub(crate) version: u64,
     pub(crate) view: View,
@@ -23,45 +23,45 @@ pub struct Snapshot {
     pub(crate) ready: bool,
     pub(crate) fault: Option<Fault>,
     pub(crate) offline: Arc<[OfflineInstance]>,
-    /// Who went, came and changed since the version before, where that is known and short.
+    /// Membership changes since the previous version, if they are known and few.
     pub(crate) changes_since_previous: Option<Box<[Event]>>,
     online: OnceLock<Box<[Arc<Instance>]>>,
-    /// Those to choose from, where these are not all.
+    /// Candidates for `pick`, if not all online instances are candidates.
     candidates: OnceLock<Option<Box<[Arc<Instance>]>>>,
     weights: OnceLock<Box<[u64]>>,
 }
 
-/// Why and since when a set is not current.
+/// Why and since when a set is stale.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// What the store said, or did not.
+    /// Error of the store.
     pub error: Error,
-    /// When that began.
+    /// When the fault began.
     pub since: SystemTime,
 }
 
-/// An instance that went.
+/// Instance that went offline.
 #[derive(Clone, Debug)]
 pub struct OfflineInstance {
-    /// As it was last seen.
+    /// Last known state of the instance.
     pub instance: Arc<Instance>,
-    /// When its going was noticed.
+    /// When the library noticed it.
     pub at: SystemTime,
-    /// How it was noticed.
+    /// How the library noticed it.
     pub reason: OfflineReason,
 }
 
-/// How it was noticed that an instance had gone.
+/// How the library noticed that an instance went offline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfflineReason {
-    /// The store reported so as it happened: unregistered, or its lease ran out.
+    /// The store reported the removal: the instance was unregistered, or its lease expired.
     Removed,
-    /// It was not there any more when the store could be read again.
+    /// The instance was missing when the store was available again.
     Missing,
 }
 
 impl OfflineReason {
-    /// `removed` or `missing`.
+    /// Returns `removed` or `missing`.
     pub fn name(self) -> &'static str {
         match self {
             OfflineReason::Removed => "removed",
@@ -71,7 +71,7 @@ impl OfflineReason {
 }
 
 impl Snapshot {
-    /// Before anything was heard.
+    /// Returns the snapshot before the first view.
     pub(crate) fn empty() -> Snapshot {
         Snapshot::new(0, View::default(), false, None, Arc::new([]))
     }
@@ -97,7 +97,7 @@ impl Snapshot {
         }
     }
 
-    /// The next snapshot, with a new view from the store.
+    /// Returns the next snapshot, with a new view from the store.
     pub(crate) fn with_view(&self, view: View, now: SystemTime) -> Snapshot {
         let reason = if self.fault.is_some() {
             OfflineReason::Missing
@@ -106,7 +106,7 @@ impl Snapshot {
         };
         let version = self.version + 1;
         if self.view.instances.is_empty() && self.offline.is_empty() {
-            // The first of all, which may be long: nobody went.
+            // The first view may be long; no instance went offline.
             return Snapshot::new(version, view, true, None, self.offline.clone());
         }
         let changes_since_previous = membership_changes(&self.view, &view);
@@ -120,7 +120,7 @@ impl Snapshot {
         }
     }
 
-    /// The next snapshot, with the store lost: the same view, and why it may be out of date.
+    /// Returns the next snapshot after the store became unavailable: the same view, with the reason.
     pub(crate) fn with_fault(&self, error: Error, now: SystemTime) -> Snapshot {
         let since = self.fault.as_ref().map_or(now, |fault| fault.since);
         let fault = Some(Fault { error, since });
@@ -134,7 +134,7 @@ impl Snapshot {
         )
     }
 
-    /// The next snapshot, with a view from an earlier time.
+    /// Returns the next snapshot, with a view from the cache file.
     pub(crate) fn with_cached(&self, view: View, fault: Fault) -> Snapshot {
         Snapshot::new(
             self.version + 1,
@@ -145,7 +145,7 @@ impl Snapshot {
         )
     }
 
-    /// A narrowed view of another set's snapshot.
+    /// Returns this snapshot with a filtered view.
     pub(crate) fn filtered(&self, view: View, keep: impl Fn(&Instance) -> bool) -> Snapshot {
         let offline = self
             .offline
@@ -156,7 +156,8 @@ impl Snapshot {
         Snapshot::new(self.version, view, self.ready, self.fault.clone(), offline)
     }
 
-    /// Those that go with this changes_since_previous, after those that went before and are not back.
+    /// Returns the offline instances after these changes: the earlier ones that are not back online, then the
+    /// new ones.
     fn remember(
         &self,
         changes_since_previous: &[Event],
@@ -190,14 +191,14 @@ impl Snapshot {
         all[all.len().saturating_sub(MAX_OFFLINE)..].into()
     }
 
-    /// Those online, oldest first. The slice is made once for each snapshot.
+    /// Returns the online instances, oldest first. The slice is built once per snapshot.
     pub fn online(&self) -> &[Arc<Instance>] {
         self.online
             .get_or_init(|| self.view.instances.values().cloned().collect())
     }
 
-    /// Those to choose from: those that are fit for calls and no suspects; where there are none, suspects
-    /// and those that are weak. Never those that say that they can take none.
+    /// Returns the candidates for `pick`: healthy instances that are not suspect; if there are none, suspect
+    /// or `warning` ones. `critical`, `maintenance` and `draining` instances are never candidates.
     pub(crate) fn candidates(&self) -> &[Arc<Instance>] {
         let choose = || {
             let online = self.online();
@@ -219,7 +220,7 @@ impl Snapshot {
             .unwrap_or_else(|| self.online())
     }
 
-    /// The places among those online of those to choose from, where these are not all.
+    /// Returns the indices of the candidates among the online instances, or none if all are candidates.
     pub(crate) fn eligible_indices(&self) -> Option<Vec<usize>> {
         let eligible = self.candidates().len();
         let all = eligible == self.online().len();
@@ -230,7 +231,7 @@ impl Snapshot {
         })
     }
 
-    /// The place among those online of one of those to choose from.
+    /// Returns the index among the online instances of the candidate with index `at`.
     pub(crate) fn online_index(&self, at: usize) -> Option<usize> {
         let (online, eligible) = (self.online(), self.candidates());
         if eligible.len() == online.len() {
@@ -242,12 +243,12 @@ impl Snapshot {
         online.binary_search_by(order).ok()
     }
 
-    /// Those recently gone, in the order in which they went; at most 64.
+    /// Returns the instances that recently went offline, oldest event first; at most 64.
     pub fn offline(&self) -> &[OfflineInstance] {
         &self.offline
     }
 
-    /// The oldest instance online that is no suspect; without any such, the oldest.
+    /// Returns the oldest online instance that is not suspect, or else the oldest.
     pub fn leader(&self) -> Option<&Arc<Instance>> {
         let all = || self.view.instances.values();
         all()
@@ -255,39 +256,39 @@ impl Snapshot {
             .or_else(|| all().next())
     }
 
-    /// Grows with each change of the set.
+    /// Returns the version, which grows with each change of the set.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Which history of the store the revision belongs to: grows when the store turns out to be
-    /// another than before, restored from a backup for instance.
+    /// Returns the epoch to which the revision belongs. The epoch grows when the store turns out to have
+    /// another history than before, for example after a restore from a backup.
     pub fn epoch(&self) -> u64 {
         self.view.epoch
     }
 
-    /// The store's revision; 0 before the first, and where the store has none. Never lower within an
-    /// epoch.
+    /// Returns the revision of the store; 0 before the first view and for stores without revisions. Never
+    /// decreases within an epoch.
     pub fn revision(&self) -> u64 {
         self.view.revision
     }
 
-    /// How many records of the service could not be read.
+    /// Returns the number of malformed records of the service.
     pub fn invalid(&self) -> usize {
         self.view.invalid
     }
 
-    /// Whether a whole view was ever received.
+    /// Returns true if a view was ever received.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Whether this is what the store has, as far as anybody can know.
+    /// Returns true if the snapshot equals the store, as far as known.
     pub fn is_current(&self) -> bool {
         self.ready && self.fault.is_none()
     }
 
-    /// How fresh it is.
+    /// Returns the state.
     pub fn state(&self) -> SetState {
         match (self.ready, &self.fault) {
             (false, _) => SetState::Pending,
@@ -296,7 +297,7 @@ impl Snapshot {
         }
     }
 
-    /// The same with all that belongs to it.
+    /// Returns the state with its details.
     pub fn status(&self) -> Status {
         Status {
             state: self.state(),
@@ -308,12 +309,12 @@ impl Snapshot {
         }
     }
 
-    /// Why it is not current.
+    /// Returns why and since when the snapshot is stale.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }
 
-    /// Running sums of the weights of those to choose from.
+    /// Returns the prefix sums of the weights of the candidates.
     pub(crate) fn weights(&self) -> &[u64] {
         self.weights.get_or_init(|| {
             let sum = |sum: &mut u64, instance: &Arc<Instance>| {
