@@ -45,6 +45,7 @@
 #![deny(unsafe_code)]
 
 pub mod embed;
+pub mod scalingo;
 
 mod backend;
 mod backoff;
@@ -98,8 +99,7 @@ pub use duration::{HumanDuration, parse_duration};
 pub use error::{Error, ErrorKind, Result};
 pub use kv::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope};
 pub use layout::{
-    ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Host, Kratos, Layout, Native, Registrator,
-    Scalingo, Service,
+    ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Kratos, Layout, Native, Registrator, Scalingo,
 };
 pub use lease::{Lease, Standing};
 pub use model::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use discover_core::embed;
+use discover_core::embed::scalingo;
 
 use crate::errors::into_py_err;
 use crate::instance::Instance;
@@ -20,7 +20,7 @@ use crate::set::ServiceSet;
 /// Threads: any number at once.
 #[pyclass(frozen, eq, hash, module = "libdiscover.scalingo")]
 #[derive(PartialEq, Hash)]
-pub(crate) struct Host(embed::Host);
+pub(crate) struct Host(scalingo::Host);
 
 #[pymethods]
 impl Host {
@@ -30,7 +30,7 @@ impl Host {
     ///     instance: The instance.
     #[staticmethod]
     fn from_instance(instance: &Bound<'_, Instance>) -> Host {
-        Host(embed::Host::of(instance.get().inner()))
+        Host(scalingo::Host::from_instance(instance.get().inner()))
     }
 
     /// The name of the service.
@@ -137,7 +137,7 @@ impl Host {
 /// Threads: any number at once.
 #[pyclass(frozen, eq, hash, module = "libdiscover.scalingo")]
 #[derive(PartialEq, Hash)]
-pub(crate) struct Service(embed::Service);
+pub(crate) struct Service(scalingo::Service);
 
 #[pymethods]
 impl Service {
@@ -147,7 +147,11 @@ impl Service {
     ///     set: A ServiceSet, also one of `libdiscover.aio`.
     #[staticmethod]
     fn from_set(set: &Bound<'_, ServiceSet>) -> Service {
-        Service(set.get().inner().hosts())
+        let set = set.get().inner();
+        Service(scalingo::Service::from_snapshot(
+            set.service(),
+            &set.snapshot(),
+        ))
     }
 
     /// The name of the service.

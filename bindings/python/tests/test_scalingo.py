@@ -43,7 +43,7 @@ def test_hosts_have_urls_and_ports(client: libdiscover.Client) -> None:
     assert shard.url(path="/x") == "http://a:80/x"
     empty = api.shard("s2")
     assert empty.first() is None and empty.one() is None
-    with pytest.raises(libdiscover.NotFound, match='no host of shard "s2" of service api is online'):
+    with pytest.raises(libdiscover.NotFound, match='service api has no host online in shard "s2"'):
         empty.url()
     assert repr(api) == "<Service api: 2 hosts>"
 

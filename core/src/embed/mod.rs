@@ -37,12 +37,12 @@ pub use pending::{Abort, Pending, RunningCall};
 pub use crate::descriptor::{Descriptor, Protocol};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::fork_safety::hold_forks;
-pub use crate::layout::{Host, Service};
 pub use crate::lease::Standing;
 pub use crate::model::{
     Attributes, BindingCache, ConnectionState, Heartbeat, Instance, Metadata, Metrics,
     Registration, ServiceName, redact,
 };
+pub use crate::scalingo;
 
 pub use crate::set::{
     Event, Fault, OfflineInstance, OfflineReason, Policy, SetState, Snapshot, Status,

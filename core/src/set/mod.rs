@@ -20,7 +20,6 @@ use arc_swap::Guard;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::Service;
 use crate::model::{Instance, ServiceName};
 use filter::Filter;
 
@@ -111,11 +110,6 @@ impl ServiceSet {
     /// Returns the instances that recently went offline, with time and reason.
     pub fn offline(&self) -> Vec<OfflineInstance> {
         self.snapshot().offline().to_vec()
-    }
-
-    /// Returns the online instances as the hosts of a service, with URLs, ports by scheme, and shards.
-    pub fn hosts(&self) -> Service {
-        Service::of(self.watched.service.as_str(), self.snapshot().online())
     }
 
     /// Returns the leader: the oldest online instance that is not suspect, or else the oldest.
