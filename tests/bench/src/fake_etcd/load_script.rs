@@ -1,30 +1,30 @@
-//! What the fake tells: how many changes of how many instances, and so what there is after each of them.
+//! The changes that the fake server sends, and the state after each of them.
 
 use serde_json::json;
 
 use super::wire::{Header, KeyValue};
-use crate::told::instance;
+use crate::protocol::instance_host;
 
-/// Where all instances are.
-const FOLDER: &str = "/discover/services/bench-0/";
+/// The directory of all instances.
+const PREFIX: &str = "/discover/services/bench-0/";
 /// The revision before the first change.
-const BEFORE: u64 = 10;
+const BASE_REVISION: u64 = 10;
 
-/// See the module. The changes go round: that of number `n` is of instance `n` modulo their count.
+/// The script. Change `n` writes instance `n` modulo their number.
 #[derive(Clone, Copy, Debug)]
-pub struct Tale {
-    /// How many instances there are in the end.
+pub struct LoadScript {
+    /// Number of instances at the end.
     pub instances: u64,
-    /// How many changes are told.
+    /// Number of changes.
     pub changes: u64,
-    /// Whether each of them says when it was written, or only the last.
+    /// Every change contains its time, or only the last one.
     pub all_timed: bool,
 }
 
-impl Tale {
-    /// The revision after so many changes.
-    pub(super) fn revision(happened: u64) -> u64 {
-        BEFORE + happened
+impl LoadScript {
+    /// Returns the revision after this many changes.
+    pub(super) fn revision(sent: u64) -> u64 {
+        BASE_REVISION + sent
     }
 
     pub(super) fn header(revision: u64) -> Option<Header> {
@@ -36,7 +36,7 @@ impl Tale {
         })
     }
 
-    /// What the change of this number writes.
+    /// Returns the key and value written by a change.
     pub(super) fn written(&self, number: u64, at: u64) -> KeyValue {
         let (of, round) = (number % self.instances, number / self.instances);
         let mut value = json!({"zone": "eu-central-1", "version": "1.4.2", "weight": "10",
@@ -47,25 +47,25 @@ impl Tale {
             value["t"] = at.to_string().into();
         }
         KeyValue {
-            key: format!("{FOLDER}{}:1000", instance(of)).into_bytes(),
-            create_revision: Tale::revision(of + 1) as i64,
-            mod_revision: Tale::revision(number + 1) as i64,
+            key: format!("{PREFIX}{}:1000", instance_host(of)).into_bytes(),
+            create_revision: LoadScript::revision(of + 1) as i64,
+            mod_revision: LoadScript::revision(number + 1) as i64,
             version: round as i64 + 1,
             value: value.to_string().into_bytes(),
         }
     }
 
-    /// What there is after so many changes, each instance as it was written last.
-    pub(super) fn there(&self, happened: u64, at: u64) -> impl Iterator<Item = KeyValue> {
-        let first = happened.saturating_sub(self.instances);
-        (first..happened).map(move |number| self.written(number, at))
+    /// Returns the state after this many changes.
+    pub(super) fn there(&self, sent: u64, at: u64) -> impl Iterator<Item = KeyValue> {
+        let first = sent.saturating_sub(self.instances);
+        (first..sent).map(move |number| self.written(number, at))
     }
 
-    /// How many changes had happened at a revision; 0 stands for now.
-    pub(super) fn happened_at(revision: i64, happened: u64) -> u64 {
+    /// Returns the number of changes at a revision; 0 is the current one.
+    pub(super) fn sent_at(revision: i64, sent: u64) -> u64 {
         match u64::try_from(revision) {
-            Ok(0) | Err(_) => happened,
-            Ok(revision) => revision.saturating_sub(BEFORE).min(happened),
+            Ok(0) | Err(_) => sent,
+            Ok(revision) => revision.saturating_sub(BASE_REVISION).min(sent),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Tale {
 mod tests {
     use super::*;
 
-    const TALE: Tale = Tale {
+    const TALE: LoadScript = LoadScript {
         instances: 3,
         changes: 8,
         all_timed: false,
@@ -82,9 +82,11 @@ mod tests {
 
     #[test]
     fn what_is_there_is_what_was_written_last() {
-        let modified = |happened| -> Vec<u64> {
-            let there = TALE.there(happened, 0);
-            there.map(|kv| kv.mod_revision as u64 - BEFORE).collect()
+        let modified = |sent| -> Vec<u64> {
+            let there = TALE.there(sent, 0);
+            there
+                .map(|kv| kv.mod_revision as u64 - BASE_REVISION)
+                .collect()
         };
         assert!(modified(0).is_empty());
         assert_eq!(modified(2), [1, 2]);

@@ -1,4 +1,4 @@
-"""How the programs in Python speak: a line of JSON when they are ready, and one when they are asked; see told.rs."""
+"""The protocol of the programs in Python: a line of JSON when they are ready, and one on request; see protocol.rs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ def now_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-def tell(**values: object) -> None:
+def report(**values: object) -> None:
     print(json.dumps(values), flush=True)
 
 
-def wait_for_the_end() -> None:
+def wait_for_stop() -> None:
     sys.stdin.readline()
 
 
 def resident() -> int:
-    """KiB of memory that this process takes."""
+    """The protocol of the programs in Python: a line of JSON when they are ready, and one on request; see protocol.rs."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
 
 
 def host(number: int) -> str:
-    """The host of the instance with this number, the same in every language."""
+    """The protocol of the programs in Python: a line of JSON when they are ready, and one on request; see protocol.rs."""
     return f"10.{number // 62500}.{number // 250 % 250}.{number % 250}"

@@ -1,9 +1,9 @@
-//! A server that speaks as much of etcd's protocol as takes a client to list and to watch, and that tells
-//! changes as fast as the client takes them, which etcd does not: it is for the pace of the clients alone.
+//! A server that implements as much of etcd's protocol as a client needs to list and to watch, and that sends changes as fast
+//! as the client takes them, which etcd does not: it measures clients only.
 //!
-//! There is one change in each answer, and as many answers in a frame of HTTP/2 as there is room for.
+//! Each response contains one change, and each HTTP/2 frame as many responses as fit.
 
-mod tale;
+mod load_script;
 mod wire;
 
 use std::sync::Arc;
@@ -19,29 +19,29 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::clock::now;
 use crate::etcd::url;
-pub use tale::Tale;
+use discover_testkit::clock::now;
+pub use load_script::LoadScript;
 use wire::{
     Event, RangeRequest, RangeResponse, WatchRequest, WatchResponse, frame, framed, unframe,
 };
 
-/// As much as is handed to a connection at once.
+/// Bytes that are handed to a connection at once.
 const CHUNK: usize = 64 * 1024;
-/// For how long a client is waited for that watches, and then compares.
-const WITHIN: Duration = Duration::from_secs(5);
+/// How long to wait for a client that watches and then compares.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
-pub struct Fake {
-    /// Where it listens.
+/// The server.
+pub struct FakeEtcd {
+    /// Its port.
     pub port: u16,
-    told: Arc<Told>,
+    state: Arc<FakeState>,
 }
 
-struct Told {
-    tale: Tale,
+struct FakeState {
+    script: LoadScript,
     /// How many of its changes there were.
-    happened: AtomicU64,
+    sent: AtomicU64,
     /// The time that is written in changes.
     at: u64,
     /// The watch that was asked for last, and where it is told.
@@ -50,81 +50,83 @@ struct Told {
     compared: watch::Sender<u64>,
 }
 
-/// Its name, and where what it is told goes.
+/// The id of a watch, and the sender of its changes.
 type Watch = (i64, mpsc::UnboundedSender<Bytes>);
 
-/// Why a stream ends early; a client that goes away says it so, too.
-type Ended = Box<dyn std::error::Error + Send + Sync>;
+/// Why a stream ends early, for example because the client disconnects.
+type StreamError = Box<dyn std::error::Error + Send + Sync>;
 
-impl Fake {
-    /// Listens; nothing has happened yet.
-    pub async fn start(tale: Tale) -> Result<Fake, String> {
+impl FakeEtcd {
+    /// Starts to listen; no change has been sent yet.
+    pub async fn start(script: LoadScript) -> Result<FakeEtcd, String> {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .map_err(|e| e.to_string())?;
         let port = listener.local_addr().map_err(|e| e.to_string())?.port();
-        let told = Arc::new(Told {
-            tale,
-            happened: AtomicU64::new(0),
+        let state = Arc::new(FakeState {
+            script,
+            sent: AtomicU64::new(0),
             at: now(),
             watch: watch::Sender::new(None),
             compared: watch::Sender::new(0),
         });
-        let shared = told.clone();
+        let shared = state.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 tokio::spawn(serve(socket, shared.clone()));
             }
         });
-        Ok(Fake { port, told })
+        Ok(FakeEtcd { port, state })
     }
 
-    /// What a program is given to find it.
+    /// The URL for the programs.
     pub fn url(&self) -> String {
         url(self.port)
     }
 
-    /// Waits until a client that compares what it knows with what there is has done so after its start.
+    /// Waits until a client has compared its state with the store after its start.
     pub async fn compared(&self) {
-        let mut compared = self.told.compared.subscribe();
-        let _ = timeout(WITHIN, compared.wait_for(|times| *times > 0)).await;
+        let mut compared = self.state.compared.subscribe();
+        let _ = timeout(WATCH_TIMEOUT, compared.wait_for(|times| *times > 0)).await;
     }
 
-    /// Has all changes happen, tells them to the one that watches, and says when that began.
-    pub async fn tell_all(&self) -> Result<u64, String> {
-        let mut watched = self.told.watch.subscribe();
-        let watch = timeout(WITHIN, watched.wait_for(Option::is_some)).await;
+    /// Sends all changes to the watching client, and returns when that began.
+    pub async fn send_all(&self) -> Result<u64, String> {
+        let mut watched = self.state.watch.subscribe();
+        let watch = timeout(WATCH_TIMEOUT, watched.wait_for(Option::is_some)).await;
         let watch = watch.ok().and_then(|watch| watch.ok()?.clone());
-        let (watch_id, sender) = watch.ok_or("nobody watches")?;
-        let chunks = self.told.encode(watch_id);
+        let (watch_id, sender) = watch.ok_or("no client watches")?;
+        let chunks = self.state.encode(watch_id);
         let began = now();
-        self.told
-            .happened
-            .store(self.told.tale.changes, Ordering::SeqCst);
+        self.state
+            .sent
+            .store(self.state.script.changes, Ordering::SeqCst);
         for chunk in chunks {
-            sender.send(chunk).map_err(|_| "who watched has gone")?;
+            sender
+                .send(chunk)
+                .map_err(|_| "the watching client is gone")?;
         }
         Ok(began)
     }
 
-    /// Microseconds after the beginning of what a program says came so late.
+    /// Returns the microseconds from `began` to a change with this delay.
     pub fn since(&self, began: u64, late: f64) -> f64 {
-        late - began.saturating_sub(self.told.at) as f64
+        late - began.saturating_sub(self.state.at) as f64
     }
 }
 
-impl Told {
-    fn happened(&self) -> u64 {
-        self.happened.load(Ordering::SeqCst)
+impl FakeState {
+    fn sent_changes(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
     }
 
-    /// All changes, one in each answer, in chunks.
+    /// Encodes all changes, one per response, in chunks.
     fn encode(&self, watch_id: i64) -> Vec<Bytes> {
         let (mut chunks, mut chunk) = (Vec::new(), BytesMut::new());
-        for number in 0..self.tale.changes {
-            let kv = Some(self.tale.written(number, self.at));
+        for number in 0..self.script.changes {
+            let kv = Some(self.script.written(number, self.at));
             let answer = WatchResponse {
-                header: Tale::header(Tale::revision(number + 1)),
+                header: LoadScript::header(LoadScript::revision(number + 1)),
                 watch_id,
                 events: vec![Event { kv }],
                 ..WatchResponse::default()
@@ -139,14 +141,14 @@ impl Told {
     }
 
     fn range(&self, asked: &RangeRequest) -> RangeResponse {
-        let happened = self.happened();
-        let header = Tale::header(Tale::revision(happened));
-        let until = Tale::happened_at(asked.revision, happened);
+        let sent = self.sent_changes();
+        let header = LoadScript::header(LoadScript::revision(sent));
+        let until = LoadScript::sent_at(asked.revision, sent);
         let is_asked = |key: &[u8]| match asked.range_end.as_slice() {
             [] => *key == *asked.key,
             end => *key >= *asked.key && *key < *end,
         };
-        let there = self.tale.there(until, self.at);
+        let there = self.script.there(until, self.at);
         let mut kvs: Vec<_> = there.filter(|kv| is_asked(&kv.key)).collect();
         let count = kvs.len() as i64;
         if asked.count_only {
@@ -161,24 +163,24 @@ impl Told {
     }
 }
 
-async fn serve(socket: TcpStream, told: Arc<Told>) {
+async fn serve(socket: TcpStream, state: Arc<FakeState>) {
     let _ = socket.set_nodelay(true);
     let Ok(mut connection) = h2::server::handshake(socket).await else {
         return;
     };
     // Accepting is what moves the connection on, too.
     while let Some(Ok((request, respond))) = connection.accept().await {
-        let told = told.clone();
+        let state = state.clone();
         // A stream that ends early has a client that is gone, which the scenario notices.
-        tokio::spawn(async move { answer(request, respond, &told).await.is_ok() });
+        tokio::spawn(async move { answer(request, respond, &state).await.is_ok() });
     }
 }
 
 async fn answer(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    told: &Told,
-) -> Result<(), Ended> {
+    state: &FakeState,
+) -> Result<(), StreamError> {
     let path = request.uri().path().to_owned();
     let mut requests = Requests::new(request.into_body());
     let mut response = Response::new(());
@@ -188,11 +190,11 @@ async fn answer(
     let status = match path.as_str() {
         "/etcdserverpb.KV/Range" => {
             let asked = requests.next().await?.ok_or("no question")?;
-            send(&mut answers, framed(&told.range(&asked))).await?;
+            send(&mut answers, framed(&state.range(&asked))).await?;
             "0"
         }
         "/etcdserverpb.Watch/Watch" => {
-            watch(&mut requests, &mut answers, told).await?;
+            watch(&mut requests, &mut answers, state).await?;
             "0"
         }
         // Unimplemented, in gRPC's numbers.
@@ -206,13 +208,13 @@ async fn answer(
 async fn watch(
     requests: &mut Requests,
     answers: &mut SendStream<Bytes>,
-    told: &Told,
-) -> Result<(), Ended> {
+    state: &FakeState,
+) -> Result<(), StreamError> {
     let (sender, mut changes) = mpsc::unbounded_channel();
     loop {
         tokio::select! {
             asked = requests.next() => match asked? {
-                Some(asked) => send(answers, framed(&told.hear(&asked, &sender))).await?,
+                Some(asked) => send(answers, framed(&state.handle_watch(&asked, &sender))).await?,
                 None => return Ok(()),
             },
             Some(chunk) = changes.recv() => send(answers, chunk).await?,
@@ -220,10 +222,14 @@ async fn watch(
     }
 }
 
-impl Told {
-    fn hear(&self, asked: &WatchRequest, sender: &mpsc::UnboundedSender<Bytes>) -> WatchResponse {
+impl FakeState {
+    fn handle_watch(
+        &self,
+        asked: &WatchRequest,
+        sender: &mpsc::UnboundedSender<Bytes>,
+    ) -> WatchResponse {
         let mut answer = WatchResponse {
-            header: Tale::header(Tale::revision(self.happened())),
+            header: LoadScript::header(LoadScript::revision(self.sent_changes())),
             // That of an answer to nobody in particular.
             watch_id: -1,
             ..WatchResponse::default()
@@ -239,7 +245,7 @@ impl Told {
     }
 }
 
-/// The questions of a stream, one after the other.
+/// The requests of a stream.
 struct Requests {
     body: RecvStream,
     came: BytesMut,
@@ -251,7 +257,7 @@ impl Requests {
         Requests { body, came }
     }
 
-    async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Ended> {
+    async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, StreamError> {
         loop {
             if let Some(message) = unframe(&mut self.came)? {
                 return Ok(Some(message));
@@ -265,8 +271,8 @@ impl Requests {
     }
 }
 
-/// Sends as fast as the client takes it.
-async fn send(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> Result<(), Ended> {
+/// Sends as fast as the client reads.
+async fn send(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> Result<(), StreamError> {
     while !bytes.is_empty() {
         stream.reserve_capacity(bytes.len());
         let capacity = std::future::poll_fn(|context| stream.poll_capacity(context)).await;
