@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::set::event::{Event, diff};
+use crate::set::diff::diff;
+use crate::set::event::Event;
 use crate::set::{ServiceSet, Snapshot};
 
 /// Position of one subscriber in the changes of a set.

@@ -1,6 +1,7 @@
 //! Live local copies of services. Reads never wait; one task per service writes.
 
 mod cursor;
+mod diff;
 mod event;
 mod filter;
 mod notifier;
@@ -27,8 +28,8 @@ pub use cursor::Cursor;
 pub use event::Event;
 pub(crate) use notifier::WakeFn;
 pub use select::Policy;
-pub use snapshot::{Fault, OfflineInstance, OfflineReason, Snapshot};
-pub use status::{SetState, Status};
+pub use snapshot::{OfflineInstance, OfflineReason, Snapshot};
+pub use status::{Fault, SetState, Status};
 pub(crate) use watched_service::WatchedService;
 
 /// Live set of the instances of one service, or of those that match a filter.

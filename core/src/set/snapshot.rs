@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::error::Error;
 use crate::model::{Eligibility, Instance, View};
 use crate::set::event::{Event, membership_changes};
-use crate::set::status::{SetState, Status};
+use crate::set::status::{Fault, SetState, Status};
 
 /// Maximum number of offline instances that a set remembers.
 const MAX_OFFLINE: usize = 64;
@@ -29,15 +29,6 @@ pub struct Snapshot {
     /// Candidates for `pick`, if not all online instances are candidates.
     candidates: OnceLock<Option<Box<[Arc<Instance>]>>>,
     weights: OnceLock<Box<[u64]>>,
-}
-
-/// Why and since when a set is stale.
-#[derive(Clone, Debug)]
-pub struct Fault {
-    /// Error of the store.
-    pub error: Error,
-    /// When the fault began.
-    pub since: SystemTime,
 }
 
 /// Instance that went offline.

@@ -1,6 +1,8 @@
 //! State of a set: how up to date it is.
 
-use crate::set::snapshot::Fault;
+use std::time::SystemTime;
+
+use crate::error::Error;
 
 /// State of a set with its details.
 #[derive(Clone, Debug)]
@@ -39,4 +41,13 @@ impl SetState {
             SetState::Stale => "stale",
         }
     }
+}
+
+/// Why and since when a set is stale.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Error of the store.
+    pub error: Error,
+    /// When the fault began.
+    pub since: SystemTime,
 }

@@ -15,7 +15,8 @@ use crate::error::Error;
 use crate::model::{ServiceName, View};
 use crate::set::notifier::ChangeNotifier;
 use crate::set::resubscribe::{WatchUpdate, resubscribe};
-use crate::set::snapshot::{Fault, Snapshot};
+use crate::set::snapshot::Snapshot;
+use crate::set::status::Fault;
 
 /// Watched service, shared by all of its handles.
 pub(crate) struct WatchedService {
