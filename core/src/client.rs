@@ -15,7 +15,7 @@ use crate::backend::{Backend, Constructor};
 use crate::backoff::Backoff;
 use crate::connection_monitor::{ConnectionMonitor, StoreName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{Lease, Tracked};
+use crate::lease::{Lease, LeaseTracker};
 use crate::model::{ConnectionState, Metrics, Registration, ServiceName};
 use crate::set::{ServiceSet, WatchedService};
 use crate::url::Url;
@@ -44,7 +44,7 @@ struct Inner {
     settings: ClientSettings,
     closed: AtomicBool,
     sets: Mutex<HashMap<ServiceName, Weak<WatchedService>>>,
-    leases: Mutex<Vec<Tracked>>,
+    leases: Mutex<Vec<LeaseTracker>>,
     /// Number of restored registrations.
     restored: Arc<AtomicU64>,
     connection: ConnectionMonitor,
@@ -162,19 +162,19 @@ impl Client {
         let attempt = || async move {
             let host = self.host(requested).await?;
             let complete = requested.clone().complete(&host, self.0.settings.ttl);
-            Lease::keep(self.0.backend.clone(), complete, self.0.restored.clone()).await
+            Lease::start(self.0.backend.clone(), complete, self.0.restored.clone()).await
         };
         let lease = retry_until(timeout, "register", attempt).await?;
         let mut leases = self.leases();
         // Only when the list is full, so that many registrations do not walk the list each time.
         if leases.len() == leases.capacity() {
-            leases.retain(|lease| !lease.is_over());
+            leases.retain(|lease| !lease.is_finished());
             let live = leases.len();
             let spare = MIN_SPARE_LEASES.max(live / SPARE_LEASES_DIVISOR);
             leases.shrink_to(live + spare);
             leases.reserve_exact(spare);
         }
-        leases.push(lease.track());
+        leases.push(lease.tracker());
         drop(leases);
         // If the client was closed meanwhile, the lease is dropped here, which unregisters it.
         self.check_open()?;
@@ -247,7 +247,7 @@ impl Client {
             watched.close();
         }
         let leases = std::mem::take(&mut *self.leases());
-        let all = join_all(leases.into_iter().map(Tracked::release));
+        let all = join_all(leases.into_iter().map(LeaseTracker::release));
         let released = tokio::time::timeout(timeout, all).await;
         // Cleans up unconfirmed entries if the store responds soon; otherwise they expire.
         let _ =
@@ -277,7 +277,7 @@ impl Client {
         self.0.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leases(&self) -> MutexGuard<'_, Vec<Tracked>> {
+    fn leases(&self) -> MutexGuard<'_, Vec<LeaseTracker>> {
         self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

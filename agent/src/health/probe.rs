@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::exec::{self, Ran};
 use crate::health::check::{Check, Trust, What};
-use crate::health::policy::{self, TargetPolicy};
+use crate::health::target_policy::{self, TargetPolicy};
 use crate::health::threshold::Outcome;
 use crate::health::tls;
 
@@ -57,7 +57,7 @@ async fn connect(address: &str, reach: &TargetPolicy) -> Result<TcpStream, Strin
     let found = found.map_err(|e| network_error_cause(&e))?;
     let (may, not): (Vec<_>, Vec<_>) = found.partition(|at| reach.allows(at.ip()));
     match not.first() {
-        Some(at) if may.is_empty() => Err(policy::refusal(at.ip())),
+        Some(at) if may.is_empty() => Err(target_policy::refusal(at.ip())),
         _ => TcpStream::connect(&may[..])
             .await
             .map_err(|e| network_error_cause(&e)),

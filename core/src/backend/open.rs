@@ -224,7 +224,7 @@ fn etcd_config(url: &Url, tls: bool) -> Result<crate::store::etcd::config::EtcdC
 fn etcd_backend(url: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
     let protect = url.option("protect").is_none() || url.flag("protect")?;
     let grace = url.duration("grace")?.unwrap_or(KvBackend::GRACE);
-    let backend = KvBackend::several(store, layouts(url)?);
+    let backend = KvBackend::with_layouts(store, layouts(url)?);
     Ok(Arc::new(backend.grace(protect.then_some(grace))))
 }
 
@@ -288,7 +288,7 @@ fn check_kv_options(url: &Url, own: &[&str]) -> Result<()> {
 }
 
 fn kv_backend(url: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(KvBackend::several(store, layouts(url)?)))
+    Ok(Arc::new(KvBackend::with_layouts(store, layouts(url)?)))
 }
 
 fn layout_names(url: &Url) -> impl Iterator<Item = &str> {
