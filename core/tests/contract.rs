@@ -2,9 +2,13 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{ErrorKind, Heartbeat, Policy, State};
+use discover_core::{
+    Entry, ErrorKind, Grant, Heartbeat, Key, Lifetime, Node, OnConflict, Policy, Prefix, Scope,
+    State, Store, Terms, open_store,
+};
 use support::{Listener, PATIENCE, Place, eventually, web};
 
 /// G1: once `register` returns, a reader of the store sees the instance.
@@ -316,7 +320,7 @@ async fn handles_of_one_service_share_its_watch(place: &Place) {
     let two = client.services("web").unwrap();
     let _lease = client.register(web(1)).await.unwrap();
     one.wait(1, PATIENCE).await.unwrap();
-    assert!(std::sync::Arc::ptr_eq(&one.snapshot(), &two.snapshot()));
+    assert!(Arc::ptr_eq(&one.snapshot(), &two.snapshot()));
     drop((one, two));
     let again = client.services("web").unwrap();
     eventually("the set is there again", async || again.online().len() == 1).await;
@@ -353,3 +357,97 @@ contract!(on memory local etcd etcd2 agent agent_etcd; {
     bad_input_is_refused_before_anything_is_written
     handles_of_one_service_share_its_watch
 });
+
+fn entry(path: &str, value: &str) -> Entry {
+    Entry {
+        key: Key::new(path).unwrap(),
+        value: value.into(),
+        lifetime: Lifetime::Leased,
+    }
+}
+
+/// Opens the store of a place.
+fn store(place: &Place) -> Arc<dyn Store> {
+    open_store(&place.url).unwrap()
+}
+
+/// Writes the entries with a lease that nobody else renews.
+async fn create(store: &dyn Store, entries: &[Entry]) -> Grant {
+    let terms = Terms {
+        ttl: Duration::from_secs(60),
+        claim: OnConflict::Replace,
+        dedicated: false,
+    };
+    store.create(entries, terms).await.unwrap()
+}
+
+fn values(nodes: &[Node]) -> Vec<(&str, &[u8])> {
+    nodes
+        .iter()
+        .map(|node| (node.key.as_str(), &*node.value))
+        .collect()
+}
+
+/// A point read returns what another client wrote, and nothing once it is deleted.
+async fn a_key_is_read_when_it_exists_when_it_is_absent_and_after_it_is_deleted(place: &Place) {
+    let (writer, reader) = (store(place), store(place));
+    let one = entry("/s/web/a:1", "one");
+    assert_eq!(reader.get(&one.key).await.unwrap(), None, "absent");
+    let entries = [one.clone()];
+    let grant = create(&*writer, &entries).await;
+    let node = reader.get(&one.key).await.unwrap().expect("it exists");
+    assert_eq!((&node.key, &*node.value), (&one.key, &b"one"[..]));
+    assert!(node.created > 0 && node.modified > 0 && node.owner != 0);
+    writer
+        .update(&[entry("/s/web/a:1", "two")], grant)
+        .await
+        .unwrap();
+    let updated = reader.get(&one.key).await.unwrap().expect("it exists");
+    assert_eq!(
+        (&*updated.value, updated.created),
+        (&b"two"[..], node.created)
+    );
+    let above = Key::new("/s/web").unwrap();
+    assert_eq!(
+        reader.get(&above).await.unwrap(),
+        None,
+        "a prefix is no key"
+    );
+    writer.remove(&entries, grant).await.unwrap();
+    assert_eq!(reader.get(&one.key).await.unwrap(), None, "deleted");
+}
+
+/// A range read returns the keys of the scope, sorted, and no others.
+async fn a_scope_is_listed_with_its_keys_alone_and_after_a_delete(place: &Place) {
+    let (writer, reader) = (store(place), store(place));
+    let web = Scope::Under(Prefix::new("/s/web").unwrap());
+    let only = Scope::Only(Key::new("/s/web/b").unwrap());
+    assert_eq!(reader.list(&web).await.unwrap(), [], "absent");
+    assert_eq!(reader.list(&only).await.unwrap(), [], "absent");
+    let entries = [
+        entry("/s/web/b", "2"),
+        entry("/s/web/a", "1"),
+        entry("/s/web-admin/c", "3"),
+    ];
+    let grant = create(&*writer, &entries).await;
+    let nodes = reader.list(&web).await.unwrap();
+    assert_eq!(
+        values(&nodes),
+        [("/s/web/a", &b"1"[..]), ("/s/web/b", b"2")]
+    );
+    let single = reader.list(&only).await.unwrap();
+    assert_eq!(values(&single), [("/s/web/b", &b"2"[..])]);
+    let same = reader.get(&nodes[1].key).await.unwrap();
+    assert_eq!(same.as_ref(), Some(&nodes[1]), "get and list agree");
+    writer.remove(&entries, grant).await.unwrap();
+    assert_eq!(reader.list(&web).await.unwrap(), [], "deleted");
+}
+
+mod stores {
+    use super::*;
+
+    contract!(on memory local etcd etcd2; {
+    a_key_is_read_when_it_exists_when_it_is_absent_and_after_it_is_deleted
+    a_scope_is_listed_with_its_keys_alone_and_after_a_delete
+    });
+}

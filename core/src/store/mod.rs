@@ -18,7 +18,7 @@ use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kv::{Changes, Entry, Node, Scope};
+use crate::kv::{Changes, Entry, Key, Node, Scope};
 use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
 
 /// The error of who has lost a key to another owner.
@@ -55,6 +55,28 @@ pub struct Terms {
 pub trait Store: Send + Sync + 'static {
     /// Whether the store answers: one cheap round trip.
     fn probe(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Reads one key.
+    ///
+    /// Returns `None` if the key does not exist, or is a directory where the store has directories (etcd v2).
+    /// The read sees every write that finished before the call, whichever client made it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] if the store cannot be reached, and
+    /// with [`ErrorKind::PermissionDenied`] if it refuses the read.
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Node>>>;
+
+    /// Reads all keys of a scope at one moment, sorted by key.
+    ///
+    /// Returns an empty list if the scope contains no key. The read sees every write that finished before the
+    /// call.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Store::get`], and with [`ErrorKind::InvalidArgument`] if the scope contains more keys than
+    /// the store's limit.
+    fn list<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Vec<Node>>>;
 
     /// Writes all entries or none it can help. Writing a live key again keeps its `created`.
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>>;

@@ -243,7 +243,7 @@ impl KvBackend {
             let Some(layout) = layout else {
                 return Ok(Some(entry));
             };
-            let before = shared_record::read(&*self.store, &entry.key).await?;
+            let before = self.store.get(&entry.key).await?;
             Ok(shared_record::over(
                 &**layout,
                 entry,

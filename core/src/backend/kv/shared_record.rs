@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::READ;
 use crate::backoff::Backoff;
@@ -19,21 +19,6 @@ use crate::store::Store;
 const AGAIN: Duration = Duration::from_millis(5);
 /// The same, after many times.
 const MOST: Duration = Duration::from_millis(200);
-
-/// The key as it is now.
-pub(super) async fn read(store: &dyn Store, key: &Key) -> Result<Option<Node>> {
-    let mut changes = store.watch(&Scope::Only(key.clone()));
-    let slow = || {
-        Error::new(
-            ErrorKind::Timeout,
-            format!("{key} was not read within {READ:?}"),
-        )
-    };
-    let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
-    let changes = item.ok_or_else(slow)??.changes;
-    let node = changes.into_iter().find_map(|change| node_of(change, key));
-    Ok(node.flatten())
-}
 
 /// What is to be written where `before` is; none where that says it already.
 pub(super) fn over(
@@ -59,7 +44,7 @@ pub(super) async fn say(
     let (mut backoff, began) = (Backoff::new(AGAIN, MOST), Instant::now());
     let key = &entry.key;
     loop {
-        let before = read(store, key).await?;
+        let before = store.get(key).await?;
         let Some(entry) = over(layout, entry.clone(), before.as_ref(), claim) else {
             return Ok(());
         };
@@ -195,7 +180,7 @@ mod tests {
     }
 
     fn value(store: &MemoryStore, key: &Key) -> Option<String> {
-        let node = read(store, key).now_or_never().unwrap().unwrap()?;
+        let node = store.get(key).now_or_never().unwrap().unwrap()?;
         Some(String::from_utf8(node.value.to_vec()).unwrap())
     }
 
@@ -207,7 +192,7 @@ mod tests {
             value,
             lifetime,
         };
-        let seen = read(store, &entry.key).now_or_never().unwrap().unwrap();
+        let seen = store.get(&entry.key).now_or_never().unwrap().unwrap();
         let written = store.put(&entry, seen.as_ref()).now_or_never().unwrap();
         assert!(written.unwrap());
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::stream::BoxStream;
 
 use crate::error::{Error, Result};
-use crate::kv::{Changes, Entry, Key, Scope};
+use crate::kv::{Changes, Entry, Key, Node, Scope};
 use crate::store::local::entry_file::{self, ProbeResult, Record, failed};
 use crate::store::memory::Tree;
 
@@ -55,6 +55,18 @@ impl DirectoryIndex {
     /// Looks at each change of the entries whether they are still held, until they are not.
     pub(super) async fn guard(&self, entries: &[Entry], check: impl Fn() -> Result<()>) -> Error {
         self.tree.guard(entries, check).await
+    }
+
+    /// Reads one key, after a look at the files that the kernel has not reported yet.
+    pub(super) fn get(&self, key: &Key) -> Result<Option<Node>> {
+        self.catch_up()?;
+        Ok(self.tree.get(key))
+    }
+
+    /// Reads the keys of a scope, after a look at the files that the kernel has not reported yet.
+    pub(super) fn list(&self, scope: &Scope) -> Result<Vec<Node>> {
+        self.catch_up()?;
+        Ok(self.tree.list(scope))
     }
 
     /// Begins with all that was registered before the call, told by the kernel or not yet.
@@ -198,7 +210,7 @@ impl DirectoryIndex {
     /// Gives those that could not be looked at.
     pub(super) fn rescan(&self) -> Result<Vec<String>> {
         self.files().untold.clear();
-        let (listed, known) = (self.list()?, self.known());
+        let (listed, known) = (self.file_names()?, self.known());
         let unreadable = |name: &&String| self.refresh(name) == Seen::Unreadable;
         Ok(listed.union(&known).filter(unreadable).cloned().collect())
     }
@@ -206,7 +218,7 @@ impl DirectoryIndex {
     /// Looks at the files that came, went or were written over without our having been told yet. Only those
     /// that stay are written over.
     pub(super) fn catch_up(&self) -> Result<()> {
-        let (listed, known) = (self.list()?, self.known());
+        let (listed, known) = (self.file_names()?, self.known());
         let differing = listed.symmetric_difference(&known);
         let kept = listed
             .intersection(&known)
@@ -221,7 +233,7 @@ impl DirectoryIndex {
     }
 
     /// The names in the directory, the leftovers of the dead swept away.
-    fn list(&self) -> Result<HashSet<String>> {
+    fn file_names(&self) -> Result<HashSet<String>> {
         let unreadable = |e| failed("cannot list", &self.directory, e);
         let mut names = HashSet::new();
         for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {

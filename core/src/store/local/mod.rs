@@ -135,6 +135,14 @@ impl Store for LocalStore {
 
     // The files are small and the directory is in memory, as a rule; no call here waits for anybody.
 
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
+        ready(self.shelf.get(key)).boxed()
+    }
+
+    fn list<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Vec<Node>>> {
+        ready(self.shelf.list(scope)).boxed()
+    }
+
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
         async move {
             prepare(self.shelf.directory())?;

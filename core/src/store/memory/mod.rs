@@ -13,7 +13,7 @@ use futures_util::stream::BoxStream;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork_safety::{generation, hold_forks};
-use crate::kv::{Changes, Entry, Node, Scope};
+use crate::kv::{Changes, Entry, Key, Node, Scope};
 use crate::model::{Grant, OnConflict};
 use crate::store::{Store, Terms};
 use journal::Journal;
@@ -96,6 +96,14 @@ impl Store for MemoryStore {
         ready(Ok(())).boxed()
     }
 
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
+        ready(Ok(self.tree.get(key))).boxed()
+    }
+
+    fn list<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Vec<Node>>> {
+        ready(Ok(self.tree.list(scope))).boxed()
+    }
+
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
         let mut grants = self.grants();
         let create = |edit: &mut Edit<'_>| {
@@ -150,7 +158,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Change, Key, Lifetime, Prefix};
+    use crate::kv::{Change, Lifetime, Prefix};
     use futures_util::StreamExt;
 
     fn scope() -> Scope {

@@ -76,6 +76,17 @@ impl Tree {
         result
     }
 
+    /// Returns the node of a key.
+    pub(crate) fn get(&self, key: &Key) -> Option<Node> {
+        self.lock().nodes.get(key).map(|held| held.node.clone())
+    }
+
+    /// Returns the nodes of a scope, sorted by key.
+    pub(crate) fn list(&self, scope: &Scope) -> Vec<Node> {
+        let state = self.lock();
+        state.inside(scope).map(|held| held.node.clone()).collect()
+    }
+
     /// The current nodes in `scope` and the changes from there on.
     fn attach(&self, scope: &Scope) -> (Changes, mpsc::Receiver<Changes>) {
         let mut state = self.lock();

@@ -29,7 +29,7 @@ use crate::store::{Store, Terms, lost, replaced};
 use http::{Http, ONE};
 use ownership::{Ownership, not_ours};
 use recent_deletes::RecentDeletes;
-use response::{Answer, COMPARE_FAILED, EXISTS, KEY_NOT_FOUND, Refusal, Reply};
+use response::{Answer, COMPARE_FAILED, EXISTS, KEY_NOT_FOUND, Refusal, Reply, Tree};
 use session::Session;
 
 /// How often a write is tried that others get in the way of.
@@ -112,19 +112,38 @@ impl EtcdV2Store {
             // Only that one says whose it is.
             return self.look_into(folder, key).await;
         }
+        match self.read(key).await? {
+            Some(found) if found.dir => {
+                let text = format!("key {key} is a directory in etcd");
+                Err(Error::invalid(text))
+            }
+            found => Ok(found.and_then(|file| key_index::node(&self.config, &file, 0))),
+        }
+    }
+
+    /// Reads a key or a directory, as a quorum of the members has it.
+    async fn read(&self, key: &Key) -> Result<Option<Tree>> {
         let path = format!("{}?quorum=true", self.path(key));
         let answer = self.run(async |http| Ok(http.get(&path, ONE).await?.1));
         match answer.await? {
-            Ok(reply) => {
-                let node = key_index::leaves(&self.config, reply.node.filter(|node| !node.dir))
-                    .nodes
-                    .pop();
-                let folder = || Error::invalid(format!("{key} is a folder in the store"));
-                node.map(Some).ok_or_else(folder)
-            }
+            Ok(reply) => Ok(reply.node),
             Err(refusal) if refusal.code == KEY_NOT_FOUND => Ok(None),
             Err(refusal) => Err(self.refused(&refusal, key)),
         }
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Node>> {
+        check(key)?;
+        let file = self.read(key).await?.filter(|found| !found.dir);
+        Ok(file.and_then(|file| key_index::node(&self.config, &file, 0)))
+    }
+
+    async fn list(&self, scope: &Scope) -> Result<Vec<Node>> {
+        let list = async |http: Http| session::list(&self.config, &http, scope).await;
+        let (_, leaves) = self.run(list).await?;
+        let mut nodes = leaves.nodes;
+        nodes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(nodes)
     }
 
     async fn create(&self, entries: &[Entry], terms: Terms) -> Result<Grant> {
@@ -386,6 +405,14 @@ fn check(key: &Key) -> Result<()> {
 impl Store for EtcdV2Store {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
         self.hub().probe().boxed()
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
+        self.get(key).boxed()
+    }
+
+    fn list<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Vec<Node>>> {
+        self.list(scope).boxed()
     }
 
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {

@@ -248,7 +248,7 @@ async fn open(config: &EtcdConfig, at: &str) -> Result<(Http, Head)> {
 }
 
 /// Everything in a scope, as all members agree on it.
-async fn list(config: &EtcdConfig, http: &Http, scope: &Scope) -> Listed {
+pub(super) async fn list(config: &EtcdConfig, http: &Http, scope: &Scope) -> Listed {
     let place = match scope {
         Scope::Under(prefix) => prefix.as_str().trim_end_matches('/'),
         Scope::Only(key) => key.as_str(),

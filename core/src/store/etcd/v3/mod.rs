@@ -17,7 +17,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
+    TxnResponse,
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -130,6 +131,30 @@ impl EtcdV3Store {
             self.unchanged(key, seen.map_or(0, KeyValue::mod_revision) as u64)
         };
         Ok(keys(entries).map(unchanged).collect())
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Node>> {
+        let path = self.path(key);
+        let get = async |mut client: Client| client.get(path, None).await;
+        let answer = self.run_on(|| self.path(key), get).await?;
+        Ok(answer.kvs().first().and_then(|kv| self.config.node(kv)))
+    }
+
+    async fn list(&self, scope: &Scope) -> Result<Vec<Node>> {
+        let (path, is_prefix) = self.config.range(scope);
+        let mut options = GetOptions::new();
+        if is_prefix {
+            options = options.with_prefix().with_limit(self.config.most as i64);
+        }
+        let get = async |client: Client| {
+            let mut kv = client.kv_client().max_decoding_message_size(usize::MAX);
+            kv.get(path, Some(options)).await
+        };
+        let mut answer = self.run_on(|| self.config.scope_name(scope), get).await?;
+        match answer.more() {
+            true => Err(self.config.too_many(answer.count())),
+            false => Ok(self.config.nodes(answer.take_kvs())),
+        }
     }
 
     async fn put(&self, entry: &Entry, seen: Option<&Node>) -> Result<bool> {
@@ -306,6 +331,14 @@ fn found(answer: &TxnResponse) -> Vec<KeyValue> {
 impl Store for EtcdV3Store {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
         self.hub().probe().boxed()
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
+        self.get(key).boxed()
+    }
+
+    fn list<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Vec<Node>>> {
+        self.list(scope).boxed()
     }
 
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
