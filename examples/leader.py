@@ -1,4 +1,4 @@
-"""Takes part in the election of a leader until Enter is pressed: `leader PORT`."""
+"""Takes part in a leader election until Enter is pressed: `leader PORT`."""
 
 import sys
 
@@ -8,13 +8,13 @@ import libdiscover
 def main() -> None:
     port = int(sys.argv[1])
 
-    # Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+    # Without an argument, the URL is the value of DISCOVER_URL, else local://.
     client = libdiscover.connect()
 
-    # Everybody who registers is a candidate; the oldest instance leads.
+    # Every registered instance is a candidate; the oldest one is the leader.
     lease = client.register("worker", port, host="127.0.0.1")
 
-    # A leader is told at once, and again whenever it is another.
+    # The subscriber receives the current leader first, then every change of it.
     def print_leader(event: libdiscover.Event) -> None:
         if event.kind == "leader" and event.instance is not None:
             if event.instance.address == lease.address:
@@ -24,10 +24,10 @@ def main() -> None:
 
     client.services("worker").subscribe(print_leader)
 
-    # Do the leader's work, or wait for the turn; here, until Enter.
+    # Do the leader's work, or wait to become the leader. This example waits for Enter.
     sys.stdin.readline()
 
-    # Closing unregisters us, and the next oldest leads.
+    # Closing the client unregisters this instance; the next oldest becomes the leader.
     client.close()
 
 

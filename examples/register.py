@@ -8,18 +8,18 @@ import libdiscover
 def main() -> None:
     port = int(sys.argv[1])
 
-    # Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+    # Without an argument, the URL is the value of DISCOVER_URL, else local://.
     client = libdiscover.connect()
 
-    # Say who we are. Once `register` returns, others see us.
+    # Register this process. When `register` returns, other clients see the instance.
     attributes = {"zone": "eu", "version": "1"}
     lease = client.register("web", port, host="127.0.0.1", attributes=attributes)
     print(f"registered web at {lease.address}", flush=True)
 
-    # The library keeps us alive; we are free to do our work.
+    # The library keeps the registration alive while the program does its work.
     sys.stdin.readline()
 
-    # Leave: others see us go at once. Leaving a `with` block does the same.
+    # Unregister: other clients see the instance go offline at once. The end of a `with` block does the same.
     lease.unregister()
     print("unregistered", flush=True)
     client.close()

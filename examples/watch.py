@@ -1,4 +1,4 @@
-"""Prints what happens to the service `web` until Enter is pressed: `watch`."""
+"""Prints the events of the service `web` until Enter is pressed: `watch`."""
 
 import sys
 
@@ -6,16 +6,16 @@ import libdiscover
 
 
 def main() -> None:
-    # Without a URL, the registry is the one named by DISCOVER_URL, else local://.
+    # Without an argument, the URL is the value of DISCOVER_URL, else local://.
     client = libdiscover.connect()
 
-    # Follow the service: first the whole state, then `current`, then every change.
+    # Watch the service: first the full state, then `current`, then every change.
     client.services("web").subscribe(print_event)
 
-    # The events come by themselves; we are free to do our work.
+    # The library calls `print_event` on its callback thread while the program does its work.
     sys.stdin.readline()
 
-    # Once the client is closed, no event follows.
+    # After the client is closed, no event is delivered.
     client.close()
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from languages import ROOT
 from servers import Agent, Etcd, start_etcd
-from shipped import Packages, make
+from release_packages import Packages, make
 
 
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where C and C++ programs are compiled to, once for all tests."""
+    """The folder of compiled C and C++ programs, each compiled once for all tests."""
     return tmp_path_factory.mktemp("built")
 
 
@@ -28,7 +28,7 @@ def etcd() -> Iterator[Etcd]:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library as `make install` installs it, from the build of the tests, and then moved."""
+    """The prefix of the library as `make install` installs it, from the build of the tests, moved after installation."""
     first = tmp_path_factory.mktemp("install") / "first"
     tools = ["cargo", "run", "--quiet", "-p", "tools", "--", "install"]
     arguments = ["--prefix", "/usr", "--destdir", str(first), "--profile", "debug"]
@@ -40,19 +40,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    made: dict[str, list[Path]] = {}
+    built: dict[str, list[Path]] = {}
 
-    def of(kind: str) -> list[Path]:
-        if kind not in made:
-            made[kind] = make(kind, tmp_path_factory.mktemp("dist"))
-        return made[kind]
+    def packages_of(kind: str) -> list[Path]:
+        if kind not in built:
+            built[kind] = make(kind, tmp_path_factory.mktemp("dist"))
+        return built[kind]
 
-    return of
+    return packages_of
 
 
 @pytest.fixture
 def agents(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
-    """Starts agents, which end with the test."""
+    """A function that starts agents; they are killed at the end of the test."""
     started: list[Agent] = []
 
     def start(store: str | None = None, *arguments: str) -> Agent:
@@ -68,9 +68,9 @@ def agents(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, agents: Callable[..., Agent]
 ) -> Callable[[str], str]:
-    """A URL of a scheme that nobody else uses. A server is started for who needs it."""
+    """A function that returns the URL of a new, empty registry for a scheme. It starts a server if one is needed."""
 
-    def of(scheme: str) -> str:
+    def new_url(scheme: str) -> str:
         unique = uuid.uuid4().hex
         if scheme == "memory":
             return f"memory://{unique}"
@@ -83,4 +83,4 @@ def place(
             return f"{agents(f'etcd://{server.endpoint}/{unique}?ttl=2s').url}?ttl=2s"
         return f"{scheme}://{server.endpoint}/{unique}?ttl=2s"
 
-    return of
+    return new_url

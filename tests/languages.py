@@ -1,4 +1,4 @@
-"""How a program of ours is run in each language. All are built by `make test` before."""
+"""Commands that run the test programs in each language. `make test` builds the programs before."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SUFFIXES = {"c": ".c", "cpp": ".cc", "python": ".py", "node": ".ts", "rust": ".r
 
 
 def source(language: str, program: str) -> Path:
-    """`examples/watch` in C is examples/watch.c."""
+    """Returns the source file of a program: examples/watch.c for `examples/watch` in C."""
     return ROOT / f"{program}{SUFFIXES[language]}"
 
 
 def command(language: str, program: str, scratch: Path) -> list[str]:
-    """The command that runs a program, compiled into `scratch` where that is not done by the build."""
+    """Returns the command that runs a program. Compiles a C or C++ program into `scratch`."""
     name = Path(program).name
     if language == "python":
         return [sys.executable, str(source(language, program))]
@@ -39,10 +39,10 @@ def command(language: str, program: str, scratch: Path) -> list[str]:
 
 
 def compile_and_link(compiler: list[str], file: Path, binary: Path) -> None:
-    where = ["-I", str(ROOT / "include"), "-L", str(BUILT), "-ldiscover", f"-Wl,-rpath,{BUILT}"]
-    subprocess.run([*compiler, str(file), "-o", str(binary), *where, "-pthread"], check=True)
+    flags = ["-I", str(ROOT / "include"), "-L", str(BUILT), "-ldiscover", f"-Wl,-rpath,{BUILT}"]
+    subprocess.run([*compiler, str(file), "-o", str(binary), *flags, "-pthread"], check=True)
 
 
-def rounds(in_full: int) -> int:
-    """How often a long loop runs: in full in `make soak`, else a tenth of that."""
-    return in_full if os.environ.get("DISCOVER_SOAK") == "1" else in_full // 10
+def rounds(full_count: int) -> int:
+    """Returns the number of rounds of a long loop: `full_count` in `make soak`, else a tenth of it."""
+    return full_count if os.environ.get("DISCOVER_SOAK") == "1" else full_count // 10

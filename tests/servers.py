@@ -1,4 +1,4 @@
-"""A real etcd and a real agent for the tests, ended with them."""
+"""Starts etcd and the agent for tests, and stops them with the tests."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from languages import BUILT
 
 
 class Etcd:
-    """One member on free ports, its data in a fresh directory. It speaks v2 too."""
+    """An etcd with one member on free ports and a new data directory. It serves the v2 API too."""
 
     def __init__(self) -> None:
         self.name = f"test-{uuid.uuid4().hex}"
         self.data = tempfile.mkdtemp(prefix="etcd-")
         client, peer = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
         self.endpoint = client.removeprefix("http://")
-        # The kernel ends it with us, if all else fails.
+        # The kernel kills it with this process, if nothing else does.
         command = ["setpriv", "--pdeathsig", "KILL", "etcd", "--unsafe-no-fsync", "--log-level", "error"]
         command += ["--enable-v2", "--name", self.name, "--data-dir", self.data]
         command += ["--listen-client-urls", client, "--advertise-client-urls", client]
@@ -36,22 +36,22 @@ class Etcd:
         self.start()
 
     def start(self) -> None:
-        """With the data and at the place that it had."""
+        """Starts the process, with its previous data and on its previous ports."""
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(self.command, stdout=quiet, stderr=quiet)
         deadline = time.monotonic() + 30
         while self.name not in self.ctl("member", "list"):
-            assert self.process.poll() is None, "etcd ended at once"
-            assert time.monotonic() < deadline, "etcd does not answer"
+            assert self.process.poll() is None, "etcd exited on start"
+            assert time.monotonic() < deadline, "etcd does not respond"
 
     def ctl(self, *arguments: str) -> str:
-        """What etcdctl says; the name of the member proves that it is ours that answers."""
+        """Returns the output of etcdctl. The name of the member in it proves that this etcd responded."""
         command = ["etcdctl", "--endpoints", self.endpoint, *arguments]
         environment = {**os.environ, "ETCDCTL_API": "3"}
         return subprocess.run(command, env=environment, capture_output=True, text=True).stdout
 
     def kill(self) -> None:
-        """To be started again."""
+        """Kills the process. `start` starts it again."""
         self.process.kill()
         self.process.wait()
 
@@ -69,9 +69,9 @@ def start_etcd() -> Etcd:
 
 
 class Agent:
-    """An agent in front of a store, or with a registry of its own; on a socket and on a free port."""
+    """An agent in front of a store, or with its own registry, on a Unix socket and on a free port."""
 
-    # Its EXTERNAL_IP; empty leaves that to its other settings.
+    # The value of EXTERNAL_IP. If it is empty, the agent uses its other settings.
     host = "127.0.0.1"
 
     def __init__(self, directory: str, store: str | None = None, *arguments: str) -> None:
@@ -85,7 +85,7 @@ class Agent:
         self.start()
 
     def start(self) -> None:
-        """For the first time, or again; returns once it listens."""
+        """Starts the process, for the first time or again. Returns when it listens."""
         environment = {**os.environ, "EXTERNAL_IP": self.host}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -98,14 +98,14 @@ class Agent:
         self.address = addresses[0].removeprefix("discoverd://") if addresses else ""
 
     def kill(self) -> None:
-        """As `kill -9` does; to be started again."""
+        """Kills the process with SIGKILL. `start` starts it again."""
         self.process.kill()
         self.process.wait()
         if self.process.stdout:
             self.process.stdout.close()
 
     def stop(self) -> int:
-        """As systemd does; gives the exit status."""
+        """Stops the process with SIGTERM, as systemd does. Returns the exit status."""
         self.process.terminate()
         status = self.process.wait(timeout=30)
         if self.process.stdout:
@@ -113,11 +113,11 @@ class Agent:
         return status
 
 
-def eventually(holds: Callable[[], Any], patience: float = 30) -> Any:
-    """What holds at last."""
-    deadline = time.monotonic() + patience
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "never"
+def eventually(condition: Callable[[], Any], timeout: float = 30) -> Any:
+    """Waits until `condition` returns a true value, and returns it."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)  # tidy: sleep, polling a condition with a deadline
     return found
 

@@ -50,12 +50,12 @@ def test_both_ends_prove_who_they_are(agents: Callable[..., Agent], tmp_path: Pa
     well = doctor(f"{url}?{mine}&token_file={token}")
     assert well.returncode == 0 and "ok   lease" in well.stdout, well.stdout
     for refused, why in [
-        (f"{url}?{mine}", "a token is needed"),
-        (f"{url}?{mine}&token=another-token-of-16", "not the one"),
-        (f"{url}?ca={ca}&token_file={token}", "cannot reach"),
-        (f"{url}?ca={ca}&cert={foreign[1]}&key={foreign[2]}&token_file={token}", "cannot reach"),
+        (f"{url}?{mine}", "requires a token"),
+        (f"{url}?{mine}&token=another-token-of-16", "refused the token"),
+        (f"{url}?ca={ca}&token_file={token}", "client certificate"),
+        (f"{url}?ca={ca}&cert={foreign[1]}&key={foreign[2]}&token_file={token}", "client certificate"),
         (f"{url}?ca={foreign[0]}&cert={cert}&key={key}&token_file={token}", "certificate"),
-        (f"{url}?token_file={token}", "cannot reach"),
+        (f"{url}?token_file={token}", "TLS"),
         (f"{url}?{mine}&token_file={token}&server_name=other.example", "certificate"),
     ]:
         ill = doctor(refused)
@@ -136,7 +136,7 @@ def test_a_certificate_and_a_token_that_change_hold_for_who_comes_then(
     successes = log().count(new) + 1
     read_again(new)
     eventually(lambda: log().count(new) >= successes)
-    assert "not the one" in doctor(f"{url}{TOKEN}").stdout
+    assert "refused the token" in doctor(f"{url}{TOKEN}").stdout
     assert doctor(f"{url}another-token-of-the-tests").returncode == 0
     token.write_text("short")
     failures = log().count(old) + 1

@@ -1,4 +1,4 @@
-"""G22: with a store that swallows everything, no call of ours holds the interpreter or stops a loop."""
+"""G22: with a store that never responds, no call holds the GIL or blocks an event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from languages import NODE_BUILT, PROGRAMS
 from servers import Etcd, start_etcd
 
 PIPE = subprocess.PIPE
-OTHERS = {
+TICKERS = {
     "a Python thread": [sys.executable, str(PROGRAMS / "ticks.py"), "sync"],
     "an asyncio loop": [sys.executable, str(PROGRAMS / "ticks.py"), "aio"],
     "a Node timer": ["node", str(PROGRAMS / "ticks.mjs"), str(NODE_BUILT / "index.mjs")],
@@ -26,8 +26,8 @@ LEASE_CALLS = {"heartbeat", "update", "unregister"}
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[str]:
-    """Takes connections, and never says a word."""
+def silent_store() -> Iterator[str]:
+    """Yields the URL of a store that accepts connections and never responds."""
     with socket.socket() as hole:
         hole.bind(("127.0.0.1", 0))
         hole.listen(1024)
@@ -35,27 +35,27 @@ def silent() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def full() -> Iterator[str]:
-    """Takes no more connections: the kernel drops who knocks, as a firewall does."""
+def unreachable_store() -> Iterator[str]:
+    """Yields the URL of a store whose backlog is full: the kernel drops new connections, as a firewall does."""
     with contextlib.ExitStack() as stack:
         hole = stack.enter_context(socket.socket())
         hole.bind(("127.0.0.1", 0))
         hole.listen(0)
         for _ in range(10):
-            knocking = stack.enter_context(socket.socket())
-            knocking.settimeout(0.2)
+            connection = stack.enter_context(socket.socket())
+            connection.settimeout(0.2)
             try:
-                knocking.connect(hole.getsockname())
+                connection.connect(hole.getsockname())
             except TimeoutError:
                 break
         else:
-            pytest.fail("the backlog is never full")
+            pytest.fail("the backlog does not fill")
         yield f"etcd://127.0.0.1:{hole.getsockname()[1]}"
 
 
-def measure(others: str, state: str, url: str, stopped: Etcd | None = None) -> set[str]:
-    """Which calls were made, none of which delays the others."""
-    command = [*OTHERS[others], state, url]
+def measure(ticker: str, state: str, url: str, stopped: Etcd | None = None) -> set[str]:
+    """Runs the program and returns the names of its calls. Fails if a call delays the ticker."""
+    command = [*TICKERS[ticker], state, url]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as program:
         try:
             assert program.stdin is not None and program.stdout is not None
@@ -67,25 +67,25 @@ def measure(others: str, state: str, url: str, stopped: Etcd | None = None) -> s
             program.kill()
     assert (program.returncode, err) == (0, "")
     measured = [json.loads(line) for line in out.splitlines()]
-    assert [call for call in measured if call["held"]] == []
+    assert [call for call in measured if call["blocked"]] == []
     return {call["call"] for call in measured}
 
 
-@pytest.mark.parametrize("hole", [silent, full], ids=lambda hole: hole.__name__)
-@pytest.mark.parametrize("others", OTHERS)
-def test_nobody_waits_while_a_call_waits_for_a_black_hole(
-    others: str, hole: Callable[[], contextlib.AbstractContextManager[str]]
+@pytest.mark.parametrize("hole", [silent_store, unreachable_store], ids=lambda hole: hole.__name__)
+@pytest.mark.parametrize("ticker", TICKERS)
+def test_no_call_blocks_others_while_it_waits_for_a_black_hole(
+    ticker: str, hole: Callable[[], contextlib.AbstractContextManager[str]]
 ) -> None:
     with hole() as url:
-        assert measure(others, "dead", url) >= CALLS
+        assert measure(ticker, "dead", url) >= CALLS
 
 
-@pytest.mark.parametrize("others", OTHERS)
-def test_nobody_waits_while_a_call_waits_for_a_store_that_was_stopped(others: str) -> None:
+@pytest.mark.parametrize("ticker", TICKERS)
+def test_no_call_blocks_others_while_it_waits_for_a_store_that_was_stopped(ticker: str) -> None:
     server = start_etcd()
     try:
         url = f"etcd://{server.endpoint}/ticks"
-        called = measure(others, "dying", url, server)
+        called = measure(ticker, "dying", url, server)
         assert called >= CALLS | LEASE_CALLS
     finally:
         server.stop()

@@ -1,4 +1,4 @@
-"""What is told of a connection and a registration while a real etcd goes and comes back."""
+"""The statuses of a connection and a registration while etcd stops and restarts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from servers import Etcd, start_etcd
 
 LANGUAGES = ("c", "cpp", "python", "node")
 SECONDS = 60.0
-"""How long something may take that must happen."""
+"""Timeout for everything that must happen, in seconds."""
 
 
 @pytest.fixture
@@ -25,16 +25,16 @@ def own_etcd() -> Iterator[Etcd]:
     server.stop()
 
 
-class Listener:
-    """A program that says what it is told."""
+class StatusProgram:
+    """The program `tests/states/listen`, which prints the statuses it receives."""
 
     def __init__(self, language: str, url: str, port: int, scratch: Path) -> None:
         self.language = language
-        self._said: list[str] = []
+        self._lines: list[str] = []
         self._changed = threading.Condition()
-        words = [*command(language, "tests/states/listen", scratch), url, str(port)]
+        arguments = [*command(language, "tests/states/listen", scratch), url, str(port)]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
+        self.process = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -42,27 +42,27 @@ class Listener:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             with self._changed:
-                self._said.append(line.strip())
+                self._lines.append(line.strip())
                 self._changed.notify_all()
 
-    def said(self, subject: str) -> list[str]:
-        """What it was told about the subject so far."""
+    def printed(self, subject: str) -> list[str]:
+        """Returns what it has printed about a subject."""
         with self._changed:
-            return [line.removeprefix(subject + " ") for line in self._said if line.startswith(subject)]
+            return [line.removeprefix(subject + " ") for line in self._lines if line.startswith(subject)]
 
-    def has_said(self, subject: str, wanted: list[str]) -> None:
-        """Waits until it has said as much, and that must be this."""
+    def wait_for(self, subject: str, expected: list[str]) -> None:
+        """Waits until it has printed as many lines about a subject, and compares them."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self.said(subject)) >= len(wanted), SECONDS)
-            assert self.said(subject) == wanted, self.language
+            self._changed.wait_for(lambda: len(self.printed(subject)) >= len(expected), SECONDS)
+            assert self.printed(subject) == expected, self.language
 
-    def end(self) -> None:
+    def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.process.wait(SECONDS) == 0, self.language
         self._reader.join()
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> StatusProgram:
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -71,30 +71,30 @@ class Listener:
             self._reader.join()
 
 
-def test_a_store_that_goes_and_comes_back_is_told_once_each(own_etcd: Etcd, scratch: Path) -> None:
+def test_each_status_of_a_store_that_restarts_is_delivered_once(own_etcd: Etcd, scratch: Path) -> None:
     url = f"etcd://{own_etcd.endpoint}/states?ttl=2s"
     with ExitStack() as stack:
-        all_of = [
-            stack.enter_context(Listener(language, url, port, scratch))
+        programs = [
+            stack.enter_context(StatusProgram(language, url, port, scratch))
             for port, language in enumerate(LANGUAGES, start=7001)
         ]
 
-        def all_have_said(subject: str, wanted: list[str]) -> None:
-            for listener in all_of:
-                listener.has_said(subject, wanted)
+        def wait_for_all(subject: str, expected: list[str]) -> None:
+            for program in programs:
+                program.wait_for(subject, expected)
 
-        all_have_said("standing", ["live"])
-        all_have_said("connection", ["connected"])
+        wait_for_all("standing", ["live"])
+        wait_for_all("connection", ["connected"])
         own_etcd.kill()
-        all_have_said("connection", ["connected", "suspended", "lost"])
-        all_have_said("standing", ["live", "lapsed"])
+        wait_for_all("connection", ["connected", "suspended", "lost"])
+        wait_for_all("standing", ["live", "lapsed"])
         own_etcd.start()
-        all_have_said("connection", ["connected", "suspended", "lost", "connected"])
-        all_have_said("standing", ["live", "lapsed", "live"])
-        for listener in all_of:
-            listener.end()
-            listener.has_said("reconnected", ["True True"])
-            told = ["connected", "suspended", "lost", "connected"]
-            assert listener.said("connection") == told, listener.language
-            # Closing may come before the last is told.
-            assert listener.said("standing")[:3] == ["live", "lapsed", "live"], listener.language
+        wait_for_all("connection", ["connected", "suspended", "lost", "connected"])
+        wait_for_all("standing", ["live", "lapsed", "live"])
+        for program in programs:
+            program.close()
+            program.wait_for("reconnected", ["True True"])
+            expected = ["connected", "suspended", "lost", "connected"]
+            assert program.printed("connection") == expected, program.language
+            # The client may be closed before `released` is delivered.
+            assert program.printed("standing")[:3] == ["live", "lapsed", "live"], program.language

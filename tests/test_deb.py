@@ -1,4 +1,4 @@
-"""The Debian packages install into a clean root, and a program is built and runs with them."""
+"""The Debian packages install into an empty root, and a program builds and runs with them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from languages import ROOT
-from shipped import VERSION, Packages, run
+from release_packages import VERSION, Packages, run
 
 pytestmark = [
     pytest.mark.timeout(1500),
-    pytest.mark.skipif(shutil.which("dpkg") is None, reason="there is no dpkg: the packages are NOT tested"),
+    pytest.mark.skipif(shutil.which("dpkg") is None, reason="dpkg is not installed: the packages are NOT tested"),
 ]
 
 ABI = ".".join(VERSION.split(".")[: 2 if VERSION.startswith("0.") else 1])
 LIBRARY = f"libdiscover{VERSION.split('.')[0]}"
-# What the program prints that the README has for C.
+# The output of the C program of the README.
 PRINTED = r"^\S+:8080 eu\n$"
 
 
@@ -31,7 +31,7 @@ def debs(packages: Packages) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def clean(debs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root where dpkg has installed both, and which knows nothing else but the system's libraries."""
+    """A root in which dpkg has installed both packages and knows of no others but the C library's."""
     root = tmp_path_factory.mktemp("root")
     admin = root / "var/lib/dpkg"
     for folder in ("info", "updates", "triggers"):
@@ -42,7 +42,7 @@ def clean(debs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def dpkg(root: Path, *arguments: str) -> str:
-    # Whoever is not root is one in a namespace of its own.
+    # A user other than root becomes root in a new user namespace.
     become = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
     log = f"--log={root}/dpkg.log"
     return run([*become, "dpkg", f"--root={root}", log, "--force-script-chrootless", *arguments])
@@ -56,14 +56,14 @@ def libdir() -> str:
     return "usr/lib/" + run(["cc", "-print-multiarch"]).strip()
 
 
-def test_they_say_what_they_are_and_need(debs: dict[str, Path], tmp_path: Path) -> None:
+def test_the_control_fields_are_right(debs: dict[str, Path], tmp_path: Path) -> None:
     assert debs.keys() == {LIBRARY, "libdiscover-dev"}
     for deb in debs.values():
         assert field(deb, "Version") == f"{VERSION}-1"
         assert field(deb, "Source") == "libdiscover" and field(deb, "Multi-Arch") == "same"
         assert field(deb, "Architecture") == run(["dpkg", "--print-architecture"]).strip()
     assert re.fullmatch(r"libc6 \(>= 2\.\d+\), libgcc-s1 \(>= [\d.]+\)", field(debs[LIBRARY], "Depends"))
-    # The header is that of exactly this library.
+    # The header must belong to exactly this version of the library.
     assert field(debs["libdiscover-dev"], "Depends") == f"{LIBRARY} (= {VERSION}-1)"
     run(["dpkg-deb", "--control", str(debs[LIBRARY]), str(tmp_path)])
     above = f"{LIBRARY} (>= {VERSION})"
@@ -71,7 +71,7 @@ def test_they_say_what_they_are_and_need(debs: dict[str, Path], tmp_path: Path) 
     assert (tmp_path / "triggers").read_text() == "activate-noawait ldconfig\n"
 
 
-def test_what_is_installed_is_complete(clean: Path) -> None:
+def test_the_installed_files_are_complete(clean: Path) -> None:
     assert dpkg(clean, "--audit", LIBRARY, "libdiscover-dev") == ""
     assert dpkg(clean, "--verify", LIBRARY, "libdiscover-dev") == ""
     library = clean / libdir()
@@ -85,8 +85,8 @@ def test_what_is_installed_is_complete(clean: Path) -> None:
         library / f"libdiscover.so.{VERSION}": LIBRARY,
     }
     for file, owner in owners.items():
-        said = dpkg(clean, "--search", f"/{file.relative_to(clean)}")
-        assert said.startswith(f"{owner}:"), said
+        output = dpkg(clean, "--search", f"/{file.relative_to(clean)}")
+        assert output.startswith(f"{owner}:"), output
         assert file.lstat().st_uid == os.geteuid()
         assert file.is_symlink() or file.stat().st_mode & 0o777 == 0o644
     for package in (LIBRARY, "libdiscover-dev"):
@@ -110,7 +110,7 @@ def test_a_program_is_built_and_runs(kind: str, clean: Path, tmp_path: Path) -> 
     assert re.match(PRINTED, run([str(tmp_path / "web")], env={**os.environ, **url}, timeout=60))
 
 
-def test_they_go_without_a_trace(debs: dict[str, Path], tmp_path: Path, clean: Path) -> None:
+def test_removal_leaves_no_files(debs: dict[str, Path], tmp_path: Path, clean: Path) -> None:
     root = tmp_path / "root"
     shutil.copytree(clean, root, symlinks=True)
     with pytest.raises(AssertionError, match=f"libdiscover-dev.* depends on {LIBRARY}"):
@@ -120,7 +120,7 @@ def test_they_go_without_a_trace(debs: dict[str, Path], tmp_path: Path, clean: P
     assert not left
 
 
-def test_files_are_roots_and_as_old_as_the_sources(debs: dict[str, Path]) -> None:
+def test_files_belong_to_root_and_have_the_time_of_the_sources(debs: dict[str, Path]) -> None:
     for deb in debs.values():
         listed = [line.split() for line in run(["dpkg-deb", "--contents", str(deb)]).splitlines()]
         assert {owner for _, owner, *_ in listed} == {"root/root"}

@@ -1,4 +1,4 @@
-"""What `make dist` makes installs and works where nothing of this tree is to be had."""
+"""The packages of `make dist` install and work without this tree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from languages import BUILT, PROGRAMS, ROOT
-from shipped import VERSION, Packages, find_python, run
+from release_packages import VERSION, Packages, find_python, run
 
 NODE = ROOT / "bindings/node"
 
@@ -22,27 +22,27 @@ NODE = ROOT / "bindings/node"
 pytestmark = pytest.mark.timeout(1500)
 
 
-def fresh_python(python: str, at: Path) -> str:
+def new_environment(python: str, at: Path) -> str:
     run([python, "-m", "venv", "--without-pip", str(at)])
     return str(at / "bin/python")
 
 
 def pip_install(python: str, *what: str, **options: object) -> None:
-    """Our pip installs into the other environment, which has none."""
+    """Installs into an environment that has no pip, with the pip of this one."""
     run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *what], **options)
 
 
-def uses_the_package(python: str, tmp_path: Path) -> None:
-    said = run([python, str(PROGRAMS / "installed.py"), f"local://{tmp_path}/r"], cwd=tmp_path, timeout=120)
-    version, file = said.split()
+def check_package(python: str, tmp_path: Path) -> None:
+    output = run([python, str(PROGRAMS / "installed.py"), f"local://{tmp_path}/r"], cwd=tmp_path, timeout=120)
+    version, file = output.split()
     assert version == VERSION and Path(file).is_relative_to(tmp_path)
 
 
-def test_the_version_is_said_in_one_place_and_everywhere_the_same() -> None:
+def test_the_version_is_the_same_everywhere() -> None:
     header = (ROOT / "include/discover.h").read_text()
     numbers = re.findall(r"#define DISCOVER_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header)
     lock = json.loads((NODE / "package-lock.json").read_text())
-    said = {
+    output = {
         "discover.h": ".".join(numbers),
         "package.json": json.loads((NODE / "package.json").read_text())["version"],
         "package-lock.json": lock["version"],
@@ -51,13 +51,13 @@ def test_the_version_is_said_in_one_place_and_everywhere_the_same() -> None:
     manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
     for name, dependency in manifest["dependencies"].items():
         if "path" in dependency:
-            said[f"Cargo.toml, {name}"] = dependency["version"]
+            output[f"Cargo.toml, {name}"] = dependency["version"]
     for member in manifest["members"]:
         package = tomllib.loads((ROOT / member / "Cargo.toml").read_text())["package"]
         assert package["version"] == {"workspace": True}, member
     python = tomllib.loads((ROOT / "bindings/python/pyproject.toml").read_text())["project"]
     assert python["dynamic"] == ["version"] and "version" not in python
-    assert said == {place: VERSION for place in said}
+    assert output == {place: VERSION for place in output}
 
 
 def test_the_wheel_is_one_for_all(packages: Packages, tmp_path: Path) -> None:
@@ -73,31 +73,31 @@ def test_the_wheel_is_one_for_all(packages: Packages, tmp_path: Path) -> None:
 
 
 def newest_glibc(library: Path) -> tuple[int, ...]:
-    told = run(["readelf", "-VW", str(library)])
-    return max(tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([\d.]+)", told))
+    output = run(["readelf", "-VW", str(library)])
+    return max(tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([\d.]+)", output))
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
 def test_the_wheel(version: str, packages: Packages, tmp_path: Path) -> None:
     python = find_python(version)
     if python is None:
-        pytest.skip(f"Python {version} is not here, so the wheel is NOT tested on it")
-    fresh = fresh_python(python, tmp_path / "env")
+        pytest.skip(f"Python {version} is not installed: the wheel is NOT tested with it")
+    fresh = new_environment(python, tmp_path / "env")
     pip_install(fresh, "--no-index", "--no-deps", str(packages("wheel")[0]))
-    uses_the_package(fresh, tmp_path)
+    check_package(fresh, tmp_path)
 
 
 def test_the_sdist(packages: Packages, tmp_path: Path) -> None:
     (sdist,) = packages("sdist")
     assert sdist.name == f"libdiscover-{VERSION}.tar.gz"
-    fresh = fresh_python(sys.executable, tmp_path / "env")
-    # The sources are others to cargo; what they stand on has been built.
+    fresh = new_environment(sys.executable, tmp_path / "env")
+    # cargo treats the unpacked sources as new; their dependencies are built already.
     target = {"CARGO_TARGET_DIR": str(BUILT.parent), "MATURIN_PEP517_ARGS": "--profile dev"}
     pip_install(fresh, str(sdist), env={**os.environ, **target}, cwd=tmp_path)
-    uses_the_package(fresh, tmp_path)
+    check_package(fresh, tmp_path)
 
 
-NODE_SAYS = (
+NODE_BODY = (
     "connect(process.argv[2]).then(async (client) => {"
     "  await client.register({ service: 'web', port: 1, attributes: { zone: 'eu' } });"
     "  const [one] = await client.services('web').wait(1, { timeout: 30000 });"
@@ -114,7 +114,7 @@ NODE_PROGRAMS = {
 
 @pytest.fixture(scope="session")
 def node_folder(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both packages installed, and nothing fetched."""
+    """A folder with both packages installed, without downloads."""
     folder = tmp_path_factory.mktemp("npm")
     npm_install(folder, *packages("npm"))
     return folder
@@ -126,14 +126,14 @@ def npm_install(folder: Path, *what: Path) -> None:
     run([*npm, *map(str, what)], cwd=folder)
 
 
-def test_the_npm_packages_hold_what_they_should(packages: Packages, node_folder: Path) -> None:
-    main, half = packages("npm")
+def test_the_npm_packages_contain_the_right_files(packages: Packages, node_folder: Path) -> None:
+    main, native = packages("npm")
     assert main.name == f"libdiscover-{VERSION}.tgz"
-    name = half.name.removesuffix(f"-{VERSION}.tgz")
-    holds = {name: run(["tar", "tzf", str(tgz)]).split() for name, tgz in (("main", main), ("half", half))}
-    assert not [file for file in holds["main"] if file.endswith(".node")]
-    assert {"package/README.md", "package/LICENSE-MIT", "package/dist/index.d.mts"} <= set(holds["main"])
-    assert {"package/libdiscover.node", "package/LICENSE-MIT"} <= set(holds["half"])
+    name = native.name.removesuffix(f"-{VERSION}.tgz")
+    contents = {name: run(["tar", "tzf", str(tgz)]).split() for name, tgz in (("main", main), ("native", native))}
+    assert not [file for file in contents["main"] if file.endswith(".node")]
+    assert {"package/README.md", "package/LICENSE-MIT", "package/dist/index.d.mts"} <= set(contents["main"])
+    assert {"package/libdiscover.node", "package/LICENSE-MIT"} <= set(contents["native"])
     description = json.loads((node_folder / "node_modules/libdiscover/package.json").read_text())
     assert description["optionalDependencies"] == {name: VERSION}
     assert "devDependencies" not in description and "scripts" not in description
@@ -143,7 +143,7 @@ def test_the_npm_packages_hold_what_they_should(packages: Packages, node_folder:
 @pytest.mark.parametrize("kind", NODE_PROGRAMS)
 def test_the_npm_packages(kind: str, node_folder: Path, tmp_path: Path) -> None:
     name, imports = NODE_PROGRAMS[kind]
-    (node_folder / name).write_text(f"{imports}\n{NODE_SAYS}\n")
+    (node_folder / name).write_text(f"{imports}\n{NODE_BODY}\n")
     if kind == "typescript":
         types = node_folder / "node_modules/@types"
         if not types.exists():
@@ -151,28 +151,28 @@ def test_the_npm_packages(kind: str, node_folder: Path, tmp_path: Path) -> None:
         options = ["--strict", "--module", "node16", "--target", "es2022", "--outDir", "js"]
         run(["node", str(NODE / "node_modules/typescript/bin/tsc"), *options, name], cwd=node_folder)
         name = "js/program.mjs"
-    said = run(["node", name, f"local://{tmp_path}/r"], cwd=node_folder, timeout=60)
-    assert said == "1 eu\n"
+    output = run(["node", name, f"local://{tmp_path}/r"], cwd=node_folder, timeout=60)
+    assert output == "1 eu\n"
 
 
-def test_the_npm_package_alone_says_what_is_missing(packages: Packages, tmp_path: Path) -> None:
-    main, half = packages("npm")
+def test_the_npm_package_alone_names_the_missing_package(packages: Packages, tmp_path: Path) -> None:
+    main, native = packages("npm")
     npm_install(tmp_path, main)
     done = subprocess.run(
         ["node", "-e", "require('libdiscover')"], cwd=tmp_path, capture_output=True, text=True
     )
-    name = half.name.removesuffix(f"-{VERSION}.tgz")
+    name = native.name.removesuffix(f"-{VERSION}.tgz")
     assert done.returncode != 0 and f"install the package {name}" in done.stderr, done.stderr
 
 
-def test_the_agent_is_one_file_that_needs_no_other(packages: Packages, tmp_path: Path) -> None:
+def test_the_agent_is_one_static_executable(packages: Packages, tmp_path: Path) -> None:
     (archive,) = packages("agent")
     name = f"discoverd-{VERSION}-{os.uname().machine}-linux"
     assert archive.name == f"{name}.tar.gz"
     run(["tar", "-xzf", str(archive)], cwd=tmp_path)
     tree = tmp_path / name
     program = tree / "bin/discoverd"
-    # No loader is named, and no library: it is the kernel alone that it needs.
+    # A static executable has neither an interpreter nor needed libraries.
     headers = run(["readelf", "--wide", "--program-headers", "--dynamic", str(program)])
     assert "INTERP" not in headers and "NEEDED" not in headers, headers
     assert run([str(program), "--version"], env={}) == f"discoverd {VERSION}\n"

@@ -1,4 +1,4 @@
-"""The examples tell one story in five languages, so each is run with each other as its witness."""
+"""The examples behave the same in five languages, so that each is tested with a program in another language."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 
 from languages import LANGUAGES, command, source
 
-PATIENCE = 30
+TIMEOUT = 30
 
 
 class Program:
-    """An example at work: its lines are read as they come."""
+    """A running example, whose output is read line by line."""
 
     def __init__(self, arguments: list[str], url: str) -> None:
         self.process = subprocess.Popen(
@@ -36,23 +36,23 @@ class Program:
         for line in self.process.stdout:
             self.lines.put(line.rstrip("\n"))
 
-    def says(self, *lines: str) -> None:
-        heard = []
+    def expect(self, *lines: str) -> None:
+        received = []
         for _ in lines:
             try:
-                heard.append(self.lines.get(timeout=PATIENCE))
+                received.append(self.lines.get(timeout=TIMEOUT))
             except queue.Empty:
                 self.process.kill()
                 _, errors = self.process.communicate()
-                pytest.fail(f"said {heard} instead of {list(lines)}; {errors}")
-        assert heard == list(lines)
+                pytest.fail(f"printed {received} instead of {list(lines)}; {errors}")
+        assert received == list(lines)
 
-    def enter(self) -> None:
-        """Enter is pressed, and the program ends well."""
+    def press_enter(self) -> None:
+        """Presses Enter and checks that the program exits without an error."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        assert self.process.wait(PATIENCE) == 0
+        assert self.process.wait(TIMEOUT) == 0
 
 
 Run = Callable[..., Program]
@@ -78,38 +78,38 @@ def run(request: pytest.FixtureRequest, place: Callable[[str], str], scratch: Pa
 def test_register_and_watch(language: str, run: Run) -> None:
     watchers = [run(language, "watch"), run("rust", "watch")]
     for watcher in watchers:
-        watcher.says("current")
+        watcher.expect("current")
     service = run(language, "register", "7001")
-    service.says("registered web at 127.0.0.1:7001")
+    service.expect("registered web at 127.0.0.1:7001")
     for watcher in watchers:
-        watcher.says("up 127.0.0.1:7001", "leader 127.0.0.1:7001")
-    service.enter()
-    service.says("unregistered")
+        watcher.expect("up 127.0.0.1:7001", "leader 127.0.0.1:7001")
+    service.press_enter()
+    service.expect("unregistered")
     for watcher in watchers:
-        watcher.says("down 127.0.0.1:7001", "leader none")
-        watcher.enter()
+        watcher.expect("down 127.0.0.1:7001", "leader none")
+        watcher.press_enter()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_leader(language: str, run: Run) -> None:
     first = run("rust", "leader", "7001")
-    first.says("leading")
+    first.expect("leading")
     second = run(language, "leader", "7002")
-    second.says("following 127.0.0.1:7001")
-    first.enter()
-    second.says("leading")
+    second.expect("following 127.0.0.1:7001")
+    first.press_enter()
+    second.expect("leading")
     third = run("rust", "leader", "7003")
-    third.says("following 127.0.0.1:7002")
-    second.enter()
-    third.says("leading")
-    third.enter()
+    third.expect("following 127.0.0.1:7002")
+    second.press_enter()
+    third.expect("leading")
+    third.press_enter()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("example", ["register", "leader"])
-def test_an_error_is_said_and_ends_with_1(language: str, example: str, scratch: Path) -> None:
+def test_an_error_is_printed_and_the_exit_status_is_1(language: str, example: str, scratch: Path) -> None:
     program = Program([*command(language, f"examples/{example}", scratch), "70000"], "memory://errors")
-    _, errors = program.process.communicate(timeout=PATIENCE)
+    _, errors = program.process.communicate(timeout=TIMEOUT)
     assert program.process.returncode == 1
     assert errors.strip() != "" and "Traceback" not in errors
 

@@ -1,5 +1,7 @@
-"""G21: a forked child is told at once that what it holds is its parent's, and opens its own; it keeps
-nothing of its parent's alive, and takes nothing from it, however it was made and however it leaves."""
+"""G21: in a forked child process, calls on the parent's objects fail at once, and the child may open its own client.
+
+A child neither keeps its parent's registrations alive nor removes them, in whichever way it was forked and exits.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,13 @@ if child == 0:
         client.services("web")
     except libdiscover.Forked:
         os.write(1, b"forked\\n")
-    sys.stdin.read()          # outlives its parent
+    sys.stdin.read()          # lives longer than its parent
     sys.exit(0)
-os.write(1, b"%d\\n" % child)  # at once, for the child writes there too
+os.write(1, b"%d\\n" % child)  # in one write, because the child writes there too
 sys.stdin.read()
 """
 
-# The ways to fork, and how often each is gone.
+# The ways to fork, and the number of forks of each.
 TIMES = {
     "fork": rounds(500),
     "double fork": rounds(200),
@@ -46,29 +48,29 @@ SECONDS = 60.0
 
 
 class Observer:
-    """Somebody in another process, who hears of each departure of the parent's instance."""
+    """A client in another process that records when the parent's instance goes offline."""
 
     def __init__(self, client: libdiscover.Client) -> None:
-        self.departures: list[libdiscover.Event] = []
+        self.down_events: list[libdiscover.Event] = []
         self.web = client.services("web")
-        self.web.subscribe(self.hear)
+        self.web.subscribe(self.on_event)
 
-    def hear(self, event: libdiscover.Event) -> None:
+    def on_event(self, event: libdiscover.Event) -> None:
         if event.kind == "down" and event.instance and event.instance.address == "127.0.0.1:1":
-            self.departures.append(event)
+            self.down_events.append(event)
 
     @property
     def sees_the_parent(self) -> bool:
-        return "127.0.0.1:1" in [one.address for one in self.web]
+        return "127.0.0.1:1" in [instance.address for instance in self.web]
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("way", "scheme"),
-    # What is in memory is not shared, but must not be locked in a child by a thread that is not there.
+    # A memory registry is not shared, but a child must not find it locked by a thread of its parent.
     [("fork", "memory"), *((way, scheme) for way in TIMES for scheme in ("local", "etcd"))],
 )
-def test_children_are_told_and_their_parent_lives_on(
+def test_children_are_refused_and_their_parent_stays_registered(
     way: str, scheme: str, place: Callable[[str], str]
 ) -> None:
     url = place(scheme)
@@ -78,23 +80,23 @@ def test_children_are_told_and_their_parent_lives_on(
         with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as parent:
             try:
                 assert parent.stdout is not None
-                said = parent.stdout.readline()
-                seen, departures = observer.sees_the_parent, list(observer.departures)
+                printed = parent.stdout.readline()
+                seen, down_events = observer.sees_the_parent, list(observer.down_events)
                 out, err = parent.communicate(timeout=SECONDS)
             finally:
                 parent.kill()
-    assert (parent.returncode, said, out, err) == (0, "well\n", "", "")
-    assert seen == (scheme != "memory") and departures == []
+    assert (parent.returncode, printed, out, err) == (0, "done\n", "", "")
+    assert seen == (scheme != "memory") and down_events == []
 
 
 @pytest.mark.parametrize("scheme", ["local", "etcd"])
-def test_workers_of_a_preloaded_server_are_told_and_its_master_lives_on(
+def test_workers_of_a_preloaded_server_are_refused_and_its_master_stays_registered(
     scheme: str, place: Callable[[str], str], tmp_path: Path
 ) -> None:
-    url, door = place(scheme), tmp_path / "gunicorn.sock"
-    # A worker ends after each request, and another one is forked.
+    url, socket_path = place(scheme), tmp_path / "gunicorn.sock"
+    # A worker exits after each request, and another one is forked.
     command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--max-requests", "1"]
-    command += ["--bind", f"unix:{door}", "--log-level", "error", "--no-control-socket"]
+    command += ["--bind", f"unix:{socket_path}", "--log-level", "error", "--no-control-socket"]
     command += ["--chdir", str(PROGRAMS), "preloaded:application"]
     environment = {**os.environ, "DISCOVER_URL": url}
     times = rounds(100)
@@ -103,25 +105,25 @@ def test_workers_of_a_preloaded_server_are_told_and_its_master_lives_on(
         with subprocess.Popen(command, env=environment, stdout=PIPE, stderr=PIPE, text=True) as master:
             try:
                 observer.web.wait(1, timeout=SECONDS)
-                workers = {ask(door) for _ in range(times)}
-                seen, departures = observer.sees_the_parent, list(observer.departures)
+                workers = {request(socket_path) for _ in range(times)}
+                seen, down_events = observer.sees_the_parent, list(observer.down_events)
                 master.terminate()
                 out, err = master.communicate(timeout=SECONDS)
             finally:
-                # Its workers, should there be any, end when they find it gone.
+                # Its workers exit when they notice that it has exited.
                 master.kill()
     assert (master.returncode, out, err) == (0, "", "")
     assert len(workers) == times
-    assert seen and departures == []
+    assert seen and down_events == []
 
 
-def ask(door: Path) -> int:
-    """Which worker answers, waiting for the first one to be there."""
+def request(socket_path: Path) -> int:
+    """Returns the process id of the worker that responds. Waits until the server accepts connections."""
     deadline = time.monotonic() + SECONDS
     while True:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             try:
-                connection.connect(str(door))
+                connection.connect(str(socket_path))
             except (FileNotFoundError, ConnectionRefusedError):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)  # tidy: sleep, between two attempts to reach a server that starts
@@ -142,28 +144,28 @@ def test_a_child_does_not_keep_its_parent_alive(place: Callable[[str], str]) -> 
         pipe = subprocess.PIPE
         with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True) as parent:
             assert parent.stdout is not None
-            said = sorted(parent.stdout.readline() for _ in range(2))
-            assert said[1] == "forked\n"
-            child = int(said[0])
+            printed = sorted(parent.stdout.readline() for _ in range(2))
+            assert printed[1] == "forked\n"
+            child = int(printed[0])
             web.wait(1, timeout=30)
             events = web.watch()
-            # What goes before it was told of is not told of.
+            # An instance that goes offline before it was reported is not reported at all.
             assert "current" in (event.kind for event in events)
             parent.kill()
             assert "down" in (event.kind for event in events)
-            os.kill(child, 0)  # It lives still.
+            os.kill(child, 0)  # The child is still alive.
             os.kill(child, signal.SIGKILL)
 
 
-# Newer Pythons warn of forks beside threads, which is what this is about.
+# Python 3.12 and newer warn about a fork in a process with threads, which this test needs.
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_that_exits_takes_nothing_from_its_parent(place: Callable[[str], str]) -> None:
+def test_a_child_that_exits_does_not_affect_its_parent(place: Callable[[str], str]) -> None:
     with libdiscover.connect(place("local")) as client:
         lease = client.register("web", host="127.0.0.1", port=1)
         for _ in range(20):
             child = os.fork()
             if child == 0:
-                del lease, client  # Destructors run in the child too, and must do nothing.
+                del lease, client  # Destructors run in the child too, and must have no effect.
                 os._exit(0)
             _, status = os.waitpid(child, 0)
             assert status == 0

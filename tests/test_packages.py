@@ -1,4 +1,4 @@
-"""The packages install as their users would install them."""
+"""The packages install from this tree with pip and npm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from languages import ROOT
 def test_pip_install_in_a_fresh_environment(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
     python = str(tmp_path / "env/bin/python")
-    # A debug build, so that what the tests have built already is used.
+    # A debug build, so that the build of the tests is reused.
     environment = {**os.environ, "MATURIN_PEP517_ARGS": "--profile dev"}
     install = [python, "-m", "pip", "install", "--quiet", str(ROOT / "bindings/python")]
     subprocess.run(install, env=environment, check=True)

@@ -1,4 +1,4 @@
-"""Every language offers the same, by the same names: what is public and the table agree, both ways."""
+"""Every language has the same public names: the public names and the table in parity.toml agree."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ def cased(form: str, name: str) -> str:
     words = name.split("_")
     pascal = "".join(word.capitalize() for word in words)
     cases = {"snake": name, "UPPER": name.upper(), "Pascal": pascal, "camel": words[0] + pascal[len(words[0]) :]}
-    for case, said in cases.items():
-        form = form.replace("{%s}" % case, said)
+    for case, cased_name in cases.items():
+        form = form.replace("{%s}" % case, cased_name)
     return form
 
 
 def names(language: str, section: str) -> Iterator[str]:
-    """All names that a section gives a language."""
+    """Yields all names of a section in one language."""
     for row, cells in SECTIONS[section].items():
-        yield from called(language, section, row, cells.get(language, row))
+        yield from row_names(language, section, row, cells.get(language, row))
 
 
-def called(language: str, section: str, row: str, cell: Any) -> list[str]:
-    """One row's, in one language."""
+def row_names(language: str, section: str, row: str, cell: Any) -> list[str]:
+    """Returns the names of one row in one language."""
     if isinstance(cell, dict):
-        assert cell.keys() == {"none"} and cell["none"], f"{section}, {row}: {language} says not why"
+        assert cell.keys() == {"none"} and cell["none"], f"{section}, {row}: {language} has no reason"
         return []
-    own = [cell] if isinstance(cell, str) else cell
-    return [name for each in own for name in placed(language, section, each)]
+    cells = [cell] if isinstance(cell, str) else cell
+    return [name for each in cells for name in qualified(language, section, each)]
 
 
-def placed(language: str, section: str, name: str) -> list[str]:
+def qualified(language: str, section: str, name: str) -> list[str]:
     if name.startswith("="):
         return [name[1:]]
     noun, _, verb = section.partition(".")
@@ -56,10 +56,10 @@ def placed(language: str, section: str, name: str) -> list[str]:
     form = place if "{" in place else LANGUAGES[language].replace("{class}", place)
     if not verb:
         return [cased(form, name)]
-    # An option of a verb, which may go by several names: each of them takes it.
+    # An option of a verb. If the verb has several names, each of them has the option.
     verb = verb.removesuffix("()")
     cell = SECTIONS[noun][verb].get(language, verb)
-    return [f"{owner}({cased('{snake}', name)})" for owner in called(language, noun, verb, cell)]
+    return [f"{owner}({cased('{snake}', name)})" for owner in row_names(language, noun, verb, cell)]
 
 
 def expected(language: str) -> set[str]:
@@ -81,7 +81,7 @@ def surfaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 
 def unexplained(language: str, public: set[str]) -> list[str]:
-    """What is public, and neither in the table nor the language's own business."""
+    """Returns the public names that are neither in the table nor in the section of the language."""
     own = TABLE["only"].get(language, {})
     unknown = public - expected(language)
     return sorted(name for name in unknown if not any(fnmatchcase(name, pattern) for pattern in own))
@@ -92,16 +92,16 @@ def missing(language: str, public: set[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_is_public_is_in_the_table(language: str, surfaces: dict[str, set[str]]) -> None:
+def test_every_public_name_is_in_the_table(language: str, surfaces: dict[str, set[str]]) -> None:
     assert unexplained(language, surfaces[language]) == []
     unknown = surfaces[language] - expected(language)
     own = TABLE["only"].get(language, {})
     stale = [pattern for pattern in own if not any(fnmatchcase(name, pattern) for name in unknown)]
-    assert not stale, f"parity.toml explains what is not there: {stale}"
+    assert not stale, f"parity.toml explains names that do not exist: {stale}"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_is_in_the_table_is_public(language: str, surfaces: dict[str, set[str]]) -> None:
+def test_every_name_of_the_table_is_public(language: str, surfaces: dict[str, set[str]]) -> None:
     assert missing(language, surfaces[language]) == []
 
 
@@ -116,7 +116,7 @@ def test_what_is_in_the_table_is_public(language: str, surfaces: dict[str, set[s
         ("rust", "Status::confirmed", "Event::Stale"),
     ],
 )
-def test_a_gap_on_either_side_is_seen(
+def test_a_difference_on_either_side_is_found(
     language: str, new: str, old: str, surfaces: dict[str, set[str]]
 ) -> None:
     public = surfaces[language]
@@ -124,7 +124,7 @@ def test_a_gap_on_either_side_is_seen(
     assert missing(language, public - {old}) == [old]
 
 
-def test_every_row_speaks_of_languages_and_every_section_of_a_noun() -> None:
+def test_every_row_has_known_languages_and_every_section_a_noun() -> None:
     for section, rows in SECTIONS.items():
         assert section.partition(".")[0] in NOUNS
         for row, cells in rows.items():

@@ -1,4 +1,4 @@
-"""Programs of other systems and ours meet in the same etcd."""
+"""Programs of other systems and of this library share one etcd."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 import libdiscover
 import pytest
 
-from gopeers import PATIENCE, Peer, build
+from go_peers import TIMEOUT, Peer, build
 from servers import Etcd
 
 THEIRS, OURS = "10.0.0.9:7002", "10.0.0.1:7001"
-# Not all can be told to be in a place of their own, so the service is.
+# Some systems have a fixed key prefix, so the name of the service is unique.
 WEB = f"web-{uuid.uuid4().hex}"
-# The store that each speaks, what of ours it is to see, and what of its own we are to see.
+# For each system: the scheme, its expected view of our instance, and the attributes of its instance that we expect.
 SYSTEMS: dict[str, tuple[str, Any, dict[str, str]]] = {
     "grpc": ("etcd", {OURS: {"zone": "us"}}, {"version": "1", "zone": "<eu>"}),
     "kratos": (
@@ -67,13 +67,13 @@ SYSTEMS: dict[str, tuple[str, Any, dict[str, str]]] = {
         },
     ),
 }
-# These have a program of their own, with the registry that they publish; the others share one.
+# Systems with their own program, which uses their published registry. The others share one program.
 FOLDERS = {"kratos": "kratos", "go-micro": "go-micro"}
 
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The program of a folder of tests/peers, built once."""
+    """A function that returns the program of a folder of tests/peers, built once."""
     into = tmp_path_factory.mktemp("peers")
     return cache(lambda folder: build(folder, into))
 
@@ -94,58 +94,58 @@ def peers(programs: Callable[[str], Path]) -> Iterator[Any]:
 
     yield start
     for peer in started:
-        peer.end()
+        peer.kill()
 
 
-def eventually(what: str, condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
+def eventually(description: str, condition: Any) -> None:
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, description
         time.sleep(0.02)  # tidy: sleep, polling a condition with a deadline
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_each_sees_the_other(system: str, etcd: Etcd, root: str, peers: Any) -> None:
-    """What it registers we see with every field, what we register and change it sees, and who goes is missed."""
-    scheme, seen_of_ours, seen_of_theirs = SYSTEMS[system]
+def test_each_system_sees_the_instances_of_the_other(system: str, etcd: Etcd, root: str, peers: Any) -> None:
+    """Both sides see each other's instance with all fields, its change, and that it goes offline."""
+    scheme, view_of_ours, attributes_of_theirs = SYSTEMS[system]
     if system == "go-micro":
         root = ""
     url = f"{scheme}://{etcd.endpoint}{root}?ttl=2s&layout={system}"
     with libdiscover.connect(url) as client:
         web = client.services(WEB)
         peer = peers(system, etcd, root)
-        theirs = web.wait(1, timeout=PATIENCE)[0]
+        theirs = web.wait(1, timeout=TIMEOUT)[0]
         assert theirs.address == THEIRS
-        assert dict(theirs.attributes) == seen_of_theirs
+        assert dict(theirs.attributes) == attributes_of_theirs
         assert theirs.layouts == (system,)
-        ours = next(iter(seen_of_ours))
+        ours = next(iter(view_of_ours))
         with client.register(WEB, address=OURS) as lease:
-            # On etcd v2 the records that are expected say nothing that could change.
+            # With etcd v2, the expected records have no field that could change.
             if scheme == "etcd":
-                peer.until("sees ours", lambda seen: ours in seen)
+                peer.wait_until("view contains our instance", lambda view: ours in view)
                 lease.update({"zone": "us"})
-            peer.awaits(seen_of_ours)
-        peer.awaits_without(ours)
-        peer.end()
-        eventually("its death is our down", lambda: len(web.online()) == 0)
+            peer.wait_for(view_of_ours)
+        peer.wait_without(ours)
+        peer.kill()
+        eventually("our set reports its death", lambda: len(web.online()) == 0)
         assert web.offline()[-1].instance.address == THEIRS
 
 
 def test_credentials_are_shared_with_hosts_of_the_other_system(
     etcd: Etcd, root: str, peers: Any
 ) -> None:
-    """S2.4: ours reach its hosts, and what it says to all reaches ours, whose owner is told."""
+    """S2.4: our credentials reach its hosts; its credentials reach our host, and our lease reports the change."""
     url = f"etcd2://{etcd.endpoint}{root}?ttl=2s&layout=scalingo"
     with libdiscover.connect(url) as client:
-        told = threading.Event()
+        changed = threading.Event()
         public = {"public": "true", "user": "ours", "password": "1"}
         with client.register(WEB, address=OURS, attributes=public) as lease:
             subscription = lease.on_standing(
-                lambda _: told.set() if lease.attributes["user"] == "peer" else None
+                lambda _: changed.set() if lease.attributes["user"] == "peer" else None
             )
             peer = peers("scalingo", etcd, root)
-            assert told.wait(PATIENCE), "its credentials reach our host, and its owner is told"
+            assert changed.wait(TIMEOUT), "our lease does not report the new credentials"
             assert lease.attributes["password"] == "p@<s>"
             lease.update({"public": "true", "user": "newer", "password": "2"})
-            peer.awaits({"10.0.0.9": {"user": "newer", "password": "2"}})
+            peer.wait_for({"10.0.0.9": {"user": "newer", "password": "2"}})
             subscription.cancel()

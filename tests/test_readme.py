@@ -1,4 +1,4 @@
-"""Every code block of the README does what it says."""
+"""Every code block of the README runs and prints what the README promises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from languages import BUILT, ROOT, compile_and_link
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-# What the quickstart prints; the host is this machine's, as it is to others.
+# The output of the quickstart. The host is this machine's address.
 PRINTED = r"^\S+:8080 eu\n$"
 
 
@@ -38,9 +38,9 @@ def run(command: list[str], url: str, **options: str | Path) -> str:
     return str(done.stdout)
 
 
-def test_it_is_short_and_every_block_is_known() -> None:
+def test_the_readme_is_short_and_every_block_is_known() -> None:
     assert len(README.splitlines()) <= 220
-    # Rust's block is a test of the documentation of the crate.
+    # The Rust block is a documentation test of the crate.
     known = {"sh", "text", "python", "js", "c", "cpp", "rust"}
     assert {name for name, _ in BLOCKS} <= known
 
@@ -53,29 +53,29 @@ def test_quickstart(
     url = place(scheme)
     if language == "python":
         (tmp_path / "web.py").write_text(block("python"))
-        said = run([sys.executable, str(tmp_path / "web.py")], url)
+        output = run([sys.executable, str(tmp_path / "web.py")], url)
     elif language == "js":
         (tmp_path / "node_modules").mkdir()
         (tmp_path / "node_modules/libdiscover").symlink_to(ROOT / "bindings/node")
         (tmp_path / "web.mjs").write_text(block("js"))
-        said = run(["node", str(tmp_path / "web.mjs")], url)
+        output = run(["node", str(tmp_path / "web.mjs")], url)
     else:
         compiler = {"c": ["cc", "-std=c99"], "cpp": ["c++", "-std=c++17"]}[language]
         source = tmp_path / ("web.c" if language == "c" else "web.cc")
         source.write_text(block(language))
         compile_and_link([*compiler, "-Wall", "-Werror"], source, tmp_path / "web")
-        said = run([str(tmp_path / "web")], url)
-    assert re.match(PRINTED, said), said
+        output = run([str(tmp_path / "web")], url)
+    assert re.match(PRINTED, output), output
 
 
 def test_commands(place: Callable[[str], str], tmp_path: Path) -> None:
-    """The commands that are not this very run: each is known here, and done here or named."""
-    done_elsewhere = {"make demo": "test_demo"}
+    """Every command of the README is run here or in the test named here."""
+    tested_elsewhere = {"make demo": "test_demo"}
     for name, text in BLOCKS:
         if name != "sh":
             continue
         for line in text.splitlines():
-            if line in done_elsewhere:
+            if line in tested_elsewhere:
                 continue
             url = r"etcd://127\.0\.0\.1:2379\?(ttl=10s|layout=kratos,native)"
             assert re.fullmatch(f'DISCOVER_URL="{url}" python3 web.py', line)
@@ -89,28 +89,28 @@ def test_commands(place: Callable[[str], str], tmp_path: Path) -> None:
 
 
 def test_demo() -> None:
-    """What `make demo` runs once it has built: it ends by itself, with the kill seen at once."""
+    """The demo that `make demo` runs after the build ends by itself and sees the kill at once."""
     done = subprocess.run(
         [str(ROOT / "examples/demo/run")], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    gone = re.search(r"gone ([\d.]+) ms after the kill", done.stdout)
-    assert gone is not None, done.stdout
-    for told in ("up", "update", "down", "leader"):
-        assert re.search(rf"^ *[\d.]+ s +{told} ", done.stdout, re.MULTILINE), told
+    offline = re.search(r"offline ([\d.]+) ms after the kill", done.stdout)
+    assert offline is not None, done.stdout
+    for kind in ("up", "update", "down", "leader"):
+        assert re.search(rf"^ *[\d.]+ s +{kind} ", done.stdout, re.MULTILINE), kind
 
 
 def test_demo_of_layouts(place: Callable[[str], str]) -> None:
-    """What `make demo-layouts` runs: one service in two layouts, seen by the users of either."""
-    said = run([sys.executable, str(ROOT / "examples/demo/layouts.py")], place("etcd"))
-    assert re.search(r"^both .*api 127\.0\.0\.1:7001 in registrator\+native \{'zone': 'eu'\}$", said, re.MULTILINE)
+    """The demo of `make demo-layouts` shows one service in two layouts, to the users of each."""
+    output = run([sys.executable, str(ROOT / "examples/demo/layouts.py")], place("etcd"))
+    assert re.search(r"^both .*api 127\.0\.0\.1:7001 in registrator\+native \{'zone': 'eu'\}$", output, re.MULTILINE)
     for layout in ("registrator", "native"):
-        assert re.search(rf"^{layout} .*api 127\.0\.0\.1:7001 in {layout} ", said, re.MULTILINE), said
+        assert re.search(rf"^{layout} .*api 127\.0\.0\.1:7001 in {layout} ", output, re.MULTILINE), output
 
 
 @pytest.mark.parametrize("kind", ["c", "cpp", "c, static"])
 def test_install(kind: str, installed: Path, place: Callable[[str], str], tmp_path: Path) -> None:
-    """The command that the README gives for C compiles against what was installed."""
+    """The compiler command in the README works with the installed library."""
     language = kind.removesuffix(", static")
     source = tmp_path / ("web.c" if language == "c" else "web.cc")
     source.write_text(block(language))
@@ -118,12 +118,12 @@ def test_install(kind: str, installed: Path, place: Callable[[str], str], tmp_pa
     compiler = "cc" if language == "c" else "c++ -std=c++17"
     links = "$(pkg-config --cflags --libs discover)"
     if kind != language:
-        # The linker takes the shared one of two, unless it is told the file.
+        # The linker prefers the shared library, unless it gets the file name of the static one.
         links = "$(pkg-config --static --cflags --libs discover | sed 's/-ldiscover/-l:libdiscover.a/')"
     subprocess.run(
         f"{compiler} {source} {links}", shell=True, cwd=tmp_path, env=environment, check=True
     )
-    # A static one runs where the library is not to be found.
+    # A statically linked program runs without the library.
     libraries = {"LD_LIBRARY_PATH": str(installed / "lib")} if kind == language else {}
     done = subprocess.run(
         [str(tmp_path / "a.out")],
@@ -152,5 +152,5 @@ def test_install_with_cmake(installed: Path, place: Callable[[str], str], tmp_pa
     for step in (["-S", ".", "-B", "b", f"-DCMAKE_PREFIX_PATH={installed}"], ["--build", "b"]):
         subprocess.run(["cmake", *step], cwd=tmp_path, check=True, capture_output=True)
     for kind in ("shared", "static"):
-        said = run([str(tmp_path / f"b/web-{kind}")], place("local"))
-        assert re.match(PRINTED, said), said
+        output = run([str(tmp_path / f"b/web-{kind}")], place("local"))
+        assert re.match(PRINTED, output), output

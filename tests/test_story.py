@@ -1,4 +1,4 @@
-"""G23: the same story yields the same events in every language, on every backend."""
+"""G23: the same script yields the same events in every language, on every backend."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from languages import LANGUAGES, ROOT, command
 
 STORIES = ROOT / "tests/story"
-# Two at once as well, of which one has no room for attributes.
+# The last entry is two layouts at once, of which one cannot store attributes.
 LAYOUTS = ("containerpilot", "embassy", "go-micro", "grpc", "kratos", "scalingo", "registrator,native")
 
 
 def expected(story: str, scheme: str) -> list[str]:
-    """What is to be heard, read off the story itself."""
+    """Returns the expected output, which is part of the script."""
     trace = []
     for line in (STORIES / story).read_text().splitlines():
         step = line.strip()
@@ -32,22 +32,22 @@ def expected(story: str, scheme: str) -> list[str]:
     return trace
 
 
-def tell(story: str, language: str, url: str, scratch: Path) -> list[str]:
-    told = subprocess.run(
+def run_story(story: str, language: str, url: str, scratch: Path) -> list[str]:
+    result = subprocess.run(
         [*command(language, "tests/story/story", scratch), url],
         env={**os.environ, "STORY": str(STORIES / story)},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert told.returncode == 0, told.stderr
-    return told.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("scheme", ["memory", "local", "etcd", "etcd2", "agent", "agent_etcd"])
 def test_story(scheme: str, language: str, place: Callable[[str], str], scratch: Path) -> None:
-    assert tell("story.txt", language, place(scheme), scratch) == expected("story.txt", scheme)
+    assert run_story("story.txt", language, place(scheme), scratch) == expected("story.txt", scheme)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -56,18 +56,18 @@ def test_story(scheme: str, language: str, place: Callable[[str], str], scratch:
 def test_story_in_each_layout(
     scheme: str, layout: str, language: str, place: Callable[[str], str], scratch: Path
 ) -> None:
-    in_layout(scheme, layout, language, place(scheme), scratch)
+    run_in_layout(scheme, layout, language, place(scheme), scratch)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("layout", ["containerpilot", "scalingo"])
-def test_story_where_those_layouts_come_from(
+def test_story_with_layouts_of_etcd_v2(
     layout: str, language: str, place: Callable[[str], str], scratch: Path
 ) -> None:
-    in_layout("etcd2", layout, language, place("etcd2"), scratch)
+    run_in_layout("etcd2", layout, language, place("etcd2"), scratch)
 
 
-def in_layout(scheme: str, layout: str, language: str, url: str, scratch: Path) -> None:
+def run_in_layout(scheme: str, layout: str, language: str, url: str, scratch: Path) -> None:
     story = "bare.txt" if layout == "registrator" else "story.txt"
     url += f"{'&' if '?' in url else '?'}layout={layout}"
-    assert tell(story, language, url, scratch) == expected(story, scheme)
+    assert run_story(story, language, url, scratch) == expected(story, scheme)

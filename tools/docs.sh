@@ -32,13 +32,13 @@ cpp() {
     doxygen_for cpp
 }
 
-# Warnings are errors for pdoc, who imports the package, and for the package itself. It does not find what is
-# loaded when it is asked for, unless somebody has asked.
+# Warnings are errors for pdoc, which imports the package, and for the package itself. pdoc does not find `Metrics`,
+# which is loaded on first use, unless it is used before.
 python() {
     rm -rf "$site/python"
     command python -W error -c 'import libdiscover, pdoc.__main__ as it; libdiscover.Metrics; it.cli()' \
-        --no-search --docformat markdown \
-        --output-directory "$site/python" libdiscover libdiscover.aio
+        --no-search --docformat google \
+        --output-directory "$site/python" libdiscover libdiscover.aio libdiscover.scalingo
 }
 
 node() {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::backend::open::{self, ClientSettings, Opened};
 use crate::backend::{Backend, Constructor};
 use crate::backoff::Backoff;
-use crate::connection_monitor::ConnectionMonitor;
+use crate::connection_monitor::{ConnectionMonitor, StoreName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, Tracked};
 use crate::model::{ConnectionState, Metrics, Registration, ServiceName};
@@ -92,14 +92,16 @@ impl Builder {
         let failed = |e: Error| Error::new(e.kind(), format!("{origin}{e:#}"));
         let uri = Url::parse(&text).map_err(failed)?;
         let Opened { backend, settings } = open::open(&uri, &self.custom).map_err(failed)?;
+        let store = StoreName::of(&uri);
         if !settings.lazy {
             let within = settings.connect_timeout;
             let probed = insist(within, "connect", || backend.probe()).await;
             let failed = |e: Error| format!("{origin}cannot open {uri}: {e:#}");
             probed.map_err(|e| Error::new(e.kind(), failed(e)))?;
+            store.log_connected();
         }
         let (closed, sets, leases, restored) = Default::default();
-        let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl);
+        let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl, store);
         Ok(Client(Arc::new(Inner {
             uri,
             backend,

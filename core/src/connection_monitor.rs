@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::model::ConnectionState;
+use crate::url::Url;
 
 /// See the module.
 pub(crate) struct ConnectionMonitor {
@@ -23,9 +24,10 @@ impl ConnectionMonitor {
     pub(crate) fn follow(
         changes: BoxStream<'static, ConnectionState>,
         lost_after: Duration,
+        store: StoreName,
     ) -> ConnectionMonitor {
         let state = Arc::new(watch::Sender::new(Some(ConnectionState::Connected)));
-        let task = tokio::spawn(follow(changes, lost_after, state.clone())).abort_handle();
+        let task = tokio::spawn(follow(changes, lost_after, state.clone(), store)).abort_handle();
         ConnectionMonitor { state, task }
     }
 
@@ -53,6 +55,53 @@ impl ConnectionMonitor {
     }
 }
 
+/// Scheme and hosts of a client's URL, for log records.
+#[derive(Clone)]
+pub(crate) struct StoreName {
+    backend: String,
+    /// None if the URL names no host.
+    endpoint: Option<String>,
+}
+
+impl StoreName {
+    pub(crate) fn of(url: &Url) -> StoreName {
+        let hosts: Vec<&str> = url.hosts().collect();
+        StoreName {
+            backend: url.scheme().to_owned(),
+            endpoint: Some(hosts.join(",")).filter(|hosts| !hosts.is_empty()),
+        }
+    }
+
+    pub(crate) fn log_connected(&self) {
+        tracing::info!(
+            endpoint = self.endpoint,
+            backend = self.backend,
+            "connected"
+        );
+    }
+
+    fn log(&self, state: &ConnectionState) {
+        let (backend, endpoint) = (&self.backend, self.endpoint.as_deref());
+        match state {
+            ConnectionState::Connected => {
+                tracing::info!(endpoint, backend, "connection restored");
+            }
+            ConnectionState::Suspended(error) => {
+                let error = error.report();
+                tracing::info!(
+                    endpoint,
+                    backend,
+                    error,
+                    "connection suspended, reconnecting"
+                );
+            }
+            ConnectionState::Lost(error) => {
+                tracing::warn!(endpoint, backend, error = %error.report(), "connection lost, reconnecting");
+            }
+        }
+    }
+}
+
 impl Drop for ConnectionMonitor {
     fn drop(&mut self) {
         self.task.abort();
@@ -63,6 +112,7 @@ async fn follow(
     mut changes: BoxStream<'static, ConnectionState>,
     lost_after: Duration,
     state: Arc<watch::Sender<Option<ConnectionState>>>,
+    store: StoreName,
 ) {
     let mut lost_at: Option<Instant> = None;
     loop {
@@ -93,6 +143,7 @@ async fn follow(
                 name != next.name() && !(name == "lost" && next.name() == "suspended")
             });
             if news {
+                store.log(&next);
                 *now = Some(next);
             }
             news

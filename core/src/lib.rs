@@ -38,6 +38,7 @@
 #![deny(unsafe_code)]
 
 pub mod embed;
+pub mod scalingo;
 
 mod backend;
 mod backoff;
@@ -88,8 +89,7 @@ pub use duration::{HumanDuration, parse_duration};
 pub use error::{Error, ErrorKind, Result};
 pub use kv::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope};
 pub use layout::{
-    ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Host, Kratos, Layout, Native, Registrator,
-    Scalingo, Service,
+    ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Kratos, Layout, Native, Registrator, Scalingo,
 };
 pub use lease::{Lease, Standing};
 pub use model::{
@@ -102,6 +102,8 @@ pub use set::{
     State, Status,
 };
 pub use store::{Store, Terms};
+#[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
+pub use transport::network_error::network_error_cause;
 pub use url::Url;
 
 /// The Rust block of the README, run as a test.

@@ -1,38 +1,36 @@
-//! Messages about what others write: one a second says enough, however often they write it.
+//! Rate limit for log messages about malformed data that others write to the store.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-const PACE: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Complains of one kind of thing, at a measured pace.
+/// Limits one kind of log message to one a second and counts the suppressed messages.
 #[derive(Default)]
-pub(crate) struct Complaint(Mutex<(Option<Instant>, u64)>);
+pub(crate) struct LogRateLimit(Mutex<RateLimitState>);
 
-impl Complaint {
-    /// Logs a warning, or counts it for the next one.
-    pub(crate) fn warn(&self, text: impl FnOnce() -> String) {
-        if let Some(untold) = self.turn() {
-            let more = match untold {
-                0 => String::new(),
-                untold => format!(" (and {untold} more since the last message)"),
-            };
-            log::warn!("{}{more}", text());
-        }
-    }
+#[derive(Default)]
+struct RateLimitState {
+    last_message: Option<Instant>,
+    suppressed: u64,
+}
 
-    /// How many were not told, if it is time to tell one.
-    fn turn(&self) -> Option<u64> {
+impl LogRateLimit {
+    /// Returns the number of messages suppressed since the last one if a message may be logged now.
+    /// Otherwise counts one more suppressed message and returns none.
+    pub(crate) fn permit(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, untold) = &mut *state;
-        if last.is_some_and(|last| last.elapsed() < PACE) {
-            *untold += 1;
+        if state
+            .last_message
+            .is_some_and(|last| last.elapsed() < MIN_INTERVAL)
+        {
+            state.suppressed += 1;
             return None;
         }
-        *last = Some(Instant::now());
-        Some(std::mem::take(untold))
+        state.last_message = Some(Instant::now());
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 
@@ -40,12 +38,12 @@ impl Complaint {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_first_is_told_and_the_next_are_counted() {
-        let complaint = Complaint::default();
-        assert_eq!(complaint.turn(), Some(0));
-        assert_eq!([(); 5].map(|()| complaint.turn()), [None; 5]);
-        complaint.0.lock().unwrap().0 = None;
-        assert_eq!(complaint.turn(), Some(5));
+    #[tokio::test(start_paused = true)]
+    async fn the_first_message_is_permitted_and_the_next_are_counted() {
+        let limit = LogRateLimit::default();
+        assert_eq!(limit.permit(), Some(0));
+        assert_eq!([(); 5].map(|()| limit.permit()), [None; 5]);
+        tokio::time::advance(MIN_INTERVAL).await;
+        assert_eq!(limit.permit(), Some(5));
     }
 }

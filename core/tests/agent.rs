@@ -1,4 +1,4 @@
-//! What happens when the agent goes and comes back, and what a program is told without one.
+//! Restarts of the agent, and errors without an agent.
 
 mod support;
 
@@ -8,7 +8,6 @@ use std::time::Duration;
 use discover_core::{Client, ErrorKind, Event, Instance, Registration, State};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
-use support::agent::Agent;
 use support::{Listener, PATIENCE, etcd, eventually};
 
 fn web(port: u16) -> Registration {
@@ -18,10 +17,10 @@ fn web(port: u16) -> Registration {
         .unwrap()
 }
 
-/// G2: killed and started again, the agent has every registration again, put back by its owner; who
-/// watches is told that nothing changed.
-async fn owners_put_back_and_watchers_hear_only_what_differs(mut agent: Agent) {
-    let url = format!("{}?ttl=10s", agent.url());
+/// G2: after a kill and a restart, owners restore every registration on the agent, and subscribers receive no
+/// events for unchanged instances.
+async fn owners_restore_and_subscribers_receive_only_changes(mut agent: support::agent::Agent) {
+    let url = format!("{}?ttl=10s", agent.socket_url());
     let owner = Client::connect(&url).await.unwrap();
     let watcher = Client::connect(&url).await.unwrap();
     let one = owner.register(web(1)).await.unwrap();
@@ -42,16 +41,16 @@ async fn owners_put_back_and_watchers_hear_only_what_differs(mut agent: Agent) {
         .await;
     agent.kill();
     listener.hear_all(&["stale"]).await;
-    assert_eq!(set.online().len(), 2, "kept as they were");
+    assert_eq!(set.online().len(), 2, "the set keeps its contents");
     agent.restart();
     listener.hear_all(&["fresh"]).await;
-    eventually("both are put back", async || {
+    eventually("both are restored", async || {
         one.heartbeat().await.is_ok() && two.heartbeat().await.is_ok()
     })
     .await;
     assert_eq!(set.status().state, State::Current);
     two.update([("v", "2")]).await.unwrap();
-    // Had anything gone or come meanwhile, it would be told before.
+    // An instance that went offline or came online meanwhile would be reported before this event.
     listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
     one.unregister().await.unwrap();
     listener
@@ -61,8 +60,8 @@ async fn owners_put_back_and_watchers_hear_only_what_differs(mut agent: Agent) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_killed_agent_with_its_own_registry_loses_nothing() {
-    if let Some(agent) = Agent::start(None) {
-        owners_put_back_and_watchers_hear_only_what_differs(agent).await;
+    if let Some(agent) = support::agent::start(None) {
+        owners_restore_and_subscribers_receive_only_changes(agent).await;
     }
 }
 
@@ -71,32 +70,32 @@ async fn a_killed_agent_in_front_of_etcd_loses_nothing() {
     let Some(etcd) = etcd::shared() else { return };
     let prefix = format!("{:016x}", fastrand::u64(..));
     let store = format!("etcd://{}/{prefix}?ttl=10s", etcd.endpoint());
-    if let Some(agent) = Agent::start(Some(store)) {
-        owners_put_back_and_watchers_hear_only_what_differs(agent).await;
+    if let Some(agent) = support::agent::start(Some(&store)) {
+        owners_restore_and_subscribers_receive_only_changes(agent).await;
     }
 }
 
-/// The owner who does not come back is gone after its TTL, as if it had died.
+/// The registration of an owner that does not return expires after its TTL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_nobody_puts_back_goes() {
-    let Some(mut agent) = Agent::start(None) else {
+async fn a_registration_that_is_not_restored_expires() {
+    let Some(mut agent) = support::agent::start(None) else {
         return;
     };
-    let url = agent.url();
+    let url = agent.socket_url();
     let owner = Client::connect(&format!("{url}?ttl=1s")).await.unwrap();
     let lease = owner.register(web(1)).await.unwrap();
     agent.kill();
-    // Without the agent it cannot be taken away.
+    // Without the agent, closing cannot unregister it.
     let _ = owner.close(Duration::from_millis(100)).await;
     drop(lease);
     agent.restart();
     let watcher = Client::connect(&url).await.unwrap();
     let set = watcher.services("web").unwrap();
     set.wait(1, PATIENCE).await.unwrap();
-    eventually("it is gone", async || set.online().is_empty()).await;
+    eventually("it has expired", async || set.online().is_empty()).await;
 }
 
-/// A service is in the catalog while it has instances.
+/// The catalog contains a service while it has instances.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_catalog_lists_services_that_have_instances() {
     for scheme in ["memory", "local", "etcd", "agent", "agent_etcd"] {
@@ -119,27 +118,30 @@ async fn the_catalog_lists_services_that_have_instances() {
 }
 
 #[tokio::test]
-async fn without_an_agent_a_program_is_told_where_there_is_none() {
+async fn without_an_agent_the_error_names_the_socket() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("nobody");
+    let path = directory.path().join("no-agent");
     let url = format!("discoverd+unix://{}?connect_timeout=100ms", path.display());
     let error = Client::connect(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.report().contains("nobody"), "{error}");
+    assert!(error.report().contains("no-agent"), "{error}");
     let lazy = Client::connect(&format!("{url}&lazy=true")).await.unwrap();
     let set = lazy.services("web").unwrap();
-    eventually("it says why", async || set.status().fault.is_some()).await;
+    eventually("the status has the reason", async || {
+        set.status().fault.is_some()
+    })
+    .await;
     assert_eq!(set.status().state, State::Pending);
 }
 
-/// G2, G8: killed in the middle of many changes, it loses none, and nobody is told that anybody went.
+/// G2, G8: an agent killed during many changes loses none, and no subscriber receives a `down` event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_is_killed_under_load_loses_nothing() {
     const MEMBERS: u16 = 200;
-    let Some(mut agent) = Agent::start(None) else {
+    let Some(mut agent) = support::agent::start(None) else {
         return;
     };
-    let url = format!("{}?ttl=10s", agent.url());
+    let url = format!("{}?ttl=10s", agent.socket_url());
     let owner = Client::connect(&url).await.unwrap();
     let all = (1..=MEMBERS).map(|port| owner.register(web(port)));
     let leases = try_join_all(all).await.unwrap();
@@ -164,15 +166,15 @@ async fn an_agent_that_is_killed_under_load_loses_nothing() {
     };
     for round in 0..6 {
         if round == 3 {
-            // While they are on their way.
+            // The agent is killed while the updates are in flight.
             tokio::join!(change(round), async { agent.kill() });
             agent.restart();
         }
         change(round).await;
     }
-    eventually("the last change is made", async || change(7).await).await;
+    eventually("the last update succeeds", async || change(7).await).await;
     for (client, set, gone) in watchers {
-        eventually("all have the last change", async || {
+        eventually("all instances have the last update", async || {
             let online = set.online();
             let last = |i: &Arc<Instance>| i.attributes().get("n").is_some_and(|n| n == "7");
             online.len() == usize::from(MEMBERS) && online.iter().all(last)

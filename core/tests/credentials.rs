@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use discover_core::{Client, ErrorKind, Host, Lease};
+use discover_core::{Client, ErrorKind, Lease, scalingo};
 use futures_util::future::join_all;
 use support::etcd::Etcd;
 use support::fleet::{Fleet, Record, at};
@@ -56,11 +56,14 @@ async fn credentials_are_shared_by_public_hosts(place: &Place) {
         public.clone().count() == 2 && public.clone().all(|i| i.attributes()["password"] == "3")
     })
     .await;
-    let leader = Host::of(&set.leader().unwrap());
+    let leader = scalingo::Host::from_instance(&set.leader().unwrap());
     assert_eq!(
         leader.private_url("", "/").unwrap(),
         "http://newer:3@n1:80/"
     );
+    let service = scalingo::Service::from_set(&set);
+    assert_eq!((service.name(), service.all().len()), ("api", 3));
+    assert_eq!(service.first(), Some(&leader));
 }
 
 /// S2.45, S2.62, S2.63: a description that is deleted or damaged is written again, and blanks nothing.

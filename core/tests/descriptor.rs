@@ -173,7 +173,7 @@ fn a_variable_that_is_no_text_is_passed_over() {
         let read = texts(Descriptor::from_env("BACKEND_"));
         assert_eq!(read, [("WEB".to_owned(), "web;80/tcp".to_owned())].into());
         let said =
-            "passing over the environment variable BACKEND_CAFE: the value is not UTF-8".to_owned();
+            "ignoring environment variable that is not a service descriptor error=the value is not UTF-8 variable=BACKEND_CAFE".to_owned();
         assert!(logged().contains(&said));
     }
 }

@@ -1,4 +1,4 @@
-//! Endpoints that are there and no use, and a store that is away when one leaves it.
+//! Endpoints that accept connections but are not etcd, and closing a client while the store does not respond.
 
 mod support;
 
@@ -11,8 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-/// Takes connections, and does this to each.
-async fn endpoint<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> String
+/// Starts a TCP server that calls `serve` for each connection, and returns its address.
+async fn start_server<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> String
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -31,54 +31,54 @@ async fn silent(stream: TcpStream) {
     std::future::pending().await
 }
 
-async fn rubbish(mut stream: TcpStream) {
+async fn garbage(mut stream: TcpStream) {
     let bytes: Vec<u8> = (0..4096).map(|_| fastrand::u8(..)).collect();
     let _ = stream.write_all(&bytes).await;
 }
 
-async fn a_web_server(mut stream: TcpStream) {
+async fn web_page(mut stream: TcpStream) {
     let page = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
     let _ = stream.write_all(page).await;
 }
 
-/// A19: an endpoint that takes connections and never answers, one that answers rubbish and one that is
-/// something else are passed over for one that is what it should be, wherever it stands in the list.
+/// A19: the client skips an endpoint that never answers, one that answers garbage and one of another protocol,
+/// and uses the etcd member of the list, whatever its position.
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_that_are_no_use_are_passed_over() {
+async fn unusable_endpoints_are_skipped() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
-    let useless = [
-        endpoint(silent).await,
-        endpoint(rubbish).await,
-        endpoint(a_web_server).await,
+    let unusable = [
+        start_server(silent).await,
+        start_server(garbage).await,
+        start_server(web_page).await,
     ];
     let url = format!(
         "etcd://{},{}/?connect_timeout=30s",
-        useless.join(","),
+        unusable.join(","),
         etcd.endpoint()
     );
     let client = Client::connect(&url).await.unwrap();
     let _lease = client.register(web(1)).await.unwrap();
     let set = client.services("web").unwrap();
     set.wait(1, PATIENCE).await.unwrap();
-    // The same on the way back.
+    // The client finds the member again after a restart.
     etcd.kill();
     eventually("the loss is noticed", async || {
         set.status().state == State::Stale
     })
     .await;
     etcd.restart();
-    eventually("the good one is found again", async || {
+    eventually("the member is found again", async || {
         set.status().state == State::Current
     })
     .await;
     assert_eq!(set.online().len(), 1);
 }
 
-/// C10: closing ends at its deadline although the store is away, and what was registered runs out.
+/// C10: closing ends at its deadline although the store does not respond, and registrations expire.
 #[tokio::test(flavor = "multi_thread")]
-async fn closing_ends_in_time_although_the_store_is_away() {
+async fn closing_ends_in_time_although_the_store_does_not_respond() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
@@ -91,14 +91,14 @@ async fn closing_ends_in_time_although_the_store_is_away() {
     let error = client.close(within).await.unwrap_err();
     assert!(error.is_retriable(), "{error}");
     assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
-    eventually("it is let go", async || {
+    eventually("the lease is released", async || {
         lease.standing().name() == "released"
     })
     .await;
     etcd.pause(false);
     let watcher = Client::connect(&url).await.unwrap();
     let set = watcher.services("web").unwrap();
-    eventually("it has run out", async || {
+    eventually("the registration has expired", async || {
         set.status().state == State::Current && set.online().is_empty()
     })
     .await;

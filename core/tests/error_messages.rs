@@ -1,11 +1,10 @@
 //! Messages about connections that fail: each names the endpoint, the cause and the remedy, in plain words.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use discover_core::{Client, Error, ErrorKind, Registration};
 use discover_testkit::agent::{Agent, AgentOptions, built_program};
+use discover_testkit::certificates::{certificates, issue};
 use discover_testkit::etcd::{Etcd, EtcdOptions, Tls, shared, shared_v2};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -312,13 +311,9 @@ async fn a_server_certificate_that_is_not_acceptable_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let own = certificates(folder.path(), "own");
     let foreign = certificates(folder.path(), "foreign");
-    for (name, days, san) in [
-        ("expired", "-1", "IP:127.0.0.1"),
-        ("renamed", "2", "DNS:db.example"),
-    ] {
-        issue(folder.path(), "own", name, days, san);
-    }
-    let path = |file: &str| folder.path().join(file).display().to_string();
+    let expired_files = issue(folder.path(), "own", "expired", -1, "IP:127.0.0.1");
+    let renamed_files = issue(folder.path(), "own", "renamed", 2, "DNS:db.example");
+    let own_files = (own.cert.clone(), own.key.clone());
     let expired = [
         "the server's certificate has expired",
         "renew it on the server",
@@ -331,15 +326,11 @@ async fn a_server_certificate_that_is_not_acceptable_is_explained() {
         "the server's certificate is signed by an unknown authority",
         "set the option ca to the file of the authority",
     ];
-    for (server, ca, parts) in [
-        ("expired", &own.ca, &expired[..]),
-        ("renamed", &own.ca, &renamed[..]),
-        ("own", &foreign.ca, &unknown[..]),
+    for ((cert, key), ca, parts) in [
+        (expired_files, &own.ca, &expired[..]),
+        (renamed_files, &own.ca, &renamed[..]),
+        (own_files, &foreign.ca, &unknown[..]),
     ] {
-        let (cert, key) = (
-            path(&format!("{server}.pem")),
-            path(&format!("{server}.key")),
-        );
         let etcd = EtcdOptions::default()
             .v2()
             .tls(own.clone())
@@ -403,41 +394,4 @@ fn enable_v2_authentication(etcd: &Etcd) {
         "DELETE /v2/auth/roles/guest HTTP/1.0\r\n{login}\r\n\r\n"
     ));
     assert!(guest.contains(" 200 "), "{guest}");
-}
-
-fn openssl(folder: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .current_dir(folder)
-        .args(arguments.split(' '))
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-}
-
-const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-
-/// Creates an authority and a certificate of it for 127.0.0.1, for servers and for clients.
-fn certificates(folder: &Path, name: &str) -> Tls {
-    let request = format!("req -x509 {NEW_KEY} -keyout {name}-ca.key -out {name}-ca.pem");
-    openssl(folder, &format!("{request} -subj /CN={name} -days 2"));
-    issue(folder, name, name, "2", "IP:127.0.0.1");
-    let path = |file: String| folder.join(file).display().to_string();
-    Tls {
-        ca: path(format!("{name}-ca.pem")),
-        cert: path(format!("{name}.pem")),
-        key: path(format!("{name}.key")),
-    }
-}
-
-/// Issues a certificate of an authority, valid for a number of days, with a subject alternative name.
-fn issue(folder: &Path, authority: &str, name: &str, days: &str, san: &str) {
-    openssl(
-        folder,
-        &format!("req {NEW_KEY} -keyout {name}.key -out {name}.csr -subj /CN=node"),
-    );
-    std::fs::write(folder.join("san"), format!("subjectAltName={san}\n")).unwrap();
-    let signer = format!("-CA {authority}-ca.pem -CAkey {authority}-ca.key -CAcreateserial");
-    let issued = format!("x509 -req -in {name}.csr {signer} -out {name}.pem");
-    openssl(folder, &format!("{issued} -days {days} -extfile san"));
 }

@@ -3,8 +3,8 @@
 mod support;
 
 use discover_core::{Client, ErrorKind, Lease, OfflineReason, Registration, State};
+use discover_testkit::proxy::{FaultProxy, Hold};
 use support::etcd::Etcd;
-use support::proxy::{Held, Proxy};
 use support::{Listener, PATIENCE, eventually, web};
 
 const KEY: &str = "/discover/services/web/127.0.0.1:1";
@@ -74,8 +74,8 @@ async fn etcdctl_sees_what_we_write_and_we_what_it_writes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_set_again_is_who_it_was() {
     let Some(etcd) = Etcd::start_v2() else { return };
-    let proxy = Proxy::before(etcd.endpoint()).await;
-    let client = client_at(&proxy.endpoint, "").await;
+    let proxy = FaultProxy::start(etcd.endpoint());
+    let client = client_at(&proxy.address().to_string(), "").await;
     let online = client.services("web").unwrap();
     let mut listener = Listener::new(&online);
     listener.hear_all(&["current"]).await;
@@ -96,10 +96,10 @@ async fn who_is_set_again_is_who_it_was() {
     listener.hear_all(&["update h:1 v=2"]).await;
     is_as_old();
     // Nor does a list show another one.
-    proxy.hold(Held::Everything);
+    proxy.hold(Hold::Everything);
     listener.hear_all(&["stale"]).await;
     set(1, r#"{"v":"2"}"#);
-    proxy.hold(Held::Nothing);
+    proxy.hold(Hold::Nothing);
     listener.hear_all(&["fresh"]).await;
     is_as_old();
     // Who went in between is another one.
@@ -188,8 +188,8 @@ async fn a_folder_that_goes_takes_its_instances() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_falls_behind_is_told_the_difference() {
     let Some(etcd) = Etcd::start_v2() else { return };
-    let proxy = Proxy::before(etcd.endpoint()).await;
-    let watcher = client_at(&proxy.endpoint, "").await;
+    let proxy = FaultProxy::start(etcd.endpoint());
+    let watcher = client_at(&proxy.address().to_string(), "").await;
     let set = watcher.services("web").unwrap();
     let mut listener = Listener::new(&set);
     listener.hear_all(&["current"]).await;
@@ -197,7 +197,7 @@ async fn a_watch_that_falls_behind_is_told_the_difference() {
     listener.hear_all(&["up h:1", "leader h:1"]).await;
     let before = watcher.metrics().relists;
     // A poll that stands may still hear one event; the next is held.
-    proxy.hold(Held::Asking("wait=true"));
+    proxy.hold(Hold::Containing("wait=true"));
     etcd.ctl2(&["set", "/discover/services/web/h:2", "null"]);
     etcd.ctl2(&["rm", "/discover/services/web/h:1"]);
     let writer = client(&etcd, "").await;
@@ -206,7 +206,7 @@ async fn a_watch_that_falls_behind_is_told_the_difference() {
     for _ in 0..1100 {
         noise.heartbeat().await.unwrap();
     }
-    proxy.hold(Held::Nothing);
+    proxy.hold(Hold::Nothing);
     let mut heard = Vec::new();
     while heard.last().is_none_or(|event| event != "leader h:2") {
         heard.push(listener.hear().await);
@@ -221,8 +221,8 @@ async fn a_watch_that_falls_behind_is_told_the_difference() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_is_silently_dead_is_noticed() {
     let Some(etcd) = Etcd::start_v2() else { return };
-    let proxy = Proxy::before(etcd.endpoint()).await;
-    let client = client_at(&proxy.endpoint, "").await;
+    let proxy = FaultProxy::start(etcd.endpoint());
+    let client = client_at(&proxy.address().to_string(), "").await;
     let set = client.services("web").unwrap();
     let mut listener = Listener::new(&set);
     listener.hear_all(&["current"]).await;
@@ -230,10 +230,10 @@ async fn a_link_that_is_silently_dead_is_noticed() {
     listener
         .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
-    proxy.hold(Held::Everything);
+    proxy.hold(Hold::Everything);
     listener.hear_all(&["stale"]).await;
     assert_eq!((set.status().state, set.online().len()), (State::Stale, 1));
-    proxy.hold(Held::Nothing);
+    proxy.hold(Hold::Nothing);
     listener.hear_all(&["fresh"]).await;
 }
 
@@ -328,17 +328,17 @@ async fn a_mass_expiry_is_held_and_a_mass_deletion_is_not() {
 async fn another_endpoint_takes_over() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let (one, two) = (
-        Proxy::before(etcd.endpoint()).await,
-        Proxy::before(etcd.endpoint()).await,
+        FaultProxy::start(etcd.endpoint()),
+        FaultProxy::start(etcd.endpoint()),
     );
-    let endpoints = format!("127.0.0.1:1,{},{}", one.endpoint, two.endpoint);
+    let endpoints = format!("127.0.0.1:1,{},{}", one.address(), two.address());
     let client = client_at(&endpoints, "").await;
     let set = client.services("web").unwrap();
     let lease = client.register(web(1)).await.unwrap();
     set.wait(1, PATIENCE).await.unwrap();
     for (shut, open) in [(&one, &two), (&two, &one)] {
-        shut.hold(Held::Everything);
-        open.hold(Held::Nothing);
+        shut.hold(Hold::Everything);
+        open.hold(Hold::Nothing);
         eventually("a heartbeat", async || lease.heartbeat().await.is_ok()).await;
         eventually("the set", async || set.snapshot().is_current()).await;
     }

@@ -1,73 +1,29 @@
-//! etcd behind TLS, with certificates made for the test.
+//! Connections to etcd over TLS, with certificates made for the test.
 
 mod support;
 
-use std::path::Path;
-use std::process::Command;
-
 use discover_core::{Client, ErrorKind, Registration, State};
-use support::etcd::{Etcd, Tls};
+use discover_testkit::certificates::certificates;
+use support::etcd::{Etcd, EtcdOptions, Tls};
 use support::{PATIENCE, eventually};
 
-/// Runs openssl in a folder.
-fn openssl(folder: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .current_dir(folder)
-        .args(arguments.split(' '))
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// An authority and a certificate of it for 127.0.0.1, good for both ends.
-fn certificates(folder: &Path, name: &str) -> Tls {
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(
-        folder,
-        &format!(
-            "req -x509 {key} -keyout {name}-ca.key -out {name}-ca.pem -subj /CN={name} -days 2"
-        ),
-    );
-    openssl(
-        folder,
-        &format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN=node"),
-    );
-    std::fs::write(folder.join("san"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    openssl(
-        folder,
-        &format!(
-            "x509 -req -in {name}.csr -CA {name}-ca.pem -CAkey {name}-ca.key -CAcreateserial -out {name}.pem -days 2 -extfile san"
-        ),
-    );
-    let path = |file: String| folder.join(file).display().to_string();
-    Tls {
-        ca: path(format!("{name}-ca.pem")),
-        cert: path(format!("{name}.pem")),
-        key: path(format!("{name}.key")),
-    }
-}
-
-/// S3.15.
+/// S3.15: both ends verify the certificate of the other end.
 #[tokio::test(flavor = "multi_thread")]
-async fn both_ends_prove_who_they_are() {
+async fn both_ends_verify_certificates() {
     let folder = tempfile::tempdir().unwrap();
     let (own, foreign) = (
         certificates(folder.path(), "own"),
         certificates(folder.path(), "foreign"),
     );
-    let Some(etcd) = Etcd::start_with(Some(own.clone()), true) else {
+    let Some(etcd) = EtcdOptions::default().tls(own.clone()).v2().start() else {
         return;
     };
     for scheme in ["etcd", "etcd2"] {
-        proves_itself(scheme, &etcd, &own, &foreign).await;
+        verifies_certificates(scheme, &etcd, &own, &foreign).await;
     }
 }
 
-async fn proves_itself(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
+async fn verifies_certificates(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
     let url = |ca: &str, tls: &Tls| {
         let (host, Tls { cert, key, .. }) = (etcd.endpoint(), tls);
         format!("{scheme}s://{host}/?connect_timeout=1s&ca={ca}&cert={cert}&key={key}")
@@ -84,7 +40,7 @@ async fn proves_itself(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
         .await
         .unwrap();
 
-    // A server we do not trust, a server that does not trust us, and a word in clear.
+    // An untrusted server, an untrusted client, a client without a certificate, and a client without TLS.
     for wrong in [
         url(&foreign.ca, own),
         url(&own.ca, foreign),
@@ -111,13 +67,13 @@ async fn proves_itself(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &Tls) {
     );
 }
 
-/// B16: when authority, certificates and keys are exchanged on disk, the next connection uses the new
-/// ones; nobody has to start anew.
+/// B16: when authority, certificates and keys are replaced on disk, the next connection uses the new files
+/// without a restart of the client.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_exchanged_on_disk_is_used_for_the_next_connection() {
+async fn files_replaced_on_disk_are_used_for_the_next_connection() {
     let folder = tempfile::tempdir().unwrap();
     let own = certificates(folder.path(), "own");
-    let Some(mut etcd) = Etcd::start_with(Some(own.clone()), false) else {
+    let Some(mut etcd) = EtcdOptions::default().tls(own.clone()).start() else {
         return;
     };
     let Tls { ca, cert, key } = &own;
@@ -134,10 +90,10 @@ async fn what_is_exchanged_on_disk_is_used_for_the_next_connection() {
         set.status().state == State::Stale
     })
     .await;
-    // Files of the same names, of an authority that is a stranger to the old one.
+    // Files of the same names, of a new authority.
     certificates(folder.path(), "own");
     etcd.restart();
-    eventually("the new ones are used", async || {
+    eventually("the new files are used", async || {
         set.status().state == State::Current
     })
     .await;

@@ -1,6 +1,6 @@
-"""`make demo-layouts`: one service in two layouts at once, seen by the users of either and by those of both.
+"""Demo of layouts (`make demo-layouts`): one service in two layouts, seen by clients of one layout and of both.
 
-DISCOVER_URL says in which registry; without it the demo is on its own.
+DISCOVER_URL names the registry. Without it, the demo uses the memory of its own process.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import libdiscover
 def main() -> None:
     url = os.environ.get("DISCOVER_URL", "memory://demo")
     layouts = {"both": "registrator,native", "registrator": "registrator", "native": "native"}
-    clients = {who: libdiscover.connect(in_layout(url, which)) for who, which in layouts.items()}
-    print("an instance joins both fleets, with one registration:")
+    clients = {name: libdiscover.connect(with_layout(url, layout)) for name, layout in layouts.items()}
+    print("one registration adds an instance to both fleets:")
     with clients["both"].register("api", address="127.0.0.1:7001", attributes={"zone": "eu"}):
         show(clients, 1)
-        print("one of the old fleet comes, seen there and by who reads both:")
+        print("an instance of the old fleet is seen there, and by clients of both layouts:")
         with clients["registrator"].register("api", address="127.0.0.1:7002"):
             clients["both"].services("api").wait(2, timeout=10)
             show(clients, 1)
@@ -25,15 +25,15 @@ def main() -> None:
         client.close()
 
 
-def in_layout(url: str, layout: str) -> str:
+def with_layout(url: str, layout: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}layout={layout}"
 
 
 def show(clients: dict[str, libdiscover.Client], count: int) -> None:
-    for who, client in clients.items():
+    for name, client in clients.items():
         for instance in client.services("api").wait(count, timeout=10):
-            where = "+".join(instance.layouts)
-            print(f"{who:11}  api {instance.address} in {where} {dict(instance.attributes)}")
+            layouts = "+".join(instance.layouts)
+            print(f"{name:11}  api {instance.address} in {layouts} {dict(instance.attributes)}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""A service of the demo, in Python: `service.py PORT`. The line "update" on standard input makes it
-change an attribute; the end of standard input makes it leave."""
+"""Service of the demo in Python: `service.py PORT`.
+
+The line "update" on standard input changes an attribute. The end of standard input ends the service.
+"""
 
 import sys
 

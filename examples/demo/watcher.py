@@ -1,6 +1,8 @@
-"""The watcher of the demo: follows the service `shop`, starts three services of it in three languages,
-changes one, kills one, and prints what it is told and how soon. Not a test, but it ends with an error
-when what it shows does not happen: `watcher.py SERVICE_C`."""
+"""Watcher of the demo: `watcher.py SERVICE_C`.
+
+It watches the service `shop`, starts instances in three languages, changes one, kills one, and prints each event with
+its time. It fails if an expected event does not arrive.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ SERVICES = {
     "Node": ["node", str(HERE / "service.cjs")],
 }
 START = time.monotonic()
-# Between two acts, so that a person can follow.
+# Seconds between two steps, so that a person can follow.
 PAUSE = 0.4
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"{time.monotonic() - START:7.3f} s  {text}", flush=True)
 
 
@@ -31,14 +33,14 @@ class Demo:
     def __init__(self, client: libdiscover.Client) -> None:
         self.events: queue.Queue[libdiscover.Event] = queue.Queue()
         self.processes: dict[str, subprocess.Popen[str]] = {}
-        self.subscription = client.services("shop").subscribe(self.told)
+        self.subscription = client.services("shop").subscribe(self.on_event)
 
-    def told(self, event: libdiscover.Event) -> None:
-        """The live watch: called for each piece of news, as it comes."""
-        about = "none" if event.kind == "leader" else ""
+    def on_event(self, event: libdiscover.Event) -> None:
+        """Prints and queues an event. Called for each event when it arrives."""
+        subject = "none" if event.kind == "leader" else ""
         if event.instance is not None:
-            about = f"{event.instance.address}  {dict(event.instance.attributes)}"
-        say(f"    {event.kind:7} {about}")
+            subject = f"{event.instance.address}  {dict(event.instance.attributes)}"
+        log(f"    {event.kind:7} {subject}")
         self.events.put(event)
 
     def await_event(self, kind: str, language: str) -> None:
@@ -50,13 +52,13 @@ class Demo:
                     return
 
     def start(self, language: str, port: int) -> None:
-        say(f"starting a service in {language}")
+        log(f"starting a service in {language}")
         command = [*SERVICES[language], str(port)]
         self.processes[language] = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
         self.await_event("up", language)
 
     def update(self, language: str) -> None:
-        say(f"the {language} service changes an attribute")
+        log(f"the {language} service changes an attribute")
         pipe = self.processes[language].stdin
         assert pipe is not None
         pipe.write("update\n")
@@ -64,33 +66,33 @@ class Demo:
         self.await_event("update", language)
 
     def kill(self, language: str) -> None:
-        say(f"killing the {language} service with SIGKILL")
+        log(f"killing the {language} service with SIGKILL")
         before = time.monotonic()
         self.processes[language].kill()
         self.await_event("down", language)
-        say(f"gone {1000 * (time.monotonic() - before):.1f} ms after the kill, without a heartbeat")
+        log(f"offline {1000 * (time.monotonic() - before):.1f} ms after the kill, without a heartbeat")
 
-    def leave(self, language: str) -> None:
-        say(f"the {language} service leaves")
+    def stop(self, language: str) -> None:
+        log(f"the {language} service unregisters and exits")
         self.processes[language].communicate()
         self.await_event("down", language)
 
 
 def main() -> None:
     with libdiscover.connect() as client:
-        say(f"watching the service shop at {client.url}: no server runs")
+        log(f"watching the service shop at {client.url}: without a server")
         demo = Demo(client)
         for port, language in enumerate(SERVICES, 7001):
             demo.start(language, port)
-        for act, language in (
+        for step, language in (
             (demo.update, "C"),
             (demo.kill, "Python"),
-            (demo.leave, "C"),
-            (demo.leave, "Node"),
+            (demo.stop, "C"),
+            (demo.stop, "Node"),
         ):
             time.sleep(PAUSE)
-            act(language)
-        say("nobody is left; the watcher leaves too")
+            step(language)
+        log("no instance is online; the watcher exits")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ pub(crate) fn catch_panic<T>(body: impl FnOnce() -> T) -> Result<T> {
 fn route_panics_to_log() {
     static ONCE: Once = Once::new();
     if !cfg!(test) {
-        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log::error!("{panic}"))));
+        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}"))));
     }
 }
 

@@ -106,16 +106,23 @@ impl LogSink for LogCallback {
 
 fn level_code(level: Level) -> i32 {
     match level {
-        Level::Error => DISCOVER_LEVEL_ERROR,
-        Level::Warn => DISCOVER_LEVEL_WARN,
-        Level::Info => DISCOVER_LEVEL_INFO,
-        Level::Debug => DISCOVER_LEVEL_DEBUG,
-        Level::Trace => DISCOVER_LEVEL_TRACE,
+        Level::ERROR => DISCOVER_LEVEL_ERROR,
+        Level::WARN => DISCOVER_LEVEL_WARN,
+        Level::INFO => DISCOVER_LEVEL_INFO,
+        Level::DEBUG => DISCOVER_LEVEL_DEBUG,
+        Level::TRACE => DISCOVER_LEVEL_TRACE,
     }
 }
 
 fn parse_level(args: Args, level: i32) -> Result<Level> {
-    let known = Level::iter().find(|known| level_code(*known) == level);
+    let all = [
+        Level::ERROR,
+        Level::WARN,
+        Level::INFO,
+        Level::DEBUG,
+        Level::TRACE,
+    ];
+    let known = all.into_iter().find(|known| level_code(*known) == level);
     known.ok_or_else(|| {
         args.invalid(format_args!(
             "level {level} is not one of DISCOVER_LEVEL_..."

@@ -5,7 +5,8 @@ use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use discover_core::embed::{Error, ErrorKind, Host, Result};
+use discover_core::embed::scalingo::Host;
+use discover_core::embed::{Error, ErrorKind, Result};
 
 use crate::args::{Args, c_string};
 use crate::boundary::{release, value_or};
@@ -63,7 +64,7 @@ pub extern "C" fn discover_scalingo_host_from_instance(
     instance: Option<&discover_instance>,
 ) -> *mut discover_scalingo_host {
     value_or(ptr::null_mut(), || {
-        let host = discover_scalingo_host::new(Host::of(instance?.value()));
+        let host = discover_scalingo_host::new(Host::from_instance(instance?.value()));
         Some(Box::into_raw(Box::new(host)))
     })
 }

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use discover_core::embed::Service;
+use discover_core::embed::scalingo::Service;
 
 use crate::args::c_string;
 use crate::boundary::{release, value_or};
@@ -47,7 +47,9 @@ pub extern "C" fn discover_scalingo_service_from_set(
     set: Option<&discover_set>,
 ) -> *mut discover_scalingo_service {
     value_or(ptr::null_mut(), || {
-        Some(discover_scalingo_service::owned_ptr(set?.handle().hosts()))
+        let set = set?.handle();
+        let service = Service::from_snapshot(set.service(), &set.snapshot());
+        Some(discover_scalingo_service::owned_ptr(service))
     })
 }
 

@@ -1,22 +1,13 @@
 //! The library's effects on the process of a C program: descriptors, signals, leaks, and exhausted resources.
 
-#[path = "../../core/tests/support/etcd.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
-mod etcd;
-#[path = "process/proxy.rs"]
-mod proxy;
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
-use std::time::Duration;
 
-use etcd::Etcd;
-use proxy::Proxy;
+use discover_testkit::etcd::Etcd;
+use discover_testkit::proxy::FaultProxy;
 use support::{Program, rounds, run};
-
-/// The time limit for etcd to start; its support module uses it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const MEMORY: &str = "memory://process";
 
@@ -72,10 +63,10 @@ fn a_reset_connection_does_not_end_the_program() {
     let Some(etcd) = Etcd::start() else {
         return;
     };
-    let proxy = Proxy::start(etcd.endpoint());
+    let proxy = FaultProxy::start(etcd.endpoint());
     let program = Program::new(&["ffi/tests/c/connection_resets.c"]);
     let mut command = program.command();
-    command.arg(format!("etcd://{}/resets", proxy.address));
+    command.arg(format!("etcd://{}/resets", proxy.address()));
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
     let mut output = BufReader::new(child.stdout.take().expect("the stream is piped"));
@@ -83,10 +74,10 @@ fn a_reset_connection_does_not_end_the_program() {
     output.read_line(&mut line).expect("the output is text");
     assert_eq!(line, "up\n");
     for _ in 0..rounds(200) {
-        proxy.reset();
+        proxy.reset_and_wait();
     }
     for _ in 0..rounds(50) {
-        proxy.close_connections(2);
+        proxy.hang_up(2);
     }
     let mut input = child.stdin.take().expect("the stream is piped");
     input

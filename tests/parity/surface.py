@@ -1,7 +1,7 @@
-"""What each language offers, as a set of names: `Client.close`, `Client.close(timeout)`, `Standing=live`.
+"""The public names of each language as a set: `Client.close`, `Client.close(timeout)`, `Standing=live`.
 
-Read from what its users read: the header, the manual's reading of discover.hpp, the modules as Python
-has them, the declarations for TypeScript, and the public items of the crate.
+The names are read from the C header, doxygen's view of discover.hpp, the imported Python modules, the TypeScript
+declarations, and the public items of the Rust crate.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import typing
 import xml.etree.ElementTree as xml
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import libdiscover
 from languages import ROOT
-from libdiscover import _types, aio
+from libdiscover import _types, aio, scalingo
 
-# What a C function has for its own sake: where results go, and what belongs to a callback.
-PLUMBING = {"out", "error", "user_data", "destroy"}
+# Parameters that only C has: for results, and for callbacks.
+C_ONLY_PARAMETERS = {"out", "error", "user_data", "destroy"}
 
-# A public type or an impl of its own, its name and its body, as rustfmt lays it out.
+# A public type or an inherent impl in the layout of rustfmt: kind, name and body.
 RUST_ITEM = r"^(impl|pub (?:struct|enum|trait)) ?(?:<[^>]*> )?(\w+)[^\n]*\{\n(.*?)^\}"
 
 
@@ -34,15 +35,15 @@ def c() -> set[str]:
     for name, declared in re.findall(r"^\w[\w *]*?\b(discover_\w+)\(([^;]*)\);", header, re.MULTILINE):
         names.add(name)
         parameters = [re.split(r"[ *]", each.strip())[-1] for each in declared.split(",")]
-        # The first is the noun; `names` are one thing with their `values` and their count.
+        # The first parameter is the object of a method.
         first = re.match(r"(const )?discover_\w+ \*\w", declared.strip())
-        told = parameters[1:] if first and "**" not in declared.split(",")[0] else parameters
-        names |= {f"{name}({each})" for each in told if each not in PLUMBING | {"void"}}
+        options = parameters[1:] if first and "**" not in declared.split(",")[0] else parameters
+        names |= {f"{name}({each})" for each in options if each not in C_ONLY_PARAMETERS | {"void"}}
     return names
 
 
 def cpp(scratch: Path) -> set[str]:
-    """As doxygen reads it, without what is in `detail`."""
+    """Returns the names that doxygen finds, without the namespace `detail`."""
     environment = {**os.environ, "VERSION": "0", "OUT": str(scratch), "XML": "YES"}
     for manual in ("c", "cpp"):
         config = f"tools/docs/{manual}.doxyfile"
@@ -62,24 +63,30 @@ def cpp(scratch: Path) -> set[str]:
 def cpp_members(owner: str, compound: xml.Element) -> Iterator[str]:
     for member in compound.iter("memberdef"):
         name = str(member.findtext("name"))
-        made = name.lstrip("~") == owner.removesuffix("::").rsplit("::")[-1]
+        is_constructor = name.lstrip("~") == owner.removesuffix("::").rsplit("::")[-1]
         if member.get("prot") != "public" or name.startswith("operator"):
             continue
-        if not made:
+        if not is_constructor:
             yield owner + name
-        # A constructor from the C type is C's business.
-        of_c = "discover_" in str(member.findtext("argsstring"))
-        if member.get("kind") == "function" and not (made and of_c):
+        # A constructor from the C type is not part of the C++ interface.
+        takes_c_type = "discover_" in str(member.findtext("argsstring"))
+        if member.get("kind") == "function" and not (is_constructor and takes_c_type):
             for parameter in member.iter("param"):
-                # The short names of setters say no more than the setter.
+                # A parameter with a short name belongs to a setter, whose own name is enough.
                 declared = parameter.findtext("declname")
                 if declared and len(declared) > 1:
                     yield f"{owner}{name}({declared})"
 
 
-def python(module: object = libdiscover) -> set[str]:
+def python() -> set[str]:
+    # A DiscoverError has its fields from its construction, not from its class.
+    fields = {"DiscoverError.code", "DiscoverError.retriable"}
+    return python_names(libdiscover) | fields | {f"scalingo.{name}" for name in python_names(scalingo)}
+
+
+def python_names(module: ModuleType) -> set[str]:
     names = set()
-    for name in module.__all__:  # type: ignore[attr-defined]
+    for name in module.__all__:
         value = getattr(module, name)
         if name.startswith("__"):
             continue
@@ -93,8 +100,7 @@ def python(module: object = libdiscover) -> set[str]:
                 names |= python_parameters(f"{name}.{member}", inspect.getattr_static(value, member, None))
         else:
             names |= python_parameters(name, value)
-    # A DiscoverError has its fields from its making, not from its class.
-    return names | ({"DiscoverError.code", "DiscoverError.retriable"} if module is libdiscover else set())
+    return names
 
 
 def python_parameters(name: str, value: object) -> set[str]:
@@ -110,7 +116,7 @@ def python_values() -> set[str]:
 
 
 def python_aio() -> set[str]:
-    return python(aio)
+    return python_names(aio)
 
 
 def node() -> set[str]:
@@ -119,7 +125,7 @@ def node() -> set[str]:
 
 
 def rust() -> set[str]:
-    """The items that lib.rs exports, and what they have of their own; rustfmt's layout makes it plain."""
+    """Returns the items that lib.rs exports and their members. Relies on the layout of rustfmt."""
     exports = (ROOT / "core/src/lib.rs").read_text()
     listed = re.findall(r"^pub use \w+::(?:\{(.*?)\}|(\w+));", exports, re.MULTILINE | re.DOTALL)
     names = {name for several, one in listed for name in re.findall(r"\w+", several or one)}
@@ -130,9 +136,9 @@ def rust() -> set[str]:
         for kind, name, body in re.findall(RUST_ITEM, text, re.MULTILINE | re.DOTALL):
             if name in names:
                 found |= {f"{name}::{member}" for member in rust_members(kind, body)}
-    # The kinds of errors are rows of a macro.
+    # The error kinds are rows of a macro.
     kinds = re.findall(r"^    (\w+) += \d+, ", (ROOT / "core/src/error.rs").read_text(), re.MULTILINE)
-    return found | {f"Kind::{kind}" for kind in kinds}
+    return found | {f"ErrorKind::{kind}" for kind in kinds}
 
 
 def rust_members(kind: str, body: str) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Forks again and again with everything hot, in one of the ways there are, and says how it went.
+"""Forks repeatedly in one way while all kinds of calls are in progress.
 
     forks.py URL WAY TIMES
 
-Each child is refused what is its parent's and opens its own. Then it leaves in one of the ways there
-are. It says "well", and stays until its input ends.
+Each child process is refused its parent's objects, opens its own client, and exits in one of several ways. At the
+end the parent prints "done" and waits until its input ends.
 """
 
 from __future__ import annotations
@@ -23,47 +23,47 @@ from pathlib import Path
 import libdiscover
 
 URL, WAY, TIMES = sys.argv[1], sys.argv[2], int(sys.argv[3])
-PATIENCE = 60
-ENDINGS = ("falls through", "sys.exit", "os._exit", "raises")
-CODES = {"falls through": 0, "sys.exit": 3, "os._exit": 4, "raises": 1}
+TIMEOUT = 60
+ENDINGS = ("returns", "sys.exit", "os._exit", "raises")
+CODES = {"returns": 0, "sys.exit": 3, "os._exit": 4, "raises": 1}
 
-# Newer Pythons warn of forks beside threads, which is what this is about.
+# Python 3.12 and newer warn about a fork in a process with threads, which this program tests.
 warnings.simplefilter("ignore", DeprecationWarning)
 
 
-class OnPurpose(Exception):
-    """What a child raises to end with a traceback, which is not shown."""
+class ExpectedError(Exception):
+    """Raised in a child to exit with a traceback, which is not printed."""
 
 
-def quietly(kind: type[BaseException], error: BaseException, trace: object) -> None:
-    if kind is not OnPurpose:
+def excepthook(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    if kind is not ExpectedError:
         sys.__excepthook__(kind, error, None)
 
 
-sys.excepthook = quietly
+sys.excepthook = excepthook
 
 parent = libdiscover.connect(URL)
 web = parent.services("web")
 lease = parent.register("web", address="127.0.0.1:1")
 watch = web.watch()
 forking = True
-heard: dict[str, str] = {}
+received: dict[str, str] = {}
 changed = threading.Condition()
 
 
-def hear(who: str, event: libdiscover.Event) -> None:
+def on_event(receiver: str, event: libdiscover.Event) -> None:
     if event.instance and event.instance.address == lease.address:
         with changed:
-            heard[who] = event.instance.attributes.get("n", "")
+            received[receiver] = event.instance.attributes.get("n", "")
             changed.notify_all()
 
 
-subscription = web.subscribe(lambda event: hear("subscription", event))
+subscription = web.subscribe(lambda event: on_event("subscription", event))
 
 
 def follow() -> None:
     for event in watch:
-        hear("watch", event)
+        on_event("watch", event)
 
 
 def change() -> None:
@@ -73,97 +73,97 @@ def change() -> None:
         lease.update({"n": str(number)})
 
 
-def come_and_go() -> None:
+def register_and_unregister() -> None:
     while forking:
         with parent.register("web", address="127.0.0.1:2"):
             web.filter(zone="eu").online()
 
 
-def complain() -> None:
-    """Keeps the log busy, which has a thread that no child has."""
+def write_log_records() -> None:
+    """Keeps the log busy; its thread does not exist in a child."""
     while forking:
-        with libdiscover.connect("etcd://127.0.0.1:1?lazy=true") as nobody:
-            next(iter(nobody.services("web").watch()))
+        with libdiscover.connect("etcd://127.0.0.1:1?lazy=true") as unreachable:
+            next(iter(unreachable.services("web").watch()))
 
 
 def check_refused() -> None:
-    """Everything of the parent's answers, at once, that it is the parent's."""
-    refused: list[Callable[[], object]] = [
+    """Checks that every call on an object of the parent fails at once with `Forked`."""
+    calls: list[Callable[[], object]] = [
         lambda: lease.heartbeat(),
         lambda: lease.standing,
         lambda: lease.update({}),
         lambda: lease.unregister(),
         lambda: parent.register("web", address="127.0.0.1:3"),
         lambda: parent.services("web"),
-        lambda: web.wait(timeout=PATIENCE),
+        lambda: web.wait(timeout=TIMEOUT),
         lambda: web.filter(zone="eu"),
         lambda: web.subscribe(print),
         lambda: next(web.watch()),
         lambda: parent.close(),
     ]
     begin = time.monotonic()
-    for call in refused:
+    for call in calls:
         try:
             call()
         except libdiscover.Forked as error:
             assert error.code == "forked"
         else:
-            raise AssertionError("the parent's was not refused")
+            raise AssertionError("a call on an object of the parent was not refused")
     assert web.online() == () and web.pick() is None and web.status().state == "pending"
     subscription.cancel()
-    # Not what it costs, but that nothing is waited for.
-    assert time.monotonic() - begin < PATIENCE / 10
+    # The limit shows that no call waits; it is not a measure of cost.
+    assert time.monotonic() - begin < TIMEOUT / 10
 
 
-def check_no_lock_is_kept() -> None:
-    """On local:// who holds the lock of a file says that its owner lives."""
+def check_no_lock_is_inherited() -> None:
+    """Checks that the child holds no file lock: with `local://`, a lock means that its owner lives."""
     for descriptor in os.listdir("/proc/self/fdinfo"):
         try:
-            facts = Path("/proc/self/fdinfo", descriptor).read_text()
+            info = Path("/proc/self/fdinfo", descriptor).read_text()
         except FileNotFoundError:
-            continue  # What listed them.
-        assert "lock:" not in facts, (os.readlink(f"/proc/self/fd/{descriptor}"), facts)
+            continue  # The descriptor of the listing itself.
+        assert "lock:" not in info, (os.readlink(f"/proc/self/fd/{descriptor}"), info)
 
 
 def use_own(close: bool) -> None:
-    """Opens a client, sees the parent's instance, registers; closes or leaves that to the end."""
+    """Opens a client, looks up the parent's instance and registers one. Leaves the client open if `close` is false."""
     own = libdiscover.connect(URL)
-    mine = own.register("web", address=f"127.0.0.1:{os.getpid() % 60000 + 3}")
-    # What is in the parent's memory is not in the child's.
-    expected = {mine.address} if URL.startswith("memory:") else {mine.address, lease.address}
-    seen = {one.address for one in own.services("web").wait(len(expected), timeout=PATIENCE)}
+    lease_of_child = own.register("web", address=f"127.0.0.1:{os.getpid() % 60000 + 3}")
+    # A memory registry of the parent is not visible in the child.
+    expected = {lease_of_child.address} if URL.startswith("memory:") else {lease_of_child.address, lease.address}
+    seen = {instance.address for instance in own.services("web").wait(len(expected), timeout=TIMEOUT)}
     assert expected <= seen, seen
-    mine.unregister()
+    lease_of_child.unregister()
     if close:
         own.close()
 
 
 def child(close: bool) -> None:
-    # What hangs is ended by this, which is then seen as its end.
+    # The signal kills a child that hangs, and the parent sees that as its exit status.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(PATIENCE)
-    check_no_lock_is_kept()
+    signal.alarm(TIMEOUT)
+    check_no_lock_is_inherited()
     check_refused()
     use_own(close)
 
 
-def leave(ending: str) -> None:
-    """The end of a child, but for falling through."""
+def exit_child(ending: str) -> None:
+    """Exits the child, unless `ending` is to return from `main`."""
     if ending == "sys.exit":
         sys.exit(3)
     if ending == "os._exit":
         os._exit(4)
     if ending == "raises":
-        raise OnPurpose
+        raise ExpectedError
 
 
 def by_fork(number: int) -> bool:
-    """True in a child that falls through."""
+    """Returns true in a child that is to return from `main`."""
     ending = ENDINGS[number % len(ENDINGS)]
     pid = os.fork()
     if pid == 0:
         child(close=number % 2 == 0)
-        leave(ending)
+        exit_child(ending)
         return True
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == CODES[ending], (number, ending, status)
@@ -171,7 +171,7 @@ def by_fork(number: int) -> bool:
 
 
 def by_two_forks(number: int) -> bool:
-    """As a daemon is made: its maker leaves first. True in a grandchild that falls through."""
+    """Forks twice, as a daemon does: the child exits first. Returns true in a grandchild that is to return from `main`."""
     ending = ENDINGS[number % len(ENDINGS)]
     reading, writing = os.pipe()
     middle = os.fork()
@@ -180,21 +180,21 @@ def by_two_forks(number: int) -> bool:
         if os.fork():
             os._exit(0)
         child(close=number % 2 == 0)
-        os.write(writing, b"well")
-        leave(ending)
+        os.write(writing, b"done")
+        exit_child(ending)
         return True
     os.close(writing)
     assert os.waitpid(middle, 0)[1] == 0
-    with open(reading, "rb") as told:
-        assert told.read() == b"well", (number, ending)  # To its end: the grandchild's.
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == b"done", (number, ending)  # The pipe ends when the grandchild exits.
     return False
 
 
 def in_process(number: int, ending: str) -> None:
     child(close=number % 2 == 0)
     if ending == "raises":
-        os.close(2)  # multiprocessing would show the traceback.
-    leave(ending)
+        os.close(2)  # multiprocessing would print the traceback.
+    exit_child(ending)
 
 
 def by_multiprocessing(number: int) -> bool:
@@ -207,7 +207,7 @@ def by_multiprocessing(number: int) -> bool:
 
 
 def by_preexec(number: int) -> bool:
-    # What is open when this returns, subprocess closes, whoever uses it.
+    # When this returns, subprocess closes all descriptors, so that the client must be closed.
     subprocess.run(["true"], preexec_fn=lambda: child(close=True), check=True)
     return False
 
@@ -221,31 +221,31 @@ WAYS = {
 
 
 def check_parent() -> None:
-    """It has lost nothing: neither its lease nor one of its listeners."""
+    """Checks that the parent has lost neither its lease nor a subscription nor a watch."""
     lease.heartbeat()
     assert lease.standing == "live", lease.error
     lease.update({"n": "last"})
-    whole = {"subscription": "last", "watch": "last"}
+    expected = {"subscription": "last", "watch": "last"}
     with changed:
-        assert changed.wait_for(lambda: heard == whole, PATIENCE), heard
+        assert changed.wait_for(lambda: received == expected, TIMEOUT), received
 
 
 def main() -> None:
     global forking
-    bodies = [change, come_and_go, complain]
+    bodies = [change, register_and_unregister, write_log_records]
     threads = [threading.Thread(target=body) for body in bodies]
     for thread in [*threads, threading.Thread(target=follow, daemon=True)]:
         thread.start()
     try:
         for number in range(TIMES):
             if WAYS[WAY](number):
-                return  # A child, which falls through to the end of the program.
+                return  # A child, which continues to the end of the program.
     finally:
         forking = False
     for thread in threads:
         thread.join()
     check_parent()
-    print("well", flush=True)
+    print("done", flush=True)
     sys.stdin.read()
 
 

@@ -1,7 +1,7 @@
-"""A web application for gunicorn --preload: what it opens as it is loaded is the master's.
+"""A web application for `gunicorn --preload`, which opens a client in the master process.
 
-A request is answered by a worker, which is forked: by its process id, after it has been refused what is
-the master's and used a client of its own.
+A forked worker serves each request. It checks that the master's objects are refused, uses its own client, and responds
+with its process id.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 import libdiscover
 
-# Newer Pythons warn of forks beside threads, which is what this is about.
+# Python 3.12 and newer warn about a fork in a process with threads, which this program tests.
 warnings.simplefilter("ignore", DeprecationWarning)
 
 preloaded = libdiscover.connect()
@@ -25,7 +25,7 @@ own: libdiscover.Client | None = None
 
 
 def change() -> None:
-    """Keeps the master busy while it forks. No worker has this thread."""
+    """Keeps the master busy while it forks. The thread does not exist in a worker."""
     for number in itertools.count():
         try:
             lease.update({"n": str(number)})
@@ -42,7 +42,7 @@ def check_refused() -> None:
             call()
         except libdiscover.Forked:
             continue
-        raise AssertionError("the master's was not refused")
+        raise AssertionError("a call on an object of the master was not refused")
 
 
 def application(environ: object, start: Callable[[str, list[tuple[str, str]]], object]) -> Iterable[bytes]:
@@ -50,8 +50,8 @@ def application(environ: object, start: Callable[[str, list[tuple[str, str]]], o
     check_refused()
     if own is None:
         own = libdiscover.connect()
-    with own.register("web", address=f"127.0.0.1:{os.getpid() % 60000 + 2}") as mine:
-        seen = {one.address for one in own.services("web").wait(2, timeout=60)}
-        assert {lease.address, mine.address} <= seen, seen
+    with own.register("web", address=f"127.0.0.1:{os.getpid() % 60000 + 2}") as own_lease:
+        seen = {instance.address for instance in own.services("web").wait(2, timeout=60)}
+        assert {lease.address, own_lease.address} <= seen, seen
     start("200 OK", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]

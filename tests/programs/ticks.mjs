@@ -44,8 +44,8 @@ async function judge(call, work) {
     const ours = await longestTurn(() => Promise.race([Promise.resolve(work()).catch(() => {}), pause(2 * SHORT)]));
     const took = performance.now() - begin;
     const quiet = await longestTurn(() => pause(Math.max(took, 50)));
-    facts = { call, held: ours > quiet + ALLOWED, ours, quiet, took, attempts };
-    if (!facts.held) {
+    facts = { call, blocked: ours > quiet + ALLOWED, ours, quiet, took, attempts };
+    if (!facts.blocked) {
       break;
     }
   }

@@ -1,9 +1,9 @@
-"""Measures how long others wait for the interpreter while calls of ours wait for a dead store.
+"""Measures how long other threads wait for the GIL while calls wait for a dead store.
 
     ticks.py sync|aio dying|dead URL
 
-With `sync` the others are a thread, with `aio` a task of the same loop. Says "ready" once its clients
-are open, goes on when told to, by when the store is dead, and writes a line of JSON for each call.
+With `sync`, a thread is delayed; with `aio`, a task of the same event loop. Prints "ready" when its clients are open,
+continues after a line of input, when the store is dead, and prints a line of JSON for each call.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import libdiscover
 from libdiscover import aio
 
 MODE, STATE, URL = sys.argv[1:]
-HOW = "ttl=30s" if STATE == "dying" else "ttl=30s&lazy=true"
+OPTIONS = "ttl=30s" if STATE == "dying" else "ttl=30s&lazy=true"
 ATTEMPTS = 10
-ALLOWED = 0.020
-"""How much longer than without us a tick may be late, in seconds."""
-SHORT = 0.3
+MAX_DELAY = 0.020
+"""Maximum delay of a tick, compared with an idle process, in seconds."""
+CALL_TIMEOUT = 0.3
 
 Measure = Callable[[Callable[[], Any]], Awaitable[float]]
 
 
 async def in_a_thread(work: Callable[[], Any]) -> float:
-    """The longest time between two ticks of another thread while `work` is under way."""
+    """Returns the longest time between two ticks of another thread while `work` runs."""
     worst, over = 0.0, threading.Event()
 
     def tick() -> None:
@@ -52,7 +52,7 @@ async def in_a_thread(work: Callable[[], Any]) -> float:
 
 
 async def in_the_loop(work: Callable[[], Any]) -> float:
-    """The longest time between two ticks of this loop while `work` is under way."""
+    """Returns the longest time between two ticks of this event loop while `work` runs."""
     worst = 0.0
 
     async def tick() -> None:
@@ -70,26 +70,26 @@ async def in_the_loop(work: Callable[[], Any]) -> float:
         if done is not None:
             await done
     finally:
-        await asyncio.sleep(0.002)  # What came late is seen.
+        await asyncio.sleep(0.002)  # A late tick is recorded.
         ticking.cancel()
     return worst
 
 
-async def judge(name: str, measure: Measure, work: Callable[[], Any], idle: Callable[[float], Any]) -> None:
-    """Compares with the same time spent idle. What we really hold, we hold each time."""
+async def compare(name: str, measure: Measure, work: Callable[[], Any], idle: Callable[[float], Any]) -> None:
+    """Compares `work` with the same time spent idle. A call that blocks does so in every attempt."""
     for attempt in range(1, ATTEMPTS + 1):
         begin = time.perf_counter()
-        ours = await measure(work)
+        busy = await measure(work)
         took = time.perf_counter() - begin
-        quiet = await measure(lambda: idle(max(took, 0.05)))
-        if ours <= quiet + ALLOWED:
+        idle_delay = await measure(lambda: idle(max(took, 0.05)))
+        if busy <= idle_delay + MAX_DELAY:
             break
-    facts = {"call": name, "held": ours > quiet + ALLOWED, "ours": ours, "quiet": quiet, "took": took}
-    print(json.dumps({**facts, "attempts": attempt}), flush=True)
+    result = {"call": name, "blocked": busy > idle_delay + MAX_DELAY, "busy": busy, "idle": idle_delay, "took": took}
+    print(json.dumps({**result, "attempts": attempt}), flush=True)
 
 
-def failing(call: Callable[[], Any]) -> Callable[[], None]:
-    """The store is dead, so it fails, and that is not what is measured."""
+def ignoring_errors(call: Callable[[], Any]) -> Callable[[], None]:
+    """Returns `call` without its error: the store is dead, and errors are not measured."""
 
     def run() -> None:
         try:
@@ -100,21 +100,21 @@ def failing(call: Callable[[], Any]) -> Callable[[], None]:
     return run
 
 
-def aside(call: Callable[[], Any]) -> Callable[[], None]:
-    """The beginning of a call that may take long."""
+def in_background(call: Callable[[], Any]) -> Callable[[], None]:
+    """Returns the first part of a call that may take long."""
 
     def run() -> None:
-        thread = threading.Thread(target=failing(call), daemon=True)
+        thread = threading.Thread(target=ignoring_errors(call), daemon=True)
         thread.start()
-        thread.join(SHORT)
+        thread.join(CALL_TIMEOUT)
 
     return run
 
 
-def failing_aio(call: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[None]]:
+def ignoring_errors_aio(call: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[None]]:
     async def run() -> None:
         try:
-            await asyncio.wait_for(call(), 2 * SHORT)
+            await asyncio.wait_for(call(), 2 * CALL_TIMEOUT)
         except (libdiscover.DiscoverError, asyncio.TimeoutError):
             pass
 
@@ -122,29 +122,29 @@ def failing_aio(call: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[No
 
 
 def read(web: Any) -> None:
-    """All that does not wait."""
+    """Makes all calls that do not wait."""
     (web.online(), web.offline(), web.leader(), web.pick(), web.status(), web.snapshot(), len(web))
     web.filter(zone="eu")
     web.subscribe(lambda event: None).cancel()
     web.watch().cancel()
 
 
-async def go_on() -> None:
+async def wait_for_input() -> None:
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
 async def sync() -> None:
-    clients = [libdiscover.connect(f"{URL}?{HOW}") for _ in range(2 * ATTEMPTS)]
+    clients = [libdiscover.connect(f"{URL}?{OPTIONS}") for _ in range(2 * ATTEMPTS)]
     client, web = clients[0], clients[0].services("web")
     leases = []
     if STATE == "dying":
         leases = [one.register("web", address=f"h:{n + 1}") for n, one in enumerate(clients)]
-    await go_on()
+    await wait_for_input()
 
     def watch() -> None:
         watch = client.services("web").watch()
-        threading.Timer(SHORT, watch.cancel).start()
+        threading.Timer(CALL_TIMEOUT, watch.cancel).start()
         for _ in watch:
             pass
 
@@ -158,38 +158,38 @@ async def sync() -> None:
         del one
 
     calls: dict[str, Callable[[], Any]] = {
-        # First, while what its leases await has not lapsed.
-        "close": lambda: clients.pop().close(timeout=SHORT),
+        # First, while its leases have not lapsed.
+        "close": lambda: clients.pop().close(timeout=CALL_TIMEOUT),
         "connect": lambda: libdiscover.connect(f"{URL}?connect_timeout=300ms"),
-        "register": lambda: client.register("web", address="h:999", timeout=SHORT),
-        "services and wait": lambda: client.services("other").wait(9, timeout=SHORT),
+        "register": lambda: client.register("web", address="h:999", timeout=CALL_TIMEOUT),
+        "services and wait": lambda: client.services("other").wait(9, timeout=CALL_TIMEOUT),
         "reads": reads,
         "watch": watch,
         "drop a client": drop,
     }
     lease_calls: dict[str, Callable[[], Any]] = {
-        "heartbeat": aside(lambda: leases[0].heartbeat()),
-        "update": aside(lambda: leases[0].update({"n": "1"})),
-        "unregister": aside(lambda: leases.pop(1).unregister()),
+        "heartbeat": in_background(lambda: leases[0].heartbeat()),
+        "update": in_background(lambda: leases[0].update({"n": "1"})),
+        "unregister": in_background(lambda: leases.pop(1).unregister()),
         "drop a lease": lambda: leases.pop(1).__dict__.clear(),
     }
     if leases:
         calls.update(lease_calls)
     for name, call in calls.items():
-        await judge(name, in_a_thread, failing(call), time.sleep)
+        await compare(name, in_a_thread, ignoring_errors(call), time.sleep)
 
 
 async def asynchronous() -> None:
-    clients = [await aio.connect(f"{URL}?{HOW}") for _ in range(2 * ATTEMPTS)]
+    clients = [await aio.connect(f"{URL}?{OPTIONS}") for _ in range(2 * ATTEMPTS)]
     client, web = clients[0], clients[0].services("web")
     leases = []
     if STATE == "dying":
         leases = [await one.register("web", address=f"h:{n + 1}") for n, one in enumerate(clients)]
-    await go_on()
+    await wait_for_input()
 
     async def watch() -> None:
         watch = client.services("web").watch()
-        asyncio.get_running_loop().call_later(SHORT, watch.cancel)
+        asyncio.get_running_loop().call_later(CALL_TIMEOUT, watch.cancel)
         async for _ in watch:
             pass
 
@@ -199,10 +199,10 @@ async def asynchronous() -> None:
             await asyncio.sleep(0)
 
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
-        "close": lambda: clients.pop().close(timeout=SHORT),
+        "close": lambda: clients.pop().close(timeout=CALL_TIMEOUT),
         "connect": lambda: aio.connect(f"{URL}?connect_timeout=300ms"),
-        "register": lambda: client.register("web", address="h:999", timeout=SHORT),
-        "services and wait": lambda: client.services("other").wait(9, timeout=SHORT),
+        "register": lambda: client.register("web", address="h:999", timeout=CALL_TIMEOUT),
+        "services and wait": lambda: client.services("other").wait(9, timeout=CALL_TIMEOUT),
         "reads": reads,
         "watch": watch,
     }
@@ -214,7 +214,7 @@ async def asynchronous() -> None:
     if leases:
         calls.update(lease_calls)
     for name, call in calls.items():
-        await judge(name, in_the_loop, failing_aio(call), asyncio.sleep)
+        await compare(name, in_the_loop, ignoring_errors_aio(call), asyncio.sleep)
 
 
 asyncio.run(sync() if MODE == "sync" else asynchronous())

@@ -1,4 +1,4 @@
-"""Says how its connection and its registration fare, until its input ends: `listen URL PORT`."""
+"""Prints the statuses of its connection and its registration until its input ends: `listen URL PORT`."""
 
 import sys
 
@@ -7,9 +7,9 @@ import libdiscover
 
 def main(url: str, port: int) -> None:
     with libdiscover.connect(url) as client:
-        connection = client.on_connection(lambda now: print("connection", now.state, flush=True))
+        connection = client.on_connection(lambda status: print("connection", status.state, flush=True))
         lease = client.register("states", address=f"127.0.0.1:{port}")
-        lease.on_standing(lambda now: print("standing", now.state, flush=True))
+        lease.on_standing(lambda status: print("standing", status.standing, flush=True))
         states = client.services("states")
         sys.stdin.read()
         print("reconnected", client.metrics().reconnects > 0, len(states) > 0, flush=True)

@@ -1,4 +1,4 @@
-"""Tells the story of `story.txt` in Python: `story URL`."""
+"""Runs the script `story.txt` in Python: `story URL`."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from pathlib import Path
 
 import libdiscover
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 def main() -> None:
     match sys.argv[1:]:
         case [url]:
-            tell(url)
+            run_script(url)
         case [url, "member", service, address]:
-            be_member(url, service, address)
+            run_member(url, service, address)
         case _:
             raise ValueError("usage: story URL")
 
 
-def tell(url: str) -> None:
+def run_script(url: str) -> None:
     path = os.environ.get("STORY", "tests/story/story.txt")
-    teller = Teller(url)
+    runner = ScriptRunner(url)
     for line in map(str.strip, Path(path).read_text().splitlines()):
-        together = line.startswith("+ ")
-        if not line or line.startswith("#") or (together and url.startswith("memory:")):
+        needs_shared_store = line.startswith("+ ")
+        if not line or line.startswith("#") or (needs_shared_store and url.startswith("memory:")):
             continue
         step = line.removeprefix("+ ")
         try:
-            teller.step(*step.split())
+            runner.step(*step.split())
         except Exception as error:
             raise ValueError(f"{step}: {error}") from error
 
 
-class Teller:
+class ScriptRunner:
     client: libdiscover.Client
     lease: libdiscover.Lease
     member: subprocess.Popen[str]
@@ -47,15 +47,14 @@ class Teller:
         self.url = url
         self.events: queue.Queue[libdiscover.Event] = queue.Queue()
 
-    def step(self, verb: str, *words: str) -> None:
-        match verb, *words:
+    def step(self, verb: str, *arguments: str) -> None:
+        match verb, *arguments:
             case ["open"]:
                 self.client = libdiscover.connect(self.url)
             case ["watch", service]:
                 self.client.services(service).subscribe(self.events.put)
             case ["register", service, address, *attributes]:
-                wanted = parse(attributes)
-                self.lease = self.client.register(service, address=address, attributes=wanted)
+                self.lease = self.client.register(service, address=address, attributes=parse(attributes))
             case ["update", *attributes]:
                 self.lease.update(parse(attributes))
             case ["unregister"]:
@@ -66,22 +65,22 @@ class Teller:
                 self.member.kill()
                 self.member.communicate()
             case ["close"]:
-                self.client.close(PATIENCE)
+                self.client.close(TIMEOUT)
             case ["hear", *_]:
-                print(text(self.hear()), flush=True)
+                print(text(self.next_event()), flush=True)
             case ["silence"]:
-                self.silence()
+                self.print_remaining()
             case _:
-                raise ValueError("no such step")
+                raise ValueError(f"unknown step {verb!r}")
 
-    def hear(self) -> libdiscover.Event:
+    def next_event(self) -> libdiscover.Event:
         try:
-            return self.events.get(timeout=PATIENCE)
+            return self.events.get(timeout=TIMEOUT)
         except queue.Empty:
-            raise TimeoutError("nothing heard") from None
+            raise TimeoutError("no event was delivered") from None
 
-    def silence(self) -> None:
-        """The client is closed, so whatever was to be heard has been."""
+    def print_remaining(self) -> None:
+        """Prints the events that are left, or `silence`. The client is closed, so that no event can follow."""
         if self.events.empty():
             print("silence", flush=True)
         while not self.events.empty():
@@ -93,7 +92,7 @@ def parse(words: list[str]) -> dict[str, str]:
 
 
 def text(event: libdiscover.Event) -> str:
-    """The kind, the address, and the attributes in the order of their names."""
+    """Returns the kind, the address, and the attributes sorted by name."""
     if event.instance is None:
         return f"{event.kind} -" if event.kind == "leader" else event.kind
     attributes = (f"{name}={value}" for name, value in sorted(event.instance.attributes.items()))
@@ -101,7 +100,7 @@ def text(event: libdiscover.Event) -> str:
 
 
 def spawn(url: str, service: str, address: str) -> subprocess.Popen[str]:
-    """Another process of this program that registers and lives until it is killed."""
+    """Starts another process of this program that registers an instance and runs until it is killed."""
     command = [sys.executable, __file__, url, "member", service, address]
     member = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert member.stdout is not None
@@ -110,7 +109,7 @@ def spawn(url: str, service: str, address: str) -> subprocess.Popen[str]:
     return member
 
 
-def be_member(url: str, service: str, address: str) -> None:
+def run_member(url: str, service: str, address: str) -> None:
     with libdiscover.connect(url) as client, client.register(service, address=address):
         print("ready", flush=True)
         threading.Event().wait()

@@ -19,7 +19,7 @@ pub fn all() -> Vec<Stage> {
         c("c-resets", "--test process a_reset"),
         c("c-locks", "--test contract no_lock"),
         c("c-races", "--test thread_sanitizer -- --ignored"),
-        python("python-exits", "test_leaving.py"),
+        python("python-exits", "test_exit.py"),
         python("python-callbacks", "test_callbacks.py"),
         forks(),
         node("node-workers", "workers.test.mjs"),

@@ -126,6 +126,6 @@ impl File {
     }
 
     fn is_generated(&self) -> bool {
-        self.path == rules::HEADER || self.path.ends_with(".d.ts")
+        self.path == rules::HEADER || self.path.ends_with(".d.ts") || self.path.ends_with(".pyi")
     }
 }

@@ -142,7 +142,9 @@ struct Which {
 
 impl At {
     async fn client(&self) -> Result<Client> {
-        match &self.url {
+        // The client reads DISCOVER_URL itself, and names the variable in errors.
+        let is_environment = |url: &&String| std::env::var("DISCOVER_URL").as_ref() == Ok(*url);
+        match self.url.as_ref().filter(|url| !is_environment(url)) {
             Some(url) => Client::connect(url).await,
             None => Client::builder().connect().await,
         }

@@ -1,6 +1,7 @@
 //! A service and its hosts, as Scalingo's etcd-discovery knows them.
 
-use discover_core::embed::{Attributes, Host, Instance, Service, ServiceName};
+use discover_core::embed::scalingo::{Host, Service};
+use discover_core::embed::{Attributes, Instance, ServiceName};
 use napi_derive::napi;
 use serde_json::json;
 
@@ -22,7 +23,7 @@ impl NativeHost {
     ) -> Result<NativeHost> {
         let service = ServiceName::new(&service).map_err(failure)?;
         let instance = Instance::new(service, &id, &host, port, attributes, Vec::new(), 0);
-        Ok(NativeHost(Host::of(&instance)))
+        Ok(NativeHost(Host::from_instance(&instance)))
     }
 
     /// Its fields, as JSON.

@@ -34,10 +34,10 @@ pub fn set_log_to(env: &Env, tell: Function<'_, Record, ()>) -> Result<()> {
     // Asked for after the function was made, so done before it ends.
     env.add_env_cleanup_hook((), |()| drop(unset_log()))
         .map_err(broken)?;
-    set_log(Level::Debug, Some(Box::new(JsLog(tell)))).map_err(failure)
+    set_log(Level::DEBUG, Some(Box::new(JsLog(tell)))).map_err(failure)
 }
 
 #[napi]
 pub fn unset_log() -> Result<()> {
-    set_log(Level::Debug, None).map_err(failure)
+    set_log(Level::DEBUG, None).map_err(failure)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use discover_core::embed::scalingo::Service;
 use discover_core::embed::{
     Abort, Attributes, Error, ErrorKind, Event, Feed, Instance, Pending, Policy, SetHandle,
     Snapshot,
@@ -50,7 +51,8 @@ impl NativeSet {
     /// Those online as the hosts of a service.
     #[napi]
     pub fn hosts(&self) -> NativeService {
-        NativeService::new(self.set.hosts())
+        let service = Service::from_snapshot(self.set.service(), &self.set.snapshot());
+        NativeService::new(service)
     }
 
     /// The key of one of those online, or null.

@@ -49,7 +49,7 @@ test('hosts have urls and ports', async (t) => {
   assert.equal(shard.url('', '/x'), 'http://a:80/x');
   const nobody = api.shard('s2');
   assert.equal(nobody.first() ?? nobody.one(), null);
-  const message = 'no host of shard "s2" of service api is online';
+  const message = 'service api has no host online in shard "s2"';
   assert.throws(() => nobody.url(), { code: 'ERR_DISCOVER_NOT_FOUND', message });
   assert.equal(set.filter({ attributes: { shard: 's1' } }).hosts().all().length, 1);
 });

@@ -72,7 +72,7 @@ test('the log is shown where NODE_DEBUG asks for it, and only there', async () =
     await client.close();
   `;
   const shown = await run(program, { env: { NODE_DEBUG: 'discover' } });
-  assert.match(shown.err, /DISCOVER \d+: warn discover_core\S*: lost the watch/);
+  assert.match(shown.err, /DISCOVER \d+: warn discover_core\S*: watch lost, reconnecting service=web error=/);
   const silent = await run(program);
   assert.deepEqual([shown.code, silent.code, silent.err], [0, 0, '']);
 });

@@ -1,22 +1,24 @@
-//! What Python passes, as what the core takes. Only shapes are checked here; values are the core's.
+//! Conversion of Python arguments to the core's types.
+//!
+//! Only types are checked here; the core validates values. Every error names the argument.
 
 use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDelta, PyDict, PyString};
+use pyo3::types::{PyDelta, PyDict, PyMapping, PyString};
 
 use discover_core::embed::{Attributes, Error, Heartbeat, Registration, Result};
 
-use crate::errors::raise;
+use crate::errors::to_py_err;
 
-/// Seconds as a number, or a `timedelta`.
+/// Converts a number of seconds or a `timedelta`.
+///
+/// # Errors
+///
+/// `TypeError` for another type; `InvalidArgument` for a negative, infinite or too large value.
 pub(crate) fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let py = value.py();
-    let refused = || {
-        let text = format!("{name} is {value}; it must be a number of seconds, 0 or more");
-        raise(py, &Error::invalid(text))
-    };
     let seconds = match value.cast::<PyDelta>() {
         Ok(delta) => delta.call_method0("total_seconds")?.extract::<f64>()?,
         Err(_) => value.extract::<f64>().map_err(|_| {
@@ -26,10 +28,13 @@ pub(crate) fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duratio
             ))
         })?,
     };
-    Duration::try_from_secs_f64(seconds).map_err(|_| refused())
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        let text = format!("{name} is {value}; it must be a number of seconds, 0 or more");
+        to_py_err(py, &Error::invalid(text))
+    })
 }
 
-/// The same for what may be left out.
+/// Converts an optional duration as [`duration`] does.
 pub(crate) fn optional_duration(
     name: &str,
     value: Option<&Bound<'_, PyAny>>,
@@ -37,22 +42,81 @@ pub(crate) fn optional_duration(
     value.map(|value| duration(name, value)).transpose()
 }
 
-/// Names and values, both strings.
-pub(crate) fn attributes(given: &Bound<'_, PyDict>) -> PyResult<Attributes> {
-    let text = |value: &Bound<'_, PyAny>, name: &Bound<'_, PyAny>| match value.cast::<PyString>() {
-        Ok(text) => Ok(text.to_cow()?.into_owned()),
-        Err(_) => {
-            let (name, value) = (name.repr()?, value.repr()?);
-            let text = format!("attribute {name} has {value}; names and values must be strings");
-            Err(PyTypeError::new_err(text))
+/// Converts the argument `attributes`, a mapping of strings to strings or None, and adds `named` to it.
+pub(crate) fn attributes(
+    given: Option<&Bound<'_, PyAny>>,
+    named: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Attributes> {
+    let mut attributes = Attributes::new();
+    if let Some(given) = given {
+        let mapping = given.cast::<PyMapping>().map_err(|_| {
+            let text = given
+                .repr()
+                .map_or_else(|_| given.get_type().to_string(), |repr| repr.to_string());
+            PyTypeError::new_err(format!(
+                "attributes is {text}; it must be a mapping of strings to strings"
+            ))
+        })?;
+        for item in mapping.items()? {
+            let (name, value) = item.extract()?;
+            attributes.extend([string_pair("attributes", &name, &value)?]);
         }
-    };
-    let pair = |(name, value)| Ok((text(&name, &name)?, text(&value, &name)?));
-    given.iter().map(pair).collect()
+    }
+    for (name, value) in named.into_iter().flatten() {
+        attributes.extend([string_pair("attributes", &name, &value)?]);
+    }
+    Ok(attributes)
 }
 
-/// Where an instance is: a port, on this machine or on a host, or a whole address.
-pub(crate) fn placed(
+/// Converts one item of the mapping `argument`.
+///
+/// # Errors
+///
+/// `TypeError` if the key or the value is not a string.
+pub(crate) fn string_pair(
+    argument: &str,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<(String, String)> {
+    match (name.cast::<PyString>(), value.cast::<PyString>()) {
+        (Ok(name), Ok(value)) => Ok((name.to_cow()?.into_owned(), value.to_cow()?.into_owned())),
+        _ => {
+            let (name, value) = (name.repr()?, value.repr()?);
+            Err(PyTypeError::new_err(format!(
+                "{argument}[{name}] is {value}; names and values must be strings"
+            )))
+        }
+    }
+}
+
+/// Converts the argument `tags`, an iterable of strings. A single string is refused, although it is an iterable of
+/// strings too.
+pub(crate) fn tags(given: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
+    let Some(given) = given else {
+        return Ok(Vec::new());
+    };
+    if let Ok(text) = given.cast::<PyString>() {
+        return Err(PyTypeError::new_err(format!(
+            "tags is the string {}; it must be a list of strings",
+            text.repr()?
+        )));
+    }
+    let mut tags = Vec::new();
+    for tag in given.try_iter()? {
+        let tag = tag?;
+        let text = tag.cast::<PyString>().map_err(|_| {
+            let tag = tag
+                .repr()
+                .map_or_else(|_| tag.get_type().to_string(), |repr| repr.to_string());
+            PyTypeError::new_err(format!("tags has {tag}; every tag must be a string"))
+        })?;
+        tags.push(text.to_cow()?.into_owned());
+    }
+    Ok(tags)
+}
+
+/// Creates the registration for `port`, `port` and `host`, or `address`.
+pub(crate) fn registration(
     service: &str,
     port: Option<i64>,
     host: Option<String>,
@@ -63,18 +127,18 @@ pub(crate) fn placed(
         (Some(port), Some(host), None) => Registration::new(service, port)?.host(&host),
         (None, None, Some(address)) => Registration::at(service, &address),
         _ => Err(Error::invalid(
-            "give a port, a port and a host, or an address",
+            "give either port, or port and host, or address",
         )),
     }
 }
 
-/// Who keeps a registration alive.
+/// Parses the argument `heartbeat`.
 pub(crate) fn heartbeat(name: &str) -> Result<Heartbeat> {
     match name {
         "automatic" => Ok(Heartbeat::Automatic),
         "manual" => Ok(Heartbeat::Manual),
         _ => Err(Error::invalid(format!(
-            "unknown heartbeat {name:?}; known are automatic, manual"
+            "heartbeat is {name:?}; it must be \"automatic\" or \"manual\""
         ))),
     }
 }

@@ -1,4 +1,4 @@
-//! A call that may take time: waited for with the GIL released, or answered to a callback.
+//! A native call that takes time: a thread waits for it with the GIL released, or a callback receives its result.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,39 +11,39 @@ use pyo3::prelude::*;
 use discover_core::embed::{Abort, Error, ErrorKind, Pending, Result};
 
 use crate::callback::Callback;
-use crate::client::Owner;
-use crate::errors::{exception, raise, raising};
-use crate::gate;
+use crate::errors::{into_py_err, to_exception, to_py_err};
+use crate::interpreter_exit;
+use crate::owner::Owner;
 
-/// How long Ctrl-C may go unnoticed.
-pub(crate) const SLICE: Duration = Duration::from_millis(50);
+/// Maximum time between two checks for signals, and so for Ctrl-C, in a waiting call.
+pub(crate) const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A call that has not begun. It is waited for once, one way or the other.
+/// A call that has not started. Start it once, with `wait` or with `then`.
 #[pyclass(frozen, module = "libdiscover._native")]
 pub(crate) struct Call {
-    work: Mutex<Option<Box<dyn Work>>>,
-    /// Empty for what is not ended early.
+    operation: Mutex<Option<Box<dyn Operation>>>,
+    /// Empty if the call cannot be aborted.
     abort: OnceLock<Abort>,
 }
 
-/// The two ways to have a result.
-trait Work: Send {
+/// An operation that can be waited for or completed by a callback.
+trait Operation: Send {
     fn wait(self: Box<Self>, py: Python<'_>) -> PyResult<Py<PyAny>>;
-    fn then(self: Box<Self>, settle: Settle);
+    fn then(self: Box<Self>, completion: Completion);
 }
 
 impl Call {
-    /// A call of the core, and how to make its result a Python object. When nobody takes the result, it
-    /// is dropped, and so undone.
+    /// Creates a call from an operation of the core and the conversion of its result. A result that is not converted,
+    /// because its waiter left, is dropped, which undoes it.
     pub(crate) fn new<T, F>(pending: Pending<T>, convert: F) -> Call
     where
         T: Send + 'static,
         F: FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
     {
-        Call::of(Pended { pending, convert })
+        Call::from_operation(CoreOperation { pending, convert })
     }
 
-    /// One of which no half can stay, so that it may be ended early.
+    /// Creates a call that may be aborted at any time, because it leaves nothing half-done.
     pub(crate) fn abortable<T, F>(pending: Pending<T>, convert: F) -> Call
     where
         T: Send + 'static,
@@ -55,32 +55,33 @@ impl Call {
         call
     }
 
-    /// One that gives nothing.
-    pub(crate) fn plain(pending: Pending<()>) -> Call {
-        Call::new(pending, nothing)
+    /// Creates a call that returns None.
+    pub(crate) fn returning_none(pending: Pending<()>) -> Call {
+        Call::new(pending, none)
     }
 
-    pub(crate) fn closing(owner: Arc<Owner>, timeout: Duration) -> Call {
-        Call::of(Closing { owner, timeout })
+    /// Creates a call that closes a client.
+    pub(crate) fn close(owner: Arc<Owner>, timeout: Duration) -> Call {
+        Call::from_operation(CloseOperation { owner, timeout })
     }
 
-    fn of(work: impl Work + 'static) -> Call {
+    fn from_operation(operation: impl Operation + 'static) -> Call {
         Call {
-            work: Mutex::new(Some(Box::new(work))),
+            operation: Mutex::new(Some(Box::new(operation))),
             abort: OnceLock::new(),
         }
     }
 
-    fn take(&self, py: Python<'_>) -> PyResult<Box<dyn Work>> {
-        let work = self
-            .work
+    fn take_operation(&self, py: Python<'_>) -> PyResult<Box<dyn Operation>> {
+        let operation = self
+            .operation
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        work.ok_or_else(|| {
-            raise(
+        operation.ok_or_else(|| {
+            to_py_err(
                 py,
-                &Error::new(ErrorKind::Internal, "a call was made twice"),
+                &Error::new(ErrorKind::Internal, "the call was already started"),
             )
         })
     }
@@ -88,22 +89,30 @@ impl Call {
 
 #[pymethods]
 impl Call {
-    /// Makes the call and waits for its result, with the GIL released and Ctrl-C heeded.
-    fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let _away = gate::enter().map_err(raising(py))?;
-        // Does nothing to a call that is over; ends one that Ctrl-C has left alone.
-        self.take(py)?.wait(py).inspect_err(|_| self.abort())
+    /// Starts the call and waits for its result, with the GIL released.
+    ///
+    /// Ctrl-C ends the wait. If a signal handler raises, the call is aborted if it can be.
+    pub(crate) fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let _detached = interpreter_exit::begin_call().map_err(into_py_err(py))?;
+        // Abort has no effect on a call that has completed.
+        self.take_operation(py)?
+            .wait(py)
+            .inspect_err(|_| self.abort())
     }
 
-    /// Makes the call and has `done(value, error)` called once, as a rule on the client's callback
-    /// thread; one of the two is None. Never waits.
+    /// Starts the call and returns without waiting.
+    ///
+    /// Args:
+    ///     done: Called once as `done(value, error)`, usually on the client's callback thread. One of the two
+    ///         arguments is None.
     fn then(&self, py: Python<'_>, done: Bound<'_, PyAny>) -> PyResult<()> {
-        let _away = gate::enter().map_err(raising(py))?;
-        self.take(py)?.then(Settle(Some(Callback::new(done))));
+        let _detached = interpreter_exit::begin_call().map_err(into_py_err(py))?;
+        self.take_operation(py)?
+            .then(Completion(Some(Callback::new(done))));
         Ok(())
     }
 
-    /// Ends the call early, if it is still under way and may be ended.
+    /// Aborts the call if it is in progress and can be aborted.
     fn abort(&self) {
         if let Some(abort) = self.abort.get() {
             abort.abort();
@@ -111,51 +120,52 @@ impl Call {
     }
 }
 
-struct Pended<T, F> {
+/// An operation of the core, with the conversion of its result.
+struct CoreOperation<T, F> {
     pending: Pending<T>,
     convert: F,
 }
 
-impl<T, F> Work for Pended<T, F>
+impl<T, F> Operation for CoreOperation<T, F>
 where
     T: Send + 'static,
     F: FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
 {
     fn wait(self: Box<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let mut waiting = self.pending.start().map_err(raising(py))?;
+        let mut waiting = self.pending.start().map_err(into_py_err(py))?;
         loop {
-            let slice = move || (waiting.wait_for(SLICE), waiting);
+            let wait_once = move || (waiting.wait_for(SIGNAL_CHECK_INTERVAL), waiting);
             let result;
-            (result, waiting) = py.detach(slice);
+            (result, waiting) = py.detach(wait_once);
             if let Some(result) = result {
-                return (self.convert)(py, result.map_err(raising(py))?);
+                return (self.convert)(py, result.map_err(into_py_err(py))?);
             }
-            gate::check().map_err(raising(py))?;
+            interpreter_exit::check_running().map_err(into_py_err(py))?;
             py.check_signals()?;
         }
     }
 
-    fn then(self: Box<Self>, settle: Settle) {
-        let Pended { pending, convert } = *self;
-        // One that cannot begin drops its closure, and that settles it as closed.
-        let _ = pending.then(move |result| settle.with(result, convert));
+    fn then(self: Box<Self>, completion: Completion) {
+        let CoreOperation { pending, convert } = *self;
+        // An operation that cannot start drops its closure, which completes the call as closed.
+        let _ = pending.then(move |result| completion.complete(result, convert));
     }
 }
 
-/// The core closes on the thread that asks; here that thread is made for it, so that Python's is
-/// free to be interrupted or to go on.
-struct Closing {
+/// Closes a client. The core's close blocks its caller; it runs on a thread of its own here, so that the Python thread
+/// can be interrupted or continue.
+struct CloseOperation {
     owner: Arc<Owner>,
     timeout: Duration,
 }
 
-impl Closing {
-    fn begin(self, done: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
-        let Closing { owner, timeout } = self;
+impl CloseOperation {
+    fn start(self, done: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
+        let CloseOperation { owner, timeout } = self;
         owner.engine().check_may_wait()?;
         let close = move || {
             let result = owner.engine().close(timeout);
-            // Whoever is told finds this thread holding nothing that could be the last to go.
+            // The owner is released before `done` runs, so that this thread never drops the last reference.
             drop(owner);
             done(result);
         };
@@ -173,19 +183,19 @@ impl Closing {
     }
 }
 
-impl Work for Closing {
+impl Operation for CloseOperation {
     fn wait(self: Box<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let (sender, mut receiver) = sync_channel(1);
-        self.begin(move |result| drop(sender.send(result)))
-            .map_err(raising(py))?;
+        self.start(move |result| drop(sender.send(result)))
+            .map_err(into_py_err(py))?;
         loop {
-            let slice = move || (receiver.recv_timeout(SLICE), receiver);
+            let wait_once = move || (receiver.recv_timeout(SIGNAL_CHECK_INTERVAL), receiver);
             let result;
-            (result, receiver) = py.detach(slice);
+            (result, receiver) = py.detach(wait_once);
             match result {
-                Ok(result) => return result.map(|()| py.None()).map_err(raising(py)),
+                Ok(result) => return result.map(|()| py.None()).map_err(into_py_err(py)),
                 Err(RecvTimeoutError::Timeout) => {
-                    gate::check().map_err(raising(py))?;
+                    interpreter_exit::check_running().map_err(into_py_err(py))?;
                     py.check_signals()?;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(py.None()),
@@ -193,43 +203,43 @@ impl Work for Closing {
         }
     }
 
-    fn then(self: Box<Self>, settle: Settle) {
+    fn then(self: Box<Self>, completion: Completion) {
         match self.owner.engine().check_may_wait() {
-            Ok(()) => drop(self.begin(move |result| settle.with(result, nothing))),
-            Err(error) => settle.with(Err(error), nothing),
+            Ok(()) => drop(self.start(move |result| completion.complete(result, none))),
+            Err(error) => completion.complete(Err(error), none),
         }
     }
 }
 
-/// Tells a callback the result, exactly once: when it is dropped untold, that the client was closed.
-struct Settle(Option<Callback>);
+/// Calls a callback with the result exactly once. If it is dropped before, the callback receives `Closed`.
+struct Completion(Option<Callback>);
 
-impl Settle {
-    fn with<T>(
+impl Completion {
+    fn complete<T>(
         mut self,
         result: Result<T>,
         convert: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>>,
     ) {
         if let Some(done) = self.0.take() {
-            tell(&done, result, convert);
+            call_done(&done, result, convert);
         }
     }
 }
 
-impl Drop for Settle {
+impl Drop for Completion {
     fn drop(&mut self) {
         if let Some(done) = self.0.take() {
             let closed = Err(Error::new(ErrorKind::Closed, "the client was closed"));
-            tell(&done, closed, nothing);
+            call_done(&done, closed, none);
         }
     }
 }
 
-fn nothing(py: Python<'_>, (): ()) -> PyResult<Py<PyAny>> {
+fn none(py: Python<'_>, (): ()) -> PyResult<Py<PyAny>> {
     Ok(py.None())
 }
 
-fn tell<T>(
+fn call_done<T>(
     done: &Callback,
     result: Result<T>,
     convert: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>>,
@@ -237,7 +247,7 @@ fn tell<T>(
     done.call(|py| {
         let value = match result {
             Ok(value) => convert(py, value),
-            Err(error) => return Ok((py.None(), exception(py, &error)?.unbind())),
+            Err(error) => return Ok((py.None(), to_exception(py, &error)?.unbind())),
         };
         match value {
             Ok(value) => Ok((value, py.None())),

@@ -1,13 +1,14 @@
-//! A Python function, called from threads that are not Python's.
+//! A Python function that the library's threads call.
 
 use std::mem;
 
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
-use crate::gate;
+use crate::interpreter_exit;
 
-/// Called and dropped attached. Once the process has left, neither happens any more.
+/// A Python function that is called and dropped attached to the interpreter. Once the exit refuses callbacks, it is
+/// neither called nor released.
 pub(crate) struct Callback(Option<Py<PyAny>>);
 
 impl Callback {
@@ -15,16 +16,16 @@ impl Callback {
         Callback(Some(function.unbind()))
     }
 
-    /// Calls it with what `arguments` makes. An exception, there being nobody to catch it, goes to
-    /// `sys.unraisablehook`.
+    /// Calls the function with the arguments that `arguments` makes. Reports an exception to `sys.unraisablehook`,
+    /// because no caller could catch it.
     pub(crate) fn call<A>(&self, arguments: impl FnOnce(Python<'_>) -> PyResult<A>)
     where
         A: for<'py> PyCallArgs<'py>,
     {
-        gate::attach(|py| self.call_attached(py, arguments));
+        interpreter_exit::attach(|py| self.call_attached(py, arguments));
     }
 
-    /// The same, from within the interpreter.
+    /// Calls the function from a thread that is attached already.
     pub(crate) fn call_attached<A>(
         &self,
         py: Python<'_>,
@@ -43,7 +44,7 @@ impl Callback {
 impl Drop for Callback {
     fn drop(&mut self) {
         let mut function = self.0.take();
-        gate::attach(|_| drop(function.take()));
+        interpreter_exit::attach(|_| drop(function.take()));
         mem::forget(function);
     }
 }

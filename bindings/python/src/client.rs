@@ -1,66 +1,53 @@
-//! Opening, registering, closing.
+//! The native halves of `Client` and `Lease`, and `connect`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use discover_core::embed::{Attributes, ConnectionState, Engine, LeaseHandle, Standing};
 
-use crate::arguments::{attributes, duration, heartbeat, optional_duration, placed};
+use crate::arguments::{attributes, duration, heartbeat, optional_duration, registration, tags};
 use crate::call::Call;
-use crate::errors::{exception, raising};
-use crate::feed::Subscription;
+use crate::errors::{into_py_err, to_exception};
+use crate::owner::Owner;
 use crate::set::ServiceSet;
-use crate::values::Condition;
-use crate::{gate, log};
+use crate::status::{ConnectionStatus, LeaseStatus};
+use crate::subscription::Subscription;
+use crate::{interpreter_exit, log};
 
-/// What everything that came out of a client keeps alive.
-pub(crate) struct Owner {
-    engine: Engine,
-    url: String,
-}
-
-impl Owner {
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
-    }
-}
-
-/// Opens the registry at `url`, else at `DISCOVER_URL`, else `local://`. Gives a Client.
+/// Returns the call that opens a client: at `url`, else at `DISCOVER_URL`, else at `local://`.
 #[pyfunction]
 #[pyo3(signature = (url=None))]
 pub(crate) fn connect(py: Python<'_>, url: Option<String>) -> PyResult<Call> {
-    gate::check().map_err(raising(py))?;
+    interpreter_exit::check_running().map_err(into_py_err(py))?;
     log::install(py)?;
-    let pending = Engine::open(url.as_deref()).map_err(raising(py))?;
+    let pending = Engine::open(url.as_deref()).map_err(into_py_err(py))?;
     Ok(Call::abortable(pending, |py, engine| {
-        // One that is opened while the process leaves would not be closed with the others.
-        gate::check().map_err(raising(py))?;
-        let url = engine.url().map_err(raising(py))?;
-        let owner = Arc::new(Owner { engine, url });
-        gate::remember(&owner);
+        // The exit handler does not close a client that opens after it has started.
+        interpreter_exit::check_running().map_err(into_py_err(py))?;
+        let owner = Arc::new(Owner::new(engine).map_err(into_py_err(py))?);
+        interpreter_exit::close_at_exit(&owner);
         Client(owner).into_py_any(py)
     }))
 }
 
-/// An open client.
+/// The native half of `libdiscover.Client` and `libdiscover.aio.Client`.
 #[pyclass(frozen, module = "libdiscover._native")]
 pub(crate) struct Client(Arc<Owner>);
 
 #[pymethods]
 impl Client {
-    /// Where the registry is, secrets hidden.
+    /// The URL of the registry, with secrets redacted.
     #[getter]
     fn url(&self) -> &str {
-        &self.0.url
+        self.0.url()
     }
 
-    /// Registers an instance. Gives a Lease.
+    /// Returns the call that registers an instance and returns its lease.
     #[pyo3(signature = (service, port, host, address, id, attributes, tags, ttl, heartbeat, timeout))]
-    #[expect(clippy::too_many_arguments, reason = "Python has names for them")]
+    #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
     fn register(
         &self,
         py: Python<'_>,
@@ -69,69 +56,78 @@ impl Client {
         host: Option<String>,
         address: Option<String>,
         id: Option<String>,
-        attributes: &Bound<'_, PyDict>,
-        tags: Vec<String>,
+        attributes: Option<Bound<'_, PyAny>>,
+        tags: Option<Bound<'_, PyAny>>,
         ttl: Option<Bound<'_, PyAny>>,
         heartbeat: String,
         timeout: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Call> {
-        let attributes = self::attributes(attributes)?;
+        let attributes = self::attributes(attributes.as_ref(), None)?;
+        let tags = self::tags(tags.as_ref())?;
         let ttl = optional_duration("ttl", ttl.as_ref())?;
         let timeout = optional_duration("timeout", timeout.as_ref())?;
         let register = || {
-            let mut wanted = placed(&service, port, host, address)?
+            let mut registration = registration(&service, port, host, address)?
                 .attributes(attributes)?
                 .tags(tags)?
                 .heartbeat(self::heartbeat(&heartbeat)?);
             if let Some(id) = id {
-                wanted = wanted.id(&id)?;
+                registration = registration.id(&id)?;
             }
             if let Some(ttl) = ttl {
-                wanted = wanted.ttl(ttl)?;
+                registration = registration.ttl(ttl)?;
             }
-            self.0.engine.register(wanted, timeout)
+            self.0.engine().register(registration, timeout)
         };
         let owner = self.0.clone();
         Ok(Call::new(
-            register().map_err(raising(py))?,
+            register().map_err(into_py_err(py))?,
             move |py, lease| Lease { lease, owner }.into_py_any(py),
         ))
     }
 
-    /// The live set of a service. Does not wait.
+    /// Returns the live set of a service, without waiting.
     fn services(&self, py: Python<'_>, service: String) -> PyResult<ServiceSet> {
-        let set = self.0.engine.services(&service).map_err(raising(py))?;
+        let set = self
+            .0
+            .engine()
+            .services(&service)
+            .map_err(into_py_err(py))?;
         Ok(ServiceSet::new(set, self.0.clone()))
     }
 
-    /// The counters, by name.
+    /// Returns the client's counters, by name.
     fn metrics(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
-        let metrics = self.0.engine.metrics().map_err(raising(py))?;
+        let metrics = self.0.engine().metrics().map_err(into_py_err(py))?;
         Ok(metrics.fields().into_iter().collect())
     }
 
-    /// How the connection fares.
-    fn connection(&self, py: Python<'_>) -> PyResult<Condition> {
-        let now = self.0.engine.connection().map_err(raising(py))?;
-        Ok(Condition::new(now.name(), now.error().cloned()))
+    /// Returns the current status of the connection to the registry.
+    fn connection(&self, py: Python<'_>) -> PyResult<ConnectionStatus> {
+        let state = self.0.engine().connection().map_err(into_py_err(py))?;
+        Ok(ConnectionStatus::new(&state))
     }
 
-    /// Has `callback` called with each condition, on the client's callback thread.
+    /// Calls `callback` with the connection's status now and on each change, on the client's callback thread.
+    ///
+    /// Args:
+    ///     callback: Receives a ConnectionStatus.
+    ///     end: If true, `callback` also receives None once, when the subscription ends.
     #[pyo3(signature = (callback, end=false))]
     fn on_connection(&self, callback: Bound<'_, PyAny>, end: bool) -> PyResult<Subscription> {
-        Subscription::to_states(self.0.clone(), callback, end, |mut tell| {
-            let told = move |now: ConnectionState| tell(now.name(), now.error());
-            self.0.engine.on_connection(told)
+        Subscription::to_statuses(self.0.clone(), callback, end, |sink| {
+            let on_change = move |state: ConnectionState| sink.call(ConnectionStatus::new(&state));
+            self.0.engine().on_connection(on_change)
         })
     }
 
-    /// Ends everything that came out of it.
+    /// Returns the call that closes the client and everything that came from it.
     fn close(&self, timeout: &Bound<'_, PyAny>) -> PyResult<Call> {
-        Ok(Call::closing(self.0.clone(), duration("timeout", timeout)?))
+        Ok(Call::close(self.0.clone(), duration("timeout", timeout)?))
     }
 }
 
-/// A registration. Dropping it unregisters.
+/// The native half of `libdiscover.Lease` and `libdiscover.aio.Lease`. Dropping it unregisters the instance.
 #[pyclass(frozen, module = "libdiscover._native")]
 pub(crate) struct Lease {
     lease: LeaseHandle,
@@ -140,71 +136,76 @@ pub(crate) struct Lease {
 
 #[pymethods]
 impl Lease {
-    /// The id under which others see it.
+    /// The id of the instance, unique within the service.
     #[getter]
     fn id(&self) -> String {
         self.lease.id()
     }
 
-    /// `host:port`, IPv6 in brackets.
+    /// The address of the instance as `host:port`, IPv6 in brackets.
     #[getter]
     fn address(&self) -> String {
         self.lease.address()
     }
 
-    /// The service.
+    /// The name of the service.
     #[getter]
     fn service(&self) -> &str {
         self.lease.service().as_str()
     }
 
-    /// The attributes that others see.
+    /// The attributes that other clients see.
     #[getter]
     fn attributes(&self, py: Python<'_>) -> PyResult<Attributes> {
-        let now = self.lease.instance().map_err(raising(py))?;
-        Ok(now.attributes().clone())
+        let instance = self.lease.instance().map_err(into_py_err(py))?;
+        Ok(instance.attributes().clone())
     }
 
-    /// `live`, `lapsed`, `replaced` or `released`.
+    /// The standing of the registration: `live`, `lapsed`, `replaced` or `released`.
     #[getter]
     fn standing(&self, py: Python<'_>) -> PyResult<&'static str> {
-        Ok(self.lease.standing().map_err(raising(py))?.name())
+        Ok(self.lease.standing().map_err(into_py_err(py))?.name())
     }
 
-    /// Why it is lapsed or replaced.
+    /// The reason why the registration is `lapsed` or `replaced`, else None.
     #[getter]
     fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let standing = self.lease.standing().map_err(raising(py))?;
+        let standing = self.lease.standing().map_err(into_py_err(py))?;
         standing
             .error()
-            .map(|error| exception(py, error))
+            .map(|error| to_exception(py, error))
             .transpose()
     }
 
-    /// Has `callback` called with each standing, on the client's callback thread.
+    /// Calls `callback` with the registration's status now and on each change, on the client's callback thread.
+    ///
+    /// Args:
+    ///     callback: Receives a LeaseStatus.
+    ///     end: If true, `callback` also receives None once, when the subscription ends.
     #[pyo3(signature = (callback, end=false))]
     fn on_standing(&self, callback: Bound<'_, PyAny>, end: bool) -> PyResult<Subscription> {
-        Subscription::to_states(self.owner.clone(), callback, end, |mut tell| {
-            let told = move |now: Standing| tell(now.name(), now.error());
-            self.lease.on_standing(told)
+        Subscription::to_statuses(self.owner.clone(), callback, end, |sink| {
+            let on_change = move |standing: Standing| sink.call(LeaseStatus::new(&standing));
+            self.lease.on_standing(on_change)
         })
     }
 
-    /// Says "I am alive" now.
+    /// Returns the call that sends a heartbeat.
     fn heartbeat(&self, py: Python<'_>) -> PyResult<Call> {
-        Ok(Call::plain(self.lease.heartbeat().map_err(raising(py))?))
+        let pending = self.lease.heartbeat().map_err(into_py_err(py))?;
+        Ok(Call::returning_none(pending))
     }
 
-    /// Replaces all attributes.
-    fn update(&self, py: Python<'_>, attributes: &Bound<'_, PyDict>) -> PyResult<Call> {
-        let attributes = self::attributes(attributes)?;
-        Ok(Call::plain(
-            self.lease.update(attributes).map_err(raising(py))?,
-        ))
+    /// Returns the call that replaces all attributes.
+    fn update(&self, py: Python<'_>, attributes: &Bound<'_, PyAny>) -> PyResult<Call> {
+        let attributes = self::attributes(Some(attributes), None)?;
+        let pending = self.lease.update(attributes).map_err(into_py_err(py))?;
+        Ok(Call::returning_none(pending))
     }
 
-    /// Takes the instance away.
+    /// Returns the call that unregisters the instance.
     fn unregister(&self, py: Python<'_>) -> PyResult<Call> {
-        Ok(Call::plain(self.lease.unregister().map_err(raising(py))?))
+        let pending = self.lease.unregister().map_err(into_py_err(py))?;
+        Ok(Call::returning_none(pending))
     }
 }

@@ -1,4 +1,4 @@
-//! What a program asks for in a line of text.
+//! Service descriptors: one line of text that names the service a program needs.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,12 @@ use pyo3::types::{PyDict, PyTuple};
 
 use discover_core::embed;
 
-use crate::errors::raising;
+use crate::arguments::string_pair;
+use crate::errors::into_py_err;
 
-/// What a program asks for in a line of text: `redis.master[prod,stats];6379/tcp`. Immutable; `str` gives
-/// the text that reads as the same.
+/// A service that a program needs, parsed from a line such as `redis.master[prod,stats];6379/tcp`. Immutable.
+///
+/// `str` returns a text that parses to an equal descriptor.
 ///
 ///     wanted = libdiscover.Descriptor.parse("redis.master[prod];6379")
 ///     redis = client.services(wanted.service).filter(tags=wanted.tags)
@@ -20,76 +22,102 @@ use crate::errors::raising;
 #[derive(PartialEq, Hash)]
 pub(crate) struct Descriptor(embed::Descriptor);
 
-/// In the order of their names.
-type Named = BTreeMap<String, Descriptor>;
+/// Descriptors by name.
+type DescriptorsByName = BTreeMap<String, Descriptor>;
 
-fn named(all: BTreeMap<String, embed::Descriptor>) -> Named {
-    let all = all.into_iter();
-    all.map(|(name, one)| (name, Descriptor(one))).collect()
+fn wrap_all(descriptors: BTreeMap<String, embed::Descriptor>) -> DescriptorsByName {
+    let descriptors = descriptors.into_iter();
+    descriptors
+        .map(|(name, descriptor)| (name, Descriptor(descriptor)))
+        .collect()
 }
 
 #[pymethods]
 impl Descriptor {
-    /// Reads a descriptor.
+    /// Parses a descriptor.
     ///
-    /// Raises InvalidArgument, which tells the column, counted from 1, and what is expected there.
+    /// Args:
+    ///     text: `NAME[TAG,...];PORT/PROTOCOL`, or a path in place of the name. Tags and protocol are optional.
+    ///
+    /// Raises:
+    ///     InvalidArgument: The text is malformed. The message has the column, counted from 1, and what is expected.
     #[staticmethod]
     fn parse(py: Python<'_>, text: &str) -> PyResult<Descriptor> {
-        let read = embed::Descriptor::parse(text);
-        read.map(Descriptor).map_err(raising(py))
+        let parsed = embed::Descriptor::parse(text);
+        parsed.map(Descriptor).map_err(into_py_err(py))
     }
 
-    /// The descriptors among the variables of this process: those whose names begin with `prefix`, by
-    /// what follows it. With `BACKEND_`, the variable `BACKEND_REDIS=redis.master;6379` is `REDIS`.
-    /// One that cannot be read is passed over; the log names it, and what is wrong.
+    /// Parses the descriptors in environment variables whose names start with `prefix`.
     ///
-    /// Raises InvalidArgument for an empty prefix.
-    #[staticmethod]
-    fn from_env(py: Python<'_>, prefix: &str) -> PyResult<Named> {
-        // With the GIL held, nobody changes `os.environ` meanwhile.
-        let read = embed::Descriptor::from_env(prefix);
-        read.map(named).map_err(raising(py))
-    }
-
-    /// The same for variables that the program has from elsewhere: those of a container, for instance.
+    /// With `BACKEND_`, the variable `BACKEND_REDIS=redis.master;6379` becomes the descriptor `REDIS`. A malformed
+    /// descriptor is skipped; a log record names the variable and the error.
     ///
-    /// Raises InvalidArgument, TypeError.
+    /// Args:
+    ///     prefix: The start of the names, not empty.
+    ///
+    /// Returns:
+    ///     The descriptors by the rest of their names, sorted by name.
+    ///
+    /// Raises:
+    ///     InvalidArgument: The prefix is empty.
     #[staticmethod]
-    fn from_pairs(py: Python<'_>, prefix: &str, pairs: &Bound<'_, PyDict>) -> PyResult<Named> {
-        let pairs = pairs.iter().map(|(name, value)| {
-            let pair: (String, String) = (name.extract()?, value.extract()?);
-            Ok(pair)
-        });
-        let pairs = pairs.collect::<PyResult<Vec<_>>>()?;
-        let read = embed::Descriptor::from_pairs(prefix, pairs);
-        read.map(named).map_err(raising(py))
+    fn from_env(py: Python<'_>, prefix: &str) -> PyResult<DescriptorsByName> {
+        // Python changes the environment with the GIL held, so that it does not change during this call.
+        let parsed = embed::Descriptor::from_env(prefix);
+        parsed.map(wrap_all).map_err(into_py_err(py))
     }
 
-    /// The service: the name, or the last part of the path.
+    /// Parses descriptors as `from_env` does, but from given variables, for example those of a container.
+    ///
+    /// Args:
+    ///     prefix: The start of the names, not empty.
+    ///     pairs: The variables, by name.
+    ///
+    /// Returns:
+    ///     The descriptors by the rest of their names, sorted by name.
+    ///
+    /// Raises:
+    ///     InvalidArgument: The prefix is empty.
+    ///     TypeError: A name or a value is not a string.
+    #[staticmethod]
+    fn from_pairs(
+        py: Python<'_>,
+        prefix: &str,
+        pairs: &Bound<'_, PyDict>,
+    ) -> PyResult<DescriptorsByName> {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| string_pair("pairs", &name, &value))
+            .collect::<PyResult<Vec<_>>>()?;
+        let parsed = embed::Descriptor::from_pairs(prefix, pairs);
+        parsed.map(wrap_all).map_err(into_py_err(py))
+    }
+
+    /// The name of the service: the name in the text, or the last part of the path.
     #[getter]
     fn service(&self) -> &str {
         self.0.service()
     }
 
-    /// The whole path, as in `/services/prod/redis.master`; None where there is just a name.
+    /// The path, such as `/services/prod/redis.master`, or None if the text has only a name.
     #[getter]
     fn path(&self) -> Option<&str> {
         self.0.path()
     }
 
-    /// What the instances must be tagged with: a tuple of strings, in the order given.
+    /// The tags that instances must have, in the order of the text.
     #[getter]
     fn tags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.0.tags())
     }
 
-    /// 1 to 65535: where the program wants to reach the service, which is not where an instance listens.
+    /// The port, 1 to 65535, at which the program expects the service. Instances may listen on other ports.
     #[getter]
     fn port(&self) -> u16 {
         self.0.port()
     }
 
-    /// `tcp` or `udp`.
+    /// The protocol: `tcp` or `udp`.
     #[getter]
     fn protocol(&self) -> &'static str {
         self.0.protocol().name()

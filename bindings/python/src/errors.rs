@@ -1,4 +1,4 @@
-//! The core's errors as Python exceptions: one class for each kind, all made from its table.
+//! Python exception classes, one for each error kind of the core, made from the core's table.
 
 use pyo3::exceptions::{
     PyConnectionError, PyException, PyLookupError, PyNotImplementedError, PyOSError,
@@ -10,14 +10,15 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use discover_core::embed::{Error, ErrorKind};
 
-/// In the order of `ErrorKind::ALL`.
+/// The classes, in the order of `ErrorKind::ALL`.
 static CLASSES: PyOnceLock<Vec<Py<PyAny>>> = PyOnceLock::new();
 
-const BASE_DOC: &str = "What every failure of libdiscover is.\n\n\
-    `code` is the name of the kind, the same in every language; `retriable` says whether the same \
-    call may succeed later, its arguments unchanged.";
+const BASE_DOC: &str = "The base class of all errors of libdiscover.\n\n\
+    Attributes:\n\
+    \x20   code: The name of the error kind, the same in every language.\n\
+    \x20   retriable: True if the same call with the same arguments may succeed later.";
 
-/// Adds the classes, and `KINDS`, the table they are made from: (name, code, retriable, meaning).
+/// Adds the classes to the module, and `ERROR_KINDS`, the table they are made from: (name, code, retriable, meaning).
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     let root = PyTuple::new(py, [py.get_type::<PyException>()])?;
@@ -40,13 +41,13 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
         )
     };
     let rows: Vec<_> = ErrorKind::ALL.iter().map(row).collect();
-    module.add("KINDS", PyTuple::new(py, rows)?)?;
+    module.add("ERROR_KINDS", PyTuple::new(py, rows)?)?;
     let _ = CLASSES.set(py, classes);
     Ok(())
 }
 
-/// Runs no Python code, so that it is safe while the interpreter leaves.
-pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+/// Converts an error to an exception object. Runs no Python code, so that it is safe while the interpreter exits.
+pub(crate) fn to_exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
     let at = ErrorKind::ALL.iter().position(|kind| *kind == error.kind());
     let class = CLASSES.get(py).zip(at).and_then(|(all, at)| all.get(at));
     match class {
@@ -58,17 +59,17 @@ pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'
     }
 }
 
-/// The same, to be raised.
-pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
-    exception(py, error).map_or_else(|failed| failed, PyErr::from_value)
+/// Converts an error to an exception to return from a Python function.
+pub(crate) fn to_py_err(py: Python<'_>, error: &Error) -> PyErr {
+    to_exception(py, error).map_or_else(|failed| failed, PyErr::from_value)
 }
 
-/// For `map_err`.
-pub(crate) fn raising(py: Python<'_>) -> impl Fn(Error) -> PyErr {
-    move |error| raise(py, &error)
+/// Returns [`to_py_err`] as an argument of `map_err`.
+pub(crate) fn into_py_err(py: Python<'_>) -> impl Fn(Error) -> PyErr {
+    move |error| to_py_err(py, &error)
 }
 
-/// `lease_lost` is `LeaseLost`.
+/// Returns the name of the class of a kind: `LeaseLost` for `lease_lost`.
 fn class_name(kind: ErrorKind) -> String {
     let capital = |word: &str| {
         let (first, rest) = word.split_at(1.min(word.len()));
@@ -77,7 +78,7 @@ fn class_name(kind: ErrorKind) -> String {
     kind.name().split('_').map(capital).collect()
 }
 
-/// The builtin exception that means the same, so that code that knows nothing of us can catch it.
+/// Returns the builtin exception with the same meaning, so that code without knowledge of this library can catch it.
 fn builtin(py: Python<'_>, kind: ErrorKind) -> Bound<'_, PyType> {
     match kind {
         ErrorKind::InvalidArgument => py.get_type::<PyValueError>(),

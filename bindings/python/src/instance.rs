@@ -1,4 +1,4 @@
-//! One running copy of a service, as Python sees it.
+//! Instances as Python objects.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -9,54 +9,60 @@ use pyo3::types::{PyDict, PyMappingProxy, PyString, PyTuple};
 
 use discover_core::embed;
 
-/// One running copy of a service. Immutable: a change makes a new one.
+/// One running copy of a service. Immutable: after a change, the set holds a new object.
+///
+/// Instances are equal if all their fields are equal.
 ///
 /// Threads: any number at once.
 #[pyclass(frozen, eq, hash, module = "libdiscover")]
 pub(crate) struct Instance(Arc<embed::Instance>);
 
-/// What costs something to make, made once for all Python objects that show it, each when somebody asks.
-struct Made<T>(Option<T>);
+/// Python objects in the core's binding cache: each is made on first use and shared by all `Instance` objects of the
+/// same instance of the core.
+struct CachedObjects<T>(Option<T>);
 
-/// What is of one instance.
-struct Own {
+/// Cached objects of one instance.
+struct InstanceObjects {
     address: PyOnceLock<Py<PyString>>,
     layouts: PyOnceLock<Py<PyTuple>>,
 }
 
-/// What all instances share that say it.
-struct Words {
+/// Cached objects of one metadata value, shared by all instances with equal metadata.
+struct MetadataObjects {
     attributes: PyOnceLock<Py<PyMappingProxy>>,
     tags: PyOnceLock<Py<PyTuple>>,
 }
 
-impl Default for Own {
-    fn default() -> Own {
+impl Default for InstanceObjects {
+    fn default() -> InstanceObjects {
         let (address, layouts) = (PyOnceLock::new(), PyOnceLock::new());
-        Own { address, layouts }
+        InstanceObjects { address, layouts }
     }
 }
 
-impl Default for Words {
-    fn default() -> Words {
+impl Default for MetadataObjects {
+    fn default() -> MetadataObjects {
         let (attributes, tags) = (PyOnceLock::new(), PyOnceLock::new());
-        Words { attributes, tags }
+        MetadataObjects { attributes, tags }
     }
 }
 
-impl<T: Default + Send + Sync + 'static> Made<T> {
-    fn at(place: &embed::BindingCache) -> PyResult<&T> {
-        let made = place.get_or_init(|| Box::new(Made(Some(T::default()))));
-        let parts = made
-            .downcast_ref::<Made<T>>()
-            .and_then(|made| made.0.as_ref());
-        parts.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("made by another language"))
+impl<T: Default + Send + Sync + 'static> CachedObjects<T> {
+    fn get_or_create(cache: &embed::BindingCache) -> PyResult<&T> {
+        let cached = cache.get_or_init(|| Box::new(CachedObjects(Some(T::default()))));
+        let objects = cached
+            .downcast_ref::<CachedObjects<T>>()
+            .and_then(|cached| cached.0.as_ref());
+        objects.ok_or_else(|| {
+            pyo3::exceptions::PyRuntimeError::new_err("the cache belongs to another language")
+        })
     }
 }
 
-impl<T> Drop for Made<T> {
-    /// Mostly on a thread of the core's, which is not attached: PyO3 then locks what each attached thread
-    /// looks at, and a forked child that finds it locked hangs for ever.
+impl<T> Drop for CachedObjects<T> {
+    /// Usually runs on a thread of the core, which is not attached to the interpreter. PyO3 then takes a lock that every
+    /// attaching thread takes too; a child process forked in that moment would block on it without end. Forks are
+    /// therefore held off.
     fn drop(&mut self) {
         embed::hold_forks(|| drop(self.0.take()));
     }
@@ -71,12 +77,12 @@ impl Instance {
         &self.0
     }
 
-    fn own(&self) -> PyResult<&Own> {
-        Made::at(self.0.binding_cache())
+    fn objects(&self) -> PyResult<&InstanceObjects> {
+        CachedObjects::get_or_create(self.0.binding_cache())
     }
 
-    fn words(&self) -> PyResult<&Words> {
-        Made::at(self.0.metadata().binding_cache())
+    fn metadata_objects(&self) -> PyResult<&MetadataObjects> {
+        CachedObjects::get_or_create(self.0.metadata().binding_cache())
     }
 }
 
@@ -94,94 +100,99 @@ impl Hash for Instance {
 
 #[pymethods]
 impl Instance {
-    /// The service it is an instance of.
+    /// The name of the service.
     #[getter]
     fn service(&self) -> &str {
         self.0.service().as_str()
     }
 
-    /// Unique within the service; the address, unless it was registered with another.
+    /// The id, unique within the service. By default the address.
     #[getter]
     fn id(&self) -> &str {
         self.0.id()
     }
 
-    /// A host name or an IP address, without brackets.
+    /// The host name or IP address, without brackets.
     #[getter]
     fn host(&self) -> &str {
         self.0.host()
     }
 
-    /// 1 to 65535.
+    /// The port, 1 to 65535.
     #[getter]
     fn port(&self) -> u16 {
         self.0.port()
     }
 
-    /// `host:port`, IPv6 in brackets.
+    /// The address as `host:port`, IPv6 in brackets.
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
         let make = || PyString::new(py, self.0.address()).unbind();
-        Ok(self.own()?.address.get_or_init(py, make).clone_ref(py))
+        Ok(self.objects()?.address.get_or_init(py, make).clone_ref(py))
     }
 
-    /// A read-only mapping of strings to strings.
+    /// The attributes, a read-only mapping of strings to strings.
     #[getter]
     fn attributes(&self, py: Python<'_>) -> PyResult<Py<PyMappingProxy>> {
         let make = || -> PyResult<_> {
             let attributes = PyDict::new(py);
             for (name, value) in self.0.attributes() {
-                // All instances have much the same names.
+                // Most instances have the same attribute names.
                 attributes.set_item(PyString::intern(py, name), value)?;
             }
             Ok(PyMappingProxy::new(py, attributes.as_mapping()).unbind())
         };
-        let made = self.words()?.attributes.get_or_try_init(py, make)?;
-        Ok(made.clone_ref(py))
+        let object = self
+            .metadata_objects()?
+            .attributes
+            .get_or_try_init(py, make)?;
+        Ok(object.clone_ref(py))
     }
 
-    /// A tuple of strings, in the order given.
+    /// The tags, in the order in which they were registered.
     #[getter]
     fn tags(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
         let make = || Ok::<_, PyErr>(PyTuple::new(py, self.0.tags())?.unbind());
-        let made = self.words()?.tags.get_or_try_init(py, make)?;
-        Ok(made.clone_ref(py))
+        let object = self.metadata_objects()?.tags.get_or_try_init(py, make)?;
+        Ok(object.clone_ref(py))
     }
 
-    /// The names of the layouts in whose form it is in the store, in the order of the URL.
+    /// The names of the layouts in which the instance is stored, in the order of the URL.
     #[getter]
     fn layouts(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
         let make = || Ok::<_, PyErr>(PyTuple::new(py, self.0.layouts())?.unbind());
-        let made = self.own()?.layouts.get_or_try_init(py, make)?;
-        Ok(made.clone_ref(py))
+        let object = self.objects()?.layouts.get_or_try_init(py, make)?;
+        Ok(object.clone_ref(py))
     }
 
-    /// The store's revision at which it came online: the lowest in a set is the leader.
+    /// The revision of the store at which the instance came online. The lowest one in a set is the leader's.
     #[getter]
     fn created(&self) -> u64 {
         self.0.created()
     }
 
-    /// From the attribute `weight`, 1 without it.
+    /// The weight from the attribute `weight`, by default 1.
     #[getter]
     fn weight(&self) -> u32 {
         self.0.weight()
     }
 
-    /// From the attribute `zone`, None without it.
+    /// The zone from the attribute `zone`, or None.
     #[getter]
     fn zone(&self) -> Option<&str> {
         self.0.zone()
     }
 
-    /// Whether the store may have lost it by mistake: it vanished together with many others. It is picked
-    /// last, is no leader while another one can be, and goes unless it is back in time.
+    /// True if the instance disappeared from the store together with many others.
+    ///
+    /// The store may have lost it by mistake. A suspect instance is picked last and does not lead while another one
+    /// can. It goes offline if it does not return in time.
     #[getter]
     fn is_suspect(&self) -> bool {
         self.0.is_suspect()
     }
 
-    /// Without what is secret.
+    /// Redacts secrets.
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let attributes = embed::shown(self.0.attributes()).into_pyobject(py)?;
         let attributes = attributes.repr()?;
@@ -194,7 +205,10 @@ impl Instance {
     }
 }
 
-/// A tuple of instances.
-pub(crate) fn tuple_of(py: Python<'_>, all: &[Arc<embed::Instance>]) -> PyResult<Py<PyTuple>> {
-    Ok(PyTuple::new(py, all.iter().cloned().map(Instance))?.unbind())
+/// Makes a tuple of instances.
+pub(crate) fn instance_tuple(
+    py: Python<'_>,
+    instances: &[Arc<embed::Instance>],
+) -> PyResult<Py<PyTuple>> {
+    Ok(PyTuple::new(py, instances.iter().cloned().map(Instance))?.unbind())
 }

@@ -1,17 +1,7 @@
-//! The native module of the Python package: types in, types out; nothing is decided here.
+//! The native module of the Python package: conversion between Python and the core, without any decisions.
 //!
-//! The package in `python/libdiscover` is what people see. No Python code ever runs beneath a frame of
-//! ours on a thread that the interpreter may end (see `gate`), and nothing waits with the GIL held.
-#![warn(
-    clippy::dbg_macro,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::todo,
-    clippy::unimplemented,
-    clippy::unwrap_used
-)]
+//! Users see the package in `python/libdiscover`. Two rules hold here. No call waits with the GIL held. No Python code
+//! runs below a Rust frame on a thread that the interpreter may end (see `interpreter_exit`).
 
 mod arguments;
 mod call;
@@ -19,13 +9,17 @@ mod callback;
 mod client;
 mod descriptor;
 mod errors;
-mod feed;
-mod gate;
-mod host;
+mod event;
 mod instance;
+mod interpreter_exit;
 mod log;
+mod owner;
+mod scalingo;
 mod set;
-mod values;
+mod snapshot;
+mod status;
+mod subscription;
+mod watch;
 
 use pyo3::prelude::*;
 
@@ -41,22 +35,28 @@ mod _native {
     #[pymodule_export]
     use crate::descriptor::Descriptor;
     #[pymodule_export]
-    use crate::feed::{Feed, Subscription};
-    #[pymodule_export]
-    use crate::gate::{forked, leave};
-    #[pymodule_export]
-    use crate::host::{Host, Service};
+    use crate::event::Event;
     #[pymodule_export]
     use crate::instance::Instance;
     #[pymodule_export]
+    use crate::interpreter_exit::{after_fork_in_child, at_exit};
+    #[pymodule_export]
+    use crate::scalingo::{Host, Service};
+    #[pymodule_export]
     use crate::set::ServiceSet;
     #[pymodule_export]
-    use crate::values::{Condition, Event, OfflineInstance, Snapshot, Status};
+    use crate::snapshot::{OfflineInstance, Snapshot};
+    #[pymodule_export]
+    use crate::status::{ConnectionStatus, LeaseStatus, Status};
+    #[pymodule_export]
+    use crate::subscription::Subscription;
+    #[pymodule_export]
+    use crate::watch::{EventFeed, Watch};
 
     #[pymodule_export]
     const VERSION: &str = discover_core::embed::VERSION;
 
-    /// In seconds.
+    /// Default timeout for closing a client, in seconds.
     #[pymodule_export]
     const CLOSE_TIMEOUT: f64 = discover_core::embed::CLOSE_TIMEOUT.as_secs_f64();
 

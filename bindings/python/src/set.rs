@@ -1,125 +1,161 @@
-//! The live set. Reads are of memory, and keep the GIL.
+//! The live set of a service's instances. Reads use memory only and keep the GIL.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
 
 use discover_core::embed::{Policy, SetHandle};
 
-use crate::arguments::{attributes, duration};
+use crate::arguments::{attributes, duration, tags};
 use crate::call::Call;
-use crate::client::Owner;
-use crate::errors::raising;
-use crate::feed::{Feed, Subscription};
-use crate::host::Service;
-use crate::instance::{Instance, tuple_of};
-use crate::values::{Snapshot, Status};
+use crate::errors::into_py_err;
+use crate::instance::{Instance, instance_tuple};
+use crate::owner::Owner;
+use crate::snapshot::Snapshot;
+use crate::status::Status;
+use crate::subscription::Subscription;
+use crate::watch::{EventFeed, Watch};
 
-/// The live set of the instances of one service, or of those that match a filter. The package adds to it
-/// what is written in Python, so that reading is a call of this module and nothing else.
+/// The live set of the instances of one service, optionally filtered.
+///
+/// Reads (`online`, `offline`, `leader`, `pick`, `snapshot`, `status`, iteration, `len`) return what is in memory. They
+/// never wait and do not release the GIL. After the client is closed, they return the last contents.
+///
+/// A set is always true, even if it is empty; compare `len(set)` instead.
+///
+/// Threads: any number at once.
 #[pyclass(frozen, subclass, weakref, module = "libdiscover")]
-pub(crate) struct ServiceSet(Arc<Inner>);
+pub(crate) struct ServiceSet(Arc<SharedSet>);
 
-struct Inner {
+/// What all Python objects of one set share.
+struct SharedSet {
     set: SetHandle,
     owner: Arc<Owner>,
-    /// The newest snapshot asked for, so that it is made into Python objects once. The lock is never
-    /// held while Python objects are made or dropped, which may run anything.
-    newest: Mutex<Option<Py<Snapshot>>>,
+    /// The Python object of the newest snapshot that was read. The lock is never held while Python objects are made or
+    /// dropped, because both may run any Python code.
+    cached_snapshot: Mutex<Option<Py<Snapshot>>>,
 }
 
 impl ServiceSet {
     pub(crate) fn new(set: SetHandle, owner: Arc<Owner>) -> ServiceSet {
-        ServiceSet(Arc::new(Inner {
+        ServiceSet(Arc::new(SharedSet {
             set,
             owner,
-            newest: Mutex::default(),
+            cached_snapshot: Mutex::default(),
         }))
     }
 
-    /// What `look` finds in the snapshot that was asked for last, unless the set has changed since. It
-    /// neither makes nor drops a Python object.
-    fn known<T>(&self, look: impl FnOnce(&Py<Snapshot>) -> Option<T>) -> Option<T> {
-        let newest = self.newest();
-        let newest = newest.as_ref()?;
-        let is_newest = self.0.set.is_newest(newest.get().inner());
-        is_newest.then(|| look(newest)).flatten()
+    pub(crate) fn inner(&self) -> &SetHandle {
+        &self.0.set
     }
 
-    fn newest(&self) -> MutexGuard<'_, Option<Py<Snapshot>>> {
-        self.0.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Applies `read` to the cached snapshot. Returns None if there is none or the set has changed since. `read` must
+    /// neither make nor drop a Python object.
+    fn read_cached<T>(&self, read: impl FnOnce(&Py<Snapshot>) -> Option<T>) -> Option<T> {
+        let cached = self.cached_snapshot();
+        let snapshot = cached.as_ref()?;
+        let is_newest = self.0.set.is_newest(snapshot.get().inner());
+        is_newest.then(|| read(snapshot)).flatten()
+    }
+
+    fn cached_snapshot(&self) -> MutexGuard<'_, Option<Py<Snapshot>>> {
+        self.0
+            .cached_snapshot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[pymethods]
 impl ServiceSet {
-    /// Of one that was made by a client or by a filter.
+    /// Creates an object of this class for the same set.
     #[new]
-    fn of(made: &Bound<'_, ServiceSet>) -> ServiceSet {
-        ServiceSet(made.get().0.clone())
+    fn from_set(set: &Bound<'_, ServiceSet>) -> ServiceSet {
+        ServiceSet(set.get().0.clone())
     }
 
-    /// The service.
+    /// The name of the service.
     #[getter]
     fn service(&self) -> &str {
         self.0.set.service().as_str()
     }
 
-    /// What the set is now, for as long as it is held; the same object until the set changes.
+    /// Returns the current state as an immutable snapshot.
+    ///
+    /// Returns:
+    ///     The same object until the set changes.
     fn snapshot(&self, py: Python<'_>) -> PyResult<Py<Snapshot>> {
-        if let Some(known) = self.known(|newest| Some(newest.clone_ref(py))) {
-            return Ok(known);
+        if let Some(snapshot) = self.read_cached(|snapshot| Some(snapshot.clone_ref(py))) {
+            return Ok(snapshot);
         }
-        let now = self.0.set.snapshot();
-        // Another thread may have been faster; or the newer one is only about to be there.
-        let newest = self.newest().as_ref().map(|newest| newest.clone_ref(py));
-        if let Some(newest) = newest.filter(|newest| newest.get().is_of(&now)) {
-            return Ok(newest);
+        let newest = self.0.set.snapshot();
+        // Another thread may have cached the newest snapshot in the meantime.
+        let cached = self
+            .cached_snapshot()
+            .as_ref()
+            .map(|cached| cached.clone_ref(py));
+        if let Some(cached) = cached.filter(|cached| cached.get().wraps(&newest)) {
+            return Ok(cached);
         }
-        let made = Py::new(py, Snapshot::new(now))?;
-        let old = self.newest().replace(made.clone_ref(py));
-        drop(old);
-        Ok(made)
+        let snapshot = Py::new(py, Snapshot::new(newest))?;
+        let previous = self.cached_snapshot().replace(snapshot.clone_ref(py));
+        drop(previous);
+        Ok(snapshot)
     }
 
-    /// Those online, oldest first; the same tuple until the set changes.
+    /// Returns the instances online, oldest first.
+    ///
+    /// Returns:
+    ///     The same tuple until the set changes.
     fn online(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        let look = |newest: &Py<Snapshot>| Some(newest.get().known_online(py)?.clone_ref(py));
-        match self.known(look) {
+        let read = |snapshot: &Py<Snapshot>| Some(snapshot.get().cached_online(py)?.clone_ref(py));
+        match self.read_cached(read) {
             Some(online) => Ok(online),
             None => self.snapshot(py)?.get().online(py),
         }
     }
 
-    /// How many are online.
+    /// Returns the last instances that went offline, at most 64, in the order in which they went offline.
+    fn offline<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.snapshot(py)?.get().offline(py)
+    }
+
     fn __len__(&self) -> usize {
         self.0.set.snapshot().online().len()
     }
 
-    /// The oldest instance online, or None.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        self.online(py)?.bind(py).try_iter()
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    /// Returns the oldest instance online, or None.
     fn leader(&self) -> Option<Instance> {
         self.0.set.snapshot().leader().cloned().map(Instance::new)
     }
 
-    /// Those online as the hosts of a service: with URLs, ports by scheme, and shards.
-    fn hosts(&self) -> Service {
-        Service(self.0.set.hosts())
-    }
-
-    /// How fresh the set is.
+    /// Returns the freshness of the set.
     fn status(&self) -> Status {
         Status::new(self.0.set.status())
     }
 
-    /// One of those online, or None if there is none.
+    /// Picks one of the instances online, or returns None if there is none.
     ///
-    /// `round_robin`: one after the other. `random`. `weighted`: by the attribute `weight`. `p2c`: the
-    /// less busy of two at random; say `done` when the call is over. `hash`: the same one for the same
-    /// `key`, in every process and language.
+    /// Candidates are the healthy instances that are not suspect; if there are none, suspect or `warning` ones.
     ///
-    /// Raises InvalidArgument.
+    /// Args:
+    ///     policy: `round_robin`: each instance in turn. `random`: any. `weighted`: at random, in proportion to the
+    ///         attribute `weight`. `p2c`: the one of two random instances with fewer calls in progress; call `done` at
+    ///         the end of the call. `hash`: the same instance for the same `key`, in every process and language.
+    ///     key: The key for `hash`.
+    ///
+    /// Raises:
+    ///     InvalidArgument: `policy` is unknown, or `hash` has no `key`.
     #[pyo3(
         signature = (policy=None, key=None),
         text_signature = "($self, policy='round_robin', key=None)"
@@ -131,73 +167,163 @@ impl ServiceSet {
         key: Option<&Bound<'py, PyString>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         if policy.is_none() && key.is_none() {
-            return self.choose(py, Policy::RoundRobin);
+            return self.pick_with(py, Policy::RoundRobin);
         }
         let name = policy.map_or(Ok(Policy::NAMES[0].into()), |policy| policy.to_cow())?;
         let key = key.map(|key| key.to_cow()).transpose()?;
-        let policy = Policy::parse(&name, key.as_deref()).map_err(raising(py))?;
-        self.choose(py, policy)
+        let policy = Policy::parse(&name, key.as_deref()).map_err(into_py_err(py))?;
+        self.pick_with(py, policy)
     }
 
-    /// Says that a call to an instance picked by `p2c` is over.
+    /// Reports the end of a call to an instance that was picked with `p2c`.
+    ///
+    /// Args:
+    ///     instance: The instance that `pick` returned.
     fn done(&self, instance: &Bound<'_, Instance>) {
         self.0.set.done(instance.get().inner());
     }
 
-    /// The set of those that match, for a class of the package to be made of.
-    #[pyo3(name = "_filter")]
-    fn filter(
-        &self,
-        py: Python<'_>,
-        attributes: &Bound<'_, PyDict>,
-        tags: Vec<String>,
-    ) -> PyResult<ServiceSet> {
-        let attributes = self::attributes(attributes)?;
-        let set = self.0.set.filter(attributes, tags).map_err(raising(py))?;
-        Ok(ServiceSet::new(set, self.0.owner.clone()))
+    /// Returns the live set of the instances that have all given attributes and tags.
+    ///
+    ///     web.filter(zone="eu")
+    ///     web.filter({"app.kubernetes.io/name": "web"}, tags=["canary"])
+    ///
+    /// Args:
+    ///     attributes: Required attributes, with their values.
+    ///     tags: Required tags.
+    ///     **named: More required attributes.
+    ///
+    /// Returns:
+    ///     A set of the same class.
+    ///
+    /// Raises:
+    ///     TypeError: A name, a value or a tag is not a string.
+    ///     Closed: The client is closed.
+    #[pyo3(
+        signature = (attributes=None, tags=None, **named),
+        text_signature = "($self, attributes=None, tags=(), **named)"
+    )]
+    fn filter<'py>(
+        slf: &Bound<'py, Self>,
+        attributes: Option<&Bound<'py, PyAny>>,
+        tags: Option<&Bound<'py, PyAny>>,
+        named: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (attributes, tags) = (self::attributes(attributes, named)?, self::tags(tags)?);
+        let shared = &slf.get().0;
+        let set = shared
+            .set
+            .filter(attributes, tags)
+            .map_err(into_py_err(py))?;
+        let set = ServiceSet::new(set, shared.owner.clone()).into_bound_py_any(py)?;
+        let class = slf.get_type();
+        if class.is(py.get_type::<ServiceSet>()) {
+            return Ok(set);
+        }
+        class.call1((set,))
     }
 
-    /// Waits until at least `count` are online. Gives them, as a tuple.
-    #[pyo3(name = "_wait")]
-    fn wait(&self, py: Python<'_>, count: usize, timeout: &Bound<'_, PyAny>) -> PyResult<Call> {
+    /// Waits until at least `count` instances are online.
+    ///
+    /// Args:
+    ///     count: Number of instances to wait for.
+    ///     timeout: Maximum time to wait: seconds, or a `timedelta`.
+    ///
+    /// Returns:
+    ///     The instances online, oldest first.
+    ///
+    /// Raises:
+    ///     Timeout: Fewer instances are online after `timeout`.
+    ///     Closed: The client is closed.
+    #[pyo3(signature = (count=1, *, timeout))]
+    fn wait(
+        &self,
+        py: Python<'_>,
+        count: usize,
+        timeout: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        self.wait_call(py, count, timeout)?.wait(py)
+    }
+
+    /// Returns the call that waits for instances, for `libdiscover.aio`.
+    #[pyo3(name = "_wait_call")]
+    fn wait_call(
+        &self,
+        py: Python<'_>,
+        count: usize,
+        timeout: &Bound<'_, PyAny>,
+    ) -> PyResult<Call> {
         let timeout = duration("timeout", timeout)?;
-        let pending = self.0.set.wait(count, timeout).map_err(raising(py))?;
+        let pending = self.0.set.wait(count, timeout).map_err(into_py_err(py))?;
         Ok(Call::abortable(pending, |py, snapshot| {
-            tuple_of(py, snapshot.online())?.into_py_any(py)
+            instance_tuple(py, snapshot.online())?.into_py_any(py)
         }))
     }
 
-    /// Has `callback` called with each event, on the client's callback thread.
-    #[pyo3(name = "_subscribe")]
+    /// Calls `callback` with events: first the full state, then `current`, then every change.
+    ///
+    /// The callback runs on the client's callback thread, one call at a time, until the subscription is cancelled or
+    /// the client is closed, even if the subscription is dropped. A slow callback may miss intermediate states, never
+    /// the last one, and delays no heartbeat. Exceptions are reported to `sys.unraisablehook`. The callback may make
+    /// every call except two, which would wait for the callback itself and raise Busy: to close the client, and to wait
+    /// for a watch of the client.
+    ///
+    /// Args:
+    ///     callback: Receives an Event.
+    ///
+    /// Raises:
+    ///     TypeError: `callback` is not callable.
+    ///     Closed: The client is closed.
     fn subscribe(&self, callback: Bound<'_, PyAny>) -> PyResult<Subscription> {
-        Subscription::new(&self.0.set, self.0.owner.clone(), callback)
+        Subscription::to_events(&self.0.set, self.0.owner.clone(), callback)
     }
 
-    /// Events to be drained. `ring`, if given, is called on the client's callback thread whenever there
-    /// is something to drain, and once after the end.
-    #[pyo3(name = "_feed", signature = (ring=None))]
-    fn feed(&self, py: Python<'_>, ring: Option<Bound<'_, PyAny>>) -> PyResult<Feed> {
-        Feed::new(py, &self.0.set, self.0.owner.clone(), ring)
+    /// Returns an iterator of the events that `subscribe` delivers. It waits for the next event and ends when the client
+    /// is closed.
+    ///
+    /// Raises:
+    ///     Closed: The client is closed.
+    fn watch(&self, py: Python<'_>) -> PyResult<Watch> {
+        Watch::new(py, &self.0.set, self.0.owner.clone())
+    }
+
+    /// Returns a queue of events, for `libdiscover.aio`.
+    ///
+    /// Args:
+    ///     wake: Called on the client's callback thread when there are events to drain, and once after the end.
+    #[pyo3(name = "_event_feed")]
+    fn event_feed(&self, py: Python<'_>, wake: Bound<'_, PyAny>) -> PyResult<EventFeed> {
+        EventFeed::new(py, &self.0.set, self.0.owner.clone(), Some(wake))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (class, set) = (slf.get_type().name()?, slf.get());
+        Ok(format!(
+            "<{class} {}: {} online>",
+            set.service(),
+            set.__len__()
+        ))
     }
 }
 
 impl ServiceSet {
-    fn choose<'py>(
+    fn pick_with<'py>(
         &self,
         py: Python<'py>,
         policy: Policy<'_>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let made = |newest: &Py<Snapshot>| {
-            let online = newest.get().known_online(py)?.bind(py);
-            let at = self.0.set.choose(newest.get().inner(), policy);
-            Some(at.map(|at| online.get_item(at)).transpose())
+        let read = |snapshot: &Py<Snapshot>| {
+            let online = snapshot.get().cached_online(py)?.bind(py);
+            let index = self.0.set.choose(snapshot.get().inner(), policy);
+            Some(index.map(|index| online.get_item(index)).transpose())
         };
-        if let Some(picked) = self.known(made) {
+        if let Some(picked) = self.read_cached(read) {
             return picked;
         }
         let snapshot = self.snapshot(py)?;
         let snapshot = snapshot.bind(py).get();
-        let at = self.0.set.choose(snapshot.inner(), policy);
-        at.map(|at| snapshot.instance(py, at)).transpose()
+        let index = self.0.set.choose(snapshot.inner(), policy);
+        index.map(|index| snapshot.instance(py, index)).transpose()
     }
 }

@@ -1,4 +1,4 @@
-"""What the tests share. Every test has a registry of its own, so that all can run at once."""
+"""Shared fixtures and helpers. Every test has its own registry, so that tests can run in parallel."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from libdiscover import Client, Event
 
 PROGRAMS = Path(__file__).parent / "programs"
 SECONDS = 20.0
-"""How long something may take that must happen."""
+"""Timeout for everything that must happen, in seconds."""
 SOAK = os.environ.get("DISCOVER_SOAK") == "1"
-"""Whether long loops run to their end, as in `make soak`."""
+"""True if long loops run with their full counts, as in `make soak`."""
 
 
-def rounds(in_full: int, share: int = 10) -> int:
-    """How often a long loop runs: `in_full` in a soak, else one in `share` of that."""
-    return in_full if SOAK else in_full // share
+def rounds(full_count: int, divisor: int = 10) -> int:
+    """Returns the number of rounds of a long loop: `full_count` in a soak, else `full_count // divisor`."""
+    return full_count if SOAK else full_count // divisor
 
 
 @pytest.fixture
 def memory() -> str:
-    """A registry of this process."""
+    """The URL of a registry of this process."""
     return f"memory://{uuid.uuid4()}"
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> str:
-    """A registry of this machine."""
+    """The URL of a registry of this machine."""
     return f"local://{tmp_path}/registry"
 
 
 @pytest.fixture(params=["memory", "local"])
 def url(request: pytest.FixtureRequest) -> str:
-    """Each in turn."""
+    """The URL of each kind of registry in turn."""
     value = request.getfixturevalue(request.param)
     assert isinstance(value, str)
     return value
@@ -53,8 +53,8 @@ def client(url: str) -> Iterator[Client]:
         yield client
 
 
-class Heard:
-    """A callback that keeps what it hears."""
+class EventRecorder:
+    """A callback that records its events."""
 
     def __init__(self) -> None:
         self._events: queue.Queue[Event] = queue.Queue()
@@ -62,18 +62,18 @@ class Heard:
     def __call__(self, event: Event) -> None:
         self._events.put(event)
 
-    def next(self, within: float = SECONDS) -> Event:
-        return self._events.get(timeout=within)
+    def next(self, timeout: float = SECONDS) -> Event:
+        return self._events.get(timeout=timeout)
 
-    def until(self, kind: str, address: Union[str, None] = None, within: float = SECONDS) -> Event:
-        """The next event of a kind, about an address if one is given."""
+    def until(self, kind: str, address: Union[str, None] = None, timeout: float = SECONDS) -> Event:
+        """Returns the next event of a kind, and of an address if one is given."""
         while True:
-            event = self.next(within)
+            event = self.next(timeout)
             if event.kind == kind and address in (None, event.instance and event.instance.address):
                 return event
 
-    def told(self, count: int) -> List[Tuple[str, Union[str, None]]]:
-        """The next events, as kind and address."""
+    def take(self, count: int) -> List[Tuple[str, Union[str, None]]]:
+        """Returns the next events as kind and address."""
         events = [self.next() for _ in range(count)]
         return [(event.kind, event.instance and event.instance.address) for event in events]
 
@@ -82,7 +82,7 @@ class Heard:
 
 
 class Program(subprocess.Popen[str]):
-    """A program of this folder, in a process of its own."""
+    """A program of `programs/` in its own process."""
 
     def __init__(self, name: str, *arguments: str) -> None:
         command = [sys.executable, "-X", "faulthandler", str(PROGRAMS / name), *arguments]
@@ -90,12 +90,12 @@ class Program(subprocess.Popen[str]):
         super().__init__(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
     def line(self) -> str:
-        """What it says next."""
+        """Returns its next line of output."""
         assert self.stdout is not None
         return self.stdout.readline().rstrip("\n")
 
-    def end(self) -> Tuple[int, str]:
-        """Waits for its end; gives its exit code, and what it said after the last line, and complained of."""
+    def wait_for_exit(self) -> Tuple[int, str]:
+        """Returns its exit code, and the rest of its output followed by its errors."""
         out, err = self.communicate(timeout=SECONDS)
         return self.returncode, out + err
 

@@ -1,4 +1,4 @@
-"""asyncio: the same, awaited; on any loop, cancelled or closed at any time."""
+"""`libdiscover.aio`: on any event loop, cancelled or closed at any time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ async def client(url: str) -> AsyncIterator[aio.Client]:
         yield client
 
 
-class Heard:
-    """A callback that keeps what it hears."""
+class EventRecorder:
+    """A callback that records its events."""
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -46,7 +46,7 @@ async def test_a_registration_is_watched_from_beginning_to_end(client: aio.Clien
     watch = web.watch()
     assert (await watch.__anext__()).kind == "current"
     async with await client.register("web", address="h:1", attributes={"zone": "eu"}) as lease:
-        assert [one.address for one in await web.wait(timeout=SECONDS)] == ["h:1"]
+        assert [instance.address for instance in await web.wait(timeout=SECONDS)] == ["h:1"]
         assert [(await watch.__anext__()).kind for _ in range(2)] == ["up", "leader"]
         await lease.update({"version": "2"})
         assert (await watch.__anext__()).kind == "update"
@@ -76,9 +76,9 @@ async def test_callbacks_run_on_the_loop_and_may_await_in_a_task(client: aio.Cli
     assert set(threads) == {threading.get_ident()}
 
 
-async def test_nothing_is_heard_after_cancelling_or_closing(memory: str) -> None:
+async def test_no_event_is_delivered_after_cancelling_or_closing(memory: str) -> None:
     client = await aio.connect(memory)
-    web, cancelled, closed = client.services("web"), Heard(), Heard()
+    web, cancelled, closed = client.services("web"), EventRecorder(), EventRecorder()
     subscription = web.subscribe(cancelled)
     web.subscribe(closed)
     await cancelled.until("current")
@@ -94,7 +94,7 @@ async def test_nothing_is_heard_after_cancelling_or_closing(memory: str) -> None
         web.subscribe(closed)
 
 
-async def test_what_a_callback_raises_goes_to_the_loops_handler(client: aio.Client) -> None:
+async def test_an_exception_of_a_callback_is_passed_to_the_loops_handler(client: aio.Client) -> None:
     contexts: asyncio.Queue[Dict[str, Any]] = asyncio.Queue()
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.put_nowait(context))
 
@@ -122,7 +122,7 @@ async def test_the_loop_runs_on_while_calls_wait() -> None:
     assert ticks > 20
 
 
-async def test_a_cancelled_call_leaves_nothing_behind(client: aio.Client) -> None:
+async def test_a_cancelled_call_leaves_no_registration(client: aio.Client) -> None:
     web = client.services("web")
     assert await web.wait(0, timeout=SECONDS) == ()
     with pytest.raises(asyncio.TimeoutError):
@@ -133,12 +133,12 @@ async def test_a_cancelled_call_leaves_nothing_behind(client: aio.Client) -> Non
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    gone = Heard()
+    events = EventRecorder()
     async with await client.register("web", address="h:2"):
-        web.subscribe(gone)
-        await gone.until("up")
+        web.subscribe(events)
+        await events.until("up")
     while len(web) > 0:
-        await gone.until("down")
+        await events.until("down")
 
 
 async def test_a_cancelled_iteration_misses_nothing(client: aio.Client) -> None:
@@ -169,28 +169,28 @@ async def test_a_watch_ends_with_its_client(memory: str) -> None:
     assert kinds.empty()
 
 
-async def test_a_watch_that_is_left_is_collected(client: aio.Client) -> None:
+async def test_a_dropped_watch_is_collected(client: aio.Client) -> None:
     watch = client.services("web").watch()
     async for _ in watch:
         break
-    gone = weakref.ref(watch)
+    reference = weakref.ref(watch)
     del watch
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
 def test_one_client_serves_several_loops_and_outlives_them(memory: str) -> None:
     client = asyncio.run(aio.connect(memory))
-    heard: List[str] = []
+    kinds: List[str] = []
 
     async def follow(port: int) -> None:
-        client.services("web").subscribe(lambda event: heard.append(event.kind))
+        client.services("web").subscribe(lambda event: kinds.append(event.kind))
         async with await client.register("web", address=f"h:{port}"):
             assert len(await client.services("web").wait(timeout=SECONDS)) == 1
 
     for port in range(1, 4):
         asyncio.run(follow(port))
-    # The loops that subscribed are closed; what happens now is told to none of them.
+    # The loops that subscribed are closed, so that later events are not delivered to them.
     with libdiscover.connect(memory) as other, other.register("web", address="h:9"):
         assert len(asyncio.run(wait(client))) == 1
     asyncio.run(client.close())
@@ -200,7 +200,7 @@ async def wait(client: aio.Client) -> Tuple[libdiscover.Instance, ...]:
     return await client.services("web").wait(timeout=SECONDS)
 
 
-def test_a_loop_that_closes_with_calls_under_way_is_forgiven(memory: str) -> None:
+def test_a_loop_may_close_with_calls_in_progress(memory: str) -> None:
     async def begin() -> aio.Client:
         client = await aio.connect(memory)
         web = client.services("web")
@@ -216,19 +216,19 @@ def test_a_loop_that_closes_with_calls_under_way_is_forgiven(memory: str) -> Non
 def test_several_loops_run_at_once(memory: str) -> None:
     errors: List[BaseException] = []
 
-    async def tell(port: int) -> None:
+    async def run_one(port: int) -> None:
         async with await aio.connect(memory) as client:
             async with await client.register("web", address=f"h:{port}"):
                 await client.services("web").wait(4, timeout=SECONDS)
-                together.wait(SECONDS)
+                barrier.wait(SECONDS)
 
     def run(port: int) -> None:
         try:
-            asyncio.run(tell(port))
+            asyncio.run(run_one(port))
         except BaseException as error:
             errors.append(error)
 
-    together = threading.Barrier(4)
+    barrier = threading.Barrier(4)
     threads = [threading.Thread(target=run, args=[port]) for port in range(1, 5)]
     for thread in threads:
         thread.start()
@@ -237,15 +237,15 @@ def test_several_loops_run_at_once(memory: str) -> None:
     assert errors == []
 
 
-async def test_what_needs_a_loop_or_a_callable_says_so(memory: str) -> None:
+async def test_a_missing_loop_or_a_wrong_callback_is_refused(memory: str) -> None:
     async with await aio.connect(memory) as client:
         web = client.services("web")
-        with pytest.raises(TypeError, match="callback is 7, which cannot be called"):
+        with pytest.raises(TypeError, match="callback is 7; it must be callable"):
             web.subscribe(7)  # type: ignore[arg-type]
         with pytest.raises(RuntimeError, match="no running event loop"):
             await asyncio.get_running_loop().run_in_executor(None, web.watch)
 
 
-async def test_an_error_is_raised_where_it_is_awaited() -> None:
+async def test_an_error_is_raised_by_the_awaited_call() -> None:
     with pytest.raises(libdiscover.InvalidArgument, match="nowhere"):
         await aio.connect("nowhere://")

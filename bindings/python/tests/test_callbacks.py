@@ -1,4 +1,4 @@
-"""What a callback may do: raise, cancel, subscribe, close, and never return."""
+"""Callbacks that raise, cancel, subscribe, close, and never return."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any, Callable, List, Set, Type
 import pytest
 
 import libdiscover
-from conftest import SECONDS, Heard, rounds
+from conftest import SECONDS, EventRecorder, rounds
 from libdiscover import Client, Event
 
 THREADS = 8
 
 
 def at_once(body: Callable[[], None]) -> None:
-    """Runs `body` in eight threads that begin together, and gives on what one of them raises."""
+    """Runs `body` in eight threads that start together, and raises an exception that one of them raised."""
     begin, errors = threading.Barrier(THREADS), queue.Queue[BaseException]()
 
     def run() -> None:
@@ -42,91 +42,91 @@ def at_once(body: Callable[[], None]) -> None:
 
 
 class Oops(BaseException):
-    """What no `except Exception` catches."""
+    """An exception that `except Exception` does not catch."""
 
 
 @pytest.mark.parametrize("kind", [ValueError, Oops, SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_each_exception_is_reported_once_and_the_next_event_comes(
+def test_each_exception_is_reported_once_and_the_next_event_is_delivered(
     client: Client, monkeypatch: pytest.MonkeyPatch, kind: Type[BaseException]
 ) -> None:
     reported: queue.Queue[Any] = queue.Queue()
     monkeypatch.setattr(sys, "unraisablehook", reported.put)
     raised: List[str] = []
-    came, over = threading.Event(), threading.Event()
+    up_delivered, finished = threading.Event(), threading.Event()
 
     def callback(event: Event) -> None:
-        if over.is_set():
+        if finished.is_set():
             return
         raised.append(event.kind)
         if event.kind == "up":
-            came.set()
+            up_delivered.set()
         if event.kind == "leader" and event.instance is None:
-            over.set()
+            finished.set()
         raise kind(event.kind)
 
     with client.services("web").subscribe(callback):
         with client.register("web", address="h:1") as lease:
-            assert came.wait(SECONDS)  # Who has not heard it come is not told that it goes.
+            assert up_delivered.wait(SECONDS)  # Without its `up` event there would be no `down` event.
             lease.update({"version": "2"})
-        assert over.wait(SECONDS)
-        told = [reported.get(timeout=SECONDS) for _ in raised]
-    assert [(one.exc_type, str(one.exc_value)) for one in told] == [(kind, event) for event in raised]
-    assert {one.object for one in told} == {callback}
+        assert finished.wait(SECONDS)
+        reports = [reported.get(timeout=SECONDS) for _ in raised]
+    assert [(report.exc_type, str(report.exc_value)) for report in reports] == [(kind, event) for event in raised]
+    assert {report.object for report in reports} == {callback}
     assert reported.empty() and {"current", "up", "leader", "down"} <= set(raised)
 
 
-def test_a_callback_that_raises_does_not_stop_its_neighbours(
+def test_a_callback_that_raises_does_not_stop_other_callbacks(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "unraisablehook", lambda told: None)
-    web, heard = client.services("web"), Heard()
+    monkeypatch.setattr(sys, "unraisablehook", lambda report: None)
+    web, events = client.services("web"), EventRecorder()
 
     def callback(event: Event) -> None:
         raise ValueError
 
     with web.subscribe(callback):
-        web.subscribe(heard)
+        web.subscribe(events)
         with client.register("web", address="h:1"):
-            heard.until("up")
-        heard.until("down")
-    client.close()  # Until then the last call may be under way, which is to be reported here.
+            events.until("up")
+        events.until("down")
+    client.close()  # Until then the last call may be running, and its exception must be reported within this test.
 
 
-def test_a_callback_may_subscribe_and_cancel_without_end(client: Client) -> None:
+def test_a_callback_may_subscribe_and_cancel_again_and_again(client: Client) -> None:
     """Each generation cancels itself and subscribes the next."""
-    web, generations, over = client.services("web"), rounds(1000), threading.Event()
-    living: Set[libdiscover.Subscription] = set()
+    web, generations, finished = client.services("web"), rounds(1000), threading.Event()
+    active: Set[libdiscover.Subscription] = set()
     lock = threading.Lock()
 
     def subscribe(generation: int) -> None:
-        with lock:  # The callback waits for the name of what it is to cancel.
-            subscription = web.subscribe(lambda event: hear(subscription, generation))
-            living.add(subscription)
+        with lock:  # The callback waits until `subscription` is assigned.
+            subscription = web.subscribe(lambda event: on_event(subscription, generation))
+            active.add(subscription)
 
-    def hear(subscription: libdiscover.Subscription, generation: int) -> None:
+    def on_event(subscription: libdiscover.Subscription, generation: int) -> None:
         with lock:
-            assert subscription in living, "called after it was cancelled"
-            living.remove(subscription)
+            assert subscription in active, "called after it was cancelled"
+            active.remove(subscription)
         subscription.cancel()
         if generation == generations:
-            over.set()
+            finished.set()
         else:
             subscribe(generation + 1)
 
     subscribe(1)
-    assert over.wait(SECONDS)
+    assert finished.wait(SECONDS)
 
 
 def test_closing_from_eight_threads_at_once_ends_every_callback(url: str) -> None:
     for _ in range(rounds(200)):
-        client, heard = libdiscover.connect(url), threading.Semaphore(0)
+        client, delivered = libdiscover.connect(url), threading.Semaphore(0)
         web, closed, late, released = client.services("web"), threading.Event(), [], threading.Semaphore(0)
 
         class Callback:
             def __call__(self, event: Event) -> None:
                 if closed.is_set():
                     late.append(event)
-                heard.release()
+                delivered.release()
                 with contextlib.suppress(libdiscover.Closed):
                     web.subscribe(lambda event: None).cancel()
 
@@ -145,7 +145,7 @@ def test_closing_from_eight_threads_at_once_ends_every_callback(url: str) -> Non
         changing = threading.Thread(target=change)
         changing.start()
         for _ in range(10):
-            assert heard.acquire(timeout=SECONDS)
+            assert delivered.acquire(timeout=SECONDS)
 
         def close() -> None:
             client.close(timeout=SECONDS)
@@ -155,7 +155,7 @@ def test_closing_from_eight_threads_at_once_ends_every_callback(url: str) -> Non
         changing.join(SECONDS)
         gc.collect()
         assert late == []
-        # Let go of, each once: the callbacks are not called and not kept any more.
+        # Each callback is released exactly once and not called again.
         for _ in range(3):
             assert released.acquire(timeout=SECONDS)
         assert not released.acquire(blocking=False)
@@ -164,27 +164,27 @@ def test_closing_from_eight_threads_at_once_ends_every_callback(url: str) -> Non
 def test_closing_while_eight_threads_subscribe_and_cancel(memory: str) -> None:
     for _ in range(rounds(200)):
         client = libdiscover.connect(memory)
-        web, begun = client.services("web"), threading.Semaphore(0)
+        web, started = client.services("web"), threading.Semaphore(0)
 
-        def come_and_go() -> None:
+        def subscribe_and_cancel() -> None:
             with contextlib.suppress(libdiscover.Closed):
                 while True:
                     with web.subscribe(lambda event: None), web.watch():
-                        begun.release()
+                        started.release()
 
         def close() -> None:
             for _ in range(THREADS):
-                assert begun.acquire(timeout=SECONDS)
+                assert started.acquire(timeout=SECONDS)
             client.close(timeout=SECONDS)
 
         closing = threading.Thread(target=close)
         closing.start()
-        at_once(come_and_go)
+        at_once(subscribe_and_cancel)
         closing.join(SECONDS)
         assert not closing.is_alive()
 
 
-def test_closing_inside_a_callback_is_refused_and_it_lives_on(client: Client) -> None:
+def test_closing_inside_a_callback_is_refused_and_the_client_stays_open(client: Client) -> None:
     web, refused = client.services("web"), queue.Queue[BaseException]()
 
     def callback(event: Event) -> None:
@@ -195,7 +195,7 @@ def test_closing_inside_a_callback_is_refused_and_it_lives_on(client: Client) ->
 
     web.subscribe(callback)
     with client.register("web", address="h:1"):
-        for _ in range(3):  # current, up, leader: in whichever order
+        for _ in range(3):  # current, up, leader: in any order
             assert isinstance(refused.get(timeout=SECONDS), libdiscover.Busy)
 
 

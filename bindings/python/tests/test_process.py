@@ -1,4 +1,4 @@
-"""Life with other processes: a death, a fork, the log."""
+"""Processes: a killed process, a fork, the log."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import signal
 import pytest
 
 import libdiscover
-from conftest import Heard, Program
+from conftest import EventRecorder, Program
 
 
-def test_a_killed_process_is_seen_to_go_without_a_heartbeat(local: str) -> None:
-    heard = Heard()
+def test_a_killed_process_goes_offline_before_a_heartbeat_is_missed(local: str) -> None:
+    events = EventRecorder()
     with libdiscover.connect(local) as client, Program("member.py", local, "web", "127.0.0.1:1") as member:
-        client.services("web").subscribe(heard)
+        client.services("web").subscribe(events)
         assert member.line() == "ready"
-        heard.until("up", "127.0.0.1:1")
+        events.until("up", "127.0.0.1:1")
         member.send_signal(signal.SIGKILL)
-        # Far sooner than the TTL of 10 s in which a heartbeat would be missed.
-        heard.until("down", "127.0.0.1:1", within=2)
+        # Well before the TTL of 10 s, after which a missed heartbeat would be noticed.
+        events.until("down", "127.0.0.1:1", timeout=2)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_is_told_so_and_may_open_its_own(local: str) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_forked_child_is_refused_and_may_open_its_own_client(local: str) -> None:
     with Program("forked.py", local) as program:
-        assert program.end() == (0, "parent and child are well\n")
+        assert program.wait_for_exit() == (0, "parent and child succeeded\n")
 
 
-def test_records_go_to_the_logger_if_anybody_listens() -> None:
+def test_records_are_passed_to_the_logger() -> None:
     with Program("logged.py", "shown") as program:
-        code, text = program.end()
+        code, text = program.wait_for_exit()
     assert code == 0
-    assert text.startswith("libdiscover WARNING lost the watch, trying again:"), text
+    assert text.startswith("libdiscover WARNING watch lost, reconnecting service=web error="), text
 
 
-def test_nothing_is_ever_printed() -> None:
+def test_the_library_never_prints() -> None:
     with Program("logged.py", "hidden") as program:
-        assert program.end() == (0, "")
+        assert program.wait_for_exit() == (0, "")

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands."""
+"""The code blocks of the README run as they are."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def test_each_block_of_the_readme_runs(block: str, local: str) -> None:
     assert done.stdout
 
 
-def test_there_are_blocks_to_run() -> None:
+def test_the_readme_has_its_blocks() -> None:
     assert len(BLOCKS) == 3

@@ -1,4 +1,4 @@
-"""The live set: reads, filters, picks."""
+"""Service sets: reads, filters, picks, waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 import pytest
 
 import libdiscover
-from conftest import SECONDS, Heard
+from conftest import SECONDS, EventRecorder
 from libdiscover import Client
 
 
@@ -23,22 +23,22 @@ def test_the_tuple_is_the_same_while_nothing_changes(client: Client) -> None:
         with client.register("web", address="h:2"):
             assert len(web.wait(2, timeout=SECONDS)) == 2
             assert web.online() is not online
-            assert len(online) == 1, "what was read stays as it was"
+            assert len(online) == 1, "a tuple does not change after it was returned"
 
 
 def test_an_instance_is_a_value(client: Client) -> None:
     web = client.services("web")
     with client.register("web", address="h:1", attributes={"zone": "eu"}):
-        (one,) = web.wait(timeout=SECONDS)
+        (instance,) = web.wait(timeout=SECONDS)
         again = web.leader()
         assert again is not None
-        assert one == again and hash(one) == hash(again) and {one: 1}[again] == 1
-        assert one != "h:1"
-        assert one.attributes is again.attributes, "made once"
+        assert instance == again and hash(instance) == hash(again) and {instance: 1}[again] == 1
+        assert instance != "h:1"
+        assert instance.attributes is again.attributes, "the mapping is made once"
         with pytest.raises(AttributeError):
-            setattr(one, "port", 2)
+            setattr(instance, "port", 2)
         with pytest.raises(TypeError):
-            one.attributes["zone"] = "us"  # type: ignore[index]
+            instance.attributes["zone"] = "us"  # type: ignore[index]
 
 
 def test_the_oldest_is_the_leader(client: Client) -> None:
@@ -50,21 +50,21 @@ def test_the_oldest_is_the_leader(client: Client) -> None:
         assert web.leader() == oldest == web.snapshot().leader
 
 
-def test_the_departed_are_remembered_with_when_and_how(client: Client) -> None:
-    web, heard = client.services("web"), Heard()
-    web.subscribe(heard)
-    heard.until("current")
+def test_offline_instances_have_a_time_and_a_reason(client: Client) -> None:
+    web, events = client.services("web"), EventRecorder()
+    web.subscribe(events)
+    events.until("current")
     with client.register("web", address="h:1"):
-        heard.until("up")
-    heard.until("down")
-    (gone,) = web.offline()
-    assert (gone.instance.address, gone.reason) == ("h:1", "removed")
-    assert gone.at.tzinfo == timezone.utc
-    assert abs((datetime.now(timezone.utc) - gone.at).total_seconds()) < SECONDS
-    assert repr(gone) == "<OfflineInstance h:1 removed>"
+        events.until("up")
+    events.until("down")
+    (offline,) = web.offline()
+    assert (offline.instance.address, offline.reason) == ("h:1", "removed")
+    assert offline.at.tzinfo == timezone.utc
+    assert abs((datetime.now(timezone.utc) - offline.at).total_seconds()) < SECONDS
+    assert repr(offline) == "<OfflineInstance h:1 removed>"
 
 
-def test_status_and_snapshot_say_how_fresh_they_are(client: Client) -> None:
+def test_status_and_snapshot_have_the_freshness_of_the_set(client: Client) -> None:
     web = client.services("web")
     assert web.wait(0, timeout=SECONDS) == ()
     status, snapshot = web.status(), web.snapshot()
@@ -74,12 +74,12 @@ def test_status_and_snapshot_say_how_fresh_they_are(client: Client) -> None:
     assert status.version == snapshot.version and status.revision == snapshot.revision
 
 
-def test_a_set_of_an_unreachable_store_is_pending_and_then_says_why() -> None:
+def test_a_set_of_an_unreachable_store_is_pending_and_has_the_reason() -> None:
     with libdiscover.connect("etcd://127.0.0.1:1?lazy=true") as client:
-        web, heard = client.services("web"), Heard()
+        web, events = client.services("web"), EventRecorder()
         assert web.status().state == "pending"
-        web.subscribe(heard)
-        stale = heard.until("stale")
+        web.subscribe(events)
+        stale = events.until("stale")
         assert isinstance(stale.error, libdiscover.Unavailable)
         assert isinstance(web.status().error, ConnectionError)
         assert web.status().since is not None
@@ -95,25 +95,25 @@ def test_filters_narrow_by_attributes_and_tags_and_stay_live(client: Client) -> 
             attributes = {"zone": "eu", "app": "x"}
             with client.register("web", address="h:3", attributes=attributes, tags=["canary"]):
                 assert len(web.wait(3, timeout=SECONDS)) == 3
-                assert [one.address for one in eu.wait(2, timeout=SECONDS)] == ["h:2", "h:3"]
-                assert [one.address for one in tagged.wait(1, timeout=SECONDS)] == ["h:3"]
+                assert [instance.address for instance in eu.wait(2, timeout=SECONDS)] == ["h:2", "h:3"]
+                assert [instance.address for instance in tagged.wait(1, timeout=SECONDS)] == ["h:3"]
                 assert repr(tagged) == "<ServiceSet web: 1 online>"
 
 
-def test_who_can_take_no_calls_is_not_picked(client: Client) -> None:
+def test_a_draining_instance_is_not_picked(client: Client) -> None:
     web = client.services("web")
     with client.register("web", address="a:1"), client.register("web", address="c:3"):
         with client.register("web", address="b:2", attributes={"health": "draining"}):
             web.wait(3, timeout=30)
-            for _ in range(2):  # Before and after those online were asked for.
+            for _ in range(2):  # Before and after the first call of online().
                 turns = collections.Counter(web.pick() for _ in range(10))
-                assert {(one and one.host, n) for one, n in turns.items()} == {("a", 5), ("c", 5)}
+                assert {(picked and picked.host, n) for picked, n in turns.items()} == {("a", 5), ("c", 5)}
                 assert len(web.online()) == 3
             assert web.pick() in web.online()
             assert web.filter(health="draining").pick() is None
 
 
-def test_each_policy_picks_one_of_those_online(client: Client) -> None:
+def test_each_policy_picks_an_instance_that_is_online(client: Client) -> None:
     web = client.services("web")
     assert web.pick() is None and web
     with client.register("web", address="h:1"), client.register("web", address="h:2"):
@@ -128,7 +128,7 @@ def test_each_policy_picks_one_of_those_online(client: Client) -> None:
         assert web.pick("p2c") == busy
 
 
-def test_a_policy_that_is_none_is_refused(memory: str) -> None:
+def test_an_unknown_policy_is_refused(memory: str) -> None:
     with libdiscover.connect(memory) as client:
         web = client.services("web")
         with pytest.raises(ValueError, match="round_robin, random, weighted, p2c, hash"):
@@ -137,7 +137,7 @@ def test_a_policy_that_is_none_is_refused(memory: str) -> None:
             web.pick("hash")
 
 
-def test_waiting_for_more_than_there_are_times_out_and_says_so(client: Client) -> None:
+def test_waiting_for_more_instances_than_there_are_times_out(client: Client) -> None:
     web = client.services("web")
     with client.register("web", address="h:1"):
         with pytest.raises(TimeoutError, match="1 of 2 instances of web were online") as raised:
@@ -146,7 +146,7 @@ def test_waiting_for_more_than_there_are_times_out_and_says_so(client: Client) -
     assert raised.value.retriable and raised.value.code == "timeout"
 
 
-def test_a_bad_name_is_refused(memory: str) -> None:
+def test_a_malformed_name_is_refused(memory: str) -> None:
     with libdiscover.connect(memory) as client:
         with pytest.raises(libdiscover.InvalidArgument, match="at byte 1"):
             client.services("a/b")

@@ -1,4 +1,4 @@
-"""No wait holds the GIL, and each heeds Ctrl-C."""
+"""No wait holds the GIL, and Ctrl-C ends every wait."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ INTERRUPTS = 5
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """A store that takes connections and never answers."""
+def silent_store() -> Iterator[str]:
+    """The URL of a store that accepts connections and never responds."""
     with socket.socket() as hole:
         hole.bind(("127.0.0.1", 0))
         hole.listen()
@@ -28,26 +28,26 @@ def nobody() -> Iterator[str]:
 
 
 class Ticks:
-    """Counts how often this thread gets the GIL while another waits."""
+    """Counts how often another thread gets the GIL while this thread is in a call."""
 
     def __enter__(self) -> Ticks:
-        self.count, self._over = 0, threading.Event()
+        self.count, self._stop = 0, threading.Event()
         self._thread = threading.Thread(target=self._tick)
         self._thread.start()
         return self
 
     def _tick(self) -> None:
-        while not self._over.wait(0.005):
+        while not self._stop.wait(0.005):
             self.count += 1
 
     def __exit__(self, *raised: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
 
-def test_others_run_while_one_connects_to_a_black_hole(nobody: str) -> None:
+def test_other_threads_run_during_a_connect_to_a_silent_store(silent_store: str) -> None:
     with Ticks() as ticks, pytest.raises(libdiscover.DiscoverError) as raised:
-        libdiscover.connect(nobody)
+        libdiscover.connect(silent_store)
     assert raised.value.retriable
     assert ticks.count > 20
 
@@ -58,7 +58,7 @@ def test_a_refused_connection_is_unavailable() -> None:
     assert isinstance(raised.value, libdiscover.Unavailable)
 
 
-def test_others_run_while_one_waits_and_while_one_watches(client: Client) -> None:
+def test_other_threads_run_during_a_wait_and_during_a_watch(client: Client) -> None:
     web = client.services("web")
     watch = web.watch()
     assert next(watch).kind == "current"
@@ -72,7 +72,7 @@ def test_others_run_while_one_waits_and_while_one_watches(client: Client) -> Non
     assert ticks.count > 10
 
 
-def test_others_run_while_one_closes_and_waits_for_a_callback(memory: str) -> None:
+def test_other_threads_run_while_a_close_waits_for_a_callback(memory: str) -> None:
     client, entered, go = libdiscover.connect(memory), threading.Event(), threading.Event()
 
     def slow(event: object) -> None:
@@ -87,21 +87,21 @@ def test_others_run_while_one_closes_and_waits_for_a_callback(memory: str) -> No
     assert go.is_set() and ticks.count > 10
 
 
-def interrupt(way: str, nobody: str) -> float:
-    """How long it takes, as a rule, from Ctrl-C to its KeyboardInterrupt."""
+def interrupt(way: str, silent_store: str) -> float:
+    """Returns the median time from Ctrl-C to its KeyboardInterrupt, in seconds."""
     took = []
-    with Program("interrupted.py", way, str(INTERRUPTS), nobody.replace("1s", "60s")) as program:
+    with Program("interrupted.py", way, str(INTERRUPTS), silent_store.replace("1s", "60s")) as program:
         for _ in range(INTERRUPTS):
             assert program.line() == "waiting"
-            time.sleep(0.1)  # tidy: sleep, nothing tells that a call is inside its wait
+            time.sleep(0.1)  # tidy: sleep, a call inside its wait gives no signal
             sent = time.monotonic()
             program.send_signal(signal.SIGINT)
             took.append(float(program.line()) - sent)
-        assert program.end() == (0, "")
+        assert program.wait_for_exit() == (0, "")
     return statistics.median(took)
 
 
 @pytest.mark.parametrize("way", ["connect", "register", "wait", "watch", "close", "aio"])
-def test_ctrl_c_ends_a_wait_at_once(nobody: str, way: str) -> None:
-    # Compared with what it takes Python itself, which on a busy machine is not nothing.
-    assert interrupt(way, nobody) - interrupt("nothing of ours", nobody) < 0.2
+def test_ctrl_c_ends_a_wait_at_once(silent_store: str, way: str) -> None:
+    # Compared with plain Python, which takes some time too on a busy machine.
+    assert interrupt(way, silent_store) - interrupt("plain Python", silent_store) < 0.2

@@ -137,7 +137,7 @@ impl Descriptor {
 
 /// The value is not repeated: what has got such a name by mistake may be a password.
 fn pass_over<T>(variable: &str, why: impl fmt::Display) -> Option<T> {
-    log::warn!("passing over the environment variable {variable}: {why}");
+    tracing::warn!(error = %why, %variable, "ignoring environment variable that is not a service descriptor");
     None
 }
 

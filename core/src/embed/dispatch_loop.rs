@@ -87,6 +87,6 @@ pub(super) fn run(inbox: &Receiver<Message>) {
 /// A bug in an adapter must not take the thread, and with it everybody else's news.
 fn foreign(call: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        log::error!("a callback adapter panicked; its subscription lives on");
+        tracing::error!("callback adapter panicked, its subscription stays active");
     }
 }

@@ -13,7 +13,6 @@ use crate::embed::feed::{Feed, Subscription};
 use crate::embed::fork_guard::ForkGuard;
 use crate::embed::pending::Pending;
 use crate::error::Result;
-use crate::layout::Service;
 use crate::lease::{Lease, Standing};
 use crate::model::{Attributes, ConnectionState, Instance, Metrics, Registration, ServiceName};
 use crate::set::{Policy, ServiceSet, Snapshot, Status};
@@ -232,11 +231,6 @@ impl SetHandle {
     pub fn status(&self) -> Status {
         self.set()
             .map_or_else(|| Snapshot::empty().status(), ServiceSet::status)
-    }
-
-    /// Those online as the hosts of a service.
-    pub fn hosts(&self) -> Service {
-        Service::of(self.service().as_str(), self.snapshot().online())
     }
 
     /// One of those online, or none.

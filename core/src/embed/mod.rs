@@ -36,17 +36,17 @@ pub use pending::{Abort, Pending, Waiting};
 pub use crate::descriptor::{Descriptor, Protocol};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::fork_safety::hold_forks;
-pub use crate::layout::{Host, Service};
 pub use crate::lease::Standing;
 pub use crate::model::{
     Attributes, BindingCache, ConnectionState, Heartbeat, Instance, Metadata, Metrics,
     Registration, ServiceName, shown,
 };
+pub use crate::scalingo;
 
 pub use crate::set::{
     Event, Fault, OfflineInstance, OfflineReason, Policy, Snapshot, State, Status,
 };
-pub use ::log::Level;
+pub use ::tracing::Level;
 
 /// The places among those online of those to choose from, where these are not all.
 pub fn able(snapshot: &Snapshot) -> Option<Vec<usize>> {

@@ -8,7 +8,7 @@ mod json;
 mod kratos;
 mod native;
 mod registrator;
-mod scalingo;
+pub(crate) mod scalingo;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,7 @@ pub use grpc::Grpc;
 pub use kratos::Kratos;
 pub use native::Native;
 pub use registrator::Registrator;
-pub use scalingo::{Host, Scalingo, Service};
+pub use scalingo::Scalingo;
 
 /// A way to write instances in a tree.
 ///

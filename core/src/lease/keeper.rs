@@ -74,6 +74,18 @@ impl Adopt for Wanted {
     }
 }
 
+/// Logs a message about a registration, with the fields that name it.
+macro_rules! log_lease {
+    ($level:ident, $registration:expr, $($rest:tt)+) => {
+        tracing::$level!(
+            service = %$registration.service(),
+            instance = %$registration.instance_id(),
+            endpoint = %$registration.address(),
+            $($rest)+
+        )
+    };
+}
+
 type Answer = Result<Option<Grant>>;
 
 /// How many times in a row something must be put back before that is worth a warning each time.
@@ -103,8 +115,12 @@ pub(super) async fn start(
         restored,
         replies: HashMap::new(),
         call: None,
+        unregisters: false,
+        unregister_error: None,
+        restored_now: false,
         guard: pending().boxed(),
     };
+    log_lease!(info, keeper.registration, "registered");
     keeper.watch_over(Some(grant));
     tokio::spawn(keeper.run(inbox));
     Ok(())
@@ -129,6 +145,12 @@ struct Keeper {
     restored: Arc<AtomicU64>,
     replies: HashMap<OrderId, oneshot::Sender<Result<()>>>,
     call: Option<BoxFuture<'static, Answer>>,
+    /// Whether the last call removes the registration.
+    unregisters: bool,
+    /// Why the call that just ended could not remove the registration.
+    unregister_error: Option<Error>,
+    /// Whether the step under way has logged that the lease is restored.
+    restored_now: bool,
     guard: BoxFuture<'static, (Grant, Error)>,
 }
 
@@ -171,9 +193,10 @@ impl Keeper {
                 },
                 answer = called => {
                     self.call = None;
-                    if let (false, Err(error)) = (owned, &answer) {
-                        log::warn!("{} goes with its ttl: {error:#}", self.registration.address());
-                    }
+                    self.unregister_error = match &answer {
+                        Err(error) if self.unregisters => Some(error.clone()),
+                        _ => None,
+                    };
                     Input::Done(answer)
                 }
                 (grant, error) = &mut self.guard => {
@@ -187,6 +210,7 @@ impl Keeper {
                 self.machine.kept(confirmed);
             }
             let outputs = self.machine.step(input, self.start.elapsed());
+            self.restored_now = false;
             for output in outputs {
                 self.obey(output);
             }
@@ -207,7 +231,7 @@ impl Keeper {
             Output::Lapsed(error) => self.tell(Standing::Lapsed(error)),
             Output::Replaced(error) => self.tell(Standing::Replaced(error)),
             Output::Value(value) => self.tell_value(value),
-            Output::Released => drop(self.told.standing.send_replace(Standing::Released)),
+            Output::Released => self.tell(Standing::Released),
             Output::Refused(error) => self.bear(&error),
             Output::Restored(times) => self.note_restored(times),
         }
@@ -215,6 +239,7 @@ impl Keeper {
 
     /// The call, to be awaited beside everything else.
     fn call(&mut self, call: Call<Wanted>) -> BoxFuture<'static, Answer> {
+        self.unregisters = matches!(call, Call::Unregister(_));
         let backend = self.backend.clone();
         let mut asked = self.registration.clone();
         let mut checked = Ok(());
@@ -280,8 +305,11 @@ impl Keeper {
             // attributes it may share something else.
             Word::Owner => self.shared = self.backend.shared_attributes(&self.as_told()),
             Word::Service => {
-                let address = self.registration.address();
-                log::info!("{address} took over what its service says");
+                log_lease!(
+                    info,
+                    self.registration,
+                    "adopted the attributes of the service"
+                );
                 // Who listens is told that there is something to read.
                 self.told.standing.send_modify(|_| {});
             }
@@ -299,8 +327,12 @@ impl Keeper {
     /// What the service says, or says no more, cannot be written. What no layout can say needs other
     /// words first, anything else is tried again.
     fn bear(&mut self, error: &Error) {
-        let address = self.registration.address();
-        log::warn!("{address} stays as it is, whatever its service says: {error:#}");
+        log_lease!(
+            warn,
+            self.registration,
+            error = %error.report(),
+            "cannot adopt the attributes of the service"
+        );
         if error.kind() != ErrorKind::InvalidArgument {
             let (backend, now) = (self.backend.clone(), self.as_told());
             let wait = sleep(self.patience.next_wait());
@@ -311,21 +343,41 @@ impl Keeper {
         }
     }
 
-    fn note_restored(&self, times: u32) {
+    fn note_restored(&mut self, times: u32) {
+        self.restored_now = true;
         self.restored.fetch_add(1, Ordering::Relaxed);
-        let address = self.registration.address();
         if times < FIGHT {
-            log::info!("registered {address} again");
+            log_lease!(info, self.registration, "lease restored");
         } else {
-            log::warn!("registered {address} again, {times} times in a row: somebody removes it");
+            log_lease!(
+                warn,
+                self.registration,
+                times,
+                "lease restored several times in a row, another program removes the entry"
+            );
         }
     }
 
     fn tell(&self, standing: Standing) {
-        let address = self.registration.address();
-        match standing.error() {
-            None => log::info!("{address} is {}", standing.name()),
-            Some(error) => log::warn!("{address} is {}: {error:#}", standing.name()),
+        let r = &self.registration;
+        match &standing {
+            Standing::Live if self.restored_now => {}
+            Standing::Live => log_lease!(info, r, "lease restored"),
+            Standing::Lapsed(error) => {
+                log_lease!(warn, r, error = %error.report(), "lease lost");
+            }
+            Standing::Replaced(error) => {
+                log_lease!(warn, r, error = %error.report(), "lease lost, another owner replaced it");
+            }
+            Standing::Released => match &self.unregister_error {
+                None => log_lease!(info, r, "unregistered"),
+                Some(error) => log_lease!(
+                    warn,
+                    r,
+                    error = %error.report(),
+                    "unregister failed, the entry expires with its TTL"
+                ),
+            },
         }
         self.told.standing.send_replace(standing);
     }

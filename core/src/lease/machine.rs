@@ -119,7 +119,7 @@ impl<V: Adopt> Machine<V> {
             ttl: grant.ttl,
             confirmed: now,
             next: now,
-            backoff: Backoff::seeded(base, PACE.min(grant.ttl / 3), seed),
+            backoff: Backoff::with_seed(base, PACE.min(grant.ttl / 3), seed),
             told: Told::Live,
             doing: None,
             orders: VecDeque::new(),

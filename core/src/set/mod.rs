@@ -22,7 +22,6 @@ use crate::backend::Backend;
 use crate::backoff::Backoff;
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::Service;
 use crate::model::{Instance, ServiceName, View};
 use crate::set::resubscribe::{Signal, recover};
 use filter::Filter;
@@ -71,6 +70,8 @@ pub(crate) struct WatchedService {
 
 /// Where the writer puts what readers read.
 struct SnapshotCell {
+    /// For log records.
+    service: ServiceName,
     current: ArcSwap<Snapshot>,
     /// Of what is current, or about to be: whoever has seen a snapshot finds no older version here.
     version: AtomicU64,
@@ -135,6 +136,7 @@ impl WatchedService {
         cache: Option<Cache>,
     ) -> WatchedService {
         let slot = Arc::new(SnapshotCell {
+            service: service.clone(),
             current: ArcSwap::from_pointee(Snapshot::empty()),
             version: AtomicU64::new(0),
             pulse: ChangeNotifier::default(),
@@ -144,7 +146,7 @@ impl WatchedService {
             let service = followed.clone();
             let open = move |last| backend.subscribe(&followed, last);
             let mut signals = std::pin::pin!(recover(open, Backoff::default()));
-            let kept = cache.as_ref().map(|cache| cache.keep(&service));
+            let kept = cache.as_ref().map(|cache| cache.start_writer(&service));
             while let Some(signal) = signals.next().await {
                 match (&signal, &cache, &kept) {
                     (Signal::Lost(error), Some(cache), _) if !writer.is_ready() => {
@@ -191,9 +193,11 @@ impl SnapshotCell {
             error: error.clone(),
             since: at,
         };
-        log::warn!(
-            "the store is down; {} instances come from the cache",
-            view.instances.len()
+        tracing::warn!(
+            service = %self.service,
+            error = %error.report(),
+            instances = view.instances.len(),
+            "store unavailable, using the instances of the cache file"
         );
         self.put(self.current.load().with_cached(view, fault));
     }
@@ -209,10 +213,15 @@ impl SnapshotCell {
         let old = self.current.load();
         let now = SystemTime::now();
         let next = match signal {
-            Signal::View(view) => old.with_view(view, now),
+            Signal::View(view) => {
+                if old.fault.is_some() {
+                    tracing::info!(service = %self.service, "watch restored");
+                }
+                old.with_view(view, now)
+            }
             Signal::Lost(error) => {
                 if old.fault.is_none() {
-                    log::warn!("lost the watch, trying again: {error:#}");
+                    tracing::warn!(service = %self.service, error = %error.report(), "watch lost, reconnecting");
                 }
                 old.with_fault(error, now)
             }
@@ -260,11 +269,6 @@ impl ServiceSet {
     /// Those recently gone, with when and how.
     pub fn offline(&self) -> Vec<OfflineInstance> {
         self.snapshot().offline().to_vec()
-    }
-
-    /// Those online as the hosts of a service: with URLs, ports by scheme, and shards.
-    pub fn hosts(&self) -> Service {
-        Service::of(self.core.service.as_str(), self.snapshot().online())
     }
 
     /// The oldest instance online.

@@ -275,6 +275,21 @@ impl Peer {
     }
 }
 
+/// Returns the cause of a failed connection in plain words, without an endpoint or a remedy. Looks through the
+/// layers of errors of sockets, TLS (rustls) and HTTP (hyper).
+pub fn network_error_cause(error: &(dyn StdError + 'static)) -> String {
+    let server = Peer {
+        product: "the server",
+        endpoint: String::new(),
+        protocol: "HTTP",
+        tls: false,
+        client_certificate: false,
+        toggle_tls: "",
+        other_schemes: "",
+    };
+    server.diagnose(Phase::Established, error).cause
+}
+
 fn diagnose_certificate(error: &CertificateError) -> Diagnosis {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => Diagnosis::new(

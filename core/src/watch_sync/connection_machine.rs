@@ -56,13 +56,13 @@ enum Phase {
 
 impl ConnectionMachine {
     pub(super) fn new(endpoints: usize, seed: u64) -> ConnectionMachine {
-        let mut backoff = Backoff::seeded(
+        let mut backoff = Backoff::with_seed(
             Duration::from_millis(200),
             Duration::from_millis(1500),
             seed,
         );
         // Not every client begins with the same member.
-        let next = (backoff.chance() * endpoints as f64) as usize;
+        let next = (backoff.random_fraction() * endpoints as f64) as usize;
         ConnectionMachine {
             phase: Phase::Off,
             backoff,

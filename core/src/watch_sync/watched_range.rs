@@ -107,7 +107,7 @@ impl WatchedRange {
             held: None,
             audit: Audit::No,
             logged_in_again: false,
-            pace: Backoff::seeded(Duration::from_secs(2), Duration::from_secs(10), id),
+            pace: Backoff::with_seed(Duration::from_secs(2), Duration::from_secs(10), id),
         }
     }
 
@@ -244,7 +244,8 @@ impl WatchedRange {
             return self.compare();
         }
         // Soon, because the store may have compacted between our list and our watch.
-        let soon = Duration::from_secs(1) + Duration::from_secs(2).mul_f64(self.pace.chance());
+        let soon =
+            Duration::from_secs(1) + Duration::from_secs(2).mul_f64(self.pace.random_fraction());
         self.audit = Audit::Due(together(now + soon));
         Vec::new()
     }
@@ -388,7 +389,7 @@ impl WatchedRange {
         // The keys are as in the list, so nothing up to its revision is unseen.
         let revision = self.revision().max(*at);
         self.revision = Some(revision);
-        let wait = AUDIT.mul_f64(0.75 + 0.5 * self.pace.chance());
+        let wait = AUDIT.mul_f64(0.75 + 0.5 * self.pace.random_fraction());
         self.audit = Audit::Due(together(now + wait));
         let tell = |changes| RangeAction::Tell { revision, changes };
         self.held.take().map(tell).into_iter().collect()

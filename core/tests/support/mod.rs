@@ -5,7 +5,6 @@
 pub mod agent;
 pub mod etcd;
 pub mod fleet;
-pub mod proxy;
 
 use std::time::Duration;
 
@@ -95,9 +94,9 @@ impl Place {
 
     /// Through an agent of its own, in front of this store.
     fn behind(store: Option<String>) -> Option<Place> {
-        let agent = agent::Agent::start(store)?;
+        let agent = agent::start(store.as_deref())?;
         Some(Place {
-            url: format!("{}?ttl=1s", agent.url()),
+            url: format!("{}?ttl=1s", agent.socket_url()),
             _directory: None,
             _agent: Some(agent),
         })

@@ -12,7 +12,8 @@ static void on_record(int32_t level, const char *target, const char *text, void 
     CHECK(log->destroyed == 0);
     CHECK(strncmp(target, "discover", strlen("discover")) == 0 && strchr(target, ':') == NULL);
     CHECK(level <= DISCOVER_LEVEL_INFO);
-    if (level == DISCOVER_LEVEL_WARN && strstr(text, "127.0.0.1:7001 is lapsed") != NULL) {
+    if (level == DISCOVER_LEVEL_WARN && strstr(text, "lease lost service=web ") != NULL
+        && strstr(text, " endpoint=127.0.0.1:7001 ") != NULL) {
         sem_post(&log->warned);
     }
 }

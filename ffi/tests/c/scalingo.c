@@ -78,7 +78,7 @@ int main(int argc, char **argv) {
     OK(discover_scalingo_service_shard(api, "s2", &shard, NULL));
     CHECK(discover_scalingo_service_one(shard) == NULL);
     CHECK(discover_scalingo_service_url(shard, "", "", &url, &error) == DISCOVER_ERR_NOT_FOUND);
-    SAME_TEXT(discover_error_message(error), "no host of shard \"s2\" of service api is online");
+    SAME_TEXT(discover_error_message(error), "service api has no host online in shard \"s2\"");
     discover_error_free(error);
     discover_scalingo_service_free(shard);
 

@@ -10,6 +10,7 @@
 )]
 
 pub mod agent;
+pub mod certificates;
 pub mod clock;
 pub mod etcd;
 pub mod process;

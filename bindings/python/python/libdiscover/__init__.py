@@ -1,4 +1,4 @@
-"""Services find each other: register, heartbeat, look up and watch, against the store you already run.
+"""Service discovery: register instances, look up and watch services, in the store you already run.
 
     import libdiscover
 
@@ -7,21 +7,26 @@
             for event in client.services("web").watch():
                 print(event.kind, event.instance)
 
-`connect` takes a URL (`local://`, `etcd://host:2379`, `memory://name` for tests); without one,
-`DISCOVER_URL` counts, and then `local://`, which needs no server. `libdiscover.aio` offers the same
-names for asyncio.
+URL: `connect` takes the URL of the registry: `local://` (this machine, no server), `etcd://host:2379`,
+`discoverd://host:port`, or `memory://name` (this process, for tests). Without an argument it uses `DISCOVER_URL`,
+and without that variable `local://`.
 
-Threads: everything here may be used from any thread. No call holds the GIL while it waits, and every
-wait heeds Ctrl-C. Callbacks run on one thread of their client, one at a time, and may call everything
-but what would wait for them, which raises `Busy`: closing, and waiting for a watch of the same client.
+asyncio: `libdiscover.aio` has the same names as coroutines.
 
-Times: a timeout is a number of seconds or a `timedelta`; a moment is a `datetime` in UTC.
+Threads: every object may be used from any thread. No call holds the GIL while it waits, and Ctrl-C ends every wait.
+Callbacks run on one thread of their client, one at a time. A callback may make every call except two, which would
+wait for the callback itself and raise `Busy`: closing the client, and waiting for a watch of the same client.
 
-Errors: all are a `DiscoverError`, with `code` and `retriable`, and also the builtin they mean, so that
-`except TimeoutError` and `except ConnectionError` catch what they say. A timeout is `Timeout`, a closed
-client is `Closed`, and a client inherited from a parent process is `Forked`: open one of your own.
+Times: a timeout is a number of seconds or a `timedelta`; a point in time is a `datetime` in UTC.
 
-The library logs to the logger `libdiscover`, and never prints. A process that exits closes its clients.
+Errors: every error is a `DiscoverError` with `code` and `retriable`. It also derives from the builtin exception with
+the same meaning, so that `except TimeoutError` and `except ConnectionError` catch it. `Timeout` reports a deadline
+that has passed, `Closed` a closed client, and `Forked` a client that a child process inherited from its parent; open
+a client in the child instead.
+
+Logs: the library logs to the logger `libdiscover` and never prints.
+
+Exit: when the process exits, the library closes its clients.
 """
 
 from typing import TYPE_CHECKING
@@ -31,31 +36,31 @@ from libdiscover._native import (
     VERSION as __version__,
     Busy,
     Closed,
-    Condition,
-    OfflineInstance,
+    ConnectionStatus,
     Descriptor,
     DiscoverError,
     Event,
     Forked,
-    Host,
     Instance,
     Internal,
     InvalidArgument,
     LeaseLost,
+    LeaseStatus,
     NotFound,
+    OfflineInstance,
     PermissionDenied,
     Replaced,
     Resource,
-    Service,
+    ServiceSet,
     Snapshot,
     Status,
     Subscription,
     Timeout,
     Unavailable,
     Unsupported,
+    Watch,
 )
-from libdiscover._process import prepare
-from libdiscover._set import ServiceSet, Watch
+from libdiscover._process import install_process_hooks
 
 if TYPE_CHECKING:
     from libdiscover._metrics import Metrics
@@ -64,24 +69,23 @@ __all__ = [
     "Busy",
     "Client",
     "Closed",
-    "Condition",
-    "OfflineInstance",
+    "ConnectionStatus",
     "Descriptor",
     "DiscoverError",
     "Event",
     "Forked",
-    "Host",
     "Instance",
     "Internal",
     "InvalidArgument",
     "Lease",
     "LeaseLost",
+    "LeaseStatus",
     "Metrics",
     "NotFound",
+    "OfflineInstance",
     "PermissionDenied",
     "Replaced",
     "Resource",
-    "Service",
     "ServiceSet",
     "Snapshot",
     "Status",
@@ -96,7 +100,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Few programs look at Metrics, and a dataclass takes longer to load than all the rest."""
+    """Loads `Metrics` on first use: few programs need it, and a dataclass takes longer to load than all the rest."""
     if name != "Metrics":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from libdiscover._metrics import Metrics
@@ -104,4 +108,4 @@ def __getattr__(name: str) -> object:
     return globals().setdefault(name, Metrics)
 
 
-prepare()
+install_process_hooks()

@@ -1,4 +1,4 @@
-"""Opening, registering, closing: the calls that wait."""
+"""Clients and leases, with calls that block."""
 
 from __future__ import annotations
 
@@ -8,50 +8,66 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional, Type
 
 from libdiscover import _native
-from libdiscover._native import CLOSE_TIMEOUT, Closed, Condition, DiscoverError, Forked, Subscription
-from libdiscover._set import ServiceSet, listed
-from libdiscover._types import ConnectionState, Heartbeat, Seconds, Standing
+from libdiscover._native import (
+    CLOSE_TIMEOUT,
+    Closed,
+    ConnectionStatus,
+    DiscoverError,
+    Forked,
+    LeaseStatus,
+    ServiceSet,
+    Subscription,
+)
+from libdiscover._types import Heartbeat, Seconds, Standing
 
 if TYPE_CHECKING:
     from libdiscover._metrics import Metrics
 
 
 def connect(url: Optional[str] = None) -> Client:
-    """Opens the registry at `url`, else at `DISCOVER_URL`, else `local://`.
+    """Opens a client of the registry at `url`.
 
-    Fails within the URL's `connect_timeout` (5 s) if the registry does not answer; with `lazy=true` in
-    the URL it does not ask.
+    Args:
+        url: The URL of the registry. By default the value of `DISCOVER_URL`, else `local://`. The call fails if the
+            registry does not respond within the URL's `connect_timeout` (5 s). With `lazy=true` in the URL, it
+            returns without contacting the registry.
 
-    Raises InvalidArgument, Unavailable, Timeout, PermissionDenied, Unsupported.
+    Raises:
+        InvalidArgument: The URL is malformed.
+        Unsupported: This build has no support for the scheme.
+        Unavailable: The registry refused the connection.
+        Timeout: The registry did not respond.
+        PermissionDenied: The registry refused the credentials.
     """
     return Client(_native.connect(url).wait())
 
 
-class ClientFacts:
-    """What a client says without waiting. Shared by Client and its counterpart in `libdiscover.aio`."""
+class ClientBase:
+    """The calls of a client that never wait. Base of `Client` here and in `libdiscover.aio`."""
 
     def __init__(self, native: _native.Client) -> None:
         self._native = native
 
     @property
     def url(self) -> str:
-        """Where the registry is, secrets hidden."""
+        """The URL of the registry, with secrets redacted."""
         return self._native.url
 
     def metrics(self) -> Metrics:
-        """What the client has been through, in numbers; still to be read when it is closed."""
+        """Returns the client's counters. They remain readable after the client is closed.
+
+        Raises:
+            Forked: The client belongs to the parent process.
+        """
         from libdiscover._metrics import Metrics
 
         return Metrics(**self._native.metrics())
 
-    def connection(self) -> Condition[ConnectionState]:
-        """How the connection to the registry fares, and why if it is a bad state.
+    def connection(self) -> ConnectionStatus:
+        """Returns the current status of the connection to the registry.
 
-        `connected`: the registry answers, or has not been asked yet. `suspended`: it does not; sets are
-        kept as they were, registrations live on in the registry for their ttl. `lost`: it has not for the
-        ttl that the URL says, so registrations may be gone; they are put back as soon as it does.
-
-        Raises Closed.
+        Raises:
+            Closed: The client is closed.
         """
         return self._native.connection()
 
@@ -59,8 +75,10 @@ class ClientFacts:
         return f"<Client {self.url}>"
 
 
-class Client(ClientFacts):
-    """A connection to a registry. Use it in `with`, or close it; at exit it is closed for you.
+class Client(ClientBase):
+    """A client of a registry. Close it, or use it in a `with` block; at exit it is closed automatically.
+
+    It has two threads: one for I/O and timers, one that runs callbacks.
 
     Threads: any number at once.
     """
@@ -79,46 +97,78 @@ class Client(ClientFacts):
         heartbeat: Heartbeat = "automatic",
         timeout: Optional[Seconds] = None,
     ) -> Lease:
-        """Registers an instance of `service` and keeps it alive. Once it returns, others see it.
+        """Registers an instance of `service` and keeps the registration alive.
 
-        Say where it is with `port` (1 to 65535; the host is then this machine's own address, or
-        `host`), or with `address`, "host:port". `id` is unique within the service, by default the
-        address. `attributes` are strings by name; `weight` (0 to 65535) and `zone` have a meaning to
-        `pick`. `ttl` (1 s to 24 h) says how long it outlives the process where the store cannot see it
-        die. With `heartbeat="manual"`, call `Lease.heartbeat` at least once in each `ttl`. `timeout` says
-        how long to go on trying; by default it is the URL's `connect_timeout`.
+        When the call returns, other clients see the instance. Keep the lease: if it is dropped, the instance is
+        unregistered. Give either `port`, or `port` and `host`, or `address`.
 
-        Keep the lease: dropping it unregisters.
+        Args:
+            service: The name of the service.
+            port: The port, 1 to 65535.
+            host: The host. By default this machine's own address.
+            address: Host and port as `host:port`.
+            id: The id, unique within the service. By default the address.
+            attributes: Attributes. `weight` (0 to 65535) and `zone` have a meaning to `ServiceSet.pick`.
+            tags: Tags.
+            ttl: The time (1 s to 24 h) after which the entry expires if the process dies and the store cannot see
+                that. By default the URL's `ttl`.
+            heartbeat: `automatic`, or `manual`: call `Lease.heartbeat` at least once per `ttl`.
+            timeout: Maximum time to retry: seconds, or a `timedelta`. By default the URL's `connect_timeout`.
 
-        Raises InvalidArgument, Replaced, Unavailable, Timeout, PermissionDenied, Closed.
+        Raises:
+            InvalidArgument: An argument has an invalid value.
+            TypeError: An argument has the wrong type.
+            Replaced: Another owner has registered the id.
+            Unavailable: The registry cannot be reached.
+            Timeout: The registry did not respond within `timeout`.
+            PermissionDenied: The registry refused the write.
+            Closed: The client is closed.
         """
-        call = self._native.register(
-            service, port, host, address, id, dict(attributes or {}), listed(tags), ttl, heartbeat, timeout
+        return Lease(
+            self._native.register(
+                service, port, host, address, id, attributes, tags, ttl, heartbeat, timeout
+            ).wait()
         )
-        return Lease(call.wait())
 
     def services(self, service: str) -> ServiceSet:
-        """The live set of a service. Does not wait: the set says whether it is current yet.
+        """Returns the live set of a service, without waiting. `ServiceSet.status` tells if it is current yet.
 
-        Raises InvalidArgument, Closed.
+        Args:
+            service: The name of the service.
+
+        Raises:
+            InvalidArgument: The name is malformed.
+            Closed: The client is closed.
         """
-        return ServiceSet(self._native.services(service))
+        return self._native.services(service)
 
-    def on_connection(self, callback: Callable[[Condition[ConnectionState]], object]) -> Subscription:
-        """Has `callback` called with how the connection fares: first now, then at each change.
+    def on_connection(self, callback: Callable[[ConnectionStatus], object]) -> Subscription:
+        """Calls `callback` with the status of the connection: once now, then on each change.
 
-        It runs as one of `ServiceSet.subscribe` does: on the client's callback thread, latest wins.
+        The callback runs on the client's callback thread, as one of `ServiceSet.subscribe` does. A slow callback may
+        miss intermediate states, never the last one.
 
-        Raises TypeError, Closed.
+        Args:
+            callback: Receives a ConnectionStatus.
+
+        Raises:
+            TypeError: `callback` is not callable.
+            Closed: The client is closed.
         """
         return self._native.on_connection(callback)
 
     def close(self, timeout: Seconds = CLOSE_TIMEOUT) -> None:
-        """Unregisters all leases, ends all waits, watches and callbacks, and both threads.
+        """Unregisters all leases, ends all waits, watches and callbacks, and stops the client's threads.
 
-        Each step takes at most `timeout` (5 s). What is closed stays readable. Closing again is no error.
+        Sets keep their last contents. Closing a closed client has no effect.
 
-        Raises Timeout; Busy, and stays open, inside a callback.
+        Args:
+            timeout: Maximum time of each of two steps, unregistration and the end of a running callback: seconds, or
+                a `timedelta`.
+
+        Raises:
+            Timeout: The registry did not confirm, or a callback is still running. The client is closed.
+            Busy: The call was made inside a callback. The client stays open.
         """
         self._native.close(timeout).wait()
 
@@ -131,50 +181,56 @@ class Client(ClientFacts):
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        # In a forked child there is nothing to close.
+        # In a forked child process there is nothing to close.
         with contextlib.suppress(Forked):
             self.close()
 
 
-class LeaseFacts:
-    """What a lease says without waiting. Shared by Lease and its counterpart in `libdiscover.aio`."""
+class LeaseBase:
+    """The calls of a lease that never wait. Base of `Lease` here and in `libdiscover.aio`."""
 
     def __init__(self, native: _native.Lease) -> None:
         self._native = native
 
     @property
     def id(self) -> str:
-        """The id under which others see it."""
+        """The id of the instance, unique within the service."""
         return self._native.id
 
     @property
     def address(self) -> str:
-        """`host:port`, IPv6 in brackets."""
+        """The address of the instance as `host:port`, IPv6 in brackets."""
         return self._native.address
 
     @property
     def service(self) -> str:
-        """The service."""
+        """The name of the service."""
         return self._native.service
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """The attributes that others see: those registered or updated, with what was taken over since from
-        what the service says to all of its registrations, as with `layout=scalingo` the credentials.
+        """The attributes that other clients see.
 
-        Raises Forked.
+        They are the attributes of `register` or the last `update`. If the service shares attributes among its instances,
+        such as credentials with `layout=scalingo`, they include the shared values.
+
+        Raises:
+            Forked: The lease belongs to the parent process.
         """
         return MappingProxyType(self._native.attributes)
 
     @property
     def standing(self) -> Standing:
-        """`live`, `lapsed` (gone, or not confirmed for a TTL; being put back), `replaced` (another owner
-        has taken over the id) or `released`."""
+        """The standing of the registration: `live`, `lapsed`, `replaced` or `released`.
+
+        `live`: other clients see it. `lapsed`: it is gone, or not confirmed for a TTL; the library is restoring it.
+        `replaced`: another owner has registered the same id. `released`: it is unregistered.
+        """
         return self._native.standing
 
     @property
     def error(self) -> Optional[DiscoverError]:
-        """Why it is lapsed or replaced, else None."""
+        """The reason why the registration is `lapsed` or `replaced`, else None."""
         return self._native.error
 
     def __repr__(self) -> str:
@@ -187,41 +243,64 @@ class LeaseFacts:
                 warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
 
-class Lease(LeaseFacts):
-    """A registration that is kept alive. Unregisters when left (`with`), dropped, or its client closed.
+class Lease(LeaseBase):
+    """A registration that is kept alive.
+
+    It is unregistered at the end of its `with` block, when it is dropped, and when its client is closed.
 
     Threads: any number at once.
     """
 
-    def on_standing(self, callback: Callable[[Condition[Standing]], object]) -> Subscription:
-        """Has `callback` called with how the registration stands: first now, then at each change, and
-        again when other attributes were taken over.
+    def on_standing(self, callback: Callable[[LeaseStatus], object]) -> Subscription:
+        """Calls `callback` with the status of the registration: once now, then on each change.
 
-        It runs as one of `ServiceSet.subscribe` does. `released` is the last, unless the client is closed
-        before.
+        It is also called when shared attributes change. The callback runs on the client's callback thread, as one of
+        `ServiceSet.subscribe` does. `released` is the last status, unless the client is closed before.
 
-        Raises TypeError, Closed.
+        Args:
+            callback: Receives a LeaseStatus.
+
+        Raises:
+            TypeError: `callback` is not callable.
+            Closed: The client is closed.
         """
         return self._native.on_standing(callback)
 
     def heartbeat(self) -> None:
-        """Says "I am alive" now. One that has lapsed is registered again.
+        """Sends a heartbeat now. A registration that has lapsed is registered again.
 
-        Raises Unavailable, Timeout, Replaced, Closed.
+        Raises:
+            Unavailable: The registry cannot be reached.
+            Timeout: The registry did not respond.
+            Replaced: Another owner has registered the id.
+            Closed: The client is closed.
         """
         self._native.heartbeat().wait()
 
     def update(self, attributes: Mapping[str, str]) -> None:
-        """Replaces all attributes: those that are not given are gone. When it fails, the old ones hold.
+        """Replaces all attributes. If the call fails, the previous attributes remain.
 
-        Raises InvalidArgument, Unavailable, Timeout, Replaced, Closed.
+        Args:
+            attributes: The new attributes. Attributes that are not given are removed.
+
+        Raises:
+            InvalidArgument: A name or a value is invalid.
+            TypeError: A name or a value is not a string.
+            Unavailable: The registry cannot be reached.
+            Timeout: The registry did not respond.
+            Replaced: Another owner has registered the id.
+            Closed: The client is closed.
         """
-        self._native.update(dict(attributes)).wait()
+        self._native.update(attributes).wait()
 
     def unregister(self) -> None:
-        """Takes the instance away; others see it go at once. Doing it again is no error.
+        """Unregisters the instance. Other clients see it go offline at once.
 
-        Raises Unavailable, and Timeout: the instance then goes with its TTL.
+        Unregistering twice has no effect.
+
+        Raises:
+            Unavailable: The registry cannot be reached; the entry expires with its TTL.
+            Timeout: The registry did not respond; the entry expires with its TTL.
         """
         self._native.unregister().wait()
 
@@ -234,6 +313,6 @@ class Lease(LeaseFacts):
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        # A closed client has unregistered it, and in a forked child it is the parent's.
+        # A closed client has unregistered the instance. In a forked child process, the lease is the parent's.
         with contextlib.suppress(Closed, Forked):
             self.unregister()

@@ -1,4 +1,4 @@
-"""What a client has been through, in numbers."""
+"""The counters of a client."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a client has been through since it was opened. All but `lag_ms` only grow.
+    """Counters of a client since it was opened. All fields except `lag_ms` only grow.
 
-    `dataclasses.asdict` makes a dict of it. A later version may bring new counters.
+    `dataclasses.asdict` converts it to a dict. Later versions may add counters.
 
     Threads: any number at once.
     """
 
     reconnects: int
-    """Connections made after the first."""
+    """Connections established after the first one."""
     relists: int
-    """Whole lists read after the first of each service."""
+    """Complete lists read after the first one of each service."""
     resyncs: int
-    """Times the store turned out to have another history than before: restored, or wiped."""
+    """New epochs of the store: it was restored or wiped."""
     duplicates: int
-    """Changes that the store sent again, and that were dropped."""
+    """Changes that the store sent again and that were dropped."""
     mismatches: int
-    """Comparisons with a list that showed that the store had not told of a change."""
+    """Comparisons with a complete list that showed a change which the store had not reported."""
     invalid: int
-    """Records that could not be read, each time one came."""
+    """Records that could not be decoded, counted on each receipt."""
     restored: int
-    """Registrations put back after they were lost."""
+    """Registrations restored after they were lost."""
     lag_ms: int
-    """How old what is shown may be at most, in milliseconds: since the store last gave a sign of life. 0
-    where nothing can be lost on the way, and while nothing is watched."""
+    """Maximum age of the data in memory, in milliseconds: the time since the last progress response of the store.
+
+    0 if no change can be lost on the way, and if nothing is watched.
+    """

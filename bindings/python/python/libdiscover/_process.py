@@ -1,4 +1,4 @@
-"""What the library arranges with the process it is in: its log, its forks and its exit."""
+"""Hooks of the library in its process: logging, fork and exit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import os
 from libdiscover import _native
 
 
-def prepare() -> None:
-    # Without a handler of its own, a library's warnings would be printed.
+def install_process_hooks() -> None:
+    """Installs the log handler, the fork handler and the exit handler. Called once, on import."""
+    # Without a handler on the logger, `logging` would print the library's warnings.
     logging.getLogger("libdiscover").addHandler(logging.NullHandler())
-    os.register_at_fork(after_in_child=_native.forked)
-    atexit.register(_native.leave, _native.CLOSE_TIMEOUT)
+    os.register_at_fork(after_in_child=_native.after_fork_in_child)
+    atexit.register(_native.at_exit, _native.CLOSE_TIMEOUT)

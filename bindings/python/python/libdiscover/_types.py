@@ -1,4 +1,4 @@
-"""Words and units that more than one module speaks of."""
+"""Types that several modules share."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from datetime import timedelta
 from typing import Literal, Union
 
 Seconds = Union[float, timedelta]
-"""How long: a number of seconds, or a timedelta."""
+"""A duration: a number of seconds, or a `timedelta`."""
 
 ConnectionState = Literal["connected", "suspended", "lost"]
 EventKind = Literal["up", "update", "down", "leader", "current", "stale", "fresh"]
 Heartbeat = Literal["automatic", "manual"]
+OfflineReason = Literal["removed", "missing"]
 Policy = Literal["round_robin", "random", "weighted", "p2c", "hash"]
 Protocol = Literal["tcp", "udp"]
-Reason = Literal["removed", "missing"]
+SetState = Literal["pending", "current", "stale"]
 Standing = Literal["live", "lapsed", "replaced", "released"]
-State = Literal["pending", "current", "stale"]

@@ -1,4 +1,4 @@
-"""libdiscover for asyncio: the same names, and what waits is awaited.
+"""asyncio interface of libdiscover: the same names, with coroutines in place of calls that block.
 
     from libdiscover import aio
 
@@ -7,9 +7,12 @@
             async for event in client.services("web").watch():
                 print(event.kind, event.instance)
 
-Each client, set and subscription may be used from any loop; what is awaited is answered on the loop
-that awaits, and callbacks run on the loop that subscribed. A call that is cancelled leaves nothing
-registered or open behind it. A client may outlive its loop. Errors are those of `libdiscover`.
+Loops: clients, leases and sets may be used from any event loop. The result of a coroutine is delivered on the loop
+that awaits it, and callbacks run on the loop that subscribed. A client may outlive its loop.
+
+Cancellation: a cancelled call leaves nothing registered or open.
+
+Errors: the classes of `libdiscover`.
 """
 
 from __future__ import annotations
@@ -21,27 +24,36 @@ from types import TracebackType
 from typing import Any, Callable, Deque, Generic, Iterable, List, Mapping, Optional, Protocol, Tuple, Type, TypeVar
 
 from libdiscover import _native
-from libdiscover._client import ClientFacts, LeaseFacts
-from libdiscover._native import CLOSE_TIMEOUT, Closed, Condition, Event, Forked, Instance
-from libdiscover._set import Reads, listed
-from libdiscover._types import ConnectionState, Heartbeat, Seconds, Standing
+from libdiscover._client import ClientBase, LeaseBase
+from libdiscover._native import CLOSE_TIMEOUT, Closed, ConnectionStatus, Event, Forked, Instance, LeaseStatus
+from libdiscover._types import Heartbeat, Seconds
 
 __all__ = ["Client", "Lease", "ServiceSet", "Subscription", "Watch", "connect"]
 
 T = TypeVar("T")
-S = TypeVar("S", bound=str)
-Ring = Callable[[], None]
+Wake = Callable[[], None]
 
 
 async def connect(url: Optional[str] = None) -> Client:
-    """See `libdiscover.connect`."""
-    return Client(await _result(_native.connect(url)))
+    """Opens a client of the registry at `url`. See `libdiscover.connect`.
+
+    Args:
+        url: The URL of the registry. By default the value of `DISCOVER_URL`, else `local://`.
+
+    Raises:
+        InvalidArgument: The URL is malformed.
+        Unsupported: This build has no support for the scheme.
+        Unavailable: The registry refused the connection.
+        Timeout: The registry did not respond.
+        PermissionDenied: The registry refused the credentials.
+    """
+    return Client(await _await_call(_native.connect(url)))
 
 
-class Client(ClientFacts):
-    """See `libdiscover.Client`. Use it in `async with`, or close it.
+class Client(ClientBase):
+    """A client of a registry. Close it, or use it in an `async with` block. See `libdiscover.Client`.
 
-    Threads: any number at once, each with a loop of its own.
+    Threads: any number at once, each with its own event loop.
     """
 
     async def register(
@@ -58,29 +70,93 @@ class Client(ClientFacts):
         heartbeat: Heartbeat = "automatic",
         timeout: Optional[Seconds] = None,
     ) -> Lease:
-        """See `libdiscover.Client.register`."""
-        call = self._native.register(
-            service, port, host, address, id, dict(attributes or {}), listed(tags), ttl, heartbeat, timeout
+        """Registers an instance of `service` and keeps the registration alive. See `libdiscover.Client.register`.
+
+        Keep the lease: if it is dropped, the instance is unregistered. Give either `port`, or `port` and `host`, or
+        `address`.
+
+        Args:
+            service: The name of the service.
+            port: The port, 1 to 65535.
+            host: The host. By default this machine's own address.
+            address: Host and port as `host:port`.
+            id: The id, unique within the service. By default the address.
+            attributes: Attributes. `weight` (0 to 65535) and `zone` have a meaning to `ServiceSet.pick`.
+            tags: Tags.
+            ttl: The time (1 s to 24 h) after which the entry expires if the process dies and the store cannot see
+                that. By default the URL's `ttl`.
+            heartbeat: `automatic`, or `manual`: call `Lease.heartbeat` at least once per `ttl`.
+            timeout: Maximum time to retry: seconds, or a `timedelta`. By default the URL's `connect_timeout`.
+
+        Raises:
+            InvalidArgument: An argument has an invalid value.
+            TypeError: An argument has the wrong type.
+            Replaced: Another owner has registered the id.
+            Unavailable: The registry cannot be reached.
+            Timeout: The registry did not respond within `timeout`.
+            PermissionDenied: The registry refused the write.
+            Closed: The client is closed.
+        """
+        return Lease(
+            await _await_call(
+                self._native.register(
+                    service, port, host, address, id, attributes, tags, ttl, heartbeat, timeout
+                )
+            )
         )
-        return Lease(await _result(call))
 
     def services(self, service: str) -> ServiceSet:
-        """See `libdiscover.Client.services`. Does not wait."""
+        """Returns the live set of a service, without waiting. See `libdiscover.Client.services`.
+
+        Args:
+            service: The name of the service.
+
+        Raises:
+            InvalidArgument: The name is malformed.
+            Closed: The client is closed.
+        """
         return ServiceSet(self._native.services(service))
 
-    def on_connection(self, callback: Callable[[Condition[ConnectionState]], object]) -> Subscription:
-        """Has `callback` called on this loop: see `libdiscover.Client.on_connection`, and for what it may
-        do `ServiceSet.subscribe`. Needs a running loop."""
-        return Subscription(lambda ring: _States(self._native.on_connection, ring), callback)
+    def on_connection(self, callback: Callable[[ConnectionStatus], object]) -> Subscription:
+        """Calls `callback` with the status of the connection: once now, then on each change.
 
-    def watch_connection(self) -> Watch[Condition[ConnectionState]]:
-        """The same to iterate over, see `libdiscover.Client.on_connection`; ends when the client is closed.
-        Needs a running loop."""
-        return Watch(lambda ring: _States(self._native.on_connection, ring))
+        See `libdiscover.Client.on_connection`. The callback runs on this event loop, as one of
+        `ServiceSet.subscribe` does.
+
+        Args:
+            callback: Receives a ConnectionStatus.
+
+        Raises:
+            TypeError: `callback` is not callable.
+            RuntimeError: No event loop is running.
+            Closed: The client is closed.
+        """
+        return Subscription(lambda wake: _StatusFeed(self._native.on_connection, wake), callback)
+
+    def watch_connection(self) -> Watch[ConnectionStatus]:
+        """Returns an iterator of the statuses that `on_connection` delivers; it ends when the client is closed.
+
+        See `libdiscover.Client.on_connection`.
+
+        Raises:
+            RuntimeError: No event loop is running.
+            Closed: The client is closed.
+        """
+        return Watch(lambda wake: _StatusFeed(self._native.on_connection, wake))
 
     async def close(self, timeout: Seconds = CLOSE_TIMEOUT) -> None:
-        """See `libdiscover.Client.close`. Once begun it goes on, even if it is not awaited to the end."""
-        await _result(self._native.close(timeout))
+        """Unregisters all leases, ends all waits, watches and callbacks, and stops the client's threads.
+
+        See `libdiscover.Client.close`. The client closes even if this call is cancelled.
+
+        Args:
+            timeout: Maximum time of each of two steps, unregistration and the end of a running callback: seconds, or
+                a `timedelta`.
+
+        Raises:
+            Timeout: The registry did not confirm, or a callback is still running. The client is closed.
+        """
+        await _await_call(self._native.close(timeout))
 
     async def __aenter__(self) -> Client:
         return self
@@ -95,28 +171,65 @@ class Client(ClientFacts):
             await self.close()
 
 
-class Lease(LeaseFacts):
-    """See `libdiscover.Lease`. Unregisters when left (`async with`), dropped, or its client closed.
+class Lease(LeaseBase):
+    """A registration that is kept alive. See `libdiscover.Lease`.
 
-    Threads: any number at once, each with a loop of its own.
+    It is unregistered at the end of its `async with` block, when it is dropped, and when its client is closed.
+
+    Threads: any number at once, each with its own event loop.
     """
 
-    def on_standing(self, callback: Callable[[Condition[Standing]], object]) -> Subscription:
-        """Has `callback` called on this loop: see `libdiscover.Lease.on_standing`, and for what it may do
-        `ServiceSet.subscribe`. Needs a running loop."""
-        return Subscription(lambda ring: _States(self._native.on_standing, ring), callback)
+    def on_standing(self, callback: Callable[[LeaseStatus], object]) -> Subscription:
+        """Calls `callback` with the status of the registration: once now, then on each change.
+
+        See `libdiscover.Lease.on_standing`. The callback runs on this event loop, as one of `ServiceSet.subscribe`
+        does.
+
+        Args:
+            callback: Receives a LeaseStatus.
+
+        Raises:
+            TypeError: `callback` is not callable.
+            RuntimeError: No event loop is running.
+            Closed: The client is closed.
+        """
+        return Subscription(lambda wake: _StatusFeed(self._native.on_standing, wake), callback)
 
     async def heartbeat(self) -> None:
-        """See `libdiscover.Lease.heartbeat`."""
-        await _result(self._native.heartbeat())
+        """Sends a heartbeat now. A registration that has lapsed is registered again. See `libdiscover.Lease.heartbeat`.
+
+        Raises:
+            Unavailable: The registry cannot be reached.
+            Timeout: The registry did not respond.
+            Replaced: Another owner has registered the id.
+            Closed: The client is closed.
+        """
+        await _await_call(self._native.heartbeat())
 
     async def update(self, attributes: Mapping[str, str]) -> None:
-        """See `libdiscover.Lease.update`."""
-        await _result(self._native.update(dict(attributes)))
+        """Replaces all attributes. If the call fails, the previous attributes remain. See `libdiscover.Lease.update`.
+
+        Args:
+            attributes: The new attributes. Attributes that are not given are removed.
+
+        Raises:
+            InvalidArgument: A name or a value is invalid.
+            TypeError: A name or a value is not a string.
+            Unavailable: The registry cannot be reached.
+            Timeout: The registry did not respond.
+            Replaced: Another owner has registered the id.
+            Closed: The client is closed.
+        """
+        await _await_call(self._native.update(attributes))
 
     async def unregister(self) -> None:
-        """See `libdiscover.Lease.unregister`."""
-        await _result(self._native.unregister())
+        """Unregisters the instance. Other clients see it go offline at once. See `libdiscover.Lease.unregister`.
+
+        Raises:
+            Unavailable: The registry cannot be reached; the entry expires with its TTL.
+            Timeout: The registry did not respond; the entry expires with its TTL.
+        """
+        await _await_call(self._native.unregister())
 
     async def __aenter__(self) -> Lease:
         return self
@@ -131,31 +244,58 @@ class Lease(LeaseFacts):
             await self.unregister()
 
 
-class ServiceSet(Reads):
-    """See `libdiscover.ServiceSet`.
+class ServiceSet(_native.ServiceSet):
+    """The live set of the instances of one service, optionally filtered. See `libdiscover.ServiceSet`.
 
-    Threads: any number at once; those that wait, subscribe or watch have a loop of their own.
+    Reads are those of `libdiscover.ServiceSet`. `wait`, `subscribe` and `watch` use the running event loop.
+
+    Threads: any number at once; a thread that waits, subscribes or watches has its own event loop.
     """
 
-    async def wait(self, count: int = 1, *, timeout: Seconds) -> Tuple[Instance, ...]:
-        """See `libdiscover.ServiceSet.wait`."""
-        return await _result(self._wait(count, timeout))
+    async def wait(self, count: int = 1, *, timeout: Seconds) -> Tuple[Instance, ...]:  # type: ignore[override]
+        """Waits until at least `count` instances are online. See `libdiscover.ServiceSet.wait`.
 
-    def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
-        """Has `callback`, a plain function, called on this loop: see `libdiscover.ServiceSet.subscribe`.
+        Args:
+            count: Number of instances to wait for.
+            timeout: Maximum time to wait: seconds, or a `timedelta`.
 
-        What it raises goes to the loop's exception handler. In it everything may be called, and a task
-        started. Needs a running loop.
+        Returns:
+            The instances online, oldest first.
+
+        Raises:
+            Timeout: Fewer instances are online after `timeout`.
+            Closed: The client is closed.
         """
-        return Subscription(self._feed, callback)
+        return await _await_call(self._wait_call(count, timeout))
 
-    def watch(self) -> Watch[Event]:
-        """See `libdiscover.ServiceSet.watch`. Needs a running loop."""
-        return Watch(self._feed)
+    def subscribe(self, callback: Callable[[Event], object]) -> Subscription:  # type: ignore[override]
+        """Calls `callback` with events: first the full state, then `current`, then every change.
+
+        See `libdiscover.ServiceSet.subscribe`. The callback is a plain function and runs on this event loop. It may
+        make any call and start tasks. Exceptions are passed to the loop's exception handler.
+
+        Args:
+            callback: Receives an Event.
+
+        Raises:
+            TypeError: `callback` is not callable.
+            RuntimeError: No event loop is running.
+            Closed: The client is closed.
+        """
+        return Subscription(self._event_feed, callback)
+
+    def watch(self) -> Watch[Event]:  # type: ignore[override]
+        """Returns an asynchronous iterator of the events that `subscribe` delivers. See `libdiscover.ServiceSet.watch`.
+
+        Raises:
+            RuntimeError: No event loop is running.
+            Closed: The client is closed.
+        """
+        return Watch(self._event_feed)
 
 
 class _Feed(Protocol[T]):
-    """What rings when there is something to drain."""
+    """A queue that calls a function when there are items to drain."""
 
     @property
     def ended(self) -> bool: ...
@@ -163,80 +303,85 @@ class _Feed(Protocol[T]):
     def cancel(self) -> None: ...
 
 
-class _States(Generic[S]):
-    """What is told of a connection or a registration, to be drained like a feed. Ends when let go of."""
+class _StatusFeed(Generic[T]):
+    """A feed of the statuses of a connection or registration. Cancelled when dropped."""
 
     def __init__(
-        self, begin: Callable[[Callable[[Optional[Condition[S]]], None], bool], _native.Subscription], ring: Ring
+        self, subscribe: Callable[[Callable[[Optional[T]], None], bool], _native.Subscription], wake: Wake
     ) -> None:
-        # The last two: the latest, and None for the end.
-        news: Deque[Optional[Condition[S]]] = deque(maxlen=2)
+        # At most two items: the latest status, and None at the end.
+        statuses: Deque[Optional[T]] = deque(maxlen=2)
 
-        def hear(condition: Optional[Condition[S]]) -> None:
-            """On the client's callback thread. Holds nothing of this."""
-            news.append(condition)
-            ring()
+        # Runs on the client's callback thread. It must not reference this object, which could then never be dropped.
+        def on_status(status: Optional[T]) -> None:
+            statuses.append(status)
+            wake()
 
-        self._news, self._ring = news, ring
-        self._over = self.ended = False
-        self._subscription = begin(hear, True)
+        self._statuses, self._wake = statuses, wake
+        self._end_received = self.ended = False
+        self._subscription = subscribe(on_status, True)
 
-    def drain(self) -> List[Condition[S]]:
-        told = []
-        while self._news:
-            condition = self._news.popleft()
-            if condition is None:
-                self._over = True
+    def drain(self) -> List[T]:
+        drained = []
+        while self._statuses:
+            status = self._statuses.popleft()
+            if status is None:
+                self._end_received = True
             else:
-                told.append(condition)
-        if self._over and told:  # The end comes after what is told now.
-            self._ring()
-        elif self._over:
+                drained.append(status)
+        if self._end_received and drained:  # The consumer sees the end after these items, on another wake-up.
+            self._wake()
+        elif self._end_received:
             self.ended = True
-        return told
+        return drained
 
     def cancel(self) -> None:
         self.ended = True
         self._subscription.cancel()
 
     def __del__(self) -> None:
-        # Without one, it was refused.
+        # Without a subscription, `subscribe` has failed.
         if hasattr(self, "_subscription"):
             self._subscription.cancel()
 
 
 class Subscription:
-    """A callback that hears of each change, until cancelled or its client is closed; not only while
-    somebody holds this. Threads: that of its loop."""
+    """A callback that receives every change until it is cancelled or its client is closed.
 
-    def __init__(self, feed: Callable[[Ring], _Feed[T]], callback: Callable[[T], object]) -> None:
+    The callback stays subscribed even if this object is dropped. In a `with` block, the subscription is cancelled at
+    the end of the block.
+
+    Threads: that of its event loop.
+    """
+
+    def __init__(self, open_feed: Callable[[Wake], _Feed[T]], callback: Callable[[T], object]) -> None:
         if not callable(callback):
-            raise TypeError(f"callback is {callback!r}, which cannot be called")
+            raise TypeError(f"callback is {callback!r}; it must be callable")
         self._loop = asyncio.get_running_loop()
         self._callback: Callable[[Any], object] = callback
-        # The bell holds this method, and so this subscription, for as long as it may ring.
-        self._feed: _Feed[Any] = feed(self._ring)
+        # The feed references this method, and so keeps this object alive until the feed ends.
+        self._feed: _Feed[Any] = open_feed(self._schedule_delivery)
 
     def cancel(self) -> None:
-        """Ends it: from here on the callback is not called any more."""
+        """Cancels the subscription. The callback is not called again."""
         self._feed.cancel()
 
-    def _ring(self) -> None:
-        """On the client's callback thread."""
+    def _schedule_delivery(self) -> None:
+        """Schedules a delivery on the loop. Runs on the client's callback thread."""
         try:
             self._loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:  # The loop is closed, so nobody listens any more.
+        except RuntimeError:  # The loop is closed.
             self._feed.cancel()
 
     def _deliver(self) -> None:
-        for event in self._feed.drain():
+        for item in self._feed.drain():
             if self._feed.ended:
                 return
             try:
-                self._callback(event)
+                self._callback(item)
             except Exception as error:
                 self._loop.call_exception_handler(
-                    {"message": f"{self._callback!r} failed on {event!r}", "exception": error}
+                    {"message": f"{self._callback!r} failed on {item!r}", "exception": error}
                 )
 
     def __enter__(self) -> Subscription:
@@ -252,39 +397,41 @@ class Subscription:
 
 
 class Watch(Generic[T]):
-    """An asynchronous iterator of events, or of how a connection fares. Ends when cancelled, dropped, or its client is closed.
+    """An asynchronous iterator of events or statuses. Ends when it is cancelled, dropped, or its client is closed.
 
-    Threads: that of its loop; one task at a time iterates.
+    In a `with` block, the watch is cancelled at the end of the block.
+
+    Threads: that of its event loop; one task at a time iterates.
     """
 
-    def __init__(self, feed: Callable[[Ring], _Feed[T]]) -> None:
-        loop, rung = asyncio.get_running_loop(), asyncio.Event()
+    def __init__(self, open_feed: Callable[[Wake], _Feed[T]]) -> None:
+        loop, wake_event = asyncio.get_running_loop(), asyncio.Event()
 
-        # Holds nothing of this watch, so that a loop that is left ends it.
-        def ring() -> None:
+        # It must not reference this object, so that the watch ends when the program drops it.
+        def wake() -> None:
             with contextlib.suppress(RuntimeError):  # The loop is closed.
-                loop.call_soon_threadsafe(rung.set)
+                loop.call_soon_threadsafe(wake_event.set)
 
-        self._rung = rung
-        self._feed = feed(ring)
-        self._events: Deque[T] = deque()
+        self._wake_event = wake_event
+        self._feed = open_feed(wake)
+        self._items: Deque[T] = deque()
 
     def __aiter__(self) -> Watch[T]:
         return self
 
     async def __anext__(self) -> T:
         while not self._feed.ended:
-            if self._events:
-                return self._events.popleft()
-            await self._rung.wait()
-            self._rung.clear()
-            self._events.extend(self._feed.drain())
+            if self._items:
+                return self._items.popleft()
+            await self._wake_event.wait()
+            self._wake_event.clear()
+            self._items.extend(self._feed.drain())
         raise StopAsyncIteration
 
     def cancel(self) -> None:
-        """Ends it, for whoever awaits the next event too."""
+        """Cancels the watch, which also ends the wait of a task for the next item."""
         self._feed.cancel()
-        self._rung.set()
+        self._wake_event.set()
 
     def __enter__(self) -> Watch[T]:
         return self
@@ -298,13 +445,13 @@ class Watch(Generic[T]):
         self.cancel()
 
 
-async def _result(call: _native.Call[T]) -> T:
-    """Makes the call, and has its result brought to this loop."""
+async def _await_call(call: _native.Call[T]) -> T:
+    """Starts a call and awaits its result on the running loop. Aborts the call if it is cancelled."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(value: T, error: Optional[BaseException]) -> None:
-        if future.done():  # Cancelled; what came too late is dropped, and so undone.
+    def set_outcome(value: T, error: Optional[BaseException]) -> None:
+        if future.done():  # Cancelled: the late result is dropped, which undoes it.
             return
         if error is None:
             future.set_result(value)
@@ -312,8 +459,8 @@ async def _result(call: _native.Call[T]) -> T:
             future.set_exception(error)
 
     def done(value: T, error: Optional[BaseException]) -> None:
-        with contextlib.suppress(RuntimeError):  # The loop is closed, so nobody awaits it any more.
-            loop.call_soon_threadsafe(settle, value, error)
+        with contextlib.suppress(RuntimeError):  # The loop is closed.
+            loop.call_soon_threadsafe(set_outcome, value, error)
 
     call.then(done)
     try:

@@ -1,4 +1,4 @@
-"""Forks with everything open: the child may use nothing of it, and all of its own."""
+"""Forks with every kind of object open. The child process is refused all of them and opens its own."""
 
 import os
 import sys
@@ -14,14 +14,14 @@ parent = libdiscover.connect(URL)
 web = parent.services("web")
 lease = parent.register("web", address="127.0.0.1:1")
 watch = web.watch()
-heard = threading.Event()
-subscription = web.subscribe(lambda event: heard.set())
-assert heard.wait(20) and len(web.wait(timeout=20)) == 1
+delivered = threading.Event()
+subscription = web.subscribe(lambda event: delivered.set())
+assert delivered.wait(20) and len(web.wait(timeout=20)) == 1
 threading.Thread(target=lambda: next(iter(parent.services("idle").watch())), daemon=True).start()
 
 
 def in_child() -> None:
-    refused: List[Callable[[], object]] = [
+    calls: List[Callable[[], object]] = [
         lambda: parent.register("web", address="127.0.0.1:2"),
         lambda: parent.services("web"),
         lambda: web.wait(timeout=1),
@@ -32,7 +32,7 @@ def in_child() -> None:
         lambda: next(watch),
         lambda: parent.close(),
     ]
-    for number, call in enumerate(refused):
+    for number, call in enumerate(calls):
         try:
             call()
         except libdiscover.Forked as error:
@@ -41,14 +41,14 @@ def in_child() -> None:
             raise AssertionError(f"call {number} was not refused")
     subscription.cancel()
     with libdiscover.connect(URL) as own:
-        # The parent's lease is untouched, and seen from here.
+        # The parent's lease is not affected, and the child sees its instance.
         with own.register("web", address="127.0.0.1:3"):
-            assert [one.port for one in own.services("web").wait(2, timeout=20)] == [1, 3]
-    # What is not closed is left to the exit, which must not touch the parent's.
+            assert [instance.port for instance in own.services("web").wait(2, timeout=20)] == [1, 3]
+    # The exit handler closes the clients that are open, and must not close the parent's.
     libdiscover.connect(URL).services("web").subscribe(lambda event: None)
 
 
-# From 3.12 on, Python warns of forking with threads about, which is what this is for.
+# Python 3.12 and newer warn about a fork in a process with threads, which this program tests.
 warnings.simplefilter("ignore", DeprecationWarning)
 child = os.fork()
 if child == 0:
@@ -58,5 +58,5 @@ if child == 0:
 _, status = os.waitpid(child, 0)
 assert status == 0, status
 lease.heartbeat()
-assert (lease.standing, [one.port for one in web]) == ("live", [1])
-print("parent and child are well", flush=True)
+assert (lease.standing, [instance.port for instance in web]) == ("live", [1])
+print("parent and child succeeded", flush=True)

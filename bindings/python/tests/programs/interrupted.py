@@ -1,6 +1,6 @@
-"""Waits in one of the ways there are, again and again, and says when Ctrl-C had ended it.
+"""Waits in one way repeatedly, and prints the time at which Ctrl-C ended each wait.
 
-    interrupted.py WAY TIMES URL_OF_NOBODY
+    interrupted.py WAY TIMES URL_OF_A_SILENT_STORE
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from typing import Callable, Dict
 import libdiscover
 from libdiscover import aio
 
-# A shell starts what it starts in the background with Ctrl-C ignored, and Python heeds that.
+# A shell starts background processes with SIGINT ignored, and Python keeps that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-WAY, TIMES, NOBODY = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+WAY, TIMES, SILENT_STORE = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
 client = libdiscover.connect("memory://interrupted")
-nobody = libdiscover.connect(f"{NOBODY}&lazy=true")
+lazy_client = libdiscover.connect(f"{SILENT_STORE}&lazy=true")
 web = client.services("web")
-# The current state has been told already, so that nothing more comes.
+# The watch has returned `current`, so that no more events follow.
 watch = web.watch()
 next(watch)
 entered, go = threading.Event(), threading.Event()
@@ -45,9 +45,9 @@ async def wait() -> None:
 
 
 WAYS: Dict[str, Callable[[], object]] = {
-    "nothing of ours": lambda: threading.Event().wait(60),
-    "connect": lambda: libdiscover.connect(NOBODY),
-    "register": lambda: nobody.register("web", address="h:1", timeout=60),
+    "plain Python": lambda: threading.Event().wait(60),
+    "connect": lambda: libdiscover.connect(SILENT_STORE),
+    "register": lambda: lazy_client.register("web", address="h:1", timeout=60),
     "wait": lambda: web.wait(9, timeout=60),
     "watch": lambda: next(watch),
     "close": close,
@@ -58,7 +58,7 @@ for _ in range(TIMES):
     try:
         print("waiting", flush=True)
         WAYS[WAY]()
-        sys.exit("it did not wait")
+        sys.exit("the call did not wait")
     except KeyboardInterrupt:
         print(time.monotonic(), flush=True)
 go.set()

@@ -1,6 +1,6 @@
-"""Leaves in the middle of everything: hot callbacks, threads inside calls, futures nobody awaits.
+"""Exits with callbacks running, threads inside calls and futures pending.
 
-Says when, on the clock that all processes share, its own work was over, and what that had cost.
+Prints when its own work ended, on the clock that all processes share, and the processor time it used.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from typing import Callable
 import libdiscover
 from libdiscover import aio
 
-URL, NOBODY = sys.argv[1:]
-heard = threading.Semaphore(0)
+URL, SILENT_STORE = sys.argv[1:]
+delivered = threading.Semaphore(0)
 
 client = libdiscover.connect(URL)
 web = client.services("web")
-subscriptions = [web.subscribe(lambda event: heard.release()) for _ in range(3)]
+subscriptions = [web.subscribe(lambda event: delivered.release()) for _ in range(3)]
 lease = client.register("web", address="127.0.0.1:1")
 numbers = itertools.count()
 
@@ -37,7 +37,7 @@ def wait() -> None:
 
 
 def connect() -> None:
-    libdiscover.connect(NOBODY)
+    libdiscover.connect(SILENT_STORE)
 
 
 def register() -> None:
@@ -45,32 +45,32 @@ def register() -> None:
         client.services("web").filter(number="1").online()
 
 
-async def many() -> None:
+async def use_asyncio() -> None:
     async with await aio.connect(URL) as other:
         services = other.services("web")
-        subscription = services.subscribe(lambda event: heard.release())
+        subscription = services.subscribe(lambda event: delivered.release())
         waits = [asyncio.ensure_future(services.wait(99, timeout=60)) for _ in range(10)]
-        for one in waits:  # asyncio prints a failure that nobody asks for.
-            one.add_done_callback(lambda done: done.cancelled() or done.exception())
+        for pending in waits:  # asyncio prints an exception that is never retrieved.
+            pending.add_done_callback(lambda done: done.cancelled() or done.exception())
         async for event in services.watch():
             repr((event, subscription))
         await asyncio.gather(*waits)
 
 
 def run(body: Callable[[], object]) -> None:
-    """Goes on when calls are refused, as a careless daemon does, after a moment."""
+    """Repeats `body`, and continues after a pause when a call is refused, as a careless daemon does."""
     while True:
         try:
             body()
         except (libdiscover.DiscoverError, RuntimeError):
-            time.sleep(0.001)  # tidy: sleep, the moment
+            time.sleep(0.001)  # tidy: sleep, the pause
 
 
-for body in [change, change, follow, wait, wait, connect, register, lambda: asyncio.run(many())]:
+for body in [change, change, follow, wait, wait, connect, register, lambda: asyncio.run(use_asyncio())]:
     threading.Thread(target=run, args=[body], daemon=True).start()
 
 for _ in range(100):
-    if not heard.acquire(timeout=20):
+    if not delivered.acquire(timeout=20):
         sys.exit("no callbacks")
 
 print(time.monotonic(), time.process_time(), flush=True)

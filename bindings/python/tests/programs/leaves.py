@@ -1,4 +1,4 @@
-"""Registers, and leaves without a word when told to."""
+"""Registers an instance, and exits without closing the client when its input ends."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Shows what the library logs when a store cannot be reached, or nothing if nobody asked."""
+"""Prints what the library logs when a store cannot be reached; nothing if logging is not configured."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""Registers a service at an address, says so, and lives until it is killed."""
+"""Registers an instance, prints `ready`, and runs until it is killed."""
 
 import sys
 import threading

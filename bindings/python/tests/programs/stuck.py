@@ -1,4 +1,4 @@
-"""Leaves while a callback hangs."""
+"""Exits while a callback hangs."""
 
 import threading
 

@@ -179,8 +179,14 @@ impl KvBackend {
     fn note_reduced(&self, number: usize, r: &Registration, why: &Error) {
         let before = self.reduced.fetch_or(1 << (number % 64), Ordering::Relaxed);
         if before & (1 << (number % 64)) == 0 {
-            let address = r.address();
-            log::warn!("{address} is written with fewer tags or attributes, {why}");
+            tracing::warn!(
+                service = %r.service(),
+                instance = %r.instance_id(),
+                endpoint = %r.address(),
+                error = %why.report(),
+                layout = self.layouts.get(number).map(|layout| layout.name()),
+                "layout cannot store all attributes and tags, writing fewer"
+            );
         }
     }
 

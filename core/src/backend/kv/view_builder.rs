@@ -11,7 +11,7 @@ use crate::backend::kv::mass_expiry::FEW;
 use crate::kv::{Change, Changes, Key, Node};
 use crate::layout::{Decoded, Layout};
 use crate::model::{Instance, InstanceOrder, MetadataInterner, ServiceName, View};
-use crate::rate_limited_log::Complaint;
+use crate::rate_limited_log::LogRateLimit;
 
 /// Folds edges into whole views, and is silent about what changes nothing.
 ///
@@ -42,7 +42,7 @@ pub(super) struct ViewBuilder {
     moves: Vec<MembershipChange>,
     /// How many bad records were read, here and by others.
     invalid: Arc<AtomicU64>,
-    complaint: Complaint,
+    malformed_log: LogRateLimit,
 }
 
 /// The number of a layout, and a key in it.
@@ -99,7 +99,7 @@ impl ViewBuilder {
             changed: true,
             moves,
             invalid,
-            complaint: Complaint::default(),
+            malformed_log: LogRateLimit::default(),
         }
     }
 
@@ -191,8 +191,9 @@ impl ViewBuilder {
             Decoded::Ignored => return self.forget(&(layout, node.key)),
             Decoded::Malformed(why) => {
                 self.invalid.fetch_add(1, Ordering::Relaxed);
-                let text = || format!("skipping the record {:?}: {why}", node.key);
-                self.complaint.warn(text);
+                if let Some(suppressed) = self.malformed_log.permit() {
+                    tracing::warn!(service = %self.service, error = %why, key = ?node.key, suppressed, "skipping malformed record");
+                }
                 None
             }
         };

@@ -5,18 +5,16 @@
 //! `private_ports.SCHEME`, `scheme`, `user`, `password`, `critical` and `shard` are members of the host;
 //! all others ride along in its member `attributes`, the tags in `tags`.
 
-mod host;
-mod info;
-mod view;
+mod host_record;
+mod service_record;
 
 use crate::error::{Error, Result};
 use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, endpoint, json};
 use crate::model::{Instance, OnConflict, Registration, ServiceName, SharedAttributes};
 use crate::net::HostPort;
-use host::Record;
-use info::Info;
-pub use view::{Host, Service};
+pub(crate) use host_record::{HTTP, HTTPS, HostRecord, parse_port};
+use service_record::ServiceRecord;
 
 /// See the module.
 pub struct Scalingo {
@@ -74,11 +72,11 @@ impl Layout for Scalingo {
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
-        let host = Record::of_registration(registration)?;
+        let host = HostRecord::from_registration(registration)?;
         Ok(vec![
             Entry {
                 key: self.info_key(&registration.service)?,
-                value: Info::of(&host).write()?,
+                value: ServiceRecord::from_host(&host).write()?,
                 lifetime: Lifetime::Kept,
             },
             Entry {
@@ -114,21 +112,21 @@ impl Layout for Scalingo {
     /// put back says nothing new.
     fn merge_existing(&self, entry: &Entry, before: &[u8], claim: OnConflict) -> Option<Vec<u8>> {
         if entry.key.under(&self.infos).is_some() {
-            return info::merge(&entry.value, before, claim);
+            return service_record::merge(&entry.value, before, claim);
         }
         let kept = json::keep_unknown(&entry.value, before, &KNOWN);
         Some(kept.unwrap_or_else(|| entry.value.clone()))
     }
 
     fn shared(&self, registration: &Registration) -> Result<Option<Key>> {
-        let public = Record::of_registration(registration)?.public;
+        let public = HostRecord::from_registration(registration)?.public;
         public
             .then(|| self.info_key(&registration.service))
             .transpose()
     }
 
     fn decode_shared(&self, value: Option<&[u8]>) -> SharedAttributes {
-        let info = value.and_then(|value| Info::read(value).ok());
+        let info = value.and_then(|value| ServiceRecord::parse(value).ok());
         match info.filter(|info| info.public) {
             Some(info) => SharedAttributes::Present(info.credentials()),
             None => SharedAttributes::Absent,
@@ -147,9 +145,9 @@ fn read(
     created: u64,
     record: &json::Object,
 ) -> std::result::Result<Instance, String> {
-    let host = Record::read(record)?;
+    let host = HostRecord::parse(record)?;
     let (private, port) = host.place().ok_or("no port is a number from 1 to 65535")?;
-    let own = name == host::uuid(service.as_str(), private, port);
+    let own = name == host_record::uuid(service.as_str(), private, port);
     let address = HostPort::join(private, port);
     let mut attributes = host.fields();
     attributes.extend(record.map("attributes")?);

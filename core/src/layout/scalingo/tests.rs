@@ -1,5 +1,6 @@
 use super::*;
 use crate::layout::tests::{at, decoded, entry, reads, round_trips};
+use crate::scalingo::Host;
 
 const UUID: &str = "90836924-c48a-44d4-9071-d925c7977037-node-1";
 
@@ -226,7 +227,7 @@ fn public_hosts_follow_the_description() {
 /// S2.15, S2.16, S2.65: URLs by scheme, with credentials that are escaped.
 #[test]
 fn hosts_have_urls() {
-    let host = Host::of(&public().instance(1));
+    let host = Host::from_instance(&public().instance(1));
     assert_eq!(
         (host.hostname.as_str(), host.is_public, host.is_critical),
         ("public-domain.dev", true, true)
@@ -244,7 +245,7 @@ fn hosts_have_urls() {
     );
     let error = host.private_url("ftp", "").unwrap_err().to_string();
     assert!(error.contains("it has http"), "{error}");
-    let plain = Host::of(&at("web", "[::1]:80").instance(1));
+    let plain = Host::from_instance(&at("web", "[::1]:80").instance(1));
     assert_eq!(plain.url("http", "/").unwrap(), "http://[::1]:80/");
 }
 
@@ -262,7 +263,7 @@ fn the_folders_are_options() {
 fn what_is_printed_keeps_the_password_to_itself() {
     let key = format!("/services/spec-svc/{UUID}");
     let instance = reads(&layout(), "spec-svc", &key, HOST.as_bytes());
-    let host = Host::of(&instance);
+    let host = Host::from_instance(&instance);
     assert_eq!(host.password, "p@s:s/w");
     let said = layout().decode_shared(Some(info(&public()).1.as_bytes()));
     let texts = [

@@ -8,6 +8,7 @@ use crate::layout::*;
 use crate::model::{MAX_ATTRIBUTES, MAX_NAME};
 use crate::mutate::{Seed, mutated, seeds};
 use crate::prove;
+use crate::scalingo::Host;
 
 /// How many records each layout gets in the everyday run.
 const RECORDS: u32 = 3000;
@@ -52,7 +53,7 @@ fn sound(web: &ServiceName, instance: &Instance) -> std::result::Result<(), Stri
     if instance_json::read(web, &instance_json::write(instance)).as_ref() != Some(instance) {
         return Err(format!("not told as it is: {instance:?}"));
     }
-    let _ = Host::of(instance).url("", "/");
+    let _ = Host::from_instance(instance).url("", "/");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Key, Prefix, Scope};
 use crate::net::HostPort;
-use crate::rate_limited_log::Complaint;
+use crate::rate_limited_log::LogRateLimit;
 use crate::transport::network_error::Peer;
 use crate::transport::tls::{TLS_OPTIONS, TlsFiles};
 use crate::url::Url;
@@ -31,8 +31,8 @@ pub(crate) struct EtcdConfig {
     pub(crate) tls: Option<TlsFiles>,
     /// Whether the API is v2.
     v2: bool,
-    /// Reports keys that are not paths.
-    pub(crate) complaint: Complaint,
+    /// Limits the log messages about keys that are not paths.
+    pub(crate) invalid_key_log: LogRateLimit,
 }
 
 impl EtcdConfig {
@@ -81,7 +81,7 @@ impl EtcdConfig {
             user: login(uri, env("ETCDCTL_USER"), env("ETCDCTL_PASSWORD"))?,
             tls: tls.then_some(files),
             v2: uri.scheme().starts_with("etcd2"),
-            complaint: Complaint::default(),
+            invalid_key_log: LogRateLimit::default(),
         })
     }
 
@@ -96,10 +96,11 @@ impl EtcdConfig {
         let ours = path
             .and_then(|p| p.strip_prefix(&self.root))
             .and_then(|p| Key::new(p).ok());
-        if ours.is_none() {
-            let shown = String::from_utf8_lossy(&key[..key.len().min(200)]);
-            self.complaint
-                .warn(|| format!("skipping the key {shown:?}: it is not a path below the root"));
+        if ours.is_none()
+            && let Some(suppressed) = self.invalid_key_log.permit()
+        {
+            let key = String::from_utf8_lossy(&key[..key.len().min(200)]);
+            tracing::warn!(backend = "etcd", %key, suppressed, "skipping key that is not a path below the root");
         }
         ours
     }

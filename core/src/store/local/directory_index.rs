@@ -72,7 +72,7 @@ impl DirectoryIndex {
     /// Begins with all that was registered before the call, told by the kernel or not yet.
     pub(super) fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
         if let Err(error) = self.catch_up() {
-            log::warn!("{error:#}");
+            tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
         }
         self.tree.watch(scope)
     }
@@ -124,7 +124,7 @@ impl DirectoryIndex {
             }
             Ok(ProbeResult::Nothing) => Seen::Gone,
             Err(error) => {
-                log::warn!("{error:#}");
+                tracing::warn!(backend = "local", error = %error.report(), "cannot read an entry, retrying");
                 Seen::Unreadable
             }
         };
@@ -141,7 +141,7 @@ impl DirectoryIndex {
                 }
             }
             Err(error) => {
-                log::warn!("{error:#}");
+                tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
                 gone.iter_mut()
                     .for_each(|(_, seen)| **seen = Seen::Unreadable);
             }

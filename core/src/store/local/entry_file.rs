@@ -154,10 +154,7 @@ pub(super) fn look(directory: &Path, name: &str) -> Result<ProbeResult> {
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     let Some(record) = parse(&bytes, serial).filter(|record| escape(&record.key) == key) else {
-        log::warn!(
-            "passing over {}: not written by libdiscover",
-            path.display()
-        );
+        tracing::warn!(backend = "local", file = %path.display(), "ignoring file not written by libdiscover");
         return Ok(ProbeResult::Nothing);
     };
     if is_kept(name) {

@@ -188,7 +188,9 @@ impl Watcher {
                     self.look_again_at(unreadable);
                 }
                 // Again at the next tick.
-                Err(error) => log::warn!("{error:#}"),
+                Err(error) => {
+                    tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
+                }
             }
         }
         Next::Continue
@@ -202,7 +204,9 @@ impl Watcher {
             let again = prepare(shelf.directory()).and_then(|()| Watcher::open(shelf.clone()));
             match again {
                 Ok(watcher) => return watcher,
-                Err(error) => log::warn!("{error:#}"),
+                Err(error) => {
+                    tracing::warn!(backend = "local", error = %error.report(), "cannot open the directory, retrying");
+                }
             }
             sleep(backoff.next_wait()).await;
         }

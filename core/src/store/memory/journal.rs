@@ -85,8 +85,12 @@ impl Journal {
         if let Err(error) = done
             && !std::mem::replace(&mut self.failed, true)
         {
-            let path = self.path.display();
-            log::warn!("cannot write the state {path}, which will be missing: {error}");
+            tracing::warn!(
+                backend = "memory",
+                %error,
+                file = %self.path.display(),
+                "cannot write the state file, it will be incomplete"
+            );
         }
     }
 }

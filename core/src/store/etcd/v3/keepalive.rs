@@ -60,7 +60,12 @@ async fn alarms(leases: &LeasePool) {
 async fn renew(calls: &EtcdV3Store, lease: Arc<PooledLease>) {
     // Why not, who holds a key is told when it asks.
     if let Err(error) = calls.renew(&lease).await {
-        log::debug!("lease {:x} was not renewed: {error:#}", lease.id);
+        tracing::debug!(
+            backend = "etcd",
+            error = %error.report(),
+            lease = format_args!("{:x}", lease.id),
+            "lease keepalive failed, retrying"
+        );
     }
 }
 

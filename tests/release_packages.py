@@ -1,4 +1,4 @@
-"""The packages that people install, and the Pythons to install them into."""
+"""Builds the release packages, and finds Pythons to install them into."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from languages import BUILT, ROOT
 
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 
-# Those of one kind, by its name to tools/dist.sh.
+# A function that returns the packages of one kind, which is an argument of tools/dist.sh.
 Packages = Callable[[str], list[Path]]
 
 
 def make(kind: str, out: Path) -> list[Path]:
-    """As `make dist` makes them, but without optimizing, which would take minutes."""
+    """Builds the packages of one kind as `make dist` does, but without optimization, which would take minutes."""
     script = [str(ROOT / "tools/dist.sh"), "--profile", "dev", "--out", str(out), kind]
     subprocess.run(script, env={**os.environ, "CARGO_TARGET_DIR": str(BUILT.parent)}, check=True)
     return sorted(out.iterdir())
@@ -31,12 +31,12 @@ def run(command: list[str], **options: object) -> str:
 
 
 def find_python(version: str) -> str | None:
-    """On the path or of pyenv; a shim that stands for nothing only complains."""
+    """Returns a Python of this version from the path or from pyenv. A shim of pyenv may not run."""
     roots = [os.environ.get("PYENV_ROOT", ""), str(Path.home() / ".pyenv")]
     found = [str(path) for root in roots for path in Path(root).glob(f"versions/{version}.*/bin/python")]
     named = shutil.which(f"python{version}")
-    says = "import sys; print('%d.%d' % sys.version_info[:2])"
+    program = "import sys; print('%d.%d' % sys.version_info[:2])"
     for path in [*sorted(found), *([named] if named else [])]:
-        if subprocess.run([path, "-c", says], capture_output=True, text=True).stdout.strip() == version:
+        if subprocess.run([path, "-c", program], capture_output=True, text=True).stdout.strip() == version:
             return path
     return None

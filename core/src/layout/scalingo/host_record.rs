@@ -6,43 +6,43 @@ use crate::model::{Attributes, Instance, Registration, check_host};
 
 /// All that a record says. The ports are texts, as there.
 #[derive(Default)]
-pub(super) struct Record {
-    pub(super) hostname: String,
-    pub(super) service_name: String,
-    pub(super) ports: Attributes,
-    pub(super) user: String,
-    pub(super) password: String,
-    pub(super) public: bool,
-    pub(super) private_hostname: String,
-    pub(super) private_ports: Attributes,
-    pub(super) critical: bool,
-    pub(super) shard: String,
-    pub(super) uuid: String,
+pub(crate) struct HostRecord {
+    pub(crate) hostname: String,
+    pub(crate) service_name: String,
+    pub(crate) ports: Attributes,
+    pub(crate) user: String,
+    pub(crate) password: String,
+    pub(crate) public: bool,
+    pub(crate) private_hostname: String,
+    pub(crate) private_ports: Attributes,
+    pub(crate) critical: bool,
+    pub(crate) shard: String,
+    pub(crate) uuid: String,
     attributes: Attributes,
     tags: Vec<String>,
 }
 
 const PORTS: &str = "ports.";
 const PRIVATE_PORTS: &str = "private_ports.";
-pub(super) const HTTP: &str = "http";
-pub(super) const HTTPS: &str = "https";
+pub(crate) const HTTP: &str = "http";
+pub(crate) const HTTPS: &str = "https";
 
-impl Record {
+impl HostRecord {
     /// What an instance says as a host.
-    pub(super) fn of(instance: &Instance) -> Record {
+    pub(crate) fn from_instance(instance: &Instance) -> HostRecord {
         let all = instance.attributes();
         let place = (instance.host(), instance.port());
         // An instance that was read may say anything; what is no flag is not set.
         let flag = |name: &str| all.get(name).is_some_and(|said| said == "true");
         let (public, critical) = (flag("public"), flag("critical"));
-        Record {
+        HostRecord {
             public,
             critical,
-            ..Record::said(instance.service().as_str(), place, instance.id(), all)
+            ..HostRecord::from_attributes(instance.service().as_str(), place, instance.id(), all)
         }
     }
 
-    pub(super) fn of_registration(registration: &Registration) -> Result<Record> {
+    pub(crate) fn from_registration(registration: &Registration) -> Result<HostRecord> {
         let (service, all) = (registration.service.as_str(), &registration.attributes);
         let flag = |name: &str| match all.get(name).map(String::as_str) {
             None => Ok(false),
@@ -54,30 +54,35 @@ impl Record {
         let place = (crate::layout::host(registration), registration.port);
         let own = || uuid(service, place.0, place.1);
         let id = registration.id.clone().unwrap_or_else(own);
-        let host = Record {
+        let host = HostRecord {
             public: flag("public")?,
             critical: flag("critical")?,
-            ..Record::said(service, place, &id, all)
+            ..HostRecord::from_attributes(service, place, &id, all)
         };
         // What the members do not say, as a rule because it goes without saying, rides along.
         let fields = host.fields();
         let rest = all.iter().filter(|(k, v)| fields.get(*k) != Some(*v));
         let attributes = rest.map(|(k, v)| (k.clone(), v.clone())).collect();
         let tags = registration.tags.clone();
-        Ok(Record {
+        Ok(HostRecord {
             attributes,
             tags,
             ..host
         })
     }
 
-    fn said(service: &str, (private, port): (&str, u16), id: &str, all: &Attributes) -> Record {
+    fn from_attributes(
+        service: &str,
+        (private, port): (&str, u16),
+        id: &str,
+        all: &Attributes,
+    ) -> HostRecord {
         let text = |name: &str| all.get(name).cloned().unwrap_or_default();
         let scheme = all.get("scheme").map_or(HTTP, String::as_str);
         let mut private_ports = by_scheme(PRIVATE_PORTS, all);
         private_ports.insert(scheme.to_owned(), port.to_string());
         let ports = by_scheme(PORTS, all);
-        Record {
+        HostRecord {
             hostname: or(&text("hostname"), private).to_owned(),
             service_name: service.to_owned(),
             ports: if ports.is_empty() {
@@ -91,20 +96,20 @@ impl Record {
             private_ports,
             shard: text("shard"),
             uuid: id.to_owned(),
-            ..Record::default()
+            ..HostRecord::default()
         }
     }
 
     /// Private host and port of the scheme that counts: `http`, else `https`, else the first one.
-    pub(super) fn place(&self) -> Option<(&str, u16)> {
+    pub(crate) fn place(&self) -> Option<(&str, u16)> {
         let ports = or_map(&self.private_ports, &self.ports);
         let private = or(&self.private_hostname, &self.hostname);
         let scheme = main_scheme(ports)?;
-        Some((private, number(ports.get(scheme)?)?))
+        Some((private, parse_port(ports.get(scheme)?)?))
     }
 
     /// What the members say that goes beyond the address, as attributes.
-    pub(super) fn fields(&self) -> Attributes {
+    pub(crate) fn fields(&self) -> Attributes {
         let mut all = Attributes::new();
         let mut say = |name: &str, value: &str| {
             if !value.is_empty() {
@@ -137,7 +142,7 @@ impl Record {
         all
     }
 
-    pub(super) fn write(&self) -> Result<Vec<u8>> {
+    pub(crate) fn write(&self) -> Result<Vec<u8>> {
         json::Writer::new()
             .value("name", self.hostname.as_str())
             .value("service_name", self.service_name.as_str())
@@ -155,9 +160,9 @@ impl Record {
             .finish()
     }
 
-    pub(super) fn read(record: &json::Object) -> std::result::Result<Record, String> {
+    pub(super) fn parse(record: &json::Object) -> std::result::Result<HostRecord, String> {
         let text = |name: &str| record.text(name).map(str::to_owned);
-        let host = Record {
+        let host = HostRecord {
             hostname: text("name")?,
             service_name: text("service_name")?,
             ports: record.map("ports")?,
@@ -169,7 +174,7 @@ impl Record {
             critical: record.flag("critical")?,
             shard: text("shard")?,
             uuid: text("uuid")?,
-            ..Record::default()
+            ..HostRecord::default()
         };
         let private = or(&host.private_hostname, &host.hostname);
         check_host(private).map_err(|e| e.to_string())?;
@@ -189,14 +194,14 @@ fn main_scheme(ports: &Attributes) -> Option<&str> {
     let is_port = |scheme: &&str| {
         ports
             .get(*scheme)
-            .is_some_and(|port| number(port).is_some())
+            .is_some_and(|port| parse_port(port).is_some())
     };
     let usual = [HTTP, HTTPS].into_iter();
     usual.chain(ports.keys().map(String::as_str)).find(is_port)
 }
 
 /// A port that is one.
-pub(super) fn number(port: &str) -> Option<u16> {
+pub(crate) fn parse_port(port: &str) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0)
 }
 
@@ -210,7 +215,7 @@ fn or_map<'a>(map: &'a Attributes, other: &'a Attributes) -> &'a Attributes {
 
 /// The name of a host that has none: a version 4 UUID to look at, the same each time for the same
 /// place, and the host after it.
-pub(super) fn uuid(service: &str, host: &str, port: u16) -> String {
+pub(crate) fn uuid(service: &str, host: &str, port: u16) -> String {
     // FNV-1a of 128 bits: names that differ are to differ, nothing else.
     let step = |sum: u128, byte: u8| {
         (sum ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)

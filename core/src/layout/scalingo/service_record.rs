@@ -2,11 +2,11 @@
 
 use crate::error::Result;
 use crate::layout::json;
-use crate::layout::scalingo::host::Record;
+use crate::layout::scalingo::host_record::HostRecord;
 use crate::model::{Attributes, OnConflict};
 
 /// The description of a service. Only of a public one there is more to say than its name.
-pub(super) struct Info {
+pub(super) struct ServiceRecord {
     name: String,
     critical: bool,
     hostname: String,
@@ -20,9 +20,9 @@ const KNOWN: [&str; 7] = [
     "name", "critical", "hostname", "user", "password", "ports", "public",
 ];
 
-impl Info {
+impl ServiceRecord {
     /// What a host says of its service.
-    pub(super) fn of(host: &Record) -> Info {
+    pub(super) fn from_host(host: &HostRecord) -> ServiceRecord {
         let said = |text: &str| {
             if host.public {
                 text.to_owned()
@@ -30,7 +30,7 @@ impl Info {
                 String::new()
             }
         };
-        Info {
+        ServiceRecord {
             name: host.service_name.clone(),
             critical: host.critical,
             hostname: said(&host.hostname),
@@ -45,10 +45,10 @@ impl Info {
         }
     }
 
-    pub(super) fn read(value: &[u8]) -> std::result::Result<Info, String> {
+    pub(super) fn parse(value: &[u8]) -> std::result::Result<ServiceRecord, String> {
         let record = json::Object::parse(value)?;
         let text = |name: &str| record.text(name).map(str::to_owned);
-        Ok(Info {
+        Ok(ServiceRecord {
             name: text("name")?,
             critical: record.flag("critical")?,
             hostname: text("hostname")?,
@@ -85,7 +85,8 @@ impl Info {
 /// says where and with which credentials. Who says no credentials blanks none, who is not public says
 /// nothing about a public service, and who is put back after a loss leaves what others said since.
 pub(super) fn merge(fresh: &[u8], before: &[u8], claim: OnConflict) -> Option<Vec<u8>> {
-    let (Ok(mut said), Ok(old)) = (Info::read(fresh), Info::read(before)) else {
+    let (Ok(mut said), Ok(old)) = (ServiceRecord::parse(fresh), ServiceRecord::parse(before))
+    else {
         return Some(fresh.to_vec());
     };
     if old.public && (claim == OnConflict::RestoreOnly || !said.public) {
