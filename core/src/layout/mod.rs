@@ -114,7 +114,7 @@ pub(crate) fn check(layout: &dyn Layout, registration: &Registration) -> Result<
     let entries = layout.encode(registration)?;
     let read = entries
         .iter()
-        .filter(|entry| entry.key.under(&prefix).is_some());
+        .filter(|entry| entry.key.strip_prefix(&prefix).is_some());
     let mut read = read.map(|entry| {
         let node = Node {
             key: entry.key.clone(),
@@ -170,7 +170,7 @@ impl Folder {
     }
 
     fn of(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.0.join(service.as_str())?.beneath())
+        Ok(self.0.join(service.as_str())?.as_prefix())
     }
 
     /// The key of an instance, whose id is one segment.

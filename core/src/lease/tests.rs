@@ -309,7 +309,7 @@ async fn what_the_store_refuses_is_tried_again_at_a_measured_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_lost_is_not_taken_from_a_new_owner() {
+async fn a_restore_does_not_replace_a_new_owner() {
     let backend = Scripted::new([]);
     let mut lease = keep(&backend, Heartbeat::Automatic).await;
     backend.fails_next([ErrorKind::LeaseLost, ErrorKind::Replaced]);

@@ -61,7 +61,7 @@ fn written(layout: &dyn Layout, number: u64) -> Result<Node> {
     let prefix = layout.prefix(&service())?;
     let mut under = entries
         .into_iter()
-        .filter(|e| e.key.under(&prefix).is_some());
+        .filter(|e| e.key.strip_prefix(&prefix).is_some());
     let entry = under
         .next()
         .ok_or_else(|| Error::new(ErrorKind::Unsupported, "no entry"))?;

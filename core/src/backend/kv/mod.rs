@@ -96,7 +96,7 @@ impl KvBackend {
         root: &Prefix,
         names: &mut BTreeSet<ServiceName>,
     ) -> Result<()> {
-        let mut changes = self.store.watch(&Scope::Under(root.clone()));
+        let mut changes = self.store.watch(&Scope::Prefix(root.clone()));
         let slow = || Error::new(ErrorKind::Timeout, format!("no list within {READ:?}"));
         let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
         for change in item.ok_or_else(slow)??.changes {
@@ -104,7 +104,7 @@ impl KvBackend {
                 continue;
             };
             for node in nodes {
-                let rest = node.key.under(root);
+                let rest = node.key.strip_prefix(root);
                 let name = rest.and_then(|rest| rest.split('/').next());
                 let service = name.and_then(|name| ServiceName::new(name).ok());
                 let lives = |service: &ServiceName| {
@@ -161,7 +161,8 @@ impl KvBackend {
             let folder = layout.prefix(service)?;
             let is_theirs = |(other, entry): &&Written| {
                 let same = |(by, mine): &Written| *by == number && mine.key == entry.key;
-                *other != number && (entry.key.under(&folder).is_some() || written.iter().any(same))
+                *other != number
+                    && (entry.key.strip_prefix(&folder).is_some() || written.iter().any(same))
             };
             if let Some((other, entry)) = written.iter().find(is_theirs) {
                 let other = self.layouts.get(*other).map_or("", |layout| layout.name());
@@ -292,7 +293,7 @@ impl Backend for KvBackend {
     ) -> BoxFuture<'a, Result<Grant>> {
         let terms = Terms {
             ttl: r.ttl.unwrap_or(Duration::from_secs(10)),
-            claim,
+            on_conflict: claim,
             dedicated: r.heartbeat == Heartbeat::Manual,
         };
         async move {

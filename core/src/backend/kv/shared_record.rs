@@ -67,7 +67,7 @@ fn node_of(change: Change, key: &Key) -> Option<Option<Node>> {
         Change::Reset(nodes) => Some(nodes.into_iter().find(|node| node.key == *key)),
         Change::Put(node) => (node.key == *key).then_some(Some(node)),
         Change::Delete(deleted) => {
-            let gone = deleted == *key || key.under(&deleted.beneath()).is_some();
+            let gone = deleted == *key || key.strip_prefix(&deleted.as_prefix()).is_some();
             gone.then_some(None)
         }
     }
@@ -80,7 +80,7 @@ pub(super) fn follow(
     key: Key,
 ) -> BoxStream<'static, SharedAttributes> {
     let values = Values {
-        changes: store.watch(&Scope::Only(key.clone())),
+        changes: store.watch(&Scope::Key(key.clone())),
         store,
         key,
         last: None,
@@ -123,7 +123,7 @@ impl Values {
                 Some(Err(_)) => {}
                 None => {
                     sleep(self.backoff.next_wait()).await;
-                    self.changes = self.store.watch(&Scope::Only(self.key.clone()));
+                    self.changes = self.store.watch(&Scope::Key(self.key.clone()));
                 }
             }
         }
@@ -186,7 +186,7 @@ mod tests {
 
     fn put(store: &MemoryStore, key: &Key, value: &str) {
         let (key, value) = (key.clone(), value.into());
-        let lifetime = Lifetime::Kept;
+        let lifetime = Lifetime::Persistent;
         let entry = Entry {
             key,
             value,

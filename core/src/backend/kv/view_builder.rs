@@ -257,12 +257,12 @@ impl ViewBuilder {
     fn delete(&mut self, layout: usize, key: &Key) {
         let place = (layout, key.clone());
         self.forget(&place);
-        let beneath = key.beneath();
+        let beneath = key.as_prefix();
         let from_here = self.records.range(place..).map(|(place, _)| place);
         let near =
             from_here.take_while(|(of, k)| *of == layout && k.as_str().starts_with(key.as_str()));
         let gone: Vec<RecordKey> = near
-            .filter(|(_, k)| k.under(&beneath).is_some())
+            .filter(|(_, k)| k.strip_prefix(&beneath).is_some())
             .cloned()
             .collect();
         gone.iter().for_each(|place| self.forget(place));

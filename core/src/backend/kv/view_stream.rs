@@ -58,7 +58,7 @@ struct Folder {
 impl Views {
     pub(super) fn open(backend: &KvBackend, service: &ServiceName, last: View) -> Result<Views> {
         let watch = |(number, layout): (usize, &Arc<dyn crate::layout::Layout>)| {
-            let scope = Scope::Under(layout.prefix(service)?);
+            let scope = Scope::Prefix(layout.prefix(service)?);
             let news = backend.store.watch(&scope).map(Some);
             let end = stream::iter([None]);
             Ok(news.chain(end).map(move |item| (number, item)).boxed())

@@ -205,7 +205,7 @@ fn holds(ops: Vec<Operation>) -> Result<(), String> {
 /// the others is held, for the grace and no longer.
 #[test]
 fn protection_holds_whom_the_store_has_lost_and_nobody_else() {
-    prove::holds(
+    prove::check_property(
         file!(),
         2_000,
         prop::collection::vec(any_op(), 1..30),
@@ -217,5 +217,5 @@ fn protection_holds_whom_the_store_has_lost_and_nobody_else() {
 #[test]
 fn every_mutant_of_protection_is_found() {
     let ops = prop::collection::vec(any_op(), 1..30);
-    prove::each_is_found("backend", 2_000, Vec::new, &ops, &holds);
+    prove::check_mutants("backend", 2_000, Vec::new, &ops, &holds);
 }

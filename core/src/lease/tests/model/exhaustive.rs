@@ -119,7 +119,7 @@ impl Model for Search {
 
 #[test]
 fn every_order_of_a_few_events_keeps_the_registration() {
-    let full = prove::asked().is_some();
+    let full = prove::requested_cases().is_some();
     for (manual, shared) in [(false, false), (false, true), (true, false)] {
         // Without renewals of its own a registration has more orders in which things can happen.
         let bounds = match (full, manual) {
@@ -133,6 +133,6 @@ fn every_order_of_a_few_events_keeps_the_registration() {
             bounds,
         };
         let why = |end: &Point| end.broken.clone().or(end.world.clone().settle().err());
-        prove::every_order(model, 100, why);
+        prove::check_model(model, 100, why);
     }
 }

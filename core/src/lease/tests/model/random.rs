@@ -70,11 +70,11 @@ fn what_once_went_wrong_for_a_registration_goes_well() {
 /// Never believed alive without proof, never a ghost, never forgotten, never a fight.
 #[test]
 fn a_registration_is_kept_through_every_fate() {
-    prove::holds(file!(), 20_000, fate(), holds);
+    prove::check_property(file!(), 20_000, fate(), holds);
 }
 
 #[cfg(feature = "mutants")]
 #[test]
 fn every_mutant_of_the_keeper_is_found() {
-    prove::each_is_found("lease", 20_000, kept, &fate(), &holds);
+    prove::check_mutants("lease", 20_000, kept, &fate(), &holds);
 }
