@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -62,12 +63,20 @@ enum DriverCommand {
 impl<S: Session> WatchDriver<S> {
     /// Starts the driver task on the current tokio runtime. The task connects when the first call or watch
     /// needs it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Unsupported`] if no tokio runtime is running on this thread.
     pub(super) fn start(
         endpoints: usize,
         session: impl FnOnce(EventSender<S>) -> S,
-    ) -> WatchDriver<S> {
+    ) -> Result<WatchDriver<S>> {
+        let runtime = Handle::try_current().map_err(|error| {
+            let text = "cannot start the watch driver outside of a tokio runtime";
+            Error::caused_by(ErrorKind::Unsupported, text, error)
+        })?;
         let (commands, inbox) = mpsc::unbounded_channel();
-        let (connection, changes) = watch::channel(ConnectionStatus::Disconnected(None));
+        let (connection, status) = watch::channel(ConnectionStatus::Disconnected(None));
         let stats = Arc::new(Mutex::new(DriverStats::default()));
         let (sender, event) = mpsc::unbounded_channel();
         let driver = DriverTask {
@@ -78,13 +87,13 @@ impl<S: Session> WatchDriver<S> {
             connection,
             stats: stats.clone(),
         };
-        tokio::spawn(driver.run(inbox, event));
-        WatchDriver {
+        runtime.spawn(driver.run(inbox, event));
+        Ok(WatchDriver {
             commands,
-            connection: changes,
+            connection: status,
             next_range_id: AtomicU64::new(1),
             stats,
-        }
+        })
     }
 
     /// Waits for a connection. Establishing one includes a read.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::BoxStream;
+use once_cell::sync::Lazy;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork_safety::{generation, hold_forks};
@@ -36,12 +37,11 @@ impl MemoryStore {
         // A global, so that `memory://NAME` is one tree for all clients of the process. Weak, so that the
         // tree ends with its last client.
         type Trees = HashMap<(u32, String), Weak<Tree>>;
-        static TREES: Mutex<Option<Trees>> = Mutex::new(None);
+        static TREES: Lazy<Mutex<Trees>> = Lazy::new(Mutex::default);
         // A forked child process has trees of its own.
         let name = (generation(), name.to_owned());
         let tree = hold_forks(|| {
             let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
-            let trees = trees.get_or_insert_with(HashMap::new);
             trees.retain(|_, tree| tree.strong_count() > 0);
             let tree = trees.get(&name).and_then(Weak::upgrade).unwrap_or_default();
             trees.insert(name, Arc::downgrade(&tree));

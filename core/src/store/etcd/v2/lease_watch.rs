@@ -13,7 +13,11 @@ impl EtcdV2Store {
     /// Watches the keys until the grant loses one of them.
     pub(super) async fn wait_for_loss(&self, entries: &[Entry], grant: Grant) -> Error {
         let keys = entries.iter().map(|entry| Scope::Key(entry.key.clone()));
-        let watch = |scope: Scope| self.driver().watch(scope, None);
+        let driver = match self.driver() {
+            Ok(driver) => driver,
+            Err(error) => return error,
+        };
+        let watch = |scope: Scope| driver.watch(scope, None);
         let mut changes = select_all(keys.map(watch));
         while let Some(item) = changes.next().await {
             for change in item.map(|item| item.changes).unwrap_or_default() {

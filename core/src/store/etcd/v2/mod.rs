@@ -19,11 +19,12 @@ mod response;
 mod session;
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::BoxStream;
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::stream::{self, BoxStream, StreamExt};
 use hyper::Method;
+use once_cell::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Changes, Entry, Key, Node, Scope};
@@ -47,7 +48,7 @@ const PRECONDITION_CODES: [u32; 3] = [EXISTS, COMPARE_FAILED, KEY_NOT_FOUND];
 pub(crate) struct EtcdV2Store {
     config: Arc<EtcdConfig>,
     /// Started by the first call: `new` may be called outside of a tokio runtime.
-    driver: OnceLock<WatchDriver<Session>>,
+    driver: OnceCell<WatchDriver<Session>>,
     ownership: Ownership,
     recent_deletes: Arc<RecentDeletes>,
 }
@@ -56,22 +57,22 @@ impl EtcdV2Store {
     pub(crate) fn new(config: EtcdConfig) -> EtcdV2Store {
         EtcdV2Store {
             config: config.into(),
-            driver: OnceLock::new(),
+            driver: OnceCell::new(),
             ownership: Ownership::default(),
             recent_deletes: Arc::default(),
         }
     }
 
-    fn driver(&self) -> &WatchDriver<Session> {
+    fn driver(&self) -> Result<&WatchDriver<Session>> {
         let session =
             |events| Session::new(self.config.clone(), self.recent_deletes.clone(), events);
         let endpoints = self.config.endpoints.len();
         self.driver
-            .get_or_init(|| WatchDriver::start(endpoints, session))
+            .get_or_try_init(|| WatchDriver::start(endpoints, session))
     }
 
     async fn run<T>(&self, call: impl AsyncFnOnce(Http) -> Result<T>) -> Result<T> {
-        self.driver().run(&self.config.shown(), call).await
+        self.driver()?.run(&self.config.shown(), call).await
     }
 
     /// Returns a refusal as an error of a request about `key`.
@@ -315,7 +316,7 @@ fn conflict_error(key: &Key) -> Error {
 
 impl Store for EtcdV2Store {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
-        self.driver().probe().boxed()
+        async { self.driver()?.probe().await }.boxed()
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
@@ -370,11 +371,17 @@ impl Store for EtcdV2Store {
     }
 
     fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
-        self.driver().watch(scope.clone(), None)
+        match self.driver() {
+            Ok(driver) => driver.watch(scope.clone(), None),
+            Err(error) => stream::once(ready(Err(error))).boxed(),
+        }
     }
 
     fn connection(&self) -> BoxStream<'static, ConnectionState> {
-        self.driver().connection_states()
+        match self.driver() {
+            Ok(driver) => driver.connection_states(),
+            Err(_) => stream::pending().boxed(),
+        }
     }
 
     fn metrics(&self) -> Metrics {

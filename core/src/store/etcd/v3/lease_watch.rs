@@ -15,6 +15,10 @@ impl EtcdV3Store {
             Ok(lease) => lease,
             Err(gone) => return gone,
         };
+        let driver = match self.driver() {
+            Ok(driver) => driver,
+            Err(error) => return error,
+        };
         let keys: Vec<Key> = keys(entries).cloned().collect();
         let known = lease.revisions(&keys);
         let watch = |(key, revision): (Key, u64)| {
@@ -24,7 +28,7 @@ impl EtcdV3Store {
             };
             // If the revision is unknown, the watch starts with a list.
             let known = (revision > 0).then_some(known);
-            self.driver().watch(Scope::Key(key), known)
+            driver.watch(Scope::Key(key), known)
         };
         let mut changes = stream::select_all(known.into_iter().map(watch));
         while let Some(item) = changes.next().await {

@@ -16,15 +16,16 @@ mod session;
 mod tls;
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
     Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
     TxnResponse,
 };
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
+use once_cell::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Changes, Entry, Key, Node, Scope};
@@ -45,7 +46,7 @@ const MAX_CONCURRENT_LEASE_CALLS: usize = 32;
 pub(crate) struct EtcdV3Store {
     config: Arc<EtcdConfig>,
     /// Started by the first call: `new` may be called outside of a tokio runtime.
-    driver: Arc<OnceLock<WatchDriver<Session>>>,
+    driver: Arc<OnceCell<WatchDriver<Session>>>,
     leases: Arc<LeasePool>,
 }
 
@@ -58,11 +59,11 @@ impl EtcdV3Store {
         }
     }
 
-    fn driver(&self) -> &WatchDriver<Session> {
+    fn driver(&self) -> Result<&WatchDriver<Session>> {
         let session = |events| Session::new(self.config.clone(), events);
         let endpoints = self.config.endpoints.len();
         self.driver
-            .get_or_init(|| WatchDriver::start(endpoints, session))
+            .get_or_try_init(|| WatchDriver::start(endpoints, session))
     }
 
     /// Runs one call that accesses no key, with the driver's timeout.
@@ -83,7 +84,7 @@ impl EtcdV3Store {
             let done = call(client).await;
             done.map_err(|e| request_error(&self.config, &keys(), &e))
         };
-        self.driver().run(&self.config.shown(), explained).await
+        self.driver()?.run(&self.config.shown(), explained).await
     }
 
     /// Names the keys of the entries for errors.
@@ -289,7 +290,7 @@ fn read_results(answer: &TxnResponse) -> Vec<KeyValue> {
 
 impl Store for EtcdV3Store {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
-        self.driver().probe().boxed()
+        async { self.driver()?.probe().await }.boxed()
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
@@ -367,11 +368,17 @@ impl Store for EtcdV3Store {
     }
 
     fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
-        self.driver().watch(scope.clone(), None)
+        match self.driver() {
+            Ok(driver) => driver.watch(scope.clone(), None),
+            Err(error) => stream::once(ready(Err(error))).boxed(),
+        }
     }
 
     fn connection(&self) -> BoxStream<'static, ConnectionState> {
-        self.driver().connection_states()
+        match self.driver() {
+            Ok(driver) => driver.connection_states(),
+            Err(_) => stream::pending().boxed(),
+        }
     }
 
     fn metrics(&self) -> Metrics {
