@@ -2,6 +2,7 @@
 
 mod journal;
 mod tree;
+mod tree_watches;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

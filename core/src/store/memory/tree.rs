@@ -12,10 +12,8 @@ use tokio::sync::mpsc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Change, Changes, Entry, Key, Node, Scope};
 use crate::store::memory::journal::{self, Journal, JournalContent, JournalRecord};
+use crate::store::memory::tree_watches::{MAX_LAG, TreeWatches};
 use crate::store::replaced;
-
-/// Number of changes that a watch may lag before it restarts with a Reset.
-const MAX_LAG: usize = 1024;
 
 /// A tree of keys with revisions and watches. Its lock is never held across an await.
 #[derive(Default)]
@@ -30,10 +28,7 @@ pub(super) struct TreeState {
     pub(super) nodes: BTreeMap<Key, StoredNode>,
     /// The keys of each grant.
     grant_keys: HashMap<u64, Vec<Key>>,
-    /// Watches of prefixes.
-    prefix_watches: Vec<(Scope, mpsc::Sender<Changes>)>,
-    /// Watches of single keys. Each registration has one, so they are indexed by key.
-    key_watches: HashMap<Key, Vec<mpsc::Sender<Changes>>>,
+    watches: TreeWatches,
     /// Receives each change, if there is a journal.
     pub(super) journal: Option<Journal>,
 }
@@ -71,7 +66,8 @@ impl Tree {
             state.revision -= 1;
         } else {
             state.write_journal(&changes);
-            state.notify(&changes);
+            let revision = state.revision;
+            state.watches.notify(revision, &changes);
         }
         result
     }
@@ -94,7 +90,8 @@ impl Tree {
     fn attach(&self, scope: &Scope) -> (Changes, mpsc::Receiver<Changes>) {
         let mut state = self.lock();
         let (sender, receiver) = mpsc::channel(MAX_LAG);
-        state.register_watch(scope, sender);
+        let keys = state.nodes.len();
+        state.watches.add(scope, sender, keys);
         let nodes = state
             .nodes_in(scope)
             .map(|stored| stored.node.clone())
@@ -175,28 +172,6 @@ impl Tree {
 }
 
 impl TreeState {
-    fn register_watch(&mut self, scope: &Scope, sender: mpsc::Sender<Changes>) {
-        match scope {
-            Scope::Prefix(_) => {
-                self.prefix_watches
-                    .retain(|(_, sender)| !sender.is_closed());
-                self.prefix_watches.push((scope.clone(), sender));
-            }
-            Scope::Key(key) => {
-                // Removes closed watches of keys that do not exist, now and then.
-                if self.key_watches.len() > 2 * self.nodes.len() + 1024 {
-                    self.key_watches.retain(|_, senders| {
-                        senders.retain(|sender| !sender.is_closed());
-                        !senders.is_empty()
-                    });
-                }
-                let senders = self.key_watches.entry(key.clone()).or_default();
-                senders.retain(|sender| !sender.is_closed());
-                senders.push(sender);
-            }
-        }
-    }
-
     fn nodes_in<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a StoredNode> {
         let from = match scope {
             Scope::Prefix(prefix) => prefix.as_str(),
@@ -236,55 +211,6 @@ impl TreeState {
             });
         }
     }
-
-    fn notify(&mut self, changes: &[Change]) {
-        let revision = self.revision;
-        let keyed = || changes.iter().filter_map(|c| Some((key_of(c)?, c)));
-        self.prefix_watches.retain(|(scope, sender)| {
-            let matching = keyed().filter(|(key, _)| scope.contains(key));
-            send_changes(revision, matching.map(|(_, change)| change.clone()), sender)
-        });
-        // Groups the changes by key, in order: the end of a client deletes all its keys at once, and each of
-        // them is watched.
-        let mut keyed: Vec<(&Key, &Change)> = keyed().collect();
-        keyed.sort_by_key(|(key, _)| *key);
-        for same in keyed.chunk_by(|(one, _), (other, _)| one == other) {
-            let key = same[0].0;
-            let Some(senders) = self.key_watches.get_mut(key) else {
-                continue;
-            };
-            let matching = same.iter().map(|(_, change)| (*change).clone());
-            senders.retain(|sender| send_changes(revision, matching.clone(), sender));
-            if senders.is_empty() {
-                self.key_watches.remove(key);
-            }
-        }
-    }
-}
-
-fn key_of(change: &Change) -> Option<&Key> {
-    match change {
-        Change::Put(Node { key, .. }) | Change::Delete(key) => Some(key),
-        Change::Reset(_) => None,
-    }
-}
-
-/// Sends changes to a watch. Returns false if the watch is closed or lags too far.
-fn send_changes(
-    revision: u64,
-    matching: impl Iterator<Item = Change>,
-    sender: &mpsc::Sender<Changes>,
-) -> bool {
-    let changes: Vec<Change> = matching.collect();
-    if changes.is_empty() {
-        return !sender.is_closed();
-    }
-    let changes = Changes {
-        revision,
-        changes,
-        ..Changes::default()
-    };
-    sender.try_send(changes).is_ok()
 }
 
 impl StoredNode {
