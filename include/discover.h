@@ -352,7 +352,7 @@ typedef struct discover_scalingo_host discover_scalingo_host;
 typedef struct discover_scalingo_service discover_scalingo_service;
 
 /**
- * The live set of the instances of one service, or of those that match a filter.
+ * The live set of the instances of one service, optionally restricted by a filter.
  *
  * Reading a set uses memory only: it never accesses the network and never blocks. If the connection to
  * the registry is lost, the set keeps its last contents and becomes stale.
@@ -523,8 +523,8 @@ const char *discover_client_url(const discover_client *client);
  *
  * Errors: DISCOVER_ERR_INVALID_ARGUMENT if the registry's layout cannot represent the instance,
  * DISCOVER_ERR_UNAVAILABLE or DISCOVER_ERR_TIMEOUT if the registry does not answer in time,
- * DISCOVER_ERR_PERMISSION_DENIED if it refuses the write, DISCOVER_ERR_CLOSED if the client is closed
- * meanwhile.
+ * DISCOVER_ERR_PERMISSION_DENIED if it refuses the write, DISCOVER_ERR_CLOSED if another thread closes the
+ * client during the call.
  */
 discover_status discover_client_register(const discover_client *client,
                                          const discover_registration *registration,

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use discover_core::{Error, ErrorKind, Result};
+use ipnet::IpNet;
 
-use crate::network::Network;
+use crate::net::cidr::parse_network;
 
 /// An address of this host, and the interface that has it.
 pub type Candidate = (String, IpAddr);
@@ -24,7 +25,7 @@ enum Rule {
     /// `IF[n]`: the n-th address of an interface, from 0.
     Nth { name: String, at: usize },
     /// `NETWORK/BITS`.
-    Network(Network),
+    Network(IpNet),
 }
 
 /// The first address that a rule finds, the rules in their order.
@@ -80,7 +81,7 @@ fn parse(rule: &str) -> Result<Rule> {
         return Err(bad("is no address"));
     }
     if rule.contains('/') {
-        return Network::parse(rule)
+        return parse_network(rule)
             .map(Rule::Network)
             .map_err(|_| bad("is no network"));
     }
@@ -118,7 +119,7 @@ fn find(rule: &Rule, candidates: &[Candidate]) -> Option<IpAddr> {
         Rule::Any { v6 } => all.find(|(_, ip)| ip.is_ipv6() == *v6 && !ip.is_loopback()),
         Rule::Interface { name, v6 } => all.find(|(n, ip)| n == name && ip.is_ipv6() == *v6),
         Rule::Nth { name, at } => all.filter(|(n, _)| n == name).nth(*at),
-        Rule::Network(network) => all.find(|(_, ip)| network.has(*ip)),
+        Rule::Network(network) => all.find(|(_, ip)| network.contains(ip)),
     };
     found.map(|(_, ip)| *ip)
 }

@@ -7,11 +7,12 @@
 //! | [`net`] | listeners, peers, connection limits, TLS | |
 //! | [`registry`] | instances that applications registered with this agent | `registry::table` |
 //! | [`service_cache`] | one watch for each service, and its recent snapshots | `service_cache::history` |
-//! | [`health`] | health checks that the agent makes | `health::threshold`, `health::policy` |
+//! | [`health`] | health checks that the agent makes | `health::threshold`, `health::policy`, `health::target_policy` |
 //! | [`sources`] | services that are registered from somewhere else than the API: the configuration file | `config_file::plan` |
 //! | [`hooks`] | commands that are run when a service changes | `hooks::change` |
 //! | [`api`] | the HTTP API under `/v1`, the page and the metrics | `api::v1::query`, `api::v1::json` |
 //! | [`advertise`] | the address of this host that other hosts reach | `advertise::choose` |
+//! | [`store`] | the connection to the store | |
 //! | [`exec`] | runs commands with limits on time and output | |
 //! | [`cli`] | the commands; they work with any registry, with or without an agent | `cli::output` |
 
@@ -35,8 +36,8 @@ pub mod exec;
 pub mod health;
 pub mod hooks;
 pub mod net;
-pub mod network;
 pub mod registry;
 pub mod runtime;
 pub mod service_cache;
 pub mod sources;
+pub mod store;

@@ -83,8 +83,8 @@ pub extern "C" fn discover_client_url(client: Option<&discover_client>) -> *cons
 ///
 /// Errors: DISCOVER_ERR_INVALID_ARGUMENT if the registry's layout cannot represent the instance,
 /// DISCOVER_ERR_UNAVAILABLE or DISCOVER_ERR_TIMEOUT if the registry does not answer in time,
-/// DISCOVER_ERR_PERMISSION_DENIED if it refuses the write, DISCOVER_ERR_CLOSED if the client is closed
-/// meanwhile.
+/// DISCOVER_ERR_PERMISSION_DENIED if it refuses the write, DISCOVER_ERR_CLOSED if another thread closes the
+/// client during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn discover_client_register(
     client: *const discover_client,

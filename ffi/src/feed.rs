@@ -27,7 +27,7 @@ pub struct discover_feed {
 impl discover_feed {
     pub(crate) fn owned_ptr(set: &SetHandle) -> Result<*mut discover_feed> {
         let ready = Arc::new(EventFd::new()?);
-        let feed = set.feed(Box::new(ReadyOnDrop(ready.clone())))?;
+        let feed = set.feed(Box::new(EventFdWaker(ready.clone())))?;
         Ok(Box::into_raw(Box::new(discover_feed { feed, ready })))
     }
 }
@@ -60,15 +60,15 @@ impl EventFd {
 }
 
 /// Makes the descriptor readable for new events, and for the end of all events when it is dropped.
-struct ReadyOnDrop(Arc<EventFd>);
+struct EventFdWaker(Arc<EventFd>);
 
-impl Bell for ReadyOnDrop {
+impl Bell for EventFdWaker {
     fn ring(&mut self) {
         self.0.set();
     }
 }
 
-impl Drop for ReadyOnDrop {
+impl Drop for EventFdWaker {
     fn drop(&mut self) {
         self.0.set();
     }

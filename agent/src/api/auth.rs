@@ -146,7 +146,7 @@ mod tests {
     fn on_tcp(token: Option<&str>) -> AccessPolicy {
         AccessPolicy {
             hosts: Some(vec!["agent.example:1111".to_owned()]),
-            secrets: token.map(|token| Arc::new(Credentials::of_token(token))),
+            secrets: token.map(|token| Arc::new(Credentials::from_token(token))),
         }
     }
 

@@ -1,201 +1,117 @@
-//! Counters, in the text form that Prometheus reads.
+//! The metrics of the API, and the resource `/metrics`.
 
-use std::convert::Infallible;
-use std::fmt::Write;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, Response, header};
-use bytes::Bytes;
-use discover_core::{Error, ErrorKind, Result};
-use futures_util::future::pending;
-use futures_util::stream::{Stream, StreamExt};
-use tokio::sync::watch;
+use axum::http::{HeaderMap, HeaderValue, Response, header};
+use discover_core::{Error, ErrorKind};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 
-use crate::api::server::Phase;
-use crate::runtime::lifecycle::Agent;
+use crate::api::problem::Problem;
+use crate::api::state::ApiState;
+use crate::net::limits::ConnectionMetrics;
+use crate::runtime::metrics::{MetricsFormat, MetricsWriter};
 
-/// What a stream says next; it never fails.
-type Told = std::result::Result<Bytes, Infallible>;
+/// Upper bounds of the latency buckets, in seconds. Long polls take up to ten minutes.
+const LATENCY_BUCKETS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 60.0,
+];
 
-/// What the agent counts of its own.
-#[derive(Debug)]
-pub struct Gauges {
-    /// Answers by the first digit of their status.
-    answers: [AtomicU64; 6],
-    streams: Arc<AtomicUsize>,
-    most_streams: usize,
-    phase: watch::Receiver<Phase>,
-    /// Connections that are open, and those that were refused.
-    pub connections: AtomicUsize,
-    /// Connections that were refused, there being too many.
-    pub refused: AtomicU64,
+/// The metrics of the API.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    /// Connections of all listeners.
+    pub connections: ConnectionMetrics,
+    responses: Family<[(&'static str, &'static str); 1], Counter>,
+    latency: Family<[(&'static str, String); 2], Histogram, fn() -> Histogram>,
 }
 
-impl Gauges {
-    /// At most so many streams at a time.
-    pub fn new(most_streams: usize, phase: watch::Receiver<Phase>) -> Gauges {
-        let (answers, streams, connections, refused) = Default::default();
-        Gauges {
-            answers,
-            streams,
-            most_streams,
-            phase,
-            connections,
-            refused,
+impl Default for HttpMetrics {
+    fn default() -> HttpMetrics {
+        HttpMetrics {
+            connections: ConnectionMetrics::default(),
+            responses: Family::default(),
+            latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
         }
     }
+}
 
-    /// Counts an answer.
-    pub fn answered(&self, status: u16) {
-        if let Some(count) = self.answers.get(usize::from(status / 100)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// How many streams are open.
-    pub fn streams(&self) -> usize {
-        self.streams.load(Ordering::Relaxed)
-    }
-
-    /// Counts a stream for as long as it lives; refuses it where there are too many. It ends when the agent
-    /// hands over: who listens comes back to the next run.
-    pub fn streaming<S: Stream<Item = Told> + Send>(
-        &self,
-        stream: S,
-    ) -> Result<impl Stream<Item = Told> + Send + use<S>> {
-        let open = Open(self.streams.clone());
-        if open.0.fetch_add(1, Ordering::Relaxed) >= self.most_streams {
-            let most = self.most_streams;
-            let text = format!("{most} streams are open already; the limit is {most}");
-            return Err(Error::new(ErrorKind::Resource, text));
-        }
-        let mut phase = self.phase.clone();
-        let handed_over = async move {
-            if phase.wait_for(|p| *p == Phase::HandingOver).await.is_err() {
-                pending::<()>().await;
-            }
+impl HttpMetrics {
+    /// Counts a response. `route` is the pattern of the path, so that the number of series is bounded. The latency
+    /// of an event stream is the time until its headers are sent.
+    pub fn record(&self, method: &str, route: &str, status: u16, latency: Duration) {
+        let class = match status / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            5 => "5xx",
+            _ => return,
         };
-        // Moved into the closure, it goes with the stream.
-        let counted = stream.map(move |item| {
-            let _ = &open;
-            item
-        });
-        Ok(counted.take_until(Box::pin(handed_over)))
+        self.responses.get_or_create(&[("class", class)]).inc();
+        let labels = [("method", method.to_owned()), ("route", route.to_owned())];
+        self.latency
+            .get_or_create(&labels)
+            .observe(latency.as_secs_f64());
     }
-}
 
-struct Open(Arc<AtomicUsize>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// All of them.
-pub async fn metrics(State(agent): State<Arc<Agent>>) -> Response<Body> {
-    let mut response = Response::new(Body::from(text(&agent)));
-    let form = HeaderValue::from_static("text/plain; version=0.0.4");
-    response.headers_mut().insert(header::CONTENT_TYPE, form);
-    response
-}
-
-fn text(agent: &Agent) -> String {
-    let mut out = String::new();
-    let mut say = |name: &str, kind: &str, help: &str, values: &[(String, u64)]| {
-        // Writing to a string does not fail.
-        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        for (labels, value) in values {
-            let _ = writeln!(out, "{name}{labels} {value}");
+    /// Writes the metrics.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the writer fails.
+    pub fn write(&self, out: &mut MetricsWriter<'_, '_>) -> fmt::Result {
+        for class in ["2xx", "3xx", "4xx", "5xx"] {
+            // A series that exists from the beginning makes rates correct.
+            drop(self.responses.get_or_create(&[("class", class)]));
         }
-    };
-    let one = |value: u64| vec![(String::new(), value)];
-    let gauges = &agent.gauges;
-    let (registrations, expired) = agent.registry.counts();
-    let up = u64::from(agent.client.connection().error().is_none());
-    let version = format!("{{version={:?}}}", env!("CARGO_PKG_VERSION"));
-    say("discoverd_info", "gauge", "The version.", &[(version, 1)]);
-    let seconds = agent.start.elapsed().as_secs();
-    say(
-        "discoverd_uptime_seconds",
-        "gauge",
-        "Since the start.",
-        &one(seconds),
-    );
-    say(
-        "discoverd_store_connected",
-        "gauge",
-        "Whether the store answers.",
-        &one(up),
-    );
-    let count = registrations as u64;
-    say(
-        "discoverd_registrations",
-        "gauge",
-        "Instances registered here.",
-        &one(count),
-    );
-    let states = agent.registry.states().into_iter();
-    let by_state = |(state, count)| (format!("{{state=\"{state}\"}}"), count);
-    let states: Vec<(String, u64)> = states.map(by_state).collect();
-    let help = "Instances registered here, by how they are.";
-    say("discoverd_instances", "gauge", help, &states);
-    let checks = agent.checks.len() as u64;
-    let help = "Instances that the agent looks at.";
-    say("discoverd_checks", "gauge", help, &one(checks));
-    let help = "Instances whose owners fell silent.";
-    say("discoverd_expired_total", "counter", help, &one(expired));
-    let watched = agent.sets.len() as u64;
-    say(
-        "discoverd_services_watched",
-        "gauge",
-        "Services watched.",
-        &one(watched),
-    );
-    say(
-        "discoverd_streams",
-        "gauge",
-        "Event streams open.",
-        &one(gauges.streams() as u64),
-    );
-    let open = gauges.connections.load(Ordering::Relaxed) as u64;
-    say(
-        "discoverd_connections",
-        "gauge",
-        "Connections open.",
-        &one(open),
-    );
-    let refused = gauges.refused.load(Ordering::Relaxed);
-    let help = "Connections refused, there being too many.";
-    say(
-        "discoverd_connections_refused_total",
-        "counter",
-        help,
-        &one(refused),
-    );
-    let answers = gauges.answers.iter().enumerate().skip(2);
-    let by_class = |(class, count): (usize, &AtomicU64)| {
-        (
-            format!("{{class=\"{class}xx\"}}"),
-            count.load(Ordering::Relaxed),
+        out.metric(
+            "discoverd_connections",
+            "Connections that are open",
+            &self.connections.open,
+        )?;
+        out.metric(
+            "discoverd_connections_refused",
+            "Connections that were refused because a limit was reached",
+            &self.connections.refused,
+        )?;
+        out.metric(
+            "discoverd_answers",
+            "HTTP responses, by class of their status",
+            &self.responses,
+        )?;
+        out.metric(
+            "discoverd_http_request_duration_seconds",
+            "Time from the head of a request to the head of its response, in seconds",
+            &self.latency,
         )
-    };
-    let answers: Vec<(String, u64)> = answers.map(by_class).collect();
-    say(
-        "discoverd_answers_total",
-        "counter",
-        "Answers by status.",
-        &answers,
-    );
-    for (name, value) in agent.client.metrics().fields() {
-        let (name, kind) = match name {
-            "lag_ms" => ("discoverd_store_lag_ms".to_owned(), "gauge"),
-            name => (format!("discoverd_store_{name}_total"), "counter"),
-        };
-        say(&name, kind, "As the library counts it.", &one(value));
     }
-    out
+}
+
+/// `GET /metrics`: the metrics of all components.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::Internal`] if a component fails to write its metrics.
+pub async fn metrics(
+    State(state): State<Arc<ApiState>>,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let format = MetricsFormat::negotiate(accept.unwrap_or_default());
+    let text = state.exposition.encode(format);
+    let text =
+        text.map_err(|e| Error::caused_by(ErrorKind::Internal, "cannot encode the metrics", e))?;
+    let mut response = Response::new(Body::from(text));
+    let content_type = HeaderValue::from_static(format.content_type());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    Ok(response)
 }

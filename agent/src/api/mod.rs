@@ -1,10 +1,13 @@
-//! The API under `/v1`: JSON, problem documents, server-sent events.
+//! The HTTP API under `/v1`: JSON, problem documents and server-sent events.
 
 mod auth;
-mod metrics;
+mod connection;
+pub mod metrics;
 pub mod problem;
 pub mod server;
 pub mod sse;
+pub mod state;
+pub mod stream_limit;
 mod ui;
 pub mod v1;
 
@@ -12,33 +15,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
 use discover_core::{Error, ErrorKind};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use crate::runtime::lifecycle::Agent;
+use crate::runtime::phase::until_handing_over;
 use problem::Problem;
-use server::Phase;
+use state::ApiState;
 use v1::{all_events, maintenance, read, write};
 
 pub use auth::AccessPolicy;
-pub use metrics::Gauges;
 
-/// The description of the API that programs read.
-pub const OPENAPI: &str = include_str!("../../openapi.json");
-
-/// Tells one run of the agent from the next.
+/// The response header with the random text of the process, which distinguishes it from the previous process.
 const BOOT: HeaderName = HeaderName::from_static("discoverd-boot");
 
-/// How long what is under way is given when the agent hands over.
-const GRACE: Duration = Duration::from_secs(1);
+/// Time that requests get to finish when the agent hands over.
+const HAND_OVER_GRACE: Duration = Duration::from_secs(1);
+/// The route label of requests that match no route.
+const UNKNOWN_ROUTE: &str = "unknown";
 
-/// The whole API, behind a guard that looks at each request before anything else does.
-pub fn router(agent: Arc<Agent>, guard: Arc<AccessPolicy>) -> Router {
+/// Creates the router of one listener. Requests that its access policy refuses reach no handler.
+pub fn router(state: Arc<ApiState>, policy: Arc<AccessPolicy>) -> Router {
     Router::new()
         .route("/v1/services", get(read::services))
         .route("/v1/services/{service}", get(read::service))
@@ -66,48 +67,65 @@ pub fn router(agent: Arc<Agent>, guard: Arc<AccessPolicy>) -> Router {
         .route("/v1/metrics", get(metrics::metrics))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/openapi.json", get(read::openapi))
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(not_so)
-        .layer(from_fn_with_state(guard, auth::check))
-        .layer(from_fn_with_state(agent.clone(), mark))
-        .with_state(agent)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(policy, auth::check))
+        .layer(from_fn_with_state(state.clone(), instrument))
+        .with_state(state)
 }
 
-async fn nothing_here() -> Problem {
+async fn not_found() -> Problem {
     let text = "there is nothing here; the API is described by /v1/openapi.json";
     Error::new(ErrorKind::NotFound, text).into()
 }
 
-async fn not_so() -> Problem {
+async fn method_not_allowed() -> Problem {
     let text = "this method does nothing here; the API is described by /v1/openapi.json";
     let error = Error::new(ErrorKind::InvalidArgument, text);
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, error)
 }
 
-/// Says with each answer which run of the agent gave it, and counts.
-async fn mark(
-    State(agent): State<Arc<Agent>>,
+/// Adds the header [`BOOT`] to each response and records it. Ends requests that wait for a change when the agent
+/// hands over.
+async fn instrument(
+    State(state): State<Arc<ApiState>>,
     request: Request,
     next: Next,
 ) -> Response<axum::body::Body> {
-    let mut phase = agent.phase.subscribe();
-    // Whoever waits for a change would be cut off when the agent hands over.
-    let handed_over = async {
-        if phase.wait_for(|p| *p == Phase::HandingOver).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        sleep(GRACE).await;
+    let start = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut phase = state.phase.clone();
+    let cut_off = async {
+        until_handing_over(&mut phase).await;
+        sleep(HAND_OVER_GRACE).await;
     };
     let mut response = tokio::select! {
         response = next.run(request) => response,
-        () = handed_over => {
+        () = cut_off => {
             let text = "the agent hands over to its next run; ask again";
             Problem::from(Error::new(ErrorKind::Unavailable, text)).into_response()
         }
     };
-    agent.gauges.answered(response.status().as_u16());
-    if let Ok(boot) = HeaderValue::from_str(&agent.boot) {
+    let route = route.as_ref().map_or(UNKNOWN_ROUTE, MatchedPath::as_str);
+    let status = response.status().as_u16();
+    let metrics = &state.http_metrics;
+    metrics.record(
+        known_method(method.as_str()),
+        route,
+        status,
+        start.elapsed(),
+    );
+    if let Ok(boot) = HeaderValue::from_str(&state.identity.boot) {
         response.headers_mut().insert(BOOT, boot);
     }
     response
+}
+
+/// Returns the method if the API uses it, so that clients cannot create series.
+fn known_method(method: &str) -> &str {
+    match method {
+        "GET" | "HEAD" | "PUT" | "POST" | "PATCH" | "DELETE" => method,
+        _ => "other",
+    }
 }

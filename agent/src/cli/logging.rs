@@ -3,19 +3,20 @@
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Log, Metadata, Record};
 use serde_json::json;
+
+use crate::config::{LogConfig, LogFormat};
 
 struct Lines {
     json: bool,
 }
 
-/// From here on the log is written. `DISCOVERD_LOG_LEVEL` says how much of it.
-pub fn start(json: bool) {
-    let level = std::env::var("DISCOVERD_LOG_LEVEL").ok();
-    let level = level.and_then(|level| level.parse().ok());
+/// Starts to write the log.
+pub fn start(config: LogConfig) {
+    let json = config.format == LogFormat::Json;
     if log::set_boxed_logger(Box::new(Lines { json })).is_ok() {
-        log::set_max_level(level.unwrap_or(LevelFilter::Info));
+        log::set_max_level(config.level);
     }
 }
 

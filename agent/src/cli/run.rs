@@ -1,258 +1,204 @@
-//! `run`: the agent.
+//! `run`: runs the agent.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use discover_core::{Error, ErrorKind, HumanDuration, Result};
+use discover_core::{Error, ErrorKind, Result};
 use futures_util::FutureExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 
-use crate::cli::{logging, output, signals, time};
-use crate::config::{Given, Settings, default_socket, resolve};
+use crate::cli::{logging, output, signals};
+use crate::config::plan::Plan;
+use crate::config::settings::Layer;
+use crate::config::{self, Config, default_socket, resolve};
 use crate::runtime::handover::{self, Inherited};
-use crate::runtime::lifecycle::{self, Running};
-use crate::sources::config_file::plan::Plan;
+use crate::runtime::lifecycle::{self, RunningAgent};
 
-/// How the agent runs. What is not given comes from the environment, then from the file.
+/// The arguments of `run`. The environment, the configuration file and the defaults provide what they leave open.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct RunArgs {
     /// Read settings from this file, in TOML
     #[arg(long, value_name = "FILE", env = "DISCOVERD_CONFIG")]
     config: Option<PathBuf>,
-    /// The registry to stand in front of [default: one of its own, in memory]
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
-    /// The address to listen on, or none [default: 127.0.0.1:1111]
-    #[arg(long, value_name = "ADDRESS")]
-    bind: Option<String>,
-    /// The socket to listen on, or none [default: $XDG_RUNTIME_DIR/discoverd.sock]
-    #[arg(long, value_name = "PATH")]
-    socket: Option<String>,
-    /// The file in which a registry of the agent's own survives a crash, or none [default: beside the
-    /// socket]
-    #[arg(long, value_name = "FILE")]
-    state: Option<String>,
-    /// This host's address for others: an address, or rules such as eth0:inet,10.0.0.0/8
-    #[arg(long, value_name = "RULES")]
-    advertise: Option<String>,
-    /// Ask for the token in this file, over TCP
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Speak TLS on the address, with this certificate, in PEM
-    #[arg(long, value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-    /// Its key
-    #[arg(long, value_name = "FILE")]
-    tls_key: Option<PathBuf>,
-    /// Ask clients for a certificate of this authority
-    #[arg(long, value_name = "FILE")]
-    tls_client_ca: Option<PathBuf>,
-    /// Further names by which this agent may be called over TCP, at commas
-    #[arg(long, value_name = "NAMES")]
-    hosts: Option<String>,
-    /// Log as text or json
-    #[arg(long, value_name = "FORM")]
-    log: Option<String>,
-    /// The most connections
-    #[arg(long, value_name = "COUNT")]
-    connections: Option<usize>,
-    /// The most connections from one address, or of one user [default: 128 from another host, 1024 of a user]
-    #[arg(long, value_name = "COUNT")]
-    connections_of_one: Option<usize>,
-    /// The most event streams
-    #[arg(long, value_name = "COUNT")]
-    streams: Option<usize>,
-    /// The most services that are watched at a time
-    #[arg(long, value_name = "COUNT")]
-    services: Option<usize>,
-    /// Let whoever may register have commands run, as health checks
-    #[arg(long)]
-    allow_exec: bool,
-    /// The most instances that are looked at [default: 1024]
-    #[arg(long, value_name = "COUNT")]
-    checks: Option<usize>,
-    /// The shortest interval of checks that are declared over the API [default: 1s]
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    check_interval: Option<Duration>,
-    /// Networks that anybody may have looked at, at commas
-    #[arg(long, value_name = "NETWORKS")]
-    check_targets: Option<String>,
-    /// Look whether it could run like this, and end
+    #[command(flatten)]
+    flags: Layer,
+    /// Validate the configuration, show each setting with its origin, and exit
     #[arg(long)]
     check: bool,
 }
 
 impl RunArgs {
-    /// With what the environment and the file say.
-    pub fn settings(self) -> Result<Settings> {
+    /// Combines the flags with the environment, the configuration file and the defaults.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read or a setting is invalid.
+    pub fn config(self) -> Result<Config> {
         let env = |name: &str| std::env::var(name).ok();
-        let file = self.config.as_deref().map(Given::file).transpose()?;
-        let flags = Given {
-            store: self.store,
-            bind: self.bind,
-            socket: self.socket,
-            state: self.state,
-            advertise: self.advertise,
-            token_file: self.token_file,
-            tls_cert: self.tls_cert,
-            tls_key: self.tls_key,
-            tls_client_ca: self.tls_client_ca,
-            hosts: self.hosts,
-            log: self.log,
-            connections: self.connections,
-            connections_of_one: self.connections_of_one,
-            streams: self.streams,
-            services: self.services,
-            allow_exec: self.allow_exec.then_some(true),
-            checks: self.checks,
-            check_interval: self.check_interval.map(HumanDuration),
-            check_targets: self.check_targets,
-            ..Given::default()
-        };
-        let places = [
-            ("flag", flags),
-            ("environment", Given::env(env)),
-            ("file", file.unwrap_or_default()),
-        ];
+        let file = self.config.as_deref().map(config::read_file).transpose()?;
         let is_root = nix::unistd::geteuid().is_root();
-        resolve(places, default_socket(env, is_root))
+        resolve(
+            self.flags,
+            Layer::from_env(env)?,
+            file.unwrap_or_default(),
+            default_socket(env, is_root),
+        )
     }
 }
 
-/// Runs the agent until it is told to end.
+/// Runs the agent until a signal ends it.
+///
+/// # Errors
+///
+/// Fails if the agent cannot start, or cannot hand over to the next process.
 pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
-    let config = arguments.config.clone();
+    let config_file = arguments.config.clone();
     let only_check = arguments.check;
-    let settings = arguments.settings()?;
+    let config = arguments.config()?;
     if only_check {
-        return lifecycle::check(&settings);
+        lifecycle::check(&config)?;
+        output::print(&settings(&config));
+        return Ok(());
     }
-    logging::start(settings.log_json);
+    logging::start(config.log);
     let mut ended = std::pin::pin!(signals::ending()?);
     let signals = Signals {
         hangups: signals::hangups()?,
         replacements: signals::replacements()?,
     };
-    // Once it was replaced, the kernel would not tell any more.
-    let program = std::env::current_exe()
-        .map_err(|e| Error::caused_by(ErrorKind::Resource, "cannot find my own program", e))?;
-    let mut running = tokio::select! {
-        started = lifecycle::start(&settings, inherited) => started?,
-        why = &mut ended => {
-            log::info!("{why}: it had not begun");
+    // After the file was replaced, the kernel reports a path that does not exist.
+    let program = std::env::current_exe().map_err(|e| {
+        let text = "cannot determine the path of the own program";
+        Error::caused_by(ErrorKind::Resource, text, e)
+    })?;
+    let agent = tokio::select! {
+        started = lifecycle::start(&config, inherited) => started?,
+        signal = &mut ended => {
+            log::info!("{signal} received during the start, stopping");
             return Ok(());
         }
     };
-    let live = live(&running, &settings, config.as_deref(), &program, signals);
+    let serving = serve(&agent, &config, config_file.as_deref(), &program, signals);
     let next = tokio::select! {
-        next = live => next?,
-        why = &mut ended => Next::End(why),
+        next = serving => next?,
+        signal = &mut ended => Next::Stop(signal),
     };
-    let why = match next {
-        Next::End(why) => why,
+    let signal = match next {
+        Next::Stop(signal) => signal,
         Next::Replace => {
-            tell_systemd(&reloading());
-            let (listeners, state) = running.hand_over().await;
-            // Whoever wants it to end means the next run, too.
+            notify_systemd(&reloading());
+            let (sockets, state) = agent.hand_over().await;
+            // A signal to stop applies to the next process, too.
             match ended.as_mut().now_or_never() {
-                None => return Err(handover::replace(&program, &listeners, &state)),
-                Some(why) => why,
+                None => return Err(handover::replace(&program, &sockets, &state)),
+                Some(signal) => signal,
             }
         }
     };
-    tell_systemd(&[NotifyState::Stopping]);
-    log::info!(
-        "{why}: taking {} registrations away",
-        running.agent().registry.counts().0
-    );
-    running.end().await;
+    notify_systemd(&[NotifyState::Stopping]);
+    let registrations = agent.registrations();
+    log::info!("{signal} received, withdrawing {registrations} registrations");
+    agent.stop().await;
     Ok(())
 }
 
+/// The signals that do not end the process.
 struct Signals {
     hangups: Signal,
     replacements: Signal,
 }
 
-/// What becomes of the agent.
+/// The end of this process.
 enum Next {
-    /// It ends, and why.
-    End(&'static str),
-    /// The program, which may be another by now, begins anew in this process.
+    /// The agent stops because of this signal.
+    Stop(&'static str),
+    /// The next process continues.
     Replace,
 }
 
-/// Does what the file says, until another program is to do so, or it cannot begin.
-async fn live(
-    running: &Running,
-    settings: &Settings,
-    config: Option<&Path>,
+/// Applies the services and hooks of the configuration and handles signals, until the next process takes over.
+async fn serve(
+    agent: &RunningAgent,
+    config: &Config,
+    config_file: Option<&Path>,
     program: &Path,
     mut signals: Signals,
 ) -> Result<Next> {
-    running.agent().jobs.apply(settings.plan.clone()).await?;
-    // Whoever starts us learns from this line that we are there, and where.
-    output::print(&format!("listening on {}\n", running.urls.join(" ")));
+    agent.apply(config.plan.clone()).await?;
+    let urls = agent.urls.join(" ");
+    // The process that started the agent reads this line.
+    output::print(&format!("listening on {urls}\n"));
+    let version = env!("CARGO_PKG_VERSION");
     log::info!(
-        "discoverd {} on {}, in front of {}",
-        env!("CARGO_PKG_VERSION"),
-        running.urls.join(" "),
-        running.agent().store
+        "discoverd {version} on {urls}, in front of {}",
+        agent.store()
     );
-    tell_systemd(&[NotifyState::Ready]);
+    notify_systemd(&[NotifyState::Ready]);
     loop {
         tokio::select! {
             Some(()) = signals.hangups.recv() => {
-                tell_systemd(&reloading());
-                reload(running, config).await;
-                tell_systemd(&[NotifyState::Ready]);
+                notify_systemd(&reloading());
+                reload(agent, config_file).await;
+                notify_systemd(&[NotifyState::Ready]);
             }
-            Some(()) = signals.replacements.recv() => match handover::try_next(program).await {
+            Some(()) = signals.replacements.recv() => match handover::check_next(program).await {
                 Ok(()) => {
                     log::info!("SIGUSR2: handing over to {}", program.display());
                     return Ok(Next::Replace);
                 }
-                Err(error) => log::error!("SIGUSR2: this run goes on, the next could not begin: {error:#}"),
+                Err(error) => {
+                    log::error!("SIGUSR2: this run goes on, the next could not begin: {error:#}");
+                }
             },
         }
     }
 }
 
-/// What the files say holds from now on; one that is wrong changes nothing.
-async fn reload(running: &Running, config: Option<&Path>) {
-    if !running.secrets().is_empty() {
-        match running.secrets().read_again() {
+/// Reloads the credentials, and the services and hooks of the configuration file. Files that are invalid change
+/// nothing.
+async fn reload(agent: &RunningAgent, config_file: Option<&Path>) {
+    if !agent.credentials().is_empty() {
+        match agent.credentials().reload() {
             Ok(()) => log::info!("SIGHUP: read the certificate and the token again"),
             Err(error) => {
                 log::error!("SIGHUP: the certificate and the token stay as they were: {error:#}");
             }
         }
     }
-    let Some(path) = config else {
+    let Some(path) = config_file else {
         log::info!("SIGHUP: there is no configuration file to read again");
         return;
     };
-    let read = Given::file(path).and_then(|given| Plan::new(given.service, given.watch));
-    let done = match read {
-        Ok(plan) => running.agent().jobs.apply(plan).await,
+    let read = config::read_file(path).and_then(|layer| Plan::new(layer.service, layer.watch));
+    let applied = match read {
+        Ok(plan) => agent.apply(plan).await,
         Err(error) => Err(error),
     };
-    match done {
+    match applied {
         Ok(()) => log::info!("SIGHUP: read {} again", path.display()),
         Err(error) => log::error!("SIGHUP: all stays as it was: {error:#}"),
     }
 }
 
-/// That it begins anew, and when it was heard that it should.
+/// Returns one line for each setting: its key in the configuration file, its value and its origin.
+fn settings(config: &Config) -> String {
+    let line = |setting: &config::settings::Setting| {
+        let key = format!("{}.{}", setting.group, setting.key);
+        let value = setting.value.as_deref().unwrap_or("-");
+        format!("{key:<32} {value} ({})\n", setting.origin.name())
+    };
+    config.settings.iter().map(line).collect()
+}
+
+/// Returns the notification that the agent reloads, with the time that systemd requires.
 fn reloading() -> Vec<NotifyState<'static>> {
     let now = NotifyState::monotonic_usec_now().ok();
     std::iter::once(NotifyState::Reloading).chain(now).collect()
 }
 
-/// Does nothing where systemd did not start us.
-fn tell_systemd(state: &[NotifyState<'_>]) {
+/// Notifies systemd, if it started this process.
+fn notify_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        log::warn!("systemd does not listen: {error:#}");
+        log::warn!("cannot notify systemd: {error}");
     }
 }

@@ -1,248 +1,250 @@
-//! How the agent runs: flags first, then the environment, then the file, then the defaults. Pure, but
-//! for reading the file.
+//! The agent's configuration: flags override the environment, which overrides the file, which overrides the
+//! defaults.
 
-use std::collections::BTreeMap;
+pub mod one_or_many;
+pub mod plan;
+pub mod settings;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use discover_core::{Error, ErrorKind, HumanDuration, Result};
-use serde::Deserialize;
+use ipnet::IpNet;
+use log::LevelFilter;
 
-use crate::api::server::Limits;
 use crate::health::policy::CheckPolicy;
-use crate::net::tls::Files;
-use crate::network::Network;
-use crate::sources::config_file::plan::{Plan, Service, Watch};
+use crate::net::cidr::parse_network;
+use crate::net::limits::ConnectionLimits;
+use crate::net::tls::TlsFiles;
+use plan::Plan;
+use settings::{Layer, Origin, Setting};
 
-/// What `--bind`, `--socket` and `--state` are called by who wants none.
+/// The value of `bind`, `socket` and `state` that turns them off.
 pub const NONE: &str = "none";
-/// The most instances that are looked at, and the shortest interval that is declared over the API.
-const CHECKS: usize = 1024;
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The registry of an agent that is told of no other.
-pub const EMBEDDED: &str = "memory://discoverd";
+/// The URL of the agent's own registry, which is the default store.
+pub const EMBEDDED_STORE: &str = "memory://discoverd";
 
-/// What was given in one place; what was not is left to the next.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Given {
-    /// The store's URL.
-    pub store: Option<String>,
-    /// The address to listen on, or `none`.
-    pub bind: Option<String>,
-    /// The socket to listen on, or `none`.
-    pub socket: Option<String>,
-    /// The file in which the agent's own registry survives a crash, or `none`.
-    pub state: Option<String>,
-    /// Rules for this host's address, separated by commas.
-    pub advertise: Option<String>,
-    /// The file that holds the token which is asked for.
-    pub token_file: Option<PathBuf>,
-    /// The agent's certificate for TLS.
-    pub tls_cert: Option<PathBuf>,
-    /// Its key.
-    pub tls_key: Option<PathBuf>,
-    /// The authority of the clients, who then need a certificate.
-    pub tls_client_ca: Option<PathBuf>,
-    /// CatalogCache by which this agent may be called over TCP, separated by commas.
-    pub hosts: Option<String>,
-    /// `text` or `json`.
-    pub log: Option<String>,
-    /// The most connections.
-    pub connections: Option<usize>,
-    /// The most connections from one address, or of one user.
-    pub connections_of_one: Option<usize>,
-    /// The most event streams.
-    pub streams: Option<usize>,
-    /// The most services that are watched at a time.
-    pub services: Option<usize>,
-    /// Whether whoever may register may also have commands run, as checks.
-    pub allow_exec: Option<bool>,
-    /// The most instances that are looked at.
-    pub checks: Option<usize>,
-    /// The shortest interval of checks that are declared over the API.
-    pub check_interval: Option<HumanDuration>,
-    /// Networks that anybody may have looked at, separated by commas.
-    pub check_targets: Option<String>,
-    /// Services to register; in a file alone.
-    pub service: Vec<Service>,
-    /// Services to watch; in a file alone.
-    pub watch: Vec<Watch>,
+const DEFAULT_BIND: &str = "127.0.0.1:1111";
+const DEFAULT_MAX_STREAMS: usize = 4096;
+const DEFAULT_MAX_SERVICES: usize = 4096;
+const DEFAULT_MAX_CHECKS: usize = 1024;
+const DEFAULT_MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The configuration of all components.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The store.
+    pub store: StoreConfig,
+    /// Rules for this host's address. Empty if none are configured.
+    pub advertise: Vec<String>,
+    /// The listeners.
+    pub net: NetConfig,
+    /// Maximum number of event streams.
+    pub max_streams: usize,
+    /// Maximum number of services that are watched at the same time.
+    pub max_services: usize,
+    /// The health checks that clients may define.
+    pub check_policy: CheckPolicy,
+    /// The log.
+    pub log: LogConfig,
+    /// Services and hooks of the configuration file.
+    pub plan: Plan,
+    /// Every setting with its value and origin.
+    pub settings: Vec<Setting>,
 }
 
-/// How the agent runs.
+/// The connection to the store.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The store's URL.
-    pub store: String,
-    /// The address to listen on.
+pub struct StoreConfig {
+    /// The URL.
+    pub url: String,
+    /// The file in which an embedded store survives a crash.
+    pub state_file: Option<PathBuf>,
+}
+
+/// The listeners, and who may connect.
+#[derive(Clone, Debug)]
+pub struct NetConfig {
+    /// The TCP address to listen on.
     pub bind: Option<String>,
-    /// The socket to listen on.
+    /// The Unix socket to listen on.
     pub socket: Option<PathBuf>,
-    /// The file in which the agent's own registry survives a crash.
-    pub state: Option<PathBuf>,
-    /// Rules for this host's address; none of them where nothing was said.
-    pub advertise: Vec<String>,
-    /// The file that holds the token.
+    /// The file with the bearer token.
     pub token_file: Option<PathBuf>,
     /// The files for TLS.
-    pub tls: Option<Files>,
-    /// CatalogCache by which this agent may be called over TCP.
+    pub tls: Option<TlsFiles>,
+    /// Additional accepted host names.
     pub hosts: Vec<String>,
-    /// Whether the log is JSON.
-    pub log_json: bool,
-    /// The most connections.
-    pub limits: Limits,
-    /// The most event streams.
-    pub streams: usize,
-    /// The most services that are watched at a time.
-    pub services: usize,
-    /// What checks may be declared over the API.
-    pub allowed: CheckPolicy,
-    /// What to register and to watch.
-    pub plan: Plan,
-    /// Where each of them came from.
-    pub origins: BTreeMap<&'static str, &'static str>,
+    /// The limits of connections.
+    pub limits: ConnectionLimits,
 }
 
-impl Given {
-    /// Reads a configuration file.
-    pub fn file(path: &Path) -> Result<Given> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            let text = format!("cannot read the configuration {}", path.display());
-            Error::caused_by(ErrorKind::InvalidArgument, text, e)
-        })?;
-        Given::parse(&text).map_err(|e| {
-            let text = format!(
-                "the configuration {} is not as it should be",
-                path.display()
-            );
-            Error::caused_by(ErrorKind::InvalidArgument, text, e)
-        })
-    }
-
-    fn parse(text: &str) -> Result<Given> {
-        toml::from_str(text).map_err(|e| Error::invalid(e.to_string().trim_end().to_owned()))
-    }
-
-    /// What the environment says.
-    pub fn env(env: impl Fn(&str) -> Option<String>) -> Given {
-        let get = |name: &str| env(name).filter(|value| !value.is_empty());
-        Given {
-            store: get("DISCOVERD_STORE"),
-            bind: get("DISCOVERD_BIND"),
-            socket: get("DISCOVERD_SOCKET"),
-            state: get("DISCOVERD_STATE"),
-            advertise: get("EXTERNAL_IP"),
-            token_file: get("DISCOVERD_TOKEN_FILE").map(PathBuf::from),
-            tls_cert: get("DISCOVERD_TLS_CERT").map(PathBuf::from),
-            tls_key: get("DISCOVERD_TLS_KEY").map(PathBuf::from),
-            tls_client_ca: get("DISCOVERD_TLS_CLIENT_CA").map(PathBuf::from),
-            log: get("DISCOVERD_LOG"),
-            ..Given::default()
-        }
-    }
+/// The log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The format of a line.
+    pub format: LogFormat,
+    /// The level of the messages of the agent and of the library.
+    pub level: LevelFilter,
 }
 
-/// Takes each setting from the first place that has it.
-pub fn resolve(places: [(&'static str, Given); 3], socket: Option<PathBuf>) -> Result<Settings> {
-    let mut origins = BTreeMap::new();
-    let mut of = Origins {
-        places: &places,
-        origins: &mut origins,
-    };
-    let store = of.first("store", |g| g.store.clone());
-    let bind = of.first("bind", |g| g.bind.clone());
-    let given_socket = of.first("socket", |g| g.socket.clone());
-    let state = of.first("state", |g| g.state.clone());
-    let advertise = of.first("advertise", |g| g.advertise.clone());
-    let token_file = of.first("token_file", |g| g.token_file.clone());
-    let cert = of.first("tls_cert", |g| g.tls_cert.clone());
-    let key = of.first("tls_key", |g| g.tls_key.clone());
-    let client_ca = of.first("tls_client_ca", |g| g.tls_client_ca.clone());
-    let hosts = of.first("hosts", |g| g.hosts.clone());
-    let log = of.first("log", |g| g.log.clone());
-    let connections = of.first("connections", |g| g.connections);
-    let of_one = of.first("connections_of_one", |g| g.connections_of_one);
-    let streams = of.first("streams", |g| g.streams);
-    let services = of.first("services", |g| g.services);
-    let allow_exec = of.first("allow_exec", |g| g.allow_exec);
-    let checks = of.first("checks", |g| g.checks);
-    let check_interval = of.first("check_interval", |g| g.check_interval);
-    let check_targets = of.first("check_targets", |g| g.check_targets.clone());
-    let bind = bind.unwrap_or_else(|| "127.0.0.1:1111".to_owned());
-    let socket = match given_socket {
-        Some(path) if path == NONE => None,
-        Some(path) => Some(PathBuf::from(path)),
-        None => socket,
-    };
-    let bind = (bind != NONE).then_some(bind);
-    let state = match state {
-        Some(path) if path == NONE => None,
-        Some(path) => Some(PathBuf::from(path)),
-        None => socket.as_deref().map(beside),
-    };
+/// The format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, is not TOML, or has an unknown key; the message names the file.
+pub fn read_file(path: &Path) -> Result<Layer> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let text = format!("cannot read the configuration file {}", path.display());
+        Error::caused_by(ErrorKind::InvalidArgument, text, e)
+    })?;
+    parse_file(&text).map_err(|e| {
+        let text = format!("invalid configuration file {}", path.display());
+        Error::caused_by(ErrorKind::InvalidArgument, text, e)
+    })
+}
+
+fn parse_file(text: &str) -> Result<Layer> {
+    let layer: Layer =
+        toml::from_str(text).map_err(|e| Error::invalid(e.to_string().trim_end().to_owned()))?;
+    layer.flatten_tables()
+}
+
+/// Combines the sources, in the order of their precedence. `default_socket` is the Unix socket where none is set.
+///
+/// # Errors
+///
+/// Fails if a value is invalid or values contradict each other; the message names the settings.
+pub fn resolve(
+    flags: Layer,
+    environment: Layer,
+    file: Layer,
+    default_socket: Option<PathBuf>,
+) -> Result<Config> {
+    let mut layers = vec![
+        (Origin::Flag, flags),
+        (Origin::Environment, environment),
+        (Origin::File, file),
+        (Origin::Default, defaults(default_socket.as_deref())),
+    ];
+    let socket = Layer::merge(&layers).0.socket.and_then(enabled_path);
+    if let (Some(socket), Some((_, defaults))) = (&socket, layers.last_mut()) {
+        defaults.state = Some(default_state_file(socket).display().to_string());
+    }
+    let (merged, settings) = Layer::merge(&layers);
+    let bind = merged.bind.filter(|bind| bind != NONE);
     if bind.is_none() && socket.is_none() {
         return Err(Error::invalid(
             "bind and socket are both none; the agent must listen somewhere",
         ));
     }
-    Ok(Settings {
-        store: store.unwrap_or_else(|| EMBEDDED.to_owned()),
-        bind,
-        socket,
-        state,
-        advertise: list(advertise),
-        token_file,
-        tls: files(cert, key, client_ca)?,
-        hosts: list(hosts),
-        log_json: match log.as_deref() {
-            None | Some("text") => false,
-            Some("json") => true,
-            Some(other) => {
-                let text = format!("log is {other:?}; it must be text or json");
-                return Err(Error::invalid(text));
-            }
+    Ok(Config {
+        store: StoreConfig {
+            url: merged.store.unwrap_or_else(|| EMBEDDED_STORE.to_owned()),
+            state_file: merged.state.and_then(enabled_path),
         },
-        limits: Limits {
-            connections,
-            of_one,
+        advertise: comma_separated(merged.advertise),
+        net: NetConfig {
+            bind,
+            socket,
+            token_file: merged.token_file,
+            tls: tls_files(merged.tls_cert, merged.tls_key, merged.tls_client_ca)?,
+            hosts: comma_separated(merged.hosts),
+            limits: ConnectionLimits {
+                total: merged.connections,
+                per_peer: merged.connections_of_one,
+            },
         },
-        streams: streams.unwrap_or(4096),
-        services: services.unwrap_or(4096),
-        allowed: CheckPolicy {
-            exec: allow_exec.unwrap_or(false),
-            most: checks.unwrap_or(CHECKS),
-            interval: check_interval.map_or(CHECK_INTERVAL, |span| span.0),
-            targets: networks(check_targets)?,
+        max_streams: merged.streams.unwrap_or(DEFAULT_MAX_STREAMS),
+        max_services: merged.services.unwrap_or(DEFAULT_MAX_SERVICES),
+        check_policy: CheckPolicy {
+            exec: merged.allow_exec.unwrap_or(false),
+            most: merged.checks.unwrap_or(DEFAULT_MAX_CHECKS),
+            interval: merged
+                .check_interval
+                .map_or(DEFAULT_MIN_CHECK_INTERVAL, Duration::from),
+            targets: networks(merged.check_targets)?,
         },
-        plan: plan(&places)?,
-        origins,
+        log: LogConfig {
+            format: log_format(merged.log_format.as_deref())?,
+            level: log_level(merged.log_level.as_deref())?,
+        },
+        plan: Plan::new(merged.service, merged.watch)?,
+        settings,
     })
 }
 
-fn networks(text: Option<String>) -> Result<Vec<Network>> {
-    let all = list(text);
-    let networks = all.iter().map(|text| Network::parse(text));
-    let networks = networks.collect::<Result<Vec<_>>>();
-    networks.map_err(|e| Error::invalid(format!("check_targets: {e:#}")))
+fn defaults(socket: Option<&Path>) -> Layer {
+    Layer {
+        store: Some(EMBEDDED_STORE.to_owned()),
+        bind: Some(DEFAULT_BIND.to_owned()),
+        socket: socket.map(|path| path.display().to_string()),
+        streams: Some(DEFAULT_MAX_STREAMS),
+        services: Some(DEFAULT_MAX_SERVICES),
+        allow_exec: Some(false),
+        checks: Some(DEFAULT_MAX_CHECKS),
+        check_interval: Some(HumanDuration(DEFAULT_MIN_CHECK_INTERVAL)),
+        log_format: Some("text".to_owned()),
+        log_level: Some("info".to_owned()),
+        ..Layer::default()
+    }
 }
 
-/// Of the file: the others cannot say such things.
-fn plan(places: &[(&'static str, Given)]) -> Result<Plan> {
-    let all = places.iter().map(|(_, given)| given);
-    let services = all.clone().flat_map(|given| given.service.clone());
-    let watches = all.flat_map(|given| given.watch.clone());
-    Plan::new(services.collect(), watches.collect())
+/// Returns the default socket: in the user's runtime directory, or in `/run/discoverd` for root. Other users
+/// without a runtime directory have none, because every user can create files in the shared directories.
+pub fn default_socket(env: impl Fn(&str) -> Option<String>, is_root: bool) -> Option<PathBuf> {
+    let runtime_dir = env("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+    match runtime_dir {
+        Some(directory) => Some(Path::new(&directory).join("discoverd.sock")),
+        None => is_root.then(|| PathBuf::from("/run/discoverd/discoverd.sock")),
+    }
 }
 
-fn files(
+/// Returns the default state file: next to the socket, so that one agent at a time uses it.
+fn default_state_file(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".state");
+    PathBuf::from(path)
+}
+
+fn enabled_path(path: String) -> Option<PathBuf> {
+    (path != NONE).then(|| PathBuf::from(path))
+}
+
+fn comma_separated(text: Option<String>) -> Vec<String> {
+    let text = text.unwrap_or_default();
+    let items = text.split(',').map(str::trim);
+    items
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn networks(text: Option<String>) -> Result<Vec<IpNet>> {
+    let parse = |text: &String| {
+        parse_network(text).map_err(|e| Error::invalid(format!("check_targets: {e:#}")))
+    };
+    comma_separated(text).iter().map(parse).collect()
+}
+
+fn tls_files(
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     client_ca: Option<PathBuf>,
-) -> Result<Option<Files>> {
+) -> Result<Option<TlsFiles>> {
     match (cert, key, client_ca) {
-        (Some(cert), Some(key), client_ca) => Ok(Some(Files {
+        (Some(cert), Some(key), client_ca) => Ok(Some(TlsFiles {
             cert,
             key,
             client_ca,
@@ -254,96 +256,22 @@ fn files(
     }
 }
 
-struct Origins<'a> {
-    places: &'a [(&'static str, Given); 3],
-    origins: &'a mut BTreeMap<&'static str, &'static str>,
-}
-
-impl Origins<'_> {
-    fn first<T>(&mut self, name: &'static str, get: impl Fn(&Given) -> Option<T>) -> Option<T> {
-        let found = self
-            .places
-            .iter()
-            .find_map(|(place, given)| Some((*place, get(given)?)));
-        let place = found.as_ref().map_or("default", |(place, _)| place);
-        self.origins.insert(name, place);
-        found.map(|(_, value)| value)
+fn log_format(text: Option<&str>) -> Result<LogFormat> {
+    match text {
+        None | Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => {
+            let text = format!("log_format is {other:?}; it must be text or json");
+            Err(Error::invalid(text))
+        }
     }
 }
 
-/// Where the state is unless somebody says otherwise: whoever has the socket has it.
-fn beside(socket: &Path) -> PathBuf {
-    let mut path = socket.as_os_str().to_owned();
-    path.push(".state");
-    PathBuf::from(path)
-}
-
-fn list(text: Option<String>) -> Vec<String> {
-    let text = text.unwrap_or_default();
-    let items = text.split(',').map(str::trim);
-    items
-        .filter(|item| !item.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Where the socket is unless somebody says otherwise: where only this user can put one.
-pub fn default_socket(env: impl Fn(&str) -> Option<String>, is_root: bool) -> Option<PathBuf> {
-    let own = env("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
-    match own {
-        Some(directory) => Some(Path::new(&directory).join("discoverd.sock")),
-        None => is_root.then(|| PathBuf::from("/run/discoverd/discoverd.sock")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(flags: &str, env: &str, file: &str) -> Result<Settings> {
-        let given = |text| Given::parse(text).unwrap();
-        let places = [("flag", flags), ("environment", env), ("file", file)];
-        resolve(places.map(|(place, text)| (place, given(text))), None)
-    }
-
-    #[test]
-    fn flags_come_before_the_environment_before_the_file_before_the_defaults() {
-        let all = settings(
-            "bind = '127.0.0.1:5'",
-            "bind = '127.0.0.1:6'\nlog = 'json'",
-            "log = 'text'\nstore = 'local://'",
-        )
-        .unwrap();
-        assert_eq!(all.bind.as_deref(), Some("127.0.0.1:5"));
-        assert!(all.log_json);
-        assert_eq!(all.store, "local://");
-        assert_eq!(all.origins["bind"], "flag");
-        assert_eq!(all.origins["log"], "environment");
-        assert_eq!(all.origins["store"], "file");
-        assert_eq!(all.origins["streams"], "default");
-        assert_eq!(settings("", "", "").unwrap().store, EMBEDDED);
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused() {
-        assert!(
-            settings("bind = 'none'", "", "").is_err(),
-            "nowhere to listen"
-        );
-        assert!(settings("log = 'xml'", "", "").is_err());
-        assert!(
-            settings("tls_cert = 'a.pem'", "", "").is_err(),
-            "half of it"
-        );
-        let unknown = Given::parse("prot = 3").unwrap_err().to_string();
-        assert!(unknown.contains("unknown field `prot`"), "{unknown}");
-    }
-
-    #[test]
-    fn the_socket_is_where_only_this_user_can_put_one() {
-        let in_session = default_socket(|_| Some("/run/user/7".to_owned()), false);
-        assert_eq!(in_session, Some("/run/user/7/discoverd.sock".into()));
-        assert_eq!(default_socket(|_| None, false), None);
-        assert!(default_socket(|_| None, true).is_some());
-    }
+fn log_level(text: Option<&str>) -> Result<LevelFilter> {
+    let text = text.unwrap_or("info");
+    text.parse().map_err(|_| {
+        Error::invalid(format!(
+            "log_level is {text:?}; it must be off, error, warn, info, debug or trace"
+        ))
+    })
 }

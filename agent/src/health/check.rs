@@ -7,7 +7,7 @@ use discover_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::Words;
-use crate::health::policy::TargetPolicy;
+use crate::health::target_policy::TargetPolicy;
 use crate::registry::state::Health;
 use discover_core::HumanDuration;
 
@@ -145,7 +145,9 @@ impl Declared {
             (.., Some(words)) => What::Exec(words.clone(), self.warning),
             _ => return Err(Error::invalid("check: names nothing to look at")),
         };
-        reach.admit(&what)?;
+        if let Some(address) = what.address() {
+            reach.admit(address)?;
+        }
         let interval = self.interval.map_or(INTERVAL, |time| time.0);
         Ok(Watch::Check(Check {
             what,
@@ -172,6 +174,14 @@ impl Declared {
 }
 
 impl What {
+    /// Returns the `host:port` that the check connects to. `None` for a command.
+    pub fn address(&self) -> Option<&str> {
+        match self {
+            What::Tcp(address) | What::Http { address, .. } => Some(address),
+            What::Exec(..) => None,
+        }
+    }
+
     /// As it is shown.
     pub fn text(&self) -> String {
         match self {

@@ -1,8 +1,10 @@
 //! Health checks: each looks at one instance again and again, and tells the registry how it is.
 
 pub mod check;
+pub mod component;
 pub mod policy;
 mod probe;
+pub mod target_policy;
 pub mod threshold;
 mod tls;
 
@@ -16,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep, timeout};
 
 use crate::registry::Registry;
+use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
-use crate::registry::table::Key;
 use check::Check;
 use threshold::{Outcome, Threshold};
 
@@ -32,14 +34,16 @@ pub struct Checks {
 
 #[derive(Default)]
 struct Running {
-    checks: HashMap<Key, Open>,
+    checks: HashMap<InstanceKey, Open>,
     tasks: JoinSet<()>,
+    /// Set by [`Checks::close`]: checks that are added later are recorded for the hand-over, and do not run.
+    is_closed: bool,
 }
 
 /// A check that is made.
 struct Open {
-    /// The check ends when this is dropped.
-    _stop: oneshot::Sender<()>,
+    /// The check ends when this is dropped. `None` if it does not run any more.
+    stop: Option<oneshot::Sender<()>>,
     /// The registration that it is about.
     grant: u64,
     check: Check,
@@ -67,28 +71,31 @@ impl Checks {
 
     /// Begins to look at what has just been registered, and ends what was looked at there before. Must be
     /// called on a tokio runtime.
-    pub fn begin(&self, key: Key, grant: u64, check: Check, initial: Health) {
+    pub fn begin(&self, key: InstanceKey, grant: u64, check: Check, initial: Health) {
         let machine = Threshold::new(&check, initial);
         self.look(key, grant, check, machine);
     }
 
     /// Goes on with what the run before looked at. Must be called on a tokio runtime.
-    pub fn resume(&self, key: Key, grant: u64, check: Check, health: Health) {
+    pub fn resume(&self, key: InstanceKey, grant: u64, check: Check, health: Health) {
         let machine = Threshold::resumed(&check, health);
         self.look(key, grant, check, machine);
     }
 
-    fn look(&self, key: Key, grant: u64, check: Check, machine: Threshold) {
+    fn look(&self, key: InstanceKey, grant: u64, check: Check, machine: Threshold) {
         let (stop, stopped) = oneshot::channel();
         let registry = self.registry.clone();
         let mut running = self.running();
         while running.tasks.try_join_next().is_some() {}
         let open = Open {
-            _stop: stop,
+            stop: (!running.is_closed).then_some(stop),
             grant,
             check: check.clone(),
         };
         running.checks.insert(key.clone(), open);
+        if running.is_closed {
+            return;
+        }
         let task = tend(registry, key, grant, check, machine, stopped);
         running.tasks.spawn(task);
     }
@@ -105,13 +112,18 @@ impl Checks {
         .collect()
     }
 
+    /// Returns true if this instance has a check.
+    pub fn contains(&self, key: &InstanceKey) -> bool {
+        self.running().checks.contains_key(key)
+    }
+
     /// How many are made.
     pub fn len(&self) -> usize {
         self.running().checks.len()
     }
 
     /// How many are made of others than this one.
-    pub fn of_others(&self, key: &Key) -> usize {
+    pub fn of_others(&self, key: &InstanceKey) -> usize {
         let running = self.running();
         running.checks.keys().filter(|other| *other != key).count()
     }
@@ -121,21 +133,29 @@ impl Checks {
         self.len() == 0
     }
 
-    /// Ends all, with the commands that they run.
+    /// Ends all, with the commands that they run. They are still listed by [`Checks::looked`].
     pub async fn close(&self) {
-        let mut running = std::mem::take(&mut *self.running());
-        running.checks.clear();
-        let ended = async { while running.tasks.join_next().await.is_some() {} };
+        let mut tasks = {
+            let mut running = self.running();
+            running.is_closed = true;
+            running
+                .checks
+                .values_mut()
+                .for_each(|open| open.stop = None);
+            std::mem::take(&mut running.tasks)
+        };
+        let ended = async { while tasks.join_next().await.is_some() {} };
         // A store that hangs may keep one from telling what it found.
         if timeout(ENDING, ended).await.is_err() {
-            running.tasks.shutdown().await;
+            tasks.shutdown().await;
         }
     }
 
     /// Without those that are about nobody any more, which end with this.
     fn running(&self) -> MutexGuard<'_, Running> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let lives = |key: &Key, open: &mut Open| self.registry.health(key, open.grant).is_some();
+        let lives =
+            |key: &InstanceKey, open: &mut Open| self.registry.health(key, open.grant).is_some();
         running.checks.retain(lives);
         running
     }
@@ -143,7 +163,7 @@ impl Checks {
 
 async fn tend(
     registry: Arc<Registry>,
-    key: Key,
+    key: InstanceKey,
     grant: u64,
     check: Check,
     mut machine: Threshold,

@@ -4,15 +4,14 @@
 //! somebody on this host may have all be looked at but what only ever answers the host itself, and somebody
 //! elsewhere only what is at their own address.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use discover_core::{Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize};
+use ipnet::IpNet;
 
 use crate::health::check::{Check, Declared, What};
-use crate::net::listener::Peer;
-use crate::network::Network;
+use crate::health::target_policy::TargetPolicy;
+use crate::net::peer::Peer;
 
 /// What the settings say.
 #[derive(Clone, Debug)]
@@ -24,18 +23,7 @@ pub struct CheckPolicy {
     /// The shortest interval.
     pub interval: Duration,
     /// Networks that anybody may have looked at.
-    pub targets: Vec<Network>,
-}
-
-/// Which addresses a check may look at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum TargetPolicy {
-    /// All: the configuration file says so.
-    Anywhere,
-    /// All that are somebody's, and these.
-    Ordinary(Vec<Network>),
-    /// This one, and these.
-    Only(IpAddr, Vec<Network>),
+    pub targets: Vec<IpNet>,
 }
 
 impl CheckPolicy {
@@ -96,63 +84,13 @@ impl CheckPolicy {
     }
 }
 
-impl TargetPolicy {
-    /// Whether this address may be looked at.
-    pub fn allows(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        let is_in = |targets: &[Network]| targets.iter().any(|target| target.has(ip));
-        match self {
-            TargetPolicy::Anywhere => true,
-            TargetPolicy::Ordinary(targets) => is_ordinary(ip) || is_in(targets),
-            TargetPolicy::Only(own, targets) => (ip == *own && is_ordinary(ip)) || is_in(targets),
-        }
-    }
-
-    /// Refuses at once what names an address that may not be looked at. A name is looked up each time.
-    pub fn admit(&self, what: &What) -> Result<()> {
-        let address = match what {
-            What::Tcp(address) | What::Http { address, .. } => address,
-            What::Exec(..) => return Ok(()),
-        };
-        let host = address
-            .rsplit_once(':')
-            .map_or(address.as_str(), |(host, _)| host);
-        let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
-        match ip {
-            Ok(ip) if !self.allows(ip) => Err(Error::new(
-                ErrorKind::PermissionDenied,
-                format!("check: {}", refusal(ip)),
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Why an address is not looked at.
-pub fn refusal(ip: IpAddr) -> String {
-    format!("{ip} is not looked at for who asks from there; the setting check_targets allows more")
-}
-
-/// Whether it is the address of somebody: not of the link alone, where clouds tell their secrets, nor of
-/// nobody or many.
-fn is_ordinary(ip: IpAddr) -> bool {
-    /// Where a cloud tells its secrets over IPv6.
-    const METADATA: [u16; 8] = [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
-    match ip {
-        IpAddr::V4(v4) => {
-            !(v4.is_link_local() || v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast())
-        }
-        IpAddr::V6(v6) => {
-            !(v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast())
-                && v6.segments() != METADATA
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
+
     use crate::health::check::Watch;
+    use crate::net::cidr::parse_network;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -165,7 +103,7 @@ mod tests {
             interval: Duration::from_secs(1),
             targets: targets
                 .iter()
-                .map(|text| Network::parse(text).unwrap())
+                .map(|text| parse_network(text).unwrap())
                 .collect(),
         }
     }

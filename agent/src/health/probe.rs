@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use discover_core::network_error_cause;
 use http_body_util::Empty;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::exec::{self, Ran};
 use crate::health::check::{Check, Trust, What};
-use crate::health::policy::{self, TargetPolicy};
+use crate::health::target_policy::{self, TargetPolicy};
 use crate::health::threshold::Outcome;
 use crate::health::tls;
 
@@ -52,13 +53,14 @@ pub async fn look(check: &Check) -> Outcome {
 
 /// To an address that may be looked at: what a name means is looked up once, and that is asked.
 async fn connect(address: &str, reach: &TargetPolicy) -> Result<TcpStream, String> {
-    let found = lookup_host(address).await.map_err(|e| e.to_string())?;
+    let found = lookup_host(address).await;
+    let found = found.map_err(|e| network_error_cause(&e))?;
     let (may, not): (Vec<_>, Vec<_>) = found.partition(|at| reach.allows(at.ip()));
     match not.first() {
-        Some(at) if may.is_empty() => Err(policy::refusal(at.ip())),
+        Some(at) if may.is_empty() => Err(target_policy::refusal(at.ip())),
         _ => TcpStream::connect(&may[..])
             .await
-            .map_err(|e| e.to_string()),
+            .map_err(|e| network_error_cause(&e)),
     }
 }
 
@@ -82,21 +84,21 @@ async fn ask<S>(stream: S, address: &str, path: &str) -> Result<Outcome, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
     let io = TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(io)
         .await
-        .map_err(|e| text(&e))?;
+        .map_err(|e| network_error_cause(&e))?;
     let request = Request::get(path)
         .header(HOST, address)
         .header(USER_AGENT, "discoverd")
         .header(CONNECTION, "close")
         .body(Empty::new())
-        .map_err(|e| text(&e))?;
+        .map_err(|e| e.to_string())?;
     // The connection ends with this function: nobody is interested in the body.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let answer = sender.send_request(request).await.map_err(|e| text(&e))?;
+    let answer = sender.send_request(request).await;
+    let answer = answer.map_err(|e| network_error_cause(&e))?;
     let status = answer.status();
     let said = format!("status {status}");
     Ok(match status.as_u16() {

@@ -108,7 +108,7 @@ mod tests {
             start: SECOND,
             up,
             down,
-            reach: crate::health::policy::TargetPolicy::Anywhere,
+            reach: crate::health::target_policy::TargetPolicy::Anywhere,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use discover_core::network_error_cause;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -36,7 +37,7 @@ pub async fn over(
     connector
         .connect(name, stream)
         .await
-        .map_err(|e| e.to_string())
+        .map_err(|e| network_error_cause(&e))
 }
 
 /// Those of the system are many, and read once.

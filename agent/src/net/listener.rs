@@ -1,9 +1,8 @@
-//! One way in: an address or a socket in the file system, opened here or inherited.
+//! A listening socket: a TCP address or a Unix socket, opened by this process or inherited.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
 use discover_core::{Error, ErrorKind, Result};
@@ -11,17 +10,24 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
-/// What the names of listeners begin with that an agent opened itself; the rest says where.
-const OURS: &str = "discoverd=";
-const TCP: &str = "tcp";
+use crate::net::inherited::{InheritedKind, InheritedSocket, NamedSocket};
+use crate::net::peer::Peer;
 
-/// See the module.
+/// Prefix of the names of sockets that an agent opened itself, as opposed to systemd. The rest of the name is
+/// [`TCP_NAME`] or the percent-encoded path of the Unix socket.
+const AGENT_PREFIX: &str = "discoverd=";
+const TCP_NAME: &str = "tcp";
+/// Name of a socket that systemd opened.
+const SYSTEMD_NAME: &str = "systemd";
+
+/// A listening socket of the API.
 pub struct Listener {
     socket: Socket,
-    /// Whether an agent opened it, and not systemd.
-    ours: bool,
-    /// Whether its file is there for the next agent, too.
-    stays: bool,
+    /// Whether an agent opened the socket, and not systemd.
+    is_own: bool,
+    /// Whether the file of a Unix socket stays when the listener closes, because systemd or the next process uses
+    /// it.
+    keeps_file: bool,
 }
 
 enum Socket {
@@ -29,106 +35,97 @@ enum Socket {
     Unix(UnixListener, PathBuf),
 }
 
-/// A listener that somebody opened before this process began, and the name that it was given with.
-pub struct Given {
-    /// The name.
-    pub name: String,
-    /// The listener.
-    pub socket: GivenSocket,
-}
-
-/// See [`Given`].
-pub enum GivenSocket {
-    /// An address.
-    Tcp(std::net::TcpListener),
-    /// A socket in the file system.
-    Unix(StdUnixListener),
-}
-
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Peer {
-    /// Somebody at this address.
-    Address(IpAddr),
-    /// A user of this host.
-    User(u32),
-}
-
-/// A connection of whatever kind.
+/// A connection over TCP, TLS or a Unix socket.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Listener {
-    /// Listens on an address.
+    /// Listens on a TCP address.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Resource`] if the address cannot be bound.
     pub async fn tcp(address: &str) -> Result<Listener> {
         let bound = TcpListener::bind(address).await;
-        let listener = bound.map_err(|e| cannot(&format!("listen on {address}"), e))?;
+        let listener = bound.map_err(|e| failed_to(&format!("listen on {address}"), e))?;
         Ok(Listener {
             socket: Socket::Tcp(listener),
-            ours: true,
-            stays: false,
+            is_own: true,
+            keeps_file: false,
         })
     }
 
-    /// Listens on a socket that the owner and the group can use. One that is left over from an agent that
-    /// is gone is replaced; one that is in use is not.
+    /// Listens on a Unix socket that its owner and group may use. Replaces a socket file that no process listens
+    /// on any more.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Busy`] if another process listens on the socket, and with
+    /// [`ErrorKind::Resource`] if the socket cannot be created.
     pub fn unix(path: &Path) -> Result<Listener> {
-        let doing = format!("listen on {}", path.display());
-        let failed = |e| cannot(&doing, e);
+        let action = format!("listen on {}", path.display());
+        let failed = |e| failed_to(&action, e);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
         if is_socket(path) {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                let text = format!("cannot {doing}: another agent is there");
+                let text = format!("cannot {action}: another agent is there");
                 return Err(Error::new(ErrorKind::Busy, text));
             }
             std::fs::remove_file(path).map_err(failed)?;
         }
-        // Under its name only once nobody else can use it.
-        // A short one: the whole path of a socket has room for some hundred bytes.
-        let new = path.with_file_name(format!(".{:x}", std::process::id()));
-        let listener = UnixListener::bind(&new).map_err(failed)?;
+        // The socket gets its name only after its permissions are set. The temporary name is short because the
+        // path of a socket is limited to about a hundred bytes.
+        let temporary = path.with_file_name(format!(".{:x}", std::process::id()));
+        let listener = UnixListener::bind(&temporary).map_err(failed)?;
         let mode = std::fs::Permissions::from_mode(0o660);
-        let named = std::fs::set_permissions(&new, mode).and_then(|()| std::fs::rename(&new, path));
-        named.map_err(failed)?;
+        std::fs::set_permissions(&temporary, mode)
+            .and_then(|()| std::fs::rename(&temporary, path))
+            .map_err(failed)?;
         Ok(Listener {
             socket: Socket::Unix(listener, path.to_owned()),
-            ours: true,
-            stays: false,
+            is_own: true,
+            keeps_file: false,
         })
     }
 
-    /// Listens where somebody listened before. None where it was an agent, which listened elsewhere than
-    /// this one is to: at neither of these.
+    /// Listens on an inherited socket. Returns `None` for a socket that a previous agent opened on an address
+    /// other than `bind`, or at a path other than `socket`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Resource`] if the socket cannot be used.
     pub fn inherited(
-        given: Given,
+        inherited: InheritedSocket,
         bind: Option<&str>,
         socket: Option<&Path>,
     ) -> Result<Option<Listener>> {
-        let failed = |e| cannot(&format!("listen on the inherited {:?}", given.name), e);
-        let place = given.name.strip_prefix(OURS);
-        let socket = match given.socket {
-            GivenSocket::Tcp(listener) => {
-                let at = listener.local_addr().map_err(failed)?;
-                if place.is_some() && !bind.is_some_and(|bind| is_at(bind, at)) {
+        let name = inherited.name;
+        let failed = |e| failed_to(&format!("listen on the inherited {name:?}"), e);
+        let own_name = name.strip_prefix(AGENT_PREFIX);
+        let socket = match inherited.kind {
+            InheritedKind::Tcp(listener) => {
+                let address = listener.local_addr().map_err(failed)?;
+                if own_name.is_some() && !bind.is_some_and(|bind| resolves_to(bind, address)) {
                     return Ok(None);
                 }
                 listener.set_nonblocking(true).map_err(failed)?;
                 Socket::Tcp(TcpListener::from_std(listener).map_err(failed)?)
             }
-            GivenSocket::Unix(listener) => {
-                let path = match place {
-                    // It was opened under another name.
-                    Some(place) => {
-                        PathBuf::from(percent_decode_str(place).decode_utf8_lossy().as_ref())
+            InheritedKind::Unix(listener) => {
+                let path = match own_name {
+                    // The kernel reports the temporary name under which the socket was bound.
+                    Some(encoded) => {
+                        PathBuf::from(percent_decode_str(encoded).decode_utf8_lossy().as_ref())
                     }
                     None => {
-                        let at = listener.local_addr().map_err(failed)?;
-                        at.as_pathname().map(Path::to_owned).unwrap_or_default()
+                        let address = listener.local_addr().map_err(failed)?;
+                        let path = address.as_pathname();
+                        path.map(Path::to_owned).unwrap_or_default()
                     }
                 };
-                if place.is_some() && (socket != Some(path.as_path()) || !is_socket(&path)) {
+                if own_name.is_some() && (socket != Some(path.as_path()) || !is_socket(&path)) {
                     return Ok(None);
                 }
                 listener.set_nonblocking(true).map_err(failed)?;
@@ -137,44 +134,50 @@ impl Listener {
         };
         Ok(Some(Listener {
             socket,
-            ours: place.is_some(),
-            stays: place.is_none(),
+            is_own: own_name.is_some(),
+            keeps_file: own_name.is_none(),
         }))
     }
 
-    /// The name with which another process inherits it.
-    pub fn name(&self) -> String {
+    /// Duplicates the descriptor, to pass it to systemd or to the next process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the process has no descriptor left.
+    pub fn named_socket(&self) -> std::io::Result<NamedSocket> {
+        let descriptor = match &self.socket {
+            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Unix(listener, _) => listener.as_fd(),
+        };
+        Ok(NamedSocket {
+            name: self.name(),
+            descriptor: descriptor.try_clone_to_owned()?,
+        })
+    }
+
+    fn name(&self) -> String {
         match &self.socket {
-            _ if !self.ours => "systemd".to_owned(),
-            Socket::Tcp(_) => format!("{OURS}{TCP}"),
+            _ if !self.is_own => SYSTEMD_NAME.to_owned(),
+            Socket::Tcp(_) => format!("{AGENT_PREFIX}{TCP_NAME}"),
             Socket::Unix(_, path) => {
                 let path = path.as_os_str().as_encoded_bytes();
-                format!("{OURS}{}", percent_encode(path, NON_ALPHANUMERIC))
+                format!("{AGENT_PREFIX}{}", percent_encode(path, NON_ALPHANUMERIC))
             }
         }
     }
 
-    /// The descriptor once more, to be inherited.
-    pub fn descriptor(&self) -> std::io::Result<OwnedFd> {
-        use std::os::fd::AsFd;
-        match &self.socket {
-            Socket::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
-            Socket::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
-        }
-    }
-
-    /// Where it listens, as a registry URL.
+    /// Returns the registry URL under which the library reaches this listener.
     pub fn url(&self) -> String {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().map_or_else(
                 |_| "discoverd://".to_owned(),
-                |at| format!("discoverd://{at}"),
+                |address| format!("discoverd://{address}"),
             ),
             Socket::Unix(_, path) => format!("discoverd+unix://{}", path.display()),
         }
     }
 
-    /// The address, where it is one.
+    /// Returns the TCP address, or `None` for a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().ok(),
@@ -182,12 +185,16 @@ impl Listener {
         }
     }
 
-    /// The next one who comes.
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the error of `accept`, for example if the process has no descriptor left.
     pub async fn accept(&self) -> std::io::Result<(Box<dyn Stream>, Peer)> {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // A small message must not wait for the acknowledgement of the one before.
+                // Without this, a small message waits for the acknowledgement of the previous one.
                 stream.set_nodelay(true)?;
                 Ok((Box::new(stream), Peer::Address(peer.ip().to_canonical())))
             }
@@ -199,30 +206,32 @@ impl Listener {
         }
     }
 
-    /// Somebody else holds it, too: its file is not removed at the end.
-    pub fn stay(&mut self) {
-        self.stays = true;
+    /// Keeps the file of a Unix socket when the listener closes, because systemd holds the socket, too.
+    pub fn keep_file(&mut self) {
+        self.keeps_file = true;
     }
 
-    /// Takes the socket out of the file system, unless it stays.
-    pub fn remove(&self) {
-        if let (false, Socket::Unix(_, path)) = (self.stays, &self.socket) {
-            // Somebody else may have removed it.
+    /// Removes the file of a Unix socket, unless [`Listener::keep_file`] was called or systemd opened the socket.
+    pub fn remove_file(&self) {
+        if let (false, Socket::Unix(_, path)) = (self.keeps_file, &self.socket) {
+            // The file may have been removed already.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// Whether an address, as it is asked for, is this one. Any port may stand for 0.
-fn is_at(bind: &str, at: SocketAddr) -> bool {
-    let mut asked = bind.to_socket_addrs().into_iter().flatten();
-    asked.any(|asked| asked.ip() == at.ip() && (asked.port() == at.port() || asked.port() == 0))
+/// Returns true if `bind` resolves to this address. Port 0 in `bind` matches every port.
+fn resolves_to(bind: &str, address: SocketAddr) -> bool {
+    let mut resolved = bind.to_socket_addrs().into_iter().flatten();
+    resolved.any(|wanted| {
+        wanted.ip() == address.ip() && (wanted.port() == address.port() || wanted.port() == 0)
+    })
 }
 
 fn is_socket(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket())
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
-fn cannot(doing: &str, cause: std::io::Error) -> Error {
-    Error::caused_by(ErrorKind::Resource, format!("cannot {doing}"), cause)
+fn failed_to(action: &str, cause: std::io::Error) -> Error {
+    Error::caused_by(ErrorKind::Resource, format!("cannot {action}"), cause)
 }

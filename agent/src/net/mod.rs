@@ -1,5 +1,9 @@
-//! Network access: listeners, the TLS files and the token.
+//! Network access: listeners, peers, connection limits, TLS and the credentials that may change at run time.
 
+pub mod cidr;
 pub mod credentials;
+pub mod inherited;
+pub mod limits;
 pub mod listener;
+pub mod peer;
 pub mod tls;

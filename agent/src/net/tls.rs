@@ -1,4 +1,4 @@
-//! TLS for the listener that is open to the network.
+//! TLS of the TCP listener.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,23 +10,27 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
 
-/// The files, in PEM.
+/// The files of the TLS configuration, in PEM.
 #[derive(Clone, Debug)]
-pub struct Files {
-    /// The agent's certificate, and those up to its authority.
+pub struct TlsFiles {
+    /// The certificate chain of the agent.
     pub cert: PathBuf,
-    /// Its key.
+    /// The private key of the certificate.
     pub key: PathBuf,
-    /// The authority of the clients, where they need a certificate of their own.
+    /// The authorities of client certificates. If `None`, clients need no certificate.
     pub client_ca: Option<PathBuf>,
 }
 
-/// Reads the files.
-pub fn acceptor(files: &Files) -> Result<TlsAcceptor> {
+/// Reads the files and creates the acceptor of TLS connections.
+///
+/// # Errors
+///
+/// Fails if a file cannot be read or used; the message names the file.
+pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
     let provider = Arc::new(crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|e| Error::caused_by(ErrorKind::Internal, "TLS cannot be set up", e))?;
+        .map_err(|e| Error::caused_by(ErrorKind::Internal, "cannot set up TLS", e))?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {

@@ -1,19 +1,16 @@
 //! What is registered, on its way from one run of the agent to the next.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use discover_core::{Attributes, OnConflict, Result, ServiceName, Standing};
 use serde::{Deserialize, Serialize};
 
+use crate::registry::key::InstanceKey;
 use crate::registry::published::PublishedInstance;
 use crate::registry::state::{Health, Mode, Whom};
-use crate::registry::table::{Held, Keep, Key};
+use crate::registry::table::{Held, Keep};
 use crate::registry::{Asked, DEFAULT_TTL, Registry};
-
-/// One that goes on: its number, and how it is.
-pub type Adopted = (Key, u64, Health);
 
 /// One registration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,26 +73,31 @@ impl Registry {
 
     /// Goes on with what the run before had registered: under the same numbers, for a whole TTL more, to be
     /// written again as soon as the store takes it, over what is there.
-    pub fn adopt(&self, all: Vec<Registered>) -> HashMap<(String, String), Adopted> {
-        let mut adopted = HashMap::new();
+    pub fn adopt(&self, all: Vec<Registered>) {
         for one in all {
-            let (place, grant, health) = (one.place(), one.grant, one.health);
-            match self.adopt_one(one) {
-                Ok(key) => drop(adopted.insert(place, (key, grant, health))),
-                Err(error) => {
-                    let (service, id) = place;
-                    log::warn!(
-                        "{id} of {service} is not taken over from the run before: {error:#}"
-                    );
-                }
+            let (service, id) = (one.service.clone(), one.id.clone());
+            if let Err(error) = self.adopt_one(one) {
+                log::warn!("{id} of {service} is not taken over from the run before: {error:#}");
             }
         }
         self.unsettled.notify_one();
         self.changed.notify_one();
-        adopted
     }
 
-    fn adopt_one(&self, one: Registered) -> Result<Key> {
+    /// Returns the grant and the health of a registration.
+    pub fn grant_and_health(&self, key: &InstanceKey) -> Option<(u64, Health)> {
+        let table = self.table();
+        let held = table.get(key, None).ok()?;
+        Some((held.grant, held.health))
+    }
+
+    /// Drops a registration without withdrawing it from the store: the entry there expires with its TTL.
+    pub fn forget(&self, key: &InstanceKey, grant: u64) {
+        // The registration may have been replaced in the meantime.
+        let _ = self.table().remove(key, Some(grant));
+    }
+
+    fn adopt_one(&self, one: Registered) -> Result<()> {
         let service = ServiceName::new(&one.service)?;
         let asked = Asked {
             service: service.clone(),
@@ -116,7 +118,7 @@ impl Registry {
             patient: true,
         };
         let registration = self.registration(&asked)?;
-        let key: Key = (service, registration.instance_id());
+        let key: InstanceKey = (service, registration.instance_id());
         let now = self.start.elapsed();
         let held = Held {
             grant: one.grant,
@@ -137,8 +139,8 @@ impl Registry {
         if let Some(left) = one.left {
             held.until = now.saturating_add(left);
         }
-        drop(self.table().insert(key.clone(), held));
-        Ok(key)
+        drop(self.table().insert(key, held));
+        Ok(())
     }
 
     /// Holds back whom the run before did.
@@ -149,12 +151,5 @@ impl Registry {
                 Err(error) => log::warn!("nobody is held back: {error:#}"),
             }
         }
-    }
-}
-
-impl Registered {
-    /// Its service and id.
-    pub fn place(&self) -> (String, String) {
-        (self.service.clone(), self.id.clone())
     }
 }

@@ -1,7 +1,9 @@
 //! What applications registered with this agent: written to the store through the agent's one client, and
 //! kept there for as long as each application says that it lives.
 
+pub mod component;
 pub mod handover;
+pub mod key;
 mod published;
 pub mod reconcile;
 pub mod state;
@@ -25,9 +27,10 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::service_cache::ServiceCache;
+use key::InstanceKey;
 use published::PublishedInstance;
 use state::{Health, State, Withheld};
-use table::{Held, Keep, Key, Table, Verdict};
+use table::{Held, Keep, Table, Verdict};
 
 /// The TTL of who names none.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
@@ -182,7 +185,7 @@ impl Registry {
     /// The application says that it lives, and how it is if it is asked to say that.
     pub async fn heartbeat(
         &self,
-        key: &Key,
+        key: &InstanceKey,
         grant: Option<u64>,
         health: Option<Health>,
     ) -> Result<()> {
@@ -222,7 +225,7 @@ impl Registry {
     /// Replaces the attributes; age and tags stay.
     pub async fn update(
         &self,
-        key: &Key,
+        key: &InstanceKey,
         grant: Option<u64>,
         attributes: Attributes,
     ) -> Result<()> {
@@ -240,7 +243,7 @@ impl Registry {
 
     /// Takes the instance away. One that another owner holds, or that is gone, is left alone, and that is
     /// no error for who names the grant.
-    pub async fn unregister(&self, key: &Key, grant: Option<u64>) -> Result<()> {
+    pub async fn unregister(&self, key: &InstanceKey, grant: Option<u64>) -> Result<()> {
         let _gate = self.gate(key).await;
         let held = match self.table().remove(key, grant) {
             Ok(held) => held,
@@ -262,7 +265,7 @@ impl Registry {
             return;
         };
         // Those who listen to a service hear of the end before their streams do.
-        let last: HashMap<&ServiceName, &Key> =
+        let last: HashMap<&ServiceName, &InstanceKey> =
             all.iter().flatten().map(|key| (&key.0, key)).collect();
         let seen = last.values().map(|key| self.see(key, None));
         // Whoever looks again finds the same; it only comes later.
@@ -270,7 +273,7 @@ impl Registry {
     }
 
     /// Takes away those behind this gate, once whoever is in it has left it.
-    async fn close_gate(&self, at: usize) -> Vec<Key> {
+    async fn close_gate(&self, at: usize) -> Vec<InstanceKey> {
         let _gate = self.gates[at].lock().await;
         let all = self.table().take(|key| self.gate_of(key) == at);
         join_all(all.iter().map(|(_, held)| held.lease.hide())).await;
@@ -331,16 +334,16 @@ impl Registry {
         if own_id { made.id(&asked.id) } else { Ok(made) }
     }
 
-    async fn gate(&self, key: &Key) -> OwnedMutexGuard<()> {
+    async fn gate(&self, key: &InstanceKey) -> OwnedMutexGuard<()> {
         self.gates[self.gate_of(key)].clone().lock_owned().await
     }
 
-    fn gate_of(&self, key: &Key) -> usize {
+    fn gate_of(&self, key: &InstanceKey) -> usize {
         self.hasher.hash_one(key) as usize % GATES
     }
 
     /// Refuses whoever comes while the agent ends: nobody would take it away.
-    fn check_open(&self, (service, id): &Key) -> Result<()> {
+    fn check_open(&self, (service, id): &InstanceKey) -> Result<()> {
         match self.closed.load(Ordering::SeqCst) {
             true => Err(Error::new(
                 ErrorKind::Unavailable,

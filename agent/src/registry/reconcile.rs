@@ -10,8 +10,9 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::Registry;
+use crate::registry::key::InstanceKey;
 use crate::registry::state::{Health, Mode, State, Whom};
-use crate::registry::table::{self, Keep, Key};
+use crate::registry::table::{self, Keep};
 
 /// How long to wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -36,7 +37,13 @@ pub struct Known {
 
 impl Registry {
     /// A check says how the instance is. Fails once it is not this grant's any more.
-    pub async fn report(&self, key: &Key, grant: u64, health: Health, note: String) -> Result<()> {
+    pub async fn report(
+        &self,
+        key: &InstanceKey,
+        grant: u64,
+        health: Health,
+        note: String,
+    ) -> Result<()> {
         let now = self.start.elapsed();
         if self.table().report(key, Some(grant), health, note, now)? {
             self.changed.notify_one();
@@ -45,7 +52,7 @@ impl Registry {
     }
 
     /// How the instance is, if this grant holds it.
-    pub fn health(&self, key: &Key, grant: u64) -> Option<Health> {
+    pub fn health(&self, key: &InstanceKey, grant: u64) -> Option<Health> {
         self.table().get(key, Some(grant)).ok().map(|h| h.health)
     }
 
@@ -77,7 +84,7 @@ impl Registry {
         let now = self.start.elapsed();
         let withheld = self.withheld();
         let table = self.table();
-        let mut all: Vec<(&Key, Known)> = table
+        let mut all: Vec<(&InstanceKey, Known)> = table
             .iter()
             .map(|(key, held)| {
                 let known = Known {
@@ -119,7 +126,7 @@ impl Registry {
 
     /// Whether something is left to be tried again.
     async fn settle_all(&self) -> bool {
-        let todo: Vec<(Key, u64)> = {
+        let todo: Vec<(InstanceKey, u64)> = {
             let withheld = self.withheld();
             let table = self.table();
             let unsettled = table.iter().filter(|(key, held)| {
@@ -142,7 +149,7 @@ impl Registry {
     }
 
     /// Makes what others see of one instance what they should see.
-    pub(super) async fn settle(&self, key: &Key, grant: Option<u64>) -> Result<()> {
+    pub(super) async fn settle(&self, key: &InstanceKey, grant: Option<u64>) -> Result<()> {
         let gate = self.gate(key).await;
         if self.closed.load(Ordering::SeqCst) {
             return Ok(());

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use discover_core::{Error, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use crate::registry::table::Key;
+use crate::registry::key::InstanceKey;
 
 /// The attribute of an instance that warns.
 pub const ATTRIBUTE: (&str, &str) = ("health", "warning");
@@ -104,7 +104,7 @@ impl Whom {
     }
 
     /// Whether this instance is meant.
-    pub fn means(&self, (service, id): &Key) -> bool {
+    pub fn means(&self, (service, id): &InstanceKey) -> bool {
         self.service.as_ref().is_none_or(|own| own == service)
             && self.id.as_ref().is_none_or(|own| own == id)
     }
@@ -130,7 +130,7 @@ impl Withheld {
     }
 
     /// Whether an instance is held back, and why: the stronger reason.
-    pub fn of(&self, key: &Key) -> Option<Mode> {
+    pub fn of(&self, key: &InstanceKey) -> Option<Mode> {
         let meant = self.0.iter().filter(|(whom, _)| whom.means(key));
         meant.map(|(_, mode)| *mode).max()
     }
@@ -145,7 +145,7 @@ impl Withheld {
 mod tests {
     use super::*;
 
-    fn key(service: &str, id: &str) -> Key {
+    fn key(service: &str, id: &str) -> InstanceKey {
         (ServiceName::new(service).unwrap(), id.to_owned())
     }
 

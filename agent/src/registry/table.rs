@@ -6,13 +6,11 @@ use std::time::Duration;
 use discover_core::{Error, ErrorKind, OnConflict, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
+use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
 
 /// A moment, as the time since the agent began.
 pub type Time = Duration;
-
-/// An instance: its service and its id.
-pub type Key = (ServiceName, String);
 
 /// What says that an instance lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +83,7 @@ impl<L> Held<L> {
 /// See the module.
 #[derive(Debug)]
 pub struct Table<L> {
-    held: HashMap<Key, Held<L>>,
+    held: HashMap<InstanceKey, Held<L>>,
     /// Nobody runs out before this. CachedService so that there is no look at all of them before that.
     next: Time,
 }
@@ -110,7 +108,7 @@ pub enum Verdict {
 
 impl<L> Table<L> {
     /// Whether a client may register there.
-    pub fn judge(&self, key: &Key, owner: &str, claim: OnConflict) -> Result<Verdict> {
+    pub fn judge(&self, key: &InstanceKey, owner: &str, claim: OnConflict) -> Result<Verdict> {
         match (claim, self.held.get(key)) {
             (OnConflict::Replace, _) => Ok(Verdict::Granted),
             (OnConflict::RestoreOnly, None) => Ok(Verdict::Unknown),
@@ -123,13 +121,13 @@ impl<L> Table<L> {
     }
 
     /// Notes a registration; gives the one before.
-    pub fn insert(&mut self, key: Key, held: Held<L>) -> Option<Held<L>> {
+    pub fn insert(&mut self, key: InstanceKey, held: Held<L>) -> Option<Held<L>> {
         self.next = self.next.min(held.until);
         self.held.insert(key, held)
     }
 
     /// The registration, if this grant holds it; without a grant whoever does.
-    pub fn get(&self, key: &Key, grant: Option<u64>) -> Result<&Held<L>> {
+    pub fn get(&self, key: &InstanceKey, grant: Option<u64>) -> Result<&Held<L>> {
         match self.held.get(key) {
             Some(held) if grant.is_none_or(|grant| grant == held.grant) => Ok(held),
             Some(_) => Err(replaced(key)),
@@ -140,7 +138,7 @@ impl<L> Table<L> {
     /// Its owner says that it lives, and maybe how it is.
     pub fn beat(
         &mut self,
-        key: &Key,
+        key: &InstanceKey,
         grant: Option<u64>,
         health: Option<Health>,
         now: Time,
@@ -165,7 +163,7 @@ impl<L> Table<L> {
     /// A check says how it is. Gives whether that is another health than before.
     pub fn report(
         &mut self,
-        key: &Key,
+        key: &InstanceKey,
         grant: Option<u64>,
         health: Health,
         note: String,
@@ -180,13 +178,13 @@ impl<L> Table<L> {
     }
 
     /// Forgets the registration, if this grant holds it.
-    pub fn remove(&mut self, key: &Key, grant: Option<u64>) -> Result<Held<L>> {
+    pub fn remove(&mut self, key: &InstanceKey, grant: Option<u64>) -> Result<Held<L>> {
         self.get(key, grant)?;
         self.held.remove(key).ok_or_else(|| gone(key, grant))
     }
 
     /// Those that should have said how they are, and did not, are critical. Gives them.
-    pub fn silence(&mut self, now: Time) -> Vec<Key> {
+    pub fn silence(&mut self, now: Time) -> Vec<InstanceKey> {
         let mut silent = Vec::new();
         if now < self.next {
             return silent;
@@ -203,11 +201,11 @@ impl<L> Table<L> {
     }
 
     /// Forgets those that have been silent or critical for too long, and gives them.
-    pub fn expire(&mut self, now: Time) -> Vec<(Key, Held<L>)> {
+    pub fn expire(&mut self, now: Time) -> Vec<(InstanceKey, Held<L>)> {
         if now < self.next {
             return Vec::new();
         }
-        let over = |_: &Key, held: &mut Held<L>| held.until <= now;
+        let over = |_: &InstanceKey, held: &mut Held<L>| held.until <= now;
         let gone = self.held.extract_if(over).collect();
         let left = self.held.values().map(|held| held.until);
         self.next = left.min().unwrap_or(NEVER);
@@ -221,12 +219,15 @@ impl<L> Table<L> {
     }
 
     /// All, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Held<L>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&InstanceKey, &Held<L>)> {
         self.held.iter()
     }
 
     /// Forgets those that are meant, and gives them.
-    pub fn take(&mut self, mut meant: impl FnMut(&Key) -> bool) -> Vec<(Key, Held<L>)> {
+    pub fn take(
+        &mut self,
+        mut meant: impl FnMut(&InstanceKey) -> bool,
+    ) -> Vec<(InstanceKey, Held<L>)> {
         self.held.extract_if(|key, _| meant(key)).collect()
     }
 
@@ -250,12 +251,12 @@ impl<L> Table<L> {
 }
 
 /// The error of who has lost an id to another owner.
-pub fn replaced((service, id): &Key) -> Error {
+pub fn replaced((service, id): &InstanceKey) -> Error {
     let text = format!("{id} of {service} has another owner now");
     Error::new(ErrorKind::Replaced, text)
 }
 
-fn gone((service, id): &Key, grant: Option<u64>) -> Error {
+fn gone((service, id): &InstanceKey, grant: Option<u64>) -> Error {
     match grant {
         Some(_) => Error::new(
             ErrorKind::LeaseLost,
@@ -274,7 +275,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn key(id: &str) -> Key {
+    fn key(id: &str) -> InstanceKey {
         (ServiceName::new("web").unwrap(), id.to_owned())
     }
 

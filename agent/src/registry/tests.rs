@@ -25,7 +25,7 @@ async fn registry() -> (Arc<Registry>, Asked) {
     (Registry::new(client, sets, [127, 0, 0, 1].into()), asked)
 }
 
-fn key(asked: &Asked) -> Key {
+fn key(asked: &Asked) -> InstanceKey {
     (asked.service.clone(), asked.id.clone())
 }
 

@@ -6,8 +6,9 @@ use discover_core::{Event, Instance, Registration, Result};
 use tokio::time::timeout;
 
 use super::Registry;
+use crate::registry::key::InstanceKey;
 use crate::registry::state::ATTRIBUTE;
-use crate::registry::table::{self, Key};
+use crate::registry::table;
 
 /// How long to wait until the agent's own watch has seen what was just written.
 const SEEING: Duration = Duration::from_secs(2);
@@ -15,7 +16,11 @@ const SEEING: Duration = Duration::from_secs(2);
 impl Registry {
     /// Whoever comes back to an agent that does not know it is let in where nobody is, or where all is as
     /// it left it.
-    pub(super) async fn check_free(&self, key: &Key, registration: &Registration) -> Result<()> {
+    pub(super) async fn check_free(
+        &self,
+        key: &InstanceKey,
+        registration: &Registration,
+    ) -> Result<()> {
         let kept = self.sets.open(&key.0)?;
         kept.set.wait(0, SEEING).await?;
         let now = kept.set.snapshot();
@@ -27,7 +32,7 @@ impl Registry {
     }
 
     /// Waits a moment until the agent's own watch, where there is one, shows what was just written.
-    pub(super) async fn see(&self, key: &Key, written: Option<&Registration>) {
+    pub(super) async fn see(&self, key: &InstanceKey, written: Option<&Registration>) {
         let Some(kept) = self.sets.peek(&key.0) else {
             return;
         };

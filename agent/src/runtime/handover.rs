@@ -1,12 +1,12 @@
-//! From one run of the agent to the next, in the same process: the listeners, so that nobody is refused
-//! meanwhile, and what is registered, so that nobody has to register again.
+//! Hand-over to the next process of the agent, which replaces this one under the same process id: listening sockets
+//! stay open, and the components' states pass on.
 //!
-//! The listeners go the way that systemd passes them, in `LISTEN_FDS`, and so may come from systemd as well.
-//! The rest is in a file without a name, whose descriptor is in `DISCOVERD_HANDOVER`.
+//! Sockets are passed as systemd passes them, in `LISTEN_FDS`, so they may also come from systemd. The state is in
+//! an anonymous file, whose descriptor is in `DISCOVERD_HANDOVER`.
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,98 +17,88 @@ use discover_core::{Error, ErrorKind, Result};
 use listenfd::ListenFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sd_notify::NotifyState;
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use crate::health::Looked;
-use crate::net::listener::{Given, GivenSocket, Listener};
-use crate::registry::handover::Registered;
-use crate::registry::state::Mode;
-use crate::sources::config_file::Begun;
+use crate::net::inherited::{InheritedKind, InheritedSocket, NamedSocket};
+use crate::net::listener::Listener;
+use crate::runtime::handover_state::HandOverState;
 
-/// CatalogCache the process that is meant, and the descriptor.
-const VARIABLE: &str = "DISCOVERD_HANDOVER";
-/// How long the next run is given to find out that it could begin.
-const TRYING: Duration = Duration::from_secs(10);
+/// Environment variable with the process id of the receiver and the descriptor of the state, separated by a colon.
+const STATE_VARIABLE: &str = "DISCOVERD_HANDOVER";
+/// Limit on the time that the next program takes to validate its configuration.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What one run knows and the next must.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct State {
-    /// What is registered.
-    pub registered: Vec<Registered>,
-    /// How it is looked at.
-    pub looked: Vec<Looked>,
-    /// What of it the configuration file asked for.
-    pub begun: Vec<Begun>,
-    /// What operators hold back: the service, the id, and how.
-    pub held: Vec<(Option<String>, Option<String>, Mode)>,
-}
-
-/// What this process was given.
+/// The sockets and the state that this process inherited, from systemd or from the previous process.
 #[derive(Default)]
 pub struct Inherited {
-    /// Where somebody listened before.
-    pub listeners: Vec<Given>,
-    /// What the run before knew.
-    pub state: State,
+    /// Listening sockets.
+    pub sockets: Vec<InheritedSocket>,
+    /// The states of the components.
+    pub state: HandOverState,
 }
 
 impl Inherited {
-    /// Looks what there is. To be called once, before there is a second thread: it clears the environment.
+    /// Takes what this process inherited. Changes the environment, so it must be called before the process starts
+    /// a second thread. State that cannot be read is skipped with a warning: clients then register again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an inherited descriptor is neither a TCP nor a Unix listener.
     pub fn take() -> Result<Inherited> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':').map(str::to_owned);
-        let mut given = ListenFd::from_env();
-        let mut listeners = Vec::new();
-        for at in 0..given.len() {
+        let mut descriptors = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..descriptors.len() {
             let name = names.next().unwrap_or_default();
-            let unix = given.take_unix_listener(at).ok().flatten();
-            let socket = match unix {
-                Some(unix) => GivenSocket::Unix(unix),
+            let unix = descriptors.take_unix_listener(index).ok().flatten();
+            let kind = match unix {
+                Some(unix) => InheritedKind::Unix(unix),
                 None => {
-                    let tcp = given.take_tcp_listener(at).map_err(|e| {
+                    let tcp = descriptors.take_tcp_listener(index).map_err(|e| {
                         let text = format!(
                             "the inherited descriptor {name:?} is neither a TCP nor a unix listener"
                         );
                         Error::caused_by(ErrorKind::InvalidArgument, text, e)
                     })?;
                     let Some(tcp) = tcp else { continue };
-                    GivenSocket::Tcp(tcp)
+                    InheritedKind::Tcp(tcp)
                 }
             };
-            listeners.push(Given { name, socket });
+            sockets.push(InheritedSocket { name, kind });
         }
-        let state = told().unwrap_or_else(|error| {
-            // Owners who are not known put themselves back.
-            log::warn!("what the run before knew cannot be read: {error:#}");
-            State::default()
+        let state = read_state().unwrap_or_else(|error| {
+            log::warn!("state of the previous process skipped: {error:#}");
+            HandOverState::default()
         });
-        Ok(Inherited { listeners, state })
+        Ok(Inherited { sockets, state })
     }
 }
 
-/// What the run before has written, if there was one.
-fn told() -> Result<State> {
-    let named = std::env::var(VARIABLE).unwrap_or_default();
-    let own = std::process::id().to_string();
-    let descriptor = named.split_once(':').filter(|(pid, _)| *pid == own);
+/// Reads the state of the previous process. Empty if there was none.
+fn read_state() -> Result<HandOverState> {
+    let variable = std::env::var(STATE_VARIABLE).unwrap_or_default();
+    let own_id = std::process::id().to_string();
+    let descriptor = variable.split_once(':').filter(|(id, _)| *id == own_id);
     let Some(descriptor) = descriptor.and_then(|(_, fd)| fd.parse::<i32>().ok()) else {
-        return Ok(State::default());
+        return Ok(HandOverState::default());
     };
-    let cannot = |e| Error::caused_by(ErrorKind::Internal, "no file", e);
-    // Opened anew, it is read from its beginning.
-    let mut file = File::open(format!("/proc/self/fd/{descriptor}")).map_err(cannot)?;
-    // Commands that are run later would inherit it.
+    let failed = |e| Error::caused_by(ErrorKind::Internal, "hand-over state: cannot read", e);
+    // A newly opened descriptor reads from the beginning of the file.
+    let mut file = File::open(format!("/proc/self/fd/{descriptor}")).map_err(failed)?;
+    // Commands that the agent runs would inherit the descriptor.
     let _ = nix::unistd::close(descriptor);
     let mut text = Vec::new();
-    file.read_to_end(&mut text).map_err(cannot)?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Error::caused_by(ErrorKind::Internal, "it is written otherwise", e))
+    file.read_to_end(&mut text).map_err(failed)?;
+    HandOverState::parse(&text)
 }
 
-/// Whether the program that would run next could begin with the settings as they are now.
-pub async fn try_next(program: &Path) -> Result<()> {
+/// Runs the next program with `--check`, which validates the configuration as it is now.
+///
+/// # Errors
+///
+/// Fails with the output of the program if it could not start with this configuration.
+pub async fn check_next(program: &Path) -> Result<()> {
     let mut command = tokio::process::Command::new(program);
     command
         .args(std::env::args_os().skip(1))
@@ -119,9 +109,12 @@ pub async fn try_next(program: &Path) -> Result<()> {
         .kill_on_drop(true);
     let shown = program.display();
     let failed = |e| Error::caused_by(ErrorKind::Resource, format!("cannot run {shown}"), e);
-    let slow = |_| Error::new(ErrorKind::Timeout, format!("{shown} does not answer"));
-    let ran = timeout(TRYING, command.output()).await;
-    let ran = ran.map_err(slow)?.map_err(failed)?;
+    let timed_out = |_| {
+        let text = format!("{shown} --check did not finish within {CHECK_TIMEOUT:?}");
+        Error::new(ErrorKind::Timeout, text)
+    };
+    let ran = timeout(CHECK_TIMEOUT, command.output()).await;
+    let ran = ran.map_err(timed_out)?.map_err(failed)?;
     match ran.status.success() {
         true => Ok(()),
         false => Err(Error::invalid(
@@ -130,42 +123,56 @@ pub async fn try_next(program: &Path) -> Result<()> {
     }
 }
 
-/// Runs the program in place of this one, with the same arguments. Only returns when that fails, and then
-/// this process is of no use any more.
-pub fn replace(program: &Path, listeners: &[Listener], state: &State) -> Error {
-    match prepare(program, listeners, state) {
+/// Replaces this process by the program, with the same arguments. Returns only if that fails; then this process
+/// must end.
+pub fn replace(program: &Path, sockets: &[NamedSocket], state: &HandOverState) -> Error {
+    let failed = |cause| {
+        let text = "cannot hand over to the next process";
+        Error::caused_by(ErrorKind::Internal, text, cause)
+    };
+    match prepare(program, sockets, state) {
         Ok(mut command) => failed(command.exec()),
         Err(error) => failed(error),
     }
 }
 
-fn prepare(program: &Path, listeners: &[Listener], state: &State) -> std::io::Result<Command> {
-    let mut descriptors = in_a_row(|| listeners.iter().map(Listener::descriptor).collect())?;
+fn prepare(
+    program: &Path,
+    sockets: &[NamedSocket],
+    state: &HandOverState,
+) -> std::io::Result<Command> {
+    let duplicate = || {
+        let copies = sockets.iter().map(|socket| socket.descriptor.try_clone());
+        copies.collect()
+    };
+    let mut descriptors = consecutive(duplicate)?;
     let first = descriptors.first().map_or(0, AsRawFd::as_raw_fd);
-    let names: Vec<String> = listeners.iter().map(Listener::name).collect();
+    let names: Vec<&str> = sockets.iter().map(|socket| socket.name.as_str()).collect();
     let mut file = File::from(memfd_create(c"discoverd", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(&serde_json::to_vec(state)?)?;
-    let (own, told) = (std::process::id(), file.as_raw_fd());
+    let (own_id, state_descriptor) = (std::process::id(), file.as_raw_fd());
     descriptors.push(file.into());
     let mut command = Command::new(program);
     command
         .args(std::env::args_os().skip(1))
-        .env("LISTEN_PID", own.to_string())
-        .env("LISTEN_FDS", listeners.len().to_string())
+        .env("LISTEN_PID", own_id.to_string())
+        .env("LISTEN_FDS", sockets.len().to_string())
         .env("LISTEN_FDNAMES", names.join(":"))
         .env("LISTEN_FDS_FIRST_FD", first.to_string())
-        .env(VARIABLE, format!("{own}:{told}"))
+        .env(STATE_VARIABLE, format!("{own_id}:{state_descriptor}"))
         .preserved_fds(descriptors);
     Ok(command)
 }
 
-/// Copies whose numbers follow each other, and that nobody else uses. The usual ones, from 3 on, are taken
-/// by what other threads still read, write and close.
-fn in_a_row(copy: impl Fn() -> std::io::Result<Vec<OwnedFd>>) -> std::io::Result<Vec<OwnedFd>> {
-    // Each attempt fills gaps, so that the next one finds fewer; there is a limit to descriptors.
+/// Repeats `duplicate` until the descriptors that it returns have consecutive numbers. The usual numbers, from 3
+/// on, belong to what other threads still read, write and close.
+fn consecutive(
+    duplicate: impl Fn() -> std::io::Result<Vec<OwnedFd>>,
+) -> std::io::Result<Vec<OwnedFd>> {
+    // Each attempt fills gaps. The limit of descriptors bounds the number of attempts.
     let mut fillers = Vec::new();
     loop {
-        let copies = copy()?;
+        let copies = duplicate()?;
         let follow = |pair: &[OwnedFd]| pair[0].as_raw_fd() + 1 == pair[1].as_raw_fd();
         if copies.windows(2).all(follow) {
             return Ok(copies);
@@ -174,38 +181,29 @@ fn in_a_row(copy: impl Fn() -> std::io::Result<Vec<OwnedFd>>) -> std::io::Result
     }
 }
 
-fn failed(cause: std::io::Error) -> Error {
-    Error::caused_by(
-        ErrorKind::Internal,
-        "cannot hand over to the next run",
-        cause,
-    )
-}
-
-/// Where the agent does not listen any more, systemd is not to either: whoever came would wait for ever.
-pub fn forget(name: &str) {
+/// Removes a socket from the file descriptor store of systemd. The agent does not listen on it any more, so clients
+/// that connect would wait forever.
+pub fn remove_from_systemd(name: &str) {
     let state = [NotifyState::FdStoreRemove, NotifyState::FdName(name)];
     if let Err(error) = sd_notify::notify(&state) {
-        log::warn!("systemd does not let go of {name}: {error:#}");
+        log::warn!("cannot remove {name} from the file descriptor store of systemd: {error}");
     }
 }
 
-/// Leaves the listeners with systemd, where that started us: whoever comes after a crash waits for the next
-/// run. Whether it did.
-pub fn store(listeners: &[Listener]) -> bool {
+/// Stores the listeners in the file descriptor store of systemd, so that connections wait for the next process
+/// after a crash. Returns false if systemd did not start this process, or if storing failed.
+pub fn store_in_systemd(listeners: &[Listener]) -> bool {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return false;
     }
     let stored = listeners.iter().map(|listener| {
-        use std::os::fd::AsFd;
-        let name = listener.name();
-        let descriptor = listener.descriptor()?;
-        let state = [NotifyState::FdStore, NotifyState::FdName(&name)];
-        sd_notify::notify_with_fds(&state, &[descriptor.as_fd()])
+        let socket = listener.named_socket()?;
+        let state = [NotifyState::FdStore, NotifyState::FdName(&socket.name)];
+        sd_notify::notify_with_fds(&state, &[socket.descriptor.as_fd()])
     });
     let stored: std::io::Result<()> = stored.collect();
     if let Err(error) = &stored {
-        log::warn!("systemd does not keep the listeners: {error:#}");
+        log::warn!("cannot store the listeners in systemd: {error}");
     }
     stored.is_ok()
 }
@@ -215,8 +213,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_follow_each_other_and_close_nothing_of_others() {
-        // Others come and go: there are gaps.
+    fn duplicates_have_consecutive_numbers_and_leave_other_descriptors_open() {
+        // Every second descriptor is closed, so there are gaps.
         let mut others: Vec<_> = (0..20).map(|_| File::open("/dev/null").unwrap()).collect();
         let mut nth = 0..20;
         others.retain(|_| nth.next().is_some_and(|n| n % 2 == 0));
@@ -225,13 +223,13 @@ mod tests {
                 .map(|_| Ok(File::open("/dev/zero")?.into()))
                 .collect()
         };
-        let row = in_a_row(copy).unwrap();
+        let row = consecutive(copy).unwrap();
         let first = row[0].as_raw_fd();
         for (at, one) in (first..).zip(&row) {
             assert_eq!(one.as_raw_fd(), at);
         }
         for other in &mut others {
-            assert_eq!(other.read(&mut [0; 1]).unwrap(), 0, "it is what it was");
+            assert_eq!(other.read(&mut [0; 1]).unwrap(), 0, "still open");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! kept open for a while after the last look.
 
 pub mod catalog_cache;
+pub mod component;
 pub mod history;
 
 use std::collections::HashMap;
@@ -116,6 +117,14 @@ impl ServiceCache {
     /// The set of a service, if it is open.
     pub fn peek(&self, service: &ServiceName) -> Option<Arc<CachedService>> {
         self.kept().get(service).cloned()
+    }
+
+    /// Returns the services that are watched, with their sets.
+    pub fn watched(&self) -> Vec<(ServiceName, ServiceSet)> {
+        let kept = self.kept();
+        let sets = kept.iter();
+        sets.map(|(name, service)| (name.clone(), service.set.clone()))
+            .collect()
     }
 
     /// How many are open.

@@ -298,7 +298,7 @@ fn check_kv_options(url: &Url, own: &[&str]) -> Result<()> {
 
 /// Creates the backend of a store. The leases of etcd may expire all at once; `protect` and `grace` delay that.
 fn kv_backend(url: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
-    let backend = KvBackend::several(store, layouts(url)?);
+    let backend = KvBackend::with_layouts(store, layouts(url)?);
     if !url.scheme().starts_with("etcd") {
         return Ok(Arc::new(backend));
     }

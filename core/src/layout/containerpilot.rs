@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, host, json};
+use crate::layout::{Decoded, Folder, Layout, json, registered_host};
 use crate::model::{Instance, Registration, ServiceName, check_host};
 
 /// See the module.
@@ -33,7 +33,7 @@ impl Layout for ContainerPilot {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -43,7 +43,7 @@ impl Layout for ContainerPilot {
         let record = json::Writer::new()
             .value("id", id)
             .value("name", registration.service.as_str())
-            .value("address", host(registration))
+            .value("address", registered_host(registration))
             .value("port", registration.port)
             .value("tags", (!tags.is_empty()).then(|| tags.clone()))
             .some_map("attributes", &registration.attributes);
@@ -55,7 +55,7 @@ impl Layout for ContainerPilot {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let rest = self.root.rest(service, node);
+        let rest = self.root.relative_path(service, node);
         let path = rest.and_then(|rest| rest.split_once('/'));
         let Some((id, _)) = path.filter(|(_, file)| !file.contains('/')) else {
             return Decoded::Ignored;
@@ -161,6 +161,11 @@ mod tests {
     #[test]
     fn an_id_with_a_slash_is_refused() {
         let error = layout().encode(&at("app", "h:1").id("a/b").unwrap());
-        assert!(error.unwrap_err().to_string().contains("no slash"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("one segment of the key")
+        );
     }
 }

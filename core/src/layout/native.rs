@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::kv::{Entry, Lifetime, MAX_VALUE_BYTES, Node, Prefix};
-use crate::layout::{Decoded, Layout, endpoint, json, tags, under};
+use crate::layout::{Decoded, Layout, json, parse_endpoint, path_in_service, tags};
 use crate::model::{Attributes, Instance, Metadata, MetadataInterner, Registration, ServiceName};
 
 /// See the module.
@@ -64,9 +64,10 @@ fn decoded(
     node: &Node,
     said: impl FnOnce() -> std::result::Result<Arc<Metadata>, String>,
 ) -> Decoded {
-    let name = under(ROOT, service, &node.key);
+    let name = path_in_service(ROOT, service, &node.key);
     // Deeper keys and keys that are no address belong to somebody else.
-    let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?))) else {
+    let Some((name, (host, port))) = name.and_then(|name| Some((name, parse_endpoint(name)?)))
+    else {
         return Decoded::Ignored;
     };
     let instance = |said| Instance::saying(said, service.clone(), name, host, port, node.created);

@@ -5,6 +5,17 @@
 //! endpoint, the cause and the remedy.
 
 #[cfg(any(feature = "etcd2", feature = "agent"))]
+#[cfg_attr(
+    not(all(feature = "etcd2", feature = "agent")),
+    allow(dead_code, reason = "Unix sockets and streams are for the agent")
+)]
 pub(crate) mod http_client;
 pub(crate) mod network_error;
+#[cfg_attr(
+    not(all(feature = "etcd", feature = "etcd2", feature = "agent")),
+    allow(
+        dead_code,
+        reason = "etcd v3 needs PEM texts, the others a rustls configuration"
+    )
+)]
 pub(crate) mod tls;

@@ -121,10 +121,6 @@ impl ClientIdentity {
     }
 }
 
-#[cfg_attr(
-    not(feature = "etcd"),
-    allow(dead_code, reason = "the PEM texts are for etcd v3")
-)]
 impl TlsMaterial {
     /// Returns the authorities as PEM; `None` stands for those of the system.
     pub(crate) fn authorities_pem(&self) -> Option<&[u8]> {

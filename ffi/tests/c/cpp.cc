@@ -152,7 +152,7 @@ static void statuses_and_counters_are_reported(discover::client &client) {
     gate connected, live, released;
     auto on_connection = [&](const discover::connection_status &now) {
         if (now.state == DISCOVER_CONNECTION_CONNECTED && !now.error) connected.open();
-        throw std::runtime_error("kept");
+        throw std::runtime_error("exception kept");
     };
     discover::subscription subscription = client.on_connection(on_connection);
     CHECK(connected.await(1));

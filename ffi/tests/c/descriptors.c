@@ -141,7 +141,8 @@ static void filtering_by_tags_finds_the_matching_instances(const char *url) {
     const char *tags[1];
 
     OK(discover_registration_add_tag(tagged_registration, "blue", NULL));
-    discover_lease *first = register_instance(client, tagged_registration), *second = register_instance(client, new_registration("web", 7002));
+    discover_lease *first = register_instance(client, tagged_registration);
+    discover_lease *second = register_instance(client, new_registration("web", 7002));
     OK(discover_descriptor_parse("web[blue];80", &wanted, NULL));
     web = open_set(client, discover_descriptor_service(wanted));
     tags[0] = discover_descriptor_tag(wanted, 0);

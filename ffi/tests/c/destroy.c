@@ -8,9 +8,11 @@ static void destroy_runs_on_this_thread_before_a_failed_call_returns(void) {
     struct observer observers[] = {NEW_OBSERVER, NEW_OBSERVER, NEW_OBSERVER};
     discover_subscription *out;
 
-    CHECK(discover_set_subscribe(NULL, observer_on_event, &observers[0], observer_on_destroy, &out, NULL) != DISCOVER_OK);
+    CHECK(discover_set_subscribe(NULL, observer_on_event, &observers[0], observer_on_destroy, &out, NULL)
+          != DISCOVER_OK);
     CHECK(discover_set_subscribe(set, NULL, &observers[1], observer_on_destroy, &out, NULL) != DISCOVER_OK);
-    CHECK(discover_set_subscribe(set, observer_on_event, &observers[2], observer_on_destroy, NULL, NULL) != DISCOVER_OK);
+    CHECK(discover_set_subscribe(set, observer_on_event, &observers[2], observer_on_destroy, NULL, NULL)
+          != DISCOVER_OK);
     for (int i = 0; i < 3; i++) {
         CHECK(observers[i].destroyed == 1 && observers[i].event_count == 0);
         CHECK(pthread_equal(observers[i].destroy_thread, pthread_self()));
@@ -24,7 +26,8 @@ static void destroy_runs_on_the_callback_thread_after_a_cancel(void) {
     await_events(&observer, "current\n");
     discover_subscription_cancel(subscription);
     await_destroyed(&observer);
-    CHECK(pthread_equal(observer.destroy_thread, observer.callback_thread) && !pthread_equal(observer.destroy_thread, pthread_self()));
+    CHECK(pthread_equal(observer.destroy_thread, observer.callback_thread));
+    CHECK(!pthread_equal(observer.destroy_thread, pthread_self()));
 }
 
 /* Cancels its own subscription at the first event. */

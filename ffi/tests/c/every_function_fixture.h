@@ -203,7 +203,7 @@ static inline void prepare(void) {
     OK(discover_registration_set_attribute(web, "zone", "eu", NULL));
     OK(discover_registration_add_tag(web, "blue", NULL));
     keeper = register_instance(client, web);
-    lease = register_instance(client, new_registration("kept", 7003));
+    lease = register_instance(client, new_registration("other-lease", 7003));
     set = open_set(client, "web");
     subscription = subscribe(set, &events);
     leaving = register_instance(client, new_registration("web", 7002));

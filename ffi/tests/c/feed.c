@@ -23,7 +23,9 @@ static void poll_until(discover_feed *feed, struct observer *observer, const cha
 
 /* Checks that no event follows. The descriptor may be readable once more than necessary. */
 static void check_no_events(discover_feed *feed, struct observer *observer) {
-    while (is_readable(discover_feed_fd(feed), 0)) OK(discover_feed_drain(feed, observer_on_event, observer, NULL));
+    while (is_readable(discover_feed_fd(feed), 0)) {
+        OK(discover_feed_drain(feed, observer_on_event, observer, NULL));
+    }
     SAME_TEXT(observer->received, "");
 }
 

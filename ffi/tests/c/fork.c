@@ -35,7 +35,8 @@ static void check_every_call_fails(struct parent *parent) {
     FORKED(discover_lease_unregister(parent->lease, TIMEOUT_MS, &error));
     FORKED(discover_set_wait(parent->set, 1, TIMEOUT_MS, &snapshot, &error));
     FORKED(discover_set_filter(parent->set, NULL, NULL, 0, NULL, 0, &set, &error));
-    FORKED(discover_set_subscribe(parent->set, observer_on_event, &observer, observer_on_destroy, &subscription, &error));
+    FORKED(discover_set_subscribe(parent->set, observer_on_event, &observer, observer_on_destroy,
+                                  &subscription, &error));
     CHECK(observer.destroyed == 1);
     FORKED(discover_set_feed(parent->set, &feed, &error));
     FORKED(discover_feed_drain(parent->feed, observer_on_event, &observer, &error));

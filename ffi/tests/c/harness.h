@@ -90,7 +90,8 @@ static inline discover_registration *new_registration(const char *service, int64
 }
 
 /* Registers an instance and releases the registration. */
-static inline discover_lease *register_instance(const discover_client *client, discover_registration *registration) {
+static inline discover_lease *register_instance(const discover_client *client,
+                                                discover_registration *registration) {
     discover_lease *lease;
     OK(discover_client_register(client, registration, TIMEOUT_MS, &lease, NULL));
     discover_registration_free(registration);

@@ -69,7 +69,8 @@ static void metrics(void) {
     CHECK(value == 0);
     REJECTED("name is NULL", discover_client_metric(client, NULL, &value, &error));
     REJECTED("name is not UTF-8 at byte 3", discover_client_metric(client, MALFORMED, &value, &error));
-    REJECTED("no metric is named \"luck\"; discover_metric_name() lists the names", discover_client_metric(client, "luck", &value, &error));
+    REJECTED("no metric is named \"luck\"; discover_metric_name() lists the names",
+             discover_client_metric(client, "luck", &value, &error));
     REJECTED("value is NULL", discover_client_metric(client, "relists", NULL, &error));
     CHECK(discover_metric_name(discover_metric_count()) == NULL);
 }
@@ -132,13 +133,16 @@ static void registrations(void) {
     REJECTED("registration is NULL", discover_registration_set_attribute(NULL, "n", "v", &error));
     REJECTED("name is NULL", discover_registration_set_attribute(registration, NULL, "v", &error));
     REJECTED("value is NULL", discover_registration_set_attribute(registration, "n", NULL, &error));
-    REJECTED("name is not UTF-8 at byte 3", discover_registration_set_attribute(registration, MALFORMED, "v", &error));
-    REJECTED("value is not UTF-8 at byte 3", discover_registration_set_attribute(registration, "n", MALFORMED, &error));
+    REJECTED("name is not UTF-8 at byte 3",
+             discover_registration_set_attribute(registration, MALFORMED, "v", &error));
+    REJECTED("value is not UTF-8 at byte 3",
+             discover_registration_set_attribute(registration, "n", MALFORMED, &error));
     REJECTED("registration is NULL", discover_registration_add_tag(NULL, "t", &error));
     REJECTED("tag is NULL", discover_registration_add_tag(registration, NULL, &error));
     REJECTED("tag is not UTF-8 at byte 3", discover_registration_add_tag(registration, MALFORMED, &error));
     REJECTED("registration is NULL", discover_registration_set_ttl_ms(NULL, 1000, &error));
-    VALUE_REJECTED("ttl is 999ms; it must be 1s to 24h", discover_registration_set_ttl_ms(registration, 999, &error));
+    VALUE_REJECTED("ttl is 999ms; it must be 1s to 24h",
+                   discover_registration_set_ttl_ms(registration, 999, &error));
     REJECTED("registration is NULL", discover_registration_set_heartbeat_manual(NULL, &error));
     discover_registration_free(NULL);
 }

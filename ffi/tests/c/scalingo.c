@@ -35,12 +35,15 @@ static void check_host_addresses(const discover_scalingo_host *host) {
     SAME_TEXT(discover_scalingo_host_password(host), "p@");
     SAME_TEXT(discover_scalingo_host_shard(host), "");
     CHECK(discover_scalingo_host_is_public(host) && !discover_scalingo_host_is_critical(host));
-    CHECK(discover_scalingo_host_port(host, "https") == 443 && discover_scalingo_host_port(host, "http") == 0);
+    CHECK(discover_scalingo_host_port(host, "https") == 443);
+    CHECK(discover_scalingo_host_port(host, "http") == 0);
     CHECK(discover_scalingo_host_private_port(host, "http") == 80);
-    CHECK(discover_scalingo_host_port_count(host) == 1 && discover_scalingo_host_private_port_count(host) == 1);
+    CHECK(discover_scalingo_host_port_count(host) == 1);
+    CHECK(discover_scalingo_host_private_port_count(host) == 1);
     SAME_TEXT(discover_scalingo_host_port_scheme(host, 0), "https");
     SAME_TEXT(discover_scalingo_host_private_port_scheme(host, 0), "http");
-    CHECK(!discover_scalingo_host_port_scheme(host, 1) && !discover_scalingo_host_private_port_scheme(host, 1));
+    CHECK(discover_scalingo_host_port_scheme(host, 1) == NULL);
+    CHECK(discover_scalingo_host_private_port_scheme(host, 1) == NULL);
     CHECK_URL(discover_scalingo_host_url(host, "", "/x", &url, NULL), "https://u:p%40@api.dev:443/x");
     CHECK_URL(discover_scalingo_host_private_url(host, "http", "", &url, NULL), "http://u:p%40@b:80");
     CHECK(discover_scalingo_host_url(host, "ftp", "", &url, &error) == DISCOVER_ERR_INVALID_ARGUMENT);

@@ -48,7 +48,8 @@ static void the_current_state_is_delivered_first_and_none_after_a_cancel(void) {
     CHECK(!pthread_equal(states.observer.callback_thread, pthread_self()));
     discover_subscription_cancel(subscription);
     await_destroyed(&states.observer);
-    CHECK(states.observer.event_count == 1 && pthread_equal(states.observer.destroy_thread, states.observer.callback_thread));
+    CHECK(states.observer.event_count == 1);
+    CHECK(pthread_equal(states.observer.destroy_thread, states.observer.callback_thread));
 }
 
 static void an_unresponsive_registry_is_reported_with_the_reason(void) {
@@ -109,7 +110,8 @@ static void a_lapsed_registration_is_reported_with_the_reason(void) {
 }
 
 static void destroy_is_called_whatever_the_result(void) {
-    struct state_observer states[] = {{.observer = NEW_OBSERVER}, {.observer = NEW_OBSERVER}, {.observer = NEW_OBSERVER}};
+    struct state_observer states[] = {
+        {.observer = NEW_OBSERVER}, {.observer = NEW_OBSERVER}, {.observer = NEW_OBSERVER}};
     discover_subscription *out;
 
     CHECK(discover_client_on_connection(NULL, on_state, &states[0], destroy, &out, NULL) != DISCOVER_OK);

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { parentPort, Worker } from 'node:worker_threads';
 
-import { forEach, host, now, resident, tell, theEnd } from './told.mjs';
+import { forEach, host, now, resident, report, stopped } from './protocol.mjs';
 
 const bare = resident();
 const before = now();
@@ -20,8 +20,8 @@ async function follow(url, count) {
   const latencies = [];
   const downs = [];
   let waiting = count;
-  let told;
-  const current = new Promise((done) => (told = done));
+  let notified;
+  const current = new Promise((done) => (notified = done));
   const onEvent = ({ kind, instance }) => {
     if (kind === 'up' || kind === 'update') {
       const { t } = instance.attributes;
@@ -33,7 +33,7 @@ async function follow(url, count) {
     } else if (kind === 'current') {
       waiting -= 1;
       if (waiting === 0) {
-        told();
+        notified();
       }
     }
   };
@@ -41,9 +41,9 @@ async function follow(url, count) {
   const sets = Array.from({ length: count }, (_, number) => client.services(`bench-${number}`));
   const subscriptions = sets.map((set) => set.subscribe(onEvent));
   await current;
-  tell({ started, ready: now(), ...loaded });
-  await theEnd;
-  tell({ latencies, downs, online: sets.reduce((sum, set) => sum + set.online().length, 0) });
+  report({ started, ready: now(), ...loaded });
+  await stopped;
+  report({ latencies, downs, online: sets.reduce((sum, set) => sum + set.online().length, 0) });
   subscriptions.forEach((subscription) => subscription.cancel());
   await client.close();
 }
@@ -55,9 +55,9 @@ async function register(url, count) {
   await forEach(count, async (number) => {
     leases.push(await client.register({ service: 'bench-0', port: 1000, host: host(number) }));
   });
-  tell({ started, ready: now(), ...loaded });
-  await theEnd;
-  await tell({ registered: leases.length });
+  report({ started, ready: now(), ...loaded });
+  await stopped;
+  await report({ registered: leases.length });
   process.exit(0);
 }
 
@@ -114,16 +114,16 @@ async function read(url) {
   // In an engine of its own, which has compiled nothing yet.
   const reader = new Worker(fileURLToPath(import.meta.url), { argv: ['beside', url] });
   let beside;
-  reader.once('message', (told) => (beside = told));
+  reader.once('message', (notified) => (beside = notified));
   for (let turn = 0; beside === undefined; turn += 1) {
     await leases[0].update({ turn: String(turn) });
     await new Promise((done) => setTimeout(done, 1)); // tidy: sleep, a writer at a pace
   }
-  tell({ ...alone, ...beside });
+  report({ ...alone, ...beside });
   await client.close();
 }
 
-/** Reads while another thread writes, of which it is told between two turns of its loop. */
+/** Reads while another thread writes, of which it is notified between two turns of its loop. */
 async function beside(url) {
   const client = await connect(url);
   const set = client.services('bench-0');
@@ -144,7 +144,7 @@ async function scale(url, instances, listeners) {
   const set = client.services('bench-0');
   await set.wait(instances, { timeout: 60_000 });
   let [waiting, done] = [0, () => {}];
-  const allAreTold = () => {
+  const allNotified = () => {
     waiting = listeners;
     return new Promise((resolve) => (done = resolve));
   };
@@ -156,18 +156,18 @@ async function scale(url, instances, listeners) {
       }
     }
   };
-  const current = allAreTold();
+  const current = allNotified();
   const subscriptions = Array.from({ length: listeners }, () => set.subscribe(onEvent));
   await current;
   const took = [];
   for (let turn = 0; turn < CHANGES; turn += 1) {
     const began = now();
-    const told = allAreTold();
+    const notified = allNotified();
     await leases[(turn * 7919) % instances].update({ turn: String(turn) });
-    await told;
+    await notified;
     took.push(now() - began);
   }
-  tell({ took: took.sort((a, b) => a - b)[CHANGES / 2] });
+  report({ took: took.sort((a, b) => a - b)[CHANGES / 2] });
   subscriptions.forEach((subscription) => subscription.cancel());
   await client.close({ timeout: 60_000 });
 }

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Dict, List
 
-from told import host, now_us, resident, tell, wait_for_the_end
+from protocol import host, now_us, report, resident, wait_for_stop
 
 BARE, BEFORE = resident(), time.monotonic_ns()
 import libdiscover  # noqa: E402
@@ -39,9 +39,9 @@ def follow(url: str, count: int) -> None:
     subscriptions = [each.subscribe(on_event) for each in sets]
     for _ in sets:
         current.acquire()
-    tell(started=started, ready=now_us(), **LOADED)
-    wait_for_the_end()
-    tell(latencies=latencies, downs=downs, online=sum(len(each.online()) for each in sets))
+    report(started=started, ready=now_us(), **LOADED)
+    wait_for_stop()
+    report(latencies=latencies, downs=downs, online=sum(len(each.online()) for each in sets))
     del subscriptions
     client.close(5)
 
@@ -57,9 +57,9 @@ async def register(url: str, count: int) -> None:
             leases.append(await client.register("bench-0", 1000, host=host(number)))
 
     await asyncio.gather(*(work() for _ in range(64)))
-    tell(started=started, ready=now_us(), **LOADED)
-    await asyncio.get_running_loop().run_in_executor(None, wait_for_the_end)
-    tell(registered=len(leases))
+    report(started=started, ready=now_us(), **LOADED)
+    await asyncio.get_running_loop().run_in_executor(None, wait_for_stop)
+    report(registered=len(leases))
 
 
 def cost(expression: str, **names: object) -> float:
@@ -113,7 +113,7 @@ def read(url: str) -> None:
     }
     still = False
     writer.join()
-    tell(**alone, **beside)
+    report(**alone, **beside)
     client.close(5)
 
 
@@ -123,25 +123,25 @@ def scale(url: str, instances: int, listeners: int) -> None:
     leases = [client.register("bench-0", 1000, host=host(number)) for number in range(instances)]
     services = client.services("bench-0")
     services.wait(instances, timeout=60)
-    told = threading.Semaphore(0)
+    notified = threading.Semaphore(0)
 
     def on_event(event: libdiscover.Event) -> None:
         if event.kind in ("update", "current"):
-            told.release()
+            notified.release()
 
-    def all_are_told() -> None:
+    def wait_for_all() -> None:
         for _ in range(listeners):
-            told.acquire()
+            notified.acquire()
 
     subscriptions = [services.subscribe(on_event) for _ in range(listeners)]
-    all_are_told()
+    wait_for_all()
     took: List[int] = []
     for turn in range(CHANGES):
         began = now_us()
         leases[turn * 7919 % instances].update({"turn": str(turn)})
-        all_are_told()
+        wait_for_all()
         took.append(now_us() - began)
-    tell(took=sorted(took)[CHANGES // 2])
+    report(took=sorted(took)[CHANGES // 2])
     for subscription in subscriptions:
         subscription.cancel()
     client.close(60)

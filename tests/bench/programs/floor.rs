@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use arc_swap::ArcSwap;
-use discover_bench::clock::now;
 use discover_bench::cost::cost;
-use discover_bench::told::{end, instance, started, tell};
+use discover_bench::protocol::{instance_host, report, report_ready, wait_for_stop};
+use discover_testkit::clock::now;
 use etcd_client::{Client, EventType, GetOptions, KvClient, PutOptions, WatchOptions};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -68,7 +68,7 @@ async fn follow(address: &str, count: u64) -> Outcome {
     for _ in 1..count {
         stream.message().await?;
     }
-    started(began);
+    report_ready(began);
     listen(stream, known).await
 }
 
@@ -82,9 +82,9 @@ async fn streams(address: &str, count: u64) -> Outcome {
         let options = Some(WatchOptions::new().with_prefix());
         streams.push(client.watch(key, options).await?);
     }
-    started(began);
-    let _ = end().await;
-    tell(&json!({"streams": streams.len()}));
+    report_ready(began);
+    let _ = wait_for_stop().await;
+    report(&json!({"streams": streams.len()}));
     Ok(())
 }
 
@@ -94,7 +94,7 @@ async fn replay(address: &str, from: i64) -> Outcome {
     let mut client = Client::connect([address], None).await?;
     let options = WatchOptions::new().with_prefix().with_start_revision(from);
     let stream = client.watch("/discover/services/", Some(options)).await?;
-    started(began);
+    report_ready(began);
     listen(stream, HashMap::new()).await
 }
 
@@ -104,7 +104,7 @@ async fn listen(
 ) -> Outcome {
     let mut latencies = Vec::new();
     let mut last = 0;
-    let mut end = end();
+    let mut end = wait_for_stop();
     loop {
         let told = tokio::select! {
             told = stream.message() => told?,
@@ -125,7 +125,7 @@ async fn listen(
             known.insert(kv.key().to_vec(), attributes);
         }
     }
-    tell(&json!({"latencies": latencies, "last": last, "online": known.len()}));
+    report(&json!({"latencies": latencies, "last": last, "online": known.len()}));
     Ok(())
 }
 
@@ -148,7 +148,7 @@ async fn register(address: &str, count: u64) -> Outcome {
                 return Ok(kept);
             }
             let lease = leases.grant(15, None).await?.id();
-            let key = format!("/discover/services/bench-0/{}:1000", instance(number));
+            let key = format!("/discover/services/bench-0/{}:1000", instance_host(number));
             kv.put(key, "null", Some(PutOptions::new().with_lease(lease)))
                 .await?;
             let (mut keeper, mut answers) = leases.keep_alive(lease).await?;
@@ -170,9 +170,9 @@ async fn register(address: &str, count: u64) -> Outcome {
         let made: Result<Vec<_>, etcd_client::Error> = worker.await?;
         kept.extend(made?);
     }
-    started(began);
-    let _ = end().await;
-    tell(&json!({"registered": kept.len()}));
+    report_ready(began);
+    let _ = wait_for_stop().await;
+    report(&json!({"registered": kept.len()}));
     kept.iter().for_each(|keeper| keeper.abort());
     Ok(())
 }
@@ -180,7 +180,7 @@ async fn register(address: &str, count: u64) -> Outcome {
 /// What reading a slice behind a swappable pointer takes: looked at, taken along, and found by its name
 /// among a thousand.
 fn read() -> Outcome {
-    let ten: Vec<Arc<str>> = (0..10).map(|n| Arc::from(instance(n))).collect();
+    let ten: Vec<Arc<str>> = (0..10).map(|n| Arc::from(instance_host(n))).collect();
     let online = Arc::new(ArcSwap::from_pointee(ten));
     let turn = AtomicUsize::new(0);
     let pick = || {
@@ -191,7 +191,7 @@ fn read() -> Outcome {
     let names = (0..1000).map(|number| (format!("bench-{number}"), online.clone()));
     let names = RwLock::new(names.collect::<HashMap<_, _>>());
     let named = || names.read().map(|names| names.get("bench-0").cloned());
-    tell(&json!({
+    report(&json!({
         "online": cost(|| online.load().len()),
         "owned": cost(|| online.load_full().len()),
         "pick": cost(|| pick().is_some()),
@@ -206,7 +206,7 @@ fn inotify(folder: &Path) -> Outcome {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
     let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE;
     inotify.add_watch(folder, flags)?;
-    started(began);
+    report_ready(began);
     let ended = Arc::new(AtomicBool::new(false));
     let ends = ended.clone();
     let waker = folder.to_owned();
@@ -231,7 +231,7 @@ fn inotify(folder: &Path) -> Outcome {
             }
         }
     }
-    tell(&json!({"latencies": latencies, "downs": downs}));
+    report(&json!({"latencies": latencies, "downs": downs}));
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 
 import { createRequire } from 'node:module';
 
-import { forEach, host, now, tell, theEnd } from './told.mjs';
+import { forEach, host, now, report, stopped } from './protocol.mjs';
 
 const { Etcd3 } = createRequire(`${process.env.PEERS}/`)('etcd3');
 
@@ -36,9 +36,9 @@ async function follow(url, count) {
     watcher.on('put', put);
     watcher.on('delete', (kv) => known.delete(kv.key.toString()));
   }
-  tell({ started, ready: now() });
-  await theEnd;
-  await tell({ latencies, online: known.size });
+  report({ started, ready: now() });
+  await stopped;
+  await report({ latencies, online: known.size });
   process.exit(0);
 }
 
@@ -51,9 +51,9 @@ async function register(url, count) {
     await lease.put(`${ALL}bench-0/${host(number)}:1000`).value('null').exec();
     leases.push(lease);
   });
-  tell({ started, ready: now() });
-  await theEnd;
-  await tell({ registered: leases.length });
+  report({ started, ready: now() });
+  await stopped;
+  await report({ registered: leases.length });
   process.exit(0);
 }
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import AsyncIterator, Dict, List, Tuple, Union
 from urllib.parse import urlsplit
 
-from told import host, now_us, resident, tell, wait_for_the_end
+from protocol import host, now_us, report, resident, wait_for_stop
 
 ALL = "/discover/services/"
 NO_LIMIT = {"grpc.max_receive_message_length": -1}
@@ -59,8 +59,8 @@ class Known:
     def delete(self, key: Text) -> None:
         self.instances.pop(key, None)
 
-    def tell(self) -> None:
-        tell(latencies=self.latencies, online=len(self.instances))
+    def report(self) -> None:
+        report(latencies=self.latencies, online=len(self.instances))
 
 
 async def aetcd_follow(address: Address, count: int) -> None:
@@ -84,9 +84,9 @@ async def aetcd_follow(address: Address, count: int) -> None:
     for number in range(count):
         watch = await client.watch_prefix(folder(number).encode(), start_revision=after)
         tasks.append(asyncio.create_task(listen(watch)))
-    tell(started=started, ready=now_us())
-    await asyncio.get_running_loop().run_in_executor(None, wait_for_the_end)
-    known.tell()
+    report(started=started, ready=now_us())
+    await asyncio.get_running_loop().run_in_executor(None, wait_for_stop)
+    known.report()
     for task in tasks:
         task.cancel()
 
@@ -111,9 +111,9 @@ async def aetcd_register(address: Address, count: int) -> None:
             kept.append(asyncio.create_task(keep(lease)))
 
     await asyncio.gather(*(work() for _ in range(64)))
-    tell(started=started, ready=now_us())
-    await asyncio.get_running_loop().run_in_executor(None, wait_for_the_end)
-    tell(registered=len(kept))
+    report(started=started, ready=now_us())
+    await asyncio.get_running_loop().run_in_executor(None, wait_for_stop)
+    report(registered=len(kept))
     for task in kept:
         task.cancel()
 
@@ -137,9 +137,9 @@ def etcd3_follow(address: Address, count: int) -> None:
 
     for number in range(count):
         client.add_watch_prefix_callback(folder(number), on_response, start_revision=after)
-    tell(started=started, ready=now_us())
-    wait_for_the_end()
-    known.tell()
+    report(started=started, ready=now_us())
+    wait_for_stop()
+    known.report()
 
 
 def etcd3_register(address: Address, count: int) -> None:
@@ -163,9 +163,9 @@ def etcd3_register(address: Address, count: int) -> None:
                 lease.refresh()
 
     threading.Thread(target=keep, daemon=True).start()
-    tell(started=started, ready=now_us())
-    wait_for_the_end()
-    tell(registered=len(leases))
+    report(started=started, ready=now_us())
+    wait_for_stop()
+    report(registered=len(leases))
 
 
 async def etcetra_follow(address: Address, count: int) -> None:
@@ -191,9 +191,9 @@ async def etcetra_follow(address: Address, count: int) -> None:
             watch = connection.watch_prefix(folder(number), ready_event=ready)
             tasks.append(asyncio.create_task(listen(watch)))
             await ready.wait()
-        tell(started=started, ready=now_us())
-        await asyncio.get_running_loop().run_in_executor(None, wait_for_the_end)
-        known.tell()
+        report(started=started, ready=now_us())
+        await asyncio.get_running_loop().run_in_executor(None, wait_for_stop)
+        known.report()
         for task in tasks:
             task.cancel()
 
@@ -204,9 +204,9 @@ async def nacos_load(address: Address, count: int) -> None:
 
     loaded = now_us()
     size = Path(native.__file__).stat().st_size
-    tell(started=started, ready=loaded, load=loaded - started, bare=bare, loaded=resident(), size=size)
-    wait_for_the_end()
-    tell()
+    report(started=started, ready=loaded, load=loaded - started, bare=bare, loaded=resident(), size=size)
+    wait_for_stop()
+    report()
 
 
 TASKS = {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use discover_bench::told::instance;
+use discover_bench::protocol::instance_host;
 use discover_core::{
     Backend, Change, Changes, Client, ContainerPilot, Decoded, Embassy, Entry, Error, ErrorKind,
     GoMicro, Grant, Grpc, Key, Kratos, KvBackend, Layout, Native, Node, Policy, Registration,
@@ -30,7 +30,7 @@ fn service() -> ServiceName {
 /// One of a hundred and fifty bytes, as most are.
 fn registration(number: u64) -> Result<Registration> {
     Registration::new("bench", 1000)?
-        .host(&instance(number))?
+        .host(&instance_host(number))?
         .ttl(Duration::from_secs(10))
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use discover_bench::clock::now;
 use discover_bench::cost::cost;
-use discover_bench::told::{end, instance, started, tell};
+use discover_bench::protocol::{instance_host, report, report_ready, wait_for_stop};
 use discover_core::{Client, Event, Heartbeat, Lease, Policy, Registration, Result, ServiceSet};
+use discover_testkit::clock::now;
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -50,7 +50,7 @@ async fn follow(url: &str, count: u64) -> Result<()> {
         });
     }
     let (mut latencies, mut downs, mut waiting) = (Vec::new(), Vec::new(), count);
-    let mut end = end();
+    let mut end = wait_for_stop();
     loop {
         let (at, event) = tokio::select! {
             Some(heard) = events.recv() => heard,
@@ -66,14 +66,14 @@ async fn follow(url: &str, count: u64) -> Result<()> {
             Event::Current => {
                 waiting -= 1;
                 if waiting == 0 {
-                    started(began);
+                    report_ready(began);
                 }
             }
             _ => {}
         }
     }
     let online: usize = sets.iter().map(|set| set.online().len()).sum();
-    tell(&json!({"latencies": latencies, "downs": downs, "online": online}));
+    report(&json!({"latencies": latencies, "downs": downs, "online": online}));
     client.close(Duration::from_secs(5)).await
 }
 
@@ -81,9 +81,9 @@ async fn register(url: &str, count: u64) -> Result<()> {
     let began = now();
     let client = Client::connect(url).await?;
     let leases = enroll(&client, count, Heartbeat::Automatic).await?;
-    started(began);
-    let _ = end().await;
-    tell(&json!({"registered": leases.len()}));
+    report_ready(began);
+    let _ = wait_for_stop().await;
+    report(&json!({"registered": leases.len()}));
     // Who leaves so does not unregister one by one; that is another measure.
     std::mem::forget((leases, client));
     Ok(())
@@ -94,8 +94,8 @@ async fn alone(url: &str, count: u64) -> Result<()> {
     let began = now();
     let client = Client::connect(url).await?;
     let leases = enroll(&client, count, Heartbeat::Manual).await?;
-    started(began);
-    let (mut end, mut renewed) = (end(), 0);
+    report_ready(began);
+    let (mut end, mut renewed) = (wait_for_stop(), 0);
     loop {
         tokio::select! {
             _ = &mut end => break,
@@ -106,7 +106,7 @@ async fn alone(url: &str, count: u64) -> Result<()> {
             renewed += 1;
         }
     }
-    tell(&json!({"renewed": renewed}));
+    report(&json!({"renewed": renewed}));
     std::mem::forget((leases, client));
     Ok(())
 }
@@ -120,7 +120,7 @@ async fn enroll(client: &Client, count: u64, heartbeat: Heartbeat) -> Result<Vec
             if number >= count {
                 return Ok(leases);
             }
-            let registration = Registration::new("bench-0", 1000)?.host(&instance(number))?;
+            let registration = Registration::new("bench-0", 1000)?.host(&instance_host(number))?;
             let registration = registration.heartbeat(heartbeat);
             leases.push(client.register(registration).await?);
         }
@@ -148,9 +148,9 @@ async fn both(url: &str, services: u64, instances: u64) -> Result<()> {
         followed.push((set, heard));
     }
     let leases = enroll(&client, instances, Heartbeat::Automatic).await?;
-    started(began);
-    let _ = end().await;
-    tell(&json!({"registered": leases.len(), "followed": followed.len()}));
+    report_ready(began);
+    let _ = wait_for_stop().await;
+    report(&json!({"registered": leases.len(), "followed": followed.len()}));
     std::mem::forget((leases, followed, client));
     Ok(())
 }
@@ -188,7 +188,7 @@ async fn read(url: &str) -> Result<()> {
     let beside = measure();
     drop(writing);
     writer.await.expect("it does not panic")?;
-    tell(&json!({
+    report(&json!({
         "online": alone.0, "pick": alone.1, "named": alone.2,
         "online_written": beside.0, "pick_written": beside.1, "named_written": beside.2,
     }));

@@ -1,4 +1,4 @@
-//! A program under measure, running.
+//! A running program under measurement.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -7,35 +7,35 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Who says nothing for so long says nothing any more: the slowest peer takes a tenth of it.
-const LONGEST: Duration = Duration::from_secs(120);
+/// Maximum time between two lines of a program: the slowest client takes a tenth of it.
+const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Killed when dropped.
+/// The program. Killed when dropped.
 pub struct Program {
     child: Child,
-    /// What it says.
+    /// Its output.
     lines: mpsc::Receiver<String>,
     /// Microseconds from its first step to being ready.
     pub took: f64,
     /// When it was ready.
     pub ready: u64,
-    /// All that it said then.
-    pub said: Value,
+    /// Its first line.
+    pub report: Value,
 }
 
-/// What a program saw.
-pub struct Seen {
-    /// All of it.
+/// The results of a program.
+pub struct Observations {
+    /// All values.
     pub values: Value,
 }
 
-impl Seen {
-    /// How late each change came, in microseconds, the least first.
+impl Observations {
+    /// Returns the delay of each change in microseconds, sorted.
     pub fn latencies(&self) -> Vec<f64> {
         self.last(usize::MAX)
     }
 
-    /// The same of so many that came last.
+    /// Returns the delays of the last `count` changes, sorted.
     pub fn last(&self, count: usize) -> Vec<f64> {
         let all = self.all("latencies");
         let mut last = all[all.len().saturating_sub(count)..].to_vec();
@@ -43,7 +43,7 @@ impl Seen {
         last
     }
 
-    /// When the last instance went.
+    /// Returns when the last instance went offline.
     pub fn down(&self) -> Option<u64> {
         self.all("downs").last().map(|at| *at as u64)
     }
@@ -55,20 +55,20 @@ impl Seen {
 }
 
 impl Program {
-    /// Starts one, and waits until it is ready.
+    /// Starts a program and waits until it is ready.
     pub fn start(command: &mut Command) -> Result<Program, String> {
         let mut program = Program::new(command.stdin(Stdio::piped()))?;
-        let said = program
+        let report = program
             .line()
             .map_err(|why| format!("{command:?}: {why}"))?;
-        let number = |name: &str| said[name].as_u64().unwrap_or(0);
+        let number = |name: &str| report[name].as_u64().unwrap_or(0);
         program.ready = number("ready");
         program.took = (program.ready - number("started")) as f64;
-        program.said = said;
+        program.report = report;
         Ok(program)
     }
 
-    /// Starts one that tells only once, and gives that.
+    /// Runs a program that prints one line, and returns it.
     pub fn ask(command: &mut Command) -> Result<Value, String> {
         Program::new(command.stdin(Stdio::null()))?.line()
     }
@@ -77,45 +77,45 @@ impl Program {
         let child = command.stdout(Stdio::piped()).spawn();
         let mut child = child.map_err(|error| format!("{command:?}: {error}"))?;
         let output = child.stdout.take().ok_or("no output")?;
-        let (tell, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             let lines = BufReader::new(output).lines();
             lines
                 .map_while(Result::ok)
-                .try_for_each(|line| tell.send(line))
+                .try_for_each(|line| sender.send(line))
         });
         Ok(Program {
             child,
             lines,
             took: 0.0,
             ready: 0,
-            said: Value::Null,
+            report: Value::Null,
         })
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks for what it saw; it ends then.
-    pub fn finish(mut self) -> Result<Seen, String> {
+    /// Requests the results; the program ends.
+    pub fn finish(mut self) -> Result<Observations, String> {
         if let Some(mut input) = self.child.stdin.take() {
-            // One that has ended meanwhile says how below.
+            // A program that has exited is reported below.
             let _ = input.write_all(b"\n");
         }
         let values = self.line()?;
         let _ = self.child.wait();
-        Ok(Seen { values })
+        Ok(Observations { values })
     }
 
     fn line(&mut self) -> Result<Value, String> {
-        match self.lines.recv_timeout(LONGEST) {
-            Ok(line) => serde_json::from_str(&line).map_err(|_| format!("it said {line:?}")),
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(format!("it said nothing for {LONGEST:?}")),
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => serde_json::from_str(&line).map_err(|_| format!("not JSON: {line:?}")),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(format!("no output for {DEADLINE:?}")),
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let ended = self.child.wait().map_err(|error| error.to_string())?;
-                Err(format!("it ended with nothing said: {ended}"))
+                Err(format!("it ended with nothing report: {ended}"))
             }
         }
     }
@@ -128,7 +128,7 @@ impl Drop for Program {
     }
 }
 
-/// The value below which this part of the sorted ones lie.
+/// Returns a quantile of sorted values.
 pub fn quantile(sorted: &[f64], part: f64) -> f64 {
     let at = ((sorted.len() as f64 - 1.0) * part).round() as usize;
     sorted.get(at).copied().unwrap_or(f64::NAN)

@@ -1,4 +1,4 @@
-//! What one call takes.
+//! The cost of one call.
 
 use std::hint::black_box;
 
@@ -7,8 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 const ROUNDS: u32 = 2_000_000;
 const TIMES: usize = 7;
 
-/// Nanoseconds of one call: the least of a few rounds, which is what the others would be without
-/// whatever else the machine did.
+/// Returns the nanoseconds of one call: the minimum of several rounds, which is least affected by other load.
 pub fn cost<T>(mut call: impl FnMut() -> T) -> f64 {
     let mut least = f64::MAX;
     for _ in 0..TIMES {

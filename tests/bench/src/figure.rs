@@ -1,36 +1,36 @@
-//! One measured figure, beside its floor and its goal, and the table of them.
+//! One measured figure beside its floor and its goal, and the table of all figures.
 
 use std::fmt::Write;
 
-/// See the module.
+/// A figure.
 pub struct Figure {
-    /// Which goal it is of.
+    /// The goal it belongs to.
     pub goal: u8,
     /// What was measured, with its unit.
     pub what: String,
-    /// In which language.
+    /// The language.
     pub language: &'static str,
-    /// As measured.
+    /// The measured value.
     pub value: f64,
-    /// What the floor, or the peer that `what` names, took in the same run; none where it stands alone.
+    /// The value of the floor, or of the other client named in `what`, in the same run; none without a comparison.
     pub floor: Option<f64>,
-    /// What there is to reach, if anything.
+    /// The goal, if there is one.
     pub bound: Option<Bound>,
-    /// Whether that is about the value even where there is a floor, and not about the ratio to it.
+    /// The goal concerns the value, not the ratio to the floor.
     pub absolute: bool,
 }
 
-/// What the ratio to the floor, or else the value, may be.
+/// The bound of the ratio to the floor, or of the value without a floor.
 #[derive(Clone, Copy)]
 pub enum Bound {
-    /// No more.
+    /// Maximum.
     Most(f64),
-    /// No less.
+    /// Minimum.
     Least(f64),
 }
 
 impl Figure {
-    /// One without floor and goal.
+    /// Creates a figure without floor and goal.
     pub fn new(goal: u8, language: &'static str, what: impl Into<String>, value: f64) -> Figure {
         let what = what.into();
         Figure {
@@ -44,43 +44,43 @@ impl Figure {
         }
     }
 
-    /// What the floor took: the goal is about the ratio to it.
+    /// Sets the floor; the goal concerns the ratio to it.
     pub fn over(mut self, floor: f64) -> Figure {
         self.floor = Some(floor);
         self
     }
 
-    /// What the floor took, which the goal is not about.
+    /// Sets the floor; the goal concerns the value.
     pub fn beside(mut self, floor: f64) -> Figure {
         self.absolute = true;
         self.over(floor)
     }
 
-    /// The goal: the most that it may be.
+    /// Sets the maximum.
     pub fn most(mut self, most: f64) -> Figure {
         self.bound = Some(Bound::Most(most));
         self
     }
 
-    /// The goal: the least that it may be.
+    /// Sets the minimum.
     pub fn least(mut self, least: f64) -> Figure {
         self.bound = Some(Bound::Least(least));
         self
     }
 
-    /// What a peer took in the same run, whose line is one of its own.
+    /// Compares with another client in a line of its own.
     pub fn against(mut self, peer: &str, theirs: f64) -> Figure {
         self.what = format!("{}, against {peer}", self.what);
         self.over(theirs)
     }
 
-    /// None where a noisy machine has left nothing, or less, of the floor, or where that failed.
+    /// Returns the ratio to the floor; none if the floor failed or was not positive because of noise.
     fn ratio(&self) -> Option<f64> {
         let floor = self.floor.filter(|floor| *floor > 0.0)?;
         Some(self.value / floor)
     }
 
-    /// Whether the goal is met; none where there is none, or nothing to judge it by.
+    /// Returns whether the goal is met; none without a goal or a value.
     pub fn met(&self) -> Option<bool> {
         let judged = match self.floor {
             Some(_) if !self.absolute => self.ratio()?,
@@ -93,7 +93,7 @@ impl Figure {
     }
 }
 
-/// All figures, in Markdown.
+/// Returns all figures as a Markdown table.
 pub fn table(figures: &[Figure]) -> String {
     let mut text = String::from(
         "| goal | what | language | figure | floor | ratio | bound | |\n|---|---|---|---|---|---|---|---|\n",
@@ -129,7 +129,7 @@ pub fn table(figures: &[Figure]) -> String {
     text
 }
 
-/// How many goals are met, and which are not.
+/// Returns the number of goals met, and the list of those missed.
 pub fn summary(figures: &[Figure]) -> String {
     let judged: Vec<(&Figure, bool)> = figures
         .iter()

@@ -1,16 +1,16 @@
-//! The programs under measure, one in each language, all of release builds, and those of the peers: others'
-//! clients of etcd. `tools/bench.sh` makes the packages that they use.
+//! The measured programs, one per language and the floor, all release builds, and other clients of etcd (peers).
+//! `tools/bench.sh` builds the packages that they use.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The languages, as they are told in the table; the floor is one of them.
+/// The languages, as named in the table.
 pub const LANGUAGES: [&str; 4] = ["rust", "c", "python", "node"];
 
-/// The floor, told like a language.
+/// The floor, named like a language.
 pub const FLOOR: &str = "floor";
 
-/// Others' clients of etcd: their name, the languages that they are laid beside, and where their packages are.
+/// Other clients of etcd: name, the languages they are compared with, and their package directory.
 const PEERS: [(&str, &[&str], &str); 6] = [
     ("Go", &["rust", "c"], "go"),
     ("aetcd", &["python"], "python"),
@@ -20,14 +20,14 @@ const PEERS: [(&str, &[&str], &str); 6] = [
     ("npm etcd3", &["node"], "node"),
 ];
 
-/// The floor, the languages, and those of these peers that could be installed.
+/// Returns the floor, the languages, and those of the named peers that are installed.
 pub fn with_peers(named: &[&'static str]) -> Vec<&'static str> {
     let installed = |name: &&str| place(name).is_ok_and(|place| place.join("installed").exists());
     let peers = named.iter().copied().filter(installed);
     [FLOOR].into_iter().chain(LANGUAGES).chain(peers).collect()
 }
 
-/// The peers of a language.
+/// Returns the peers of a language.
 pub fn peers(language: &str) -> impl Iterator<Item = &'static str> {
     PEERS
         .into_iter()
@@ -35,7 +35,7 @@ pub fn peers(language: &str) -> impl Iterator<Item = &'static str> {
         .map(|(name, ..)| name)
 }
 
-/// Where the packages of a peer are.
+/// Returns the package directory of a peer.
 fn place(peer: &str) -> Result<PathBuf, String> {
     let found = PEERS.into_iter().find(|(name, ..)| *name == peer);
     let (.., folder) = found.ok_or_else(|| format!("no peer is called {peer}"))?;
@@ -90,12 +90,12 @@ fn command(program: &Path) -> Command {
     command
 }
 
-/// The command of the program that loads the library and does nothing else.
+/// Returns the command of the program that only loads the library.
 pub fn loader() -> Result<Command, String> {
     Ok(command(&built()?.join("bench-load")))
 }
 
-/// Compiles the programs in C, the one of the library against that of this build.
+/// Compiles the programs in C against this build.
 pub fn compile() -> Result<(), String> {
     let built = built()?;
     let found = format!("-Wl,-rpath,{}", built.display());
@@ -135,7 +135,7 @@ pub fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Where this program was built.
+/// The directory of this program.
 pub fn built() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     Ok(own.parent().unwrap_or(Path::new("/")).to_owned())

@@ -1,15 +1,13 @@
-//! What the library costs, beside the floor in the same run. See README.md beside it.
+//! Benchmarks of the library beside the floor of the same run; see README.md.
 
 pub mod child;
-pub mod clock;
 pub mod cost;
 pub mod etcd;
-pub mod fake;
+pub mod fake_etcd;
 pub mod figure;
 pub mod languages;
 pub mod measured;
 pub mod process;
-pub mod proxy;
+pub mod protocol;
 pub mod scenario;
-pub mod told;
 pub mod writer;

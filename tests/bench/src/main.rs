@@ -1,4 +1,4 @@
-//! `bench [SCENARIO…]`: measures, and prints the table.
+//! `bench [SCENARIO…]`: measures and prints the table.
 
 use std::process::ExitCode;
 
@@ -28,7 +28,7 @@ async fn measure(names: &[String]) -> Result<(), String> {
     {
         let listed: Vec<&str> = known.iter().map(|s| s.name).collect();
         return Err(format!(
-            "no scenario is called {name}; there are {}",
+            "unknown scenario {name}; known are {}",
             listed.join(", ")
         ));
     }
@@ -38,10 +38,10 @@ async fn measure(names: &[String]) -> Result<(), String> {
         eprintln!("bench: {}", scenario.name);
         let measured = (scenario.run)().await;
         match measured {
-            Ok(told) => {
-                figures.extend(told.figures);
+            Ok(result) => {
+                figures.extend(result.figures);
                 let named = |why| format!("{}: {why}", scenario.name);
-                failed.extend(told.failed.into_iter().map(named));
+                failed.extend(result.failed.into_iter().map(named));
             }
             Err(why) => failed.push(format!("{}: {why}", scenario.name)),
         }

@@ -1,5 +1,5 @@
-//! What programs took, each measured by itself, in rounds: whatever else the machine does meets all of them alike,
-//! and what one meets alone is not its median. Who fails costs nobody else a figure.
+//! Measurements of programs in rounds: each program runs alone, other load affects all of them alike, and an outlier does not
+//! change the median. A program that fails costs no other program its figures.
 
 use std::collections::HashMap;
 
@@ -7,25 +7,25 @@ use crate::child::quantile;
 use crate::figure::Figure;
 use crate::languages::{FLOOR, LANGUAGES, peers};
 
-/// What came of a scenario.
+/// The result of a scenario.
 #[derive(Default)]
-pub struct Told {
-    /// What was measured.
+pub struct ScenarioResult {
+    /// The figures.
     pub figures: Vec<Figure>,
-    /// Who was not, and why.
+    /// The programs that failed, with the reason.
     pub failed: Vec<String>,
 }
 
-/// See the module.
+/// The measurements of all programs.
 pub struct Measured<T> {
     took: HashMap<&'static str, Vec<T>>,
     failed: Vec<String>,
 }
 
 impl<T> Measured<T> {
-    /// Measures one program after the other, and all of them so many times; each time another one is first, for
-    /// what the store does now and then must not meet the same one always.
-    pub async fn of(
+    /// Measures one program after the other, `rounds` times. Each round starts with another program, so that periodic work of the store
+    /// does not always affect the same one.
+    pub async fn measure(
         programs: &[&'static str],
         rounds: usize,
         mut measure: impl AsyncFnMut(&'static str) -> Result<T, String>,
@@ -50,7 +50,7 @@ impl<T> Measured<T> {
         Measured { took, failed }
     }
 
-    /// The median of what a program took; no number where it was not measured.
+    /// Returns the median of a program; NaN if it failed.
     pub fn value(&self, name: &str, figure: impl Fn(&T) -> f64) -> f64 {
         let mut rounds: Vec<f64> = self
             .took
@@ -63,33 +63,33 @@ impl<T> Measured<T> {
         quantile(&rounds, 0.5)
     }
 
-    /// That of the floor.
+    /// Returns the median of the floor.
     pub fn floor(&self, figure: impl Fn(&T) -> f64) -> f64 {
         self.value(FLOOR, figure)
     }
 
-    /// The languages that were measured.
+    /// Returns the languages that were measured.
     pub fn languages(&self) -> impl Iterator<Item = &'static str> {
         LANGUAGES
             .into_iter()
             .filter(|name| self.took.contains_key(name))
     }
 
-    /// The peers of a language that were measured.
+    /// Returns the other clients of a language that were measured.
     pub fn peers(&self, language: &str) -> impl Iterator<Item = &'static str> {
         peers(language).filter(|name| self.took.contains_key(name))
     }
 
-    /// All figures of it.
-    pub fn told(self, figures: Vec<Figure>) -> Told {
+    /// Returns the result with these figures.
+    pub fn result(self, figures: Vec<Figure>) -> ScenarioResult {
         let failed = self.failed;
-        Told { figures, failed }
+        ScenarioResult { figures, failed }
     }
 }
 
-impl Told {
-    /// Both together.
-    pub fn and(mut self, other: Told) -> Told {
+impl ScenarioResult {
+    /// Combines two results.
+    pub fn merge(mut self, other: ScenarioResult) -> ScenarioResult {
         self.figures.extend(other.figures);
         self.failed.extend(other.failed);
         self
@@ -101,9 +101,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_fails_is_named_and_costs_nobody_else_a_figure() {
+    async fn a_failed_program_is_named_and_costs_no_other_its_figures() {
         let mut round = 0.0;
-        let measured = Measured::of(&["floor", "rust", "c"], 3, async |name| {
+        let measured = Measured::measure(&["floor", "rust", "c"], 3, async |name| {
             round += 1.0;
             match name {
                 "c" => Err("it ended".to_owned()),
@@ -116,6 +116,6 @@ mod tests {
         assert_eq!(measured.floor(|took| *took), 5.0);
         assert_eq!(measured.value("rust", |took| *took), 4.0);
         assert!(measured.value("c", |took| *took).is_nan());
-        assert_eq!(measured.told(Vec::new()).failed, ["c: it ended"]);
+        assert_eq!(measured.result(Vec::new()).failed, ["c: it ended"]);
     }
 }

@@ -1,9 +1,9 @@
-//! What a process takes, read from the kernel.
+//! Resource usage of a process, read from the kernel.
 
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Microseconds of processor that its threads have had.
+/// Returns the CPU time of its threads in microseconds.
 pub fn cpu(pid: u32) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
     let run = |task: std::fs::DirEntry| {
@@ -14,7 +14,7 @@ pub fn cpu(pid: u32) -> u64 {
     nanos / 1000
 }
 
-/// KiB that are resident now, and the most that ever were.
+/// Returns its resident memory and its peak in KiB.
 pub fn memory(pid: u32) -> (u64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let field = |name: &str| {
@@ -25,12 +25,12 @@ pub fn memory(pid: u32) -> (u64, u64) {
     (field("VmRSS:"), field("VmHWM:"))
 }
 
-/// How many threads it has.
+/// Returns its number of threads.
 pub fn threads(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
-/// How many connections it has to a port of this machine.
+/// Returns its number of connections to a local port.
 pub fn connections(pid: u32, port: u16) -> usize {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
     let inode = |entry: std::fs::DirEntry| {

@@ -1,4 +1,4 @@
-//! Writes instances with the bare client, and knows how soon etcd confirmed.
+//! Writes instances with the plain client and measures when etcd confirms.
 
 use std::time::Duration;
 
@@ -6,11 +6,10 @@ use etcd_client::Client;
 use futures_util::future::try_join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::clock::now;
-use crate::told::instance;
+use crate::protocol::instance_host;
+use discover_testkit::clock::now;
 
-/// Writes one instance so many times, at a pace, and gives how many microseconds etcd took for each, the
-/// least first.
+/// Writes one instance repeatedly at an interval, and returns the sorted confirmation times in microseconds.
 pub async fn steady(client: &mut Client, times: u32, pace: Duration) -> Result<Vec<f64>, String> {
     let mut ticks = interval(pace);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -23,15 +22,15 @@ pub async fn steady(client: &mut Client, times: u32, pace: Duration) -> Result<V
     Ok(acks)
 }
 
-/// Writes so many instances at once.
+/// Writes this many instances at once.
 pub async fn burst(client: &Client, instances: u64) -> Result<(), String> {
     try_join_all((0..instances).map(|number| put(client.clone(), number))).await?;
     Ok(())
 }
 
-/// Writes an instance that says when that was, and gives how long it took.
+/// Writes an instance whose value contains the time, and returns how long it took.
 pub async fn put(mut client: Client, number: u64) -> Result<f64, String> {
-    let key = format!("/discover/services/bench-0/{}:1000", instance(number));
+    let key = format!("/discover/services/bench-0/{}:1000", instance_host(number));
     let began = now();
     let value = format!("{{\"t\":\"{began}\",\"zone\":\"eu-central-1\",\"version\":\"1.4.2\"}}");
     client

@@ -17,9 +17,9 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::api::problem::Problem;
+use crate::api::state::ApiState;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
-use crate::runtime::lifecycle::Agent;
 use crate::service_cache::CachedService;
 
 /// The least time between two messages: what changes meanwhile is told at once.
@@ -31,12 +31,12 @@ const SIGN: Duration = Duration::from_secs(2);
 
 /// The stream.
 pub async fn events(
-    State(agent): State<Arc<Agent>>,
+    State(state): State<Arc<ApiState>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
     let told = Told {
-        agent: agent.clone(),
+        state: state.clone(),
         followed: BTreeMap::new(),
         named: None,
         said: None,
@@ -46,7 +46,7 @@ pub async fn events(
         let bytes = told.next().await?;
         Some((Ok::<Bytes, Infallible>(bytes), told))
     });
-    let events = agent.gauges.streaming(Box::pin(events))?;
+    let events = state.streams.admit(Box::pin(events))?;
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
     let form = HeaderValue::from_static("text/event-stream");
@@ -56,7 +56,7 @@ pub async fn events(
 }
 
 struct Told {
-    agent: Arc<Agent>,
+    state: Arc<ApiState>,
     followed: BTreeMap<ServiceName, (Arc<CachedService>, Cursor)>,
     /// When the names were asked for last.
     named: Option<Instant>,
@@ -103,8 +103,8 @@ impl Told {
     /// Follows all services that there are, and lets go of those that are gone and empty.
     async fn name(&mut self, text: &mut String) -> Option<()> {
         // However many look, the store is asked once.
-        let agent = &self.agent;
-        let names = agent.names.within(NAMES, || agent.services()).await;
+        let state = &self.state;
+        let names = state.catalog.within(NAMES, || state.services()).await;
         let names = match names {
             Ok(names) => names,
             Err(error) if error.kind() == ErrorKind::Closed => return None,
@@ -124,7 +124,7 @@ impl Told {
         for name in names {
             if !self.followed.contains_key(&name) {
                 // Too many are left out; the limit is there for a reason.
-                let Ok(kept) = self.agent.sets.open(&name) else {
+                let Ok(kept) = self.state.service_cache.open(&name) else {
                     break;
                 };
                 let cursor = kept.set.cursor();

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::api::problem::Problem;
-use crate::registry::table::Key;
+use crate::registry::key::InstanceKey;
 
 /// The largest body that is taken, in bytes: what the largest registration has in JSON.
 const LONGEST: usize = 512 * 1024;
@@ -37,7 +37,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Service {
 }
 
 /// `/v1/services/{service}/instances/{id}…`
-pub struct Place(pub Key);
+pub struct Place(pub InstanceKey);
 
 impl<S: Send + Sync> FromRequestParts<S> for Place {
     type Rejection = Problem;

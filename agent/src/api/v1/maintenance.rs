@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::problem::Problem;
+use crate::api::state::ApiState;
 use crate::api::v1::extract::Json;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
@@ -16,7 +17,6 @@ use crate::api::v1::read::answer;
 use crate::registry::reconcile::Known;
 use crate::registry::state::{Mode, Whom};
 use crate::registry::table::Keep;
-use crate::runtime::lifecycle::Agent;
 
 type Answer = Result<Response<Body>, Problem>;
 
@@ -40,16 +40,19 @@ enum Wanted {
 }
 
 /// All that is registered here, seen by others or not.
-pub async fn registrations(State(agent): State<Arc<Agent>>, RawQuery(query): RawQuery) -> Answer {
+pub async fn registrations(
+    State(state): State<Arc<ApiState>>,
+    RawQuery(query): RawQuery,
+) -> Answer {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
-    let all: Vec<Value> = agent.registry.list().iter().map(known).collect();
+    let all: Vec<Value> = state.registry.list().iter().map(known).collect();
     Ok(answer(json!({ "registrations": all }).to_string()))
 }
 
 /// Whom operators hold back.
-pub async fn held_back(State(agent): State<Arc<Agent>>, RawQuery(query): RawQuery) -> Answer {
+pub async fn held_back(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> Answer {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
-    let all = agent.registry.held_back();
+    let all = state.registry.held_back();
     let all: Vec<Value> = all
         .iter()
         .map(|(whom, mode)| {
@@ -64,14 +67,14 @@ pub async fn held_back(State(agent): State<Arc<Agent>>, RawQuery(query): RawQuer
 }
 
 /// Holds back, or lets go.
-pub async fn hold(State(agent): State<Arc<Agent>>, Json(holding): Json<Holding>) -> Answer {
+pub async fn hold(State(state): State<Arc<ApiState>>, Json(holding): Json<Holding>) -> Answer {
     let whom = Whom::new(holding.service.as_deref(), holding.id.as_deref())?;
     let mode = match holding.mode {
         Wanted::Maintenance => Some(Mode::Maintenance),
         Wanted::Draining => Some(Mode::Draining),
         Wanted::Off => None,
     };
-    let count = agent.registry.hold(whom, mode).await;
+    let count = state.registry.hold(whom, mode).await;
     Ok(answer(json!({ "instances": count }).to_string()))
 }
 

@@ -11,12 +11,15 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::api::problem::Problem;
+use crate::api::sse;
+use crate::api::state::ApiState;
 use crate::api::v1::extract::Service;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
-use crate::api::{OPENAPI, sse};
-use crate::runtime::lifecycle::Agent;
 use crate::service_cache::CachedService;
+
+/// The description of the API, for programs.
+const OPENAPI: &str = include_str!("../../../openapi.json");
 
 type Answer = Result<Response<Body>, Problem>;
 
@@ -24,22 +27,22 @@ type Answer = Result<Response<Body>, Problem>;
 const FIRST: Duration = Duration::from_secs(5);
 
 /// The names of all services; of those known here, where the store cannot list them.
-pub async fn services(State(agent): State<Arc<Agent>>, RawQuery(query): RawQuery) -> Answer {
+pub async fn services(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> Answer {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
-    let names = agent.services().await?;
+    let names = state.services().await?;
     let names: Vec<&str> = names.iter().map(ServiceName::as_str).collect();
     Ok(answer(json!({ "services": names }).to_string()))
 }
 
 /// One service: now, or once it is other than it was.
 pub async fn service(
-    State(agent): State<Arc<Agent>>,
+    State(state): State<Arc<ApiState>>,
     Service(service): Service,
     RawQuery(query): RawQuery,
 ) -> Answer {
     let allowed = ["attribute", "tag", "wait", "index"];
     let query = Query::parse(query.as_deref().unwrap_or_default(), &allowed)?;
-    let kept = agent.sets.open(&service)?;
+    let kept = state.service_cache.open(&service)?;
     let set = narrowed(&kept, &query);
     let wait = query.wait.unwrap_or(Duration::ZERO);
     if let Some(index) = &query.index {
@@ -57,12 +60,12 @@ pub async fn service(
 
 /// The oldest instance online.
 pub async fn leader(
-    State(agent): State<Arc<Agent>>,
+    State(state): State<Arc<ApiState>>,
     Service(service): Service,
     RawQuery(query): RawQuery,
 ) -> Answer {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["attribute", "tag"])?;
-    let kept = agent.sets.open(&service)?;
+    let kept = state.service_cache.open(&service)?;
     let now = ready(&narrowed(&kept, &query)).await?;
     let none = || {
         Error::new(
@@ -76,20 +79,20 @@ pub async fn leader(
 
 /// One service as a stream of events.
 pub async fn events(
-    State(agent): State<Arc<Agent>>,
+    State(state): State<Arc<ApiState>>,
     Service(service): Service,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Answer {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["attribute", "tag"])?;
-    let kept = agent.sets.open(&service)?;
+    let kept = state.service_cache.open(&service)?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     // A filter makes states of its own, which are not kept.
     let is_whole = query.attributes.is_empty() && query.tags.is_empty();
     let part = (!is_whole).then(|| narrowed(&kept, &query));
     let seen = last.filter(|_| is_whole).and_then(|last| kept.at(last));
     let stream = sse::stream(kept, part, seen);
-    let stream = agent.gauges.streaming(stream)?;
+    let stream = state.streams.admit(stream)?;
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
     let form = HeaderValue::from_static("text/event-stream");
@@ -99,28 +102,28 @@ pub async fn events(
 }
 
 /// What this agent is, and how it fares.
-pub async fn status(State(agent): State<Arc<Agent>>, RawQuery(query): RawQuery) -> Answer {
+pub async fn status(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> Answer {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
-    let connection = agent.client.connection();
-    let (registrations, _) = agent.registry.counts();
+    let connection = state.client.connection();
+    let (registrations, _) = state.registry.counts();
     let text = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "boot": agent.boot,
-        "store": agent.store,
-        "address": agent.address.to_string(),
-        "uptime_ms": agent.start.elapsed().as_millis() as u64,
+        "boot": state.identity.boot,
+        "store": state.client.uri().to_string(),
+        "address": state.identity.address.to_string(),
+        "uptime_ms": state.identity.start.elapsed().as_millis() as u64,
         "connection": connection.name(),
         "error": connection.error().map(json::problem),
         "registrations": registrations,
-        "watched": agent.sets.len(),
-        "streams": agent.gauges.streams(),
+        "watched": state.service_cache.len(),
+        "streams": state.streams.open(),
     });
     Ok(answer(text.to_string()))
 }
 
 /// Whether the agent can do its work.
-pub async fn health(State(agent): State<Arc<Agent>>) -> Answer {
-    let connection = agent.client.connection();
+pub async fn health(State(state): State<Arc<ApiState>>) -> Answer {
+    let connection = state.client.connection();
     let mut response = answer(json!({ "connection": connection.name() }).to_string());
     if matches!(connection, ConnectionState::Lost(_)) {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

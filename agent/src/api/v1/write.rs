@@ -11,14 +11,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::api::problem::Problem;
+use crate::api::state::ApiState;
 use crate::api::v1::extract::{Json, Place};
 use crate::api::v1::query::{self, Query};
 use crate::health::check::{Declared, Watch};
-use crate::net::listener::Peer;
+use crate::net::peer::Peer;
 use crate::registry::state::Health;
 use crate::registry::table::Keep;
 use crate::registry::{Asked, DEFAULT_TTL};
-use crate::runtime::lifecycle::Agent;
 
 type Answer = Result<Response<Body>, Problem>;
 
@@ -63,7 +63,7 @@ pub struct Changed {
 
 /// Makes an instance visible.
 pub async fn register(
-    State(agent): State<Arc<Agent>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     Place((service, id)): Place,
     Json(body): Json<Registering>,
@@ -87,13 +87,13 @@ pub async fn register(
         patient: false,
     };
     let (asked, watch) = match check {
-        Some(check) => checked(&agent, peer, asked, &check)?,
+        Some(check) => checked(&state, peer, asked, &check)?,
         None => (asked, None),
     };
     let health = asked.health;
     // To the end, though whoever asked may be gone: half a registration helps nobody.
-    let registry = agent.registry.clone();
-    let checks = agent.checks.clone();
+    let registry = state.registry.clone();
+    let checks = state.checks.clone();
     let granted = tokio::spawn(async move {
         let granted = registry.register(asked).await?;
         if let Some(Watch::Check(check)) = watch {
@@ -117,25 +117,25 @@ pub async fn register(
 
 /// Says that the instance lives.
 pub async fn heartbeat(
-    State(agent): State<Arc<Agent>>,
+    State(state): State<Arc<ApiState>>,
     Place(key): Place,
     Json(beat): Json<Beat>,
 ) -> Answer {
     let grant = grant(beat.grant)?;
-    agent.registry.heartbeat(&key, grant, beat.health).await?;
+    state.registry.heartbeat(&key, grant, beat.health).await?;
     Ok(done())
 }
 
 /// Replaces the attributes.
 pub async fn update(
-    State(agent): State<Arc<Agent>>,
+    State(state): State<Arc<ApiState>>,
     Place(key): Place,
     Json(changed): Json<Changed>,
 ) -> Answer {
     let grant = grant(changed.grant)?;
     // What nobody may have is refused whoever holds it, and if nobody does.
     Registration::new(key.0.as_str(), 1)?.attributes(changed.attributes.clone())?;
-    agent
+    state
         .registry
         .update(&key, grant, changed.attributes)
         .await?;
@@ -144,12 +144,12 @@ pub async fn update(
 
 /// Takes an instance away.
 pub async fn unregister(
-    State(agent): State<Arc<Agent>>,
+    State(state): State<Arc<ApiState>>,
     Place(key): Place,
     RawQuery(query): RawQuery,
 ) -> Answer {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["grant"])?;
-    let registry = agent.registry.clone();
+    let registry = state.registry.clone();
     let removed = tokio::spawn(async move { registry.unregister(&key, query.grant).await });
     removed.await.map_err(crashed)??;
     Ok(done())
@@ -157,17 +157,19 @@ pub async fn unregister(
 
 /// With what says that it lives: a check of ours, or its own word.
 fn checked(
-    agent: &Agent,
+    state: &ApiState,
     peer: Peer,
     mut asked: Asked,
     check: &Declared,
 ) -> discover_core::Result<(Asked, Option<Watch>)> {
-    let registration = agent.registry.registration(&asked)?;
+    let registration = state.registry.registration(&asked)?;
     // Whoever registers again is looked at in place of itself.
     let key = (asked.service.clone(), registration.instance_id());
-    agent.allowed.admit(check, agent.checks.of_others(&key))?;
+    state
+        .check_policy
+        .admit(check, state.checks.of_others(&key))?;
     let instance = registration.instance(0);
-    let reach = agent.allowed.reach(peer);
+    let reach = state.check_policy.reach(peer);
     let watch = check.watch(instance.host(), instance.port(), reach)?;
     (asked.keep, asked.beat) = match watch {
         Watch::Check(_) => (Keep::Check(check.gone()), None),

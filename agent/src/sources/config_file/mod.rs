@@ -1,317 +1,311 @@
-//! What a configuration file asks for: services that are registered for programs that know nothing of us,
-//! and commands that are run when others change.
+//! Services of the configuration file, which the agent registers for programs that do not use libdiscover.
 
 pub mod plan;
+#[cfg(test)]
+mod tests;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use discover_core::{Client, Cursor, Error, OnConflict, Registration, Result, ServiceName};
-use futures_util::future::join_all;
+use discover_core::{Error, OnConflict, Registration, Result, ServiceName};
+use futures_util::future::{BoxFuture, FutureExt, join_all, ready};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
-use tokio::task::JoinSet;
-use tokio::time::Duration;
+use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
 use crate::advertise;
-use crate::exec;
 use crate::health::Checks;
 use crate::health::check;
-use crate::health::policy::TargetPolicy;
-use crate::hooks::change::Change;
+use crate::health::target_policy::TargetPolicy;
+use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
-use crate::registry::table::{Keep, Key};
+use crate::registry::table::Keep;
 use crate::registry::{Asked, DEFAULT_TTL, Registry};
-use plan::{Placed, Plan, Service, Steps, Watch};
+use crate::runtime::component::{Component, HandOver};
+use crate::runtime::metrics::MetricsWriter;
+use plan::{Placed, Service, Steps};
 
-/// See the module.
+/// The component that registers the services of the configuration file.
 pub struct ConfigFileServices {
-    client: Client,
     registry: Arc<Registry>,
     checks: Arc<Checks>,
-    /// The host of who names no interfaces.
+    /// The host of services without `interfaces`.
     address: IpAddr,
-    running: Mutex<Running>,
+    registered: Mutex<Vec<RegisteredService>>,
 }
 
-#[derive(Default)]
-struct Running {
-    registered: Vec<Registered>,
-    watched: Vec<Watched>,
-}
-
-struct Registered {
+/// A service that is registered.
+struct RegisteredService {
     placed: Placed,
-    key: Key,
+    key: InstanceKey,
     grant: u64,
 }
 
-/// A service that is registered, on its way from one run of the agent to the next.
+/// A registered service in the hand-over state, version 1.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Begun {
+struct ServiceState {
     service: Service,
-    /// A run that did not say it may have had it anywhere.
+    /// The host. `None` if an early release wrote the state.
     #[serde(default)]
     host: Option<IpAddr>,
     id: String,
     grant: u64,
 }
 
-struct Watched {
-    watch: Watch,
-    /// One task, ended when dropped, with the command that it runs.
-    task: JoinSet<()>,
+/// The result of [`ConfigFileServices::prepare`]: the changes to make. Holds the lock of the services.
+pub struct PreparedServices<'a> {
+    registered: MutexGuard<'a, Vec<RegisteredService>>,
+    end: Vec<Placed>,
+    begin: Vec<PreparedService>,
 }
 
-/// How a service is registered, looked up before anything is done.
-struct Ready {
+/// A service to register.
+struct PreparedService {
     placed: Placed,
     asked: Asked,
     watch: Option<check::Watch>,
 }
 
-impl Ready {
-    fn key(&self) -> Key {
+impl PreparedService {
+    fn key(&self) -> InstanceKey {
         (self.asked.service.clone(), self.asked.id.clone())
     }
 }
 
 impl ConfigFileServices {
-    /// Nothing yet.
+    /// Creates the component without services.
     pub fn new(
-        client: Client,
         registry: Arc<Registry>,
         checks: Arc<Checks>,
         address: IpAddr,
     ) -> ConfigFileServices {
         ConfigFileServices {
-            client,
             registry,
             checks,
             address,
-            running: Mutex::default(),
+            registered: Mutex::default(),
         }
     }
 
-    /// Makes it so: what is new begins, what is gone ends, what stays is left alone. When it fails, all is
-    /// as it was. What begins is written as soon as the store takes it.
-    pub async fn apply(&self, plan: Plan) -> Result<()> {
-        let mut running = self.running.lock().await;
-        let registered = running.registered.iter().map(|r| r.placed.clone());
-        let registered: Vec<Placed> = registered.collect();
-        let wanted = plan.placed(|service| self.host(service, &registered))?;
-        let steps = Steps::new(&registered, &wanted);
-        let begin: Vec<Ready> = steps
-            .begin
-            .into_iter()
-            .map(|placed| self.ready(placed))
-            .collect::<Result<_>>()?;
-        let new = |watch: &&Watch| running.watched.iter().all(|old| old.watch != **watch);
-        let watches = plan.watches.iter().filter(new);
-        let watches = watches
-            .map(|watch| self.cursor(watch).map(|cursor| (watch.clone(), cursor)))
-            .collect::<Result<Vec<_>>>()?;
-        self.change_services(&mut running.registered, &steps.end, begin)
-            .await;
-        let (stays, mut over): (Vec<_>, Vec<_>) = std::mem::take(&mut running.watched)
-            .into_iter()
-            .partition(|old| plan.watches.contains(&old.watch));
-        running.watched = stays;
-        join_all(over.iter_mut().map(|old| old.task.shutdown())).await;
-        for (watch, cursor) in watches {
-            let mut task = JoinSet::new();
-            task.spawn(follow(watch.clone(), cursor));
-            running.watched.push(Watched { watch, task });
-        }
-        Ok(())
+    /// Prepares the change to these services, without registering any.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no address matches the `interfaces` of a service, or if a service is invalid.
+    pub async fn prepare(&self, services: &[Service]) -> Result<PreparedServices<'_>> {
+        let registered = self.registered.lock().await;
+        let current: Vec<Placed> = registered.iter().map(|one| one.placed.clone()).collect();
+        let wanted = plan::placed(services, |service| self.host(service, &current))?;
+        let steps = Steps::new(&current, &wanted);
+        let begin = steps.begin.into_iter().map(prepare_service);
+        Ok(PreparedServices {
+            registered,
+            end: steps.end,
+            begin: begin.collect::<Result<_>>()?,
+        })
     }
 
-    async fn change_services(
-        &self,
-        registered: &mut Vec<Registered>,
-        end: &[Placed],
-        begin: Vec<Ready>,
-    ) {
-        let (over, stays): (Vec<_>, Vec<_>) = std::mem::take(registered)
+    /// Registers new services, unregisters removed ones and replaces changed ones. The store receives the new
+    /// registrations as soon as it responds.
+    pub async fn commit(&self, mut prepared: PreparedServices<'_>) {
+        let (ended, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut *prepared.registered)
             .into_iter()
-            .partition(|old| end.contains(&old.placed));
-        *registered = stays;
-        // Whoever begins anew at its place is registered over what is there: others see one change.
-        let (mut anew, gone): (Vec<_>, Vec<_>) = over
+            .partition(|one| prepared.end.contains(&one.placed));
+        *prepared.registered = kept;
+        // A changed service is registered over the previous registration, so that subscribers see one update.
+        let (mut replaced, removed): (Vec<_>, Vec<_>) = ended
             .into_iter()
-            .partition(|old| begin.iter().any(|ready| ready.key() == old.key));
-        let unregistered = gone.iter().map(async |old| {
-            let (key, grant) = (&old.key, Some(old.grant));
+            .partition(|one| prepared.begin.iter().any(|new| new.key() == one.key));
+        let unregistered = removed.iter().map(async |one| {
+            let (key, grant) = (&one.key, Some(one.grant));
             if let Err(error) = self.registry.unregister(key, grant).await {
-                log::warn!("{} of {} goes with its TTL: {error:#}", key.1, key.0);
+                let (service, id) = key;
+                log::warn!(
+                    "{service}/{id}: unregister failed; the entry expires with its TTL: {error:#}"
+                );
             }
         });
         join_all(unregistered).await;
-        let begun = begin.into_iter().map(|ready| {
-            let at = anew.iter().position(|old| ready.key() == old.key);
-            self.begin(ready, at.map(|at| anew.swap_remove(at)))
+        let begun = prepared.begin.into_iter().map(|new| {
+            let previous = replaced.iter().position(|one| new.key() == one.key);
+            self.register(new, previous.map(|index| replaced.swap_remove(index)))
         });
         let begun: Vec<_> = begun.collect();
-        registered.extend(join_all(begun).await.into_iter().flatten());
+        let begun = join_all(begun).await;
+        prepared.registered.extend(begun.into_iter().flatten());
     }
 
-    /// What is registered.
-    pub async fn begun(&self) -> Vec<Begun> {
-        let running = self.running.lock().await;
-        let all = running.registered.iter().map(|one| Begun {
-            service: one.placed.service.clone(),
-            host: Some(one.placed.host),
-            id: one.key.1.clone(),
-            grant: one.grant,
-        });
-        all.collect()
-    }
-
-    /// Goes on with what the run before had registered, which is in the registry.
-    pub async fn adopt(&self, begun: Vec<Begun>) {
-        let mut running = self.running.lock().await;
-        for one in begun {
-            if let Ok(name) = ServiceName::new(&one.service.name) {
-                let host = one.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-                let service = one.service;
-                running.registered.push(Registered {
-                    placed: Placed { service, host },
-                    key: (name, one.id),
-                    grant: one.grant,
-                });
-            }
+    /// Registers a service. If that fails, returns the previous registration, which is still valid.
+    async fn register(
+        &self,
+        mut new: PreparedService,
+        previous: Option<RegisteredService>,
+    ) -> Option<RegisteredService> {
+        // The result of an unchanged check holds until its next run.
+        let same_check = previous
+            .as_ref()
+            .filter(|one| one.placed.service.check == new.placed.service.check);
+        if let Some(health) = same_check.and_then(|one| self.registry.health(&one.key, one.grant)) {
+            new.asked.health = health;
         }
+        let (key, health) = (new.key(), new.asked.health);
+        let granted = match self.registry.register(new.asked).await {
+            Ok(granted) => granted,
+            Err(error) => {
+                log::error!("{}/{}: register failed: {error:#}", key.0, key.1);
+                return previous;
+            }
+        };
+        if let Some(check::Watch::Check(check)) = new.watch {
+            self.checks.begin(key.clone(), granted.grant, check, health);
+        }
+        Some(RegisteredService {
+            placed: new.placed,
+            key,
+            grant: granted.grant,
+        })
     }
 
-    /// How many services are registered, and how many watched.
-    pub async fn counts(&self) -> (usize, usize) {
-        let running = self.running.lock().await;
-        (running.registered.len(), running.watched.len())
-    }
-
-    /// Ends the commands. The registrations are the registry's to end.
-    pub async fn close(&self) {
-        let mut running = self.running.lock().await;
-        let tasks = running.watched.iter_mut().map(|old| old.task.shutdown());
-        join_all(tasks).await;
-    }
-
-    /// Where its rules lead now. What is registered stays where it is while they lead nowhere.
+    /// Returns the address that the rules of a service choose. If they choose none now, a registered service stays
+    /// where it is.
     fn host(&self, service: &Service, registered: &[Placed]) -> Result<IpAddr> {
         let rules = match service.interfaces.0.as_slice() {
             [] => return Ok(self.address),
             rules => rules,
         };
         let chosen = advertise::candidates().and_then(|found| advertise::choose(rules, found));
-        let there = registered.iter().find(|old| old.service == *service);
-        chosen.or_else(|error| match there {
-            Some(old) => Ok(old.host),
-            None => Err(of(service, &error)),
+        let current = registered.iter().find(|one| one.service == *service);
+        chosen.or_else(|error| match current {
+            Some(current) => Ok(current.host),
+            None => Err(in_service(service, &error)),
         })
     }
 
-    fn ready(&self, placed: Placed) -> Result<Ready> {
-        let (service, host) = (&placed.service, placed.host);
-        let of = |e: Error| of(service, &e);
-        let ttl = service.ttl.map_or(DEFAULT_TTL, |ttl| ttl.0);
-        let mut registration = Registration::new(&service.name, service.port)
-            .and_then(|made| made.host(&host.to_string()))
-            .and_then(|made| made.attributes(service.attributes.clone()))
-            .and_then(|made| made.tags(service.tags.clone()))
-            .and_then(|made| made.ttl(ttl))
-            .map_err(of)?;
-        if let Some(id) = &service.id {
-            registration = registration.id(id).map_err(of)?;
+    /// Takes over a service of the previous process, unless its registration or its check was not restored: then
+    /// the next reload registers it again.
+    fn adopt(&self, state: ServiceState) -> Option<RegisteredService> {
+        let ServiceState {
+            service,
+            host,
+            id,
+            grant,
+        } = state;
+        let key = (ServiceName::new(&service.name).ok()?, id);
+        self.registry.health(&key, grant)?;
+        if service.check.is_some() && !self.checks.contains(&key) {
+            return None;
         }
-        let check = service.check.as_ref();
-        let watch =
-            check.map(|check| check.watch(&host.to_string(), service.port, TargetPolicy::Anywhere));
-        let watch = watch.transpose().map_err(of)?;
-        let asked = Asked {
-            service: ServiceName::new(&service.name)?,
-            id: registration.instance_id(),
-            address: registration.address(),
-            attributes: service.attributes.clone(),
-            tags: service.tags.clone(),
-            ttl,
-            claim: OnConflict::Replace,
-            owner: String::new(),
-            // The file names it for as long as it names it.
-            keep: Keep::Check(Duration::MAX),
-            beat: None,
-            health: check.map_or(Health::Passing, check::Declared::initial),
-            patient: true,
-        };
-        Ok(Ready {
-            placed,
-            asked,
-            watch,
-        })
-    }
-
-    /// Gives what is registered afterwards at its place, if anything is.
-    async fn begin(&self, mut ready: Ready, before: Option<Registered>) -> Option<Registered> {
-        // What the same check found out holds until it finds something else.
-        let found = before
-            .as_ref()
-            .filter(|old| old.placed.service.check == ready.placed.service.check);
-        if let Some(health) = found.and_then(|old| self.registry.health(&old.key, old.grant)) {
-            ready.asked.health = health;
-        }
-        let (key, health) = (ready.key(), ready.asked.health);
-        let granted = match self.registry.register(ready.asked).await {
-            Ok(granted) => granted,
-            Err(error) => {
-                log::error!("{} of {} is not registered: {error:#}", key.1, key.0);
-                return before;
-            }
-        };
-        if let Some(check::Watch::Check(check)) = ready.watch {
-            self.checks.begin(key.clone(), granted.grant, check, health);
-        }
-        Some(Registered {
-            placed: ready.placed,
+        let host = host.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        Some(RegisteredService {
+            placed: Placed { service, host },
             key,
-            grant: granted.grant,
+            grant,
         })
-    }
-
-    fn cursor(&self, watch: &Watch) -> Result<Cursor> {
-        let set = self.client.services(&watch.service)?;
-        let narrowed = set.filter(watch.attributes.clone(), watch.tag.0.iter().cloned());
-        Ok(narrowed.cursor())
     }
 }
 
-/// What is wrong with a service of the file.
-fn of(service: &Service, error: &Error) -> Error {
+impl Component for ConfigFileServices {
+    fn name(&self) -> &'static str {
+        "config_file"
+    }
+
+    fn start(&self, inherited: Option<Value>) -> BoxFuture<'_, Result<()>> {
+        async move {
+            let state = inherited.map_or_else(|| Ok(Vec::new()), serde_json::from_value);
+            let state: Vec<ServiceState> = state.unwrap_or_else(|error| {
+                log::warn!(
+                    "hand-over state of the configuration file's services skipped: {error:#}"
+                );
+                Vec::new()
+            });
+            let adopted = state.into_iter().filter_map(|one| self.adopt(one));
+            self.registered.lock().await.extend(adopted);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn hand_over(&self) -> BoxFuture<'_, HandOver> {
+        async move {
+            let registered = self.registered.lock().await;
+            let state = registered.iter().map(|one| ServiceState {
+                service: one.placed.service.clone(),
+                host: Some(one.placed.host),
+                id: one.key.1.clone(),
+                grant: one.grant,
+            });
+            HandOver {
+                state: serde_json::to_value(state.collect::<Vec<_>>()).ok(),
+                ..HandOver::default()
+            }
+        }
+        .boxed()
+    }
+
+    /// Does nothing: the registry withdraws the registrations when it stops.
+    fn stop(&self, _: Instant) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+
+    fn write_metrics(&self, out: &mut MetricsWriter<'_, '_>) -> fmt::Result {
+        // A reload holds the lock; the gauge is left out meanwhile.
+        match self.registered.try_lock() {
+            Ok(registered) => out.gauge(
+                "discoverd_config_file_services",
+                "Services of the configuration file that are registered",
+                registered.len(),
+            ),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn prepare_service(placed: Placed) -> Result<PreparedService> {
+    let (service, host) = (&placed.service, placed.host);
+    let failed = |e: Error| in_service(service, &e);
+    let ttl = service.ttl.map_or(DEFAULT_TTL, |ttl| ttl.0);
+    let mut registration = Registration::new(&service.name, service.port)
+        .and_then(|registration| registration.host(&host.to_string()))
+        .and_then(|registration| registration.attributes(service.attributes.clone()))
+        .and_then(|registration| registration.tags(service.tags.clone()))
+        .and_then(|registration| registration.ttl(ttl))
+        .map_err(failed)?;
+    if let Some(id) = &service.id {
+        registration = registration.id(id).map_err(failed)?;
+    }
+    let check = service.check.as_ref();
+    let watch =
+        check.map(|check| check.watch(&host.to_string(), service.port, TargetPolicy::Anywhere));
+    let watch = watch.transpose().map_err(failed)?;
+    let asked = Asked {
+        service: ServiceName::new(&service.name)?,
+        id: registration.instance_id(),
+        address: registration.address(),
+        attributes: service.attributes.clone(),
+        tags: service.tags.clone(),
+        ttl,
+        claim: OnConflict::Replace,
+        owner: String::new(),
+        // The service stays registered for as long as the file names it.
+        keep: Keep::Check(Duration::MAX),
+        beat: None,
+        health: check.map_or(Health::Passing, check::Declared::initial),
+        patient: true,
+    };
+    Ok(PreparedService {
+        placed,
+        asked,
+        watch,
+    })
+}
+
+/// Adds the name of the service to an error.
+fn in_service(service: &Service, error: &Error) -> Error {
     Error::new(
         error.kind(),
         format!("service {:?}: {error:#}", service.name),
     )
 }
-
-/// Runs the command for each change, one after the other: what happens meanwhile is one change, later.
-async fn follow(watch: Watch, mut cursor: Cursor) {
-    while cursor.changed().await {
-        let events = cursor.drain();
-        let Some(change) = Change::of(&watch.service, events, cursor.seen().clone()) else {
-            continue;
-        };
-        let (command, within) = (watch.command.text(), watch.within());
-        let ran = exec::run(&watch.command, &change.env(), change.input(), within).await;
-        match ran {
-            Err(error) => log::warn!("watch of {}: {error:#}", watch.service),
-            Ok(ran) => match ran.status {
-                Some(status) if status.success() => {
-                    log::info!("{} of {}: ran {command}", change.kind, watch.service);
-                }
-                Some(status) => log::warn!("{command} failed: {status}: {}", ran.output),
-                None => log::warn!("{command} was killed: not done within {within:?}"),
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

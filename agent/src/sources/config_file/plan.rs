@@ -1,18 +1,14 @@
-//! What a configuration file asks for: services to register, and services to watch. Pure.
+//! The services of a configuration file, and the steps from one file to the next. Pure.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use discover_core::{Attributes, Error, HumanDuration, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use crate::exec::Words;
+use crate::config::one_or_many::OneOrMany;
 use crate::health::check::Declared;
-use crate::health::policy::TargetPolicy;
-
-/// How long a command may take that does not say.
-const TIMEOUT: Duration = Duration::from_secs(60);
+use crate::health::target_policy::TargetPolicy;
 
 /// `[[service]]`: a program that knows nothing of us.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +23,7 @@ pub struct Service {
     pub id: Option<String>,
     /// Rules for the address, as in `advertise`; the agent's, if there are none.
     #[serde(default)]
-    pub interfaces: OneOrMore,
+    pub interfaces: OneOrMany,
     /// Attributes.
     #[serde(default)]
     pub attributes: Attributes,
@@ -42,96 +38,51 @@ pub struct Service {
     pub check: Option<Declared>,
 }
 
-/// `[[watch]]`: a command for each change of a service.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Watch {
-    /// The service.
-    pub service: String,
-    /// Only instances with this tag, or with all of these.
-    #[serde(default, alias = "tags")]
-    pub tag: OneOrMore,
-    /// Only instances with all of these.
-    #[serde(default)]
-    pub attributes: Attributes,
-    /// The command.
-    #[serde(rename = "onChange", alias = "on_change")]
-    pub command: Words,
-    /// How long it may take before it is killed.
-    #[serde(default)]
-    pub timeout: Option<HumanDuration>,
-}
-
-/// A text, or a list of them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Raw")]
-pub struct OneOrMore(pub Vec<String>);
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Raw {
-    One(String),
-    More(Vec<String>),
-}
-
-impl From<Raw> for OneOrMore {
-    fn from(raw: Raw) -> OneOrMore {
-        match raw {
-            Raw::One(one) => OneOrMore(vec![one]),
-            Raw::More(more) => OneOrMore(more),
+/// Validates the services of a file, before anything is registered.
+///
+/// # Errors
+///
+/// Fails with the first service that can never be registered; the message names it.
+pub fn validate(services: &[Service]) -> Result<()> {
+    let mut places = HashSet::new();
+    for service in services {
+        let failed = |e: Error| Error::invalid(format!("service {:?}: {e:#}", service.name));
+        ServiceName::new(&service.name).map_err(failed)?;
+        if service.port == 0 {
+            return Err(failed(Error::invalid("port is 0; it must be 1 to 65535")));
+        }
+        if let Some(check) = &service.check {
+            if check.ttl.is_some() {
+                let text = "check: ttl is for programs that speak to us; use tcp, http or exec";
+                return Err(failed(Error::invalid(text)));
+            }
+            check
+                .watch("localhost", service.port, TargetPolicy::Anywhere)
+                .map_err(failed)?;
+        }
+        if !places.insert((&service.name, service.place())) {
+            let text = "is there twice; give each another id";
+            return Err(failed(Error::invalid(text)));
         }
     }
+    Ok(())
 }
 
-/// All of it, checked.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// To be registered.
-    pub services: Vec<Service>,
-    /// To be watched.
-    pub watches: Vec<Watch>,
-}
-
-impl Plan {
-    /// Refuses what could never work, before anything is done.
-    pub fn new(services: Vec<Service>, watches: Vec<Watch>) -> Result<Plan> {
-        let mut seen = HashSet::new();
-        for service in &services {
-            let of = |e: Error| Error::invalid(format!("service {:?}: {e:#}", service.name));
-            ServiceName::new(&service.name).map_err(of)?;
-            if service.port == 0 {
-                return Err(of(Error::invalid("port is 0; it must be 1 to 65535")));
-            }
-            if let Some(check) = &service.check {
-                if check.ttl.is_some() {
-                    let text = "check: ttl is for programs that speak to us; use tcp, http or exec";
-                    return Err(of(Error::invalid(text)));
-                }
-                check
-                    .watch("localhost", service.port, TargetPolicy::Anywhere)
-                    .map_err(of)?;
-            }
-            if !seen.insert((&service.name, service.place())) {
-                let text = "is there twice; give each another id";
-                return Err(of(Error::invalid(text)));
-            }
-        }
-        for watch in &watches {
-            let of = |e| Error::invalid(format!("watch {:?}: {e:#}", watch.service));
-            ServiceName::new(&watch.service).map_err(of)?;
-        }
-        Ok(Plan { services, watches })
-    }
-
-    /// All of the services, each at the host that is found for it.
-    pub fn placed(&self, host: impl Fn(&Service) -> Result<IpAddr>) -> Result<Vec<Placed>> {
-        let placed = |service: &Service| {
-            let host = host(service)?;
-            let service = service.clone();
-            Ok(Placed { service, host })
-        };
-        self.services.iter().map(placed).collect()
-    }
+/// Resolves the host of each service.
+///
+/// # Errors
+///
+/// Fails with the first error of `host`.
+pub fn placed(
+    services: &[Service],
+    host: impl Fn(&Service) -> Result<IpAddr>,
+) -> Result<Vec<Placed>> {
+    let placed = |service: &Service| {
+        let host = host(service)?;
+        let service = service.clone();
+        Ok(Placed { service, host })
+    };
+    services.iter().map(placed).collect()
 }
 
 /// A service, and where it is.
@@ -174,16 +125,11 @@ impl Service {
     }
 }
 
-impl Watch {
-    /// How long its command may take.
-    pub fn within(&self) -> Duration {
-        self.timeout.map_or(TIMEOUT, |time| time.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::{Hook, Plan};
+    use std::time::Duration;
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -191,7 +137,7 @@ mod tests {
         #[serde(default)]
         service: Vec<Service>,
         #[serde(default)]
-        watch: Vec<Watch>,
+        watch: Vec<Hook>,
     }
 
     fn plan(text: &str) -> std::result::Result<Plan, String> {
@@ -223,10 +169,10 @@ mod tests {
         let web = &plan.services[0];
         assert_eq!(web.interfaces.0, ["eth0:inet", "inet"]);
         assert_eq!(web.attributes["zone"], "eu");
-        let watch = &plan.watches[0];
+        let watch = &plan.hooks[0];
         assert_eq!(watch.tag.0, ["main"]);
         assert_eq!(watch.command.text(), "/usr/local/bin/reload --soft");
-        assert_eq!(watch.within(), Duration::from_secs(10));
+        assert_eq!(watch.command_timeout(), Duration::from_secs(10));
     }
 
     #[test]
@@ -262,7 +208,7 @@ mod tests {
         let one = |name: &str, port| format!("[[service]]\nname = '{name}'\nport = {port}\n");
         let before = plan(&format!("{}{}", one("a", 1), one("b", 2))).unwrap();
         let after = plan(&format!("{}{}", one("a", 1), one("b", 3))).unwrap();
-        let at = |plan: &Plan, host: [u8; 4]| plan.placed(|_| Ok(host.into())).unwrap();
+        let at = |plan: &Plan, host: [u8; 4]| placed(&plan.services, |_| Ok(host.into())).unwrap();
         let (here, next) = (at(&before, [10, 0, 0, 1]), at(&after, [10, 0, 0, 1]));
         let steps = Steps::new(&here, &next);
         assert_eq!(steps.end, here[1..]);

@@ -1,19 +1,17 @@
-use std::time::Duration;
-
-use discover_core::Event;
+use discover_core::{Client, Event};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::*;
 use crate::service_cache::ServiceCache;
 
-fn plan(text: &str) -> Plan {
+fn services(text: &str) -> Vec<Service> {
     #[derive(serde::Deserialize)]
     struct File {
         service: Vec<Service>,
     }
     let file: File = toml::from_str(text).unwrap();
-    Plan::new(file.service, Vec::new()).unwrap()
+    file.service
 }
 
 #[tokio::test]
@@ -25,7 +23,7 @@ async fn a_service_that_changes_its_tags_is_seen_all_the_while() {
     let registry = Registry::new(client.clone(), sets, address);
     let _tending = tokio::spawn(registry.clone().tend());
     let checks = Arc::new(Checks::new(registry.clone()));
-    let jobs = ConfigFileServices::new(client.clone(), registry, checks, address);
+    let component = ConfigFileServices::new(registry, checks, address);
     let set = client.services("web").unwrap();
     let mut events = set.subscribe();
     let mut until = async |wanted: &str| {
@@ -41,13 +39,11 @@ async fn a_service_that_changes_its_tags_is_seen_all_the_while() {
         timeout(Duration::from_secs(60), heard).await.unwrap();
     };
     let one = "[[service]]\nname = 'web'\nport = 1\n";
-    jobs.apply(plan(&format!("{one}tags = ['blue']\n")))
-        .await
-        .unwrap();
-    until("blue").await;
-    jobs.apply(plan(&format!("{one}tags = ['green']\n")))
-        .await
-        .unwrap();
-    until("green").await;
-    assert_eq!(jobs.counts().await.0, 1);
+    for tag in ["blue", "green"] {
+        let wanted = services(&format!("{one}tags = ['{tag}']\n"));
+        let prepared = component.prepare(&wanted).await.unwrap();
+        component.commit(prepared).await;
+        until(tag).await;
+    }
+    assert_eq!(component.registered.lock().await.len(), 1);
 }

@@ -161,7 +161,10 @@ impl EtcdConfig {
     }
 
     /// Names the keys of a scope for errors: a key, or a prefix followed by `*`.
-    #[cfg(feature = "etcd")]
+    #[cfg_attr(
+        not(feature = "etcd"),
+        allow(dead_code, reason = "listings of v2 have one key")
+    )]
     pub(crate) fn scope_name(&self, scope: &Scope) -> String {
         match scope {
             Scope::Prefix(prefix) => format!("{}*", self.path(prefix.as_str())),

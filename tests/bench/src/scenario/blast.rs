@@ -1,58 +1,60 @@
-//! How many changes a second are taken in, from a server that tells them as fast as it can.
+//! Changes received per second, from a server that sends them as fast as it can.
 
 use std::time::Duration;
 
 use crate::child::Program;
-use crate::fake::{Fake, Tale};
+use crate::fake_etcd::{FakeEtcd, LoadScript};
 use crate::figure::Figure;
 use crate::languages::{FLOOR, LANGUAGES, program, with_peers};
-use crate::measured::{Measured, Told};
+use crate::measured::{Measured, ScenarioResult};
 use crate::process;
 
-/// Into the set: what was changed again before it was told is told once, by design.
-const INTO: Tale = Tale {
+/// Into the set: of several changes of one instance only the last is notified, by design.
+const INTO_SET: LoadScript = LoadScript {
     instances: 1000,
     changes: 300_000,
     all_timed: false,
 };
-/// Each told: none is of an instance that was changed before.
-const EACH: Tale = Tale {
+/// Each change notified: every instance changes once.
+const EACH_NOTIFIED: LoadScript = LoadScript {
     instances: 50_000,
     changes: 50_000,
     all_timed: true,
 };
-/// The same, of those who need a hundred microseconds for each.
-const FEW: Tale = Tale {
+/// As `EACH_NOTIFIED`, for clients that need 100 µs per change.
+const FEW: LoadScript = LoadScript {
     instances: 10_000,
     changes: 10_000,
     all_timed: true,
 };
-/// Who takes this little processor, of three hundred milliseconds, has done all that there was to do.
+/// A program that uses less CPU time than this in 300 ms has finished its work.
 const AT_REST: u64 = 5_000;
-const LONGEST: u32 = 200;
+const DEADLINE: u32 = 200;
 
 struct Pace {
-    /// Changes in a second.
+    /// Changes per second.
     rate: f64,
-    /// Microseconds of processor for each.
+    /// CPU time per change in microseconds.
     cpu: f64,
 }
 
-/// See the module.
-pub async fn run() -> Result<Told, String> {
-    let into = Measured::of(&with_peers(&["Go"]), 1, async |name| {
-        measure(name, INTO).await
+/// Measures changes into the set, and changes each notified.
+pub async fn run() -> Result<ScenarioResult, String> {
+    let into = Measured::measure(&with_peers(&["Go"]), 1, async |name| {
+        measure(name, INTO_SET).await
     })
     .await;
     let peers = ["Go", "aetcd", "etcd3", "npm etcd3"];
     let each = async |name| {
-        let tale = if is_slow(name) { FEW } else { EACH };
-        measure(name, tale).await
+        let script = if is_slow(name) { FEW } else { EACH_NOTIFIED };
+        measure(name, script).await
     };
-    let each = Measured::of(&with_peers(&peers), 1, each).await;
-    let (into_figures, each_figures) =
-        (figures(&into, "into the set"), figures(&each, "each told"));
-    Ok(into.told(into_figures).and(each.told(each_figures)))
+    let each = Measured::measure(&with_peers(&peers), 1, each).await;
+    let (into_figures, each_figures) = (
+        figures(&into, "into the set"),
+        figures(&each, "each notified"),
+    );
+    Ok(into.result(into_figures).merge(each.result(each_figures)))
 }
 
 fn is_slow(name: &str) -> bool {
@@ -72,7 +74,7 @@ fn figures(paces: &Measured<Pace>, what: &str) -> Vec<Figure> {
             (_, "into the set") => rate().least(300_000.0),
             _ => rate().least(60_000.0),
         });
-        let own = format!("processor for a change {what}, µs");
+        let own = format!("CPU per change {what}, µs");
         let own = Figure::new(3, language, own, paces.value(language, cpu));
         figures.push(own.over(paces.floor(cpu)));
         for peer in paces.peers(language) {
@@ -88,34 +90,36 @@ fn figures(paces: &Measured<Pace>, what: &str) -> Vec<Figure> {
     figures
 }
 
-async fn measure(name: &str, tale: Tale) -> Result<Pace, String> {
-    let fake = Fake::start(tale).await?;
+async fn measure(name: &str, script: LoadScript) -> Result<Pace, String> {
+    let fake = FakeEtcd::start(script).await?;
     let follower = Program::start(program(name)?.args(["follow", &fake.url(), "1"]))?;
     if LANGUAGES.contains(&name) {
-        // Ours looks once, soon after its start, whether it has missed anything.
+        // The library compares once, soon after its start.
         fake.compared().await;
     }
     let before = process::cpu(follower.pid());
-    let began = fake.tell_all().await?;
+    let began = fake.send_all().await?;
     let cpu = at_rest(&follower).await?.saturating_sub(before);
     let seen = follower.finish()?;
-    let wanted = if tale.all_timed { tale.changes } else { 1 };
+    let wanted = if script.all_timed { script.changes } else { 1 };
     let (latencies, online) = (seen.latencies(), seen.values["online"].as_u64());
-    if latencies.len() as u64 != wanted || online != Some(tale.instances) {
-        let told = latencies.len();
-        return Err(format!("told {told} of {wanted}, and has {online:?}"));
+    if latencies.len() as u64 != wanted || online != Some(script.instances) {
+        let notified = latencies.len();
+        return Err(format!(
+            "notified of {notified} of {wanted} changes, with {online:?} online"
+        ));
     }
     let took = fake.since(began, latencies.last().copied().unwrap_or(f64::NAN));
     Ok(Pace {
-        rate: tale.changes as f64 / took * 1e6,
-        cpu: cpu as f64 / tale.changes as f64,
+        rate: script.changes as f64 / took * 1e6,
+        cpu: cpu as f64 / script.changes as f64,
     })
 }
 
-/// Waits until a program has nothing to do any more; gives the processor it had until then.
+/// Waits until a program is idle; returns its CPU time until then.
 async fn at_rest(program: &Program) -> Result<u64, String> {
     let mut last = process::cpu(program.pid());
-    for _ in 0..LONGEST {
+    for _ in 0..DEADLINE {
         tokio::time::sleep(Duration::from_millis(300)).await; // tidy: sleep, polling with a bound
         let now = process::cpu(program.pid());
         if now.saturating_sub(last) < AT_REST {
@@ -123,5 +127,5 @@ async fn at_rest(program: &Program) -> Result<u64, String> {
         }
         last = now;
     }
-    Err("it never rests".to_owned())
+    Err("it never becomes idle".to_owned())
 }

@@ -1,37 +1,37 @@
-//! Back after twenty thousand revisions were missed; the floor has etcd repeat them.
+//! Recovery after 20,000 missed revisions; for the floor, etcd replays them.
 
 use std::time::Duration;
 
 use crate::child::Program;
-use crate::clock::now;
 use crate::etcd::{Etcd, url};
 use crate::figure::Figure;
 use crate::languages::{FLOOR, program, with_peers};
-use crate::measured::{Measured, Told};
-use crate::proxy::Proxy;
+use crate::measured::{Measured, ScenarioResult};
 use crate::writer;
+use discover_testkit::clock::now;
+use discover_testkit::proxy::FaultProxy;
 
 const INSTANCES: u64 = 10_000;
 const MISSED: u64 = 20_000;
-/// How many of the instances are written again and again meanwhile, all at once.
+/// Number of instances that are written again and again meanwhile.
 const CHANGED: u64 = 500;
 
-struct Back {
+struct Recovery {
     /// Microseconds from the first connection to the last change.
     took: f64,
-    /// Instances that are not as the store has them.
+    /// Instances that differ from the store.
     wrong: f64,
-    /// Connections that it took: with more than one, most of the time was a wait between two.
+    /// Connections used: with more than one, most of the time was a backoff.
     connections: f64,
 }
 
-/// See the module.
-pub async fn run() -> Result<Told, String> {
+/// Measures the recovery of all programs.
+pub async fn run() -> Result<ScenarioResult, String> {
     let measure = async |name| match name {
         FLOOR => replayed().await,
         _ => recovered(name).await,
     };
-    let back = Measured::of(&with_peers(&[]), 1, measure).await;
+    let back = Measured::measure(&with_peers(&[]), 1, measure).await;
     let figures = |language: &'static str| {
         let native = matches!(language, "rust" | "c");
         let took = back.value(language, |back| back.took);
@@ -40,20 +40,20 @@ pub async fn run() -> Result<Told, String> {
         let alone = back.value(language, |back| back.took / 1000.0);
         let alone = Figure::new(8, language, "back after 20000 revisions, ms", alone);
         let wrong = back.value(language, |back| back.wrong);
-        let wrong = Figure::new(8, language, "instances wrong after that", wrong);
+        let wrong = Figure::new(8, language, "wrong instances after that", wrong);
         let connections = back.value(language, |back| back.connections);
         [
             took.most(if native { 0.05 } else { 0.1 }),
             if native { alone.most(110.0) } else { alone },
             wrong.most(0.0),
-            Figure::new(8, language, "connections that it took", connections),
+            Figure::new(8, language, "connections used", connections),
         ]
     };
     let figures = back.languages().flat_map(figures).collect();
-    Ok(back.told(figures))
+    Ok(back.result(figures))
 }
 
-async fn replayed() -> Result<Back, String> {
+async fn replayed() -> Result<Recovery, String> {
     let etcd = Etcd::start().await?;
     etcd.fill(INSTANCES).await?;
     let from = etcd.revision().await? + 1;
@@ -62,46 +62,47 @@ async fn replayed() -> Result<Back, String> {
     tokio::time::sleep(Duration::from_secs(5)).await; // tidy: sleep, a replay of two seconds
     let began = replay.ready;
     let seen = replay.finish()?;
-    let (last, told) = (
+    let (last, replayed) = (
         seen.values["last"].as_u64().unwrap_or(0),
         seen.latencies().len(),
     );
-    if told as u64 != MISSED + 1 {
+    if replayed as u64 != MISSED + 1 {
         return Err(format!(
-            "etcd repeated {told} of {MISSED} revisions in five seconds"
+            "etcd replayed {replayed} of {MISSED} revisions in five seconds"
         ));
     }
-    Ok(Back {
+    Ok(Recovery {
         took: last.saturating_sub(began) as f64,
         wrong: 0.0,
         connections: 1.0,
     })
 }
 
-async fn recovered(language: &str) -> Result<Back, String> {
+async fn recovered(language: &str) -> Result<Recovery, String> {
     let etcd = Etcd::start().await?;
     etcd.fill(INSTANCES).await?;
-    let proxy = Proxy::start(etcd.port).await?;
-    let follower = Program::start(program(language)?.args(["follow", &url(proxy.port), "1"]))?;
-    proxy.cut().await;
+    let proxy = FaultProxy::start(format!("127.0.0.1:{}", etcd.port()));
+    let follower =
+        Program::start(program(language)?.args(["follow", &url(proxy.address().port()), "1"]))?;
+    tokio::task::block_in_place(|| proxy.cut());
     let last = miss(&etcd).await?;
     proxy.heal();
     tokio::time::sleep(Duration::from_secs(6)).await; // tidy: sleep, longer than any wait between attempts
-    let (first, connections) = (proxy.first(), proxy.count() as f64);
+    let (first, connections) = (proxy.first_accepted(), proxy.established() as f64);
     let seen = follower.finish()?;
     let (latencies, online) = (seen.latencies(), seen.values["online"].as_u64());
-    // Latencies tell when a change came; the last one was written last.
+    // The smallest delay belongs to the last change.
     let came = latencies.first().map(|late| last + *late as u64);
-    let came = came.ok_or("it saw nothing after the gap")?;
+    let came = came.ok_or("it received nothing after the gap")?;
     let (changed, there) = (latencies.len() as u64, online.unwrap_or(0));
-    Ok(Back {
+    Ok(Recovery {
         took: came.saturating_sub(first) as f64,
         wrong: (changed.abs_diff(CHANGED) + there.abs_diff(INSTANCES)) as f64,
         connections,
     })
 }
 
-/// Writes what is missed, and gives when the last of it was written.
+/// Writes the revisions to miss, and returns when the last one was written.
 async fn miss(etcd: &Etcd) -> Result<u64, String> {
     let client = etcd.client().await?;
     for _ in 0..MISSED / CHANGED {

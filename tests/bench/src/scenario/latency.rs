@@ -1,5 +1,4 @@
-//! How late a change is told: one at a time, and a thousand at once. In short rounds, in which each has its
-//! turn: what the machine does meanwhile is most of what is seen otherwise.
+//! Delay of notifications: one change at a time, and 1,000 at once, in short rounds in which each program has its turn.
 
 use std::time::Duration;
 
@@ -7,13 +6,13 @@ use crate::child::{Program, quantile};
 use crate::etcd::Etcd;
 use crate::figure::Figure;
 use crate::languages::{program, with_peers};
-use crate::measured::{Measured, Told};
+use crate::measured::{Measured, ScenarioResult};
 use crate::{process, writer};
 
 const ROUNDS: usize = 5;
 const CHANGES: u32 = 200;
 const PACE: Duration = Duration::from_millis(10);
-/// The first ones warm up.
+/// Changes for warm-up.
 const WARM: u32 = 200;
 const WARM_PACE: Duration = Duration::from_millis(2);
 const BURST_ROUNDS: usize = 5;
@@ -23,16 +22,16 @@ const BURST: u64 = 1000;
 struct Late {
     p50: f64,
     p99: f64,
-    /// The median beyond that of etcd's confirmation.
+    /// The median minus that of etcd's confirmation.
     over_ack: f64,
     cpu: f64,
 }
 
-/// A hundred changes a second.
-pub async fn steady() -> Result<Told, String> {
+/// Measures 100 changes per second.
+pub async fn steady() -> Result<ScenarioResult, String> {
     let etcd = Etcd::start().await?;
     let programs = with_peers(&["Go", "aetcd", "etcd3", "etcetra", "npm etcd3"]);
-    let late = Measured::of(&programs, ROUNDS, async |name| one(&etcd, name).await).await;
+    let late = Measured::measure(&programs, ROUNDS, async |name| one(&etcd, name).await).await;
     let mut figures = Vec::new();
     for language in late.languages() {
         figures.extend(beside_the_floor(&late, language));
@@ -40,11 +39,11 @@ pub async fn steady() -> Result<Told, String> {
             figures.extend(beside_a_peer(&late, language, peer));
         }
     }
-    Ok(late.told(figures))
+    Ok(late.result(figures))
 }
 
-const OVER: &str = "median over ack beyond the floor's, µs";
-const CPU: &str = "processor for a change, µs";
+const OVER: &str = "median delay after the ack, minus the floor's, µs";
+const CPU: &str = "CPU per change, µs";
 
 fn beyond(late: &Measured<Late>, name: &str) -> f64 {
     late.value(name, |late| late.over_ack) - late.floor(|late| late.over_ack)
@@ -68,8 +67,8 @@ fn beside_the_floor(late: &Measured<Late>, language: &'static str) -> Vec<Figure
     };
     vec![
         over,
-        ratio("median, µs", |late| late.p50, 1.05),
-        ratio("99th of a hundred, µs", |late| late.p99, 1.15),
+        ratio("median delay, µs", |late| late.p50, 1.05),
+        ratio("99th percentile of the delay, µs", |late| late.p99, 1.15),
         ratio(CPU, |late| late.cpu, 1.15),
     ]
 }
@@ -107,23 +106,23 @@ async fn one(etcd: &Etcd, name: &str) -> Result<Late, String> {
     })
 }
 
-/// A thousand instances written at once, some times.
-pub async fn burst() -> Result<Told, String> {
+/// Measures 1,000 instances written at once, several times.
+pub async fn burst() -> Result<ScenarioResult, String> {
     let etcd = Etcd::start().await?;
     let programs = with_peers(&[]);
-    let late = Measured::of(&programs, BURST_ROUNDS, async |name| {
+    let late = Measured::measure(&programs, BURST_ROUNDS, async |name| {
         flood(&etcd, name).await
     })
     .await;
     let figure = |language: &'static str| {
         let native = matches!(language, "rust" | "c");
         let median = late.value(language, |late| *late);
-        let figure = Figure::new(2, language, "median in bursts of 1000, µs", median);
+        let figure = Figure::new(2, language, "median delay in bursts of 1000, µs", median);
         let figure = figure.over(late.floor(|late| *late));
         figure.most(if native { 1.05 } else { 1.15 })
     };
     let figures = late.languages().map(figure).collect();
-    Ok(late.told(figures))
+    Ok(late.result(figures))
 }
 
 async fn flood(etcd: &Etcd, name: &str) -> Result<f64, String> {
@@ -136,7 +135,7 @@ async fn flood(etcd: &Etcd, name: &str) -> Result<f64, String> {
     Ok(quantile(&follower.finish()?.latencies(), 0.5))
 }
 
-/// Until what was written last has been told.
+/// Waits until the last write has been notified.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(300)).await; // tidy: sleep, a moment of rest
 }

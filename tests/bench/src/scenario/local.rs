@@ -1,4 +1,4 @@
-//! `local://`, where nothing is between two processes but files, beside a bare loop of inotify.
+//! `local://`, where processes communicate through files, beside a bare inotify loop.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::child::{Program, quantile};
-use crate::clock::now;
 use crate::figure::Figure;
 use crate::languages::{FLOOR, program, with_peers};
-use crate::measured::{Measured, Told};
+use crate::measured::{Measured, ScenarioResult};
+use discover_testkit::clock::now;
 
 const TIMES: usize = 200;
 const DEATHS: usize = 20;
@@ -23,9 +23,9 @@ struct Cost {
     down: f64,
 }
 
-/// See the module.
-pub async fn run() -> Result<Told, String> {
-    let costs = Measured::of(&with_peers(&[]), 1, async |name| measure(name).await).await;
+/// Measures registration and death.
+pub async fn run() -> Result<ScenarioResult, String> {
+    let costs = Measured::measure(&with_peers(&[]), 1, async |name| measure(name).await).await;
     let figures = |language: &'static str| {
         let native = matches!(language, "rust" | "c");
         let own = |what: &str, get: fn(&Cost) -> f64| {
@@ -37,12 +37,12 @@ pub async fn run() -> Result<Told, String> {
         };
         [
             ratio("registration to callback, µs", |cost| cost.told),
-            own("of that the call that registers, µs", |cost| cost.call),
+            own("of that, the register call, µs", |cost| cost.call),
             ratio("SIGKILL to down, µs", |cost| cost.down),
         ]
     };
     let figures = costs.languages().flat_map(figures).collect();
-    Ok(costs.told(figures))
+    Ok(costs.result(figures))
 }
 
 async fn measure(name: &str) -> Result<Cost, String> {
@@ -55,7 +55,7 @@ async fn measure(name: &str) -> Result<Cost, String> {
     Ok(Cost { told, call, down })
 }
 
-/// Files written under another name, renamed and kept open, as ours are.
+/// Files written under another name, renamed and kept open, as the library does.
 async fn written(folder: &Path) -> Result<f64, String> {
     let follower = Program::start(&mut follow(folder, FLOOR)?)?;
     let mut open = Vec::new();
@@ -75,14 +75,14 @@ async fn written(folder: &Path) -> Result<f64, String> {
     Ok(quantile(&follower.finish()?.latencies(), 0.5))
 }
 
-/// Runs a writer on this thread alone, so that no other of its threads is in the way of whom it writes for.
+/// Runs a writer on this thread only, so that no other thread of it competes with the reader.
 fn alone<T>(writer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let run = |runtime: Runtime| runtime.block_on(writer);
     tokio::task::block_in_place(|| runtime.map_err(|e| e.to_string()).and_then(run))
 }
 
-/// A program that follows what is in a folder.
+/// Returns a program that watches a directory.
 fn follow(folder: &Path, language: &str) -> Result<Command, String> {
     let mut command = program(language)?;
     if language == FLOOR {
@@ -97,8 +97,7 @@ fn url(folder: &Path) -> String {
     format!("local://{}", folder.display())
 }
 
-/// How long it took from before the registration was put together until another process was told, and until
-/// the call returned.
+/// Returns the time from building a registration to the callback in another process, and to the return of the call.
 async fn registered(folder: &Path, language: &str) -> Result<(f64, f64), String> {
     let url = &url(folder);
     let follower = Program::start(&mut follow(folder, language)?)?;
@@ -121,7 +120,7 @@ async fn registered(folder: &Path, language: &str) -> Result<(f64, f64), String>
     Ok((median, quantile(&calls, 0.5)))
 }
 
-/// The same process dies for the floor and for ours.
+/// Kills the same kind of process for the floor and for the library.
 async fn died(folder: &Path, language: &str) -> Result<f64, String> {
     let mut took = Vec::new();
     for _ in 0..DEATHS {

@@ -1,10 +1,10 @@
-//! A thousand services followed by one process.
+//! 1,000 services watched by one process.
 
 use crate::child::Program;
 use crate::etcd::Etcd;
 use crate::figure::Figure;
 use crate::languages::{FLOOR, program, with_peers};
-use crate::measured::{Measured, Told};
+use crate::measured::{Measured, ScenarioResult};
 use crate::process;
 
 const ROUNDS: usize = 3;
@@ -18,11 +18,11 @@ struct Cost {
     streams: f64,
 }
 
-/// See the module.
-pub async fn run() -> Result<Told, String> {
+/// Measures time, memory and connections.
+pub async fn run() -> Result<ScenarioResult, String> {
     let etcd = Etcd::start().await?;
     let programs = with_peers(&["Go", "aetcd", "etcd3", "npm etcd3"]);
-    let costs = Measured::of(&programs, ROUNDS, async |name| measure(&etcd, name)).await;
+    let costs = Measured::measure(&programs, ROUNDS, async |name| measure(&etcd, name)).await;
     let streams = own_streams(&etcd)?;
     let mut figures = Vec::new();
     for language in costs.languages() {
@@ -32,7 +32,7 @@ pub async fn run() -> Result<Told, String> {
             let figure = Figure::new(4, language, GROWN, grown);
             figures.push(
                 figure
-                    .against("raw with a stream for each", streams)
+                    .against("a raw client with a stream each", streams)
                     .most(0.05),
             );
         }
@@ -40,7 +40,7 @@ pub async fn run() -> Result<Told, String> {
             figures.extend(beside_a_peer(&costs, language, peer));
         }
     }
-    Ok(costs.told(figures))
+    Ok(costs.result(figures))
 }
 
 const READY: &str = "1000 services watched, µs";
@@ -85,7 +85,7 @@ fn beside_a_peer(costs: &Measured<Cost>, language: &'static str, peer: &str) -> 
     }
 }
 
-/// What the floor's client takes more with a stream for each watch.
+/// Returns the additional memory of the floor's client with one stream for each watch.
 fn own_streams(etcd: &Etcd) -> Result<f64, String> {
     let memory = |count: &str| {
         let streams = Program::start(program(FLOOR)?.args(["streams", &etcd.url(), count]))?;
@@ -103,7 +103,7 @@ fn measure(etcd: &Etcd, name: &str) -> Result<Cost, String> {
     few.finish()?;
     let many = start(SERVICES)?;
     let (now, peak) = process::memory(many.pid());
-    let connections = process::connections(many.pid(), etcd.port) as f64;
+    let connections = process::connections(many.pid(), etcd.port()) as f64;
     let (took, streams) = (many.took, etcd.watch_streams()?);
     many.finish()?;
     Ok(Cost {

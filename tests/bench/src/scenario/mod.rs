@@ -1,5 +1,4 @@
-//! What is measured. Each scenario gives its figures; they run one after the other, and in each the
-//! floor and the languages run one after the other too, so that nothing measures its neighbour.
+//! The catalogue of scenarios. They run one after the other, and so do the programs in each, so that they do not affect each other.
 
 mod blast;
 mod footprint;
@@ -14,17 +13,17 @@ mod sync;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
 
-use crate::measured::Told;
+use crate::measured::ScenarioResult;
 
-/// A name, and what it does.
+/// A scenario.
 pub struct Scenario {
-    /// As it is chosen on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// Measures.
-    pub run: fn() -> LocalBoxFuture<'static, Result<Told, String>>,
+    /// Measures it.
+    pub run: fn() -> LocalBoxFuture<'static, Result<ScenarioResult, String>>,
 }
 
-/// All of them, in the order of the goals.
+/// Returns all scenarios, in the order of the goals.
 pub fn all() -> Vec<Scenario> {
     vec![
         Scenario {

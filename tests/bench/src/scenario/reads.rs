@@ -1,24 +1,24 @@
-//! What reading takes: nanoseconds of one call, alone and beside a writer.
+//! The cost of reading: nanoseconds of one call, alone and beside a writer.
 
 use crate::child::Program;
 use crate::figure::Figure;
 use crate::languages::{FLOOR, program, with_peers};
-use crate::measured::{Measured, Told};
+use crate::measured::{Measured, ScenarioResult};
 
-/// See the module.
-pub async fn run() -> Result<Told, String> {
+/// Measures all languages.
+pub async fn run() -> Result<ScenarioResult, String> {
     let ask = async |name| match name {
         FLOOR => Program::ask(program(name)?.arg("read")),
         _ => Program::ask(program(name)?.args(["read", "memory://bench"])),
     };
-    let told = Measured::of(&with_peers(&[]), 1, ask).await;
+    let costs = Measured::measure(&with_peers(&[]), 1, ask).await;
     let value =
-        |name: &str, key: &str| told.value(name, |told| told[key].as_f64().unwrap_or(f64::NAN));
+        |name: &str, key: &str| costs.value(name, |cost| cost[key].as_f64().unwrap_or(f64::NAN));
     let mut figures = Vec::new();
-    for language in told.languages() {
+    for language in costs.languages() {
         for goal in GOALS.iter().filter(|goal| goal.language == language) {
             let floor = value(if goal.is_own { language } else { FLOOR }, goal.floor);
-            let what = format!("{}, ns, and {}", goal.name, goal.beside);
+            let what = format!("{}, ns; floor: {}", goal.name, goal.beside);
             let figure = Figure::new(9, language, what, value(language, goal.name));
             figures.push(figure.over(floor).most(goal.most));
         }
@@ -35,10 +35,10 @@ pub async fn run() -> Result<Told, String> {
             }
         }
     }
-    Ok(told.told(figures))
+    Ok(costs.result(figures))
 }
 
-/// What a read may cost at most, on a machine like that of the goals.
+/// Maximum cost of a read, on a machine like the one the goals were set on.
 const NANOSECONDS: &[(&str, &str, f64)] = &[
     ("rust", "online", 10.0),
     ("rust", "pick", 10.0),
@@ -51,26 +51,26 @@ const NANOSECONDS: &[(&str, &str, f64)] = &[
     ("node", "pick", 25.0),
 ];
 
-/// What a read may cost at most, as a ratio to something of the same run.
+/// Maximum cost of a read, as a ratio to another operation of the same run.
 struct Goal {
     language: &'static str,
     name: &'static str,
-    /// Which of the floor's figures, or of the language's own.
+    /// The figure of the floor, or of the language itself.
     floor: &'static str,
     is_own: bool,
-    /// What that is, in words.
+    /// What the floor is, in words.
     beside: &'static str,
     most: f64,
 }
 
-/// What C holds it owns, so its floor is the pointer taken along.
+/// A C program owns what it holds, so its floor is the reference-counted pointer.
 const GOALS: &[Goal] = &[
     Goal {
         language: "rust",
         name: "online",
         floor: "online",
         is_own: false,
-        beside: "a swappable pointer looked at",
+        beside: "a swappable pointer, borrowed",
         most: 1.2,
     },
     Goal {
@@ -78,7 +78,7 @@ const GOALS: &[Goal] = &[
         name: "pick",
         floor: "pick",
         is_own: false,
-        beside: "one taken from there",
+        beside: "one element from there",
         most: 1.2,
     },
     Goal {
@@ -94,7 +94,7 @@ const GOALS: &[Goal] = &[
         name: "online",
         floor: "owned",
         is_own: false,
-        beside: "a swappable pointer taken along",
+        beside: "a swappable pointer, reference-counted",
         most: 1.5,
     },
     Goal {
@@ -102,7 +102,7 @@ const GOALS: &[Goal] = &[
         name: "pick",
         floor: "pick",
         is_own: false,
-        beside: "one taken from there",
+        beside: "one element from there",
         most: 1.5,
     },
     Goal {
@@ -110,7 +110,7 @@ const GOALS: &[Goal] = &[
         name: "online",
         floor: "noop",
         is_own: true,
-        beside: "a native call that does nothing",
+        beside: "an empty native call",
         most: 1.3,
     },
     Goal {
@@ -126,7 +126,7 @@ const GOALS: &[Goal] = &[
         name: "pick",
         floor: "noop",
         is_own: true,
-        beside: "a native call that does nothing",
+        beside: "an empty native call",
         most: 1.5,
     },
     Goal {
@@ -134,7 +134,7 @@ const GOALS: &[Goal] = &[
         name: "online",
         floor: "noop",
         is_own: true,
-        beside: "a native call that does nothing",
+        beside: "an empty native call",
         most: 0.08,
     },
     Goal {
@@ -142,7 +142,7 @@ const GOALS: &[Goal] = &[
         name: "pick",
         floor: "noop",
         is_own: true,
-        beside: "a native call that does nothing",
+        beside: "an empty native call",
         most: 0.08,
     },
 ];

@@ -1,4 +1,4 @@
-//! Ten thousand registrations, and keeping them alive; and a thousand, which is what most peers can do.
+//! 10,000 registrations and keeping them alive; and 1,000, which most other clients can handle.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use crate::child::Program;
 use crate::etcd::Etcd;
 use crate::figure::Figure;
 use crate::languages::{program, with_peers};
-use crate::measured::{Measured, Told};
+use crate::measured::{Measured, ScenarioResult};
 use crate::process;
 
 const INSTANCES: u64 = 10_000;
 const FEW: u64 = 1000;
-/// So many are due in the time: each a third of its time to live after the last.
+/// Renewals due in that time, each a third of the TTL after the previous one.
 const RENEWALS: f64 = INSTANCES as f64 * 6.0;
-/// A lease of the floor lives for 15 s and is renewed each 5 s, and so is one of ours.
+/// Leases of the floor and of the library live for 15 s and are renewed every 5 s.
 const KEPT: Duration = Duration::from_secs(30);
 const FEW_KEPT: Duration = Duration::from_secs(15);
-/// What follows the beginning, as the one comparison of each watch of ours, is over by then.
+/// The initial comparison of each watch is over after this time.
 pub const SETTLED: Duration = Duration::from_secs(5);
 
 struct Cost {
@@ -28,15 +28,15 @@ struct Cost {
     grown: f64,
 }
 
-/// See the module.
-pub async fn run() -> Result<Told, String> {
+/// Measures registering and keeping alive.
+pub async fn run() -> Result<ScenarioResult, String> {
     let many = async |name| measure(name, INSTANCES, KEPT).await;
-    let many = Measured::of(&with_peers(&["Go"]), 1, many).await;
-    // Of ours, those that have peers of this kind.
+    let many = Measured::measure(&with_peers(&["Go"]), 1, many).await;
+    // The languages that have peers of this kind.
     let mut some = with_peers(&["aetcd", "etcd3", "npm etcd3"]);
     some.retain(|name| !matches!(*name, "floor" | "rust" | "c"));
     let few = async |name| measure(name, FEW, FEW_KEPT).await;
-    let few = Measured::of(&some, 1, few).await;
+    let few = Measured::measure(&some, 1, few).await;
     let mut figures = Vec::new();
     for language in many.languages() {
         figures.extend(beside_the_floor(&many, language));
@@ -48,21 +48,20 @@ pub async fn run() -> Result<Told, String> {
         }
     }
     let go = many.value("Go", |cost| cost.kept_etcd);
-    let mut told = many.told(figures).and(few.told(Vec::new()));
+    let mut result = many.result(figures).merge(few.result(Vec::new()));
     match etcd_alone(go).await {
-        Ok(figures) => told.figures.extend(figures),
-        Err(why) => told.failed.push(why),
+        Ok(figures) => result.figures.extend(figures),
+        Err(why) => result.failed.push(why),
     }
-    Ok(told)
+    Ok(result)
 }
 
-/// What etcd takes by itself, and for one renewal; `go` is what it took for those of Go's client, if that was
-/// measured.
+/// Measures an idle etcd and one renewal; `go` is etcd's CPU time with the Go client, if that was measured.
 async fn etcd_alone(go: f64) -> Result<[Figure; 2], String> {
     let idle = idle_etcd().await?;
-    let what = "etcd's processor for a renewal of a lease of its own, µs";
+    let what = "etcd's CPU for one renewal of a dedicated lease, µs";
     let own = Figure::new(7, "rust", what, renewal(idle).await?);
-    let what = "30 s of an etcd that nobody uses, µs of processor";
+    let what = "30 s of an idle etcd, µs of CPU";
     Ok([
         match (go - idle) / RENEWALS {
             theirs if theirs > 0.0 => own.against("Go", theirs).most(1.0),
@@ -72,8 +71,8 @@ async fn etcd_alone(go: f64) -> Result<[Figure; 2], String> {
     ])
 }
 
-const ETCD: &str = "etcd's processor for that, µs";
-const KEEPING: &str = "30 s of keeping 10000, µs of processor";
+const ETCD: &str = "etcd's CPU for that, µs";
+const KEEPING: &str = "30 s of keeping 10000 alive, µs of CPU";
 
 fn beside_the_floor(costs: &Measured<Cost>, language: &'static str) -> [Figure; 6] {
     let figure = |goal: u8, what: &str, get: fn(&Cost) -> f64| {
@@ -82,11 +81,11 @@ fn beside_the_floor(costs: &Measured<Cost>, language: &'static str) -> [Figure; 
     let native = matches!(language, "rust" | "c");
     let took = figure(6, "10000 registered, µs", |cost| cost.took);
     let grown = costs.value(language, |cost| cost.grown);
-    let grown = Figure::new(7, language, "memory grown meanwhile, MB", grown);
+    let grown = Figure::new(7, language, "memory growth meanwhile, MB", grown);
     [
         took.most(if native { 0.35 } else { 0.4 }),
         figure(6, ETCD, |cost| cost.etcd).most(0.3),
-        figure(7, "5 s after that, µs of processor", |cost| cost.settled),
+        figure(7, "5 s after that, µs of CPU", |cost| cost.settled),
         figure(7, KEEPING, |cost| cost.kept).most(0.03),
         figure(7, ETCD, |cost| cost.kept_etcd).most(0.02),
         grown.beside(costs.floor(|cost| cost.grown)).most(2.0),
@@ -112,7 +111,7 @@ fn beside_a_peer(costs: &Measured<Cost>, language: &'static str, peer: &str) -> 
             .against(peer, costs.value(peer, get))
     };
     let took = figure(6, "1000 registered, µs", |cost| cost.took);
-    let kept = figure(7, "15 s of keeping 1000, µs of processor", |cost| {
+    let kept = figure(7, "15 s of keeping 1000 alive, µs of CPU", |cost| {
         cost.kept
     });
     let etcd = figure(7, ETCD, |cost| cost.kept_etcd);
@@ -123,7 +122,7 @@ fn beside_a_peer(costs: &Measured<Cost>, language: &'static str, peer: &str) -> 
     }
 }
 
-/// Nobody spends less of etcd's processor than etcd does by itself.
+/// Returns the CPU time of an idle etcd, the minimum for every client.
 async fn idle_etcd() -> Result<f64, String> {
     let etcd = Etcd::start().await?;
     let before = process::cpu(etcd.pid());
@@ -131,7 +130,7 @@ async fn idle_etcd() -> Result<f64, String> {
     Ok(process::cpu(etcd.pid()).saturating_sub(before) as f64)
 }
 
-/// What etcd takes for one, beyond what it takes for nothing in 30 s.
+/// Returns the CPU time of etcd for one renewal, beyond that of an idle etcd.
 async fn renewal(idle: f64) -> Result<f64, String> {
     let etcd = Etcd::start().await?;
     let count = FEW.to_string();
@@ -139,9 +138,9 @@ async fn renewal(idle: f64) -> Result<f64, String> {
     let before = process::cpu(etcd.pid());
     tokio::time::sleep(FEW_KEPT).await; // tidy: sleep, what is measured is a time
     let spent = process::cpu(etcd.pid()).saturating_sub(before) as f64;
-    let said = member.finish()?.values;
-    let renewed = said["renewed"].as_f64().filter(|renewed| *renewed > 0.0);
-    let renewed = renewed.ok_or_else(|| format!("it said {said}"))?;
+    let report = member.finish()?.values;
+    let renewed = report["renewed"].as_f64().filter(|renewed| *renewed > 0.0);
+    let renewed = renewed.ok_or_else(|| format!("unexpected report {report}"))?;
     Ok((spent - idle * FEW_KEPT.div_duration_f64(KEPT)) / renewed)
 }
 

@@ -1,16 +1,16 @@
-//! Getting all that there is, at the start.
+//! Listing all instances at the start.
 
 use crate::child::Program;
 use crate::etcd::Etcd;
 use crate::figure::Figure;
 use crate::languages::{program, with_peers};
-use crate::measured::{Measured, Told};
+use crate::measured::{Measured, ScenarioResult};
 use crate::process;
 
 const ROUNDS: usize = 3;
 
-/// See the module: ten thousand instances, and a hundred thousand.
-pub async fn run() -> Result<Told, String> {
+/// Measures 10,000 and 100,000 instances.
+pub async fn run() -> Result<ScenarioResult, String> {
     let few = listed(10_000, &[]).await?;
     let many = listed(100_000, &["Go", "aetcd", "etcd3", "npm etcd3"]).await?;
     let mut figures = Vec::new();
@@ -29,12 +29,12 @@ pub async fn run() -> Result<Told, String> {
             figures.extend(beside_a_peer(&many, language, peer));
         }
     }
-    Ok(few.told(figures).and(many.told(Vec::new())))
+    Ok(few.result(figures).merge(many.result(Vec::new())))
 }
 
 const LISTED: &str = "100000 instances listed, µs";
 const PEAK: &str = "peak memory at 100000, MB";
-const HOPE: &str = "the same, as was hoped";
+const HOPE: &str = "peak memory at 100000, stretch goal, MB";
 
 struct Start {
     took: f64,
@@ -77,7 +77,7 @@ async fn listed(instances: u64, peers: &[&'static str]) -> Result<Measured<Start
     let etcd = Etcd::start().await?;
     etcd.fill(instances).await?;
     let start = async |name| start(&etcd, name, instances);
-    Ok(Measured::of(&with_peers(peers), ROUNDS, start).await)
+    Ok(Measured::measure(&with_peers(peers), ROUNDS, start).await)
 }
 
 fn start(etcd: &Etcd, name: &str, instances: u64) -> Result<Start, String> {

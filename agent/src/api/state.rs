@@ -1,0 +1,69 @@
+//! The state that all handlers of the API share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use discover_core::{Client, ErrorKind, Result, ServiceName};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::api::metrics::HttpMetrics;
+use crate::api::stream_limit::StreamLimiter;
+use crate::health::Checks;
+use crate::health::policy::CheckPolicy;
+use crate::registry::Registry;
+use crate::runtime::metrics::Exposition;
+use crate::runtime::phase::Phase;
+use crate::service_cache::ServiceCache;
+use crate::service_cache::catalog_cache::CatalogCache;
+
+/// The state that all handlers of the API share.
+pub struct ApiState {
+    /// This process.
+    pub identity: AgentIdentity,
+    /// The client of the store.
+    pub client: Client,
+    /// The registrations of this agent.
+    pub registry: Arc<Registry>,
+    /// The services that are watched.
+    pub service_cache: Arc<ServiceCache>,
+    /// The names of all services.
+    pub catalog: CatalogCache,
+    /// The health checks that run.
+    pub checks: Arc<Checks>,
+    /// The health checks that clients may define.
+    pub check_policy: CheckPolicy,
+    /// The event streams that are open.
+    pub streams: StreamLimiter,
+    /// The metrics of the API.
+    pub http_metrics: HttpMetrics,
+    /// The metrics of all components.
+    pub exposition: Arc<Exposition>,
+    /// The phase of the agent.
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// What distinguishes this process from other agents, and from the previous process of the same agent.
+pub struct AgentIdentity {
+    /// A random text that is different for each process.
+    pub boot: String,
+    /// The host of registrations that name none.
+    pub address: IpAddr,
+    /// The start of the process.
+    pub start: Instant,
+}
+
+impl ApiState {
+    /// Returns the names of all services in the store. If the store cannot list them, returns those that have
+    /// instances registered with this agent.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the error of the store.
+    pub async fn services(&self) -> Result<Vec<ServiceName>> {
+        match self.client.catalog().await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(self.registry.services()),
+            other => other,
+        }
+    }
+}

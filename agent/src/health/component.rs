@@ -1,0 +1,97 @@
+//! The health checks as a component of the agent.
+
+use std::fmt;
+use std::sync::Arc;
+
+use discover_core::{Result, ServiceName};
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::health::policy::CheckPolicy;
+use crate::health::{Checks, Looked};
+use crate::registry::Registry;
+use crate::runtime::component::{Component, HandOver};
+use crate::runtime::metrics::MetricsWriter;
+
+/// Continues health checks from one process to the next. Starts after the registry.
+pub struct HealthComponent {
+    checks: Arc<Checks>,
+    registry: Arc<Registry>,
+    policy: CheckPolicy,
+}
+
+impl HealthComponent {
+    /// Wraps the checks of a registry. Checks that `policy` does not allow are not continued.
+    pub fn new(
+        checks: Arc<Checks>,
+        registry: Arc<Registry>,
+        policy: CheckPolicy,
+    ) -> HealthComponent {
+        HealthComponent {
+            checks,
+            registry,
+            policy,
+        }
+    }
+
+    /// Continues a check of the previous process. If the settings do not allow it any more, the registration is
+    /// dropped, too: it would stay as it is without being checked.
+    fn resume(&self, looked: Looked) {
+        let Looked { service, id, check } = looked;
+        let Ok(service) = ServiceName::new(&service) else {
+            return;
+        };
+        let key = (service, id);
+        let Some((grant, health)) = self.registry.grant_and_health(&key) else {
+            return;
+        };
+        match self.policy.again(check) {
+            Some(check) => self.checks.resume(key, grant, check, health),
+            None => {
+                let (service, id) = &key;
+                log::warn!(
+                    "{service}/{id}: not restored: the settings do not allow its check any more"
+                );
+                self.registry.forget(&key, grant);
+            }
+        }
+    }
+}
+
+impl Component for HealthComponent {
+    fn name(&self) -> &'static str {
+        "health"
+    }
+
+    fn start(&self, inherited: Option<Value>) -> BoxFuture<'_, Result<()>> {
+        let state = inherited.map_or_else(|| Ok(Vec::new()), serde_json::from_value);
+        let state: Vec<Looked> = state.unwrap_or_else(|error| {
+            log::warn!("hand-over state of the health checks skipped: {error:#}");
+            Vec::new()
+        });
+        state.into_iter().for_each(|looked| self.resume(looked));
+        ready(Ok(())).boxed()
+    }
+
+    fn drain(&self) -> BoxFuture<'_, ()> {
+        self.checks.close().boxed()
+    }
+
+    fn hand_over(&self) -> BoxFuture<'_, HandOver> {
+        ready(HandOver {
+            state: serde_json::to_value(self.checks.looked()).ok(),
+            ..HandOver::default()
+        })
+        .boxed()
+    }
+
+    fn stop(&self, _: Instant) -> BoxFuture<'_, ()> {
+        self.checks.close().boxed()
+    }
+
+    fn write_metrics(&self, out: &mut MetricsWriter<'_, '_>) -> fmt::Result {
+        let help = "Instances whose health the agent checks";
+        out.gauge("discoverd_checks", help, self.checks.len())
+    }
+}

@@ -1,0 +1,152 @@
+//! The registry as a component of the agent.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use discover_core::Result;
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::registry::Registry;
+use crate::registry::handover::Registered;
+use crate::registry::state::Mode;
+use crate::runtime::component::{Component, HandOver};
+use crate::runtime::metrics::MetricsWriter;
+use crate::runtime::phase::{Phase, until_leaving, until_running};
+
+/// Limit on the time to withdraw all registrations.
+const STOP_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// Runs the background tasks of the registry and hands its registrations over.
+pub struct RegistryComponent {
+    registry: Arc<Registry>,
+    phase: watch::Receiver<Phase>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// The hand-over state, version 1.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct RegistryState {
+    registrations: Vec<Registered>,
+    /// Services and ids in maintenance mode. A service that is `None` stands for all, and so does an id.
+    maintenance: Vec<(Option<String>, Option<String>, Mode)>,
+}
+
+impl RegistryComponent {
+    /// Wraps a registry. `phase` tells when its background tasks start and end.
+    pub fn new(registry: Arc<Registry>, phase: watch::Receiver<Phase>) -> RegistryComponent {
+        RegistryComponent {
+            registry,
+            phase,
+            tasks: Mutex::default(),
+        }
+    }
+}
+
+impl Component for RegistryComponent {
+    fn name(&self) -> &'static str {
+        "registry"
+    }
+
+    fn start(&self, inherited: Option<Value>) -> BoxFuture<'_, Result<()>> {
+        async move {
+            let state =
+                inherited.map_or_else(|| Ok(RegistryState::default()), serde_json::from_value);
+            let state = state.unwrap_or_else(|error| {
+                // Clients whose registrations are unknown register again.
+                log::warn!("hand-over state of the registry skipped: {error:#}");
+                RegistryState::default()
+            });
+            self.registry.adopt_held(state.maintenance);
+            self.registry.adopt(state.registrations);
+            let mut tasks = self.tasks.lock().await;
+            let (registry, mut phase) = (self.registry.clone(), self.phase.clone());
+            tasks.spawn(async move {
+                if until_running(&mut phase).await {
+                    registry.tend().await;
+                }
+            });
+            let (registry, mut phase) = (self.registry.clone(), self.phase.clone());
+            tasks.spawn(async move {
+                if until_running(&mut phase).await {
+                    // Clients cannot send heartbeats during a hand-over, so nothing expires during it. The next
+                    // process grants every registration a whole TTL.
+                    tokio::select! {
+                        () = registry.reap() => {}
+                        () = until_leaving(&mut phase) => {}
+                    }
+                }
+            });
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn hand_over(&self) -> BoxFuture<'_, HandOver> {
+        let maintenance = self.registry.held_back().into_iter().map(|(whom, mode)| {
+            let [service, id] = [whom.service(), whom.id()].map(|part| part.map(str::to_owned));
+            (service, id, mode)
+        });
+        let state = serde_json::to_value(RegistryState {
+            registrations: self.registry.registered(),
+            maintenance: maintenance.collect(),
+        });
+        ready(HandOver {
+            state: state.ok(),
+            ..HandOver::default()
+        })
+        .boxed()
+    }
+
+    /// Withdraws all registrations. Registrations that arrive in the meantime fail.
+    fn stop(&self, deadline: Instant) -> BoxFuture<'_, ()> {
+        async move {
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            self.registry.close(timeout.min(STOP_TIMEOUT)).await;
+            self.tasks.lock().await.shutdown().await;
+        }
+        .boxed()
+    }
+
+    fn write_metrics(&self, out: &mut MetricsWriter<'_, '_>) -> fmt::Result {
+        let (registrations, expired) = self.registry.counts();
+        out.gauge(
+            "discoverd_registrations",
+            "Instances registered with this agent, published or withheld",
+            registrations,
+        )?;
+        out.gauge_family(
+            "discoverd_instances",
+            "Instances registered with this agent, by state",
+            ["state"],
+            self.registry
+                .states()
+                .into_iter()
+                .map(|(state, count)| ([state], count)),
+        )?;
+        let mut services: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+        for known in self.registry.list() {
+            let service = known.instance.service().to_string();
+            *services.entry((service, known.state.name())).or_default() += 1;
+        }
+        out.gauge_family(
+            "discoverd_service_registrations",
+            "Instances registered with this agent, by service and state",
+            ["service", "state"],
+            services
+                .iter()
+                .map(|((service, state), count)| ([service.as_str(), state], *count)),
+        )?;
+        out.counter(
+            "discoverd_expired",
+            "Registrations that were removed because no heartbeat arrived within their TTL",
+            expired,
+        )
+    }
+}
