@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kv::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
+use crate::kv::{Entry, Lifetime, MAX_VALUE_BYTES, Node, Prefix};
 use crate::layout::{Decoded, Layout, json, parse_endpoint, path_in_service, tags};
 use crate::model::{Attributes, Instance, Metadata, MetadataInterner, Registration, ServiceName};
 
@@ -81,9 +81,9 @@ fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
 }
 
 fn read(value: &[u8]) -> std::result::Result<Metadata, String> {
-    if value.len() > MAX_VALUE {
+    if value.len() > MAX_VALUE_BYTES {
         return Err(format!(
-            "the value has {} bytes; the limit is {MAX_VALUE}",
+            "the value has {} bytes; the limit is {MAX_VALUE_BYTES}",
             value.len()
         ));
     }
@@ -211,7 +211,7 @@ mod tests {
             let made = Registration::new("web", port).unwrap().host(&host).unwrap()
                 .attributes(attributes).unwrap().tags(tags).unwrap();
             let entry = Native.encode(&made).unwrap().remove(0);
-            prop_assert!(entry.key.under(&Native.prefix(&web()).unwrap()).is_some());
+            prop_assert!(entry.key.strip_prefix(&Native.prefix(&web()).unwrap()).is_some());
             let read = Native.decode(&web(), &node(entry.key.as_str(), &entry.value));
             prop_assert_eq!(read, Decoded::Instance(made.instance(7)));
         }

@@ -260,7 +260,7 @@ impl ViewBuilder {
     fn delete(&mut self, layout: usize, key: &Key) {
         let key_of_record = (layout, key.clone());
         self.remove_record(&key_of_record);
-        let beneath = key.beneath();
+        let beneath = key.as_prefix();
         let from_here = self
             .records
             .range(key_of_record..)
@@ -268,7 +268,7 @@ impl ViewBuilder {
         let near =
             from_here.take_while(|(of, k)| *of == layout && k.as_str().starts_with(key.as_str()));
         let gone: Vec<RecordKey> = near
-            .filter(|(_, k)| k.under(&beneath).is_some())
+            .filter(|(_, k)| k.strip_prefix(&beneath).is_some())
             .cloned()
             .collect();
         gone.iter()
