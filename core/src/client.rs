@@ -15,7 +15,7 @@ use crate::backend::{Backend, Constructor};
 use crate::backoff::Backoff;
 use crate::connection_monitor::{ConnectionMonitor, StoreName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{Lease, Tracked};
+use crate::lease::{Lease, LeaseTracker};
 use crate::model::{ConnectionState, Metrics, Registration, ServiceName};
 use crate::set::{ServiceSet, WatchedService};
 use crate::url::Url;
@@ -43,7 +43,7 @@ struct Inner {
     settings: ClientSettings,
     closed: AtomicBool,
     sets: Mutex<HashMap<ServiceName, Weak<WatchedService>>>,
-    leases: Mutex<Vec<Tracked>>,
+    leases: Mutex<Vec<LeaseTracker>>,
     /// How often a registration was put back.
     restored: Arc<AtomicU64>,
     connection: ConnectionMonitor,
@@ -149,19 +149,19 @@ impl Client {
         let attempt = || async move {
             let host = self.host(asked).await?;
             let complete = asked.clone().complete(&host, self.0.settings.ttl);
-            Lease::keep(self.0.backend.clone(), complete, self.0.restored.clone()).await
+            Lease::start(self.0.backend.clone(), complete, self.0.restored.clone()).await
         };
         let lease = insist(timeout, "register", attempt).await?;
         let mut leases = self.leases();
         // Not each time: who registers many would walk all of them for each.
         if leases.len() == leases.capacity() {
-            leases.retain(|lease| !lease.is_over());
+            leases.retain(|lease| !lease.is_finished());
             let live = leases.len();
             let spare = SPARE.max(live / PART);
             leases.shrink_to(live + spare);
             leases.reserve_exact(spare);
         }
-        leases.push(lease.track());
+        leases.push(lease.tracker());
         drop(leases);
         // Closing meanwhile has not seen this lease; it goes as it is dropped.
         self.check_open()?;
@@ -222,7 +222,7 @@ impl Client {
             core.close();
         }
         let leases = std::mem::take(&mut *self.leases());
-        let all = join_all(leases.into_iter().map(Tracked::release));
+        let all = join_all(leases.into_iter().map(LeaseTracker::release));
         let released = tokio::time::timeout(timeout, all).await;
         // What was never confirmed is ended where that is soon done; it dies by itself otherwise.
         let _ = tokio::time::timeout(timeout.min(LEFT_OVER), self.0.backend.close()).await;
@@ -251,7 +251,7 @@ impl Client {
         self.0.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leases(&self) -> MutexGuard<'_, Vec<Tracked>> {
+    fn leases(&self) -> MutexGuard<'_, Vec<LeaseTracker>> {
         self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, host, json};
+use crate::layout::{Decoded, Folder, Layout, json, registered_host};
 use crate::model::{Instance, Registration, ServiceName, check_host};
 
 /// See the module.
@@ -33,29 +33,29 @@ impl Layout for ContainerPilot {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
         let id = registration.instance_id();
-        let folder = self.root.key(NAME, &registration.service, &id)?.beneath();
+        let folder = self.root.key(NAME, &registration.service, &id)?.as_prefix();
         let tags = &registration.tags;
         let record = json::Writer::new()
             .value("id", id)
             .value("name", registration.service.as_str())
-            .value("address", host(registration))
+            .value("address", registered_host(registration))
             .value("port", registration.port)
             .value("tags", (!tags.is_empty()).then(|| tags.clone()))
             .some_map("attributes", &registration.attributes);
         Ok(vec![Entry {
             key: folder.join(FILE)?,
             value: record.finish()?,
-            lifetime: Lifetime::LeasedFolder,
+            lifetime: Lifetime::LeasedDirectory,
         }])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let rest = self.root.rest(service, node);
+        let rest = self.root.relative_path(service, node);
         let path = rest.and_then(|rest| rest.split_once('/'));
         let Some((id, _)) = path.filter(|(_, file)| !file.contains('/')) else {
             return Decoded::Ignored;
@@ -109,7 +109,7 @@ mod tests {
             r#"{"id":"app-host1","name":"app","address":"192.168.1.1","port":8000,"tags":null}"#;
         assert_eq!(value, record);
         let lifetime = layout().encode(&app()).unwrap()[0].lifetime;
-        assert_eq!(lifetime, Lifetime::LeasedFolder);
+        assert_eq!(lifetime, Lifetime::LeasedDirectory);
         round_trips(&layout(), &app());
     }
 
@@ -161,6 +161,11 @@ mod tests {
     #[test]
     fn an_id_with_a_slash_is_refused() {
         let error = layout().encode(&at("app", "h:1").id("a/b").unwrap());
-        assert!(error.unwrap_err().to_string().contains("no slash"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("one segment of the key")
+        );
     }
 }

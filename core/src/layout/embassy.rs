@@ -7,7 +7,7 @@
 
 use crate::error::Result;
 use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, host, json, registrator, segment};
+use crate::layout::{Decoded, Folder, Layout, check_segment, json, registered_host, registrator};
 use crate::model::{Attributes, Instance, MAX_ATTRIBUTES, Registration, ServiceName, check_host};
 use crate::net::HostPort;
 
@@ -42,8 +42,8 @@ impl Embassy {
 
     /// With the services of `environment` under `prefix`.
     pub fn new(prefix: &str, environment: &str) -> Result<Embassy> {
-        segment(NAME, "environment", environment)?;
-        let root = Prefix::new(prefix)?.join(environment)?.beneath();
+        check_segment(NAME, "environment", environment)?;
+        let root = Prefix::new(prefix)?.join(environment)?.as_prefix();
         let root = Folder(root);
         Ok(Embassy { root })
     }
@@ -77,9 +77,9 @@ fn defaults(host: &str, port: u16, leaf: &str) -> [String; 6] {
 
 impl Document {
     fn of(registration: &Registration) -> Result<Document> {
-        let host = host(registration);
+        let host = registered_host(registration);
         let leaf = registration.id.as_deref().unwrap_or(host);
-        segment(NAME, "id", leaf)?;
+        check_segment(NAME, "id", leaf)?;
         let mut env = registration.attributes.clone();
         let mut fields = defaults(host, registration.port, leaf);
         for (name, field) in FIELDS.into_iter().zip(&mut fields) {
@@ -87,7 +87,7 @@ impl Document {
                 *field = said;
             }
         }
-        segment(NAME, "attribute port", &fields[5])?;
+        check_segment(NAME, "attribute port", &fields[5])?;
         Ok(Document {
             id: registration.instance_id(),
             host: host.to_owned(),
@@ -193,7 +193,7 @@ impl Layout for Embassy {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -207,7 +207,7 @@ impl Layout for Embassy {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let Some(path) = self.root.rest(service, node) else {
+        let Some(path) = self.root.relative_path(service, node) else {
             return Decoded::Ignored;
         };
         let document = match Document::read(path, &node.value) {

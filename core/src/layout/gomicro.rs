@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
+use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint, tags};
 use crate::model::{Instance, OnConflict, Registration, ServiceName};
 
 /// See the module.
@@ -35,7 +35,7 @@ impl Layout for GoMicro {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -61,7 +61,7 @@ impl Layout for GoMicro {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let Some(name) = self.root.name(service, node) else {
+        let Some(name) = self.root.child_name(service, node) else {
             return Decoded::Ignored;
         };
         read(service, name, node).into()
@@ -96,7 +96,7 @@ fn read(service: &ServiceName, name: &str, node: &Node) -> std::result::Result<I
     let nodes = record.get("nodes").and_then(Value::as_array);
     let first = nodes.and_then(|nodes| json::Object::of(nodes.first()?));
     let first = first.ok_or("there is no node")?;
-    let (host, port) = endpoint(first.text("address")?).ok_or("address is not host:port")?;
+    let (host, port) = parse_endpoint(first.text("address")?).ok_or("address is not host:port")?;
     // What the service says goes for its node, unless that says something else.
     let mut attributes = record.map("metadata")?;
     attributes.extend(first.map("metadata")?);

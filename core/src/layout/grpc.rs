@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
+use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint, tags};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 
 /// See the module.
@@ -35,7 +35,7 @@ impl Layout for Grpc {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -53,7 +53,7 @@ impl Layout for Grpc {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let Some(id) = self.root.rest(service, node) else {
+        let Some(id) = self.root.relative_path(service, node) else {
             return Decoded::Ignored;
         };
         let record = match json::Object::parse(&node.value) {
@@ -79,7 +79,7 @@ fn read(
     node: &Node,
     record: &json::Object,
 ) -> std::result::Result<Instance, String> {
-    let (host, port) = endpoint(record.text("Addr")?).ok_or("Addr is not host:port")?;
+    let (host, port) = parse_endpoint(record.text("Addr")?).ok_or("Addr is not host:port")?;
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -6,7 +6,7 @@
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
+use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint, tags};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::net::HostPort;
 
@@ -36,7 +36,7 @@ impl Layout for Kratos {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -62,7 +62,7 @@ impl Layout for Kratos {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let Some(id) = self.root.name(service, node) else {
+        let Some(id) = self.root.child_name(service, node) else {
             return Decoded::Ignored;
         };
         read(service, id, node).into()
@@ -81,7 +81,7 @@ fn plain(address: &str) -> String {
 /// `host:port` of `scheme://host:port/…?…`.
 fn address_of(url: &str) -> Option<(&str, u16)> {
     let (_, rest) = url.split_once("://")?;
-    endpoint(rest.split(['/', '?']).next()?)
+    parse_endpoint(rest.split(['/', '?']).next()?)
 }
 
 fn read(service: &ServiceName, id: &str, node: &Node) -> std::result::Result<Instance, String> {
@@ -141,7 +141,7 @@ mod tests {
         let other = at("hello", "h:1").attributes([("endpoints", "http://h:2")]);
         let error = check(&layout(), &other.unwrap()).unwrap_err().to_string();
         assert!(
-            error.contains("the address would be read as another"),
+            error.contains("the address would be read back with another value"),
             "{error}"
         );
     }

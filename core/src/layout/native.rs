@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kv::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
-use crate::layout::{Decoded, Layout, endpoint, json, tags, under};
+use crate::kv::{Entry, Lifetime, MAX_VALUE_BYTES, Node, Prefix};
+use crate::layout::{Decoded, Layout, json, parse_endpoint, path_in_service, tags};
 use crate::model::{Attributes, Instance, Metadata, MetadataInterner, Registration, ServiceName};
 
 /// See the module.
@@ -64,9 +64,10 @@ fn decoded(
     node: &Node,
     said: impl FnOnce() -> std::result::Result<Arc<Metadata>, String>,
 ) -> Decoded {
-    let name = under(ROOT, service, &node.key);
+    let name = path_in_service(ROOT, service, &node.key);
     // Deeper keys and keys that are no address belong to somebody else.
-    let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?))) else {
+    let Some((name, (host, port))) = name.and_then(|name| Some((name, parse_endpoint(name)?)))
+    else {
         return Decoded::Ignored;
     };
     let instance = |said| Instance::saying(said, service.clone(), name, host, port, node.created);
@@ -79,9 +80,9 @@ fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
 }
 
 fn read(value: &[u8]) -> std::result::Result<Metadata, String> {
-    if value.len() > MAX_VALUE {
+    if value.len() > MAX_VALUE_BYTES {
         return Err(format!(
-            "the value has {} bytes; the limit is {MAX_VALUE}",
+            "the value has {} bytes; the limit is {MAX_VALUE_BYTES}",
             value.len()
         ));
     }
@@ -209,7 +210,7 @@ mod tests {
             let made = Registration::new("web", port).unwrap().host(&host).unwrap()
                 .attributes(attributes).unwrap().tags(tags).unwrap();
             let entry = Native.encode(&made).unwrap().remove(0);
-            prop_assert!(entry.key.under(&Native.prefix(&web()).unwrap()).is_some());
+            prop_assert!(entry.key.strip_prefix(&Native.prefix(&web()).unwrap()).is_some());
             let read = Native.decode(&web(), &node(entry.key.as_str(), &entry.value));
             prop_assert_eq!(read, Decoded::Instance(made.instance(7)));
         }

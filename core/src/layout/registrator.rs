@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, endpoint, host};
+use crate::layout::{Decoded, Folder, Layout, parse_endpoint, registered_host};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::net::HostPort;
 
@@ -31,7 +31,7 @@ impl Layout for Registrator {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -43,7 +43,11 @@ impl Layout for Registrator {
         }
         let name = match &registration.id {
             Some(id) => id.clone(),
-            None => name_of(&registration.service, host(registration), registration.port),
+            None => name_of(
+                &registration.service,
+                registered_host(registration),
+                registration.port,
+            ),
         };
         Ok(vec![Entry {
             key: self.root.key(NAME, &registration.service, &name)?,
@@ -54,7 +58,7 @@ impl Layout for Registrator {
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
         // Deeper keys and documents belong to the others that live in this folder.
-        let name = self.root.name(service, node);
+        let name = self.root.child_name(service, node);
         let Some(name) = name.filter(|_| !node.value.starts_with(b"{")) else {
             return Decoded::Ignored;
         };
@@ -77,7 +81,7 @@ impl Layout for Registrator {
 
 /// A bare `ip:port`.
 pub(super) fn read(value: &[u8]) -> Option<(&str, u16)> {
-    endpoint(std::str::from_utf8(value).ok()?.trim())
+    parse_endpoint(std::str::from_utf8(value).ok()?.trim())
 }
 
 /// `HOST:CONTAINER:PORT` of who names no container.

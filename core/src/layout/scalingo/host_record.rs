@@ -51,7 +51,10 @@ impl HostRecord {
                 "attribute {name} is {other:?}: layout scalingo takes \"true\"; leave it out else"
             ))),
         };
-        let place = (crate::layout::host(registration), registration.port);
+        let place = (
+            crate::layout::registered_host(registration),
+            registration.port,
+        );
         let own = || uuid(service, place.0, place.1);
         let id = registration.id.clone().unwrap_or_else(own);
         let host = HostRecord {
