@@ -37,7 +37,7 @@ impl Layout for ContainerPilot {
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
         let id = registration.instance_id();
-        let folder = self.root.key(NAME, &registration.service, &id)?.beneath();
+        let folder = self.root.key(NAME, &registration.service, &id)?.as_prefix();
         let tags = &registration.tags;
         let record = json::Writer::new()
             .value("id", id)
@@ -49,7 +49,7 @@ impl Layout for ContainerPilot {
         Ok(vec![Entry {
             key: folder.join(FILE)?,
             value: record.finish()?,
-            lifetime: Lifetime::LeasedFolder,
+            lifetime: Lifetime::LeasedDirectory,
         }])
     }
 
@@ -108,7 +108,7 @@ mod tests {
             r#"{"id":"app-host1","name":"app","address":"192.168.1.1","port":8000,"tags":null}"#;
         assert_eq!(value, record);
         let lifetime = layout().encode(&app()).unwrap()[0].lifetime;
-        assert_eq!(lifetime, Lifetime::LeasedFolder);
+        assert_eq!(lifetime, Lifetime::LeasedDirectory);
         round_trips(&layout(), &app());
     }
 

@@ -43,7 +43,7 @@ impl Embassy {
     /// Creates the layout with the services of `environment` under `prefix`.
     pub fn new(prefix: &str, environment: &str) -> Result<Embassy> {
         check_segment(NAME, "environment", environment)?;
-        let root = Prefix::new(prefix)?.join(environment)?.beneath();
+        let root = Prefix::new(prefix)?.join(environment)?.as_prefix();
         let root = Folder(root);
         Ok(Embassy { root })
     }

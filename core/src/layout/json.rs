@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::kv::MAX_VALUE;
+use crate::kv::MAX_VALUE_BYTES;
 use crate::model::{Attributes, MAX_ATTRIBUTES};
 
 /// Writes an object with its members in the given order.
@@ -98,8 +98,8 @@ pub(super) fn encode(json: &str) -> Result<Vec<u8>> {
         }
     }
     match text.len() {
-        n if n > MAX_VALUE => Err(Error::invalid(format!(
-            "attributes and tags have {n} bytes in JSON; the limit is {MAX_VALUE}"
+        n if n > MAX_VALUE_BYTES => Err(Error::invalid(format!(
+            "attributes and tags have {n} bytes in JSON; the limit is {MAX_VALUE_BYTES}"
         ))),
         _ => Ok(text.into_bytes()),
     }
@@ -110,9 +110,11 @@ pub(super) struct Object(Map<String, Value>);
 
 impl Object {
     pub(super) fn parse(value: &[u8]) -> std::result::Result<Object, String> {
-        if value.len() > MAX_VALUE {
+        if value.len() > MAX_VALUE_BYTES {
             let n = value.len();
-            return Err(format!("the value has {n} bytes; the limit is {MAX_VALUE}"));
+            return Err(format!(
+                "the value has {n} bytes; the limit is {MAX_VALUE_BYTES}"
+            ));
         }
         match serde_json::from_slice(value) {
             Ok(Value::Object(members)) => Ok(Object(members)),

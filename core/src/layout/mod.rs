@@ -80,7 +80,7 @@ pub trait Layout: Send + Sync + 'static {
     ) -> Decoded {
         let mut decoded = self.decode(service, node);
         if let Decoded::Instance(instance) = &mut decoded {
-            interner.share(instance);
+            interner.intern(instance);
         }
         decoded
     }
@@ -145,7 +145,7 @@ pub(crate) fn check(layout: &dyn Layout, registration: &Registration) -> Result<
     let entries = layout.encode(registration)?;
     let in_prefix = entries
         .iter()
-        .filter(|entry| entry.key.under(&prefix).is_some());
+        .filter(|entry| entry.key.strip_prefix(&prefix).is_some());
     let mut decoded = in_prefix.map(|entry| {
         let node = Node {
             key: entry.key.clone(),
@@ -201,7 +201,7 @@ impl Folder {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.0.join(service.as_str())?.beneath())
+        Ok(self.0.join(service.as_str())?.as_prefix())
     }
 
     /// Returns the key of an instance whose id is one path segment.

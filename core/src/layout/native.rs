@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kv::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
+use crate::kv::{Entry, Lifetime, MAX_VALUE_BYTES, Node, Prefix};
 use crate::layout::{Decoded, Layout, json, parse_endpoint, path_in_service, tags};
 use crate::model::{Attributes, Instance, Metadata, MetadataInterner, Registration, ServiceName};
 
@@ -55,7 +55,7 @@ impl Layout for Native {
         node: &Node,
         others: &mut MetadataInterner,
     ) -> Decoded {
-        decoded(service, node, || others.of(&node.value, read))
+        decoded(service, node, || others.get_or_parse(&node.value, read))
     }
 }
 
@@ -70,7 +70,8 @@ fn decoded(
     else {
         return Decoded::Ignored;
     };
-    let instance = |said| Instance::saying(said, service.clone(), name, host, port, node.created);
+    let instance =
+        |said| Instance::with_metadata(said, service.clone(), name, host, port, node.created);
     said().map(instance).into()
 }
 
@@ -80,9 +81,9 @@ fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
 }
 
 fn read(value: &[u8]) -> std::result::Result<Metadata, String> {
-    if value.len() > MAX_VALUE {
+    if value.len() > MAX_VALUE_BYTES {
         return Err(format!(
-            "the value has {} bytes; the limit is {MAX_VALUE}",
+            "the value has {} bytes; the limit is {MAX_VALUE_BYTES}",
             value.len()
         ));
     }
@@ -210,7 +211,7 @@ mod tests {
             let made = Registration::new("web", port).unwrap().host(&host).unwrap()
                 .attributes(attributes).unwrap().tags(tags).unwrap();
             let entry = Native.encode(&made).unwrap().remove(0);
-            prop_assert!(entry.key.under(&Native.prefix(&web()).unwrap()).is_some());
+            prop_assert!(entry.key.strip_prefix(&Native.prefix(&web()).unwrap()).is_some());
             let read = Native.decode(&web(), &node(entry.key.as_str(), &entry.value));
             prop_assert_eq!(read, Decoded::Instance(made.instance(7)));
         }

@@ -98,7 +98,7 @@ impl KvBackend {
         root: &Prefix,
         names: &mut BTreeSet<ServiceName>,
     ) -> Result<()> {
-        let mut changes = self.store.watch(&Scope::Under(root.clone()));
+        let mut changes = self.store.watch(&Scope::Prefix(root.clone()));
         let slow = || {
             Error::new(
                 ErrorKind::Timeout,
@@ -113,7 +113,7 @@ impl KvBackend {
                 continue;
             };
             for node in nodes {
-                let rest = node.key.under(root);
+                let rest = node.key.strip_prefix(root);
                 let name = rest.and_then(|rest| rest.split('/').next());
                 let service = name.and_then(|name| ServiceName::new(name).ok());
                 let lives = |service: &ServiceName| {
@@ -153,8 +153,8 @@ impl KvBackend {
         for ((number, layout), full) in self.layouts.iter().enumerate().zip(full) {
             let entries = match full {
                 Err(why) if is_fully_expressed => {
-                    let less =
-                        checked(layout, &r.without_tags()).or_else(|_| checked(layout, &r.bare()));
+                    let less = checked(layout, &r.without_tags())
+                        .or_else(|_| checked(layout, &r.without_attributes()));
                     self.warn_reduced(number, r, &why);
                     less?
                 }
@@ -175,7 +175,8 @@ impl KvBackend {
             let folder = layout.prefix(service)?;
             let is_theirs = |(other, entry): &&LayoutEntry| {
                 let same = |(by, mine): &LayoutEntry| *by == number && mine.key == entry.key;
-                *other != number && (entry.key.under(&folder).is_some() || written.iter().any(same))
+                *other != number
+                    && (entry.key.strip_prefix(&folder).is_some() || written.iter().any(same))
             };
             if let Some((other, entry)) = written.iter().find(is_theirs) {
                 let other = self.layouts.get(*other).map_or("", |layout| layout.name());
@@ -264,7 +265,7 @@ impl KvBackend {
             let Some(layout) = layout else {
                 return Ok(Some(entry));
             };
-            let before = shared_record::read(&*self.store, &entry.key).await?;
+            let before = self.store.get(&entry.key).await?;
             Ok(shared_record::merge(
                 &**layout,
                 entry,
@@ -307,7 +308,7 @@ impl Backend for KvBackend {
     ) -> BoxFuture<'a, Result<Grant>> {
         let terms = Terms {
             ttl: r.ttl.unwrap_or(Duration::from_secs(10)),
-            claim: on_conflict,
+            on_conflict,
             dedicated: r.heartbeat == Heartbeat::Manual,
         };
         async move {

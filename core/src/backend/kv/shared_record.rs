@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::READ_TIMEOUT;
 use crate::backoff::Backoff;
@@ -18,25 +18,6 @@ use crate::store::Store;
 /// The bounds of the wait after another program has changed the record between read and write.
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Reads the current node of a key.
-pub(super) async fn read(store: &dyn Store, key: &Key) -> Result<Option<Node>> {
-    let mut changes = store.watch(&Scope::Only(key.clone()));
-    let slow = || {
-        Error::new(
-            ErrorKind::Timeout,
-            format!("{key} was not read within {READ_TIMEOUT:?}"),
-        )
-    };
-    let item = timeout(READ_TIMEOUT, changes.next())
-        .await
-        .map_err(|_| slow())?;
-    let changes = item.ok_or_else(slow)??.changes;
-    let node = changes
-        .into_iter()
-        .find_map(|change| change_of_key(change, key));
-    Ok(node.flatten())
-}
 
 /// Returns the entry to write over `before`; `None` if nothing is to be written.
 pub(super) fn merge(
@@ -65,14 +46,14 @@ pub(super) async fn write(
     );
     let key = &entry.key;
     loop {
-        let before = read(store, key).await?;
+        let before = store.get(key).await?;
         let Some(entry) = merge(layout, entry.clone(), before.as_ref(), on_conflict) else {
             return Ok(());
         };
         if store.put(&entry, before.as_ref()).await? {
             return Ok(());
         }
-        // `read` and `put` have timeouts of their own; this bounds lost races only.
+        // `get` and `put` have timeouts of their own; this bounds lost races only.
         if began.elapsed() >= READ_TIMEOUT {
             let text = format!(
                 "{key} changed all the time for {READ_TIMEOUT:?}, so that it was not written"
@@ -89,7 +70,7 @@ fn change_of_key(change: Change, key: &Key) -> Option<Option<Node>> {
         Change::Reset(nodes) => Some(nodes.into_iter().find(|node| node.key == *key)),
         Change::Put(node) => (node.key == *key).then_some(Some(node)),
         Change::Delete(deleted) => {
-            let gone = deleted == *key || key.under(&deleted.beneath()).is_some();
+            let gone = deleted == *key || key.strip_prefix(&deleted.as_prefix()).is_some();
             gone.then_some(None)
         }
     }
@@ -102,7 +83,7 @@ pub(super) fn follow(
     key: Key,
 ) -> BoxStream<'static, SharedAttributes> {
     let values = ValueStream {
-        changes: store.watch(&Scope::Only(key.clone())),
+        changes: store.watch(&Scope::Key(key.clone())),
         store,
         key,
         last: None,
@@ -145,7 +126,7 @@ impl ValueStream {
                 Some(Err(_)) => {}
                 None => {
                     sleep(self.backoff.next_wait()).await;
-                    self.changes = self.store.watch(&Scope::Only(self.key.clone()));
+                    self.changes = self.store.watch(&Scope::Key(self.key.clone()));
                 }
             }
         }
@@ -202,19 +183,19 @@ mod tests {
     }
 
     fn value(store: &MemoryStore, key: &Key) -> Option<String> {
-        let node = read(store, key).now_or_never().unwrap().unwrap()?;
+        let node = store.get(key).now_or_never().unwrap().unwrap()?;
         Some(String::from_utf8(node.value.to_vec()).unwrap())
     }
 
     fn put(store: &MemoryStore, key: &Key, value: &str) {
         let (key, value) = (key.clone(), value.into());
-        let lifetime = Lifetime::Kept;
+        let lifetime = Lifetime::Persistent;
         let entry = Entry {
             key,
             value,
             lifetime,
         };
-        let seen = read(store, &entry.key).now_or_never().unwrap().unwrap();
+        let seen = store.get(&entry.key).now_or_never().unwrap().unwrap();
         let written = store.put(&entry, seen.as_ref()).now_or_never().unwrap();
         assert!(written.unwrap());
     }

@@ -62,7 +62,7 @@ impl ViewStream {
         last: View,
     ) -> Result<ViewStream> {
         let watch = |(number, layout): (usize, &Arc<dyn crate::layout::Layout>)| {
-            let scope = Scope::Under(layout.prefix(service)?);
+            let scope = Scope::Prefix(layout.prefix(service)?);
             let news = backend.store.watch(&scope).map(Some);
             let end = stream::iter([None]);
             Ok(news.chain(end).map(move |item| (number, item)).boxed())

@@ -77,7 +77,7 @@ impl Layout for Scalingo {
             Entry {
                 key: self.info_key(&registration.service)?,
                 value: ServiceRecord::from_host(&host).write()?,
-                lifetime: Lifetime::Kept,
+                lifetime: Lifetime::Persistent,
             },
             Entry {
                 key: self.hosts.key(NAME, &registration.service, &host.uuid)?,
@@ -111,7 +111,7 @@ impl Layout for Scalingo {
     /// The description of a service is nobody's own: a host that says less leaves it, and one that is
     /// put back says nothing new.
     fn merge_existing(&self, entry: &Entry, before: &[u8], claim: OnConflict) -> Option<Vec<u8>> {
-        if entry.key.under(&self.infos).is_some() {
+        if entry.key.strip_prefix(&self.infos).is_some() {
             return service_record::merge(&entry.value, before, claim);
         }
         let kept = json::keep_unknown(&entry.value, before, &KNOWN);

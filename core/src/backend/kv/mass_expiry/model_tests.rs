@@ -154,7 +154,7 @@ impl Harness {
         let mut now = view([]);
         for (port, created) in &self.present {
             let instance = instance(*port + 1, *created);
-            now.instances.insert(instance.seniority(), instance);
+            now.instances.insert(instance.order(), instance);
         }
         let asked = self.guard.observe(
             &now,
@@ -216,7 +216,7 @@ fn holds(operations: Vec<Operation>) -> Result<(), String> {
 /// a mass is shown as suspect for the grace period and no longer.
 #[test]
 fn protection_keeps_expired_instances_and_no_others() {
-    prove::holds(
+    prove::check_property(
         file!(),
         2_000,
         prop::collection::vec(any_operation(), 1..30),
@@ -228,5 +228,5 @@ fn protection_keeps_expired_instances_and_no_others() {
 #[test]
 fn every_mutant_of_mass_expiry_protection_is_found() {
     let operations = prop::collection::vec(any_operation(), 1..30);
-    prove::each_is_found("backend", 2_000, Vec::new, &operations, &holds);
+    prove::check_mutants("backend", 2_000, Vec::new, &operations, &holds);
 }

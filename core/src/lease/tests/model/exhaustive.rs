@@ -123,7 +123,7 @@ impl Model for Search {
 
 #[test]
 fn every_order_of_a_few_events_keeps_the_registration_correct() {
-    let full = prove::asked().is_some();
+    let full = prove::requested_cases().is_some();
     for (manual, shared) in [(false, false), (false, true), (true, false)] {
         // Without automatic renewals there are more orders of events.
         let bounds = match (full, manual) {
@@ -141,6 +141,6 @@ fn every_order_of_a_few_events_keeps_the_registration_correct() {
                 .clone()
                 .or(end.harness.clone().recover_and_check().err())
         };
-        prove::every_order(model, 100, why);
+        prove::check_model(model, 100, why);
     }
 }

@@ -77,11 +77,11 @@ fn past_failures_do_not_recur() {
 /// a new owner.
 #[test]
 fn a_registration_survives_every_random_scenario() {
-    prove::holds(file!(), 20_000, scenario(), holds);
+    prove::check_property(file!(), 20_000, scenario(), holds);
 }
 
 #[cfg(feature = "mutants")]
 #[test]
 fn every_mutant_of_the_lease_machine_is_found() {
-    prove::each_is_found("lease", 20_000, past_failures, &scenario(), &holds);
+    prove::check_mutants("lease", 20_000, past_failures, &scenario(), &holds);
 }
