@@ -181,8 +181,8 @@ def test_a_stream_ends_with_the_agent_and_its_registrations_go_first(agents: Cal
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "part"),
     [
-        ("PUT", WEB, "{", 400, "not as it should be"),
-        ("PUT", WEB, [], 400, "no JSON object"),
+        ("PUT", WEB, "{", 400, "invalid body"),
+        ("PUT", WEB, [], 400, "must be a JSON object"),
         ("PUT", WEB, {"colour": "red"}, 400, "unknown field `colour`"),
         ("PUT", WEB, {"ttl_ms": 5}, 400, "ttl"),
         ("PUT", WEB, {"attributes": {"weight": "heavy"}}, 400, "weight"),

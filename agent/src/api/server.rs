@@ -110,7 +110,9 @@ impl Component for ApiServer {
         let sockets = tasks.listeners.iter().filter_map(|(listener, _)| {
             let socket = listener.named_socket();
             socket
-                .inspect_err(|error| log::error!("{} is not handed over: {error}", listener.url()))
+                .inspect_err(|error| {
+                    log::error!("{}: cannot hand over the listener: {error}", listener.url())
+                })
                 .ok()
         });
         ready(HandOver {
