@@ -161,7 +161,7 @@ fn what_is_watched_as_before_is_left_alone_when_another_watch_comes() {
         "{web}[[watch]]\nservice = 'db'\nonChange = 'true'\n"
     ));
     eventually("the file is read again", || {
-        agent.log().contains("SIGHUP: read").then_some(())
+        agent.log().contains("SIGHUP: reloaded").then_some(())
     });
     std::fs::write(&go, "").unwrap();
     eventually("the command is let to its end", || {
@@ -181,7 +181,7 @@ fn a_store_that_hangs_delays_neither_the_start_nor_the_end() {
     let mut agent = Agent::with_config(&config, &["--store", &url]);
     agent.reload(&one(41));
     eventually("the file is read again", || {
-        agent.log().contains("SIGHUP: read").then_some(())
+        agent.log().contains("SIGHUP: reloaded").then_some(())
     });
     agent.signal("TERM");
     agent.ended();

@@ -1,4 +1,4 @@
-//! The log, on standard error: lines of text, or of JSON.
+//! The log on the standard error output, as lines of text or of JSON.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,34 +8,34 @@ use serde_json::json;
 
 use crate::config::{LogConfig, LogFormat};
 
-struct Lines {
+struct StderrLogger {
     json: bool,
 }
 
-/// Starts to write the log.
+/// Installs the logger of the process. Does nothing if there is one already.
 pub fn start(config: LogConfig) {
     let json = config.format == LogFormat::Json;
-    if log::set_boxed_logger(Box::new(Lines { json })).is_ok() {
+    if log::set_boxed_logger(Box::new(StderrLogger { json })).is_ok() {
         log::set_max_level(config.level);
     }
 }
 
-impl Log for Lines {
-    fn enabled(&self, about: &Metadata<'_>) -> bool {
-        // Other crates' own affairs are told only when they go wrong.
-        let ours = about.target().starts_with("discover");
-        ours || about.level() <= log::Level::Warn
+impl Log for StderrLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Of other crates, only warnings and errors are logged.
+        let is_own = metadata.target().starts_with("discover");
+        is_own || metadata.level() <= log::Level::Warn
     }
 
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let since = SystemTime::now()
+        let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let line = write_line(self.json, since.as_millis() as u64, record);
-        // There is nobody to tell that nobody reads the log.
+        let line = write_line(self.json, now.as_millis() as u64, record);
+        // A failure to write the log cannot be reported.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 
@@ -50,7 +50,7 @@ fn write_line(as_json: bool, millis: u64, record: &Record<'_>) -> String {
         let line = json!({ "at_ms": millis, "level": level, "target": target, "text": text });
         return format!("{line}\n");
     }
-    // What others wrote must not look like a line of ours.
+    // Foreign text must not forge a line of the log.
     let plain: String = text
         .chars()
         .flat_map(|c| match c.is_control() {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_one_line_whatever_is_in_it() {
+    fn control_characters_do_not_break_a_log_line() {
         let args = format_args!("a\nb\u{1b}[31m");
         let record = Record::builder().args(args).level(log::Level::Warn).build();
         let line = write_line(false, 1234, &record);

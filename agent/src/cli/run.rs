@@ -61,7 +61,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
         return Ok(());
     }
     logging::start(config.log);
-    let mut ended = std::pin::pin!(signals::ending()?);
+    let mut terminated = std::pin::pin!(signals::termination()?);
     let signals = Signals {
         hangups: signals::hangups()?,
         replacements: signals::replacements()?,
@@ -73,7 +73,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     })?;
     let agent = tokio::select! {
         started = lifecycle::start(&config, inherited) => started?,
-        signal = &mut ended => {
+        signal = &mut terminated => {
             log::info!("{signal} received during the start, stopping");
             return Ok(());
         }
@@ -81,7 +81,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     let serving = serve(&agent, &config, config_file.as_deref(), &program, signals);
     let next = tokio::select! {
         next = serving => next?,
-        signal = &mut ended => Next::Stop(signal),
+        signal = &mut terminated => Next::Stop(signal),
     };
     let signal = match next {
         Next::Stop(signal) => signal,
@@ -89,7 +89,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
             notify_systemd(&reloading());
             let (sockets, state) = agent.hand_over().await;
             // A signal to stop applies to the next process, too.
-            match ended.as_mut().now_or_never() {
+            match terminated.as_mut().now_or_never() {
                 None => return Err(handover::replace(&program, &sockets, &state)),
                 Some(signal) => signal,
             }
@@ -97,7 +97,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     };
     notify_systemd(&[NotifyState::Stopping]);
     let registrations = agent.registrations();
-    log::info!("{signal} received, withdrawing {registrations} registrations");
+    log::info!("{signal} received, unregistering {registrations} instances");
     agent.stop().await;
     Ok(())
 }
@@ -130,7 +130,7 @@ async fn serve(
     output::print(&format!("listening on {urls}\n"));
     let version = env!("CARGO_PKG_VERSION");
     log::info!(
-        "discoverd {version} on {urls}, in front of {}",
+        "discoverd {version} listens on {urls}, store {}",
         agent.store()
     );
     notify_systemd(&[NotifyState::Ready]);
@@ -147,7 +147,7 @@ async fn serve(
                     return Ok(Next::Replace);
                 }
                 Err(error) => {
-                    log::error!("SIGUSR2: this run goes on, the next could not begin: {error:#}");
+                    log::error!("SIGUSR2: the next process cannot start, this process continues: {error:#}");
                 }
             },
         }
@@ -159,14 +159,16 @@ async fn serve(
 async fn reload(agent: &RunningAgent, config_file: Option<&Path>) {
     if !agent.credentials().is_empty() {
         match agent.credentials().reload() {
-            Ok(()) => log::info!("SIGHUP: read the certificate and the token again"),
+            Ok(()) => log::info!("SIGHUP: reloaded the certificate and the token"),
             Err(error) => {
-                log::error!("SIGHUP: the certificate and the token stay as they were: {error:#}");
+                log::error!(
+                    "SIGHUP: cannot reload, the previous certificate and token stay in use: {error:#}"
+                );
             }
         }
     }
     let Some(path) = config_file else {
-        log::info!("SIGHUP: there is no configuration file to read again");
+        log::info!("SIGHUP: no configuration file to reload");
         return;
     };
     let read = config::read_file(path).and_then(|layer| Plan::new(layer.service, layer.watch));
@@ -175,8 +177,11 @@ async fn reload(agent: &RunningAgent, config_file: Option<&Path>) {
         Err(error) => Err(error),
     };
     match applied {
-        Ok(()) => log::info!("SIGHUP: read {} again", path.display()),
-        Err(error) => log::error!("SIGHUP: all stays as it was: {error:#}"),
+        Ok(()) => log::info!("SIGHUP: reloaded {}", path.display()),
+        Err(error) => log::error!(
+            "SIGHUP: cannot reload {}, nothing changed: {error:#}",
+            path.display()
+        ),
     }
 }
 

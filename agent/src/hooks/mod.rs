@@ -115,18 +115,26 @@ impl Component for Hooks {
 async fn run(hook: Hook, mut cursor: Cursor) {
     while cursor.changed().await {
         let events = cursor.drain();
-        let Some(change) = Change::of(&hook.service, events, cursor.seen().clone()) else {
+        let Some(change) = Change::new(&hook.service, events, cursor.seen().clone()) else {
             continue;
         };
         let (command, timeout) = (hook.command.text(), hook.command_timeout());
         match exec::run(&hook.command, &change.env(), change.input(), timeout).await {
-            Err(error) => log::warn!("watch of {}: {error:#}", hook.service),
+            Err(error) => log::warn!("{}: cannot run the hook: {error:#}", hook.service),
             Ok(ran) => match ran.status {
                 Some(status) if status.success() => {
-                    log::info!("{} of {}: ran {command}", change.kind, hook.service);
+                    log::info!(
+                        "{}: ran {command} for the event {}",
+                        hook.service,
+                        change.kind
+                    );
                 }
-                Some(status) => log::warn!("{command} failed: {status}: {}", ran.output),
-                None => log::warn!("{command} was killed: not done within {timeout:?}"),
+                Some(status) => log::warn!(
+                    "{}: {command} failed: {status}: {}",
+                    hook.service,
+                    ran.output
+                ),
+                None => log::warn!("{}: {command} was killed after {timeout:?}", hook.service),
             },
         }
     }

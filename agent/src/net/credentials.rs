@@ -119,10 +119,10 @@ impl Credentials {
             }
             match self.reload() {
                 Ok(()) => {
-                    log::info!("the certificate or the token has changed, and holds from now on");
+                    log::info!("reloaded the certificate and the token, whose files changed");
                 }
                 Err(error) => log::error!(
-                    "the certificate or the token has changed and is of no use, so the old one holds: {error:#}"
+                    "cannot reload changed credential files, the previous certificate and token stay in use: {error:#}"
                 ),
             }
         }

@@ -68,7 +68,13 @@ mod tests {
         for external in ["src=\"http", "href=\"http", "url(http", "@import", "//cdn"] {
             assert!(!PAGE.contains(external), "{external}");
         }
-        assert!(!PAGE.contains(" style=\""), "the policy refuses inline style attributes");
-        assert!(!PAGE.contains("innerHTML"), "text of the store must not become HTML");
+        assert!(
+            !PAGE.contains(" style=\""),
+            "the policy refuses inline style attributes"
+        );
+        assert!(
+            !PAGE.contains("innerHTML"),
+            "text of the store must not become HTML"
+        );
     }
 }
