@@ -227,7 +227,7 @@ def test_the_agent_continues_if_the_next_process_cannot_start(agents: Callable[.
     before = boot(agent)
     config.write_text("streams = 'many'")
     agent.process.send_signal(signal.SIGUSR2)
-    eventually(lambda: "the next process cannot start" in Path(agent.log).read_text())
+    eventually(lambda: "the next process could not start" in Path(agent.log).read_text())
     assert str(config) in Path(agent.log).read_text()
     assert boot(agent) == before
     config.write_text("")

@@ -1,5 +1,5 @@
-// Tells what the Node package offers, one name a line, read from its declarations by the compiler:
-// `Client.close`, `Client.close(timeout)`, `Standing=live`. Options count as parameters.
+// Prints the public names of the Node package, one a line, from its type declarations: `Client.close`,
+// `Client.close(timeout)`, `scalingo.Host.url`, `Standing=live`. Options count as parameters.
 
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -11,29 +11,43 @@ const program = ts.createProgram([entry], { module: ts.ModuleKind.Node16, target
 const checker = program.getTypeChecker();
 const names = new Set();
 
-for (const symbol of checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(entry)))) {
-  const own = symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
-  if (isOptions(own.name)) {
-    continue;
-  }
-  names.add(own.name);
-  const [declaration] = own.declarations;
-  if (ts.isTypeAliasDeclaration(declaration)) {
-    values(own.name, checker.getTypeAtLocation(declaration));
-  } else if (ts.isFunctionDeclaration(declaration)) {
-    parameters(own.name, checker.getTypeOfSymbol(own));
-  } else {
-    members(own.name, declaration);
-    statics(own, declaration);
+addModule('', checker.getSymbolAtLocation(program.getSourceFile(entry)));
+console.log([...names].sort().join('\n'));
+
+function addModule(prefix, module) {
+  for (const symbol of checker.getExportsOfModule(module)) {
+    addExport(prefix, symbol);
   }
 }
-console.log([...names].sort().join('\n'));
+
+/** Adds an exported symbol, or those of an exported namespace. */
+function addExport(prefix, symbol) {
+  const own = symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
+  if (isOptions(own.name)) {
+    return;
+  }
+  const [declaration] = own.declarations;
+  if (ts.isSourceFile(declaration)) {
+    addModule(`${symbol.name}.`, own);
+    return;
+  }
+  const ownName = `${prefix}${own.name}`;
+  names.add(ownName);
+  if (ts.isTypeAliasDeclaration(declaration)) {
+    values(ownName, checker.getTypeAtLocation(declaration));
+  } else if (ts.isFunctionDeclaration(declaration)) {
+    parameters(ownName, checker.getTypeOfSymbol(own));
+  } else {
+    members(ownName, declaration);
+    statics(ownName, declaration);
+  }
+}
 
 function isOptions(name) {
   return name.endsWith('Options');
 }
 
-/** The members that a class or an interface declares itself or inherits from one of ours. */
+/** Adds the members that a class or an interface declares or inherits from another type of the package. */
 function members(owner, declaration) {
   for (const member of checker.getPropertiesOfType(checker.getTypeAtLocation(declaration))) {
     const [at] = member.declarations;
@@ -51,11 +65,11 @@ function members(owner, declaration) {
   }
 }
 
-/** What a class offers by itself. */
-function statics(own, declaration) {
+/** Adds the static members of a class. */
+function statics(owner, declaration) {
   const parts = ts.isClassDeclaration(declaration) ? declaration.members : [];
   for (const part of parts.filter((one) => ts.getCombinedModifierFlags(one) & ts.ModifierFlags.Static)) {
-    const name = `${own.name}.${part.name.text}`;
+    const name = `${owner}.${part.name.text}`;
     names.add(name);
     parameters(name, checker.getTypeAtLocation(part));
   }
@@ -67,18 +81,18 @@ function parameters(name, type) {
       const given = checker.getNonNullableType(checker.getTypeOfSymbol(parameter));
       const options = isOptions(given.symbol?.name ?? '') ? checker.getPropertiesOfType(given) : [parameter];
       for (const option of options) {
-        const told = `${name}(${option.name})`;
-        names.add(told);
+        const parameterName = `${name}(${option.name})`;
+        names.add(parameterName);
         const wanted = checker.getNonNullableType(checker.getTypeOfSymbol(option));
         if (options[0] !== parameter && !wanted.aliasSymbol) {
-          values(told, wanted);
+          values(parameterName, wanted);
         }
       }
     }
   }
 }
 
-/** The texts that a type may be, or that the `kind` of its members may be. */
+/** Adds the string values of a type, or those of the `kind` of its members. */
 function values(name, type) {
   for (const one of type.isUnion() ? type.types : [type]) {
     const kind = one.getProperty?.('kind');

@@ -1,4 +1,4 @@
-// Says how its connection and its registration fare, until its input ends: `listen URL PORT`.
+// Prints the states of a connection and a lease until standard input ends: `listen URL PORT`.
 
 import { once } from 'node:events';
 import { connect } from 'libdiscover';
@@ -8,9 +8,9 @@ async function main(url: string, port: string): Promise<void> {
   const connection = client.onConnection(({ state }) => console.log('connection', state));
   const lease = await client.register({ service: 'states', address: `127.0.0.1:${port}` });
   const released = new Promise<void>((resolve) => {
-    lease.onStanding(({ state }) => {
-      console.log('standing', state);
-      if (state === 'released') {
+    lease.onStanding(({ standing }) => {
+      console.log('standing', standing);
+      if (standing === 'released') {
         resolve();
       }
     });

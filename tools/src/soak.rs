@@ -23,7 +23,7 @@ pub fn all() -> Vec<Stage> {
         python("python-callbacks", "test_callbacks.py"),
         forks(),
         node("node-workers", "workers.test.mjs"),
-        node("node-exits", "leaving.test.mjs"),
+        node("node-exits", "exit.test.mjs"),
         node("node-cluster", "local.test.mjs"),
         agent_load(),
     ]

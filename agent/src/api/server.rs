@@ -111,7 +111,7 @@ impl Component for ApiServer {
             let socket = listener.named_socket();
             socket
                 .inspect_err(|error| {
-                    log::error!("{}: cannot hand over the listener: {error}", listener.url())
+                    tracing::error!(endpoint = listener.url(), %error, "cannot hand over a listener");
                 })
                 .ok()
         });
@@ -191,7 +191,7 @@ impl AcceptLoop {
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    log::warn!("cannot accept a connection: {error}");
+                    tracing::warn!(endpoint = self.listener.url(), %error, "cannot accept a connection, retrying");
                     sleep(ACCEPT_RETRY_INTERVAL).await;
                     continue;
                 }

@@ -185,9 +185,12 @@ async fn tend(
         let (Outcome::Pass(note) | Outcome::Warn(note) | Outcome::Fail(note)) = outcome;
         if health != before && health == Health::Critical {
             let (service, id) = (&key.0, &key.1);
-            log::warn!(
-                "{id} of {service} is critical: {}: {note}",
-                check.what.text()
+            tracing::warn!(
+                %service,
+                instance = %id,
+                check = check.what.text(),
+                result = note,
+                "instance is critical: its check failed"
             );
         }
         before = health;

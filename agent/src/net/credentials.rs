@@ -119,10 +119,11 @@ impl Credentials {
             }
             match self.reload() {
                 Ok(()) => {
-                    log::info!("reloaded the certificate and the token, whose files changed");
+                    tracing::info!("certificate and token files changed, using the new ones");
                 }
-                Err(error) => log::error!(
-                    "cannot reload changed credential files, the previous certificate and token stay in use: {error:#}"
+                Err(error) => tracing::error!(
+                    error = %error.report(),
+                    "certificate and token files changed and are invalid, using the previous ones"
                 ),
             }
         }

@@ -77,7 +77,7 @@ impl Registry {
         for one in all {
             let (service, id) = (one.service.clone(), one.id.clone());
             if let Err(error) = self.adopt_one(one) {
-                log::warn!("{id} of {service} is not taken over from the run before: {error:#}");
+                tracing::warn!(%service, instance = %id, error = %error.report(), "cannot restore a registration");
             }
         }
         self.unsettled.notify_one();
@@ -148,7 +148,9 @@ impl Registry {
         for (service, id, mode) in held {
             match Whom::new(service.as_deref(), id.as_deref()) {
                 Ok(whom) => self.withheld().set(whom, Some(mode)),
-                Err(error) => log::warn!("nobody is held back: {error:#}"),
+                Err(error) => {
+                    tracing::warn!(error = %error.report(), "cannot restore a maintenance mode");
+                }
             }
         }
     }

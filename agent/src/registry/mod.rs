@@ -261,7 +261,7 @@ impl Registry {
         self.closed.store(true, Ordering::SeqCst);
         let released = (0..GATES).map(|at| self.close_gate(at));
         let Ok(all) = timeout(within, join_all(released)).await else {
-            log::warn!("not all registrations were released within {within:?}");
+            tracing::warn!(timeout = ?within, "not all registrations were withdrawn in time");
             return;
         };
         // Those who listen to a service hear of the end before their streams do.
@@ -286,15 +286,22 @@ impl Registry {
             // One moment for both: whoever fell silent between two would go without having been critical.
             let now = self.start.elapsed();
             for (service, id) in self.table().silence(now) {
-                log::warn!("{id} of {service} is critical: no heartbeat");
+                tracing::warn!(%service, instance = %id, "instance is critical: no heartbeat");
                 self.unsettled.notify_one();
             }
             let over = self.table().expire(now);
             for ((service, id), held) in over {
                 self.expired.fetch_add(1, Ordering::Relaxed);
                 match held.health {
-                    Health::Critical => log::warn!("{id} of {service} goes: critical for long"),
-                    _ => log::info!("{id} of {service} goes: no heartbeat for {:?}", held.ttl),
+                    Health::Critical => {
+                        tracing::warn!(%service, instance = %id, "registration removed: critical for too long");
+                    }
+                    _ => tracing::info!(
+                        %service,
+                        instance = %id,
+                        ttl = ?held.ttl,
+                        "registration removed: no heartbeat within the TTL"
+                    ),
                 }
             }
             let next = self.table().next().map(|next| self.start + next);

@@ -185,21 +185,27 @@ impl Registry {
         match done {
             Ok(()) => {
                 member.fault(None);
-                log::info!("{id} of {service} is {}", state.name());
+                tracing::info!(%service, instance = %id, state = state.name(), "instance published or withheld");
                 let seen = state.is_visible().then(|| member.seen(state.warns()));
                 self.see(key, seen.transpose()?.as_ref()).await;
                 drop(gate);
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Replaced => {
-                log::warn!("{id} of {service} goes: another owner has its place");
+                tracing::warn!(%service, instance = %id, "registration removed: replaced by another owner");
                 drop(self.table().remove(key, grant));
                 Err(table::replaced(key))
             }
             Err(error) => {
                 // Told once, and not with each check.
                 if member.fault(Some(error.report())) {
-                    log::warn!("{id} of {service} should be {}: {error:#}", state.name());
+                    tracing::warn!(
+                        %service,
+                        instance = %id,
+                        state = state.name(),
+                        error = %error.report(),
+                        "cannot publish or withhold an instance, retrying"
+                    );
                 }
                 Err(error)
             }

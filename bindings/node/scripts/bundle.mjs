@@ -1,4 +1,4 @@
-// All modules in one file: to find and read seventeen takes Node longer than what is in them.
+// Bundles all modules into one file: finding and reading them one by one takes Node longer than running them.
 //
 //   node scripts/bundle.mjs FOLDER
 
@@ -12,7 +12,7 @@ const here = dirname(dirname(fileURLToPath(import.meta.url)));
 
 export function bundle(folder) {
   const entry = { entryPoints: ['ts/index.ts'], absWorkingDir: here, target: 'es2022', platform: 'node' };
-  buildSync({ ...entry, outfile: join(folder, 'index.js'), bundle: true, format: 'cjs', logLevel: 'warning' });
+  buildSync({ ...entry, outfile: join(folder, 'index.js'), bundle: true, keepNames: true, format: 'cjs', logLevel: 'warning' });
 }
 
 if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {

@@ -1,8 +1,7 @@
-//! The way in: connect, register, follow services, close.
+//! The client class: connect, register, watch services, close.
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use discover_core::embed::{
     self, Attributes, CLOSE_TIMEOUT, ConnectionState, Engine, Error, ErrorKind, Heartbeat,
@@ -12,22 +11,23 @@ use napi::Env;
 use napi::bindgen_prelude::{Function, Object};
 use napi_derive::napi;
 
-use crate::door::{Attached, Door};
+use crate::arguments::duration;
+use crate::doorbell::{Attachment, Doorbell};
 use crate::error::{Result, failure};
 use crate::json;
 use crate::lease::NativeLease;
 use crate::promise::{Deferred, promise};
 use crate::set::NativeSet;
-use crate::states::NativeStates;
+use crate::state_feed::NativeStateFeed;
 
 #[napi]
 pub struct NativeClient {
     engine: Arc<Engine>,
-    /// From `attach` to `detach`.
-    attached: Option<Attached>,
+    /// Present from `attach` to `detach`.
+    attachment: Option<Attachment>,
 }
 
-/// What to register. The units are in the names.
+/// The options of `register`, with their units in the names.
 #[napi(object)]
 pub struct NativeRegistration {
     pub service: String,
@@ -42,31 +42,32 @@ pub struct NativeRegistration {
     pub manual: bool,
 }
 
-/// Opens the registry at `url`, or where the environment says.
+/// Opens the registry at `url`, by default that of the environment variable `DISCOVER_URL`.
 #[napi(ts_return_type = "Promise<NativeClient>")]
 pub fn connect(env: &Env, url: Option<String>) -> Result<Object<'_>> {
     promise(env, Engine::open(url.as_deref()), |_, engine| {
         Ok(NativeClient {
             engine: Arc::new(engine),
-            attached: None,
+            attachment: None,
         })
     })
 }
 
 #[napi]
 impl NativeClient {
-    /// To be called once, and first: from here on `ring` is called with the numbers of the feeds that
-    /// have news, and the end of this environment closes the client.
+    /// Attaches the client to this environment, whose end then closes the client. `ring` is called with the ids
+    /// of the feeds that have something to drain. Call it once, before any other method.
     #[napi(ts_args_type = "ring: (feeds: number[]) => void")]
     pub fn attach(&mut self, env: &Env, ring: Function<'_, Vec<u32>, ()>) -> Result<()> {
-        self.attached = Some(Attached::new(env, &self.engine, &ring)?);
+        self.attachment = Some(Attachment::new(env, &self.engine, &ring)?);
         Ok(())
     }
 
-    /// To be called last, when it is closed.
+    /// Detaches a closed client from this environment. Call it last.
     #[napi]
     pub fn detach(&mut self, env: &Env) -> Result<()> {
-        self.attached.take().map_or(Ok(()), |it| it.end(env))
+        let attachment = self.attachment.take();
+        attachment.map_or(Ok(()), |attachment| attachment.detach(env))
     }
 
     #[napi(getter)]
@@ -81,57 +82,60 @@ impl NativeClient {
         registration: NativeRegistration,
         timeout_ms: Option<f64>,
     ) -> Result<Object<'env>> {
-        let registration = registration.read().map_err(failure)?;
-        let timeout = timeout_ms.map(duration).transpose().map_err(failure)?;
+        let registration = registration.into_registration().map_err(failure)?;
+        let timeout = timeout_ms
+            .map(|ms| duration("timeout", ms))
+            .transpose()
+            .map_err(failure)?;
         let call = self.engine.register(registration, timeout);
-        let door = self.door()?;
-        promise(env, call, |_, lease| Ok(NativeLease::new(lease, door)))
+        let doorbell = self.doorbell()?;
+        promise(env, call, |_, lease| Ok(NativeLease::new(lease, doorbell)))
     }
 
     #[napi]
     pub fn services(&self, service: String) -> Result<NativeSet> {
         let set = self.engine.services(&service).map_err(failure)?;
-        Ok(NativeSet::new(set, self.door()?))
+        Ok(NativeSet::new(set, self.doorbell()?))
     }
 
-    /// The counters by name, as JSON.
+    /// Returns the counters by name, as JSON.
     #[napi]
     pub fn metrics(&self) -> Result<String> {
         let metrics = self.engine.metrics().map_err(failure)?;
         Ok(json::metrics(&metrics))
     }
 
-    /// How the connection fares, as JSON.
+    /// Returns the state of the connection, as JSON.
     #[napi]
     pub fn connection(&self) -> Result<String> {
         let now = self.engine.connection().map_err(failure)?;
-        Ok(json::condition(now.name(), now.error()))
+        Ok(json::state(now.name(), now.error()))
     }
 
-    /// The same at each change, rung as `number`.
+    /// Opens a feed of the states of the connection. It rings with the id `feed_id`.
     #[napi]
-    pub fn connection_states(&self, number: u32) -> Result<NativeStates> {
-        NativeStates::new(&self.door()?, number, |mut tell| {
-            let told = move |now: ConnectionState| tell(now.name(), now.error());
-            self.engine.on_connection(told)
+    pub fn connection_states(&self, feed_id: u32) -> Result<NativeStateFeed> {
+        NativeStateFeed::new(&self.doorbell()?, feed_id, |mut callback| {
+            let report = move |now: ConnectionState| callback(now.name(), now.error());
+            self.engine.on_connection(report)
         })
     }
 
-    /// Closes on a thread of its own, for it waits.
+    /// Closes the client on a new thread, because closing blocks.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close<'env>(&self, env: &'env Env, timeout_ms: Option<f64>) -> Result<Object<'env>> {
-        let timeout = timeout_ms.map_or(Ok(CLOSE_TIMEOUT), duration);
+        let timeout = timeout_ms.map_or(Ok(CLOSE_TIMEOUT), |ms| duration("timeout", ms));
         let (timeout, engine) = (timeout.map_err(failure)?, self.engine.clone());
         let (mut deferred, promise) = Deferred::new(env)?;
-        let work = move || deferred.settle(engine.close(timeout), |_, ()| Ok(()));
-        let started = thread::Builder::new().name("discover-end".to_owned());
-        let refused =
-            |e| Error::caused_by(ErrorKind::Resource, "cannot start a thread to close in", e);
-        started.spawn(work).map_err(|e| failure(refused(e)))?;
+        let close = move || deferred.settle(engine.close(timeout), |_, ()| Ok(()));
+        let thread = thread::Builder::new().name("discover-close".to_owned());
+        let cannot_start =
+            |e| Error::caused_by(ErrorKind::Resource, "close: cannot start a thread", e);
+        thread.spawn(close).map_err(|e| failure(cannot_start(e)))?;
         Ok(promise)
     }
 
-    /// Closes at once and waits: for a process that is about to exit.
+    /// Closes the client and blocks until it is closed, for a process that is about to exit.
     #[napi]
     pub fn close_now(&self) -> Result<()> {
         self.engine.close(CLOSE_TIMEOUT).map_err(failure)
@@ -139,15 +143,15 @@ impl NativeClient {
 }
 
 impl NativeClient {
-    fn door(&self) -> Result<Arc<Door>> {
-        let unattached = || Error::new(ErrorKind::Closed, "the client was closed");
-        let attached = self.attached.as_ref().ok_or_else(unattached);
-        Ok(attached.map_err(failure)?.door())
+    fn doorbell(&self) -> Result<Arc<Doorbell>> {
+        let closed = || Error::new(ErrorKind::Closed, "the client was closed");
+        let attachment = self.attachment.as_ref().ok_or_else(closed);
+        Ok(attachment.map_err(failure)?.doorbell())
     }
 }
 
 impl NativeRegistration {
-    fn read(self) -> embed::Result<Registration> {
+    fn into_registration(self) -> embed::Result<Registration> {
         let mut registration = match (self.address, self.host, self.port) {
             (Some(address), None, None) => Registration::at(&self.service, &address)?,
             (None, None, Some(port)) => Registration::new(&self.service, port)?,
@@ -156,7 +160,7 @@ impl NativeRegistration {
             }
             _ => {
                 return Err(Error::invalid(
-                    "give a port, with a host or without, or an address",
+                    "give either port (with or without host) or address",
                 ));
             }
         };
@@ -170,21 +174,11 @@ impl NativeRegistration {
             registration = registration.tags(tags)?;
         }
         if let Some(ttl) = self.ttl_ms {
-            registration = registration.ttl(duration(ttl)?)?;
+            registration = registration.ttl(duration("ttl", ttl)?)?;
         }
         Ok(match self.manual {
             true => registration.heartbeat(Heartbeat::Manual),
             false => registration,
         })
     }
-}
-
-/// A time in milliseconds, as JavaScript counts.
-pub fn duration(ms: f64) -> embed::Result<Duration> {
-    Duration::try_from_secs_f64(ms / 1000.0).map_err(|_| {
-        Error::new(
-            ErrorKind::InvalidArgument,
-            format!("{ms} ms is not a duration"),
-        )
-    })
 }

@@ -1,4 +1,4 @@
-//! What a program asks for in a line of text.
+//! Descriptors: service requirements in one line of text.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,22 @@ use serde_json::{Value, json};
 
 use crate::error::{Result, failure};
 
-/// Reads a descriptor, as JSON.
+/// Parses a descriptor and returns its fields as JSON.
 #[napi]
 pub fn parse_descriptor(text: String) -> Result<String> {
-    let read = Descriptor::parse(&text).map_err(failure)?;
-    Ok(fields(&read).to_string())
+    let descriptor = Descriptor::parse(&text).map_err(failure)?;
+    Ok(fields(&descriptor).to_string())
 }
 
-/// The descriptors among variables, as a JSON list of pairs of a name and a descriptor.
+/// Reads the descriptors in a set of variables. Returns a JSON list of pairs of a name and a descriptor.
 #[napi]
 pub fn descriptors_from_pairs(
     prefix: String,
     #[napi(ts_arg_type = "Record<string, string>")] pairs: BTreeMap<String, String>,
 ) -> Result<String> {
-    let read = Descriptor::from_pairs(&prefix, pairs).map_err(failure)?;
-    let pairs = read.iter().map(|(name, one)| json!([name, fields(one)]));
+    let descriptors = Descriptor::from_pairs(&prefix, pairs).map_err(failure)?;
+    let pairs = descriptors.iter();
+    let pairs = pairs.map(|(name, descriptor)| json!([name, fields(descriptor)]));
     Ok(Value::from_iter(pairs).to_string())
 }
 

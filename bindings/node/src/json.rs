@@ -1,26 +1,28 @@
-//! News as one string: the cheapest way across, however many events there are.
+//! Encoding of notifications as one JSON string: the cheapest transfer to JavaScript for any number of events.
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use discover_core::embed::{
-    Attributes, Error, Event, Instance, Metadata, Metrics, OfflineInstance, Snapshot, able,
+    Attributes, Error, Event, Instance, Metadata, Metrics, OfflineInstance, Snapshot,
+    eligible_indices,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
+/// Encodes events. `are_more` tells the receiver to drain again.
 pub fn events(events: &[Event], are_more: bool) -> String {
     text(|to| {
-        let mut words = Words::default();
+        let mut shared = SharedFieldsTable::default();
         write!(to, r#"{{"more":{are_more},"events":"#)?;
-        list(to, events, |to, it| event(to, it, &mut words))?;
-        words.write(to)
+        list(to, events, |to, it| event(to, it, &mut shared))?;
+        shared.write(to)
     })
 }
 
-/// A snapshot as what changed since the one before: events for those online, and the whole of the
-/// rest, but for those offline where they are the same.
+/// Encodes a snapshot as its difference to the previous one: the status, the events of the instances online, and
+/// all offline instances unless they are the same as before.
 pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[OfflineInstance]>) -> String {
     let status = json!({
         "state": now.state().name(),
@@ -31,24 +33,27 @@ pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[OfflineInst
         "epoch": now.epoch(),
         "invalid": now.invalid(),
     });
-    let able = json!(able(now));
+    let eligible = json!(eligible_indices(now));
     text(|to| {
-        let mut words = Words::default();
-        write!(to, r#"{{"status":{status},"able":{able},"offline":"#)?;
+        let mut shared = SharedFieldsTable::default();
+        write!(
+            to,
+            r#"{{"status":{status},"eligible":{eligible},"offline":"#
+        )?;
         match offline {
-            Some(departed) => list(to, departed, |to, it| gone(to, it, &mut words))?,
+            Some(offline) => list(to, offline, |to, it| offline_instance(to, it, &mut shared))?,
             None => to.extend(b"null"),
         }
         to.extend(br#","events":"#);
-        list(to, changes, |to, it| event(to, it, &mut words))?;
-        words.write(to)
+        list(to, changes, |to, it| event(to, it, &mut shared))?;
+        shared.write(to)
     })
 }
 
-/// What is written, all of it into one place.
+/// Returns the text that `write` produces.
 fn text(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
     let mut to = Vec::new();
-    // Memory takes everything, and JSON is UTF-8.
+    // Writing to memory does not fail, and JSON is UTF-8.
     let _ = write(&mut to);
     String::from_utf8(to).unwrap_or_default()
 }
@@ -71,12 +76,16 @@ fn list<'a, T>(
     Ok(())
 }
 
-fn event<'a>(to: &mut Vec<u8>, event: &'a Event, words: &mut Words<'a>) -> std::io::Result<()> {
+fn event<'a>(
+    to: &mut Vec<u8>,
+    event: &'a Event,
+    shared: &mut SharedFieldsTable<'a>,
+) -> std::io::Result<()> {
     write!(to, r#"{{"kind":"{}""#, event.kind())?;
     match (event.instance(), event.error()) {
         (Some(it), _) => {
             to.extend(br#","instance":"#);
-            instance(to, it, words)?;
+            instance(to, it, shared)?;
         }
         (None, Some(error)) => write!(to, r#","error":{}"#, failure(error))?,
         (None, None) if matches!(event, Event::Leader(_)) => to.extend(br#","instance":null"#),
@@ -86,64 +95,64 @@ fn event<'a>(to: &mut Vec<u8>, event: &'a Event, words: &mut Words<'a>) -> std::
     Ok(())
 }
 
-fn gone<'a>(
+fn offline_instance<'a>(
     to: &mut Vec<u8>,
-    departed: &'a OfflineInstance,
-    words: &mut Words<'a>,
+    offline: &'a OfflineInstance,
+    shared: &mut SharedFieldsTable<'a>,
 ) -> std::io::Result<()> {
-    let (at, reason) = (millis(departed.at), departed.reason.name());
+    let (at, reason) = (millis(offline.at), offline.reason.name());
     write!(to, r#"{{"at":{at},"reason":"{reason}","instance":"#)?;
-    instance(to, &departed.instance, words)?;
+    instance(to, &offline.instance, shared)?;
     to.push(b'}');
     Ok(())
 }
 
-/// The counters, by the names that they have in Rust.
+/// Encodes the counters, by their names in Rust.
 pub fn metrics(metrics: &Metrics) -> String {
     let fields = metrics.fields().into_iter();
     let fields = fields.map(|(name, value)| (name.to_owned(), Value::from(value)));
     Value::Object(fields.collect()).to_string()
 }
 
-/// How a connection or a registration fares.
-pub fn condition(state: &str, error: Option<&Error>) -> String {
+/// Encodes the state of a connection or the standing of a lease.
+pub fn state(state: &str, error: Option<&Error>) -> String {
     json!({ "state": state, "error": error.map(failure) }).to_string()
 }
 
-/// What `ts/errors.ts` makes a `DiscoverError` of.
+/// Encodes an error. `ts/errors.ts` converts it into a `DiscoverError`.
 pub fn failure(error: &Error) -> Value {
     json!({ "code": error.kind().name(), "message": error.report() })
 }
 
-/// What instances of one set say alike, told once for all of them.
+/// The fields that instances of one set have in common. Each combination is encoded once.
 #[derive(Default)]
-struct Words<'a> {
-    places: HashMap<(*const Metadata, *const String), usize>,
+struct SharedFieldsTable<'a> {
+    indices: HashMap<(*const Metadata, *const String), usize>,
     first: Vec<&'a Instance>,
 }
 
-impl<'a> Words<'a> {
-    /// Where the words of this instance are.
-    fn place(&mut self, it: &'a Instance) -> usize {
-        let known = (&raw const **it.metadata(), it.layouts().as_ptr());
-        *self.places.entry(known).or_insert_with(|| {
+impl<'a> SharedFieldsTable<'a> {
+    /// Returns the index of the shared fields of an instance.
+    fn index_of(&mut self, it: &'a Instance) -> usize {
+        let key = (&raw const **it.metadata(), it.layouts().as_ptr());
+        *self.indices.entry(key).or_insert_with(|| {
             self.first.push(it);
             self.first.len() - 1
         })
     }
 
-    /// The last member of a message.
+    /// Encodes the table as the last member of a message.
     fn write(self, to: &mut Vec<u8>) -> std::io::Result<()> {
-        to.extend(br#","words":"#);
+        to.extend(br#","shared":"#);
         list(to, &self.first, |to, it| {
-            let words = Alike {
+            let fields = SharedFields {
                 service: it.service().as_str(),
                 attributes: it.attributes(),
                 tags: it.tags(),
                 layouts: it.layouts(),
                 zone: it.zone(),
             };
-            Ok(serde_json::to_writer(to, &words)?)
+            Ok(serde_json::to_writer(to, &fields)?)
         })?;
         to.push(b'}');
         Ok(())
@@ -151,7 +160,7 @@ impl<'a> Words<'a> {
 }
 
 #[derive(Serialize)]
-struct Alike<'a> {
+struct SharedFields<'a> {
     service: &'a str,
     attributes: &'a Attributes,
     tags: &'a [String],
@@ -159,13 +168,13 @@ struct Alike<'a> {
     zone: Option<&'a str>,
 }
 
-/// An instance with all its members, so that JavaScript makes an object of the right form at once: what is
-/// told once for many is null, but for one, which says where that is.
+/// An instance with all its members, so that JavaScript creates an object of the final shape at once. The shared
+/// fields are null, except `attributes`, which is the index of these in the table.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Told<'a> {
+struct InstanceFields<'a> {
     service: (),
-    /// None where it is the address.
+    /// `None` if the id equals the address.
     id: Option<&'a str>,
     host: &'a str,
     port: u16,
@@ -179,14 +188,18 @@ struct Told<'a> {
     is_suspect: bool,
 }
 
-fn instance<'a>(to: &mut Vec<u8>, it: &'a Instance, words: &mut Words<'a>) -> std::io::Result<()> {
-    let told = Told {
+fn instance<'a>(
+    to: &mut Vec<u8>,
+    it: &'a Instance,
+    shared: &mut SharedFieldsTable<'a>,
+) -> std::io::Result<()> {
+    let fields = InstanceFields {
         service: (),
         id: (it.id() != it.address()).then(|| it.id()),
         host: it.host(),
         port: it.port(),
         address: it.address(),
-        attributes: words.place(it).to_string(),
+        attributes: shared.index_of(it).to_string(),
         tags: (),
         layouts: (),
         weight: it.weight(),
@@ -194,7 +207,7 @@ fn instance<'a>(to: &mut Vec<u8>, it: &'a Instance, words: &mut Words<'a>) -> st
         created: it.created(),
         is_suspect: it.is_suspect(),
     };
-    Ok(serde_json::to_writer(to, &told)?)
+    Ok(serde_json::to_writer(to, &fields)?)
 }
 
 fn millis(time: SystemTime) -> u64 {

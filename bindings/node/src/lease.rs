@@ -1,4 +1,4 @@
-//! A registration that is kept alive.
+//! The lease class: a registration that the engine keeps alive.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 
-use crate::door::Door;
+use crate::doorbell::Doorbell;
 use crate::error::{Result, failure};
 use crate::json;
 use crate::promise::promise;
-use crate::states::NativeStates;
+use crate::state_feed::NativeStateFeed;
 
 #[napi]
-pub struct NativeLease(LeaseHandle, Arc<Door>);
+pub struct NativeLease(LeaseHandle, Arc<Doorbell>);
 
 impl NativeLease {
-    pub fn new(lease: LeaseHandle, door: Arc<Door>) -> NativeLease {
-        NativeLease(lease, door)
+    pub fn new(lease: LeaseHandle, doorbell: Arc<Doorbell>) -> NativeLease {
+        NativeLease(lease, doorbell)
     }
 }
 
@@ -40,32 +40,32 @@ impl NativeLease {
         self.0.service().to_string()
     }
 
-    /// As others see them.
+    /// The attributes as the store has them.
     #[napi(getter)]
     pub fn attributes(&self) -> Result<BTreeMap<String, String>> {
         let now = self.0.instance().map_err(failure)?;
         Ok(now.attributes().clone())
     }
 
-    /// `live`, `lapsed`, `replaced` or `released`.
+    /// The standing: `live`, `lapsed`, `replaced` or `released`.
     #[napi(getter)]
     pub fn standing(&self) -> Result<&'static str> {
         Ok(self.0.standing().map_err(failure)?.name())
     }
 
-    /// Why it is lapsed or replaced, as JSON.
+    /// The reason why the lease is lapsed or replaced, as JSON.
     #[napi(getter)]
     pub fn error(&self) -> Result<Option<String>> {
         let standing = self.0.standing().map_err(failure)?;
         Ok(standing.error().map(|e| json::failure(e).to_string()))
     }
 
-    /// How it stands at each change, rung as `number`.
+    /// Opens a feed of the standings of the lease. It rings with the id `feed_id`.
     #[napi]
-    pub fn standings(&self, number: u32) -> Result<NativeStates> {
-        NativeStates::new(&self.1, number, |mut tell| {
-            let told = move |now: Standing| tell(now.name(), now.error());
-            self.0.on_standing(told)
+    pub fn standings(&self, feed_id: u32) -> Result<NativeStateFeed> {
+        NativeStateFeed::new(&self.1, feed_id, |mut callback| {
+            let report = move |now: Standing| callback(now.name(), now.error());
+            self.0.on_standing(report)
         })
     }
 

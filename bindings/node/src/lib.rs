@@ -1,9 +1,9 @@
-//! The native half of the npm package `libdiscover`: types in, types out, nothing decided here.
+//! Native module of the npm package `libdiscover`: conversion of types between JavaScript and the core.
 //!
-//! What people import is `ts/`; this module is private to it. Calls settle promises, reads are
-//! synchronous, and news comes as a ring of one doorbell, after which JavaScript drains.
+//! The public API is `ts/`, and this module is private to it. Asynchronous calls return promises, and reads are
+//! synchronous. For notifications the engine rings the client's doorbell, and JavaScript then drains the feeds.
 
-// What napi exports, it exports only outside of test builds, of which there are none but those of lints.
+// napi exports nothing in test builds, which exist only for lints.
 #![warn(
     clippy::dbg_macro,
     clippy::expect_used,
@@ -16,31 +16,32 @@
 )]
 #![cfg_attr(test, allow(dead_code))]
 
+mod arguments;
 mod client;
 mod descriptor;
-mod door;
+mod doorbell;
 mod error;
-mod host;
 mod json;
 mod lease;
 mod log;
 mod promise;
+mod scalingo;
 mod set;
-mod states;
+mod state_feed;
 
 use discover_core::embed::{self, ErrorKind};
 use napi_derive::napi;
 
-/// One row of the table of errors.
+/// A kind of error.
 #[napi(object)]
 pub struct NativeErrorKind {
-    /// `lease_lost`.
+    /// The name of the kind, such as `lease_lost`.
     pub name: String,
-    /// Whether the same call may succeed later.
+    /// Whether the same call with the same arguments may succeed later.
     pub retriable: bool,
 }
 
-/// The table of errors, for the one class that stands for all of them.
+/// Returns all kinds of errors, for the class `DiscoverError`.
 #[napi]
 pub fn error_kinds() -> Vec<NativeErrorKind> {
     let row = |kind: &ErrorKind| NativeErrorKind {
@@ -50,7 +51,7 @@ pub fn error_kinds() -> Vec<NativeErrorKind> {
     ErrorKind::ALL.iter().map(row).collect()
 }
 
-/// The version of the library.
+/// Returns the version of the library.
 #[napi]
 pub fn version() -> &'static str {
     embed::VERSION

@@ -1,4 +1,4 @@
-//! Promises for calls that take time.
+//! Promises of asynchronous calls.
 
 use std::convert::Infallible;
 
@@ -6,17 +6,17 @@ use discover_core::embed::{self, Error, ErrorKind, Pending};
 use napi::bindgen_prelude::{Object, ToNapiValue};
 use napi::{Env, JsDeferred};
 
-use crate::error::{Result, broken, failure, rejection};
+use crate::error::{Result, failure, internal_error, rejection};
 
 type Resolver<J> = Box<dyn FnOnce(Env) -> napi::Result<J>>;
 
-/// A promise to be settled from any thread. One that nobody settled would keep the process alive for
-/// ever, so letting go of it rejects.
+/// A promise that any thread can settle. Dropping it rejects the promise, because a promise that is never
+/// settled would keep the process alive.
 pub struct Deferred<J: ToNapiValue + 'static>(Option<JsDeferred<J, Resolver<J>>>);
 
 impl<J: ToNapiValue + 'static> Deferred<J> {
     pub fn new(env: &Env) -> Result<(Deferred<J>, Object<'_>)> {
-        let (deferred, promise) = env.create_deferred().map_err(broken)?;
+        let (deferred, promise) = env.create_deferred().map_err(internal_error)?;
         Ok((Deferred(Some(deferred)), promise))
     }
 
@@ -42,7 +42,7 @@ impl<J: ToNapiValue + 'static> Drop for Deferred<J> {
     }
 }
 
-/// Begins a call and promises its result.
+/// Starts a call and returns a promise of its result.
 pub fn promise<'env, T, J>(
     env: &'env Env,
     call: embed::Result<Pending<T>>,
@@ -54,7 +54,7 @@ where
 {
     let call = call.map_err(failure)?;
     let (mut deferred, promise) = Deferred::new(env)?;
-    // A call that cannot begin, because the client is closed, lets go of the deferred.
+    // If the client is closed, the call does not start and drops the deferred, which rejects the promise.
     let _ = call.then(move |result| deferred.settle(result, convert));
     Ok(promise)
 }

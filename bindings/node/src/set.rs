@@ -1,8 +1,7 @@
-//! The live view of one service, and the feeds that tell what changed in it.
+//! The set class: the live set of one service, and the feeds of its changes.
 
 use std::sync::Arc;
 
-use discover_core::embed::scalingo::Service;
 use discover_core::embed::{
     Abort, Attributes, Error, ErrorKind, Event, Feed, Instance, Pending, Policy, SetHandle,
     Snapshot,
@@ -11,22 +10,25 @@ use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 
-use crate::client::duration;
-use crate::door::Door;
+use crate::arguments::duration;
+use crate::doorbell::Doorbell;
 use crate::error::{Result, failure};
-use crate::host::NativeService;
 use crate::json;
 use crate::promise::promise;
 
 #[napi]
 pub struct NativeSet {
     set: SetHandle,
-    door: Arc<Door>,
+    doorbell: Arc<Doorbell>,
 }
 
 impl NativeSet {
-    pub fn new(set: SetHandle, door: Arc<Door>) -> NativeSet {
-        NativeSet { set, door }
+    pub fn new(set: SetHandle, doorbell: Arc<Doorbell>) -> NativeSet {
+        NativeSet { set, doorbell }
+    }
+
+    pub fn handle(&self) -> &SetHandle {
+        &self.set
     }
 }
 
@@ -37,7 +39,7 @@ impl NativeSet {
         self.set.service().to_string()
     }
 
-    /// The set of those that have all these attributes and tags.
+    /// Returns the set of the instances that have all given attributes and tags.
     #[napi]
     pub fn filter(
         &self,
@@ -45,17 +47,10 @@ impl NativeSet {
         tags: Vec<String>,
     ) -> Result<NativeSet> {
         let set = self.set.filter(attributes, tags).map_err(failure)?;
-        Ok(NativeSet::new(set, self.door.clone()))
+        Ok(NativeSet::new(set, self.doorbell.clone()))
     }
 
-    /// Those online as the hosts of a service.
-    #[napi]
-    pub fn hosts(&self) -> NativeService {
-        let service = Service::from_snapshot(self.set.service(), &self.set.snapshot());
-        NativeService::new(service)
-    }
-
-    /// The key of one of those online, or null.
+    /// Chooses an instance and returns its key, or null if none is available.
     #[napi]
     pub fn pick(&self, policy: Option<String>, key: Option<String>) -> Result<Option<String>> {
         let name = policy.as_deref().unwrap_or(Policy::NAMES[0]);
@@ -64,52 +59,52 @@ impl NativeSet {
         Ok(self.set.pick(policy).map(key))
     }
 
-    /// Says that a call to an instance picked by `p2c` is over. Of one that has gone, nobody counts.
+    /// Ends a call to an instance picked by `p2c`. Ignores an instance that is not online.
     #[napi]
     pub fn done(&self, created: f64, id: String) {
         let snapshot = self.set.snapshot();
         let wanted = (created, id.as_str());
         let online = snapshot.online();
-        let at = online.partition_point(|i| (i.created() as f64, i.id()) < wanted);
-        let found = online.get(at);
-        if let Some(it) = found.filter(|i| (i.created() as f64, i.id()) == wanted) {
-            self.set.done(it);
+        let index = online.partition_point(|i| (i.created() as f64, i.id()) < wanted);
+        let found = online.get(index);
+        if let Some(instance) = found.filter(|i| (i.created() as f64, i.id()) == wanted) {
+            self.set.done(instance);
         }
     }
 
-    /// Waits for `count` online; the promise is asked for once.
+    /// Starts waiting until `count` instances are online.
     #[napi]
     pub fn wait(&self, count: u32, timeout_ms: f64) -> Result<NativeWait> {
-        let timeout = duration(timeout_ms).map_err(failure)?;
+        let timeout = duration("timeout", timeout_ms).map_err(failure)?;
         let call = self.set.wait(count as usize, timeout).map_err(failure)?;
         let (call, abort) = call.abortable();
         let call = Some(call);
         Ok(NativeWait { call, abort })
     }
 
-    /// A feed that rings as `number`; of a closed client there is none.
+    /// Opens a feed of events. It rings with the id `feed_id`. Fails if the client is closed.
     #[napi]
-    pub fn feed(&self, number: u32) -> Result<NativeFeed> {
-        let feed = self.view(number)?;
+    pub fn feed(&self, feed_id: u32) -> Result<NativeFeed> {
+        let feed = self.cache_feed(feed_id)?;
         feed.feed.check().map_err(failure)?;
         Ok(feed)
     }
 
-    /// The same to be read: of a closed client, what was known last.
+    /// Opens a feed for a cache of the set, also if the client is closed. It rings with the id `feed_id`.
     #[napi]
-    pub fn view(&self, number: u32) -> Result<NativeFeed> {
-        let door = self.door.clone();
-        let feed = self.set.feed_posting(move || door.ring(number));
+    pub fn cache_feed(&self, feed_id: u32) -> Result<NativeFeed> {
+        let doorbell = self.doorbell.clone();
+        let feed = self.set.feed_with_wake_fn(move || doorbell.ring(feed_id));
         let feed = feed.map_err(failure)?;
         Ok(NativeFeed {
             feed,
-            rest: Default::default(),
-            offline: None,
+            undelivered: Default::default(),
+            delivered_offline: None,
         })
     }
 }
 
-/// A wait that can be ended before its time.
+/// A wait that can be cancelled.
 #[napi]
 pub struct NativeWait {
     call: Option<Pending<Arc<Snapshot>>>,
@@ -118,9 +113,10 @@ pub struct NativeWait {
 
 #[napi]
 impl NativeWait {
+    /// Returns the promise of the wait. Can be called once.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn promise<'env>(&mut self, env: &'env Env) -> Result<Object<'env>> {
-        let twice = || Error::new(ErrorKind::Internal, "a wait has one promise");
+        let twice = || Error::new(ErrorKind::Internal, "wait: the promise was already taken");
         promise(env, self.call.take().ok_or_else(twice), |_, _| Ok(()))
     }
 
@@ -130,51 +126,55 @@ impl NativeWait {
     }
 }
 
-/// How many events go across together: all that there are in a hundred thousand would be as much memory
-/// again, as text.
-const TOGETHER: usize = 1024;
+/// The most events in one JSON message. A message with all events of a large set would double its memory.
+const MAX_EVENTS_PER_DRAIN: usize = 1024;
 
-/// News of a set, to be drained.
+/// A feed of the changes of a set.
 #[napi]
 pub struct NativeFeed {
     feed: Feed,
-    /// What was drained and is not across yet.
-    rest: std::vec::IntoIter<Event>,
-    /// Where those offline were told from, so that they are told again only when they changed.
-    offline: Option<Arc<Snapshot>>,
+    /// The events that were drained from the core but not yet returned to JavaScript.
+    undelivered: std::vec::IntoIter<Event>,
+    /// The snapshot whose offline instances were last returned. They are returned again only after a change.
+    delivered_offline: Option<Arc<Snapshot>>,
 }
 
 #[napi]
 impl NativeFeed {
-    /// The events since the last drain, as JSON; some of them, where it says that there are more.
+    /// Returns the events since the last drain, as JSON. If `more` is true, drain again for the rest.
     #[napi]
     pub fn drain(&mut self) -> String {
-        if self.rest.len() == 0 {
-            self.rest = self.feed.drain().into_iter();
+        if self.undelivered.len() == 0 {
+            self.undelivered = self.feed.drain().into_iter();
         }
-        let some: Vec<Event> = self.rest.by_ref().take(TOGETHER).collect();
-        let are_more = self.rest.len() > 0;
+        let batch: Vec<Event> = self
+            .undelivered
+            .by_ref()
+            .take(MAX_EVENTS_PER_DRAIN)
+            .collect();
+        let are_more = self.undelivered.len() > 0;
         if !are_more {
-            self.rest = Default::default();
+            self.undelivered = Default::default();
         }
-        json::events(&some, are_more)
+        json::events(&batch, are_more)
     }
 
-    /// The snapshot now, as what changed since the last, as JSON.
+    /// Returns the changes of the snapshot since the last read, as JSON.
     #[napi]
     pub fn read(&mut self) -> String {
         let events = self.feed.drain();
         let now = self.feed.seen().clone();
         let is_same = |old: &Arc<Snapshot>| std::ptr::eq(old.offline(), now.offline());
-        let same = self.offline.as_ref().is_some_and(is_same);
+        let same = self.delivered_offline.as_ref().is_some_and(is_same);
         let text = json::snapshot(&now, &events, (!same).then(|| now.offline()));
-        self.offline = Some(now);
+        self.delivered_offline = Some(now);
         text
     }
 
+    /// Ends the feed: it does not ring again.
     #[napi]
     pub fn cancel(&mut self) {
-        self.rest = Default::default();
+        self.undelivered = Default::default();
         self.feed.cancel();
     }
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect } from 'libdiscover';
-import { memory, open, run, told, until } from './help.mjs';
+import { memory, open, run, describe, until } from './helpers.mjs';
 
 const at = (port) => ({ service: 'web', host: '127.0.0.1', port });
 
@@ -21,35 +21,35 @@ test('a callback may subscribe and cancel without end', async (t) => {
   await until(() => generation === 200);
 });
 
-test('a callback that subscribes to another service hears of that too', async (t) => {
+test('a callback that subscribes to another service receives the events of both', async (t) => {
   const client = await open(t);
-  const heard = [];
+  const received = [];
   client.services('web').subscribe((event) => {
     if (event.kind === 'up') {
-      client.services('db').subscribe((other) => heard.push(told(other)));
+      client.services('db').subscribe((other) => received.push(describe(other)));
     }
   });
   await client.register({ service: 'db', host: '127.0.0.1', port: 2 });
   await client.register(at(1));
-  await until(() => heard.length === 3);
-  assert.deepEqual(heard, ['up 2', 'leader 2', 'current']);
+  await until(() => received.length === 3);
+  assert.deepEqual(received, ['up 2', 'leader 2', 'current']);
 });
 
-test('a callback may close its client, and nothing is heard after that', async () => {
+test('a callback may close its client, and receives nothing afterwards', async () => {
   for (let round = 0; round < 20; round += 1) {
     const client = await connect(memory());
-    const heard = [];
+    const received = [];
     let closing;
     for (let n = 0; n < 5; n += 1) {
       client.services('web').subscribe((event) => {
-        heard.push(event.kind);
+        received.push(event.kind);
         closing ??= client.close();
       });
     }
     await client.register(at(1)).catch(() => {});
-    await until(() => heard.length > 0);
+    await until(() => received.length > 0);
     await closing;
-    assert.equal(heard.length, 1);
+    assert.equal(received.length, 1);
     await client.close();
   }
 });
@@ -63,27 +63,27 @@ test('closing many times at once, in callbacks and out of them, is closing once'
   await Promise.all(closings);
 });
 
-test('a callback whose promise is never kept holds nothing up', async () => {
+test('a callback whose promise never settles blocks nothing', async () => {
   const client = await connect(memory());
-  const heard = [];
+  const received = [];
   client.services('web').subscribe((event) => {
-    heard.push(event.kind);
+    received.push(event.kind);
     return new Promise(() => {});
   });
   await client.register(at(1));
-  await until(() => heard.includes('leader'));
+  await until(() => received.includes('leader'));
   await client.close();
 });
 
-test('what an asynchronous callback throws is an unhandled rejection, each told once', async () => {
+test('what an asynchronous callback throws is one unhandled rejection for each event', async () => {
   const { code, out, err } = await run(`
     import { connect } from 'libdiscover';
     const client = await connect('memory://rejecting');
     process.on('unhandledRejection', (error) => console.log(error.message));
     await client.register({ service: 'web', address: '127.0.0.1:1' });
-    let heard = 0;
+    let received = 0;
     client.services('web').subscribe(async (event) => {
-      if (++heard === 3) {
+      if (++received === 3) {
         setImmediate(() => client.close());
       }
       throw new Error('thrown at ' + event.kind);
@@ -101,12 +101,12 @@ test('one callback that throws does not stop another', async () => {
     process.on('uncaughtException', () => { thrown += 1; });
     const web = client.services('web');
     web.subscribe(() => { throw new Error('oh no'); });
-    const told = {};
-    const hears = (kind) => new Promise((done) => (told[kind] = done));
-    const [up, down] = [hears('up'), hears('down')];
-    web.subscribe((event) => told[event.kind]?.());
+    const callbacks = {};
+    const receives = (kind) => new Promise((done) => (callbacks[kind] = done));
+    const [up, down] = [receives('up'), receives('down')];
+    web.subscribe((event) => callbacks[event.kind]?.());
     const lease = await client.register({ service: 'web', port: 1 });
-    // Who comes and goes between two looks is not told of.
+    // An instance that comes online and goes offline between two reads emits no event.
     await up;
     await lease.unregister();
     await down;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Client, DiscoverError, Lease, connect } from 'libdiscover';
-import { memory, open, until } from './help.mjs';
+import { memory, open, until } from './helpers.mjs';
 
 const refused = (text) => (error) => {
   assert.ok(error instanceof DiscoverError, error);
@@ -10,7 +10,7 @@ const refused = (text) => (error) => {
   return true;
 };
 
-test('a client says where it is and hides the password', async (t) => {
+test('a client shows its URL with the password redacted', async (t) => {
   const url = memory();
   const client = await open(t, url);
   assert.ok(client instanceof Client);
@@ -129,7 +129,7 @@ test('calls under way end when the client is closed', async () => {
   await ended;
 });
 
-test('an error knows who called', async (t) => {
+test('the stack of an error contains the caller', async (t) => {
   const client = await open(t);
   async function here() {
     await client.services('web').wait(1, { timeout: 1 });
@@ -137,14 +137,14 @@ test('an error knows who called', async (t) => {
   await assert.rejects(here, (error) => /at async here/.test(error.stack));
 });
 
-test('what is wrong with a URL is said', async () => {
+test('an invalid URL is rejected with its fault', async () => {
   await assert.rejects(connect('zoo://x'), refused('unknown scheme "zoo"'));
   await assert.rejects(connect('memory://x?tll=1s'), refused('no option "tll"'));
   await assert.rejects(connect('nonsense'), refused('no scheme'));
   await assert.rejects(connect(5), refused('url is 5; it must be a string'));
 });
 
-test('what is wrong with a registration is said', async (t) => {
+test('an invalid registration is rejected with the name of the argument', async (t) => {
   const client = await open(t);
   const wrong = [
     [undefined, 'options is undefined; it must be an object'],
@@ -155,8 +155,8 @@ test('what is wrong with a registration is said', async (t) => {
     [{ service: 'web', port: 70_000 }, 'port 70000 is not in 1 to 65535'],
     [{ service: 'web', port: -1 }, 'port -1 is not in 1 to 65535'],
     [{ service: 'web', port: 2 ** 40 }, 'port 1099511627776 is not in 1 to 65535'],
-    [{ service: 'web' }, 'give a port'],
-    [{ service: 'web', port: 1, address: 'h:1' }, 'give a port'],
+    [{ service: 'web' }, 'give either port'],
+    [{ service: 'web', port: 1, address: 'h:1' }, 'give either port'],
     [{ service: 'web', address: 'h' }, 'has no port'],
     [{ service: 'web', port: 1, host: 'a b' }, 'host "a b"'],
     [{ service: 'web', port: 1, id: '' }, 'id has 0 bytes'],
@@ -178,7 +178,7 @@ test('what is wrong with a registration is said', async (t) => {
   }
 });
 
-test('what is wrong with other arguments is said', async (t) => {
+test('an invalid argument is rejected with its name', async (t) => {
   const client = await open(t);
   const web = client.services('web');
   assert.throws(() => client.services('a b'), refused('service name'));

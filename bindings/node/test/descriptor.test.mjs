@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Descriptor, DiscoverError } from 'libdiscover';
-import { HERE, open } from './help.mjs';
+import { TEST_FOLDER, open } from './helpers.mjs';
 
-const TABLE = readFileSync(join(HERE, '../../../tests/fixtures/descriptors.tsv'), 'utf8');
+const TABLE = readFileSync(join(TEST_FOLDER, '../../../tests/fixtures/descriptors.tsv'), 'utf8');
 
 /** The rows of one kind, without that word. */
 function rows(kind) {

@@ -3,7 +3,7 @@ import { fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { HERE, local, open, rounds, run, told, until } from './help.mjs';
+import { TEST_FOLDER, local, open, rounds, run, describe, until } from './helpers.mjs';
 
 /** A process that registers and stays until it is ended. */
 const member = (url) => `
@@ -17,13 +17,13 @@ const member = (url) => `
 test('another process is seen to come, and to go when it is killed', async (t) => {
   const url = local();
   const client = await open(t, url);
-  const heard = [];
-  client.services('web').subscribe((event) => heard.push(told(event)));
+  const received = [];
+  client.services('web').subscribe((event) => received.push(describe(event)));
   const kill = (child) => child.kill('SIGKILL');
-  const started = (child) => void until(() => heard.includes('up 7')).then(() => kill(child));
+  const started = (child) => void until(() => received.includes('up 7')).then(() => kill(child));
   const { signal } = await run(member(url), { started });
   assert.equal(signal, 'SIGKILL');
-  await until(() => heard.includes('down 7'));
+  await until(() => received.includes('down 7'));
 });
 
 test('a process that exits unregisters what it left registered', async (t) => {
@@ -42,7 +42,7 @@ test('a forked process is one of its own', async (t) => {
   const url = local();
   const client = await open(t, url);
   await client.register({ service: 'web', address: '127.0.0.1:1' });
-  const child = fork(join(HERE, 'programs', 'forked.mjs'), [url]);
+  const child = fork(join(TEST_FOLDER, 'programs', 'forked_child.mjs'), [url]);
   const [seen] = await once(child, 'message');
   assert.deepEqual(seen, ['127.0.0.1:1', '127.0.0.1:2']);
   const [code] = await once(child, 'exit');
@@ -52,7 +52,7 @@ test('a forked process is one of its own', async (t) => {
 
 test('the workers of a cluster come and go, in every way, and the primary lives on', async () => {
   const url = local();
-  const child = spawn(process.execPath, [join(HERE, 'programs', 'cluster.mjs'), url, String(rounds(20))], {
+  const child = spawn(process.execPath, [join(TEST_FOLDER, 'programs', 'cluster.mjs'), url, String(rounds(20))], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const output = { out: '', err: '' };

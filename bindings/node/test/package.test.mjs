@@ -6,18 +6,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import * as esm from 'libdiscover';
-import { HERE, run } from './help.mjs';
+import { TEST_FOLDER, run } from './helpers.mjs';
 
 const require = createRequire(import.meta.url);
 
 test('import and require give the same classes', () => {
   const cjs = require('libdiscover');
-  const classes = ['Client', 'Descriptor', 'DiscoverError', 'Host', 'Lease', 'Service', 'ServiceSet'];
-  const names = [...classes, 'Subscription', 'Watch', 'connect'];
+  const classes = ['Client', 'Descriptor', 'DiscoverError', 'Lease', 'ServiceSet'];
+  const names = [...classes, 'Subscription', 'Watch', 'connect', 'scalingo'];
   assert.deepEqual(Object.keys(cjs).sort(), names);
   for (const name of names) {
     assert.equal(esm[name], cjs[name]);
   }
+  assert.deepEqual(Object.keys(cjs.scalingo).sort(), ['Host', 'Service']);
 });
 
 test('every kind of error of the core has its code', () => {
@@ -78,7 +79,7 @@ test('the log is shown where NODE_DEBUG asks for it, and only there', async () =
 });
 
 test('the README does what it says', async () => {
-  const readme = readFileSync(join(HERE, '..', 'README.md'), 'utf8');
+  const readme = readFileSync(join(TEST_FOLDER, '..', 'README.md'), 'utf8');
   const [, program, says] = readme.match(/```js\n(.*?)```.*?```text\n(.*?)```/s);
   const { code, out, err } = await run(program, { env: { DISCOVER_URL: 'memory://readme' } });
   assert.deepEqual([code, out, err], [0, says, '']);
@@ -88,8 +89,8 @@ test('programs find the types, by import and by require', (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'discover-types-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   mkdirSync(join(folder, 'node_modules'));
-  symlinkSync(join(HERE, '..'), join(folder, 'node_modules', 'libdiscover'));
-  symlinkSync(join(HERE, '..', 'node_modules', '@types'), join(folder, 'node_modules', '@types'));
+  symlinkSync(join(TEST_FOLDER, '..'), join(folder, 'node_modules', 'libdiscover'));
+  symlinkSync(join(TEST_FOLDER, '..', 'node_modules', '@types'), join(folder, 'node_modules', '@types'));
   const program = `
     import { connect, DiscoverError, type DiscoverEvent, type ErrorCode, type Instance } from 'libdiscover';
     export async function main(): Promise<readonly Instance[]> {

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { connect } from 'libdiscover';
-import { memory, open, until } from './help.mjs';
+import { memory, open, until } from './helpers.mjs';
 
 const at = (port, rest = {}) => ({ service: 'web', host: '127.0.0.1', port, ...rest });
 const ports = (instances) => [...instances].map((instance) => instance.port);
@@ -75,9 +75,9 @@ test('a snapshot is one moment, with the leader and those who went', async (t) =
   assert.equal(snapshot.online, web.online());
   assert.equal(snapshot.leader, web.online()[0]);
   assert.equal(snapshot.leader.port, 1);
-  const [departed] = snapshot.offline;
-  assert.deepEqual([departed.instance.port, departed.reason], [3, 'removed']);
-  assert.ok(departed.at instanceof Date && Math.abs(Date.now() - departed.at) < 60_000);
+  const [offline] = snapshot.offline;
+  assert.deepEqual([offline.instance.port, offline.reason], [3, 'removed']);
+  assert.ok(offline.at instanceof Date && Math.abs(Date.now() - offline.at) < 60_000);
   await client.close();
   assert.equal(snapshot.online.length, 2);
 });
@@ -162,7 +162,7 @@ test('reading goes on after the client is closed, also what was never read', asy
   assert.equal(never.pick().port, 1);
 });
 
-test('a set that nobody holds is let go of', async (t) => {
+test('an unreferenced set is garbage collected', async (t) => {
   const client = await open(t);
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc');

@@ -2,28 +2,28 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { connect } from 'libdiscover';
-import { memory, open, run, told, until } from './help.mjs';
+import { memory, open, run, describe, until } from './helpers.mjs';
 
 const at = (port) => ({ service: 'web', host: '127.0.0.1', port });
 
-test('a callback hears the whole state, then current, then changes', async (t) => {
+test('a callback receives the full state, then current, then every change', async (t) => {
   const client = await open(t);
   await client.register(at(1));
-  const heard = [];
-  const subscription = client.services('web').subscribe((event) => heard.push(event));
-  await until(() => heard.some((event) => event.kind === 'current'));
+  const received = [];
+  const subscription = client.services('web').subscribe((event) => received.push(event));
+  await until(() => received.some((event) => event.kind === 'current'));
   const lease = await client.register(at(2));
-  await until(() => heard.length === 4);
+  await until(() => received.length === 4);
   await lease.update({ a: '1' });
-  await until(() => heard.length === 5);
+  await until(() => received.length === 5);
   await lease.unregister();
-  await until(() => heard.length === 6);
-  assert.deepEqual(heard.map(told), ['up 1', 'leader 1', 'current', 'up 2', 'update 2', 'down 2']);
-  assert.ok(heard.every((event) => Object.isFrozen(event)));
+  await until(() => received.length === 6);
+  assert.deepEqual(received.map(describe), ['up 1', 'leader 1', 'current', 'up 2', 'update 2', 'down 2']);
+  assert.ok(received.every((event) => Object.isFrozen(event)));
   subscription.cancel();
   await client.register(at(3));
   await client.services('web').wait(2, { timeout: 10_000 });
-  assert.equal(heard.length, 6);
+  assert.equal(received.length, 6);
 });
 
 test('in a callback the set is at least as new as the event', async (t) => {
@@ -42,21 +42,21 @@ test('in a callback the set is at least as new as the event', async (t) => {
   assert.ok(seen.every(Boolean));
 });
 
-test('a callback may cancel itself, and hears no more of the same batch', async (t) => {
+test('a callback may cancel itself, and receives no more of the same batch', async (t) => {
   const client = await open(t);
   await client.register(at(1));
   await client.register(at(2));
   const web = client.services('web');
   await web.wait(2, { timeout: 10_000 });
-  const heard = [];
+  const received = [];
   const subscription = web.subscribe((event) => {
-    heard.push(told(event));
+    received.push(describe(event));
     subscription.cancel();
   });
-  await until(() => heard.length > 0);
+  await until(() => received.length > 0);
   await client.register(at(3));
   await web.wait(3, { timeout: 10_000 });
-  assert.deepEqual(heard, ['up 1']);
+  assert.deepEqual(received, ['up 1']);
 });
 
 test('what a callback throws is an uncaught exception, and nothing is lost', async () => {
@@ -65,10 +65,10 @@ test('what a callback throws is an uncaught exception, and nothing is lost', asy
     const client = await connect('memory://throwing');
     process.on('uncaughtException', (error) => console.log(error.message));
     await client.register({ service: 'web', address: '127.0.0.1:1' });
-    let heard = 0;
+    let received = 0;
     client.services('web').subscribe((event) => {
       console.log(event.kind);
-      if (++heard === 3) {
+      if (++received === 3) {
         setImmediate(() => client.close());
       }
       throw new Error('thrown at ' + event.kind);
@@ -90,33 +90,33 @@ test('what a callback throws ends a program that does not say otherwise', async 
   assert.match(err, /Error: oh no/);
 });
 
-test('a loop hears the same, and leaving it ends the watch', async (t) => {
+test('a loop receives the same events, and leaving it ends the watch', async (t) => {
   const client = await open(t);
   await client.register(at(1));
   const watch = client.services('web').watch();
-  const heard = [];
+  const received = [];
   for await (const event of watch) {
-    heard.push(told(event));
+    received.push(describe(event));
     if (event.kind === 'current') {
       break;
     }
   }
-  assert.deepEqual(heard, ['up 1', 'leader 1', 'current']);
+  assert.deepEqual(received, ['up 1', 'leader 1', 'current']);
   assert.deepEqual(await watch.next(), { done: true, value: undefined });
 });
 
 test('closing the client ends a loop', async () => {
   const client = await connect(memory());
-  const heard = [];
+  const received = [];
   const loop = (async () => {
     for await (const event of client.services('web').watch()) {
-      heard.push(told(event));
+      received.push(describe(event));
     }
   })();
-  await until(() => heard.length === 1);
+  await until(() => received.length === 1);
   await client.close();
   await loop;
-  assert.deepEqual(heard, ['current']);
+  assert.deepEqual(received, ['current']);
   await assert.rejects(async () => {
     for await (const _ of client.services('web').watch()) {
       assert.fail();
@@ -157,33 +157,33 @@ test('questions asked ahead are answered in order', async (t) => {
   const watch = client.services('web').watch();
   const answers = [watch.next(), watch.next(), watch.next()];
   await client.register(at(1));
-  const events = (await Promise.all(answers)).map((answer) => told(answer.value));
+  const events = (await Promise.all(answers)).map((answer) => describe(answer.value));
   assert.deepEqual([...events].sort(), ['current', 'leader 1', 'up 1']);
   await watch.return();
 });
 
-test('a slow loop costs no queue: it hears the difference, and the last state', async (t) => {
+test('a slow loop needs no queue: it receives the difference, and the last state', async (t) => {
   const client = await open(t);
   const watch = client.services('web').watch();
   assert.equal((await watch.next()).value.kind, 'current');
   const lease = await client.register({ ...at(1), attributes: { n: '0' } });
   await client.services('web').wait(1, { timeout: 10_000 });
-  assert.equal(told((await watch.next()).value), 'up 1');
-  assert.equal(told((await watch.next()).value), 'leader 1');
+  assert.equal(describe((await watch.next()).value), 'up 1');
+  assert.equal(describe((await watch.next()).value), 'leader 1');
   for (let n = 1; n <= 200; n += 1) {
     await lease.update({ n: String(n) });
   }
-  let heard = 0;
+  let received = 0;
   for await (const event of watch) {
-    heard += 1;
+    received += 1;
     if (event.instance.attributes.n === '200') {
       break;
     }
   }
-  assert.ok(heard <= 3, `${heard} events`);
+  assert.ok(received <= 3, `${received} events`);
 });
 
-test('many listeners of one client all hear, through one doorbell', async (t) => {
+test('many subscribers of one client share one doorbell', async (t) => {
   const client = await open(t);
   const counts = new Map();
   for (let n = 0; n < 100; n += 1) {
@@ -197,7 +197,7 @@ test('many listeners of one client all hear, through one doorbell', async (t) =>
   await until(() => [...counts.values()].reduce((sum, count) => sum + count, 0) === 100);
 });
 
-test('a large set comes across in pieces, whole and in order', async (t) => {
+test('a large set is delivered in parts, complete and in order', async (t) => {
   const client = await open(t);
   const count = 2500;
   const register = (_, number) =>
@@ -205,7 +205,7 @@ test('a large set comes across in pieces, whole and in order', async (t) => {
   await Promise.all(Array.from({ length: count }, register));
   const web = client.services('web');
   await web.wait(count, { timeout: 30_000 });
-  const heard = await new Promise((done) => {
+  const received = await new Promise((done) => {
     const all = [];
     const subscription = web.subscribe((event) => {
       all.push(event);
@@ -215,14 +215,14 @@ test('a large set comes across in pieces, whole and in order', async (t) => {
       }
     });
   });
-  const instances = heard.slice(0, count).map(({ instance }) => instance);
+  const instances = received.slice(0, count).map(({ instance }) => instance);
   assert.deepEqual(instances, web.online());
   assert.deepEqual(
-    heard.slice(count).map(({ kind }) => kind),
+    received.slice(count).map(({ kind }) => kind),
     ['leader', 'current'],
   );
   assert.ok(instances.every(({ port, attributes }) => attributes.half === String((port - 1) % 2)));
-  // One that comes between two pieces is heard after them.
+  // An instance that comes online between two parts is delivered after them.
   let ups = 0;
   for await (const { kind } of web.watch()) {
     ups += kind === 'up' ? 1 : 0;
@@ -236,7 +236,7 @@ test('a large set comes across in pieces, whole and in order', async (t) => {
   }
 });
 
-test('losing the store is told as stale, and the set is kept', async (t) => {
+test('losing the store emits stale, and the set keeps its contents', async (t) => {
   const client = await open(t, 'etcd://127.0.0.1:1?lazy=true');
   const web = client.services('web');
   for await (const event of web.watch()) {

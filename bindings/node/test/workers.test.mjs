@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { rounds, run } from './help.mjs';
+import { rounds, run } from './helpers.mjs';
 
-/** How long as many as there are may take. */
+/** The time limit of the whole test, in proportion to the number of workers. */
 const LIMIT = { limit: 60_000 + rounds(500) * 2_000 };
 
-/** What each worker does: much, until it is ended. */
+/** The program of a worker, which is busy until it is terminated. */
 const WORKER = `
   const { parentPort, workerData } = require('node:worker_threads');
   const { connect } = require('libdiscover');
@@ -25,7 +25,7 @@ const WORKER = `
   })();
 `;
 
-/** Starts workers in waves and ends each in the way told, wherever it is. */
+/** Starts workers in waves and ends each with the statement `end`, at any point of its work. */
 const program = (waves, each, end) => `
   import { Worker } from 'node:worker_threads';
   import { once } from 'node:events';

@@ -1,10 +1,10 @@
 import { binding } from './binding';
-import * as check from './check';
 import { call } from './errors';
 import type { Protocol } from './types';
+import * as validate from './validate';
 
 /**
- * What a program asks for in a line of text: `redis.master[prod,stats];6379/tcp`. Frozen.
+ * A service requirement in one line of text, such as `redis.master[prod,stats];6379/tcp`. Frozen.
  *
  * ```ts
  * const wanted = Descriptor.parse('redis.master[prod];6379');
@@ -12,19 +12,19 @@ import type { Protocol } from './types';
  * ```
  */
 export class Descriptor {
-  /** The service: the name, or the last part of the path. */
+  /** The name of the service: the whole name, or the last part of the path. */
   readonly service: string;
-  /** The whole path, as in `/services/prod/redis.master`; null where there is just a name. */
+  /** The whole path, such as `/services/prod/redis.master`; `null` if the text contains only a name. */
   readonly path: string | null;
-  /** What the instances must be tagged with, in the order given. */
+  /** The tags that an instance must have, in the order of the text. */
   readonly tags: readonly string[];
-  /** 1 to 65535: where the program wants to reach the service, which is not where an instance listens. */
+  /** The port at which the program wants to reach the service, 1 to 65535; not the port of an instance. */
   readonly port: number;
-  /** How it wants to: `tcp`, unless the text says `udp`. */
+  /** The transport protocol: `tcp` unless the text says `udp`. */
   readonly protocol: Protocol;
   readonly #text: string;
 
-  private constructor(fields: Fields) {
+  private constructor(fields: DescriptorFields) {
     this.service = fields.service;
     this.path = fields.path;
     this.tags = Object.freeze(fields.tags);
@@ -35,47 +35,60 @@ export class Descriptor {
   }
 
   /**
-   * Reads a descriptor.
+   * Parses a descriptor.
    *
-   * Throws `ERR_DISCOVER_INVALID_ARGUMENT`, which tells the column, counted from 1, and what is expected
-   * there.
+   * @param text - The text of the descriptor.
+   * @returns The descriptor.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT`; its message contains the column, counted
+   * from 1, and what the parser expected there
    */
   static parse(text: string): Descriptor {
-    const given = check.text('text', text);
-    return new Descriptor(JSON.parse(call(() => binding.parseDescriptor(given))) as Fields);
+    const checked = validate.string('text', text);
+    return new Descriptor(JSON.parse(call(() => binding.parseDescriptor(checked))) as DescriptorFields);
   }
 
   /**
-   * The descriptors in `process.env`: the variables whose names begin with `prefix`, by what follows it, in
-   * the order of the names. With `BACKEND_`, the variable `BACKEND_REDIS=redis.master;6379` is `REDIS`. One
-   * that cannot be read is passed over; the log names it, and what is wrong.
+   * Reads the descriptors in `process.env`: those of the variables whose names begin with `prefix`. With the
+   * prefix `BACKEND_`, the variable `BACKEND_REDIS=redis.master;6379` yields the descriptor `REDIS`. An
+   * invalid descriptor is skipped, and the log names it with the reason.
    *
-   * Throws `ERR_DISCOVER_INVALID_ARGUMENT` for an empty prefix.
+   * @param prefix - The beginning of the names of the variables, not empty.
+   * @returns The descriptors by the rest of the name, in the order of the names.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT`
    */
   static fromEnv(prefix: string): Map<string, Descriptor> {
     return Descriptor.fromPairs(prefix, process.env as Record<string, string>);
   }
 
   /**
-   * The same for variables that the program has from elsewhere: those of a container, for instance.
+   * Reads the descriptors in a set of variables, such as the environment of a container. An invalid
+   * descriptor is skipped, and the log names it with the reason.
    *
-   * Throws `ERR_DISCOVER_INVALID_ARGUMENT`.
+   * @param prefix - The beginning of the names of the variables, not empty.
+   * @param pairs - The variables, by name.
+   * @returns The descriptors by the rest of the name, in the order of the names.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT`
    */
   static fromPairs(prefix: string, pairs: Readonly<Record<string, string>>): Map<string, Descriptor> {
-    const beginning = check.text('prefix', prefix);
-    const given = check.attributes('pairs', pairs);
-    const read = JSON.parse(call(() => binding.descriptorsFromPairs(beginning, given))) as [string, Fields][];
-    return new Map(read.map(([name, fields]) => [name, new Descriptor(fields)]));
+    const checkedPrefix = validate.string('prefix', prefix);
+    const variables = validate.attributes('pairs', pairs);
+    const text = call(() => binding.descriptorsFromPairs(checkedPrefix, variables));
+    const descriptors = JSON.parse(text) as [string, DescriptorFields][];
+    return new Map(descriptors.map(([name, fields]) => [name, new Descriptor(fields)]));
   }
 
-  /** A text that reads as the same, with its protocol. */
+  /**
+   * Returns the text of the descriptor, with its protocol.
+   *
+   * @returns A text that parses to an equal descriptor.
+   */
   toString(): string {
     return this.#text;
   }
 }
 
-/** What the native module writes. */
-interface Fields {
+/** A descriptor in the native module's JSON. */
+interface DescriptorFields {
   service: string;
   path: string | null;
   tags: string[];

@@ -1,68 +1,69 @@
-/** The one doorbell of a client: from here each ring goes to whoever listens. */
+/** Dispatch of the native module's wake-ups to the subscriptions of one client. */
 
 import type { NativeClient, NativeSet } from './binding';
 import { call } from './errors';
-import { View } from './view';
+import { SetCache } from './set_cache';
 
-/** What rings when there is something to drain. */
+/** A source of notifications that rings when there is something to drain. */
 export interface Feed {
-  /** What there is, as JSON. */
+  /** Returns the pending notifications as JSON. */
   drain(): string;
-  /** It rings no more. */
+  /** Ends the feed: it does not ring again. */
   cancel(): void;
 }
 
-/** Opens a feed that rings as `number`. */
-export type OpenFeed = (number: number) => Feed;
+/** Opens a feed that rings with the number `feedId`. */
+export type OpenFeed = (feedId: number) => Feed;
 
-interface Listener {
-  /** There is something to drain. */
+interface FeedHandler {
+  /** Called when the feed has something to drain. */
   ring(): void;
-  /** Nothing comes any more, for the client is closed. */
+  /** Called when the client is closed. */
   end(): void;
 }
 
+/** The doorbell of a client: one native callback, shared by all of the client's feeds. */
 export class Doorbell {
-  readonly #listeners = new Map<number, Listener>();
-  readonly #forgotten = new FinalizationRegistry<number>((number) => this.#listeners.delete(number));
-  #last = 0;
+  readonly #handlers = new Map<number, FeedHandler>();
+  readonly #collected = new FinalizationRegistry<number>((feedId) => this.#handlers.delete(feedId));
+  #lastFeedId = 0;
 
   constructor(client: NativeClient) {
-    call(() => client.attach((feeds) => this.#rang(feeds)));
+    call(() => client.attach((feedIds) => this.#onRing(feedIds)));
   }
 
-  /** Opens a feed that rings at `listener`, and holds it until it is cancelled. */
-  open(begin: OpenFeed, listener: Listener): Feed {
-    const number = ++this.#last;
-    const feed = call(() => begin(number));
-    this.#listeners.set(number, listener);
+  /** Opens a feed that rings `handler`, and references it until it is cancelled. */
+  open(openFeed: OpenFeed, handler: FeedHandler): Feed {
+    const feedId = ++this.#lastFeedId;
+    const feed = call(() => openFeed(feedId));
+    this.#handlers.set(feedId, handler);
     const cancel = (): void => {
-      this.#listeners.delete(number);
+      this.#handlers.delete(feedId);
       feed.cancel();
     };
     return { drain: () => feed.drain(), cancel };
   }
 
-  /** Opens a view of `set`, and does not hold it: it ends when nobody reads it any more. */
-  view(set: NativeSet): View {
-    const number = ++this.#last;
-    const view = new View(call(() => set.view(number)));
-    const reader = new WeakRef(view);
-    this.#listeners.set(number, { ring: () => reader.deref()?.changed(), end: () => {} });
-    this.#forgotten.register(view, number);
-    return view;
+  /** Opens a cache of `set` without referencing it, so that an unused cache is garbage collected. */
+  openCache(set: NativeSet): SetCache {
+    const feedId = ++this.#lastFeedId;
+    const cache = new SetCache(call(() => set.cacheFeed(feedId)));
+    const reference = new WeakRef(cache);
+    this.#handlers.set(feedId, { ring: () => reference.deref()?.invalidate(), end: () => {} });
+    this.#collected.register(cache, feedId);
+    return cache;
   }
 
-  /** Ends all who listen. */
+  /** Ends every subscription. */
   end(): void {
-    for (const listener of [...this.#listeners.values()]) {
-      listener.end();
+    for (const handler of [...this.#handlers.values()]) {
+      handler.end();
     }
   }
 
-  #rang(feeds: number[]): void {
-    for (const number of feeds) {
-      this.#listeners.get(number)?.ring();
+  #onRing(feedIds: number[]): void {
+    for (const feedId of feedIds) {
+      this.#handlers.get(feedId)?.ring();
     }
   }
 }

@@ -1,8 +1,8 @@
-/** The one error class, over the core's one table of errors. */
+/** The error classes, and the conversion of native failures into them. */
 
 import { binding } from './binding';
 
-/** Every code there is. A test compares this list with the core's. */
+/** All error codes. A test compares the list with the core's. */
 export const ERROR_CODES = [
   'ERR_DISCOVER_INTERNAL',
   'ERR_DISCOVER_INVALID_ARGUMENT',
@@ -19,18 +19,24 @@ export const ERROR_CODES = [
   'ERR_DISCOVER_RESOURCE',
 ] as const;
 
-/** What a `DiscoverError` is told by: one code for each kind of failure, the same kinds in every language. */
+/** The code of a {@link DiscoverError}. Each kind of failure has one, and every language has the same kinds. */
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
-/** What every failing call throws. Programs decide by `code` or `retriable`, never by the message. */
+/** The error of every failing call. A program decides by `code` or `retriable`, never by the message. */
 export class DiscoverError extends Error {
-  /** `DiscoverError`, also where two copies of the package are loaded. */
+  /** The string `DiscoverError`, which identifies the class even if two copies of the package are loaded. */
   override readonly name = 'DiscoverError';
-  /** Which kind of failure it is. */
+  /** The kind of the failure. */
   readonly code: ErrorCode;
-  /** Whether the same call may succeed later, its arguments unchanged. */
+  /** Whether the same call with the same arguments may succeed later. */
   readonly retriable: boolean;
 
+  /**
+   * Creates an error.
+   *
+   * @param code - The kind of the failure.
+   * @param message - The text for people.
+   */
   constructor(code: ErrorCode, message: string) {
     super(message);
     this.code = code;
@@ -38,7 +44,7 @@ export class DiscoverError extends Error {
   }
 }
 
-/** What an iteration or a wait ends with when its `signal` is aborted; as Node's own, also in its code. */
+/** The error of a watch or a wait whose `signal` is aborted, with the name and code of Node's own `AbortError`. */
 export class AbortError extends Error {
   override readonly name = 'AbortError';
   readonly code = 'ABORT_ERR';
@@ -48,7 +54,7 @@ export class AbortError extends Error {
   }
 }
 
-/** A failure as the native module writes it in JSON. */
+/** A failure in the native module's JSON. */
 export interface Failure {
   code: string;
   message: string;
@@ -59,23 +65,23 @@ export function discoverError({ code, message }: Failure): DiscoverError {
   return new DiscoverError(known ?? 'ERR_DISCOVER_INTERNAL', message);
 }
 
-export function invalid(message: string): DiscoverError {
+export function invalidArgument(message: string): DiscoverError {
   return new DiscoverError('ERR_DISCOVER_INVALID_ARGUMENT', message);
 }
 
-/** Calls into the native module. */
-export function call<T>(work: () => T): T {
+/** Calls the native module and converts its failure into a `DiscoverError`. */
+export function call<T>(operation: () => T): T {
   try {
-    return work();
+    return operation();
   } catch (error) {
     throw discoverError(error as Failure);
   }
 }
 
-/** Calls into the native module and awaits; the error knows who called. */
-export async function settled<T>(work: () => Promise<T>): Promise<T> {
+/** Calls the native module and awaits the result. The stack of an error contains the caller. */
+export async function callAsync<T>(operation: () => Promise<T>): Promise<T> {
   try {
-    return await work();
+    return await operation();
   } catch (error) {
     throw discoverError(error as Failure);
   }

@@ -1,2 +1,2 @@
-// The same classes for `import` as for `require`.
+// Re-exports the CommonJS classes, so that `import` and `require` share them.
 export * from './index.js';

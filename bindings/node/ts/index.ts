@@ -1,15 +1,15 @@
 /**
- * Services find each other. Begin with {@link connect}.
+ * Client library for service discovery. Begin with {@link connect}.
  *
- * **Times** are milliseconds; a moment is a `Date`.
+ * **Times** are milliseconds; a point in time is a `Date`.
  *
- * **Errors** are all a {@link DiscoverError}; decide by its `code`, or by `retriable`. A call that takes
- * time rejects its promise, also when an argument is wrong. After `close` calls fail with
- * `ERR_DISCOVER_CLOSED`, and what was read can still be read. In a forked process they fail with
- * `ERR_DISCOVER_FORKED`; open a client there.
+ * **Errors.** Every failing call throws a {@link DiscoverError} or rejects with it; a program decides by
+ * `code` or `retriable`. An asynchronous call also rejects if an argument is wrong. After `close`, calls fail
+ * with `ERR_DISCOVER_CLOSED`, and data that was read stays readable. In a forked child process, calls fail
+ * with `ERR_DISCOVER_FORKED`; open a client there.
  *
- * **Threads.** All of it runs on the event loop of the thread that called `connect`: callbacks one at a
- * time, and nothing blocks. A worker opens a client of its own.
+ * **Threads.** Callbacks run one at a time on the event loop of the thread that called `connect`. No call
+ * blocks the event loop. Each worker opens a client of its own.
  *
  * @packageDocumentation
  */
@@ -17,19 +17,20 @@
 export { Client, connect } from './client';
 export { Descriptor } from './descriptor';
 export { DiscoverError, type ErrorCode } from './errors';
-export { Host, Service } from './host';
 export { Lease } from './lease';
+export * as scalingo from './scalingo';
 export { ServiceSet } from './set';
 export { Subscription } from './subscription';
 export type {
   CloseOptions,
-  Condition,
   ConnectionState,
-  OfflineInstance,
+  ConnectionStatus,
   DiscoverEvent,
   FilterOptions,
   Instance,
+  LeaseStatus,
   Metrics,
+  OfflineInstance,
   Policy,
   Protocol,
   RegisterOptions,

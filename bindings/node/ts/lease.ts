@@ -1,110 +1,135 @@
 import type { NativeLease } from './binding';
-import * as check from './check';
+import { parseLeaseStatuses } from './decode';
 import { asyncDispose } from './dispose';
 import type { Doorbell } from './doorbell';
-import { type DiscoverError, type Failure, call, discoverError, settled } from './errors';
-import { parseConditions } from './news';
+import { type DiscoverError, type Failure, call, callAsync, discoverError } from './errors';
 import { Subscription } from './subscription';
-import type { Condition, Standing } from './types';
+import type { LeaseStatus, Standing } from './types';
+import * as validate from './validate';
 
 /**
- * A registration that is kept alive: until it is unregistered, its client is closed, or this process
- * ends. The client holds it, so a program may let go of it.
+ * A registration that the library keeps alive until it is unregistered, its client is closed or this process
+ * ends. The client references its leases, so the program does not have to.
  */
 export class Lease {
   readonly #native: NativeLease;
   readonly #doorbell: Doorbell;
-  readonly #released: (lease: Lease) => void;
+  readonly #onUnregister: (lease: Lease) => void;
 
   /** @internal */
-  constructor(native: NativeLease, doorbell: Doorbell, released: (lease: Lease) => void) {
+  constructor(native: NativeLease, doorbell: Doorbell, onUnregister: (lease: Lease) => void) {
     this.#native = native;
     this.#doorbell = doorbell;
-    this.#released = released;
+    this.#onUnregister = onUnregister;
   }
 
-  /** The id under which others see the instance. */
+  /** The id of the registered instance. */
   get id(): string {
     return this.#native.id;
   }
 
-  /** The address under which others see the instance. */
+  /** The address of the registered instance, as `host:port`. */
   get address(): string {
     return this.#native.address;
   }
 
-  /** The service. */
+  /** The name of the service. */
   get service(): string {
     return this.#native.service;
   }
 
   /**
-   * The attributes that others see: those registered or updated, with what was taken over since from what
-   * the service says to all of its registrations, as with `layout=scalingo` the credentials.
+   * The attributes of the instance as the store has them: those of the last `register` or `update`, with the
+   * attributes that all instances of the service share (credentials under `layout=scalingo`).
+   *
+   * @throws {@link DiscoverError} `ERR_DISCOVER_FORKED`
    */
   get attributes(): Readonly<Record<string, string>> {
     return Object.freeze(call(() => this.#native.attributes));
   }
 
-  /** How it stands now. */
+  /**
+   * The present standing of the lease.
+   *
+   * @throws {@link DiscoverError} `ERR_DISCOVER_FORKED`
+   */
   get standing(): Standing {
     return call(() => this.#native.standing) as Standing;
   }
 
-  /** Why it is `lapsed` or `replaced`. */
+  /**
+   * The reason why the lease is `lapsed` or `replaced`; `null` otherwise.
+   *
+   * @throws {@link DiscoverError} `ERR_DISCOVER_FORKED`
+   */
   get error(): DiscoverError | null {
     const text = call(() => this.#native.error);
     return text === null ? null : discoverError(JSON.parse(text) as Failure);
   }
 
   /**
-   * Has `callback` called with how it stands: first now, then at each change, and again when other
-   * attributes were taken over; latest wins. `released` is the last, and ends the subscription.
+   * Subscribes to the standing of the lease. The callback receives the present status first, then every
+   * change, and the status again when shared attributes changed. A slow subscriber receives only the latest
+   * status. `released` is the last status and ends the subscription.
+   *
+   * @param callback - Called on the event loop with each status.
+   * @returns The subscription, which keeps the process alive until it ends.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT` or `ERR_DISCOVER_CLOSED`
    */
-  onStanding(callback: (condition: Condition<Standing>) => void): Subscription {
-    check.callback('callback', callback);
-    const tell = (condition: Condition<Standing>): void => {
-      if (condition.state === 'released') {
+  onStanding(callback: (status: LeaseStatus) => void): Subscription {
+    validate.callback('callback', callback);
+    const deliver = (status: LeaseStatus): void => {
+      if (status.standing === 'released') {
         subscription.cancel();
       }
-      callback(condition);
+      callback(status);
     };
-    const told = { parse: parseConditions<Standing>, tell };
-    const subscription = new Subscription(this.#doorbell, (number) => this.#native.standings(number), told);
+    const receiver = { parse: parseLeaseStatuses, deliver };
+    const subscription = new Subscription(this.#doorbell, (feedId) => this.#native.standings(feedId), receiver);
     return subscription;
   }
 
   /**
-   * Says "I am alive" now. With `heartbeat: 'manual'` this must happen within each ttl. One that has
-   * lapsed is registered again.
+   * Sends a heartbeat now. A lease with `heartbeat: 'manual'` needs one at least once per TTL. A lapsed lease
+   * is registered again.
    *
-   * Rejects with `ERR_DISCOVER_UNAVAILABLE`, `_TIMEOUT`, `_REPLACED` or `_CLOSED`.
+   * @returns A promise that resolves when the store has confirmed the heartbeat.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_UNAVAILABLE`, `_TIMEOUT`, `_REPLACED` or `_CLOSED`
    */
   async heartbeat(): Promise<void> {
-    await settled(() => this.#native.heartbeat());
+    await callAsync(() => this.#native.heartbeat());
   }
 
   /**
-   * Replaces all attributes: those that are not given are gone. When it fails, the old ones hold.
+   * Replaces all attributes of the instance. If the call fails, the previous attributes stay.
    *
-   * Rejects with `ERR_DISCOVER_INVALID_ARGUMENT`, `_UNAVAILABLE`, `_TIMEOUT`, `_REPLACED` or `_CLOSED`.
+   * @param attributes - The new attributes, by name. An attribute that is left out is removed.
+   * @returns A promise that resolves when the store has the new attributes.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT`, `_UNAVAILABLE`, `_TIMEOUT`, `_REPLACED` or
+   * `_CLOSED`
    */
   async update(attributes: Readonly<Record<string, string>>): Promise<void> {
-    const checked = check.attributes('attributes', attributes);
-    await settled(() => this.#native.update(checked));
+    const checked = validate.attributes('attributes', attributes);
+    await callAsync(() => this.#native.update(checked));
   }
 
   /**
-   * Takes the instance away; others see it go at once. Doing it again is no error.
+   * Unregisters the instance; subscribers see it go offline at once. Repeating the call is allowed.
    *
-   * Rejects with `ERR_DISCOVER_UNAVAILABLE` or `_TIMEOUT`: the instance then goes with its ttl.
+   * @returns A promise that resolves when the store has removed the instance.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_UNAVAILABLE` or `_TIMEOUT`; the instance then expires with
+   * its TTL
    */
   async unregister(): Promise<void> {
-    this.#released(this);
-    await settled(() => this.#native.unregister());
+    this.#onUnregister(this);
+    await callAsync(() => this.#native.unregister());
   }
 
-  /** Unregisters. */
+  /**
+   * Unregisters the instance, for `await using`.
+   *
+   * @returns The promise of {@link Lease.unregister}.
+   */
   [asyncDispose](): Promise<void> {
     return this.unregister();
   }

@@ -3,23 +3,23 @@ import type * as Workers from 'node:worker_threads';
 import { binding } from './binding';
 import { call } from './errors';
 
-let routed = false;
+let isRouted = false;
 
 /**
- * Shows the library's log with `NODE_DEBUG=discover`. A process has one log, so the main thread shows
- * that of its workers too.
+ * Writes the library's log to stderr if `NODE_DEBUG` contains `discover`. A process has one log, so the main
+ * thread also writes the log of its workers.
  */
 export function routeLog(): void {
   const log = debuglog('discover');
-  if (routed || !log.enabled || !isMainThread()) {
+  if (isRouted || !log.enabled || !isMainThread()) {
     return;
   }
-  routed = true;
+  isRouted = true;
   call(() => binding.setLogTo((level, target, text) => log('%s %s: %s', level, target, text)));
   process.on('exit', () => call(() => binding.unsetLog()));
 }
 
-/** Node's module of workers takes longer to load than ours, and few have a log. */
+/** Loads `node:worker_threads` only if a log is wanted, because loading it takes longer than loading the library. */
 function isMainThread(): boolean {
   return (require('node:worker_threads') as typeof Workers).isMainThread;
 }

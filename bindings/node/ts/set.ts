@@ -1,37 +1,36 @@
 import type { NativeSet } from './binding';
-import * as check from './check';
+import { type Drained, parseEvents } from './decode';
 import type { Doorbell, OpenFeed } from './doorbell';
-import { AbortError, call, settled } from './errors';
-import { Service } from './host';
-import { type Drained, parseEvents } from './news';
+import { AbortError, call, callAsync } from './errors';
+import type { SetCache } from './set_cache';
 import { Subscription } from './subscription';
 import type {
-  OfflineInstance,
   DiscoverEvent,
   FilterOptions,
   Instance,
+  OfflineInstance,
   Policy,
   Snapshot,
   Status,
   WaitOptions,
   WatchOptions,
 } from './types';
-import type { View } from './view';
+import * as validate from './validate';
 import { Watch } from './watch';
 
 /**
- * The live, local view of one service, or of those of its instances that match a filter. Iterating it
- * gives those online.
+ * The live set of a service's instances, or of those that match a filter. Iterating the set yields the
+ * instances online.
  *
- * Reading it never waits and never asks the network. Within one turn of the event loop it tells the
- * same, unless `pick` by another policy than `round_robin` meets an instance that is newer; after the
- * client is closed, what was last known.
+ * Reading the set uses memory only: it neither blocks nor sends a request. Within one turn of the event loop
+ * the contents stay the same, unless `pick` with a policy other than `round_robin` chooses a newer instance.
+ * After the client is closed, the set keeps its last contents.
  */
 export class ServiceSet implements Iterable<Instance> {
   readonly #native: NativeSet;
   readonly #doorbell: Doorbell;
-  #opened: View | null = null;
-  #turn = 0;
+  #openedCache: SetCache | null = null;
+  #nextTurn = 0;
 
   /** @internal */
   constructor(native: NativeSet, doorbell: Doorbell) {
@@ -39,57 +38,87 @@ export class ServiceSet implements Iterable<Instance> {
     this.#doorbell = doorbell;
   }
 
-  /** Opened by the first who reads: many only listen. */
-  get #view(): View {
-    this.#opened ??= this.#doorbell.view(this.#native);
-    return this.#opened;
+  /** The cache of the set. The first read opens it, because many sets are only subscribed to. */
+  get #cache(): SetCache {
+    this.#openedCache ??= this.#doorbell.openCache(this.#native);
+    return this.#openedCache;
   }
 
-  /** The service. */
+  /** @internal */
+  static nativeOf(set: ServiceSet): NativeSet {
+    return set.#native;
+  }
+
+  /** The name of the service. */
   get service(): string {
     return this.#native.service;
   }
 
-  /** Those online, oldest first: the same frozen array until one of them changes. */
+  /**
+   * Returns the instances online.
+   *
+   * @returns The instances, oldest first: the same frozen array until one of them changes.
+   */
   online(): readonly Instance[] {
-    return this.#view.online;
+    return this.#cache.online;
   }
 
-  /** Those recently gone, with when and how. */
+  /**
+   * Returns the instances that recently went offline.
+   *
+   * @returns The instances in the order in which they went offline; at most 64.
+   */
   offline(): readonly OfflineInstance[] {
-    return this.#view.offline;
+    return this.#cache.offline;
   }
 
-  /** The oldest instance online. */
+  /**
+   * Returns the leader: the oldest instance online.
+   *
+   * @returns The leader, or `null` if no instance is online.
+   */
   leader(): Instance | null {
-    return this.#view.leader;
+    return this.#cache.leader;
   }
 
-  /** Those online as the hosts of a service: with URLs, ports by scheme, and shards. */
-  hosts(): Service {
-    return new Service(this.#native.hosts());
-  }
-
-  /** All of it, as of one moment. */
+  /**
+   * Returns the contents and the freshness of the set at this moment.
+   *
+   * @returns A frozen snapshot.
+   */
   snapshot(): Snapshot {
-    return this.#view.snapshot;
+    return this.#cache.snapshot;
   }
 
-  /** How fresh it is. */
+  /**
+   * Returns the freshness of the set.
+   *
+   * @returns A frozen status.
+   */
   status(): Status {
-    return this.#view.status;
+    return this.#cache.status;
   }
 
-  /** Those online as of now, oldest first. */
+  /**
+   * Iterates the instances that are online now, oldest first.
+   *
+   * @returns An iterator of {@link ServiceSet.online}.
+   */
   [Symbol.iterator](): Iterator<Instance> {
     return this.online()[Symbol.iterator]();
   }
 
-  /** The set of those that have all these attributes, with these values, and all these tags. */
+  /**
+   * Creates a set of those instances that match a filter.
+   *
+   * @param filter - The attributes and tags that an instance must have.
+   * @returns A live set of the matching instances.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT` or `ERR_DISCOVER_CLOSED`
+   */
   filter(filter: FilterOptions): ServiceSet {
-    const given = check.options('filter', filter, 'attributes', 'tags');
-    const attributes = check.maybe(check.attributes, 'attributes', given.attributes) ?? {};
-    const tags = check.maybe(check.texts, 'tags', given.tags) ?? [];
+    const checked = validate.options('filter', filter, 'attributes', 'tags');
+    const attributes = validate.optional(validate.attributes, 'attributes', checked.attributes) ?? {};
+    const tags = validate.optional(validate.strings, 'tags', checked.tags) ?? [];
     return new ServiceSet(
       call(() => this.#native.filter(attributes, tags)),
       this.#doorbell,
@@ -97,50 +126,61 @@ export class ServiceSet implements Iterable<Instance> {
   }
 
   /**
-   * One of those online, or null if there is none. By default one after the other.
+   * Chooses an instance for a call.
    *
-   * Throws `ERR_DISCOVER_INVALID_ARGUMENT`.
+   * @param policy - The policy; by default `round_robin`.
+   * @param key - The key of the policy `hash`, which requires it.
+   * @returns An instance, or `null` if no instance is available.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT`
    */
   pick(policy?: Policy, key?: string): Instance | null {
     if ((policy === undefined || policy === 'round_robin') && key === undefined) {
-      // Not asked of the core: the call would cost many times what is done in it.
-      const { choice } = this.#view;
-      const at = this.#turn < choice.length ? this.#turn : 0;
-      this.#turn = at + 1;
-      return choice[at] ?? null;
+      // Computed here: a native call would cost many times the work.
+      const { eligible } = this.#cache;
+      const index = this.#nextTurn < eligible.length ? this.#nextTurn : 0;
+      this.#nextTurn = index + 1;
+      return eligible[index] ?? null;
     }
-    const name = check.maybe(check.text, 'policy', policy);
-    const hashed = check.maybe(check.text, 'key', key);
+    const policyName = validate.optional(validate.string, 'policy', policy);
+    const hashKey = validate.optional(validate.string, 'key', key);
     for (;;) {
-      const picked = call(() => this.#native.pick(name, hashed));
+      const picked = call(() => this.#native.pick(policyName, hashKey));
       if (picked === null) {
         return null;
       }
-      const instance = this.#view.get(picked) ?? this.#view.anew.get(picked);
+      const instance = this.#cache.get(picked) ?? this.#cache.refreshed().get(picked);
       if (instance) {
         return instance;
       }
-      // It came and went between two looks; there may be another.
+      // The picked instance went offline between the two reads: pick another.
     }
   }
 
-  /** Says that a call to an instance picked by `p2c` is over. */
+  /**
+   * Ends a call to an instance picked with the policy `p2c`, which counts the calls in progress.
+   *
+   * @param instance - The instance that `pick` returned.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT`
+   */
   done(instance: Instance): void {
     const { created, id } = instance;
-    this.#native.done(check.whole('instance.created', created), check.text('instance.id', id));
+    this.#native.done(validate.integer('instance.created', created), validate.string('instance.id', id));
   }
 
   /**
-   * Waits until at least `count` are online, and gives them, oldest first. With 0 it waits until the set
-   * has been received at all.
+   * Waits until at least `count` instances are online. A count of 0 waits for the first view from the store.
    *
-   * Rejects with `ERR_DISCOVER_TIMEOUT` or `_CLOSED`, or an `AbortError`.
+   * @param count - The number of instances, 0 to 4294967295.
+   * @param options - The time limit, which is required, and a signal to cancel the wait.
+   * @returns The instances online, oldest first.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT`, `_TIMEOUT` or `_CLOSED`; an `AbortError`
+   * if the signal is aborted
    */
   async wait(count: number, options: WaitOptions): Promise<readonly Instance[]> {
-    const wanted = check.count('count', count);
-    const given = check.options('options', options, 'timeout', 'signal');
-    const timeout = check.millis('timeout', given.timeout);
-    const signal = check.maybe(check.signal, 'signal', given.signal);
+    const wanted = validate.uint32('count', count);
+    const checked = validate.options('options', options, 'timeout', 'signal');
+    const timeout = validate.milliseconds('timeout', checked.timeout);
+    const signal = validate.optional(validate.abortSignal, 'signal', checked.signal);
     if (signal?.aborted) {
       throw new AbortError(signal);
     }
@@ -148,38 +188,47 @@ export class ServiceSet implements Iterable<Instance> {
     const abort = (): void => wait.abort();
     signal?.addEventListener('abort', abort);
     try {
-      await settled(() => wait.promise());
+      await callAsync(() => wait.promise());
     } catch (error) {
       throw signal?.aborted ? new AbortError(signal) : error;
     } finally {
       signal?.removeEventListener('abort', abort);
     }
-    return this.#view.anew.online;
+    return this.#cache.refreshed().online;
   }
 
   /**
-   * Has `callback` called with each event: the whole state first, then `current`, then changes. Whoever is
-   * slow may miss states in between, never the last.
+   * Subscribes a callback to the events of the set. The callback receives the full state, then `current`,
+   * then every change. A slow subscriber may miss intermediate states, but never the last one.
    *
-   * Throws `ERR_DISCOVER_CLOSED`.
+   * @param callback - Called on the event loop with each event.
+   * @returns The subscription, which keeps the process alive until it ends.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT` or `ERR_DISCOVER_CLOSED`
    */
   subscribe(callback: (event: DiscoverEvent) => void): Subscription {
-    check.callback('callback', callback);
-    return new Subscription(this.#doorbell, this.#feed, { parse: this.#parse, tell: callback });
+    validate.callback('callback', callback);
+    return new Subscription(this.#doorbell, this.#openFeed, { parse: this.#parse, deliver: callback });
   }
 
-  /** The same for `for await`. */
+  /**
+   * Returns the events of the set as an async iterable, for `for await`. It yields the full state, then
+   * `current`, then every change.
+   *
+   * @param options - A signal to end the watch.
+   * @returns A watch. Its first `next` rejects with `ERR_DISCOVER_CLOSED` if the client is closed.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_INVALID_ARGUMENT`
+   */
   watch(options: WatchOptions = {}): Watch {
-    const given = check.options('options', options, 'signal');
-    const signal = check.maybe(check.signal, 'signal', given.signal);
-    return new Watch(this.#doorbell, this.#feed, this.#parse, signal);
+    const checked = validate.options('options', options, 'signal');
+    const signal = validate.optional(validate.abortSignal, 'signal', checked.signal);
+    return new Watch(this.#doorbell, this.#openFeed, this.#parse, signal);
   }
 
-  readonly #feed: OpenFeed = (number) => this.#native.feed(number);
+  readonly #openFeed: OpenFeed = (feedId) => this.#native.feed(feedId);
 
-  /** What is told, the set shows too. */
+  /** Invalidates the cache first, so that the set is at least as new as the delivered event. */
   readonly #parse = (text: string): Drained<DiscoverEvent> => {
-    this.#opened?.changed();
+    this.#openedCache?.invalidate();
     return parseEvents(text);
   };
 }

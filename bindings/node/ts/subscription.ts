@@ -1,68 +1,76 @@
+import type { Drained } from './decode';
 import type { Doorbell, Feed, OpenFeed } from './doorbell';
-import type { Drained } from './news';
 
-/** What is told of what was drained, one after the other. */
-export interface Told<T> {
+/** The receiver of a feed's notifications. */
+export interface Receiver<T> {
   parse(text: string): Drained<T>;
-  tell(item: T): void;
+  deliver(item: T): void;
 }
 
-/** The longest that a timer can be set to. */
-const FOR_EVER = 2 ** 31 - 1;
+/** The longest interval of a Node timer, in milliseconds. */
+const MAX_TIMER_INTERVAL = 2 ** 31 - 1;
 
 /**
- * News handed to a callback, on the event loop, one at a time.
+ * A callback that receives notifications on the event loop, one at a time.
  *
- * It keeps the process alive, as a timer does, until it is cancelled, its client is closed, or `unref`
- * is called. What the callback throws is thrown on as an uncaught exception, as from a listener of an
- * `EventTarget`; the subscription lives on and no news is lost.
+ * A subscription keeps the process alive, as a timer does, until it is cancelled, its client is closed or
+ * `unref` is called. An exception of the callback becomes an uncaught exception, as with a listener of an
+ * `EventTarget`; the subscription continues and loses no notification.
  */
 export class Subscription {
   readonly #feed: Feed;
-  readonly #told: Told<unknown>;
-  readonly #alive = keepAlive();
+  readonly #receiver: Receiver<unknown>;
+  readonly #keepAliveTimer = startKeepAliveTimer();
   #cancelled = false;
 
   /** @internal */
-  constructor(doorbell: Doorbell, open: OpenFeed, told: Told<unknown>) {
-    this.#told = told;
-    const listener = { ring: () => this.#drain(), end: () => this.cancel() };
+  constructor(doorbell: Doorbell, open: OpenFeed, receiver: Receiver<unknown>) {
+    this.#receiver = receiver;
+    const handler = { ring: () => this.#drain(), end: () => this.cancel() };
     try {
-      this.#feed = doorbell.open(open, listener);
+      this.#feed = doorbell.open(open, handler);
     } catch (error) {
-      clearInterval(this.#alive);
+      clearInterval(this.#keepAliveTimer);
       throw error;
     }
   }
 
-  /** Ends it: the callback is not called again. */
+  /** Ends the subscription: the callback is not called again. Repeating the call is allowed. */
   cancel(): void {
     this.#cancelled = true;
-    clearInterval(this.#alive);
+    clearInterval(this.#keepAliveTimer);
     this.#feed.cancel();
   }
 
-  /** Keeps the process alive again. */
+  /**
+   * Keeps the process alive while the subscription lasts; this is the default.
+   *
+   * @returns This subscription.
+   */
   ref(): this {
-    this.#alive.ref();
+    this.#keepAliveTimer.ref();
     return this;
   }
 
-  /** Lets the process exit although somebody is listening. */
+  /**
+   * Allows the process to exit while the subscription lasts.
+   *
+   * @returns This subscription.
+   */
   unref(): this {
-    this.#alive.unref();
+    this.#keepAliveTimer.unref();
     return this;
   }
 
   #drain(): void {
     for (let isMore = true; isMore && !this.#cancelled; ) {
-      const { items, more } = this.#told.parse(this.#feed.drain());
+      const { items, more } = this.#receiver.parse(this.#feed.drain());
       for (const item of items) {
         if (this.#cancelled) {
           return;
         }
         try {
-          this.#told.tell(item);
+          this.#receiver.deliver(item);
         } catch (error) {
           process.nextTick(() => {
             throw error;
@@ -74,7 +82,7 @@ export class Subscription {
   }
 }
 
-/** The doorbell is shared by all who listen, so each keeps the process alive with a timer of its own. */
-export function keepAlive(): NodeJS.Timeout {
-  return setInterval(() => {}, FOR_EVER);
+/** Starts a timer that keeps the process alive. Each subscription has one, because all share one doorbell. */
+export function startKeepAliveTimer(): NodeJS.Timeout {
+  return setInterval(() => {}, MAX_TIMER_INTERVAL);
 }

@@ -1,230 +1,282 @@
-/** What people read and write: plain objects, frozen where they come from the library. */
+/** Public data types: plain objects. Those that the library returns are frozen. */
 
 import type { DiscoverError } from './errors';
 
-/** One running copy of a service, as others see it. Immutable; a change makes a new one. */
+/** A running copy of a service, as the store describes it. Immutable: a change creates a new object. */
 export interface Instance {
-  /** The service that it is a copy of. */
+  /** The name of the service that the instance belongs to. */
   readonly service: string;
-  /** Unique within the service. */
+  /** The id of the instance, unique within the service. */
   readonly id: string;
-  /** A name or an IP address, without brackets. */
+  /** The host name or IP address of the instance; an IPv6 address has no brackets. */
   readonly host: string;
-  /** 1 to 65535. */
+  /** The port of the instance, 1 to 65535. */
   readonly port: number;
-  /** `host:port`, IPv6 in brackets. */
+  /** The address of the instance as `host:port`; an IPv6 host is in brackets. */
   readonly address: string;
-  /** What it says of itself, by name. */
+  /** The attributes of the instance, by name. */
   readonly attributes: Readonly<Record<string, string>>;
-  /** In the order given. */
+  /** The tags of the instance, in the order in which they were registered. */
   readonly tags: readonly string[];
-  /** The names of the layouts in whose form it is in the store, in the order of the URL. */
+  /** The names of the layouts in which the store holds the instance, in the order of the URL's `layout` option. */
   readonly layouts: readonly string[];
-  /** From the attribute `weight`, 1 without it. */
+  /**
+   * The weight for the policy `weighted`, from the attribute `weight`: 0 to 65535.
+   *
+   * @defaultValue `1`
+   */
   readonly weight: number;
-  /** From the attribute `zone`. */
+  /** The zone of the instance, from the attribute `zone`; `null` without that attribute. */
   readonly zone: string | null;
-  /** The store's revision at which it came online. The lowest in a set is the leader. */
+  /** The revision of the store at which the instance came online. The lowest revision in a set is the leader's. */
   readonly created: number;
   /**
-   * Whether the store may have lost it by mistake: it vanished together with many others. It is picked
-   * last, is no leader while another one can be, and goes unless it is back in time.
+   * Whether the store may have lost the instance by mistake, because it vanished together with many others.
+   * `pick` chooses a suspect instance only if there is no other. A suspect instance leads only if every
+   * instance is suspect. It goes offline unless it re-registers in time.
    */
   readonly isSuspect: boolean;
 }
 
 /**
- * One piece of news about a set. The first are the whole state, then `current`, then changes. A later
- * version may bring new kinds, so pass over one that you do not know.
+ * A change of a service set. A new subscriber receives the full state, then `current`, then every change.
+ * A later version may add kinds: ignore a kind that the program does not know.
  */
 export type DiscoverEvent =
   | {
-      /** An instance came online. */
+      /** `up`: an instance came online. */
       readonly kind: 'up';
-      /** The one that came. */
+      /** The instance that came online. */
       readonly instance: Instance;
     }
   | {
-      /** An instance changed its attributes or tags. */
+      /** `update`: the attributes or tags of an instance changed. */
       readonly kind: 'update';
-      /** As it is now. */
+      /** The instance after the change. */
       readonly instance: Instance;
     }
   | {
-      /** An instance went. */
+      /** `down`: an instance went offline. */
       readonly kind: 'down';
-      /** As it was last seen. */
+      /** The instance in its last known state. */
       readonly instance: Instance;
     }
   | {
-      /** Another instance is the oldest now, or there is none. */
+      /** `leader`: the leader of the set changed. */
       readonly kind: 'leader';
-      /** The oldest, or null if nobody is online. */
+      /** The oldest instance online; `null` if no instance is online. */
       readonly instance: Instance | null;
     }
   | {
-      /** The whole state has been told. Once for each listener. */
+      /** `current`: the full state was delivered. Emitted once per subscription. */
       readonly kind: 'current';
     }
   | {
-      /** The store is lost for the moment. The set is kept as it was. */
+      /** `stale`: the store does not respond. The set keeps its last contents. */
       readonly kind: 'stale';
-      /** Why it is lost. */
+      /** The failure of the connection to the store. */
       readonly error: DiscoverError;
     }
   | {
-      /** The store is back, and what changed meanwhile has been told. */
+      /** `fresh`: the store responds again, and every change since `stale` was delivered. */
       readonly kind: 'fresh';
     };
 
-/** An instance that went. */
+/** An instance that recently went offline. */
 export interface OfflineInstance {
-  /** As it was last seen. */
+  /** The instance in its last known state. */
   readonly instance: Instance;
-  /** When its going was noticed. */
+  /** The time at which this client noticed that the instance went offline. */
   readonly at: Date;
-  /** `removed`: told as it happened. `missing`: not there any more when the store could be read again. */
+  /**
+   * How the client noticed it. `removed`: the store reported the removal. `missing`: the instance was absent
+   * when the store could be read again.
+   */
   readonly reason: 'removed' | 'missing';
 }
 
-/** How fresh a set is. */
+/** The freshness of a service set. */
 export interface Status {
-  /** `pending` before the first view, then `current` or `stale`. */
+  /** `pending` before the first view from the store, then `current` or `stale`. */
   readonly state: 'pending' | 'current' | 'stale';
-  /** Why it is not current. */
+  /** The failure that keeps the set from being current; `null` if there is none. */
   readonly error: DiscoverError | null;
-  /** Since when it is not. */
+  /** The time since which the set is not current; `null` if it is. */
   readonly since: Date | null;
-  /** Grows with each change. */
+  /** A counter that grows with every change of the set. */
   readonly version: number;
-  /** The store's revision; 0 where it has none. */
+  /** The revision of the store; 0 for a store without revisions. */
   readonly revision: number;
-  /**
-   * Which history of the store the revision belongs to: grows when the store turns out to be another than
-   * before, restored from a backup for instance.
-   */
+  /** The epoch of the store, to which `revision` belongs. It grows when the store was restored or wiped. */
   readonly epoch: number;
-  /** How many records of the service cannot be read. */
+  /** The number of records of the service that cannot be decoded. */
   readonly invalid: number;
 }
 
-/** The whole truth of one moment, for as long as it is held. */
+/** The contents and the freshness of a service set at one moment. */
 export interface Snapshot extends Status {
-  /** Oldest first. */
+  /** The instances online, oldest first. */
   readonly online: readonly Instance[];
-  /** Those recently gone, in the order in which they went; at most 64. */
+  /** The instances that recently went offline, in the order in which they did; at most 64. */
   readonly offline: readonly OfflineInstance[];
-  /** The oldest of those online. */
+  /** The oldest instance online; `null` if no instance is online. */
   readonly leader: Instance | null;
 }
 
 /**
- * How a registration stands. `live`: present, as far as is known. `lapsed`: the store has not heard of it
- * for a whole ttl, so others may not see it; it is being put back. `replaced`: another owner has taken
- * over the id. `released`: unregistered.
+ * The standing of a lease. `live`: registered, as far as the client knows. `lapsed`: the store has not
+ * confirmed a heartbeat for a whole TTL, so the instance may be offline for others; the library re-registers
+ * it. `replaced`: another owner took over the id. `released`: unregistered.
  */
 export type Standing = 'live' | 'lapsed' | 'replaced' | 'released';
 
 /**
- * How `pick` chooses. `round_robin`: one after the other. `random`. `weighted`: by the attribute `weight`.
- * `p2c`: the less busy of two at random; say `done` when the call is over. `hash`: the same one for the
- * same key, in every process and language.
+ * The policy by which `pick` chooses an instance. `round_robin`: each in turn. `random`: any. `weighted`: at
+ * random, in proportion to `weight`. `p2c`: the less busy of two random instances; call `done` after each
+ * call. `hash`: the same instance for the same key, in every process and language.
  */
 export type Policy = 'round_robin' | 'random' | 'weighted' | 'p2c' | 'hash';
 
-/** How a program wants to reach a service. */
+/** The transport protocol of a descriptor. */
 export type Protocol = 'tcp' | 'udp';
 
-/** What to register: where this program can be reached, and what others should know of it. */
+/** The instance to register: `service`, and either `address` or `port` with an optional `host`. */
 export interface RegisterOptions {
-  /** 1 to 128 of `A-Z a-z 0-9 . _ -`. */
+  /** The name of the service: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. */
   service: string;
-  /** 1 to 65535. Either `port`, or `address` with the port in it. */
+  /** The port of the instance, 1 to 65535. Required unless `address` is given. */
   port?: number | undefined;
-  /** A name or an IP address; by default this machine's own address. */
+  /**
+   * The host name or IP address of the instance.
+   *
+   * @defaultValue the address of this machine
+   */
   host?: string | undefined;
-  /** `host:port`, `[ipv6]:port` or `:port`, in place of `host` and `port`. */
+  /** The address as `host:port`, `[ipv6]:port` or `:port`. It replaces `host` and `port`. */
   address?: string | undefined;
-  /** Unique within the service; by default the address. */
+  /**
+   * The id of the instance, unique within the service.
+   *
+   * @defaultValue the address
+   */
   id?: string | undefined;
-  /** `weight` (0 to 65535) and `zone` have a meaning to `pick`. */
+  /**
+   * The attributes of the instance, by name. `pick` uses `weight` (0 to 65535); filters often use `zone`.
+   *
+   * @defaultValue `{}`
+   */
   attributes?: Readonly<Record<string, string>> | undefined;
-  /** Others can filter by them. */
+  /**
+   * The tags of the instance. Subscribers can filter by tag.
+   *
+   * @defaultValue `[]`
+   */
   tags?: readonly string[] | undefined;
   /**
-   * How long the instance outlives its last heartbeat, in milliseconds: 1000 to 86400000, that is 24
-   * hours; by default the URL's `ttl`, 10 seconds.
+   * The time in milliseconds after which the store removes the instance unless a heartbeat arrives: 1000 to
+   * 86400000 (24 hours).
+   *
+   * @defaultValue the `ttl` of the URL, else 10000
    */
   ttl?: number | undefined;
-  /** `manual`: the program calls `heartbeat()` within each ttl. By default the library does. */
+  /**
+   * The sender of heartbeats. `automatic`: the library. `manual`: the program, which calls
+   * {@link Lease.heartbeat} at least once per TTL.
+   *
+   * @defaultValue `'automatic'`
+   */
   heartbeat?: 'automatic' | 'manual' | undefined;
-  /** Give up after so many milliseconds; by default after the URL's `connect_timeout`. */
+  /**
+   * The time limit of the call, in milliseconds.
+   *
+   * @defaultValue the `connect_timeout` of the URL
+   */
   timeout?: number | undefined;
 }
 
-/** Which instances to keep: those that have all these attributes, with these values, and all these tags. */
+/** A filter of instances. An instance matches if it has all given attributes, with equal values, and all given tags. */
 export interface FilterOptions {
-  /** Values by name. */
+  /**
+   * The attributes that an instance must have, by name.
+   *
+   * @defaultValue `{}`
+   */
   attributes?: Readonly<Record<string, string>> | undefined;
-  /** In any order. */
+  /**
+   * The tags that an instance must have, in any order.
+   *
+   * @defaultValue `[]`
+   */
   tags?: readonly string[] | undefined;
 }
 
-/** How long to wait. */
+/** The limits of {@link ServiceSet.wait}. */
 export interface WaitOptions {
-  /** Give up, with `ERR_DISCOVER_TIMEOUT`, after so many milliseconds. */
+  /** The time limit in milliseconds, after which the wait rejects with `ERR_DISCOVER_TIMEOUT`. */
   timeout: number;
-  /** Aborting it ends the wait at once, with an `AbortError`. */
+  /** A signal that cancels the wait. Aborting it rejects the wait at once with an `AbortError`. */
   signal?: AbortSignal | undefined;
 }
 
-/** When to stop. */
+/** The options of a {@link Watch}. */
 export interface WatchOptions {
-  /** Aborting it ends the loop at once, with an `AbortError`. */
+  /** A signal that ends the watch. Aborting it makes the loop throw an `AbortError` at once. */
   signal?: AbortSignal | undefined;
 }
 
-/** How long to take leave. */
+/** The options of {@link Client.close}. */
 export interface CloseOptions {
-  /** How long each step of closing may take, in milliseconds; by default 5000. */
+  /**
+   * The time limit of each step of closing, in milliseconds.
+   *
+   * @defaultValue `5000`
+   */
   timeout?: number | undefined;
 }
 
 /**
- * How the connection to the store fares. `connected`: the store answers, or has not been asked yet.
- * `suspended`: it does not; sets are kept as they were, registrations live on in the store for their ttl.
- * `lost`: it has not for the ttl that the URL says, so registrations may be gone; they are put back as soon
- * as it does.
+ * The state of the connection to the store. `connected`: the store responds, or received no request yet.
+ * `suspended`: the store does not respond; sets keep their contents, and registrations remain in the store
+ * until their TTL expires. `lost`: the store has not responded for the `ttl` of the URL, so registrations may
+ * have expired; the library restores them when the store responds again.
  */
 export type ConnectionState = 'connected' | 'suspended' | 'lost';
 
-/** How a connection or a registration fares. */
-export interface Condition<S extends string = string> {
-  /** In a word. */
-  readonly state: S;
-  /** Why, if that is a bad one. */
+/** The state of the connection to the store, with the failure that caused it. */
+export interface ConnectionStatus {
+  /** The state of the connection. */
+  readonly state: ConnectionState;
+  /** The failure of the connection; `null` while it is `connected`. */
   readonly error: DiscoverError | null;
 }
 
-/** What a client has been through since it was opened. All but `lagMs` only grow. */
+/** The standing of a lease, with the failure that caused it. */
+export interface LeaseStatus {
+  /** The standing of the lease. */
+  readonly standing: Standing;
+  /** The reason why the lease is `lapsed` or `replaced`; `null` otherwise. */
+  readonly error: DiscoverError | null;
+}
+
+/** The counters of a client since it was opened. Every counter but `lagMs` only grows. */
 export interface Metrics {
-  /** Connections made after the first. */
+  /** The number of connections after the first. */
   readonly reconnects: number;
-  /** Whole lists read after the first of each service. */
+  /** The number of full lists read after the first of each service. */
   readonly relists: number;
-  /** Times the store turned out to have another history than before: restored, or wiped. */
+  /** The number of changes of epoch: the store was restored or wiped. */
   readonly resyncs: number;
-  /** Changes that the store sent again, and that were dropped. */
+  /** The number of changes that the store sent more than once, and that the client dropped. */
   readonly duplicates: number;
-  /** Comparisons with a list that showed that the store had not told of a change. */
+  /** The number of comparisons with a full list that found a change which the store had not reported. */
   readonly mismatches: number;
-  /** Records that could not be read, each time one came. */
+  /** The number of records received that cannot be decoded. */
   readonly invalid: number;
-  /** Registrations put back after they were lost. */
+  /** The number of registrations restored after a loss. */
   readonly restored: number;
   /**
-   * How old what is shown may be at most, in milliseconds: since the store last gave a sign of life. 0
-   * where nothing can be lost on the way, and while nothing is watched.
+   * The maximum age of the shown data in milliseconds: the time since the store last responded. It is 0 for
+   * a backend that cannot lose changes, and while nothing is watched.
    */
   readonly lagMs: number;
 }

@@ -1,8 +1,8 @@
+import type { Drained } from './decode';
 import { asyncDispose } from './dispose';
 import type { Doorbell, Feed, OpenFeed } from './doorbell';
 import { AbortError } from './errors';
-import type { Drained } from './news';
-import { keepAlive } from './subscription';
+import { startKeepAliveTimer } from './subscription';
 import type { DiscoverEvent } from './types';
 
 type Result<T> = IteratorResult<T, undefined>;
@@ -13,77 +13,103 @@ interface Waiter<T> {
 }
 
 /**
- * Events, or how a connection fares, for `for await`. Begins when it is first asked; leaving the loop ends it, and so does closing
- * the client. Aborting its signal makes the loop throw an `AbortError`, at once.
+ * An async iterable of the events of a set, or of the states of a connection, for `for await`. The watch
+ * begins with the first `next`. It ends when the loop is left or the client is closed. If its signal is
+ * aborted, the loop throws an `AbortError` at once.
  *
- * From its first question to its end it keeps the process alive, as a timer does, unless `unref` is
- * called. However slow the loop is, it costs the events of one look at the set: what happens while it
- * is busy is told as the difference, in which intermediate states are skipped.
+ * From its first `next` to its end a watch keeps the process alive, as a timer does, unless `unref` is
+ * called. A slow loop uses bounded memory: changes during its work are delivered as the difference, without
+ * the intermediate states.
  */
 export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefined> {
   readonly #open: (watch: Watch<T>) => Feed;
   readonly #parse: (text: string) => Drained<T>;
   readonly #signal: AbortSignal | undefined;
-  readonly #waiting: Waiter<T>[] = [];
+  readonly #waiters: Waiter<T>[] = [];
   #feed: Feed | undefined;
-  #alive: NodeJS.Timeout | undefined;
+  #keepAliveTimer: NodeJS.Timeout | undefined;
   #referenced = true;
-  /** What was drained and not yet asked for: the last is the next. */
-  #told: T[] = [];
+  /** The drained items that were not yet requested, in reverse order. */
+  #buffered: T[] = [];
   #rang = false;
-  /** What the last ring was for is not all drained. */
+  /** Whether the previous drain returned only a part of the notifications. */
   #isMore = false;
   #ended = false;
-  /** To be thrown once. */
+  /** The error of the next `next`, thrown once. */
   #error: Error | undefined;
 
   /** @internal */
   constructor(doorbell: Doorbell, open: OpenFeed, parse: (text: string) => Drained<T>, signal: AbortSignal | undefined) {
     this.#parse = parse;
-    this.#open = (watch) => doorbell.open(open, { ring: () => watch.#ring(), end: () => watch.#end() });
+    this.#open = (watch) => doorbell.open(open, { ring: () => watch.#onRing(), end: () => watch.#end() });
     this.#signal = signal;
   }
 
-  /** The next one; done when the watch has ended. One after the other is asked for, or many at once. */
+  /**
+   * Returns the next item. Several calls may be pending; they resolve in order.
+   *
+   * @returns The item, or `done` if the watch has ended.
+   * @throws {@link DiscoverError} `ERR_DISCOVER_CLOSED`; an `AbortError` if the signal is aborted
+   */
   next(): Promise<Result<T>> {
     return new Promise((resolve, reject) => {
       this.#begin();
-      this.#waiting.push({ resolve, reject });
-      this.#serve();
+      this.#waiters.push({ resolve, reject });
+      this.#resolveWaiters();
     });
   }
 
-  /** Ends it, and with it the loop. */
+  /** Ends the watch and its loop. Repeating the call is allowed. */
   cancel(): void {
     this.#end();
   }
 
-  /** Ends it; called by leaving a loop. */
+  /**
+   * Ends the watch. Leaving a `for await` loop calls it.
+   *
+   * @returns A result that is `done`.
+   */
   async return(): Promise<Result<T>> {
     this.cancel();
     return { done: true, value: undefined };
   }
 
-  /** Keeps the process alive again. */
+  /**
+   * Keeps the process alive while the watch lasts; this is the default.
+   *
+   * @returns This watch.
+   */
   ref(): this {
     this.#referenced = true;
-    this.#alive?.ref();
+    this.#keepAliveTimer?.ref();
     return this;
   }
 
-  /** Lets the process exit although somebody is waiting for news. */
+  /**
+   * Allows the process to exit while the watch lasts.
+   *
+   * @returns This watch.
+   */
   unref(): this {
     this.#referenced = false;
-    this.#alive?.unref();
+    this.#keepAliveTimer?.unref();
     return this;
   }
 
-  /** Itself. */
+  /**
+   * Returns the watch itself, for `for await`.
+   *
+   * @returns This watch.
+   */
   [Symbol.asyncIterator](): this {
     return this;
   }
 
-  /** Ends it. */
+  /**
+   * Ends the watch, for `await using`.
+   *
+   * @returns A resolved promise.
+   */
   async [asyncDispose](): Promise<void> {
     this.cancel();
   }
@@ -98,34 +124,34 @@ export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefi
     }
     this.#feed = this.#open(this);
     this.#signal?.addEventListener('abort', this.#abort);
-    this.#alive = keepAlive();
+    this.#keepAliveTimer = startKeepAliveTimer();
     if (!this.#referenced) {
-      this.#alive.unref();
+      this.#keepAliveTimer.unref();
     }
   }
 
   readonly #abort = (): void => this.#end(this.#signal && new AbortError(this.#signal));
 
-  #ring(): void {
+  #onRing(): void {
     this.#rang = true;
-    this.#serve();
+    this.#resolveWaiters();
   }
 
-  /** Gives those who wait what there is. Drains only when somebody asks, so that nothing piles up. */
-  #serve(): void {
-    while (this.#waiting.length > 0) {
-      if (this.#told.length === 0 && (this.#isMore || this.#rang) && this.#feed) {
-        // The rest of an earlier look answers no ring.
+  /** Resolves pending calls of `next`. Drains only for a pending call, so that the buffer stays bounded. */
+  #resolveWaiters(): void {
+    while (this.#waiters.length > 0) {
+      if (this.#buffered.length === 0 && (this.#isMore || this.#rang) && this.#feed) {
+        // Draining the rest of an earlier drain does not answer a new ring.
         this.#rang &&= this.#isMore;
         const { items, more } = this.#parse(this.#feed.drain());
         this.#isMore = more;
-        this.#told = items.reverse();
+        this.#buffered = items.reverse();
       }
-      const value = this.#told.pop();
+      const value = this.#buffered.pop();
       if (value === undefined && !this.#ended) {
         return;
       }
-      const waiter = this.#waiting.shift();
+      const waiter = this.#waiters.shift();
       if (value !== undefined) {
         waiter?.resolve({ done: false, value });
       } else if (this.#error) {
@@ -143,12 +169,12 @@ export class Watch<T = DiscoverEvent> implements AsyncIterableIterator<T, undefi
     }
     this.#ended = true;
     this.#error = error;
-    this.#told = [];
+    this.#buffered = [];
     this.#rang = false;
     this.#isMore = false;
-    clearInterval(this.#alive);
+    clearInterval(this.#keepAliveTimer);
     this.#signal?.removeEventListener('abort', this.#abort);
     this.#feed?.cancel();
-    this.#serve();
+    this.#resolveWaiters();
   }
 }

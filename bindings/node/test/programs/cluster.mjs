@@ -1,5 +1,4 @@
-// A cluster: the primary and each worker have a client of their own, all are hot, and each leaves in a
-// way of its own.
+// A cluster whose primary and workers each have a busy client. Each worker ends in another way.
 
 import assert from 'node:assert/strict';
 import cluster from 'node:cluster';
@@ -11,7 +10,7 @@ const WAYS = ['exit', 'disconnect', 'kill', 'throw'];
 const client = await connect(url);
 const web = client.services('web');
 
-async function beHot(address) {
+async function startLoad(address) {
   const lease = await client.register({ service: 'web', address });
   (async () => {
     for await (const event of web.watch()) {
@@ -27,9 +26,9 @@ async function beHot(address) {
 }
 
 async function worker(way) {
-  await beHot(`127.0.0.1:${process.pid % 60_000 + 2}`);
+  await startLoad(`127.0.0.1:${process.pid % 60_000 + 2}`);
   await web.wait(2, { timeout: 20_000 });
-  process.send('hot');
+  process.send('busy');
   await once(process, 'message');
   if (way === 'exit') {
     process.exit(0);
@@ -43,7 +42,7 @@ async function worker(way) {
 }
 
 async function primary() {
-  const lease = await beHot('127.0.0.1:1');
+  const lease = await startLoad('127.0.0.1:1');
   for (let wave = 0; wave < Number(waves); wave += 1) {
     const workers = WAYS.map((way) => cluster.fork({ WAY: way }));
     await Promise.all(workers.map((one) => once(one, 'message')));

@@ -1,4 +1,4 @@
-// Registers beside its parent, tells it whom it sees, and leaves.
+// Registers beside its parent, sends it the addresses online, and exits.
 
 import { connect } from 'libdiscover';
 

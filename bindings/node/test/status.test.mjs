@@ -1,104 +1,105 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect } from 'libdiscover';
-import { memory, open, run, until } from './help.mjs';
+import { memory, open, run, until } from './helpers.mjs';
 
-const NOBODY = 'etcd://127.0.0.1:1?lazy=true&ttl=1s';
+const UNREACHABLE = 'etcd://127.0.0.1:1?lazy=true&ttl=1s';
 
-test('a connection is told as it is now', async (t) => {
+test('a subscriber receives the present state of the connection', async (t) => {
   const client = await open(t);
   assert.deepEqual(client.connection(), { state: 'connected', error: null });
-  const told = [];
-  const subscription = client.onConnection((condition) => told.push(condition));
-  await until(() => told.length > 0);
-  assert.deepEqual(told, [{ state: 'connected', error: null }]);
-  assert.ok(Object.isFrozen(told[0]) && Object.isFrozen(client.connection()));
+  const statuses = [];
+  const subscription = client.onConnection((status) => statuses.push(status));
+  await until(() => statuses.length > 0);
+  assert.deepEqual(statuses, [{ state: 'connected', error: null }]);
+  assert.ok(Object.isFrozen(statuses[0]) && Object.isFrozen(client.connection()));
   subscription.cancel();
 });
 
-test('a store that does not answer is told with the reason', async () => {
-  const client = await connect(NOBODY);
-  const told = [];
-  client.onConnection((condition) => told.push(condition));
+test('a store that does not respond is reported with its cause', async () => {
+  const client = await connect(UNREACHABLE);
+  const statuses = [];
+  client.onConnection((status) => statuses.push(status));
   const web = client.services('web');
-  const looped = (async () => {
-    const states = [];
+  const watchedStates = [];
+  const loop = (async () => {
     for await (const { state } of client.watchConnection()) {
-      states.push(state);
+      watchedStates.push(state);
     }
-    return states;
   })();
-  await until(() => told.at(-1)?.state === 'lost');
-  assert.equal(told.at(-1).error.code, 'ERR_DISCOVER_UNAVAILABLE');
+  // The callback and the loop have a feed each, so one may receive a state before the other.
+  await until(() => statuses.at(-1)?.state === 'lost' && watchedStates.at(-1) === 'lost');
+  assert.equal(statuses.at(-1).error.code, 'ERR_DISCOVER_UNAVAILABLE');
   assert.equal(client.connection().state, 'lost');
   assert.equal(web.online().length, 0);
   await client.close();
+  await loop;
   const changes = (states) => states.filter((state) => state !== 'connected');
-  assert.deepEqual(changes(told.map(({ state }) => state)), ['suspended', 'lost']);
-  assert.deepEqual(changes(await looped), ['suspended', 'lost']);
+  assert.deepEqual(changes(statuses.map(({ state }) => state)), ['suspended', 'lost']);
+  assert.deepEqual(changes(watchedStates), ['suspended', 'lost']);
 });
 
-test('a registration is told to its end', async (t) => {
+test('a subscriber receives the standings of a lease until it is released', async (t) => {
   const client = await open(t);
   const lease = await client.register({ service: 'web', address: '127.0.0.1:1' });
-  const told = [];
-  lease.onStanding(({ state }) => told.push(state));
-  await until(() => told.length > 0);
+  const statuses = [];
+  lease.onStanding(({ standing }) => statuses.push(standing));
+  await until(() => statuses.length > 0);
   await lease.unregister();
-  await until(() => told.at(-1) === 'released');
-  assert.deepEqual(told, ['live', 'released']);
+  await until(() => statuses.at(-1) === 'released');
+  assert.deepEqual(statuses, ['live', 'released']);
 });
 
-test('what a service says to all is taken over and told', async (t) => {
+test('shared attributes are adopted and reported', async (t) => {
   const client = await connect(`memory://shared-${process.pid}?layout=scalingo,native`);
   t.after(() => client.close());
   const attributes = { public: 'true', user: 'old', zone: 'eu' };
   const lease = await client.register({ service: 'api', address: 'h:1', attributes });
   assert.deepEqual(lease.attributes, attributes);
-  const told = [];
-  lease.onStanding(({ state }) => told.push([state, lease.attributes.user]));
-  await until(() => told.length > 0);
+  const statuses = [];
+  lease.onStanding(({ standing }) => statuses.push([standing, lease.attributes.user]));
+  await until(() => statuses.length > 0);
   await client.register({ service: 'api', address: 'h:2', attributes: { ...attributes, user: 'new' } });
-  await until(() => told.at(-1)[1] === 'new');
-  assert.deepEqual(told.at(-1), ['live', 'new']);
+  await until(() => statuses.at(-1)[1] === 'new');
+  assert.deepEqual(statuses.at(-1), ['live', 'new']);
   const both = await client.services('api').wait(2, { timeout: 10_000 });
   assert.deepEqual(both.map((one) => one.layouts), [['scalingo', 'native'], ['scalingo', 'native']]);
 });
 
-test('a registration that lapses is told with the reason', async (t) => {
+test('a lapsed lease is reported with its cause', async (t) => {
   const client = await open(t);
   const lease = await client.register({ service: 'web', address: '127.0.0.1:1', heartbeat: 'manual', ttl: 1_000 });
-  const told = [];
-  lease.onStanding((condition) => told.push(condition));
-  await until(() => told.at(-1)?.state === 'lapsed');
-  assert.equal(told.at(-1).error.code, 'ERR_DISCOVER_LEASE_LOST');
+  const statuses = [];
+  lease.onStanding((status) => statuses.push(status));
+  await until(() => statuses.at(-1)?.standing === 'lapsed');
+  assert.equal(statuses.at(-1).error.code, 'ERR_DISCOVER_LEASE_LOST');
   await lease.heartbeat();
   assert.ok(client.metrics().restored >= 1);
 });
 
-test('a cancelled listener is told nothing more', async (t) => {
+test('a cancelled subscription receives nothing more', async (t) => {
   const client = await open(t);
   const lease = await client.register({ service: 'web', address: '127.0.0.1:1' });
-  const [told, other] = [[], []];
-  const subscription = lease.onStanding(({ state }) => {
-    told.push(state);
+  const [statuses, other] = [[], []];
+  const subscription = lease.onStanding(({ standing }) => {
+    statuses.push(standing);
     subscription.cancel();
   });
-  lease.onStanding(({ state }) => other.push(state));
-  await until(() => told.length > 0 && other.length > 0);
+  lease.onStanding(({ standing }) => other.push(standing));
+  await until(() => statuses.length > 0 && other.length > 0);
   await lease.unregister();
   await until(() => other.at(-1) === 'released');
-  assert.deepEqual(told, ['live']);
+  assert.deepEqual(statuses, ['live']);
 });
 
-test('a listener keeps the process alive until it ends', async () => {
+test('a subscription keeps the process alive until it ends', async () => {
   const { code, out, err } = await run(`
     import { connect } from 'libdiscover';
     const client = await connect('memory://alive');
     const lease = await client.register({ service: 'web', address: '127.0.0.1:1' });
-    lease.onStanding(({ state }) => {
-      console.log(state);
-      if (state === 'live') {
+    lease.onStanding(({ standing }) => {
+      console.log(standing);
+      if (standing === 'live') {
         lease.unregister();
       }
     });
@@ -108,7 +109,7 @@ test('a listener keeps the process alive until it ends', async () => {
   assert.deepEqual(out.trim().split('\n').sort(), ['connected', 'live', 'released']);
 });
 
-test('what is wrong is said, and a closed client refuses', async () => {
+test('a wrong argument is rejected, and so is a call of a closed client', async () => {
   const client = await connect(memory());
   const lease = await client.register({ service: 'web', address: '127.0.0.1:1' });
   const refused = { code: 'ERR_DISCOVER_INVALID_ARGUMENT' };

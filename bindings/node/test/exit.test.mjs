@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { rounds, run } from './help.mjs';
+import { rounds, run } from './helpers.mjs';
 
 const ROUNDS = 10;
 
@@ -37,11 +37,11 @@ test('a program that only registered ends by itself', async () => {
 test('a watch keeps the program alive', async () => {
   await leaves(
     `
-    let heard = 0;
+    let received = 0;
     setTimeout(() => client.register({ service: 'web', port: 1 }), 200).unref(); // tidy: sleep, idle meanwhile
     for await (const event of web.watch()) {
       console.log(event.kind);
-      if (++heard === 3) {
+      if (++received === 3) {
         break;
       }
     }
@@ -135,16 +135,16 @@ test('a program with hot watches that are not referenced ends by itself', async 
     await leaves(
       `
       const lease = await client.register({ service: 'web', port: 1 });
-      let heard = 0;
+      let received = 0;
       for (let n = 0; n < 5; n += 1) {
-        web.subscribe(() => (heard += 1)).unref();
+        web.subscribe(() => (received += 1)).unref();
         const watch = web.watch().unref();
-        (async () => { for await (const event of watch) heard += 1; })();
+        (async () => { for await (const event of watch) received += 1; })();
       }
       let n = 0;
       setInterval(() => lease.update({ n: String((n += 1)) }).catch(() => {}), 1).unref(); // tidy: sleep, hot
       await new Promise((resolve) => setTimeout(resolve, ${round * 3 + 20})); // tidy: sleep, any moment
-      process.on('exit', () => console.log(heard > 0 ? 'left' : 'cold'));
+      process.on('exit', () => console.log(received > 0 ? 'left' : 'cold'));
       `,
       'left\n',
     );

@@ -1,4 +1,4 @@
-//! A service and its hosts, as Scalingo's etcd-discovery knows them.
+//! A service and its hosts in the model of Scalingo's etcd-discovery.
 
 use discover_core::embed::scalingo::{Host, Service};
 use discover_core::embed::{Attributes, Instance, ServiceName};
@@ -6,15 +6,16 @@ use napi_derive::napi;
 use serde_json::json;
 
 use crate::error::{Result, failure};
+use crate::set::NativeSet;
 
 #[napi]
 pub struct NativeHost(Host);
 
 #[napi]
 impl NativeHost {
-    /// What an instance says as a host.
+    /// Converts an instance into a host.
     #[napi(factory)]
-    pub fn of(
+    pub fn from_instance(
         service: String,
         id: String,
         host: String,
@@ -26,7 +27,7 @@ impl NativeHost {
         Ok(NativeHost(Host::from_instance(&instance)))
     }
 
-    /// Its fields, as JSON.
+    /// Returns the fields as JSON.
     #[napi]
     pub fn fields(&self) -> String {
         let host = &self.0;
@@ -60,15 +61,16 @@ impl NativeHost {
 #[napi]
 pub struct NativeService(Service);
 
-impl NativeService {
-    pub fn new(service: Service) -> NativeService {
-        NativeService(service)
-    }
-}
-
 #[napi]
 impl NativeService {
-    /// Its fields, as JSON.
+    /// Converts the instances online in a set into the hosts of a service.
+    #[napi(factory)]
+    pub fn from_set(set: &NativeSet) -> NativeService {
+        let set = set.handle();
+        NativeService(Service::from_snapshot(set.service(), &set.snapshot()))
+    }
+
+    /// Returns the fields as JSON.
     #[napi]
     pub fn fields(&self) -> String {
         json!({
@@ -79,18 +81,19 @@ impl NativeService {
         .to_string()
     }
 
-    /// Oldest first.
+    /// Returns all hosts, oldest first.
     #[napi]
     pub fn all(&self) -> Vec<NativeHost> {
         self.0.all().iter().cloned().map(NativeHost).collect()
     }
 
-    /// The place of any host among all, or null.
+    /// Returns the index in `all` of a random host that is available for calls, or null.
     #[napi]
     pub fn one(&self) -> Option<u32> {
-        let one = self.0.one()?;
-        let at = self.0.all().iter().position(|host| std::ptr::eq(host, one));
-        u32::try_from(at?).ok()
+        let chosen = self.0.one()?;
+        let mut hosts = self.0.all().iter();
+        let index = hosts.position(|host| std::ptr::eq(host, chosen));
+        u32::try_from(index?).ok()
     }
 
     #[napi]

@@ -1,4 +1,4 @@
-// What the tests share.
+// Helpers of the tests.
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -7,17 +7,17 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { connect } from 'libdiscover';
 
-export const HERE = fileURLToPath(new URL('.', import.meta.url));
-const PATIENCE = 30_000;
+export const TEST_FOLDER = fileURLToPath(new URL('.', import.meta.url));
+const WAIT_TIMEOUT_MS = 30_000;
 
 let last = 0;
 
-/** How often a long loop runs: in full in `make soak`, else a tenth of that. */
-export function rounds(inFull) {
-  return process.env.DISCOVER_SOAK === '1' ? inFull : Math.ceil(inFull / 10);
+/** Returns the number of rounds of a long loop: `fullCount` in `make soak`, else a tenth of it. */
+export function rounds(fullCount) {
+  return process.env.DISCOVER_SOAK === '1' ? fullCount : Math.ceil(fullCount / 10);
 }
 
-/** A registry of this process that no other test knows. */
+/** Returns the URL of a registry in this process, different for each call. */
 export function memory() {
   return `memory://${process.pid}-${++last}`;
 }
@@ -25,23 +25,23 @@ export function memory() {
 const directories = [];
 process.once('exit', () => directories.forEach((one) => rmSync(one, { recursive: true, force: true })));
 
-/** A directory of its own as a registry, removed in the end, when no client writes there any more. */
+/** Returns the URL of a registry in a new directory, which is removed when the test process exits. */
 export function local() {
   const directory = mkdtempSync(join(tmpdir(), 'discover-'));
   directories.push(directory);
   return `local://${directory}`;
 }
 
-/** A client that is closed after the test. */
+/** Opens a client that is closed after the test. */
 export async function open(t, url = memory()) {
   const client = await connect(url);
   t.after(() => client.close());
   return client;
 }
 
-/** Waits until `condition` gives something. */
+/** Waits until `condition` returns a truthy value, and returns it. */
 export async function until(condition) {
-  const deadline = Date.now() + PATIENCE;
+  const deadline = Date.now() + WAIT_TIMEOUT_MS;
   for (;;) {
     const value = await condition();
     if (value) {
@@ -50,21 +50,21 @@ export async function until(condition) {
     if (Date.now() > deadline) {
       throw new Error(`never true: ${condition}`);
     }
-    await new Promise((resolve) => setTimeout(resolve, 5)); // tidy: sleep, between two looks
+    await new Promise((resolve) => setTimeout(resolve, 5)); // tidy: sleep, between two checks
   }
 }
 
-/** An event as a short text. */
-export function told(event) {
+/** Formats an event as a short text. */
+export function describe(event) {
   const about = 'instance' in event ? ` ${event.instance?.port ?? 'none'}` : '';
   return `${event.kind}${about}`;
 }
 
-/** Runs a program, in which `libdiscover` is the package, and gives how it ended. */
-export function run(program, { args = [], env = {}, started = () => {}, limit = 2 * PATIENCE } = {}) {
+/** Runs a program that can import `libdiscover`. Returns its exit code, signal and output. */
+export function run(program, { args = [], env = {}, started = () => {}, limit = 2 * WAIT_TIMEOUT_MS } = {}) {
   return new Promise((resolve, reject) => {
     const words = ['--input-type=module', '--eval', program, ...args];
-    const child = spawn(process.execPath, words, { cwd: HERE, env: { ...process.env, ...env } });
+    const child = spawn(process.execPath, words, { cwd: TEST_FOLDER, env: { ...process.env, ...env } });
     const output = { out: '', err: '' };
     child.stdout.on('data', (data) => {
       output.out += data;
