@@ -42,7 +42,7 @@ pub(crate) fn decode(service: &ServiceName, record: &Value) -> Option<Instance> 
     let instance = instance.with_layouts(layouts?.into());
     let suspect = record["suspect"].as_bool().unwrap_or(false);
     Some(if suspect {
-        instance.into_suspect()
+        instance.to_suspect()
     } else {
         instance
     })

@@ -179,7 +179,7 @@ impl Instance {
     }
 
     /// Returns a copy that is suspect.
-    pub(crate) fn into_suspect(&self) -> Instance {
+    pub(crate) fn to_suspect(&self) -> Instance {
         let mut suspected = self.new_version();
         suspected.suspect = true;
         suspected

@@ -145,7 +145,7 @@ mod tests {
                         Event::Up(i) => prop_assert!(folded.insert(i.id().to_owned(), i).is_none()),
                         Event::Update(i) => prop_assert!(folded.insert(i.id().to_owned(), i).is_some()),
                         Event::Down(i) => prop_assert!(folded.remove(i.id()).is_some()),
-                        // An update of the leader is told as an update.
+                        // An update of the leader is emitted as an update.
                         Event::Leader(l) => leader = l.map(|l| l.id().to_owned()),
                         _ => {}
                     }

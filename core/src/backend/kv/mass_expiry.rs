@@ -142,7 +142,7 @@ impl MassExpiryGuard {
                 || mutant!(deleted_instances_become_suspect: true, false);
             let expired = expired && mutant!(expired_instances_are_not_suspect: false, true);
             if asked && expired {
-                departure.instance = Arc::new(departure.instance.into_suspect());
+                departure.instance = Arc::new(departure.instance.to_suspect());
             }
             match (asked && expired, self.is_mass) {
                 (true, true) => {

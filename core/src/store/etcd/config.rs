@@ -287,7 +287,7 @@ fn login(
         (Some(name), Some(password), _) => Ok(Some((name.to_owned(), password.to_owned()))),
         (Some(name), None, _) => match secret {
             Some(secret) => Ok(Some((name.to_owned(), secret))),
-            None => Err(no_password(&name)),
+            None => Err(no_password(name)),
         },
         (None, None, Some((name, Some(password)))) => Ok(Some((name, password))),
         (None, None, Some((name, None))) => Err(no_password(&name)),
