@@ -32,7 +32,7 @@ def test_what_the_document_says_of_health_works_as_it_stands(agents: Callable[..
     agent = agents()
     environment = {**os.environ, "PATH": f"{BUILT}:{os.environ['PATH']}"}
     environment["DISCOVER_URL"] = f"discoverd://{agent.address}"
-    found = blocks("Health", "sh")
+    found = blocks("Health checks", "sh")
     assert len(found) == 2
     for block in found:
         script = block.replace("127.0.0.1:1111", agent.address).replace("curl ", "curl -sS --fail-with-body ")
@@ -50,7 +50,7 @@ def test_what_the_document_says_of_health_works_as_it_stands(agents: Callable[..
 
 
 def test_the_file_in_the_document_is_taken(agents: Callable[..., Agent], tmp_path: Path) -> None:
-    (config,) = blocks("Programs that know nothing of us", "toml")
+    (config,) = blocks("Services and hooks in the configuration file", "toml")
     file = tmp_path / "discoverd.toml"
     file.write_text(config)
     agent = agents(None, "--config", str(file))

@@ -1,40 +1,34 @@
-//! `env`: which settings a program here would use, and where they come from.
+//! `env`: the environment variables that apply to programs here, and where the registry's URL comes from.
 
 use discover_core::{DEFAULT_URL, Result, Url};
 
 use crate::cli::{At, output};
+use crate::config::settings;
 
-/// The variables that have a say, and of what. The values of the secret ones are not shown.
-const VARIABLES: &[(&str, &str, bool)] = &[
-    ("DISCOVER_URL", "the registry", true),
-    (
-        "DISCOVERD",
-        "the agent's address, under discoverd://",
-        false,
-    ),
-    ("DISCOVERD_CONFIG", "the agent's settings", false),
-    ("DISCOVERD_STORE", "the store behind the agent", true),
-    ("DISCOVERD_BIND", "where the agent listens", false),
-    ("DISCOVERD_SOCKET", "the agent's socket", false),
-    (
-        "DISCOVERD_STATE",
-        "where the agent's own registry survives a crash",
-        false,
-    ),
-    (
-        "DISCOVERD_TOKEN_FILE",
-        "the token that the agent asks for",
-        false,
-    ),
-    ("DISCOVERD_LOG", "the form of the agent's log", false),
-    ("EXTERNAL_IP", "this host's address for others", false),
-    ("ETCDCTL_ENDPOINTS", "etcd, under etcd://", false),
-    ("ETCDCTL_USER", "the login of etcd", true),
-    ("ETCDCTL_PASSWORD", "the password of etcd", true),
-    ("ETCDCTL_CACERT", "the authorities of etcd", false),
+/// Environment variables of the library and of etcd, with their meaning.
+const LIBRARY_VARIABLES: &[(&str, &str)] = &[
+    ("DISCOVER_URL", "the registry"),
+    ("DISCOVERD", "the agent's address, under discoverd://"),
+    ("ETCDCTL_ENDPOINTS", "etcd, under etcd://"),
+    ("ETCDCTL_USER", "the user for etcd"),
+    ("ETCDCTL_PASSWORD", "the password for etcd"),
+    ("ETCDCTL_CACERT", "the certificate authorities for etcd"),
+    ("DISCOVERD_CONFIG", "the agent's configuration file"),
 ];
 
-/// Shows them.
+/// Variables whose values may contain secrets and are not shown.
+const SECRET_VARIABLES: [&str; 4] = [
+    "DISCOVER_URL",
+    "DISCOVERD_STORE",
+    "ETCDCTL_USER",
+    "ETCDCTL_PASSWORD",
+];
+
+/// Shows the URL of the registry with its origin, and all environment variables that apply. Secrets are masked.
+///
+/// # Errors
+///
+/// Fails if the URL is invalid.
 pub fn env(at: &At) -> Result<()> {
     let url = at.url.as_deref().unwrap_or(DEFAULT_URL);
     let origin = match (&at.url, std::env::var("DISCOVER_URL")) {
@@ -42,16 +36,23 @@ pub fn env(at: &At) -> Result<()> {
         (Some(_), _) => "flag",
         (None, _) => "default",
     };
-    // Parsed, so that a password in it is not shown.
+    // The parsed URL shows no password.
     let mut text = format!("{:<22} {} ({origin})\n", "url", Url::parse(url)?);
-    for &(name, what, secret) in VARIABLES {
-        let value = match std::env::var(name) {
-            Err(_) => "is not set".to_owned(),
-            Ok(_) if secret => "is set".to_owned(),
-            Ok(value) => format!("= {}", value.escape_debug()),
-        };
-        text += &format!("{name:<22} {value}: {what}\n");
+    for &(name, meaning) in LIBRARY_VARIABLES {
+        text += &line(name, meaning);
+    }
+    for (name, setting) in settings::VARIABLES {
+        text += &line(name, &format!("the agent's setting {setting}"));
     }
     output::print(&text);
     Ok(())
+}
+
+fn line(name: &str, meaning: &str) -> String {
+    let value = match std::env::var(name) {
+        Err(_) => "is not set".to_owned(),
+        Ok(_) if SECRET_VARIABLES.contains(&name) => "is set".to_owned(),
+        Ok(value) => format!("= {}", value.escape_debug()),
+    };
+    format!("{name:<22} {value}: {meaning}\n")
 }
