@@ -2,6 +2,7 @@
 
 mod auth;
 mod connection;
+pub mod http_metrics;
 pub mod metrics;
 pub mod problem;
 pub mod server;

@@ -7,12 +7,12 @@ use discover_core::{Client, ErrorKind, Result, ServiceName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::metrics::HttpMetrics;
+use crate::api::http_metrics::HttpMetrics;
 use crate::api::stream_limit::StreamLimiter;
 use crate::health::Checks;
 use crate::health::policy::CheckPolicy;
 use crate::registry::Registry;
-use crate::runtime::metrics::Exposition;
+use crate::runtime::exposition::Exposition;
 use crate::runtime::phase::Phase;
 use crate::service_cache::ServiceCache;
 use crate::service_cache::catalog_cache::CatalogCache;
