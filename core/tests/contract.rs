@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use discover_core::{
     Entry, ErrorKind, Grant, Heartbeat, Key, Lifetime, Node, OnConflict, Policy, Prefix, Scope,
-    State, Store, Terms, open_store,
+    SetState, Store, Terms, open_store,
 };
 use support::{Listener, PATIENCE, Place, eventually, web};
 
@@ -284,7 +284,7 @@ async fn a_wait_that_times_out_reports_its_progress(place: &Place) {
         error.report().starts_with("1 of 2 instances of web"),
         "{error}"
     );
-    assert_eq!(set.status().state, State::Current);
+    assert_eq!(set.status().state, SetState::Current);
 }
 
 /// Bad input is refused with the name of what was bad, before anything is written.

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use discover_core::embed::Engine;
-use discover_core::{Client, ErrorKind, OfflineReason, State};
+use discover_core::{Client, ErrorKind, OfflineReason, SetState};
 use support::etcd::Etcd;
 use support::{Listener, PATIENCE, eventually, web};
 
@@ -34,11 +34,14 @@ async fn a_restart_emits_stale_the_differences_and_fresh() {
     listener.hear_all(&["up h:2"]).await;
     etcd.kill();
     listener.hear_all(&["stale"]).await;
-    assert_eq!((set.status().state, set.online().len()), (State::Stale, 2));
+    assert_eq!(
+        (set.status().state, set.online().len()),
+        (SetState::Stale, 2)
+    );
     assert!(set.status().fault.unwrap().error.is_retriable());
     etcd.restart();
     listener.hear_all(&["fresh"]).await;
-    assert_eq!(set.status().state, State::Current);
+    assert_eq!(set.status().state, SetState::Current);
     etcd.ctl(&["put", "/discover/services/web/h:3", r#"{"v":"1"}"#]);
     listener.hear_all(&["up h:3 v=1"]).await;
 }
@@ -261,7 +264,7 @@ async fn a_lazy_client_waits_for_its_store() {
     let set = client.services("web").unwrap();
     let mut listener = Listener::new(&set);
     listener.hear_all(&["stale"]).await;
-    assert_eq!(set.status().state, State::Pending);
+    assert_eq!(set.status().state, SetState::Pending);
     assert_eq!(
         client.register(web(1)).await.unwrap_err().kind(),
         ErrorKind::Unavailable

@@ -2,7 +2,7 @@
 
 mod support;
 
-use discover_core::{Client, ErrorKind, Lease, OfflineReason, Registration, State};
+use discover_core::{Client, ErrorKind, Lease, OfflineReason, Registration, SetState};
 use discover_testkit::proxy::{FaultProxy, Hold};
 use support::etcd::Etcd;
 use support::{Listener, PATIENCE, eventually, web};
@@ -233,7 +233,10 @@ async fn a_silent_connection_is_detected() {
         .await;
     proxy.hold(Hold::Everything);
     listener.hear_all(&["stale"]).await;
-    assert_eq!((set.status().state, set.online().len()), (State::Stale, 1));
+    assert_eq!(
+        (set.status().state, set.online().len()),
+        (SetState::Stale, 1)
+    );
     proxy.hold(Hold::Nothing);
     listener.hear_all(&["fresh"]).await;
 }

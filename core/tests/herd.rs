@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use discover_core::{Client, Registration, ServiceSet, State};
+use discover_core::{Client, Registration, ServiceSet, SetState};
 use futures_util::future::{join_all, try_join_all};
 use support::etcd::Etcd;
 use support::{PATIENCE, eventually};
@@ -84,7 +84,7 @@ async fn reconnecting_clients_spread_out_and_list_once_each() {
     etcd.restart();
     eventually("all are current again", async || {
         let current = |set: &&ServiceSet| {
-            set.status().state == State::Current && set.online().len() == CLIENTS
+            set.status().state == SetState::Current && set.online().len() == CLIENTS
         };
         sets.iter().all(current)
     })

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{Client, State};
+use discover_core::{Client, SetState};
 use etcd_client::PutOptions;
 use futures_util::StreamExt;
 use support::etcd::Etcd;
@@ -168,7 +168,7 @@ async fn too_many_keys_are_reported_and_the_set_is_kept() {
         fault.contains("12 keys") && fault.contains("max_instances"),
         "{fault}"
     );
-    assert_eq!(refused.status().state, State::Pending);
+    assert_eq!(refused.status().state, SetState::Pending);
     other.wait(0, PATIENCE).await.unwrap();
     etcd.ctl(&["del", &format!("{PREFIX}h:11")]);
     etcd.ctl(&["del", &format!("{PREFIX}h:12")]);

@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use discover_core::{Client, State};
+use discover_core::{Client, SetState};
 use support::etcd::Etcd;
 use support::{PATIENCE, web};
 
@@ -52,7 +52,7 @@ async fn idle_clients_keep_their_connections() {
         "{before:?}, then {:?}",
         connections(&etcd)
     );
-    assert_eq!(set.status().state, State::Current);
+    assert_eq!(set.status().state, SetState::Current);
     assert_eq!(lease.standing().name(), "live");
     for client in [nothing, watches, registered] {
         assert_eq!(client.metrics().reconnects, 0);

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{Client, ConnectionState, ErrorKind, Lease, ServiceSet, State};
+use discover_core::{Client, ConnectionState, ErrorKind, Lease, ServiceSet, SetState};
 use futures_util::StreamExt;
 use support::etcd::Etcd;
 use support::{Listener, PATIENCE, eventually, web};
@@ -275,11 +275,11 @@ async fn a_start_without_the_store_uses_the_cache() {
     let second = client(&etcd, &cache).await;
     let set = second.services("web").unwrap();
     assert_eq!(set.wait(2, PATIENCE).await.unwrap().len(), 2);
-    assert_eq!(set.status().state, State::Stale);
+    assert_eq!(set.status().state, SetState::Stale);
     assert!(set.status().fault.is_some());
     etcd.restart();
     eventually("it is current", async || {
-        set.status().state == State::Current
+        set.status().state == SetState::Current
     })
     .await;
 }

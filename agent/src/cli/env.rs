@@ -1,19 +1,22 @@
-//! `env`: the environment variables that apply to programs here, and where the registry's URL comes from.
+//! The command `env`: the environment variables that apply to programs here, and where the registry's URL comes from.
 
 use discover_core::{DEFAULT_URL, Result, Url};
 
-use crate::cli::{At, output};
+use crate::cli::{RegistryArgs, output};
 use crate::config::settings;
 
 /// Environment variables of the library and of etcd, with their meaning.
 const LIBRARY_VARIABLES: &[(&str, &str)] = &[
-    ("DISCOVER_URL", "the registry"),
-    ("DISCOVERD", "the agent's address, under discoverd://"),
-    ("ETCDCTL_ENDPOINTS", "etcd, under etcd://"),
-    ("ETCDCTL_USER", "the user for etcd"),
-    ("ETCDCTL_PASSWORD", "the password for etcd"),
-    ("ETCDCTL_CACERT", "the certificate authorities for etcd"),
-    ("DISCOVERD_CONFIG", "the agent's configuration file"),
+    ("DISCOVER_URL", "URL of the registry"),
+    ("DISCOVERD", "address of the agent for discoverd://"),
+    ("ETCDCTL_ENDPOINTS", "endpoints of etcd for etcd://"),
+    ("ETCDCTL_USER", "user name for etcd"),
+    ("ETCDCTL_PASSWORD", "password for etcd"),
+    (
+        "ETCDCTL_CACERT",
+        "file with the certificate authorities of etcd",
+    ),
+    ("DISCOVERD_CONFIG", "configuration file of the agent"),
 ];
 
 /// Variables whose values may contain secrets and are not shown.
@@ -29,9 +32,9 @@ const SECRET_VARIABLES: [&str; 4] = [
 /// # Errors
 ///
 /// Fails if the URL is invalid.
-pub fn env(at: &At) -> Result<()> {
-    let url = at.url.as_deref().unwrap_or(DEFAULT_URL);
-    let origin = match (&at.url, std::env::var("DISCOVER_URL")) {
+pub fn env(registry: &RegistryArgs) -> Result<()> {
+    let url = registry.url.as_deref().unwrap_or(DEFAULT_URL);
+    let origin = match (&registry.url, std::env::var("DISCOVER_URL")) {
         (Some(given), Ok(set)) if *given == set => "environment",
         (Some(_), _) => "flag",
         (None, _) => "default",
@@ -42,7 +45,7 @@ pub fn env(at: &At) -> Result<()> {
         text += &line(name, meaning);
     }
     for (name, setting) in settings::VARIABLES {
-        text += &line(name, &format!("the agent's setting {setting}"));
+        text += &line(name, &format!("setting {setting} of the agent"));
     }
     output::print(&text);
     Ok(())

@@ -1,4 +1,4 @@
-//! The metrics of all components, in the text formats of Prometheus and OpenMetrics.
+//! The metrics of all components as one text, in the formats of Prometheus and OpenMetrics.
 
 use std::fmt;
 use std::sync::{PoisonError, RwLock, Weak};

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::advertise;
-use crate::api::http_metrics::HttpMetrics;
+use crate::api::metrics::HttpMetrics;
 use crate::api::server::ApiServer;
 use crate::api::state::{AgentIdentity, ApiState};
 use crate::api::stream_limit::StreamLimiter;
@@ -253,7 +253,7 @@ fn access_policy(
     let own = [bound.ip(), address].map(|ip| ip.to_string());
     AccessPolicy {
         hosts: Some(config.hosts.iter().cloned().chain(own).collect()),
-        secrets: Some(credentials.clone()),
+        credentials: Some(credentials.clone()),
     }
 }
 

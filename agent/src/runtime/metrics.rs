@@ -1,4 +1,4 @@
-//! The writer with which components report their metrics.
+//! The writer with which a component reports its metrics.
 
 use std::fmt;
 

@@ -1,14 +1,13 @@
-//! The layout of ContainerPilot 2: `PREFIX/NAME/ID` is a folder with a time to live, its file `service`
-//! says where the instance is.
+//! The layout of ContainerPilot 2: `PREFIX/NAME/ID` is a directory with a TTL, and its file `service` contains the record.
 //!
-//! Attributes are the member `attributes`, which ContainerPilot passes over.
+//! Attributes are stored in the member `attributes`, which ContainerPilot ignores.
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, json, registered_host};
 use crate::model::{Instance, Registration, ServiceName, check_host};
 
-/// See the module.
+/// The layout of ContainerPilot 2.
 pub struct ContainerPilot {
     root: Folder,
 }
@@ -18,10 +17,10 @@ const FILE: &str = "service";
 const KNOWN: [&str; 6] = ["id", "name", "address", "port", "tags", "attributes"];
 
 impl ContainerPilot {
-    /// Where ContainerPilot has its services, if it is not told another place.
+    /// The default prefix of ContainerPilot.
     pub const PREFIX: &str = "/containerpilot";
 
-    /// With its services under `prefix`.
+    /// Creates the layout with its services under `prefix`.
     pub fn new(prefix: &str) -> Result<ContainerPilot> {
         Folder::new(prefix).map(|root| ContainerPilot { root })
     }
@@ -46,7 +45,7 @@ impl Layout for ContainerPilot {
             .value("address", registered_host(registration))
             .value("port", registration.port)
             .value("tags", (!tags.is_empty()).then(|| tags.clone()))
-            .some_map("attributes", &registration.attributes);
+            .optional_map("attributes", &registration.attributes);
         Ok(vec![Entry {
             key: folder.join(FILE)?,
             value: record.finish()?,
@@ -100,7 +99,7 @@ mod tests {
         app.id("app-host1").unwrap()
     }
 
-    /// S0.30, S0.31, S0.33, S0.34: the key, the bytes, the lifetime of the folder.
+    /// S0.30, S0.31, S0.33, S0.34: the key, the bytes, the TTL of the directory.
     #[test]
     fn writes_what_containerpilot_writes() {
         let (key, value) = entry(&layout(), &app());
@@ -115,7 +114,7 @@ mod tests {
 
     /// S0.32, S0.51: tags are written and read, so that a filter by them works.
     #[test]
-    fn tags_and_attributes_ride_along() {
+    fn tags_and_attributes_are_stored() {
         let full = app().tags(["a,b", "c"]).unwrap();
         let full = full.attributes([("zone", "eu")]).unwrap();
         let (_, value) = entry(&layout(), &full);
@@ -124,7 +123,7 @@ mod tests {
         round_trips(&layout(), &Registration::at("app", "[::1]:80").unwrap());
     }
 
-    /// S0.19, S0.63: any file in the folder of an instance is a record; a folder without one is nothing.
+    /// S0.19, S0.63: any file in the directory of an instance is a record; a directory without one is ignored.
     #[test]
     fn reads_what_containerpilot_writes() {
         let record = br#"{"id":"x","name":"app","address":"10.0.0.1","port":80,"tags":["t"]}"#;
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_keep_in_the_record_stays() {
+    fn unknown_members_survive_a_rewrite() {
         let entry = &layout().encode(&app()).unwrap()[0];
         let before = br#"{"id":"old","port":1,"owner":"ops"}"#;
         let kept = layout()

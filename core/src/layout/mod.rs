@@ -80,7 +80,7 @@ pub trait Layout: Send + Sync + 'static {
     ) -> Decoded {
         let mut decoded = self.decode(service, node);
         if let Decoded::Instance(instance) = &mut decoded {
-            interner.share(instance);
+            interner.intern(instance);
         }
         decoded
     }

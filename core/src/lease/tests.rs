@@ -109,7 +109,7 @@ impl Backend for Scripted {
                 let last = *renewed.borrow_and_update();
                 let Some(at) = last else { return };
                 tokio::select! {
-                    () = tokio::time::sleep_until(at + Grant::patience(grant.ttl)) => return,
+                    () = tokio::time::sleep_until(at + Grant::overdue_after(grant.ttl)) => return,
                     _ = renewed.changed() => {}
                 }
             }

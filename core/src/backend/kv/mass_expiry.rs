@@ -144,7 +144,7 @@ impl MassExpiryGuard {
                 || mutant!(deleted_instances_become_suspect: true, false);
             let expired = expired && mutant!(expired_instances_are_not_suspect: false, true);
             if asked && expired {
-                departure.instance = Arc::new(departure.instance.suspected());
+                departure.instance = Arc::new(departure.instance.into_suspect());
             }
             match (asked && expired, self.is_mass) {
                 (true, true) => {
@@ -189,8 +189,7 @@ impl MassExpiryGuard {
     /// Returns the view of the store with the instances that it may have lost.
     pub(super) fn add_suspects(&self, mut view: View) -> View {
         for instance in self.shown() {
-            view.instances
-                .insert(instance.seniority(), instance.clone());
+            view.instances.insert(instance.order(), instance.clone());
         }
         view
     }
@@ -222,7 +221,7 @@ mod tests {
     pub(super) fn view(of: impl IntoIterator<Item = u16>) -> View {
         let all = of.into_iter().map(|port| instance(port, port.into()));
         View {
-            instances: all.map(|i| (i.seniority(), i)).collect(),
+            instances: all.map(|i| (i.order(), i)).collect(),
             ..View::default()
         }
     }

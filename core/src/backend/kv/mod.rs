@@ -153,8 +153,8 @@ impl KvBackend {
         for ((number, layout), full) in self.layouts.iter().enumerate().zip(full) {
             let entries = match full {
                 Err(why) if is_fully_expressed => {
-                    let less =
-                        checked(layout, &r.without_tags()).or_else(|_| checked(layout, &r.bare()));
+                    let less = checked(layout, &r.without_tags())
+                        .or_else(|_| checked(layout, &r.without_attributes()));
                     self.warn_reduced(number, r, &why);
                     less?
                 }

@@ -332,16 +332,18 @@ impl ViewBuilder {
         if let Some((old, _)) = &old
             && !is_new_identity
             && old.created() != new.created()
-            && self.published.contains_key(&old.seniority())
+            && self.published.contains_key(&old.order())
         {
-            new = Arc::new(new.another().created_at(old.created()));
+            new = Arc::new(new.new_version().created_at(old.created()));
         }
-        let seniority = new.seniority();
+        let seniority = new.order();
         let known = old.as_ref().map(|(old, _)| old);
-        let known = known.filter(|old| old.seniority() == seniority);
+        let known = known.filter(|old| old.order() == seniority);
         let new = match known.or_else(|| self.last.instances.get(&seniority)) {
             Some(known) if **known == *new => known.clone(),
-            Some(known) if !new.has_load_of(known) => Arc::new(new.another().with_load_of(known)),
+            Some(known) if !new.has_load_of(known) => {
+                Arc::new(new.new_version().with_load_of(known))
+            }
             _ => new,
         };
         member.visible = Some((new.clone(), owner));
@@ -350,7 +352,7 @@ impl ViewBuilder {
         }
         // Inserting over the same key copies half as much of the tree as removing it first.
         if let Some((old, _)) = &old
-            && old.seniority() != seniority
+            && old.order() != seniority
         {
             remove_from_view(&mut self.view, old);
         }
@@ -379,7 +381,7 @@ impl Record {
 
 /// Removes an instance from the view, unless another instance has taken its position.
 fn remove_from_view(view: &mut View, old: &Arc<Instance>) {
-    let seniority = old.seniority();
+    let seniority = old.order();
     let there = view.instances.get(&seniority);
     if there.is_some_and(|there| Arc::ptr_eq(there, old)) {
         view.instances.remove(&seniority);
@@ -404,7 +406,7 @@ fn merge_records(
     match all[..] {
         [] => None,
         [only] => Some((only.clone(), owner)),
-        [first, ref others @ ..] => Some((Arc::new(first.joined_by(others)), owner)),
+        [first, ref others @ ..] => Some((Arc::new(first.merged_with(others)), owner)),
     }
 }
 

@@ -50,7 +50,7 @@ fn sound(web: &ServiceName, instance: &Instance) -> std::result::Result<(), Stri
         return Err(format!("{} attributes", instance.attributes().len()));
     }
     // As the agent and the cache tell it, and as a host.
-    if instance_json::read(web, &instance_json::write(instance)).as_ref() != Some(instance) {
+    if instance_json::decode(web, &instance_json::encode(instance)).as_ref() != Some(instance) {
         return Err(format!("not told as it is: {instance:?}"));
     }
     let _ = Host::from_instance(instance).url("", "/");

@@ -17,7 +17,7 @@ impl<V: Merge> LeaseMachine<V> {
         );
         if self.healthy_grant().is_some() && confirmed > self.confirmed_at {
             self.confirmed_at = confirmed;
-            self.next_call_at = confirmed + Grant::patience(self.ttl);
+            self.next_call_at = confirmed + Grant::overdue_after(self.ttl);
         }
     }
 

@@ -154,7 +154,7 @@ impl Harness {
         let mut now = view([]);
         for (port, created) in &self.present {
             let instance = instance(*port + 1, *created);
-            now.instances.insert(instance.seniority(), instance);
+            now.instances.insert(instance.order(), instance);
         }
         let asked = self.guard.observe(
             &now,

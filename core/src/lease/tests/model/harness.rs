@@ -393,7 +393,7 @@ impl Harness {
             .machine
             .idle_grant()
             .and_then(|grant| self.confirmed(grant));
-        let overdue = kept.map(|confirmed| confirmed + Grant::patience(TTL));
+        let overdue = kept.map(|confirmed| confirmed + Grant::overdue_after(TTL));
         let wake = self.machine.next_wake()?;
         Some(overdue.map_or(wake, |overdue| overdue.max(wake)))
     }

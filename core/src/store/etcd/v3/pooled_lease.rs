@@ -102,7 +102,7 @@ impl PooledLease {
 
     /// Returns the time at which the lease becomes overdue.
     pub(super) fn overdue_at(&self) -> Instant {
-        self.times().confirmed + Grant::patience(self.ttl)
+        self.times().confirmed + Grant::overdue_after(self.ttl)
     }
 
     /// Renews the lease, unless that was just done for another of its keys.
