@@ -53,7 +53,7 @@ impl HealthComponent {
                 log::warn!(
                     "{service}/{id}: not restored: the settings do not allow its check any more"
                 );
-                self.registry.forget(&key, grant);
+                self.registry.drop_registration(&key, grant);
             }
         }
     }

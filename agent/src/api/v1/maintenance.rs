@@ -14,9 +14,9 @@ use crate::api::v1::extract::Json;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
 use crate::api::v1::read::answer;
-use crate::registry::reconcile::Known;
-use crate::registry::state::{Mode, Whom};
-use crate::registry::table::Keep;
+use crate::registry::reconcile::RegistrationStatus;
+use crate::registry::state::{InstanceSelector, MaintenanceMode};
+use crate::registry::table::LivenessSource;
 
 type Answer = Result<Response<Body>, Problem>;
 
@@ -49,16 +49,16 @@ pub async fn registrations(
     Ok(answer(json!({ "registrations": all }).to_string()))
 }
 
-/// Whom operators hold back.
+/// InstanceSelector operators hold back.
 pub async fn held_back(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> Answer {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
-    let all = state.registry.held_back();
+    let all = state.registry.maintenance_rules();
     let all: Vec<Value> = all
         .iter()
         .map(|(whom, mode)| {
             let mode = match mode {
-                Mode::Maintenance => "maintenance",
-                Mode::Draining => "draining",
+                MaintenanceMode::Maintenance => "maintenance",
+                MaintenanceMode::Draining => "draining",
             };
             json!({ "mode": mode, "service": whom.service(), "id": whom.id() })
         })
@@ -68,28 +68,28 @@ pub async fn held_back(State(state): State<Arc<ApiState>>, RawQuery(query): RawQ
 
 /// Holds back, or lets go.
 pub async fn hold(State(state): State<Arc<ApiState>>, Json(holding): Json<Holding>) -> Answer {
-    let whom = Whom::new(holding.service.as_deref(), holding.id.as_deref())?;
+    let whom = InstanceSelector::new(holding.service.as_deref(), holding.id.as_deref())?;
     let mode = match holding.mode {
-        Wanted::Maintenance => Some(Mode::Maintenance),
-        Wanted::Draining => Some(Mode::Draining),
+        Wanted::Maintenance => Some(MaintenanceMode::Maintenance),
+        Wanted::Draining => Some(MaintenanceMode::Draining),
         Wanted::Off => None,
     };
-    let count = state.registry.hold(whom, mode).await;
+    let count = state.registry.set_maintenance(whom, mode).await;
     Ok(answer(json!({ "instances": count }).to_string()))
 }
 
-fn known(known: &Known) -> Value {
+fn known(known: &RegistrationStatus) -> Value {
     let instance = &known.instance;
-    let kept = match known.keep {
-        Keep::Beats => "heartbeats",
-        Keep::Reports(_) => "reports",
-        Keep::Check(_) => "agent",
+    let kept = match known.liveness {
+        LivenessSource::Heartbeats => "heartbeats",
+        LivenessSource::HealthReports(_) => "reports",
+        LivenessSource::AgentCheck(_) => "agent",
     };
     let mut shown = json!({
         "state": known.state.name(),
         "note": known.note,
         "error": known.error,
-        "since_ms": known.since.as_millis() as u64,
+        "since_ms": known.health_age.as_millis() as u64,
         "kept_by": kept,
     });
     let whole = json::value(instance);

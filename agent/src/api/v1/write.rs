@@ -17,8 +17,8 @@ use crate::api::v1::query::{self, Query};
 use crate::health::check::{Declared, Watch};
 use crate::net::peer::Peer;
 use crate::registry::state::Health;
-use crate::registry::table::Keep;
-use crate::registry::{Asked, DEFAULT_TTL};
+use crate::registry::table::LivenessSource;
+use crate::registry::{DEFAULT_TTL, RegisterRequest};
 
 type Answer = Result<Response<Body>, Problem>;
 
@@ -69,22 +69,22 @@ pub async fn register(
     Json(body): Json<Registering>,
 ) -> Answer {
     let check = body.check;
-    let asked = Asked {
+    let asked = RegisterRequest {
         service: service.clone(),
         address: body.address.unwrap_or_else(|| id.clone()),
         id,
         attributes: body.attributes,
         tags: body.tags,
         ttl: body.ttl_ms.map_or(DEFAULT_TTL, Duration::from_millis),
-        claim: match body.claim {
+        on_conflict: match body.claim {
             Wanted::Replace => OnConflict::Replace,
             Wanted::RestoreOnly => OnConflict::RestoreOnly,
         },
         owner: body.owner,
-        keep: Keep::Beats,
-        beat: None,
+        liveness: LivenessSource::Heartbeats,
+        heartbeat_interval: None,
         health: Health::Passing,
-        patient: false,
+        is_deferred: false,
     };
     let (asked, watch) = match check {
         Some(check) => checked(&state, peer, asked, &check)?,
@@ -159,9 +159,9 @@ pub async fn unregister(
 fn checked(
     state: &ApiState,
     peer: Peer,
-    mut asked: Asked,
+    mut asked: RegisterRequest,
     check: &Declared,
-) -> discover_core::Result<(Asked, Option<Watch>)> {
+) -> discover_core::Result<(RegisterRequest, Option<Watch>)> {
     let registration = state.registry.registration(&asked)?;
     // Whoever registers again is looked at in place of itself.
     let key = (asked.service.clone(), registration.instance_id());
@@ -171,9 +171,9 @@ fn checked(
     let instance = registration.instance(0);
     let reach = state.check_policy.reach(peer);
     let watch = check.watch(instance.host(), instance.port(), reach)?;
-    (asked.keep, asked.beat) = match watch {
-        Watch::Check(_) => (Keep::Check(check.gone()), None),
-        Watch::Reports(every) => (Keep::Reports(check.gone()), Some(every)),
+    (asked.liveness, asked.heartbeat_interval) = match watch {
+        Watch::Check(_) => (LivenessSource::AgentCheck(check.gone()), None),
+        Watch::Reports(every) => (LivenessSource::HealthReports(check.gone()), Some(every)),
     };
     asked.health = check.initial();
     Ok((asked, Some(watch)))

@@ -22,8 +22,8 @@ use crate::health::check;
 use crate::health::target_policy::TargetPolicy;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
-use crate::registry::table::Keep;
-use crate::registry::{Asked, DEFAULT_TTL, Registry};
+use crate::registry::table::LivenessSource;
+use crate::registry::{DEFAULT_TTL, RegisterRequest, Registry};
 use crate::runtime::component::{Component, HandOver};
 use crate::runtime::metrics::MetricsWriter;
 use plan::{Placed, Service, Steps};
@@ -65,7 +65,7 @@ pub struct PreparedServices<'a> {
 /// A service to register.
 struct PreparedService {
     placed: Placed,
-    asked: Asked,
+    asked: RegisterRequest,
     watch: Option<check::Watch>,
 }
 
@@ -280,20 +280,20 @@ fn prepare_service(placed: Placed) -> Result<PreparedService> {
     let watch =
         check.map(|check| check.watch(&host.to_string(), service.port, TargetPolicy::Anywhere));
     let watch = watch.transpose().map_err(failed)?;
-    let asked = Asked {
+    let asked = RegisterRequest {
         service: ServiceName::new(&service.name)?,
         id: registration.instance_id(),
         address: registration.address(),
         attributes: service.attributes.clone(),
         tags: service.tags.clone(),
         ttl,
-        claim: OnConflict::Replace,
+        on_conflict: OnConflict::Replace,
         owner: String::new(),
         // The service stays registered for as long as the file names it.
-        keep: Keep::Check(Duration::MAX),
-        beat: None,
+        liveness: LivenessSource::AgentCheck(Duration::MAX),
+        heartbeat_interval: None,
         health: check.map_or(Health::Passing, check::Declared::initial),
-        patient: true,
+        is_deferred: true,
     };
     Ok(PreparedService {
         placed,
