@@ -91,7 +91,7 @@ impl Told {
             }
             self.fresh = false;
             let (text, now) = match self.is_whole {
-                true => self.kept.step(before, now, || self.write()),
+                true => self.kept.transition(before, now, || self.write()),
                 false => self.write(),
             };
             self.seen = Some(now);

@@ -44,7 +44,7 @@ impl Registry {
         key: &InstanceKey,
         written: Option<&Registration>,
     ) {
-        let Some(cached) = self.service_cache.peek(&key.0) else {
+        let Some(cached) = self.service_cache.get(&key.0) else {
             return;
         };
         let mut cursor = cached.set.cursor();

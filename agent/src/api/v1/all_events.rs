@@ -104,7 +104,7 @@ impl Told {
     async fn name(&mut self, text: &mut String) -> Option<()> {
         // However many look, the store is asked once.
         let state = &self.state;
-        let names = state.catalog.within(NAMES, || state.services()).await;
+        let names = state.catalog.get_or_fetch(NAMES, || state.services()).await;
         let names = match names {
             Ok(names) => names,
             Err(error) if error.kind() == ErrorKind::Closed => return None,

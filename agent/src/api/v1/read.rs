@@ -90,7 +90,9 @@ pub async fn events(
     // A filter makes states of its own, which are not kept.
     let is_whole = query.attributes.is_empty() && query.tags.is_empty();
     let part = (!is_whole).then(|| narrowed(&kept, &query));
-    let seen = last.filter(|_| is_whole).and_then(|last| kept.at(last));
+    let seen = last
+        .filter(|_| is_whole)
+        .and_then(|last| kept.state_at(last));
     let stream = sse::stream(kept, part, seen);
     let stream = state.streams.admit(stream)?;
     let mut response = Response::new(Body::from_stream(stream));

@@ -14,7 +14,7 @@ use crate::api::problem::Problem;
 use crate::api::state::ApiState;
 use crate::api::v1::extract::{Json, Place};
 use crate::api::v1::query::{self, Query};
-use crate::health::check::{Declared, Watch};
+use crate::health::check::{CheckDefinition, HealthSource};
 use crate::net::peer::Peer;
 use crate::registry::state::Health;
 use crate::registry::table::LivenessSource;
@@ -32,7 +32,7 @@ pub struct Registering {
     ttl_ms: Option<u64>,
     claim: Wanted,
     owner: String,
-    check: Option<Declared>,
+    check: Option<CheckDefinition>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -96,8 +96,8 @@ pub async fn register(
     let checks = state.checks.clone();
     let granted = tokio::spawn(async move {
         let granted = registry.register(asked).await?;
-        if let Some(Watch::Check(check)) = watch {
-            checks.begin((service, granted.id.clone()), granted.grant, check, health);
+        if let Some(HealthSource::Agent(check)) = watch {
+            checks.start((service, granted.id.clone()), granted.grant, check, health);
         }
         Ok::<_, Error>(granted)
     });
@@ -160,20 +160,23 @@ fn checked(
     state: &ApiState,
     peer: Peer,
     mut asked: RegisterRequest,
-    check: &Declared,
-) -> discover_core::Result<(RegisterRequest, Option<Watch>)> {
+    check: &CheckDefinition,
+) -> discover_core::Result<(RegisterRequest, Option<HealthSource>)> {
     let registration = state.registry.registration(&asked)?;
     // Whoever registers again is looked at in place of itself.
     let key = (asked.service.clone(), registration.instance_id());
     state
         .check_policy
-        .admit(check, state.checks.of_others(&key))?;
+        .admit(check, state.checks.count_except(&key))?;
     let instance = registration.instance(0);
-    let reach = state.check_policy.reach(peer);
-    let watch = check.watch(instance.host(), instance.port(), reach)?;
+    let reach = state.check_policy.target_policy(peer);
+    let watch = check.resolve(instance.host(), instance.port(), reach)?;
     (asked.liveness, asked.heartbeat_interval) = match watch {
-        Watch::Check(_) => (LivenessSource::AgentCheck(check.gone()), None),
-        Watch::Reports(every) => (LivenessSource::HealthReports(check.gone()), Some(every)),
+        HealthSource::Agent(_) => (LivenessSource::AgentCheck(check.critical_ttl()), None),
+        HealthSource::Reports(every) => (
+            LivenessSource::HealthReports(check.critical_ttl()),
+            Some(every),
+        ),
     };
     asked.health = check.initial();
     Ok((asked, Some(watch)))

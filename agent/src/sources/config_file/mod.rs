@@ -66,7 +66,7 @@ pub struct PreparedServices<'a> {
 struct PreparedService {
     placed: Placed,
     asked: RegisterRequest,
-    watch: Option<check::Watch>,
+    watch: Option<check::HealthSource>,
 }
 
 impl PreparedService {
@@ -159,8 +159,8 @@ impl ConfigFileServices {
                 return previous;
             }
         };
-        if let Some(check::Watch::Check(check)) = new.watch {
-            self.checks.begin(key.clone(), granted.grant, check, health);
+        if let Some(check::HealthSource::Agent(check)) = new.watch {
+            self.checks.start(key.clone(), granted.grant, check, health);
         }
         Some(RegisteredService {
             placed: new.placed,
@@ -278,7 +278,7 @@ fn prepare_service(placed: Placed) -> Result<PreparedService> {
     }
     let check = service.check.as_ref();
     let watch =
-        check.map(|check| check.watch(&host.to_string(), service.port, TargetPolicy::Anywhere));
+        check.map(|check| check.resolve(&host.to_string(), service.port, TargetPolicy::Anywhere));
     let watch = watch.transpose().map_err(failed)?;
     let asked = RegisterRequest {
         service: ServiceName::new(&service.name)?,
@@ -292,7 +292,7 @@ fn prepare_service(placed: Placed) -> Result<PreparedService> {
         // The service stays registered for as long as the file names it.
         liveness: LivenessSource::AgentCheck(Duration::MAX),
         heartbeat_interval: None,
-        health: check.map_or(Health::Passing, check::Declared::initial),
+        health: check.map_or(Health::Passing, check::CheckDefinition::initial),
         is_deferred: true,
     };
     Ok(PreparedService {

@@ -7,7 +7,7 @@ use discover_core::{Attributes, Error, HumanDuration, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::config::one_or_many::OneOrMany;
-use crate::health::check::Declared;
+use crate::health::check::CheckDefinition;
 use crate::health::target_policy::TargetPolicy;
 
 /// `[[service]]`: a program that knows nothing of us.
@@ -35,7 +35,7 @@ pub struct Service {
     pub ttl: Option<HumanDuration>,
     /// What says that it lives; without a check it always does.
     #[serde(default)]
-    pub check: Option<Declared>,
+    pub check: Option<CheckDefinition>,
 }
 
 /// Validates the services of a file, before anything is registered.
@@ -57,7 +57,7 @@ pub fn validate(services: &[Service]) -> Result<()> {
                 return Err(failed(Error::invalid(text)));
             }
             check
-                .watch("localhost", service.port, TargetPolicy::Anywhere)
+                .resolve("localhost", service.port, TargetPolicy::Anywhere)
                 .map_err(failed)?;
         }
         if !places.insert((&service.name, service.place())) {
@@ -195,7 +195,10 @@ mod tests {
                 "is there twice",
             ),
             ("[[watch]]\nservice = 'a'", "missing field `onChange`"),
-            ("[[watch]]\nservice = 'a'\nonChange = ''", "name a program"),
+            (
+                "[[watch]]\nservice = 'a'\nonChange = ''",
+                "specify a program",
+            ),
             ("[[job]]\n", "unknown field `job`"),
         ] {
             let error = plan(bad).unwrap_err();
