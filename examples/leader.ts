@@ -1,4 +1,4 @@
-// Takes part in the election of a leader until Enter is pressed: `leader PORT`.
+// Takes part in a leader election until Enter is pressed: `leader PORT`.
 
 import { createInterface } from 'node:readline';
 import { type DiscoverEvent, connect } from 'libdiscover';
@@ -12,25 +12,25 @@ async function main(): Promise<void> {
   // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
   const client = await connect();
 
-  // Everybody who registers is a candidate; the oldest instance leads.
+  // Every registered instance is a candidate; the oldest instance leads.
   const lease = await client.register({ service: 'worker', host: '127.0.0.1', port });
 
-  // A leader is told at once, and again whenever it is another.
-  const told = tell(client.services('worker').watch(), lease.address);
+  // The watch yields the present leader first, then every new one.
+  const printing = printLeaders(client.services('worker').watch(), lease.address);
 
-  // Do the leader's work, or wait for the turn; here, until Enter.
+  // Do the leader's work, or wait to become the leader; here, until Enter.
   await enter();
 
-  // Closing unregisters us, and the next oldest leads.
+  // Closing unregisters the instance, and the next oldest leads.
   await client.close();
-  await told;
+  await printing;
 }
 
-async function tell(events: AsyncIterable<DiscoverEvent>, own: string): Promise<void> {
+async function printLeaders(events: AsyncIterable<DiscoverEvent>, ownAddress: string): Promise<void> {
   for await (const event of events) {
     if (event.kind === 'leader' && event.instance) {
       const { address } = event.instance;
-      console.log(address === own ? 'leading' : `following ${address}`);
+      console.log(address === ownAddress ? 'leading' : `following ${address}`);
     }
   }
 }
@@ -40,7 +40,7 @@ async function enter(): Promise<void> {
   for await (const _line of createInterface({ input: process.stdin })) {
     break;
   }
-  process.stdin.destroy(); // Open, it would keep the process alive.
+  process.stdin.destroy(); // An open stdin keeps the process alive.
 }
 
 main().catch((error: Error) => {

@@ -12,7 +12,7 @@ async function main(): Promise<void> {
   // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
   const client = await connect();
 
-  // Say who we are. Once `register` is fulfilled, others see us.
+  // Register an instance. When the promise resolves, other clients can see it.
   const lease = await client.register({
     service: 'web',
     host: '127.0.0.1',
@@ -21,10 +21,10 @@ async function main(): Promise<void> {
   });
   console.log(`registered web at ${lease.address}`);
 
-  // The library keeps us alive; we are free to do our work.
+  // The library keeps the instance alive while the program works.
   await enter();
 
-  // Leave: others see us go at once.
+  // Unregister: other clients see the instance go offline at once.
   await lease.unregister();
   console.log('unregistered');
   await client.close();
@@ -35,7 +35,7 @@ async function enter(): Promise<void> {
   for await (const _line of createInterface({ input: process.stdin })) {
     break;
   }
-  process.stdin.destroy(); // Open, it would keep the process alive.
+  process.stdin.destroy(); // An open stdin keeps the process alive.
 }
 
 main().catch((error: Error) => {

@@ -1,4 +1,4 @@
-// Prints what happens to the service `web` until Enter is pressed: `watch`.
+// Prints the events of the service `web` until Enter is pressed: `watch`.
 
 import { createInterface } from 'node:readline';
 import { type DiscoverEvent, connect } from 'libdiscover';
@@ -7,18 +7,18 @@ async function main(): Promise<void> {
   // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
   const client = await connect();
 
-  // Follow the service: first the whole state, then `current`, then every change.
-  const told = tell(client.services('web').watch());
+  // Watch the service: first the full state, then `current`, then every change.
+  const printing = printEvents(client.services('web').watch());
 
-  // The events come by themselves; we are free to do our work.
+  // Events arrive while the program works.
   await enter();
 
-  // Once the client is closed, no event follows, and the loop ends.
+  // Closing the client ends the loop.
   await client.close();
-  await told;
+  await printing;
 }
 
-async function tell(events: AsyncIterable<DiscoverEvent>): Promise<void> {
+async function printEvents(events: AsyncIterable<DiscoverEvent>): Promise<void> {
   for await (const event of events) {
     switch (event.kind) {
       case 'up':
@@ -45,7 +45,7 @@ async function enter(): Promise<void> {
   for await (const _line of createInterface({ input: process.stdin })) {
     break;
   }
-  process.stdin.destroy(); // Open, it would keep the process alive.
+  process.stdin.destroy(); // An open stdin keeps the process alive.
 }
 
 main().catch((error: Error) => {

@@ -228,7 +228,7 @@ def test_a_next_run_that_could_not_begin_does_not(agents: Callable[..., Agent], 
     before = boot(agent)
     config.write_text("streams = 'many'")
     agent.process.send_signal(signal.SIGUSR2)
-    eventually(lambda: "the next could not begin" in Path(agent.log).read_text())
+    eventually(lambda: "the next process could not start" in Path(agent.log).read_text())
     assert str(config) in Path(agent.log).read_text()
     assert boot(agent) == before
     config.write_text("")

@@ -78,9 +78,9 @@ impl Component for StoreConnection {
             match timeout_at(deadline, self.client.close(CLOSE_TIMEOUT)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    log::warn!("closing the connection to the store failed: {error:#}")
+                    tracing::warn!(error = %error.report(), "cannot close the connection to the store")
                 }
-                Err(_) => log::warn!("closing the connection to the store timed out"),
+                Err(_) => tracing::warn!("closing the connection to the store timed out"),
             }
         }
         .boxed()

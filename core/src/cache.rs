@@ -164,7 +164,7 @@ impl Cache {
             "registry": &*self.registry,
             "service": service.as_str(),
             "at_ms": now.as_millis() as u64,
-            "instances": view.instances.values().map(|i| instance_json::write(i)).collect::<Vec<_>>(),
+            "instances": view.instances.values().map(|i| instance_json::encode(i)).collect::<Vec<_>>(),
         })
         .to_string();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -202,8 +202,8 @@ fn owner_of(directory: &Path) -> io::Result<u32> {
 
 fn view(service: &ServiceName, value: &Value) -> Option<View> {
     let instances = value["instances"].as_array()?.iter().map(|found| {
-        let instance = instance_json::read(service, found)?;
-        Some((instance.seniority(), Arc::new(instance)))
+        let instance = instance_json::decode(service, found)?;
+        Some((instance.order(), Arc::new(instance)))
     });
     Some(View {
         instances: instances.collect::<Option<_>>()?,
@@ -245,7 +245,7 @@ mod tests {
         let both = [instance(1), instance(2)];
         View {
             revision: 9,
-            instances: both.into_iter().map(|i| (i.seniority(), i)).collect(),
+            instances: both.into_iter().map(|i| (i.order(), i)).collect(),
             ..View::default()
         }
     }

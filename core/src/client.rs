@@ -1,4 +1,4 @@
-//! The way in: connect, register, follow services, close.
+//! Client: connects to a registry, registers instances and opens sets.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,25 +15,26 @@ use crate::backend::{Backend, Constructor};
 use crate::backoff::Backoff;
 use crate::connection_monitor::{ConnectionMonitor, StoreName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{Lease, Tracked};
+use crate::lease::{Lease, LeaseTracker};
 use crate::model::{ConnectionState, Metrics, Registration, ServiceName};
 use crate::set::{ServiceSet, WatchedService};
 use crate::url::Url;
 
-/// The URL where none is given and `DISCOVER_URL` is not set.
+/// URL if none is given and `DISCOVER_URL` is not set.
 pub const DEFAULT_URL: &str = "local://";
 
-/// How long closing waits for what nobody waits for.
-const LEFT_OVER: Duration = Duration::from_secs(1);
+/// How long closing waits for the cleanup of the backend.
+const BACKEND_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many leases that are over are remembered at least, and the part of those that live: each is kilobytes.
-const SPARE: usize = 16;
-const PART: usize = 32;
+/// Minimum spare capacity of the list of leases, and the divisor for larger lists. Ended leases stay in the
+/// list until it is full; each takes kilobytes.
+const MIN_SPARE_LEASES: usize = 16;
+const SPARE_LEASES_DIVISOR: usize = 32;
 
-/// Longer than anybody waits.
-const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+/// Upper bound of retry times; longer times would overflow the clock.
+const MAX_RETRY_TIME: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// A connection to a registry. Cheap to clone; all clones are the same connection.
+/// Connection to a registry. Clones are cheap and share the connection.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -43,13 +44,13 @@ struct Inner {
     settings: ClientSettings,
     closed: AtomicBool,
     sets: Mutex<HashMap<ServiceName, Weak<WatchedService>>>,
-    leases: Mutex<Vec<Tracked>>,
-    /// How often a registration was put back.
+    leases: Mutex<Vec<LeaseTracker>>,
+    /// Number of restored registrations.
     restored: Arc<AtomicU64>,
     connection: ConnectionMonitor,
 }
 
-/// Makes a [`Client`] that knows backends of one's own.
+/// Builder of a [`Client`], for custom backends.
 #[derive(Clone, Default)]
 pub struct Builder {
     url: Option<String>,
@@ -57,13 +58,14 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Where the registry is; by default `DISCOVER_URL`, else `local://`.
+    /// Sets the URL. The default is `DISCOVER_URL`, or else `local://`.
     pub fn url(mut self, url: impl Into<String>) -> Builder {
         self.url = Some(url.into());
         self
     }
 
-    /// Adds a scheme. Options in the URL beyond those of every scheme are the constructor's to check.
+    /// Adds a backend for a URL scheme. The constructor checks the options of the URL other than
+    /// [`COMMON_OPTIONS`](crate::COMMON_OPTIONS).
     pub fn backend(
         mut self,
         scheme: &str,
@@ -73,8 +75,13 @@ impl Builder {
         self
     }
 
-    /// Opens the client; fails within `connect_timeout` if the registry does not answer, or, with
-    /// `lazy=true`, never for that reason. Must be called on a tokio runtime, which it stays on.
+    /// Connects. With `lazy=true` in the URL, returns at once and connects in the background. Must be called
+    /// on a tokio runtime, on which the tasks of the client then run.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a malformed URL; any error of the registry if it does not respond within the
+    /// `connect_timeout` of the URL.
     pub async fn connect(self) -> Result<Client> {
         let environment = std::env::var("DISCOVER_URL").ok();
         self.connect_with_environment(environment).await
@@ -95,13 +102,13 @@ impl Builder {
         let store = StoreName::of(&uri);
         if !settings.lazy {
             let within = settings.connect_timeout;
-            let probed = insist(within, "connect", || backend.probe()).await;
+            let probed = retry_until(within, "connect", || backend.probe()).await;
             let failed = |e: Error| format!("{origin}cannot open {uri}: {e:#}");
             probed.map_err(|e| Error::new(e.kind(), failed(e)))?;
             store.log_connected();
         }
         let (closed, sets, leases, restored) = Default::default();
-        let connection = ConnectionMonitor::follow(backend.connection(), settings.ttl, store);
+        let connection = ConnectionMonitor::start(backend.connection(), settings.ttl, store);
         Ok(Client(Arc::new(Inner {
             uri,
             backend,
@@ -116,96 +123,107 @@ impl Builder {
 }
 
 impl Client {
-    /// Opens the registry at `url`: `local://`, `etcd://host:2379?ttl=10s`, …
+    /// Connects to the registry at `url`, for example `local://` or `etcd://host:2379?ttl=10s`. See
+    /// [`Builder::connect`].
     pub async fn connect(url: &str) -> Result<Client> {
         Client::builder().url(url).connect().await
     }
 
-    /// For what `connect` does not offer.
+    /// Returns a builder.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Where the registry is, secrets hidden.
+    /// Returns the URL; its `Display` masks secrets.
     pub fn uri(&self) -> &Url {
         &self.0.uri
     }
 
-    /// Registers an instance and keeps it alive until the lease is released or dropped. Once it
-    /// returns, others see the instance. Tries for `connect_timeout` while that may help.
+    /// Registers an instance and keeps it registered until the lease is released or dropped. When this
+    /// returns, other programs see the instance.
+    ///
+    /// # Errors
+    ///
+    /// Retries retriable errors for the `connect_timeout` of the URL and then returns the last one; returns
+    /// all other errors at once. `Closed` if the client is closed.
     pub async fn register(&self, registration: Registration) -> Result<Lease> {
         self.register_within(registration, self.0.settings.connect_timeout)
             .await
     }
 
-    /// The same, trying for as long as is said.
+    /// Registers an instance as [`register`](Client::register) does, but retries for `timeout`.
     pub async fn register_within(
         &self,
         registration: Registration,
         timeout: Duration,
     ) -> Result<Lease> {
         self.check_open()?;
-        let asked = &registration;
+        let requested = &registration;
         let attempt = || async move {
-            let host = self.host(asked).await?;
-            let complete = asked.clone().complete(&host, self.0.settings.ttl);
-            Lease::keep(self.0.backend.clone(), complete, self.0.restored.clone()).await
+            let host = self.host(requested).await?;
+            let complete = requested.clone().complete(&host, self.0.settings.ttl);
+            Lease::start(self.0.backend.clone(), complete, self.0.restored.clone()).await
         };
-        let lease = insist(timeout, "register", attempt).await?;
+        let lease = retry_until(timeout, "register", attempt).await?;
         let mut leases = self.leases();
-        // Not each time: who registers many would walk all of them for each.
+        // Only when the list is full, so that many registrations do not walk the list each time.
         if leases.len() == leases.capacity() {
-            leases.retain(|lease| !lease.is_over());
+            leases.retain(|lease| !lease.is_finished());
             let live = leases.len();
-            let spare = SPARE.max(live / PART);
+            let spare = MIN_SPARE_LEASES.max(live / SPARE_LEASES_DIVISOR);
             leases.shrink_to(live + spare);
             leases.reserve_exact(spare);
         }
-        leases.push(lease.track());
+        leases.push(lease.tracker());
         drop(leases);
-        // Closing meanwhile has not seen this lease; it goes as it is dropped.
+        // If the client was closed meanwhile, the lease is dropped here, which unregisters it.
         self.check_open()?;
         Ok(lease)
     }
 
-    /// The live set of a service. All sets of one service share one watch, which lives as long as
-    /// any of them.
+    /// Returns the live set of a service. All sets of one service share a watch, which lives as long as any
+    /// of them.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for an invalid name; `Closed` if the client is closed.
     pub fn services(&self, service: &str) -> Result<ServiceSet> {
         let mut sets = self.sets();
-        // A name that is known is a good one.
-        if let Some(core) = sets.get(service).and_then(Weak::upgrade) {
+        // A known name is valid.
+        if let Some(watched) = sets.get(service).and_then(Weak::upgrade) {
             self.check_open()?;
-            return Ok(ServiceSet::new(core));
+            return Ok(ServiceSet::new(watched));
         }
         let service = ServiceName::new(service)?;
         self.check_open()?;
-        sets.retain(|_, core| core.strong_count() > 0);
-        let core = Arc::new(WatchedService::watch(
+        sets.retain(|_, watched| watched.strong_count() > 0);
+        let watched = Arc::new(WatchedService::watch(
             self.0.backend.clone(),
             service.clone(),
             self.0.settings.cache.clone(),
         ));
-        sets.insert(service, Arc::downgrade(&core));
-        Ok(ServiceSet::new(core))
+        sets.insert(service, Arc::downgrade(&watched));
+        Ok(ServiceSet::new(watched))
     }
 
-    /// The names of all services that have instances now, in order, asked of the store.
+    /// Reads the names of all services with online instances from the store, in order.
     pub async fn catalog(&self) -> Result<Vec<ServiceName>> {
         self.check_open()?;
         self.0.backend.catalog().await
     }
 
-    /// How the connection to the store fares now.
+    /// Returns the state of the connection to the store.
     pub fn connection(&self) -> ConnectionState {
-        self.0.connection.now()
+        self.0.connection.state()
     }
 
-    /// How the connection fares now, and then each change, until the client is closed. Latest wins.
+    /// Returns the current connection state and then each change, until the client is closed. If several
+    /// changes are pending, only the latest is delivered.
     pub fn connection_changes(&self) -> BoxStream<'static, ConnectionState> {
         self.0.connection.changes()
     }
 
-    /// What the client has been through.
+    /// Returns the metrics.
     pub fn metrics(&self) -> Metrics {
         Metrics {
             restored: self.0.restored.load(Ordering::Relaxed),
@@ -213,19 +231,27 @@ impl Client {
         }
     }
 
-    /// Releases all leases and ends all sets. What the store does not confirm within `timeout` goes
-    /// with its TTL. Closing again is no error.
+    /// Releases all leases and ends all sets. Closing again succeeds.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout` if leases are not released within `timeout`; they expire with their TTL.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         self.0.closed.store(true, Ordering::SeqCst);
         self.0.connection.close();
-        for core in self.sets().drain().filter_map(|(_, core)| core.upgrade()) {
-            core.close();
+        for watched in self
+            .sets()
+            .drain()
+            .filter_map(|(_, watched)| watched.upgrade())
+        {
+            watched.close();
         }
         let leases = std::mem::take(&mut *self.leases());
-        let all = join_all(leases.into_iter().map(Tracked::release));
+        let all = join_all(leases.into_iter().map(LeaseTracker::release));
         let released = tokio::time::timeout(timeout, all).await;
-        // What was never confirmed is ended where that is soon done; it dies by itself otherwise.
-        let _ = tokio::time::timeout(timeout.min(LEFT_OVER), self.0.backend.close()).await;
+        // Cleans up unconfirmed entries if the store responds soon; otherwise they expire.
+        let _ =
+            tokio::time::timeout(timeout.min(BACKEND_CLOSE_TIMEOUT), self.0.backend.close()).await;
         let late = |_| {
             let text = format!("leases were not released within {timeout:?}");
             Error::new(ErrorKind::Timeout, text)
@@ -251,7 +277,7 @@ impl Client {
         self.0.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leases(&self) -> MutexGuard<'_, Vec<Tracked>> {
+    fn leases(&self) -> MutexGuard<'_, Vec<LeaseTracker>> {
         self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -262,13 +288,17 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Tries again what may succeed later, until the time is up; then gives the last reason.
-async fn insist<T, F>(within: Duration, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
+/// Retries retriable errors until `within` has passed, then returns the last error.
+async fn retry_until<T, F>(
+    within: Duration,
+    what: &str,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    // Whoever says for ever must not overflow the clock.
-    let deadline = Instant::now() + within.min(FOREVER);
+    // The bound keeps the deadline from overflowing.
+    let deadline = Instant::now() + within.min(MAX_RETRY_TIME);
     let mut backoff = Backoff::default();
     let mut last = None;
     loop {
@@ -327,12 +357,12 @@ mod tests {
         let client = Client::connect("memory://forgotten").await.unwrap();
         let web = |port: i64| Registration::new("web", port).unwrap().host("h").unwrap();
         let kept = client.register(web(1)).await.unwrap();
-        for _ in 0..20 * SPARE {
+        for _ in 0..20 * MIN_SPARE_LEASES {
             let lease = client.register(web(2)).await.unwrap();
             lease.unregister().await.unwrap();
         }
         let known = client.leases().len();
-        assert!((1..5 * SPARE).contains(&known), "{known}");
+        assert!((1..5 * MIN_SPARE_LEASES).contains(&known), "{known}");
         drop(kept);
     }
 }

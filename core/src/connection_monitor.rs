@@ -1,4 +1,5 @@
-//! How a client's connection fares: what its backend says, and, by our own clock, for how long.
+//! Connection monitor of a client: combines the states that the backend reports with a timer that declares
+//! the connection lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::model::ConnectionState;
 use crate::url::Url;
 
-/// See the module.
+/// Tracks whether the connection to the store is connected, suspended or lost.
 pub(crate) struct ConnectionMonitor {
     /// None once the client is closed.
     state: Arc<watch::Sender<Option<ConnectionState>>>,
@@ -19,19 +20,19 @@ pub(crate) struct ConnectionMonitor {
 }
 
 impl ConnectionMonitor {
-    /// Follows what the backend says. A connection that is away for `lost_after` is lost. Must be called
-    /// on a tokio runtime.
-    pub(crate) fn follow(
+    /// Starts to track the states in `changes`. A connection that is suspended for `lost_after` becomes lost.
+    /// Must be called on a tokio runtime.
+    pub(crate) fn start(
         changes: BoxStream<'static, ConnectionState>,
         lost_after: Duration,
         store: StoreName,
     ) -> ConnectionMonitor {
         let state = Arc::new(watch::Sender::new(Some(ConnectionState::Connected)));
-        let task = tokio::spawn(follow(changes, lost_after, state.clone(), store)).abort_handle();
+        let task = tokio::spawn(run(changes, lost_after, state.clone(), store)).abort_handle();
         ConnectionMonitor { state, task }
     }
 
-    pub(crate) fn now(&self) -> ConnectionState {
+    pub(crate) fn state(&self) -> ConnectionState {
         self.state
             .borrow()
             .clone()
@@ -108,7 +109,7 @@ impl Drop for ConnectionMonitor {
     }
 }
 
-async fn follow(
+async fn run(
     mut changes: BoxStream<'static, ConnectionState>,
     lost_after: Duration,
     state: Arc<watch::Sender<Option<ConnectionState>>>,
@@ -138,7 +139,7 @@ async fn follow(
         };
         state.send_if_modified(|now| {
             let name = now.as_ref().map(ConnectionState::name);
-            // One that is lost stays so until it is back.
+            // A lost connection stays lost until it is restored.
             let news = name.is_some_and(|name| {
                 name != next.name() && !(name == "lost" && next.name() == "suspended")
             });

@@ -1,8 +1,8 @@
-//! The one file of the core that is not safe Rust: what a forked child must know and must not keep, and which
-//! signal our own threads do without.
+//! Fork and signal safety: atfork handlers, files that forked children must not inherit, and the SIGPIPE
+//! mask. This is the only file of the core with unsafe code.
 //!
-//! A lock on a file lives as long as any process holds its descriptor, a child that was only forked
-//! included. So the descriptors that say "my owner lives" are closed in every child as it is born.
+//! A file lock lives as long as any process holds its descriptor, including a forked child. The descriptors
+//! that prove that an owner is alive are therefore closed in every child right after the fork.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -13,43 +13,43 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, Once, PoisonError, RwLock, RwLockWriteGuard};
 
-/// How many forks lie between this process and the one that loaded the library.
+/// Number of forks between the process that loaded the library and this process.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// Written while this process forks; read by whoever no fork may interrupt.
-static FORKS: RwLock<()> = RwLock::new(());
+/// Held for writing while this process forks, and for reading by code that a fork must not interrupt.
+static FORK_LOCK: RwLock<()> = RwLock::new(());
 
-/// The descriptors to close.
-static TO_CLOSE: Mutex<Option<HashSet<RawFd>>> = Mutex::new(None);
+/// Descriptors to close in forked children.
+static CLOSE_IN_CHILD: Mutex<Option<HashSet<RawFd>>> = Mutex::new(None);
 
 thread_local! {
-    static FORKING: RefCell<Option<RwLockWriteGuard<'static, ()>>> = const { RefCell::new(None) };
+    static FORK_LOCK_GUARD: RefCell<Option<RwLockWriteGuard<'static, ()>>> = const { RefCell::new(None) };
 }
 
-/// Runs `body` so that no fork comes in between: no child finds locked what it locks, nor half done what
-/// it does. For a few instructions; not to be nested.
+/// Runs `body` without a fork in between, so that no child inherits its locks locked or its work half done.
+/// For a few instructions only; must not be nested.
 pub fn hold_forks<R>(body: impl FnOnce() -> R) -> R {
     install();
-    let _no_fork = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+    let _no_fork = FORK_LOCK.read().unwrap_or_else(PoisonError::into_inner);
     body()
 }
 
-/// Another number in a forked child than in its parent, once anybody has asked. Costs one load.
+/// Returns the fork generation, which differs between a parent and its forked child. Costs one atomic load.
 #[inline]
 pub(crate) fn generation() -> u32 {
     install();
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Something open that forked children do not inherit. Must not be dropped in one.
+/// An open file that forked children do not inherit. Must not be dropped in a forked child.
 pub(crate) struct NotInherited<T: AsRawFd>(ManuallyDrop<T>);
 
 impl<T: AsRawFd> NotInherited<T> {
-    /// Opens it so that no fork can come between the opening and our knowing of it.
+    /// Opens the file and records its descriptor without a fork in between.
     pub(crate) fn open(open: impl FnOnce() -> io::Result<T>) -> io::Result<NotInherited<T>> {
         hold_forks(|| {
             let opened = open()?;
-            to_close(|descriptors| descriptors.insert(opened.as_raw_fd()));
+            with_close_in_child(|descriptors| descriptors.insert(opened.as_raw_fd()));
             Ok(NotInherited(ManuallyDrop::new(opened)))
         })
     }
@@ -64,21 +64,21 @@ impl<T: AsRawFd> Deref for NotInherited<T> {
 }
 
 impl<T: AsRawFd> Drop for NotInherited<T> {
-    /// Closes it so that no fork can come between our forgetting of it and the closing.
+    /// Forgets the descriptor and closes the file without a fork in between.
     fn drop(&mut self) {
         hold_forks(|| {
-            to_close(|descriptors| descriptors.remove(&self.0.as_raw_fd()));
-            // SAFETY: it is dropped here alone, and not used after.
+            with_close_in_child(|descriptors| descriptors.remove(&self.0.as_raw_fd()));
+            // SAFETY: the value is dropped only here and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.0) };
         });
     }
 }
 
-/// From now on, what this thread writes to somebody who has hung up fails, and does not end the process. Most
-/// writes to a socket ask for that themselves, but those of several pieces at once cannot. For threads that run
-/// nothing but ours: how the process takes signals is left alone.
-pub(crate) fn hold_sigpipe() {
-    // SAFETY: the set is ours, made empty before anything else is done with it, and all pointers are to it.
+/// Blocks SIGPIPE in this thread, so that a write to a closed connection fails and does not end the process.
+/// Most socket writes suppress the signal themselves, but vectored writes cannot. For threads of the library
+/// only: the signal handling of the process stays as it is.
+pub(crate) fn block_sigpipe() {
+    // SAFETY: the signal set is a local variable, initialised first, and all pointers are to it.
     unsafe {
         let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(set.as_mut_ptr());
@@ -89,35 +89,41 @@ pub(crate) fn hold_sigpipe() {
 
 fn install() {
     static INSTALL: Once = Once::new();
-    // SAFETY: the three functions are of the type asked for and live as long as the program: the
-    // library is never unloaded (it is linked with `nodelete` where it is shared).
+    // SAFETY: the functions have the required type and live as long as the process, because the library is
+    // never unloaded (shared libraries are linked with `nodelete`).
     INSTALL.call_once(|| unsafe {
-        libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child));
+        libc::pthread_atfork(
+            Some(before_fork),
+            Some(after_fork_in_parent),
+            Some(after_fork_in_child),
+        );
     });
 }
 
-fn to_close<R>(body: impl FnOnce(&mut HashSet<RawFd>) -> R) -> R {
-    let mut descriptors = TO_CLOSE.lock().unwrap_or_else(PoisonError::into_inner);
+fn with_close_in_child<R>(body: impl FnOnce(&mut HashSet<RawFd>) -> R) -> R {
+    let mut descriptors = CLOSE_IN_CHILD
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     body(descriptors.get_or_insert_default())
 }
 
-extern "C" fn before() {
-    let guard = FORKS.write().unwrap_or_else(PoisonError::into_inner);
-    // A thread that is ending has no place for the guard any more; it then forks without.
-    let _ = FORKING.try_with(|held| *held.borrow_mut() = Some(guard));
+extern "C" fn before_fork() {
+    let guard = FORK_LOCK.write().unwrap_or_else(PoisonError::into_inner);
+    // A thread that is ending has no thread-local storage for the guard; it then forks without the guard.
+    let _ = FORK_LOCK_GUARD.try_with(|held| *held.borrow_mut() = Some(guard));
 }
 
-extern "C" fn in_parent() {
-    let _ = FORKING.try_with(|held| held.borrow_mut().take());
+extern "C" fn after_fork_in_parent() {
+    let _ = FORK_LOCK_GUARD.try_with(|held| held.borrow_mut().take());
 }
 
-extern "C" fn in_child() {
+extern "C" fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
-    let forked_with_guard = FORKING.try_with(|held| held.borrow_mut().take().is_some());
+    let forked_with_guard = FORK_LOCK_GUARD.try_with(|held| held.borrow_mut().take().is_some());
     if forked_with_guard == Ok(true) {
-        for descriptor in to_close(std::mem::take) {
-            // SAFETY: it is ours, and nothing in this child uses it: what holds the file is left
-            // alone here, not even dropped.
+        for descriptor in with_close_in_child(std::mem::take) {
+            // SAFETY: the descriptor belongs to the library, and nothing in this child uses it; its owner is
+            // not even dropped here.
             unsafe { libc::close(descriptor) };
         }
     }
@@ -130,7 +136,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    const LONG: Duration = Duration::from_millis(100);
+    const HOLD_TIME: Duration = Duration::from_millis(100);
 
     #[test]
     fn a_fork_waits_until_what_it_may_not_interrupt_is_done() {
@@ -142,7 +148,7 @@ mod tests {
                 hold_forks(|| {
                     begun.wait();
                     // Long enough for a fork that does not wait.
-                    thread::sleep(LONG); // tidy: sleep, what must not happen meanwhile
+                    thread::sleep(HOLD_TIME); // tidy: sleep, what must not happen meanwhile
                     assert!(!FORKED.load(Ordering::SeqCst));
                     DONE.store(true, Ordering::SeqCst);
                 });

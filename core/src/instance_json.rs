@@ -1,11 +1,11 @@
-//! An instance as JSON: what the cache keeps, and what the agent says.
+//! JSON encoding of instances, used by the cache files and the API of the agent.
 
 use serde_json::{Value, json};
 
 use crate::model::{Attributes, Instance, ServiceName};
 
-/// All that `read` needs.
-pub(crate) fn write(instance: &Instance) -> Value {
+/// Encodes all fields that `decode` needs.
+pub(crate) fn encode(instance: &Instance) -> Value {
     json!({
         "id": instance.id(),
         "host": instance.host(),
@@ -17,8 +17,8 @@ pub(crate) fn write(instance: &Instance) -> Value {
     })
 }
 
-/// None where something is missing or is not what it should be; what is there besides is passed over.
-pub(crate) fn read(service: &ServiceName, record: &Value) -> Option<Instance> {
+/// Decodes an instance. Returns none if a field is missing or malformed; ignores unknown fields.
+pub(crate) fn decode(service: &ServiceName, record: &Value) -> Option<Instance> {
     let text = |value: &Value| Some(value.as_str()?.to_owned());
     let attributes = record["attributes"].as_object()?.iter();
     let attributes: Option<Attributes> = attributes
@@ -35,14 +35,14 @@ pub(crate) fn read(service: &ServiceName, record: &Value) -> Option<Instance> {
         tags?,
         record["created"].as_u64()?,
     );
-    // Who knows of no layouts has none.
+    // The field `layouts` is optional.
     let layouts = record["layouts"].as_array();
     let layouts: Option<Vec<String>> =
         layouts.map_or(Some(Vec::new()), |all| all.iter().map(text).collect());
     let instance = instance.with_layouts(layouts?.into());
     let suspect = record["suspect"].as_bool().unwrap_or(false);
     Some(if suspect {
-        instance.suspected()
+        instance.into_suspect()
     } else {
         instance
     })

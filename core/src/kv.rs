@@ -1,4 +1,4 @@
-//! What a store keeps: a tree of keys, entries written to it, nodes and changes read from it.
+//! Key-value types of stores: keys, prefixes, entries to write, nodes and changes as read.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,22 +6,27 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// The longest key, in bytes.
-pub const MAX_KEY: usize = 1024;
-/// The longest value that is read, in bytes. A longer one is reported as invalid.
-pub const MAX_VALUE: usize = 256 * 1024;
+/// Maximum length of a key in bytes.
+pub const MAX_KEY_BYTES: usize = 1024;
+/// Maximum length of a value in bytes. A longer value that is read is reported as invalid.
+pub const MAX_VALUE_BYTES: usize = 256 * 1024;
 
-/// A place in the tree: `/a/b/c`. Begins with a slash, has no empty segment, ends without one.
+/// A path in the tree: `/a/b/c`. Starts with a slash, has no empty segment, and does not end with a slash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// Checks the path.
+    /// Creates a key.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the path is not a key
+    /// or is longer than [`MAX_KEY_BYTES`].
     pub fn new(path: &str) -> Result<Key> {
-        if path.len() > MAX_KEY {
+        if path.len() > MAX_KEY_BYTES {
             let n = path.len();
             return Err(Error::invalid(format!(
-                "key has {n} bytes; the limit is {MAX_KEY}"
+                "key has {n} bytes; the limit is {MAX_KEY_BYTES}"
             )));
         }
         let Some(rest) = path.strip_prefix('/') else {
@@ -35,23 +40,23 @@ impl Key {
         Ok(Key(path.into()))
     }
 
-    /// The path.
+    /// Returns the path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What follows `prefix`, if the key lies under it.
-    pub fn under<'a>(&'a self, prefix: &Prefix) -> Option<&'a str> {
+    /// Returns the rest of the path after `prefix`, or `None` if the key is not below it.
+    pub fn strip_prefix<'a>(&'a self, prefix: &Prefix) -> Option<&'a str> {
         self.0.strip_prefix(prefix.as_str())
     }
 
-    /// Everything beneath this key.
-    pub fn beneath(&self) -> Prefix {
+    /// Returns the prefix of all keys below this key.
+    pub fn as_prefix(&self) -> Prefix {
         Prefix(format!("{}/", self.0).into())
     }
 }
 
-/// So that a map of keys can be asked with a path. Keys are in the order of their paths.
+/// Lets maps of keys be queried by path. Keys are ordered like their paths.
 impl Borrow<str> for Key {
     fn borrow(&self) -> &str {
         &self.0
@@ -70,22 +75,30 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A folder of the tree. Always ends in a slash, so that `web/` never matches `web-admin/`.
+/// A directory of the tree. Ends with a slash, so that `web/` never matches `web-admin/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(Arc<str>);
 
 impl Prefix {
-    /// The folder at `path`, given with or without its last slash.
+    /// Creates the prefix of a directory, given with or without the final slash.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Key::new`].
     pub fn new(path: &str) -> Result<Prefix> {
-        Ok(Key::new(path.strip_suffix('/').unwrap_or(path))?.beneath())
+        Ok(Key::new(path.strip_suffix('/').unwrap_or(path))?.as_prefix())
     }
 
-    /// The path with its last slash.
+    /// Returns the path with its final slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The key of `name` in this folder.
+    /// Returns the key of `name` in this directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Key::new`].
     pub fn join(&self, name: &str) -> Result<Key> {
         Key::new(&format!("{}{name}", self.0))
     }
@@ -97,90 +110,93 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// What we write.
+/// A key and value to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where.
+    /// The key.
     pub key: Key,
-    /// What.
+    /// The value.
     pub value: Vec<u8>,
-    /// For how long.
+    /// How long the entry exists.
     pub lifetime: Lifetime,
 }
 
-/// How long an entry stays.
+/// How long an entry exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Dies with the grant.
+    /// Expires with the grant.
     Leased,
-    /// The same; where a folder can have a time to live, as in etcd v2, it is that of the key's folder.
-    LeasedFolder,
-    /// Stays.
-    Kept,
+    /// Expires with the grant. In a store where directories have a TTL (etcd v2), the TTL is set on the
+    /// key's directory.
+    LeasedDirectory,
+    /// Persistent.
+    Persistent,
 }
 
 impl Lifetime {
-    /// Whether it dies with the grant.
+    /// Returns true if the entry expires with its grant.
     pub fn is_leased(self) -> bool {
-        self != Lifetime::Kept
+        self != Lifetime::Persistent
     }
 }
 
-/// What we read.
+/// A key and value as read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// Where.
+    /// The key.
     pub key: Key,
-    /// What.
+    /// The value.
     pub value: Arc<[u8]>,
-    /// The revision at which the key came to be; survives rewrites.
+    /// Revision at which the key was created; survives updates.
     pub created: u64,
-    /// The revision of its last change.
+    /// Revision of the last change.
     pub modified: u64,
-    /// The grant with which it dies; 0 for one that stays, and where the store does not say.
+    /// Id of the grant with which the key expires; 0 for a persistent key, and where the store does not
+    /// tell.
     pub owner: u64,
 }
 
-/// A part of a tree.
+/// A set of keys to watch or list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Everything in a folder.
-    Under(Prefix),
+    /// All keys in a directory.
+    Prefix(Prefix),
     /// One key.
-    Only(Key),
+    Key(Key),
 }
 
 impl Scope {
-    /// Whether the key belongs to it.
-    pub fn has(&self, key: &Key) -> bool {
+    /// Returns true if the scope contains the key.
+    pub fn contains(&self, key: &Key) -> bool {
         match self {
-            Scope::Under(prefix) => key.under(prefix).is_some(),
-            Scope::Only(only) => key == only,
+            Scope::Prefix(prefix) => key.strip_prefix(prefix).is_some(),
+            Scope::Key(single) => key == single,
         }
     }
 }
 
-/// One edge in the life of a tree.
+/// A change of a tree.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// Forget everything; this is what there is.
+    /// Replaces everything by these nodes.
     Reset(Vec<Node>),
-    /// The key has this value now.
+    /// The key has this value.
     Put(Node),
-    /// The key is gone, and all beneath it.
+    /// The key and everything below it were deleted.
     Delete(Key),
 }
 
-/// Changes that became true together: one item is whole revisions, never a part of one. Without any
-/// it says that there were none.
+/// Changes that became visible together: whole revisions, never a part of one. An item without changes
+/// confirms that there were none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Which history of the store the revision belongs to. Grows when the store turns out to be another
-    /// than it was, restored from a backup for instance; only then may the revision be lower.
+    /// Number of the store's history to which the revision belongs. Incremented when the store turns out to
+    /// have another history, for instance because it was restored from a backup; only then may the revision
+    /// be lower.
     pub epoch: u64,
-    /// The revision after which all of them hold.
+    /// Revision after which all changes hold.
     pub revision: u64,
-    /// In the order of the store.
+    /// The changes, in the order of the store.
     pub changes: Vec<Change>,
 }
 
@@ -191,16 +207,21 @@ mod tests {
     #[test]
     fn a_prefix_matches_whole_segments_only() {
         let web = Prefix::new("/services/web").unwrap();
-        assert_eq!(web.join("a").unwrap().under(&web), Some("a"));
-        assert_eq!(Key::new("/services/web-admin/a").unwrap().under(&web), None);
+        assert_eq!(web.join("a").unwrap().strip_prefix(&web), Some("a"));
+        assert_eq!(
+            Key::new("/services/web-admin/a")
+                .unwrap()
+                .strip_prefix(&web),
+            None
+        );
         assert_eq!(Prefix::new("/services/web/").unwrap(), web);
     }
 
     #[test]
-    fn keys_are_checked() {
+    fn invalid_keys_are_refused() {
         for bad in ["", "a", "/", "/a/", "/a//b"] {
             assert!(Key::new(bad).is_err(), "{bad}");
         }
-        assert!(Key::new(&format!("/{}", "k".repeat(MAX_KEY))).is_err());
+        assert!(Key::new(&format!("/{}", "k".repeat(MAX_KEY_BYTES))).is_err());
     }
 }

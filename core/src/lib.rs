@@ -1,4 +1,4 @@
-//! Services find each other in a network that changes all the time.
+//! Service discovery: register instances, keep them alive with leases, and watch live sets of services.
 //!
 //! ```
 //! use discover_core::{Client, Registration};
@@ -16,14 +16,21 @@
 //! # }
 //! ```
 //!
-//! A program describes itself with a [`Registration`] and gets a [`Lease`] that is kept alive until it
-//! is released or dropped, or the process dies. It follows others as a [`ServiceSet`]: the live, local
-//! view of one service, which it reads without waiting, or is told about as [`Event`]s.
+//! A program describes itself with a [`Registration`] and receives a [`Lease`], which keeps the instance
+//! registered until the lease is released or dropped or the process dies. A [`ServiceSet`] is the live local
+//! copy of one service: reads access memory only, and changes are delivered as [`Event`]s.
 //!
-//! From the top: `client` and `lease` and `set` are what a program holds; `watch` makes a failing
-//! stream one that never fails; a `backend` turns registrations into grants and gives whole views; most
-//! backends are a `store` (a coordinated tree) seen through a `layout` (how instances are written in
-//! it). `embed` is what the other languages stand on.
+//! The modules form layers, from top to bottom:
+//!
+//! - `client`, `lease` and `set`: what a program uses.
+//! - `backend`: turns registrations into grants and produces views, which are complete states of a service. `backend::agent` talks to discoverd; `backend::kv` reads and writes a store through layouts.
+//! - `layout`: how instances are encoded in keys and values, compatible with other registries.
+//! - `store`: coordinated key-value trees (memory, local files, etcd v2 and v3).
+//! - `watch_sync`: state machine that keeps key ranges in sync with a store without missing a change.
+//! - `transport`, `net`, `url`, `error`: shared basics.
+//!
+//! `embed` is the interface for the bindings to other languages. The library logs with `tracing`; programs
+//! that use the `log` crate receive the same events as `log` records.
 
 #![warn(
     clippy::dbg_macro,
@@ -48,10 +55,13 @@ mod connection_monitor;
 mod descriptor;
 mod duration;
 mod error;
-#[allow(unsafe_code, reason = "the one file of system calls")]
+#[allow(
+    unsafe_code,
+    reason = "fork handlers and signal masks need system calls"
+)]
 #[cfg_attr(
     not(feature = "local"),
-    allow(dead_code, reason = "its files are those of local://")
+    allow(dead_code, reason = "only local:// keeps files out of forked children")
 )]
 mod fork_safety;
 mod instance_json;
@@ -76,13 +86,13 @@ mod transport;
 mod url;
 #[cfg_attr(
     not(any(feature = "etcd", feature = "etcd2")),
-    allow(dead_code, reason = "etcd is what is followed")
+    allow(dead_code, reason = "only the etcd stores use it")
 )]
 mod watch_sync;
 
 #[cfg(feature = "agent")]
 pub use backend::AgentApi;
-pub use backend::{Backend, COMMON_OPTIONS, Constructor, KvBackend};
+pub use backend::{Backend, COMMON_OPTIONS, Constructor, KvBackend, open_store};
 pub use client::{Builder, Client, DEFAULT_URL};
 pub use descriptor::{Descriptor, Protocol};
 pub use duration::{HumanDuration, parse_duration};
@@ -98,15 +108,15 @@ pub use model::{
 };
 pub use net::HostPort;
 pub use set::{
-    Cursor, Event, Fault, OfflineInstance, OfflineReason, Online, Policy, ServiceSet, Snapshot,
-    State, Status,
+    Cursor, Event, Fault, OfflineInstance, OfflineReason, Online, Policy, ServiceSet, SetState,
+    Snapshot, Status,
 };
 pub use store::{Store, Terms};
 #[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
 pub use transport::network_error::network_error_cause;
 pub use url::Url;
 
-/// The Rust block of the README, run as a test.
+/// The Rust example of the README, compiled as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;

@@ -1,22 +1,22 @@
-//! Mistakes planted on purpose, one at a time, to show that the proofs would find them.
+//! Mutants: deliberate mistakes, enabled one at a time, to show that the model tests detect them.
 //!
-//! `mutant!(NAME: wrong, right)` is `right`. Only a build with the feature `planted`, made by the test
-//! that plants, contains `wrong` at all.
+//! `mutant!(NAME: wrong, right)` evaluates to `right`. Only a build with the feature `mutants`, made by the
+//! test that enables mutants, contains `wrong`.
 
-/// See the module.
+/// Evaluates to the right expression.
 #[cfg(not(feature = "mutants"))]
 macro_rules! mutant {
     ($name:ident: $wrong:expr, $right:expr) => {
-        // Through a function, so that no lint sees that it is always the same.
+        // Through a function, so that no lint sees a constant.
         std::convert::identity($right)
     };
 }
 
-/// See the module.
+/// Evaluates to the wrong expression if the mutant is enabled on this thread.
 #[cfg(feature = "mutants")]
 macro_rules! mutant {
     ($name:ident: $wrong:expr, $right:expr) => {
-        if $crate::mutants::is_on(stringify!($name)) {
+        if $crate::mutants::is_enabled(stringify!($name)) {
             $wrong
         } else {
             $right
@@ -28,18 +28,18 @@ pub(crate) use mutant;
 
 #[cfg(feature = "mutants")]
 thread_local! {
-    static ON: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+    static ENABLED: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
 }
 
-/// Whether this mistake is made on this thread now.
+/// Returns true if the mutant is enabled on this thread.
 #[cfg(feature = "mutants")]
-pub(crate) fn is_on(name: &str) -> bool {
-    ON.get() == Some(name)
+pub(crate) fn is_enabled(name: &str) -> bool {
+    ENABLED.get() == Some(name)
 }
 
-/// Makes one mistake on this thread from now on, or none.
+/// Enables one mutant on this thread, or none.
 #[cfg(feature = "mutants")]
-#[allow(dead_code, reason = "the tests of the machines plant")]
-pub(crate) fn plant(name: Option<&'static str>) {
-    ON.set(name);
+#[allow(dead_code, reason = "only the model tests enable mutants")]
+pub(crate) fn enable(name: Option<&'static str>) {
+    ENABLED.set(name);
 }

@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn fuzz_urls_changed_in_every_way() {
         let urls = crate::mutate::mutated(crate::mutate::seeds("url"));
-        crate::prove::holds(file!(), 3000, urls, |(_, text)| {
+        crate::prove::check_property(file!(), 3000, urls, |(_, text)| {
             let text = String::from_utf8_lossy(&text);
             let Ok(url) = Url::parse(&text) else {
                 return Ok(());

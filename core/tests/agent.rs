@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Client, ErrorKind, Event, Instance, Registration, State};
+use discover_core::{Client, ErrorKind, Event, Instance, Registration, SetState};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
 use support::{Listener, PATIENCE, etcd, eventually};
@@ -48,7 +48,7 @@ async fn owners_restore_and_subscribers_receive_only_changes(mut agent: support:
         one.heartbeat().await.is_ok() && two.heartbeat().await.is_ok()
     })
     .await;
-    assert_eq!(set.status().state, State::Current);
+    assert_eq!(set.status().state, SetState::Current);
     two.update([("v", "2")]).await.unwrap();
     // An instance that went offline or came online meanwhile would be reported before this event.
     listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
@@ -131,7 +131,7 @@ async fn without_an_agent_the_error_names_the_socket() {
         set.status().fault.is_some()
     })
     .await;
-    assert_eq!(set.status().state, State::Pending);
+    assert_eq!(set.status().state, SetState::Pending);
 }
 
 /// G2, G8: an agent killed during many changes loses none, and no subscriber receives a `down` event.

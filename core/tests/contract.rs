@@ -2,14 +2,18 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{ErrorKind, Heartbeat, Policy, State};
+use discover_core::{
+    Entry, ErrorKind, Grant, Heartbeat, Key, Lifetime, Node, OnConflict, Policy, Prefix, Scope,
+    SetState, Store, Terms, open_store,
+};
 use support::{Listener, PATIENCE, Place, eventually, web};
 
 /// G1: once `register` returns, a reader of the store sees the instance.
 /// S1.7, S1.41, S2.1.
-async fn what_is_registered_is_visible(place: &Place) {
+async fn a_registered_instance_is_visible(place: &Place) {
     let (writer, reader) = (place.client().await, place.client().await);
     // With a time that is no time at all, which must not overflow.
     let _lease = writer
@@ -29,7 +33,7 @@ async fn what_is_registered_is_visible(place: &Place) {
 
 /// G7: the whole state, then `current`, then changes.
 /// S0.21, S1.10, S1.43, S1.46, S2.42, S3.31.
-async fn a_late_listener_is_told_the_whole_state_first(place: &Place) {
+async fn a_late_subscriber_receives_the_full_state_first(place: &Place) {
     let client = place.client().await;
     let _one = client.register(web(1)).await.unwrap();
     let _two = client.register(web(2)).await.unwrap();
@@ -86,7 +90,7 @@ async fn an_update_is_one_event_and_keeps_the_age(place: &Place) {
 
 /// G3: released by call, by drop and by close, an instance goes at once; all of it may happen twice.
 /// S1.9, S1.31, S1.42, S2.9, S2.19, S2.41, S2.61.
-async fn an_instance_goes_when_it_is_released(place: &Place) {
+async fn an_instance_goes_offline_when_it_is_released(place: &Place) {
     let (client, other) = (place.client().await, place.client().await);
     let set = client.services("web").unwrap();
     let mut listener = Listener::new(&set);
@@ -119,7 +123,7 @@ async fn an_instance_goes_when_it_is_released(place: &Place) {
 }
 
 /// G3, G20: a closed client says so, and its listeners end.
-async fn a_closed_client_says_so(place: &Place) {
+async fn a_closed_client_reports_it(place: &Place) {
     let client = place.client().await;
     let set = client.services("web").unwrap();
     set.wait(0, PATIENCE).await.unwrap();
@@ -188,7 +192,7 @@ async fn a_taken_over_id_is_reported_and_left_alone(place: &Place) {
 }
 
 /// G4: who has been away too long does not take its id back from who has come meanwhile.
-async fn what_was_lost_is_not_taken_from_a_new_owner(place: &Place) {
+async fn a_restore_does_not_replace_a_new_owner(place: &Place) {
     let (first, second) = (place.client().await, place.client().await);
     let away = web(1).heartbeat(Heartbeat::Manual);
     let mut lost = first.register(away).await.unwrap();
@@ -214,7 +218,7 @@ async fn what_was_lost_is_not_taken_from_a_new_owner(place: &Place) {
 
 /// With manual heartbeats the program must say that it is alive, and is put back when it does.
 /// S0.13, S1.5, S1.8, S1.61.
-async fn a_missed_manual_heartbeat_is_a_death_until_the_next(place: &Place) {
+async fn a_missed_manual_heartbeat_takes_the_instance_offline_until_the_next(place: &Place) {
     let client = place.client().await;
     let mut listener = Listener::new(&client.services("web").unwrap());
     listener.hear_all(&["current"]).await;
@@ -238,7 +242,7 @@ async fn a_missed_manual_heartbeat_is_a_death_until_the_next(place: &Place) {
 
 /// Filters narrow what is read, told and led, at once and later.
 /// S1.44, S1.47, S1.75, S1.78, S2.12.
-async fn a_filter_narrows_what_is_read_and_told(place: &Place) {
+async fn a_filter_narrows_reads_and_events(place: &Place) {
     let client = place.client().await;
     let at = |port, zone| web(port).attributes([("zone", zone)]).unwrap();
     let all = client.services("web").unwrap();
@@ -269,7 +273,7 @@ async fn a_filter_narrows_what_is_read_and_told(place: &Place) {
 
 /// A wait says how far it got.
 /// S1.49.
-async fn a_wait_in_vain_says_how_far_it_got(place: &Place) {
+async fn a_wait_that_times_out_reports_its_progress(place: &Place) {
     let client = place.client().await;
     let set = client.services("web").unwrap();
     let _one = client.register(web(1)).await.unwrap();
@@ -280,7 +284,7 @@ async fn a_wait_in_vain_says_how_far_it_got(place: &Place) {
         error.report().starts_with("1 of 2 instances of web"),
         "{error}"
     );
-    assert_eq!(set.status().state, State::Current);
+    assert_eq!(set.status().state, SetState::Current);
 }
 
 /// Bad input is refused with the name of what was bad, before anything is written.
@@ -316,7 +320,7 @@ async fn handles_of_one_service_share_its_watch(place: &Place) {
     let two = client.services("web").unwrap();
     let _lease = client.register(web(1)).await.unwrap();
     one.wait(1, PATIENCE).await.unwrap();
-    assert!(std::sync::Arc::ptr_eq(&one.snapshot(), &two.snapshot()));
+    assert!(Arc::ptr_eq(&one.snapshot(), &two.snapshot()));
     drop((one, two));
     let again = client.services("web").unwrap();
     eventually("the set is there again", async || again.online().len() == 1).await;
@@ -340,16 +344,110 @@ macro_rules! contract {
 }
 
 contract!(on memory local etcd etcd2 agent agent_etcd; {
-    what_is_registered_is_visible
-    a_late_listener_is_told_the_whole_state_first
+    a_registered_instance_is_visible
+    a_late_subscriber_receives_the_full_state_first
     an_update_is_one_event_and_keeps_the_age
-    an_instance_goes_when_it_is_released
-    a_closed_client_says_so
+    an_instance_goes_offline_when_it_is_released
+    a_closed_client_reports_it
     a_taken_over_id_is_reported_and_left_alone
-    what_was_lost_is_not_taken_from_a_new_owner
-    a_missed_manual_heartbeat_is_a_death_until_the_next
-    a_filter_narrows_what_is_read_and_told
-    a_wait_in_vain_says_how_far_it_got
+    a_restore_does_not_replace_a_new_owner
+    a_missed_manual_heartbeat_takes_the_instance_offline_until_the_next
+    a_filter_narrows_reads_and_events
+    a_wait_that_times_out_reports_its_progress
     bad_input_is_refused_before_anything_is_written
     handles_of_one_service_share_its_watch
 });
+
+fn entry(path: &str, value: &str) -> Entry {
+    Entry {
+        key: Key::new(path).unwrap(),
+        value: value.into(),
+        lifetime: Lifetime::Leased,
+    }
+}
+
+/// Opens the store of a place.
+fn store(place: &Place) -> Arc<dyn Store> {
+    open_store(&place.url).unwrap()
+}
+
+/// Writes the entries with a lease that nobody else renews.
+async fn create(store: &dyn Store, entries: &[Entry]) -> Grant {
+    let terms = Terms {
+        ttl: Duration::from_secs(60),
+        on_conflict: OnConflict::Replace,
+        dedicated: false,
+    };
+    store.create(entries, terms).await.unwrap()
+}
+
+fn values(nodes: &[Node]) -> Vec<(&str, &[u8])> {
+    nodes
+        .iter()
+        .map(|node| (node.key.as_str(), &*node.value))
+        .collect()
+}
+
+/// A point read returns what another client wrote, and nothing once it is deleted.
+async fn a_key_is_read_when_it_exists_when_it_is_absent_and_after_it_is_deleted(place: &Place) {
+    let (writer, reader) = (store(place), store(place));
+    let one = entry("/s/web/a:1", "one");
+    assert_eq!(reader.get(&one.key).await.unwrap(), None, "absent");
+    let entries = [one.clone()];
+    let grant = create(&*writer, &entries).await;
+    let node = reader.get(&one.key).await.unwrap().expect("it exists");
+    assert_eq!((&node.key, &*node.value), (&one.key, &b"one"[..]));
+    assert!(node.created > 0 && node.modified > 0 && node.owner != 0);
+    writer
+        .update(&[entry("/s/web/a:1", "two")], grant)
+        .await
+        .unwrap();
+    let updated = reader.get(&one.key).await.unwrap().expect("it exists");
+    assert_eq!(
+        (&*updated.value, updated.created),
+        (&b"two"[..], node.created)
+    );
+    let above = Key::new("/s/web").unwrap();
+    assert_eq!(
+        reader.get(&above).await.unwrap(),
+        None,
+        "a prefix is no key"
+    );
+    writer.remove(&entries, grant).await.unwrap();
+    assert_eq!(reader.get(&one.key).await.unwrap(), None, "deleted");
+}
+
+/// A range read returns the keys of the scope, sorted, and no others.
+async fn a_scope_is_listed_with_its_keys_alone_and_after_a_delete(place: &Place) {
+    let (writer, reader) = (store(place), store(place));
+    let web = Scope::Prefix(Prefix::new("/s/web").unwrap());
+    let only = Scope::Key(Key::new("/s/web/b").unwrap());
+    assert_eq!(reader.list(&web).await.unwrap(), [], "absent");
+    assert_eq!(reader.list(&only).await.unwrap(), [], "absent");
+    let entries = [
+        entry("/s/web/b", "2"),
+        entry("/s/web/a", "1"),
+        entry("/s/web-admin/c", "3"),
+    ];
+    let grant = create(&*writer, &entries).await;
+    let nodes = reader.list(&web).await.unwrap();
+    assert_eq!(
+        values(&nodes),
+        [("/s/web/a", &b"1"[..]), ("/s/web/b", b"2")]
+    );
+    let single = reader.list(&only).await.unwrap();
+    assert_eq!(values(&single), [("/s/web/b", &b"2"[..])]);
+    let same = reader.get(&nodes[1].key).await.unwrap();
+    assert_eq!(same.as_ref(), Some(&nodes[1]), "get and list agree");
+    writer.remove(&entries, grant).await.unwrap();
+    assert_eq!(reader.list(&web).await.unwrap(), [], "deleted");
+}
+
+mod stores {
+    use super::*;
+
+    contract!(on memory local etcd etcd2; {
+    a_key_is_read_when_it_exists_when_it_is_absent_and_after_it_is_deleted
+    a_scope_is_listed_with_its_keys_alone_and_after_a_delete
+    });
+}

@@ -1,5 +1,5 @@
 //! The gate between news and callbacks, in every order in which its threads may run (G10, G19): the
-//! source of the library itself, on atomics and a mailbox that try them all.
+//! source of the library itself, on atomics and a queue_end that try them all.
 
 use std::sync::Arc;
 
@@ -11,45 +11,45 @@ mod sync {
     pub use loom::sync::Arc;
     pub use loom::sync::atomic::{AtomicBool, Ordering};
 
-    pub use super::mailbox::Receiver;
+    pub use super::queue_end::Receiver;
 }
 
-/// A mailbox as the standard library's, which loom's own is not once one end is gone.
-mod mailbox {
+/// A queue_end as the standard library's, which loom's own is not once one end is gone.
+mod queue_end {
     use std::collections::VecDeque;
     use std::sync::Arc;
     use std::sync::mpsc::{RecvError, SendError};
 
     use loom::sync::{Condvar, Mutex};
 
-    struct Inside<T> {
-        letters: VecDeque<T>,
+    struct QueueState<T> {
+        messages: VecDeque<T>,
         senders: usize,
-        is_read: bool,
+        has_receiver: bool,
     }
 
-    type SharedAttributes<T> = Arc<(Mutex<Inside<T>>, Condvar)>;
+    type SharedQueue<T> = Arc<(Mutex<QueueState<T>>, Condvar)>;
 
-    pub struct Sender<T>(SharedAttributes<T>);
-    pub struct Receiver<T>(SharedAttributes<T>);
+    pub struct Sender<T>(SharedQueue<T>);
+    pub struct Receiver<T>(SharedQueue<T>);
 
     pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-        let inside = Inside {
-            letters: VecDeque::new(),
+        let queue = QueueState {
+            messages: VecDeque::new(),
             senders: 1,
-            is_read: true,
+            has_receiver: true,
         };
-        let shared = Arc::new((Mutex::new(inside), Condvar::new()));
+        let shared = Arc::new((Mutex::new(queue), Condvar::new()));
         (Sender(shared.clone()), Receiver(shared))
     }
 
     impl<T> Sender<T> {
-        pub fn send(&self, letter: T) -> Result<(), SendError<T>> {
-            let mut inside = self.0.0.lock().unwrap();
-            if !inside.is_read {
-                return Err(SendError(letter));
+        pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+            let mut queue = self.0.0.lock().unwrap();
+            if !queue.has_receiver {
+                return Err(SendError(message));
             }
-            inside.letters.push_back(letter);
+            queue.messages.push_back(message);
             self.0.1.notify_one();
             Ok(())
         }
@@ -71,26 +71,26 @@ mod mailbox {
 
     impl<T> Receiver<T> {
         pub fn recv(&self) -> Result<T, RecvError> {
-            let mut inside = self.0.0.lock().unwrap();
+            let mut queue = self.0.0.lock().unwrap();
             loop {
-                if let Some(letter) = inside.letters.pop_front() {
-                    return Ok(letter);
+                if let Some(message) = queue.messages.pop_front() {
+                    return Ok(message);
                 }
-                if inside.senders == 0 {
+                if queue.senders == 0 {
                     return Err(RecvError);
                 }
-                inside = self.0.1.wait(inside).unwrap();
+                queue = self.0.1.wait(queue).unwrap();
             }
         }
     }
 
     impl<T> Drop for Receiver<T> {
         fn drop(&mut self) {
-            let mut inside = self.0.0.lock().unwrap();
-            inside.is_read = false;
-            let unread = std::mem::take(&mut inside.letters);
-            // What they own may look at the mailbox as it goes.
-            drop(inside);
+            let mut queue = self.0.0.lock().unwrap();
+            queue.has_receiver = false;
+            let unread = std::mem::take(&mut queue.messages);
+            // What they own may look at the queue_end as it goes.
+            drop(queue);
             drop(unread);
         }
     }
@@ -100,23 +100,23 @@ mod mailbox {
 mod dispatch_loop;
 
 use dispatch_loop::{Flags, Message, run};
-use mailbox::{Sender, channel};
+use queue_end::{Sender, channel};
 
-const LISTENER: u64 = 1;
+const CALLBACK_ID: u64 = 1;
 
 /// A listener and what happened to it.
-struct Story {
+struct Scenario {
     flags: loom::sync::Arc<Flags>,
-    /// What there is to be told: the snapshot of a set.
+    /// What there is to be delivered: the snapshot of a set.
     state: AtomicUsize,
-    told: AtomicUsize,
+    delivered: AtomicUsize,
     calls: AtomicUsize,
     drops: AtomicUsize,
     calls_when_dropped: AtomicUsize,
 }
 
 /// Dropped with the listener that holds it, as the `user_data` of a subscription is.
-struct Owned(Arc<Story>);
+struct Owned(Arc<Scenario>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
@@ -126,13 +126,13 @@ impl Drop for Owned {
     }
 }
 
-impl Story {
-    fn new() -> Arc<Story> {
+impl Scenario {
+    fn new() -> Arc<Scenario> {
         let zero = || AtomicUsize::new(0);
-        Arc::new(Story {
+        Arc::new(Scenario {
             flags: loom::sync::Arc::new(Flags::new()),
             state: zero(),
-            told: zero(),
+            delivered: zero(),
             calls: zero(),
             drops: zero(),
             calls_when_dropped: zero(),
@@ -140,36 +140,36 @@ impl Story {
     }
 
     /// As a subscription listens: answer, look, and tell unless cancelled.
-    fn listener(self: &Arc<Story>) -> Message {
+    fn callback_message(self: &Arc<Scenario>) -> Message {
         let owned = Owned(self.clone());
         let listen = move |flags: &Flags| {
-            let story = &owned.0;
-            flags.answer();
-            let state = story.state.load(Ordering::Acquire);
-            if state != story.told.load(Ordering::Acquire) && !flags.is_cancelled() {
-                story.calls.fetch_add(1, Ordering::AcqRel);
-                story.told.store(state, Ordering::Release);
+            let scenario = &owned.0;
+            flags.acknowledge();
+            let state = scenario.state.load(Ordering::Acquire);
+            if state != scenario.delivered.load(Ordering::Acquire) && !flags.is_cancelled() {
+                scenario.calls.fetch_add(1, Ordering::AcqRel);
+                scenario.delivered.store(state, Ordering::Release);
             }
         };
-        Message::Add(LISTENER, Box::new(listen), self.flags.clone())
+        Message::Add(CALLBACK_ID, Box::new(listen), self.flags.clone())
     }
 
     /// As a pump does: the state first, then the ring.
-    fn publish(&self, state: usize, mailbox: &Sender<Message>) {
+    fn publish(&self, state: usize, queue_end: &Sender<Message>) {
         self.state.store(state, Ordering::Release);
-        if self.flags.ring() {
-            let _ = mailbox.send(Message::Ring(LISTENER));
+        if self.flags.request_wake() {
+            let _ = queue_end.send(Message::Wake(CALLBACK_ID));
         }
     }
 
-    fn cancel(&self, mailbox: &Sender<Message>) {
+    fn cancel(&self, queue_end: &Sender<Message>) {
         if self.flags.cancel() {
-            let _ = mailbox.send(Message::Remove(LISTENER));
+            let _ = queue_end.send(Message::Remove(CALLBACK_ID));
         }
     }
 
-    fn told(&self) -> usize {
-        self.told.load(Ordering::Acquire)
+    fn delivered(&self) -> usize {
+        self.delivered.load(Ordering::Acquire)
     }
 
     /// Dropped once, and never called after.
@@ -184,31 +184,31 @@ impl Story {
 }
 
 /// Runs in every order, with at most this many switches that no thread asked for.
-fn every_order(switches: usize, story: impl Fn() + Send + Sync + 'static) {
+fn every_order(switches: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let mut model = Builder::new();
     model.preemption_bound = Some(switches);
-    model.check(story);
+    model.check(scenario);
 }
 
-/// The dispatch thread, which ends when its mailbox is closed or told to stop.
+/// The dispatch thread, which ends when its queue_end is closed or delivered to stop.
 fn dispatch() -> (Sender<Message>, thread::JoinHandle<()>) {
-    let (mailbox, inbox) = channel();
-    (mailbox, thread::spawn(move || run(&inbox)))
+    let (queue_end, inbox) = channel();
+    (queue_end, thread::spawn(move || run(&inbox)))
 }
 
 #[test]
 fn the_last_state_is_always_told() {
     every_order(4, || {
-        let (mailbox, thread) = dispatch();
-        let story = Story::new();
-        assert!(mailbox.send(story.listener()).is_ok());
-        story.publish(1, &mailbox);
-        story.publish(2, &mailbox);
-        story.publish(3, &mailbox);
-        drop(mailbox);
+        let (queue_end, thread) = dispatch();
+        let scenario = Scenario::new();
+        assert!(queue_end.send(scenario.callback_message()).is_ok());
+        scenario.publish(1, &queue_end);
+        scenario.publish(2, &queue_end);
+        scenario.publish(3, &queue_end);
+        drop(queue_end);
         thread.join().unwrap();
-        assert_eq!(story.told(), 3);
-        story.check_end();
+        assert_eq!(scenario.delivered(), 3);
+        scenario.check_end();
     });
 }
 
@@ -216,27 +216,27 @@ fn the_last_state_is_always_told() {
 #[test]
 fn a_feed_that_is_drained_elsewhere_misses_no_bell() {
     every_order(3, || {
-        let (mailbox, thread) = dispatch();
-        let story = Story::new();
+        let (queue_end, thread) = dispatch();
+        let scenario = Scenario::new();
         let (bell, rings) = channel();
         let ring = move |_: &Flags| bell.send(()).unwrap_or_default();
-        let flags = story.flags.clone();
-        let added = Message::Add(LISTENER, Box::new(ring), flags.clone());
-        assert!(mailbox.send(added).is_ok());
-        let (drained, read) = (flags, story.clone());
+        let flags = scenario.flags.clone();
+        let added = Message::Add(CALLBACK_ID, Box::new(ring), flags.clone());
+        assert!(queue_end.send(added).is_ok());
+        let (drained, read) = (flags, scenario.clone());
         let user = thread::spawn(move || {
             // Waits for ever, which is found, where a bell is missing.
-            while read.told() != 2 {
+            while read.delivered() != 2 {
                 rings.recv().unwrap();
-                drained.answer();
+                drained.acknowledge();
                 let state = read.state.load(Ordering::Acquire);
-                read.told.store(state, Ordering::Release);
+                read.delivered.store(state, Ordering::Release);
             }
         });
-        story.publish(1, &mailbox);
-        story.publish(2, &mailbox);
+        scenario.publish(1, &queue_end);
+        scenario.publish(2, &queue_end);
         user.join().unwrap();
-        drop(mailbox);
+        drop(queue_end);
         thread.join().unwrap();
     });
 }
@@ -244,16 +244,16 @@ fn a_feed_that_is_drained_elsewhere_misses_no_bell() {
 #[test]
 fn what_comes_after_a_cancel_is_not_told() {
     every_order(4, || {
-        let (mailbox, thread) = dispatch();
-        let story = Story::new();
-        assert!(mailbox.send(story.listener()).is_ok());
-        story.publish(1, &mailbox);
-        story.cancel(&mailbox);
-        story.publish(2, &mailbox);
-        drop(mailbox);
+        let (queue_end, thread) = dispatch();
+        let scenario = Scenario::new();
+        assert!(queue_end.send(scenario.callback_message()).is_ok());
+        scenario.publish(1, &queue_end);
+        scenario.cancel(&queue_end);
+        scenario.publish(2, &queue_end);
+        drop(queue_end);
         thread.join().unwrap();
-        assert_ne!(story.told(), 2);
-        story.check_end();
+        assert_ne!(scenario.delivered(), 2);
+        scenario.check_end();
     });
 }
 
@@ -261,17 +261,17 @@ fn what_comes_after_a_cancel_is_not_told() {
 #[test]
 fn two_may_cancel_at_once() {
     every_order(3, || {
-        let (mailbox, thread) = dispatch();
-        let story = Story::new();
-        assert!(mailbox.send(story.listener()).is_ok());
-        let (other, theirs) = (story.clone(), mailbox.clone());
+        let (queue_end, thread) = dispatch();
+        let scenario = Scenario::new();
+        assert!(queue_end.send(scenario.callback_message()).is_ok());
+        let (other, theirs) = (scenario.clone(), queue_end.clone());
         let canceller = thread::spawn(move || other.cancel(&theirs));
-        story.publish(1, &mailbox);
-        story.cancel(&mailbox);
+        scenario.publish(1, &queue_end);
+        scenario.cancel(&queue_end);
         canceller.join().unwrap();
-        drop(mailbox);
+        drop(queue_end);
         thread.join().unwrap();
-        story.check_end();
+        scenario.check_end();
     });
 }
 
@@ -280,22 +280,22 @@ fn two_may_cancel_at_once() {
 #[test]
 fn closing_gives_back_what_comes_early_or_late() {
     every_order(3, || {
-        let (mailbox, thread) = dispatch();
-        let story = Story::new();
-        let call = Story::new();
-        let (other, answered, theirs) = (story.clone(), call.clone(), mailbox.clone());
+        let (queue_end, thread) = dispatch();
+        let scenario = Scenario::new();
+        let call = Scenario::new();
+        let (other, answered, theirs) = (scenario.clone(), call.clone(), queue_end.clone());
         let user = thread::spawn(move || {
-            let _ = theirs.send(other.listener());
+            let _ = theirs.send(other.callback_message());
             other.publish(1, &theirs);
             other.cancel(&theirs);
             let owned = Owned(answered);
             let _ = theirs.send(Message::Run(Box::new(move || drop(owned))));
         });
-        let _ = mailbox.send(Message::Stop);
+        let _ = queue_end.send(Message::Stop);
         user.join().unwrap();
-        drop(mailbox);
+        drop(queue_end);
         thread.join().unwrap();
-        story.check_end();
+        scenario.check_end();
         call.check_end();
     });
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use discover_core::embed::{
-    Bell, Engine, Error, ErrorKind, Event, LeaseHandle, Registration, SetHandle, Sink, Subscription,
+    Engine, Error, ErrorKind, Event, LeaseHandle, Registration, SetHandle, Sink, Subscription,
+    Waker,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -232,8 +233,8 @@ fn a_callback_that_never_returns_does_not_keep_the_client_from_closing() {
 
 struct Doorbell(Arc<AtomicUsize>, Sender<()>);
 
-impl Bell for Doorbell {
-    fn ring(&mut self) {
+impl Waker for Doorbell {
+    fn wake(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
         self.1.send(()).unwrap();
     }
@@ -280,7 +281,7 @@ fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled(
         let thread = std::thread::current();
         rings.send(thread.name().map(str::to_owned)).unwrap();
     };
-    let mut feed = set.feed_posting(post).unwrap();
+    let mut feed = set.feed_with_wake_fn(post).unwrap();
     let ring = rung.recv_timeout(PATIENCE).unwrap();
     assert_eq!(ring.as_deref(), Some("discover-rt"));
     let lease = register(&engine, 1);
@@ -298,7 +299,7 @@ fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled(
     let last = rest.find(Result::is_err);
     assert_eq!(last, Some(Err(RecvTimeoutError::Disconnected)));
     engine.close(PATIENCE).unwrap();
-    let mut late = set.feed_posting(|| ()).unwrap();
+    let mut late = set.feed_with_wake_fn(|| ()).unwrap();
     assert_eq!(late.check().unwrap_err().kind(), ErrorKind::Closed);
     let known = late.drain();
     assert!(known.iter().any(|event| event.kind() == "current"));

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use discover_core::{Client, State};
+use discover_core::{Client, SetState};
 use support::etcd::Etcd;
 use support::{PATIENCE, eventually, web};
 use tokio::io::AsyncWriteExt;
@@ -65,12 +65,12 @@ async fn unusable_endpoints_are_skipped() {
     // The client finds the member again after a restart.
     etcd.kill();
     eventually("the loss is noticed", async || {
-        set.status().state == State::Stale
+        set.status().state == SetState::Stale
     })
     .await;
     etcd.restart();
     eventually("the member is found again", async || {
-        set.status().state == State::Current
+        set.status().state == SetState::Current
     })
     .await;
     assert_eq!(set.online().len(), 1);
@@ -99,7 +99,7 @@ async fn closing_ends_in_time_although_the_store_does_not_respond() {
     let watcher = Client::connect(&url).await.unwrap();
     let set = watcher.services("web").unwrap();
     eventually("the registration has expired", async || {
-        set.status().state == State::Current && set.online().is_empty()
+        set.status().state == SetState::Current && set.online().is_empty()
     })
     .await;
     etcd.kill();

@@ -1,11 +1,11 @@
-//! Faults of a real etcd: killed, restarted, emptied, expired, out of reach, full of rubbish.
+//! Faults of a real etcd: killed, restarted, emptied, with expired leases, unreachable, with foreign keys.
 
 mod support;
 
 use std::time::Duration;
 
 use discover_core::embed::Engine;
-use discover_core::{Client, ErrorKind, OfflineReason, State};
+use discover_core::{Client, ErrorKind, OfflineReason, SetState};
 use support::etcd::Etcd;
 use support::{Listener, PATIENCE, eventually, web};
 
@@ -15,9 +15,10 @@ async fn client(etcd: &Etcd, options: &str) -> Client {
         .unwrap()
 }
 
-/// G12: losing the store keeps the set, marked stale; back again, only the differences are told.
+/// G12: losing the store keeps the set and marks it stale; after the restart only the differences are
+/// emitted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_is_told_as_stale_the_differences_and_fresh() {
+async fn a_restart_emits_stale_the_differences_and_fresh() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
@@ -33,18 +34,21 @@ async fn a_restart_is_told_as_stale_the_differences_and_fresh() {
     listener.hear_all(&["up h:2"]).await;
     etcd.kill();
     listener.hear_all(&["stale"]).await;
-    assert_eq!((set.status().state, set.online().len()), (State::Stale, 2));
+    assert_eq!(
+        (set.status().state, set.online().len()),
+        (SetState::Stale, 2)
+    );
     assert!(set.status().fault.unwrap().error.is_retriable());
     etcd.restart();
     listener.hear_all(&["fresh"]).await;
-    assert_eq!(set.status().state, State::Current);
+    assert_eq!(set.status().state, SetState::Current);
     etcd.ctl(&["put", "/discover/services/web/h:3", r#"{"v":"1"}"#]);
     listener.hear_all(&["up h:3 v=1"]).await;
 }
 
-/// What went while nobody could see it is told when the store is back, and is remembered as missing.
+/// Instances that went offline during an outage are reported after it, and remembered as missing.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changed_during_an_outage_is_told_after_it() {
+async fn changes_during_an_outage_are_emitted_after_it() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
@@ -58,7 +62,7 @@ async fn what_changed_during_an_outage_is_told_after_it() {
     listener.hear_all(&["up h:2"]).await;
     etcd.kill();
     listener.hear_all(&["stale"]).await;
-    // Meanwhile the store lives on where our client does not look for it.
+    // Meanwhile the store runs at an address that the client does not use.
     let port = etcd.listen_elsewhere(None);
     etcd.restart();
     etcd.ctl(&["del", "/discover/services/web/h:1"]);
@@ -79,9 +83,9 @@ async fn what_changed_during_an_outage_is_told_after_it() {
     assert_eq!(set.offline()[0].reason, OfflineReason::Missing);
 }
 
-/// G2: a lost lease is registered again, by itself.
+/// G2: after the loss of its lease an instance is re-registered automatically.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_lease_is_registered_again() {
+async fn a_lost_lease_is_re_registered() {
     let Some(etcd) = Etcd::start() else { return };
     let client = client(&etcd, "").await;
     let mut listener = Listener::new(&client.services("web").unwrap());
@@ -107,7 +111,7 @@ async fn a_lost_lease_is_registered_again() {
             "leader 127.0.0.1:1",
         ])
         .await;
-    // A key that somebody deleted is put back too, and one that somebody wrote over.
+    // A key that is deleted or overwritten by hand is restored, too.
     etcd.ctl(&["del", "/discover/services/web/127.0.0.1:1"]);
     listener
         .hear_all(&[
@@ -125,7 +129,7 @@ async fn a_lost_lease_is_registered_again() {
     listener
         .hear_all(&["update 127.0.0.1:1 by=hand", "update 127.0.0.1:1"])
         .await;
-    // A watch may tell of the key before its owner has the answer to its put.
+    // The watch may report the key before the response to the put arrives.
     let is_live = async || lease.standing().name() == "live";
     eventually("the registration stands again", is_live).await;
     lease.unregister().await.unwrap();
@@ -133,7 +137,7 @@ async fn a_lost_lease_is_registered_again() {
     assert_eq!(etcd.leased_keys(), [""; 0], "no orphan is left");
 }
 
-/// G3, G20: closing waits for what was dropped a moment ago, and leaves no lease behind.
+/// G3, G20: closing waits for leases that were just dropped, and leaves no lease behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_waits_for_leases_just_dropped() {
     let Some(etcd) = Etcd::start() else { return };
@@ -154,9 +158,9 @@ async fn closing_waits_for_leases_just_dropped() {
     }
 }
 
-/// G2: a store that comes back empty has our registration again.
+/// G2: an instance is re-registered in a store that comes back empty.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_emptied_store_is_filled_again() {
+async fn instances_are_re_registered_in_an_emptied_store() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
@@ -181,15 +185,15 @@ async fn an_emptied_store_is_filled_again() {
     .await;
 }
 
-/// G3: an instance whose process is gone goes with its TTL.
+/// G3: an instance whose process is dead goes offline after its TTL.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_process_goes_with_its_ttl() {
+async fn a_dead_process_goes_offline_after_its_ttl() {
     let Some(etcd) = Etcd::start() else { return };
     let client = client(&etcd, "").await;
     let mut listener = Listener::new(&client.services("web").unwrap());
     listener.hear_all(&["current"]).await;
     let url = format!("etcd://{}/?ttl=2s", etcd.endpoint());
-    // A runtime that is gone without a word is all that etcd sees of a killed process.
+    // To etcd, a runtime that ends without closing looks like a killed process.
     let lease = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let lease = runtime.block_on(async {
@@ -206,9 +210,9 @@ async fn a_dead_process_goes_with_its_ttl() {
     listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
 }
 
-/// G15: rubbish is skipped and counted, and hides no other.
+/// G15: foreign keys are skipped and counted, and hide no instance.
 #[tokio::test(flavor = "multi_thread")]
-async fn rubbish_in_the_store_hides_no_other() {
+async fn foreign_keys_hide_no_instance() {
     let Some(etcd) = Etcd::start() else { return };
     let client = client(&etcd, "").await;
     let set = client.services("web").unwrap();
@@ -227,9 +231,9 @@ async fn rubbish_in_the_store_hides_no_other() {
     assert_eq!(set.status().invalid, 0);
 }
 
-/// A store out of reach fails a connect in time, with the endpoint and the cause and no secret.
+/// Connecting to an unreachable store fails in time, with the endpoint and the cause and without secrets.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_out_of_reach_is_named_with_the_cause() {
+async fn an_unreachable_store_is_named_with_the_cause() {
     let refused = Client::connect("etcd://127.0.0.1:1?connect_timeout=300ms")
         .await
         .unwrap_err();
@@ -239,7 +243,7 @@ async fn a_store_out_of_reach_is_named_with_the_cause() {
         text.contains("127.0.0.1:1") && text.contains("refused"),
         "{text}"
     );
-    // One that takes the connection and never answers.
+    // A server that accepts the connection and never responds.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
     let url = format!("etcd://me:hunter2@{address}?connect_timeout=300ms");
@@ -249,7 +253,7 @@ async fn a_store_out_of_reach_is_named_with_the_cause() {
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
 }
 
-/// Asked to, a client opens without its store, says so, and finds it later.
+/// With the option `lazy` a client opens without its store, reports that, and connects later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lazy_client_waits_for_its_store() {
     let Some(mut etcd) = Etcd::start() else {
@@ -260,7 +264,7 @@ async fn a_lazy_client_waits_for_its_store() {
     let set = client.services("web").unwrap();
     let mut listener = Listener::new(&set);
     listener.hear_all(&["stale"]).await;
-    assert_eq!(set.status().state, State::Pending);
+    assert_eq!(set.status().state, SetState::Pending);
     assert_eq!(
         client.register(web(1)).await.unwrap_err().kind(),
         ErrorKind::Unavailable
@@ -273,7 +277,7 @@ async fn a_lazy_client_waits_for_its_store() {
         .await;
 }
 
-/// Users and passwords: the right one works, the wrong one is refused as such.
+/// A correct login works; a wrong one is refused as such.
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_are_checked() {
     let Some(etcd) = Etcd::start() else { return };

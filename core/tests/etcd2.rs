@@ -1,8 +1,8 @@
-//! The v2 API of a real etcd: what it shares with no other store, and its faults.
+//! The v2 API of a real etcd: what differs from other stores, and its faults.
 
 mod support;
 
-use discover_core::{Client, ErrorKind, Lease, OfflineReason, Registration, State};
+use discover_core::{Client, ErrorKind, Lease, OfflineReason, Registration, SetState};
 use discover_testkit::proxy::{FaultProxy, Hold};
 use support::etcd::Etcd;
 use support::{Listener, PATIENCE, eventually, web};
@@ -23,7 +23,7 @@ async fn becomes(lease: &Lease, standing: &str) {
     eventually(standing, is).await;
 }
 
-/// A number of a key, from what the store answers.
+/// Returns a number of a key from the server's response.
 fn number(etcd: &Etcd, key: &str, name: &str) -> u64 {
     let answer = etcd.http(&format!("GET /v2/keys{key}"));
     let (_, rest) = answer.split_once(&format!("\"{name}\":")).expect(&answer);
@@ -31,9 +31,9 @@ fn number(etcd: &Etcd, key: &str, name: &str) -> u64 {
     digits.parse().unwrap()
 }
 
-/// Programs of before read what we write, and we what they write.
+/// Older programs read what this library writes, and it reads what they write.
 #[tokio::test(flavor = "multi_thread")]
-async fn etcdctl_sees_what_we_write_and_we_what_it_writes() {
+async fn etcdctl_and_the_library_read_each_others_keys() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let client = client(&etcd, "").await;
     let mut listener = Listener::new(&client.services("web").unwrap());
@@ -46,7 +46,7 @@ async fn etcdctl_sees_what_we_write_and_we_what_it_writes() {
         etcd.ctl2(&["ls", "--recursive", "/discover/services/web"]),
         KEY
     );
-    // As Go writes it.
+    // In the form that Go's JSON encoder writes.
     let written = r#"{"drink":"tea \u0026 \"cake\" +%é"}"#;
     assert_eq!(etcd.ctl2(&["get", KEY]), written);
     let up = r#"up 127.0.0.1:1 drink=tea & "cake" +%é"#;
@@ -65,14 +65,14 @@ async fn etcdctl_sees_what_we_write_and_we_what_it_writes() {
     listener.hear_all(&["down h:2 v=2 w="]).await;
     lease.unregister().await.unwrap();
     assert!(etcd.ctl2(&["get", KEY]).contains("Key not found"));
-    // The other API's keys are others.
+    // The keys of the v3 API are separate.
     assert_eq!(etcd.ctl(&["get", "--prefix", "/"]), "");
 }
 
-/// The heartbeat of older programs is a plain `set`, which makes a new key of it in the store.
+/// Older programs use a plain `set` as heartbeat, which creates the key anew in the store.
 /// S2.2, S2.40.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_set_again_is_who_it_was() {
+async fn an_instance_that_is_set_again_stays_the_same() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let proxy = FaultProxy::start(etcd.endpoint());
     let client = client_at(&proxy.address().to_string(), "").await;
@@ -95,14 +95,14 @@ async fn who_is_set_again_is_who_it_was() {
     set(1, r#"{"v":"2"}"#);
     listener.hear_all(&["update h:1 v=2"]).await;
     is_as_old();
-    // Nor does a list show another one.
+    // A list shows the same instance, too.
     proxy.hold(Hold::Everything);
     listener.hear_all(&["stale"]).await;
     set(1, r#"{"v":"2"}"#);
     proxy.hold(Hold::Nothing);
     listener.hear_all(&["fresh"]).await;
     is_as_old();
-    // Who went in between is another one.
+    // After an interruption it is another instance.
     etcd.ctl2(&["rm", "/discover/services/web/h:1"]);
     listener.hear_all(&["down h:1 v=2", "leader h:2"]).await;
     set(1, r#"{"v":"2"}"#);
@@ -110,10 +110,10 @@ async fn who_is_set_again_is_who_it_was() {
     assert!(online.online().iter().all(|i| i.created() > created));
 }
 
-/// The first trap of v2: a heartbeat must keep the age, and is an event for nobody.
+/// A heartbeat keeps the age of an instance and emits no event.
 /// S1.7, S2.67.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_heartbeat_wakes_no_watcher_and_an_update_keeps_the_age() {
+async fn a_heartbeat_emits_no_event_and_an_update_keeps_the_age() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let client = client(&etcd, "").await;
     let lease = client.register(web(1)).await.unwrap();
@@ -128,16 +128,16 @@ async fn a_heartbeat_wakes_no_watcher_and_an_update_keeps_the_age() {
     assert_eq!(etcd.ctl2(&["get", KEY]), "null", "and keeps the value");
     lease.update([("v", "2")]).await.unwrap();
     assert_eq!(number(&etcd, KEY, "createdIndex"), created);
-    // The first event of it since it was created is the update.
+    // The first event of the key since its creation is the update.
     let from = first + 1;
     let event = etcd.http(&format!("GET /v2/keys{KEY}?wait=true&waitIndex={from}"));
     assert!(event.contains(r#"{\"v\":\"2\"}"#), "{event}");
 }
 
-/// G4, G6: an older program that writes our key with a time of its own has it; one that stays, or is
-/// gone, was written or deleted by hand, and is put back.
+/// G4, G6: a key that an older program writes with a TTL has another owner; a key that is written without
+/// one or deleted by hand is restored.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_owner_is_left_alone_and_what_was_done_by_hand_is_undone() {
+async fn another_owner_is_left_alone_and_changes_by_hand_are_undone() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let client = client(&etcd, "").await;
     let mine = web(1).attributes([("by", "me")]).unwrap();
@@ -149,7 +149,7 @@ async fn another_owner_is_left_alone_and_what_was_done_by_hand_is_undone() {
     eventually("what was overwritten is put back", is_mine).await;
     eventually("with its time", async || number(&etcd, KEY, "ttl") > 0).await;
     becomes(&lease, "live").await;
-    // The same value even: the index tells.
+    // Even with the same value: the index differs.
     etcd.ctl2(&["set", "--ttl", "60", KEY, r#"{"by":"me"}"#]);
     becomes(&lease, "replaced").await;
     let index = number(&etcd, KEY, "modifiedIndex");
@@ -162,10 +162,10 @@ async fn another_owner_is_left_alone_and_what_was_done_by_hand_is_undone() {
     assert_eq!(number(&etcd, KEY, "modifiedIndex"), index);
 }
 
-/// One event tells that a folder is gone, whoever removed it or let it run out.
+/// One event reports the end of a directory, whether it was deleted or expired.
 /// S2.41, S3.30.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_goes_takes_its_instances() {
+async fn a_removed_directory_takes_its_instances_offline() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let client = client(&etcd, "").await;
     let mut listener = Listener::new(&client.services("web").unwrap());
@@ -183,10 +183,11 @@ async fn a_folder_that_goes_takes_its_instances() {
     }
 }
 
-/// G8: who has missed more than the server remembers is told the truth. Heartbeats count too.
+/// G8: a watch that missed more events than the server keeps receives the difference. Heartbeats count as
+/// events.
 /// S1.71, S1.72, S2.45, S3.50.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_that_falls_behind_is_told_the_difference() {
+async fn a_lagging_watch_receives_the_difference() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let proxy = FaultProxy::start(etcd.endpoint());
     let watcher = client_at(&proxy.address().to_string(), "").await;
@@ -196,7 +197,7 @@ async fn a_watch_that_falls_behind_is_told_the_difference() {
     etcd.ctl2(&["set", "/discover/services/web/h:1", "null"]);
     listener.hear_all(&["up h:1", "leader h:1"]).await;
     let before = watcher.metrics().relists;
-    // A poll that stands may still hear one event; the next is held.
+    // An open poll may receive one more event; the next one is withheld.
     proxy.hold(Hold::Containing("wait=true"));
     etcd.ctl2(&["set", "/discover/services/web/h:2", "null"]);
     etcd.ctl2(&["rm", "/discover/services/web/h:1"]);
@@ -217,9 +218,9 @@ async fn a_watch_that_falls_behind_is_told_the_difference() {
     assert!(watcher.metrics().relists > before);
 }
 
-/// G12: a server that says nothing more is noticed, the set is kept and marked, and found again.
+/// G12: a server that stops responding is detected; the set is kept, marked stale, and current again later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_that_is_silently_dead_is_noticed() {
+async fn a_silent_connection_is_detected() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let proxy = FaultProxy::start(etcd.endpoint());
     let client = client_at(&proxy.address().to_string(), "").await;
@@ -232,15 +233,18 @@ async fn a_link_that_is_silently_dead_is_noticed() {
         .await;
     proxy.hold(Hold::Everything);
     listener.hear_all(&["stale"]).await;
-    assert_eq!((set.status().state, set.online().len()), (State::Stale, 1));
+    assert_eq!(
+        (set.status().state, set.online().len()),
+        (SetState::Stale, 1)
+    );
     proxy.hold(Hold::Nothing);
     listener.hear_all(&["fresh"]).await;
 }
 
-/// G12: losing the store keeps the set; back again, only the differences are told.
+/// G12: losing the store keeps the set; after the outage only the differences are emitted.
 /// S0.23, S1.50, S2.43, S2.64.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changed_during_an_outage_is_told_after_it() {
+async fn changes_during_an_outage_are_emitted_after_it() {
     let Some(mut etcd) = Etcd::start_v2() else {
         return;
     };
@@ -256,7 +260,7 @@ async fn what_changed_during_an_outage_is_told_after_it() {
     listener.hear_all(&["up h:2"]).await;
     etcd.kill();
     listener.hear_all(&["stale"]).await;
-    // Meanwhile the store lives on where our client does not look for it.
+    // Meanwhile the store runs at an address that the client does not use.
     let port = etcd.listen_elsewhere(None);
     etcd.restart();
     etcd.ctl2(&["rm", "/discover/services/web/h:2"]);
@@ -270,10 +274,10 @@ async fn what_changed_during_an_outage_is_told_after_it() {
     assert_eq!(client.metrics().restored, 0, "it was there all the time");
 }
 
-/// G2: a store that comes back empty, which is another one, has our registration again.
+/// G2: an instance is re-registered in a store that comes back empty, which is another cluster.
 /// S2.8, S2.63.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_emptied_store_is_filled_again() {
+async fn instances_are_re_registered_in_an_emptied_store() {
     let Some(mut etcd) = Etcd::start_v2() else {
         return;
     };
@@ -294,9 +298,9 @@ async fn an_emptied_store_is_filled_again() {
     assert!(client.metrics().resyncs > 0);
 }
 
-/// G13: those whose time ran out together are held as suspects for a while, those who were deleted go.
+/// G13: instances that expire together are kept as suspects for a while; deleted ones go offline at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mass_expiry_is_held_and_a_mass_deletion_is_not() {
+async fn a_mass_expiry_is_delayed_and_a_mass_deletion_is_not() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let client = client(&etcd, "&grace=3s").await;
     let set = client.services("web").unwrap();
@@ -322,7 +326,7 @@ async fn a_mass_expiry_is_held_and_a_mass_deletion_is_not() {
     eventually("they are gone", gone).await;
 }
 
-/// An endpoint that is down is passed over, and another is found when the one in use goes.
+/// An endpoint that is down is skipped, and another one is used when the current one fails.
 /// S3.15.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_endpoint_takes_over() {
@@ -345,7 +349,7 @@ async fn another_endpoint_takes_over() {
     assert_eq!(client.metrics().restored, 0);
 }
 
-/// Users and passwords: the right one works, the wrong one is refused as such and never shown.
+/// A correct login works; a wrong one is refused as such and never shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_are_checked() {
     let Some(etcd) = Etcd::start_v2() else { return };
@@ -375,9 +379,9 @@ async fn logins_are_checked() {
     assert!(!format!("{error} {error:?}").contains("wrong"), "{error}");
 }
 
-/// What does not speak v2 says so, with the way out; names that v2 hides are refused.
+/// A server without the v2 API is reported with the remedy; names that v2 hides are refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_v2_cannot_do_is_said() {
+async fn unsupported_requests_are_refused_with_the_remedy() {
     let Some(etcd) = Etcd::start() else { return };
     let url = format!("etcd2://{}/?connect_timeout=2s", etcd.endpoint());
     let error = Client::connect(&url).await.unwrap_err();

@@ -2,7 +2,7 @@
 
 mod support;
 
-use discover_core::{Client, ErrorKind, Registration, State};
+use discover_core::{Client, ErrorKind, Registration, SetState};
 use discover_testkit::certificates::certificates;
 use support::etcd::{Etcd, EtcdOptions, Tls};
 use support::{PATIENCE, eventually};
@@ -87,14 +87,14 @@ async fn files_replaced_on_disk_are_used_for_the_next_connection() {
     set.wait(1, PATIENCE).await.unwrap();
     etcd.kill();
     eventually("the loss is noticed", async || {
-        set.status().state == State::Stale
+        set.status().state == SetState::Stale
     })
     .await;
     // Files of the same names, of a new authority.
     certificates(folder.path(), "own");
     etcd.restart();
     eventually("the new files are used", async || {
-        set.status().state == State::Current
+        set.status().state == SetState::Current
     })
     .await;
     assert_eq!(set.online().len(), 1);

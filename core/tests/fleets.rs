@@ -1,4 +1,4 @@
-//! Fleets that exist: neighbours, restarts, two layouts at once.
+//! Behaviour in existing fleets: neighbours, restarts, two layouts at once.
 
 mod support;
 
@@ -6,7 +6,8 @@ use discover_core::{Client, ErrorKind, Lease};
 use support::fleet::{Fleet, at};
 use support::{Listener, PATIENCE, Place, eventually};
 
-/// S0.60, S0.61: who comes again within the TTL is there at once, with what it says now, and as old.
+/// S0.60, S0.61: an instance that restarts within the TTL is online at once, with new metadata and its old
+/// age.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_within_the_ttl_takes_the_record_over() {
     let Some(fleet) = Fleet::new() else { return };
@@ -39,10 +40,11 @@ async fn a_restart_within_the_ttl_takes_the_record_over() {
     );
 }
 
-/// S0.11, S0.12, S0.14, S0.22, S0.30, S0.34, S0.52, S0.60, S0.64 on the API that ContainerPilot speaks: the time to live is
-/// that of the folder, a heartbeat is no event, who comes again takes over, and leaving takes the folder.
+/// S0.11, S0.12, S0.14, S0.22, S0.30, S0.34, S0.52, S0.60, S0.64 on the API of ContainerPilot: the TTL is
+/// that of the directory, a heartbeat emits no event, a restarted instance takes over, and unregistering
+/// removes the directory.
 #[tokio::test(flavor = "multi_thread")]
-async fn containerpilot_has_its_ttl_on_a_folder_of_etcd2() {
+async fn containerpilot_sets_its_ttl_on_a_directory_of_etcd2() {
     let Some(etcd) = support::etcd::shared_v2() else {
         return;
     };
@@ -56,11 +58,11 @@ async fn containerpilot_has_its_ttl_on_a_folder_of_etcd2() {
     let set = client.services("app").unwrap();
     let mut listener = Listener::new(&set);
     listener.hear_all(&["current"]).await;
-    // A file where a folder should be is nobody.
+    // A file in place of a directory is no instance.
     etcd.ctl2(&["set", &format!("{root}/containerpilot/file"), "x"]);
     let file = client.services("file").unwrap();
     assert!(file.wait(0, PATIENCE).await.unwrap().is_empty());
-    // As the original does it, without a heartbeat after: it goes with its folder.
+    // As the original writes it, without later heartbeats: it expires with its directory.
     let record = r#"{"id":"old","name":"app","address":"10.0.0.9","port":80,"tags":null}"#;
     etcd.ctl2(&[
         "mkdir",
@@ -96,7 +98,7 @@ async fn containerpilot_has_its_ttl_on_a_folder_of_etcd2() {
     for _ in 0..3 {
         first.heartbeat().await.unwrap();
     }
-    // Longer than the time to live: the folder is kept alive, and nothing is told of that.
+    // Longer than the TTL: the directory is renewed, and no event is emitted.
     // tidy: sleep, for longer than a TTL
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(set.online().len(), 1);
@@ -116,9 +118,9 @@ async fn containerpilot_has_its_ttl_on_a_folder_of_etcd2() {
     );
 }
 
-/// The collisions under /services: each of four systems is seen by its own, and none counts as bad.
+/// Collisions under /services: each of four systems is seen by its own clients, and none counts as invalid.
 #[tokio::test(flavor = "multi_thread")]
-async fn neighbours_under_one_folder_do_not_disturb_each_other() {
+async fn neighbours_under_one_prefix_do_not_disturb_each_other() {
     let Some(fleet) = Fleet::new() else { return };
     fleet.put("/services/web/h:c:80", "10.0.0.1:80");
     fleet.put("/services/web/u-n", r#"{"name":"n","ports":{"http":"81"}}"#);
@@ -151,7 +153,7 @@ async fn neighbours_under_one_folder_do_not_disturb_each_other() {
     }
 }
 
-/// What is registered in two layouts is one instance of both, seen by the users of either.
+/// A registration in two layouts is one instance of both, visible to the clients of either.
 async fn two_layouts_are_one_set(place: &Place) {
     let join = |layout: &str| Place::join(place, &format!("layout={layout}"));
     let (both, old, new) = (
@@ -185,7 +187,7 @@ async fn two_layouts_are_one_set(place: &Place) {
     }
     lease.update([("zone", "us")]).await.unwrap();
     listener.hear_all(&["update 127.0.0.1:1 zone=us"]).await;
-    // Somebody of the old fleet alone, and what it becomes when it is of the new one too.
+    // An instance of the old fleet only, and its migration to both.
     let other = old.register(at("web", "127.0.0.1:2", &[])).await.unwrap();
     listener.hear_all(&["up 127.0.0.1:2"]).await;
     let migrated: Lease = new
@@ -206,9 +208,9 @@ async fn two_layouts_are_one_set(place: &Place) {
     eventually("all are gone", async || set.online().is_empty()).await;
 }
 
-/// G4: a layout without room for what is asked refuses before anything is written.
+/// G4: a layout that cannot represent a registration refuses it before anything is written.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_layout_cannot_say_is_refused() {
+async fn what_a_layout_cannot_represent_is_refused() {
     let place = Place::new("memory").unwrap();
     let client = Place::join(&place, "layout=registrator").client().await;
     let full = at("web", "h:1", &[("zone", "eu")]);
@@ -221,10 +223,10 @@ async fn what_a_layout_cannot_say_is_refused() {
     assert_eq!(lease.standing().name(), "live");
 }
 
-/// A program of etcd-discovery cannot list a service with a record of registrator among its hosts, and of
-/// those that read registrator's none expects a document.
+/// A program of etcd-discovery cannot list a service with a record of registrator among its hosts, and no
+/// reader of registrator's records expects a document.
 #[tokio::test(flavor = "multi_thread")]
-async fn layouts_in_one_folder_are_read_and_not_written() {
+async fn layouts_under_one_prefix_are_read_and_not_written() {
     let place = Place::new("memory").unwrap();
     for both in [
         "scalingo,registrator",
@@ -248,9 +250,9 @@ async fn layouts_in_one_folder_are_read_and_not_written() {
     lease.unregister().await.unwrap();
 }
 
-/// The key is where others look and where it is taken away: an update does not move it.
+/// The key is where other programs look for the instance: an update does not move it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_of_what_is_part_of_the_key_is_refused() {
+async fn an_update_of_a_part_of_the_key_is_refused() {
     let place = Place::new("memory").unwrap();
     let client = Place::join(&place, "layout=embassy").client().await;
     let set = client.services("web").unwrap();
@@ -276,7 +278,7 @@ async fn an_update_of_what_is_part_of_the_key_is_refused() {
     eventually("nothing is left", async || set.online().is_empty()).await;
 }
 
-/// Of two layouts the one that cannot say the tags says the attributes all the same.
+/// If one of two layouts cannot represent tags, it still writes the attributes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layout_without_room_for_tags_keeps_the_attributes() {
     let place = Place::new("memory").unwrap();
@@ -289,7 +291,7 @@ async fn a_layout_without_room_for_tags_keeps_the_attributes() {
     let seen = set.wait(1, PATIENCE).await.unwrap();
     assert_eq!(seen[0].attributes()["zone"], "eu");
     assert!(seen[0].tags().is_empty());
-    // What it cannot say goes, and comes back with the next update that it can say.
+    // An attribute that it cannot represent is removed, and written again by a later update that it can.
     lease.update([("tags", "x")]).await.unwrap();
     eventually("the attributes went too", async || {
         set.online()

@@ -1,4 +1,4 @@
-//! Many clients lose their store at once, and come back to it without trampling it (fault A21).
+//! Many clients lose their store at once and reconnect without overloading it (fault A21).
 
 mod support;
 
@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use discover_core::{Client, Registration, ServiceSet, State};
+use discover_core::{Client, Registration, ServiceSet, SetState};
 use futures_util::future::{join_all, try_join_all};
 use support::etcd::Etcd;
 use support::{PATIENCE, eventually};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 const CLIENTS: usize = 100;
 
-/// Passes connections on, and notes when each came.
+/// A proxy that records the time of each connection.
 struct Door {
     port: u16,
     came: Arc<Mutex<Vec<Instant>>>,
@@ -56,15 +56,15 @@ async fn follower(url: &str, number: usize) -> (Client, ServiceSet) {
     let set = client.services("web").unwrap();
     let own = Registration::new("web", number as i64 + 1).unwrap();
     let own = own.host("127.0.0.1").unwrap().ttl(Duration::from_secs(60));
-    // Kept by the client.
+    // The client owns the lease.
     std::mem::forget(client.register(own.unwrap()).await.unwrap());
     (client, set)
 }
 
-/// While the store is away each client knocks at the pace of its back-off, they do not knock together,
-/// and each reads at most one list when it is back.
+/// While the store is down each client reconnects with backoff, not in step with the others, and requests at
+/// most one list afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_herd_spreads_out_and_asks_for_one_list_each() {
+async fn reconnecting_clients_spread_out_and_list_once_each() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
@@ -84,13 +84,13 @@ async fn a_herd_spreads_out_and_asks_for_one_list_each() {
     etcd.restart();
     eventually("all are current again", async || {
         let current = |set: &&ServiceSet| {
-            set.status().state == State::Current && set.online().len() == CLIENTS
+            set.status().state == SetState::Current && set.online().len() == CLIENTS
         };
         sets.iter().all(current)
     })
     .await;
 
-    // At once, then after waits that grow to a second and a half, half of it on average.
+    // At once, then after waits that grow to 1.5 s, half of it on average.
     let most = CLIENTS * 12;
     assert!(
         knocks.len() <= most,
@@ -98,7 +98,7 @@ async fn a_herd_spreads_out_and_asks_for_one_list_each() {
         knocks.len()
     );
     assert!(knocks.len() >= CLIENTS, "the loss was not noticed");
-    // The first attempt of each follows the loss itself.
+    // The first attempt of each client follows the loss itself.
     let spread = knocks.iter().filter(|at| at.as_millis() > 1000);
     let mut slices = [0; 300];
     spread.for_each(|at| slices[at.as_millis() as usize / 100] += 1);

@@ -1,10 +1,10 @@
-//! G15: records that somebody else wrote, in every way in which they can be wrong.
+//! G15: invalid records written by others.
 
 mod support;
 
 use std::time::Duration;
 
-use discover_core::{Client, State};
+use discover_core::{Client, SetState};
 use etcd_client::PutOptions;
 use futures_util::StreamExt;
 use support::etcd::Etcd;
@@ -12,7 +12,7 @@ use support::{PATIENCE, eventually};
 
 const PREFIX: &str = "/discover/services/web/";
 
-/// Values that are no attributes.
+/// Values that are no metadata.
 fn values() -> Vec<Vec<u8>> {
     let texts = [
         "",
@@ -93,9 +93,9 @@ fn keys() -> Vec<Vec<u8>> {
     all
 }
 
-/// Each is skipped and counted, none hides the neighbour, before the watch and during it.
+/// Each record is skipped and counted, and hides no instance, before and during the watch.
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_written_beside_it_an_instance_stays_visible() {
+async fn invalid_records_hide_no_instance() {
     let Some(etcd) = Etcd::start() else { return };
     let mut raw = etcd_client::Client::connect([etcd.endpoint()], None)
         .await
@@ -137,10 +137,10 @@ async fn whatever_is_written_beside_it_an_instance_stays_visible() {
     }
 }
 
-/// Fault F05: what lies under a service by mistake is refused with its number instead of being read, the
-/// set keeps what it had, and no other set is touched.
+/// Fault F05: keys that lie under a service by mistake are refused with their number instead of being read;
+/// the set keeps its content, and no other set is affected.
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_can_be_meant_is_told_and_the_set_is_kept() {
+async fn too_many_keys_are_reported_and_the_set_is_kept() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
@@ -154,7 +154,7 @@ async fn more_than_can_be_meant_is_told_and_the_set_is_kept() {
     set.wait(10, PATIENCE).await.unwrap();
     etcd.kill();
     etcd.restart();
-    // Told by the watch before the next list: the limit is the list's.
+    // The watch emits it before the next list, to which the limit applies.
     (11..=12).for_each(|port| put(&etcd, port));
     let late = Client::connect(&url).await.unwrap();
     let refused = late.services("web").unwrap();
@@ -168,7 +168,7 @@ async fn more_than_can_be_meant_is_told_and_the_set_is_kept() {
         fault.contains("12 keys") && fault.contains("max_instances"),
         "{fault}"
     );
-    assert_eq!(refused.status().state, State::Pending);
+    assert_eq!(refused.status().state, SetState::Pending);
     other.wait(0, PATIENCE).await.unwrap();
     etcd.ctl(&["del", &format!("{PREFIX}h:11")]);
     etcd.ctl(&["del", &format!("{PREFIX}h:12")]);
@@ -176,10 +176,10 @@ async fn more_than_can_be_meant_is_told_and_the_set_is_kept() {
     assert!(set.online().len() >= 10);
 }
 
-/// F03: a record that changes a thousand times a second costs a listener that takes its time no more
-/// than it can take, and the last value comes.
+/// F03: a record that changes a thousand times a second costs a slow subscriber no more events than it
+/// takes, and the last value arrives.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_flaps_is_told_as_fast_as_the_listener_takes_it() {
+async fn a_flapping_record_is_emitted_as_fast_as_the_subscriber_reads() {
     const CHANGES: usize = 2000;
     let Some(etcd) = Etcd::start() else {
         return;

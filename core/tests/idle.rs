@@ -1,22 +1,22 @@
-//! A22: clients that have nothing to say. etcd ends the connection of who pings it too often: more than
-//! once in five seconds, or in two hours while nothing is asked.
+//! A22: idle clients. etcd closes the connection of a client that pings too often: more than once in five
+//! seconds, or in two hours while no request is open.
 
 mod support;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use discover_core::{Client, State};
+use discover_core::{Client, SetState};
 use support::etcd::Etcd;
 use support::{PATIENCE, web};
 
-/// For how long nothing is said. Three pings too many are enough for etcd.
+/// Duration of the silence. etcd tolerates two pings too many.
 fn idle() -> Duration {
     let in_full = std::env::var_os("DISCOVER_SOAK").is_some();
     Duration::from_secs(if in_full { 600 } else { 25 })
 }
 
-/// The own ports of the open connections of this machine to an etcd.
+/// Returns the local ports of the open connections of this machine to an etcd.
 fn connections(etcd: &Etcd) -> BTreeSet<String> {
     let port: u16 = etcd.endpoint().rsplit(':').next().unwrap().parse().unwrap();
     let (there, established) = (format!(":{port:04X}"), "01");
@@ -29,9 +29,9 @@ fn connections(etcd: &Etcd) -> BTreeSet<String> {
     table.lines().skip(1).filter_map(own).collect()
 }
 
-/// Who does nothing, who only watches and who only is registered keep the connections that they have.
+/// An idle client, one that only watches and one that is only registered keep their connections.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_nothing_to_say_keeps_its_connection() {
+async fn idle_clients_keep_their_connections() {
     let Some(etcd) = Etcd::start() else {
         return;
     };
@@ -52,7 +52,7 @@ async fn who_has_nothing_to_say_keeps_its_connection() {
         "{before:?}, then {:?}",
         connections(&etcd)
     );
-    assert_eq!(set.status().state, State::Current);
+    assert_eq!(set.status().state, SetState::Current);
     assert_eq!(lease.standing().name(), "live");
     for client in [nothing, watches, registered] {
         assert_eq!(client.metrics().reconnects, 0);

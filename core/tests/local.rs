@@ -1,4 +1,4 @@
-//! What can happen to processes and files on `local://`.
+//! Faults of processes and files on `local://`.
 
 mod support;
 
@@ -13,12 +13,12 @@ use std::time::Duration;
 use discover_core::{Client, ErrorKind, Registration};
 use support::{Listener, PATIENCE, eventually, web};
 
-/// A TTL so long that no heartbeat can play a part.
+/// URL with a TTL so long that no heartbeat plays a part.
 fn url(directory: &Path) -> String {
     format!("local://{}?ttl=1h", directory.display())
 }
 
-/// Another process that registers and waits.
+/// Starts another process, which registers an instance and waits.
 fn member(directory: &Path, address: &str) -> Child {
     let program = std::env::current_exe()
         .unwrap()
@@ -36,9 +36,9 @@ fn member(directory: &Path, address: &str) -> Child {
     child
 }
 
-/// A killed process is seen to go without any heartbeat, and its file is swept away.
+/// A killed process goes offline without a heartbeat, and its file is removed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_process_is_seen_to_go_without_a_heartbeat() {
+async fn a_killed_process_goes_offline_without_a_heartbeat() {
     let directory = tempfile::tempdir().unwrap();
     let client = Client::connect(&url(directory.path())).await.unwrap();
     let mut listener = Listener::new(&client.services("web").unwrap());
@@ -55,9 +55,9 @@ async fn a_killed_process_is_seen_to_go_without_a_heartbeat() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// One that died while nobody looked is not there for whoever comes next.
+/// An instance that died while no client was watching is absent for the next client.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dead_are_not_there_for_who_comes_later() {
+async fn dead_instances_are_absent_for_later_clients() {
     let directory = tempfile::tempdir().unwrap();
     let (mut dead, mut alive) = (
         member(directory.path(), "127.0.0.1:1"),
@@ -80,26 +80,26 @@ async fn the_dead_are_not_there_for_who_comes_later() {
     alive.wait().unwrap();
 }
 
-/// A directory that somebody removes is made again, and everybody's registrations with it.
+/// A removed directory is created again, with all registrations of live processes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removed_directory_is_made_and_filled_again() {
+async fn a_removed_directory_is_created_and_filled_again() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("registry");
     let client = Client::connect(&url(&directory)).await.unwrap();
     let set = client.services("web").unwrap();
     let _lease = client.register(web(1)).await.unwrap();
     set.wait(1, PATIENCE).await.unwrap();
-    // While somebody has it as its working directory, the kernel tells nothing of its removal.
+    // While a process has it as its working directory, the kernel does not report its removal.
     let mut shell = Command::new("sleep")
         .arg("60")
         .current_dir(&directory)
         .spawn()
         .unwrap();
-    // A registration may be put back after its file is removed and before the directory is.
+    // A registration may be restored between the removal of its file and that of the directory.
     while let Err(error) = fs::remove_dir_all(&directory) {
         assert_eq!(error.kind(), io::ErrorKind::DirectoryNotEmpty, "{error}");
     }
-    // Whether it seemed to go depends on which is first: the one who puts it back, or the one who looks.
+    // Whether it seems offline in between depends on whether the owner or the watcher is faster.
     let is_back = async || fs::read_dir(&directory).is_ok_and(|files| files.count() == 1);
     eventually("the registration is back", is_back).await;
     let other = Client::connect(&url(&directory)).await.unwrap();
@@ -116,13 +116,13 @@ async fn a_removed_directory_is_made_and_filled_again() {
     shell.wait().unwrap();
 }
 
-/// Files of others in the directory hide nothing and are left alone.
+/// Foreign files in the directory hide no instance and are left alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_files_are_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let key = "+discover+services+web+h:1~kept";
-    // Names that look a little like ours, old enough to be swept.
+    // Names that resemble those of entries, old enough to be removed.
     for name in [
         ".bashrc",
         ".libdiscover-notes",
@@ -153,7 +153,8 @@ async fn foreign_files_are_left_alone() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 10);
 }
 
-/// A directory that others may write, or that is none, is refused with its name and the remedy.
+/// A directory that other users may write, or a path that is no directory, is refused with its name and the
+/// remedy.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsafe_directory_is_refused() {
     let parent = tempfile::tempdir().unwrap();
@@ -180,7 +181,7 @@ async fn an_unsafe_directory_is_refused() {
     );
 }
 
-/// A name too long for a file is refused with the limit, and nothing is left of it.
+/// A name too long for a file is refused with the limit, and leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_too_long_for_a_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
@@ -195,7 +196,7 @@ async fn a_name_too_long_for_a_file_is_refused() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// Made private, and with a time to live that plays no part while the process lives.
+/// The directory and its files are private, and the TTL plays no part while the process lives.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_directory_and_its_files_are_private() {
     let parent = tempfile::tempdir().unwrap();

@@ -1,11 +1,11 @@
-//! What a real etcd can do to a watch and a lease that the fault lab does not count: shared leases, one
-//! stream, deletions by hand, mass expiry, refusals, the disk cache.
+//! Recovery from faults of a real etcd that the fault lab does not cover: shared leases, one stream,
+//! deletions by hand, mass expiry, refusals, the disk cache.
 
 mod support;
 
 use std::time::Duration;
 
-use discover_core::{Client, ConnectionState, ErrorKind, Lease, ServiceSet, State};
+use discover_core::{Client, ConnectionState, ErrorKind, Lease, ServiceSet, SetState};
 use futures_util::StreamExt;
 use support::etcd::Etcd;
 use support::{Listener, PATIENCE, eventually, web};
@@ -25,7 +25,7 @@ fn suspects(set: &ServiceSet) -> usize {
     set.online().iter().filter(|i| i.is_suspect()).count()
 }
 
-/// G5: registrations share leases, about a hundred to one, and each is still released alone.
+/// G5: about a hundred registrations share a lease, and each is released alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn registrations_share_leases_and_are_released_alone() {
     let Some(etcd) = Etcd::start() else { return };
@@ -36,14 +36,14 @@ async fn registrations_share_leases_and_are_released_alone() {
     assert_eq!(set.wait(250, PATIENCE).await.unwrap().len(), 250);
     leases.remove(7).unregister().await.unwrap();
     eventually("one is gone", async || set.online().len() == 249).await;
-    // Twice their time to live, on renewals that they share.
+    // Twice the TTL, on shared renewals.
     let until = Instant::now() + Duration::from_secs(10);
     while Instant::now() < until {
         assert_eq!(set.online().len(), 249);
         sleep(Duration::from_millis(100)).await; // tidy: sleep, nothing is to happen for this long
     }
     assert!(leases.iter().all(|lease| lease.standing().name() == "live"));
-    // The same id again, in the same client: the newer one owns it, under another lease.
+    // The same id again in the same client: the newer registration owns it, under another lease.
     let newer = client.register(web(1)).await.unwrap();
     eventually("the older one is told", async || {
         leases[0].standing().name() == "replaced"
@@ -56,7 +56,7 @@ async fn registrations_share_leases_and_are_released_alone() {
     eventually("it is gone", async || set.online().len() == 248).await;
 }
 
-/// G11: one connection and one stream, however many services and registrations.
+/// G11: a client has one connection and one stream, however many services and registrations.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_services_share_one_stream() {
     let Some(etcd) = Etcd::start() else { return };
@@ -81,10 +81,10 @@ async fn many_services_share_one_stream() {
     .await;
 }
 
-/// G2, G4: what somebody deletes again and again is put back at most once a second; and an owner who
-/// takes over is left alone.
+/// G2, G4: a key that is deleted repeatedly is restored at most once a second, and an owner that takes over
+/// is left alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fight_is_measured_and_an_owner_is_left_alone() {
+async fn repeated_deletes_are_rate_limited_and_an_owner_is_left_alone() {
     let Some(etcd) = Etcd::start() else { return };
     let client = client(&etcd, "ttl=60s").await;
     let lease = client.register(web(1)).await.unwrap();
@@ -109,9 +109,9 @@ async fn a_fight_is_measured_and_an_owner_is_left_alone() {
     assert_eq!(client.metrics().restored, before);
 }
 
-/// G13: a store that was away for longer than the TTL forgets everybody; nobody who lives is missed.
+/// G13: after an outage longer than the TTL the store has no lease left; no live instance goes offline.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_slept_past_the_ttl_empties_no_set() {
+async fn an_outage_longer_than_the_ttl_empties_no_set() {
     let Some(etcd) = Etcd::start() else { return };
     let watcher = client(&etcd, "").await;
     let set = watcher.services("web").unwrap();
@@ -136,10 +136,10 @@ async fn a_store_that_slept_past_the_ttl_empties_no_set() {
     eventually("all are registered again", all_are_back).await;
 }
 
-/// G13: the dead of a mass expiry are held as suspects, picked last, and let go; what is unregistered
-/// goes at once, the last one too.
+/// G13: dead instances of a mass expiry are kept as suspects, picked last, and go offline after the grace
+/// period; unregistered ones go offline at once, the last one too.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dead_of_a_mass_expiry_go_after_a_grace_and_the_released_at_once() {
+async fn instances_of_a_mass_expiry_go_offline_after_a_grace_and_released_ones_at_once() {
     let Some(etcd) = Etcd::start() else { return };
     let watcher = client(&etcd, "grace=3s").await;
     let set = watcher.services("web").unwrap();
@@ -159,7 +159,7 @@ async fn the_dead_of_a_mass_expiry_go_after_a_grace_and_the_released_at_once() {
     }
     assert_eq!(set.leader().unwrap().port(), 99);
     eventually("they are let go", async || set.online().len() == 1).await;
-    // On purpose: nobody is held.
+    // Unregistered deliberately: none is kept.
     leases.extend(register(&alive, 1..=8).await);
     set.wait(9, PATIENCE).await.unwrap();
     let mut listener = Listener::new(&set);
@@ -171,9 +171,9 @@ async fn the_dead_of_a_mass_expiry_go_after_a_grace_and_the_released_at_once() {
     eventually("all are gone", async || set.online().is_empty()).await;
 }
 
-/// What one may not read any more is told and kept; what one may read is current.
+/// A set without read permission is reported as stale and kept; the others stay current.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_that_is_lost_makes_one_set_stale_and_no_other() {
+async fn a_lost_permission_makes_one_set_stale_and_no_other() {
     let Some(etcd) = Etcd::start() else { return };
     for command in [
         "user add root:root",
@@ -200,7 +200,7 @@ async fn a_right_that_is_lost_makes_one_set_stale_and_no_other() {
     let root = ["--user", "root:root"];
     let revoke = "role revoke-permission reader --prefix=true /discover/services/web/";
     etcd.ctl(&[&root[..], &revoke.split(' ').collect::<Vec<_>>()].concat());
-    // etcd asks about rights when a watch begins.
+    // etcd checks permissions when a watch is created.
     let id = etcd.ctl(&[&root[..], &["put", "/discover/services/api/h:3", "null"]].concat());
     assert!(id.contains("OK"));
     eventually("the other goes on", async || api.online().len() == 2).await;
@@ -226,9 +226,10 @@ async fn a_right_that_is_lost_makes_one_set_stale_and_no_other() {
     assert_eq!(refused.wait(1, PATIENCE).await.unwrap().len(), 1);
 }
 
-/// The connection is connected, suspended when the store goes, lost after the TTL, and back.
+/// The connection state is connected, suspended when the store fails, lost after the TTL, and connected
+/// again.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_connection_tells_how_it_fares() {
+async fn the_connection_state_is_emitted() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
@@ -249,9 +250,9 @@ async fn the_connection_tells_how_it_fares() {
     assert_eq!(hear().await, None);
 }
 
-/// G14: with a cache, a start without the store begins with the last state, marked stale.
+/// G14: with a cache, a start without the store begins with the last snapshot, marked stale.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_without_the_store_begins_with_the_cache() {
+async fn a_start_without_the_store_uses_the_cache() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
@@ -274,11 +275,11 @@ async fn a_start_without_the_store_begins_with_the_cache() {
     let second = client(&etcd, &cache).await;
     let set = second.services("web").unwrap();
     assert_eq!(set.wait(2, PATIENCE).await.unwrap().len(), 2);
-    assert_eq!(set.status().state, State::Stale);
+    assert_eq!(set.status().state, SetState::Stale);
     assert!(set.status().fault.is_some());
     etcd.restart();
     eventually("it is current", async || {
-        set.status().state == State::Current
+        set.status().state == SetState::Current
     })
     .await;
 }

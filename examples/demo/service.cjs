@@ -1,5 +1,5 @@
-// A service of the demo, in Node: `service.cjs PORT`. The line "update" on standard input makes it
-// change an attribute; the end of standard input makes it leave.
+// A service of the demo, in Node: `service.cjs PORT`. It updates an attribute on the line "update" of
+// standard input, and unregisters at the end of standard input.
 const { createInterface } = require('node:readline');
 const { connect } = require('../../bindings/node');
 

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
-use discover_core::embed::{Bell, Error, ErrorKind, Feed, Result, SetHandle};
+use discover_core::embed::{Error, ErrorKind, Feed, Result, SetHandle, Waker};
 
 use crate::boundary::{release, value_or};
 use crate::error::discover_error;
@@ -62,8 +62,8 @@ impl EventFd {
 /// Makes the descriptor readable for new events, and for the end of all events when it is dropped.
 struct EventFdWaker(Arc<EventFd>);
 
-impl Bell for EventFdWaker {
-    fn ring(&mut self) {
+impl Waker for EventFdWaker {
+    fn wake(&mut self) {
         self.0.set();
     }
 }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Duration;
 
-use discover_core::embed::{Policy, SetHandle, State};
+use discover_core::embed::{Policy, SetHandle, SetState};
 
 use crate::args::{c_string, equals, timeout_from_ms};
 use crate::boundary::{release, value_or};
@@ -49,11 +49,11 @@ pub const DISCOVER_STATE_STALE: i32 = 3;
 
 const STATE_NAMES: [&CStr; 3] = [c"pending", c"current", c"stale"];
 
-fn state_code(state: State) -> i32 {
+fn state_code(state: SetState) -> i32 {
     match state {
-        State::Pending => DISCOVER_STATE_PENDING,
-        State::Current => DISCOVER_STATE_CURRENT,
-        State::Stale => DISCOVER_STATE_STALE,
+        SetState::Pending => DISCOVER_STATE_PENDING,
+        SetState::Current => DISCOVER_STATE_CURRENT,
+        SetState::Stale => DISCOVER_STATE_STALE,
     }
 }
 
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn states_are_have_the_names_of_the_core() {
-        for state in [State::Pending, State::Current, State::Stale] {
+        for state in [SetState::Pending, SetState::Current, SetState::Stale] {
             // SAFETY: the returned name is static.
             let name = unsafe { CStr::from_ptr(discover_state_name(state_code(state))) };
             assert_eq!(name.to_str(), Ok(state.name()));

@@ -1,9 +1,9 @@
-// Measures how late timers are while calls of ours wait for a dead store.
+// Measures the delay of timers while calls of the library wait for a store that does not respond.
 //
 //     ticks.mjs PACKAGE dying|dead URL
 //
-// Says "ready" once its clients are open, goes on when told to, by when the store is dead, and writes a
-// line of JSON for each call.
+// Prints "ready" when its clients are open, continues after a line on standard input, when the store no longer
+// responds, and prints a line of JSON for each call.
 
 import { once } from 'node:events';
 
@@ -11,9 +11,9 @@ const [from, state, url] = process.argv.slice(2);
 const { connect } = await import(from);
 
 const ATTEMPTS = 10;
-/** How much longer than without us a timer may be late, in milliseconds. */
-const ALLOWED = 20;
-const SHORT = 300;
+/** The most additional delay of a timer compared with an idle loop, in milliseconds. */
+const MAX_ADDED_DELAY_MS = 20;
+const CALL_TIMEOUT_MS = 300;
 
 /** The longest time between two ticks of a timer while `work` is under way. */
 async function longestTurn(work) {
@@ -26,25 +26,25 @@ async function longestTurn(work) {
   };
   const timer = setInterval(tick, 1);
   await work();
-  await pause(2); // What came late is seen.
+  await pause(2); // Records a late tick.
   clearInterval(timer);
   return longest;
 }
 
 function pause(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms)); // tidy: sleep, nothing of ours is under way
+  return new Promise((resolve) => setTimeout(resolve, ms)); // tidy: sleep, no call is in progress
 }
 
-/** Compares with the same time spent idle. What really stops the loop does so each time. */
-async function judge(call, work) {
+/** Compares a call with the same time spent idle. A call that blocks the loop fails every attempt. */
+async function measure(call, work) {
   let facts;
   for (let attempts = 1; attempts <= ATTEMPTS; attempts += 1) {
     const begin = performance.now();
-    // The store is dead, so it fails, and that is not what is measured. Nor is how long that takes.
-    const ours = await longestTurn(() => Promise.race([Promise.resolve(work()).catch(() => {}), pause(2 * SHORT)]));
+    // The call fails because the store does not respond; neither the failure nor its duration is measured.
+    const ours = await longestTurn(() => Promise.race([Promise.resolve(work()).catch(() => {}), pause(2 * CALL_TIMEOUT_MS)]));
     const took = performance.now() - begin;
     const quiet = await longestTurn(() => pause(Math.max(took, 50)));
-    facts = { call, blocked: ours > quiet + ALLOWED, ours, quiet, took, attempts };
+    facts = { call, blocked: ours > quiet + MAX_ADDED_DELAY_MS, ours, quiet, took, attempts };
     if (!facts.blocked) {
       break;
     }
@@ -52,7 +52,7 @@ async function judge(call, work) {
   console.log(JSON.stringify(facts));
 }
 
-/** All that does not wait. */
+/** Makes the calls that do not wait. */
 async function read(web) {
   for (let n = 0; n < 100; n += 1) {
     [web.online(), web.offline(), web.leader(), web.pick(), web.status(), web.snapshot()];
@@ -72,20 +72,20 @@ const leases = state === 'dying' ? await Promise.all(clients.map(register)) : []
 console.log('ready');
 await once(process.stdin, 'data');
 
-// First, while what its leases await has not lapsed.
-await judge('close', () => clients.pop().close({ timeout: SHORT }));
-await judge('connect', () => connect(`${url}?connect_timeout=300ms`));
-await judge('register', () => client.register({ service: 'web', address: 'h:999', timeout: SHORT }));
-await judge('services and wait', () => client.services('other').wait(9, { timeout: SHORT }));
-await judge('reads', () => read(web));
-await judge('watch', async () => {
-  for await (const _ of client.services('web').watch({ signal: AbortSignal.timeout(SHORT) }));
+// First, before the leases lapse.
+await measure('close', () => clients.pop().close({ timeout: CALL_TIMEOUT_MS }));
+await measure('connect', () => connect(`${url}?connect_timeout=300ms`));
+await measure('register', () => client.register({ service: 'web', address: 'h:999', timeout: CALL_TIMEOUT_MS }));
+await measure('services and wait', () => client.services('other').wait(9, { timeout: CALL_TIMEOUT_MS }));
+await measure('reads', () => read(web));
+await measure('watch', async () => {
+  for await (const _ of client.services('web').watch({ signal: AbortSignal.timeout(CALL_TIMEOUT_MS) }));
 });
 if (leases.length > 0) {
-  await judge('heartbeat', () => leases[0].heartbeat());
-  await judge('update', () => leases[0].update({ n: '1' }));
-  await judge('unregister', () => leases.splice(1, 1)[0].unregister());
+  await measure('heartbeat', () => leases[0].heartbeat());
+  await measure('update', () => leases[0].update({ n: '1' }));
+  await measure('unregister', () => leases.splice(1, 1)[0].unregister());
 }
-// Leaving waits for what is left, and that is meant so.
-await Promise.all(clients.map((one) => one.close({ timeout: SHORT }).catch(() => {})));
+// Closing waits for the remaining requests, by design.
+await Promise.all(clients.map((one) => one.close({ timeout: CALL_TIMEOUT_MS }).catch(() => {})));
 process.stdin.destroy();

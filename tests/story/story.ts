@@ -1,42 +1,42 @@
-// Tells the story of `story.txt` in Node: `story URL`.
+// Runs the scenario of `story.txt` in Node: `story URL`.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type Client, type DiscoverEvent, type Instance, type Lease, connect } from 'libdiscover';
 
-const PATIENCE = 30_000;
+const EVENT_TIMEOUT_MS = 30_000;
 
 async function main(words: string[]): Promise<void> {
   const [url, role, service, address] = words;
   if (url !== undefined && words.length === 1) {
-    await tell(url);
+    await runScenario(url);
   } else if (url !== undefined && role === 'member' && service !== undefined) {
-    await beMember(url, service, address);
+    await runMember(url, service, address);
   } else {
     throw new Error('usage: story URL');
   }
 }
 
-async function tell(url: string): Promise<void> {
-  const teller = new Teller(url);
+async function runScenario(url: string): Promise<void> {
+  const runner = new ScenarioRunner(url);
   const story = readFileSync(process.env['STORY'] ?? 'tests/story/story.txt', 'utf8');
   for (const line of story.split('\n').map((text) => text.trim())) {
-    const together = line.startsWith('+ ');
-    if (line === '' || line.startsWith('#') || (together && url.startsWith('memory:'))) {
+    const isMultiProcess = line.startsWith('+ ');
+    if (line === '' || line.startsWith('#') || (isMultiProcess && url.startsWith('memory:'))) {
       continue;
     }
-    const step = together ? line.slice(2) : line;
-    await teller.step(step.split(/\s+/)).catch((error: Error) => {
+    const step = isMultiProcess ? line.slice(2) : line;
+    await runner.step(step.split(/\s+/)).catch((error: Error) => {
       throw new Error(`${step}: ${error.message}`);
     });
   }
 }
 
-class Teller {
+class ScenarioRunner {
   readonly #url: string;
-  readonly #heard: string[] = [];
-  readonly #news = new EventEmitter();
+  readonly #received: string[] = [];
+  readonly #notifier = new EventEmitter();
   #client!: Client;
   #lease!: Lease;
   #member!: ChildProcess;
@@ -53,8 +53,8 @@ class Teller {
         break;
       case 'watch':
         this.#client.services(service).subscribe((event) => {
-          this.#heard.push(text(event));
-          this.#news.emit('event');
+          this.#received.push(text(event));
+          this.#notifier.emit('event');
         });
         break;
       case 'register':
@@ -76,24 +76,24 @@ class Teller {
         await this.#client.close();
         break;
       case 'hear':
-        console.log(await this.#hear());
+        console.log(await this.#nextEvent());
         break;
       case 'silence':
-        console.log(this.#heard.length === 0 ? 'silence' : this.#heard.join('\n'));
+        console.log(this.#received.length === 0 ? 'silence' : this.#received.join('\n'));
         break;
       default:
         throw new Error('no such step');
     }
   }
 
-  async #hear(): Promise<string> {
-    const signal = AbortSignal.timeout(PATIENCE);
-    while (this.#heard.length === 0) {
-      await once(this.#news, 'event', { signal }).catch(() => {
-        throw new Error('nothing heard');
+  async #nextEvent(): Promise<string> {
+    const signal = AbortSignal.timeout(EVENT_TIMEOUT_MS);
+    while (this.#received.length === 0) {
+      await once(this.#notifier, 'event', { signal }).catch(() => {
+        throw new Error('no event within 30 s');
       });
     }
-    return this.#heard.shift() ?? '';
+    return this.#received.shift() ?? '';
   }
 }
 
@@ -131,11 +131,11 @@ async function spawnMember(url: string, service: string, address: string): Promi
   return member;
 }
 
-async function beMember(url: string, service: string, address: string | undefined): Promise<void> {
+async function runMember(url: string, service: string, address: string | undefined): Promise<void> {
   const client = await connect(url);
   await client.register({ service, address });
   console.log('ready');
-  // A registration alone keeps no process alive; this does, until the teller is gone.
+  // A registration alone keeps no process alive; this does, until the runner exits.
   process.stdin.resume();
 }
 

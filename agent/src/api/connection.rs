@@ -38,7 +38,7 @@ pub async fn handshake(
     match timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
-            log::debug!("TLS handshake failed: {error}");
+            tracing::debug!(%error, "TLS handshake failed");
             None
         }
         Err(_) => None,

@@ -110,7 +110,9 @@ impl Component for ApiServer {
         let sockets = tasks.listeners.iter().filter_map(|(listener, _)| {
             let socket = listener.named_socket();
             socket
-                .inspect_err(|error| log::error!("{} is not handed over: {error}", listener.url()))
+                .inspect_err(|error| {
+                    tracing::error!(endpoint = listener.url(), %error, "cannot hand over a listener");
+                })
                 .ok()
         });
         ready(HandOver {
@@ -189,7 +191,7 @@ impl AcceptLoop {
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    log::warn!("cannot accept a connection: {error}");
+                    tracing::warn!(endpoint = self.listener.url(), %error, "cannot accept a connection, retrying");
                     sleep(ACCEPT_RETRY_INTERVAL).await;
                     continue;
                 }

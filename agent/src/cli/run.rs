@@ -74,7 +74,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     let agent = tokio::select! {
         started = lifecycle::start(&config, inherited) => started?,
         signal = &mut ended => {
-            log::info!("{signal} received during the start, stopping");
+            tracing::info!(signal, "signal received during the start, stopping");
             return Ok(());
         }
     };
@@ -97,7 +97,11 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     };
     notify_systemd(&[NotifyState::Stopping]);
     let registrations = agent.registrations();
-    log::info!("{signal} received, withdrawing {registrations} registrations");
+    tracing::info!(
+        signal,
+        registrations,
+        "signal received, withdrawing all registrations"
+    );
     agent.stop().await;
     Ok(())
 }
@@ -129,9 +133,11 @@ async fn serve(
     // The process that started the agent reads this line.
     output::print(&format!("listening on {urls}\n"));
     let version = env!("CARGO_PKG_VERSION");
-    log::info!(
-        "discoverd {version} on {urls}, in front of {}",
-        agent.store()
+    tracing::info!(
+        version,
+        listeners = urls,
+        store = agent.store(),
+        "discoverd started"
     );
     notify_systemd(&[NotifyState::Ready]);
     loop {
@@ -143,11 +149,15 @@ async fn serve(
             }
             Some(()) = signals.replacements.recv() => match handover::check_next(program).await {
                 Ok(()) => {
-                    log::info!("SIGUSR2: handing over to {}", program.display());
+                    tracing::info!(signal = "SIGUSR2", program = %program.display(), "handing over to the next process");
                     return Ok(Next::Replace);
                 }
                 Err(error) => {
-                    log::error!("SIGUSR2: this run goes on, the next could not begin: {error:#}");
+                    tracing::error!(
+                        signal = "SIGUSR2",
+                        error = %error.report(),
+                        "hand-over cancelled: the next process could not start"
+                    );
                 }
             },
         }
@@ -159,14 +169,18 @@ async fn serve(
 async fn reload(agent: &RunningAgent, config_file: Option<&Path>) {
     if !agent.credentials().is_empty() {
         match agent.credentials().reload() {
-            Ok(()) => log::info!("SIGHUP: read the certificate and the token again"),
+            Ok(()) => tracing::info!(signal = "SIGHUP", "certificate and token reloaded"),
             Err(error) => {
-                log::error!("SIGHUP: the certificate and the token stay as they were: {error:#}");
+                tracing::error!(
+                    signal = "SIGHUP",
+                    error = %error.report(),
+                    "cannot reload the certificate and the token, using the previous ones"
+                );
             }
         }
     }
     let Some(path) = config_file else {
-        log::info!("SIGHUP: there is no configuration file to read again");
+        tracing::info!(signal = "SIGHUP", "no configuration file to reload");
         return;
     };
     let read = config::read_file(path).and_then(|layer| Plan::new(layer.service, layer.watch));
@@ -175,8 +189,15 @@ async fn reload(agent: &RunningAgent, config_file: Option<&Path>) {
         Err(error) => Err(error),
     };
     match applied {
-        Ok(()) => log::info!("SIGHUP: read {} again", path.display()),
-        Err(error) => log::error!("SIGHUP: all stays as it was: {error:#}"),
+        Ok(()) => {
+            tracing::info!(signal = "SIGHUP", file = %path.display(), "configuration file reloaded")
+        }
+        Err(error) => tracing::error!(
+            signal = "SIGHUP",
+            file = %path.display(),
+            error = %error.report(),
+            "cannot reload the configuration file, nothing changed"
+        ),
     }
 }
 
@@ -199,6 +220,6 @@ fn reloading() -> Vec<NotifyState<'static>> {
 /// Notifies systemd, if it started this process.
 fn notify_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        log::warn!("cannot notify systemd: {error}");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use discover_core::{Error, ErrorKind, HumanDuration, Result};
 use ipnet::IpNet;
-use log::LevelFilter;
+use tracing::level_filters::LevelFilter;
 
 use crate::health::policy::CheckPolicy;
 use crate::net::cidr::parse_network;

@@ -50,8 +50,10 @@ impl HealthComponent {
             Some(check) => self.checks.resume(key, grant, check, health),
             None => {
                 let (service, id) = &key;
-                log::warn!(
-                    "{service}/{id}: not restored: the settings do not allow its check any more"
+                tracing::warn!(
+                    %service,
+                    instance = %id,
+                    "cannot restore a registration: the settings do not allow its check any more"
                 );
                 self.registry.drop_registration(&key, grant);
             }
@@ -67,7 +69,7 @@ impl Component for HealthComponent {
     fn start(&self, inherited: Option<Value>) -> BoxFuture<'_, Result<()>> {
         let state = inherited.map_or_else(|| Ok(Vec::new()), serde_json::from_value);
         let state: Vec<SavedCheck> = state.unwrap_or_else(|error| {
-            log::warn!("hand-over state of the health checks skipped: {error:#}");
+            tracing::warn!(component = self.name(), %error, "skipping invalid hand-over state");
             Vec::new()
         });
         state.into_iter().for_each(|saved| self.resume(saved));

@@ -186,9 +186,12 @@ async fn run_check(
         let (Outcome::Pass(note) | Outcome::Warn(note) | Outcome::Fail(note)) = outcome;
         if health != last_health && health == Health::Critical {
             let (service, id) = (&key.0, &key.1);
-            log::warn!(
-                "{service}/{id}: critical: {}: {note}",
-                check.target.description()
+            tracing::warn!(
+                %service,
+                instance = %id,
+                check = check.target.description(),
+                result = note,
+                "instance is critical: its check failed"
             );
         }
         last_health = health;

@@ -120,13 +120,31 @@ async fn run(hook: Hook, mut cursor: Cursor) {
         };
         let (command, timeout) = (hook.command.text(), hook.command_timeout());
         match exec::run(&hook.command, &change.env(), change.input(), timeout).await {
-            Err(error) => log::warn!("watch of {}: {error:#}", hook.service),
+            Err(error) => {
+                tracing::warn!(service = hook.service, error = %error.report(), "cannot run the command of a hook");
+            }
             Ok(ran) => match ran.status {
                 Some(status) if status.success() => {
-                    log::info!("{} of {}: ran {command}", change.kind, hook.service);
+                    tracing::info!(
+                        service = hook.service,
+                        event = change.kind,
+                        command,
+                        "hook ran"
+                    );
                 }
-                Some(status) => log::warn!("{command} failed: {status}: {}", ran.output),
-                None => log::warn!("{command} was killed: not done within {timeout:?}"),
+                Some(status) => tracing::warn!(
+                    service = hook.service,
+                    command,
+                    %status,
+                    output = ran.output,
+                    "the command of a hook failed"
+                ),
+                None => tracing::warn!(
+                    service = hook.service,
+                    command,
+                    ?timeout,
+                    "the command of a hook was killed: it did not finish in time"
+                ),
             },
         }
     }

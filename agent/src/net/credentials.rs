@@ -119,10 +119,11 @@ impl Credentials {
             }
             match self.reload() {
                 Ok(()) => {
-                    log::info!("the certificate or the token has changed, and holds from now on");
+                    tracing::info!("certificate and token files changed, using the new ones");
                 }
-                Err(error) => log::error!(
-                    "the certificate or the token has changed and is of no use, so the old one holds: {error:#}"
+                Err(error) => tracing::error!(
+                    error = %error.report(),
+                    "certificate and token files changed and are invalid, using the previous ones"
                 ),
             }
         }

@@ -60,7 +60,7 @@ impl Component for RegistryComponent {
                 inherited.map_or_else(|| Ok(RegistryState::default()), serde_json::from_value);
             let state = state.unwrap_or_else(|error| {
                 // Clients whose registrations are unknown register again.
-                log::warn!("hand-over state of the registry skipped: {error:#}");
+                tracing::warn!(component = self.name(), %error, "skipping invalid hand-over state");
                 RegistryState::default()
             });
             self.registry.restore_maintenance(state.maintenance);

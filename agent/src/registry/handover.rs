@@ -79,7 +79,7 @@ impl Registry {
         for saved in all {
             let (service, id) = (saved.service.clone(), saved.id.clone());
             if let Err(error) = self.restore_registration(saved) {
-                log::warn!("{service}/{id}: not restored after the restart: {error:#}");
+                tracing::warn!(%service, instance = %id, error = %error.report(), "cannot restore a registration");
             }
         }
         self.reconcile_needed.notify_one();
@@ -154,7 +154,7 @@ impl Registry {
             match InstanceSelector::new(service.as_deref(), id.as_deref()) {
                 Ok(selector) => self.maintenance().set(selector, Some(mode)),
                 Err(error) => {
-                    log::warn!("maintenance mode not restored after the restart: {error:#}")
+                    tracing::warn!(error = %error.report(), "cannot restore a maintenance mode");
                 }
             }
         }

@@ -286,9 +286,7 @@ impl Registry {
         self.is_closed.store(true, Ordering::SeqCst);
         let released = (0..KEY_LOCK_STRIPES).map(|stripe| self.close_stripe(stripe));
         let Ok(all) = timeout(within, join_all(released)).await else {
-            log::warn!(
-                "not all registrations were removed within {within:?}; they expire with their TTL"
-            );
+            tracing::warn!(timeout = ?within, "not all registrations were withdrawn in time");
             return;
         };
         // Event streams deliver the removal before they end.
@@ -316,7 +314,7 @@ impl Registry {
             // expire without becoming critical first.
             let now = self.start.elapsed();
             for (service, id) in self.table().mark_silent_critical(now) {
-                log::warn!("{service}/{id}: critical: no heartbeat");
+                tracing::warn!(%service, instance = %id, "instance is critical: no heartbeat");
                 self.reconcile_needed.notify_one();
             }
             let expired = self.table().remove_expired(now);
@@ -324,9 +322,14 @@ impl Registry {
                 self.expired.fetch_add(1, Ordering::Relaxed);
                 match entry.health {
                     Health::Critical => {
-                        log::warn!("{service}/{id}: removed: critical for too long")
+                        tracing::warn!(%service, instance = %id, "registration removed: critical for too long");
                     }
-                    _ => log::info!("{service}/{id}: removed: no heartbeat for {:?}", entry.ttl),
+                    _ => tracing::info!(
+                        %service,
+                        instance = %id,
+                        ttl = ?entry.ttl,
+                        "registration removed: no heartbeat within the TTL"
+                    ),
                 }
             }
             let next = self.table().next_deadline().map(|next| self.start + next);

@@ -203,7 +203,7 @@ impl Registry {
         match result {
             Ok(()) => {
                 published.set_error(None);
-                log::info!("{service}/{id}: {}", state.name());
+                tracing::info!(%service, instance = %id, state = state.name(), "instance published or withheld");
                 let registration = state
                     .is_visible()
                     .then(|| published.published_registration(state.is_warning()));
@@ -213,16 +213,19 @@ impl Registry {
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Replaced => {
-                log::warn!("{service}/{id}: removed: replaced by another owner");
+                tracing::warn!(%service, instance = %id, "registration removed: replaced by another owner");
                 drop(self.table().remove(key, grant));
                 Err(table::replaced_error(key))
             }
             Err(error) => {
                 // Logged once for each reason, not at every check.
                 if published.set_error(Some(error.report())) {
-                    log::warn!(
-                        "{service}/{id}: cannot change the state to {}: {error:#}",
-                        state.name()
+                    tracing::warn!(
+                        %service,
+                        instance = %id,
+                        state = state.name(),
+                        error = %error.report(),
+                        "cannot publish or withhold an instance, retrying"
                     );
                 }
                 Err(error)

@@ -29,17 +29,26 @@ const STATE_VARIABLE: &str = "DISCOVERD_HANDOVER";
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The sockets and the state that this process inherited, from systemd or from the previous process.
-#[derive(Default)]
 pub struct Inherited {
     /// Listening sockets.
     pub sockets: Vec<InheritedSocket>,
-    /// The states of the components.
-    pub state: HandOverState,
+    /// The states of the components, or why they cannot be read.
+    pub state: Result<HandOverState>,
+}
+
+impl Default for Inherited {
+    /// Nothing was inherited.
+    fn default() -> Inherited {
+        Inherited {
+            sockets: Vec::new(),
+            state: Ok(HandOverState::default()),
+        }
+    }
 }
 
 impl Inherited {
     /// Takes what this process inherited. Changes the environment, so it must be called before the process starts
-    /// a second thread. State that cannot be read is skipped with a warning: clients then register again.
+    /// a second thread and the log.
     ///
     /// # Errors
     ///
@@ -67,11 +76,10 @@ impl Inherited {
             };
             sockets.push(InheritedSocket { name, kind });
         }
-        let state = read_state().unwrap_or_else(|error| {
-            log::warn!("state of the previous process skipped: {error:#}");
-            HandOverState::default()
-        });
-        Ok(Inherited { sockets, state })
+        Ok(Inherited {
+            sockets,
+            state: read_state(),
+        })
     }
 }
 
@@ -186,7 +194,7 @@ fn consecutive(
 pub fn remove_from_systemd(name: &str) {
     let state = [NotifyState::FdStoreRemove, NotifyState::FdName(name)];
     if let Err(error) = sd_notify::notify(&state) {
-        log::warn!("cannot remove {name} from the file descriptor store of systemd: {error}");
+        tracing::warn!(socket = name, %error, "cannot remove a socket from the file descriptor store of systemd");
     }
 }
 
@@ -203,7 +211,7 @@ pub fn store_in_systemd(listeners: &[Listener]) -> bool {
     });
     let stored: std::io::Result<()> = stored.collect();
     if let Err(error) = &stored {
-        log::warn!("cannot store the listeners in systemd: {error}");
+        tracing::warn!(%error, "cannot put the listeners into the file descriptor store of systemd");
     }
     stored.is_ok()
 }

@@ -69,8 +69,11 @@ impl HandOverState {
         let (found, known) = (part.version, component.state_version());
         if found != known {
             let name = component.name();
-            log::warn!(
-                "hand-over state of {name} skipped: it has version {found}, this release reads {known}"
+            tracing::warn!(
+                component = name,
+                found,
+                known,
+                "skipping hand-over state of another version"
             );
             return None;
         }

@@ -120,7 +120,12 @@ pub async fn start(config: &Config, inherited: Inherited) -> Result<RunningAgent
     ];
     exposition.add(components.iter().map(Arc::downgrade).collect());
     let supervisor = Supervisor::new(components, phase);
-    supervisor.start(inherited.state).await?;
+    let inherited = inherited.state.unwrap_or_else(|error| {
+        // Clients whose registrations are unknown register again.
+        tracing::warn!(error = %error.report(), "skipping the hand-over state of the previous process");
+        HandOverState::default()
+    });
+    supervisor.start(inherited).await?;
     Ok(RunningAgent {
         urls,
         client,

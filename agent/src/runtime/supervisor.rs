@@ -36,14 +36,17 @@ impl Supervisor {
     pub async fn start(&self, mut inherited: HandOverState) -> Result<()> {
         for (index, component) in self.components.iter().enumerate() {
             let state = inherited.take(component.as_ref());
-            log::debug!("starting component {}", component.name());
+            tracing::debug!(component = component.name(), "starting component");
             if let Err(error) = component.start(state).await {
                 self.stop_first(index).await;
                 return Err(error);
             }
         }
         for name in inherited.rest() {
-            log::warn!("hand-over state of {name} skipped: this release has no such component");
+            tracing::warn!(
+                component = name,
+                "skipping hand-over state of an unknown component"
+            );
         }
         self.phase.send_replace(Phase::Running);
         Ok(())
@@ -77,12 +80,12 @@ impl Supervisor {
         let deadline = Instant::now() + STOP_TIMEOUT;
         for component in self.components[..count].iter().rev() {
             let name = component.name();
-            log::debug!("stopping component {name}");
+            tracing::debug!(component = name, "stopping component");
             if timeout_at(deadline, component.stop(deadline))
                 .await
                 .is_err()
             {
-                log::warn!("component {name} did not stop within {STOP_TIMEOUT:?}");
+                tracing::warn!(component = name, timeout = ?STOP_TIMEOUT, "component did not stop in time");
             }
         }
     }

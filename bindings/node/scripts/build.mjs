@@ -1,9 +1,9 @@
-// Builds the package in place, with nothing but Rust and Node: the native module by cargo, its types
-// as the macros wrote them down, then TypeScript, in one file by esbuild.
+// Builds the package in place with Rust and Node: the native module with cargo, its type declarations from the
+// output of the Rust macros, then TypeScript, bundled into one file with esbuild.
 //
-//   CARGO_TARGET_DIR              where cargo builds (default: the workspace's target)
+//   CARGO_TARGET_DIR              cargo's target folder (default: the workspace's target)
 //   LIBDISCOVER_BUILD_PROFILE     dev or release (default: release)
-//   LIBDISCOVER_FEATURES          only these backends, at commas: local,etcd,etcd2 (default: all)
+//   LIBDISCOVER_FEATURES          the backends, separated by commas: local,etcd,etcd2 (default: all)
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -40,13 +40,13 @@ function native() {
     darwin: 'liblibdiscover_node.dylib',
     win32: 'libdiscover_node.dll',
   }[process.platform] ?? 'liblibdiscover_node.so';
-  // Moved into place, for a process that has the old one open must not see it change.
+  // Renamed into place, because a process that has the old file open must not see it change.
   const fresh = join(dist, `libdiscover.node.${process.pid}`);
   copyFileSync(join(target, release ? 'release' : 'debug', library), fresh);
   renameSync(fresh, join(dist, 'libdiscover.node'));
 }
 
-/** The types of the native module, from the lines that its macros wrote. */
+/** Returns the type declarations of the native module, from the output of the Rust macros. */
 function declarations() {
   const lines = readFileSync(join(types, 'libdiscover-node'), 'utf8').trim().split('\n');
   const items = lines.map((line) => JSON.parse(line));
@@ -63,7 +63,7 @@ function declarations() {
       case 'impl':
         return '';
       default:
-        throw new Error(`the macros wrote a ${kind}, which this script does not know`);
+        throw new Error(`unknown kind of type declaration from the napi macros: ${kind}`);
     }
   });
   return `${text.filter(Boolean).join('\n')}\n`;

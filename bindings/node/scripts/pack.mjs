@@ -1,7 +1,7 @@
-// Packs what is built: the package, and the package of this platform with the native module, which npm
-// installs with it where `os`, `cpu` and `libc` fit.
+// Packs the built files into two npm packages: the main package, and the package of this platform with the native
+// module. npm installs the second if `os`, `cpu` and `libc` match.
 //
-//   node scripts/pack.mjs NATIVE STAGE OUT     NATIVE is the module, as cargo built it
+//   node scripts/pack.mjs NATIVE STAGE OUT     NATIVE is the module that cargo built
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ const platform = `libdiscover-${process.platform}-${process.arch}-gnu`;
 rmSync(stage, { recursive: true, force: true });
 const folder = begin('libdiscover', {
   ...main,
-  // Exactly this version: the two halves know each other.
+  // The two packages must have the same version.
   optionalDependencies: { [platform]: version },
 });
 cpSync(join(here, 'dist'), join(folder, 'dist'), {
@@ -49,7 +49,7 @@ function begin(name, description) {
   for (const file of licenses) {
     copyFileSync(join(here, file), join(folder, file));
   }
-  // npm takes a licence along unasked only if there is one.
+  // npm adds a license by itself only if there is exactly one.
   const whole = { ...description, files: [...description.files, ...licenses] };
   writeFileSync(join(folder, 'package.json'), `${JSON.stringify(whole, null, 2)}\n`);
   return folder;

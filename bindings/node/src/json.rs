@@ -5,7 +5,8 @@ use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use discover_core::embed::{
-    Attributes, Error, Event, Instance, Metadata, Metrics, OfflineInstance, Snapshot, able,
+    Attributes, Error, Event, Instance, Metadata, Metrics, OfflineInstance, Snapshot,
+    eligible_indices,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -32,7 +33,7 @@ pub fn snapshot(now: &Snapshot, changes: &[Event], offline: Option<&[OfflineInst
         "epoch": now.epoch(),
         "invalid": now.invalid(),
     });
-    let eligible = json!(able(now));
+    let eligible = json!(eligible_indices(now));
     text(|to| {
         let mut shared = SharedFieldsTable::default();
         write!(

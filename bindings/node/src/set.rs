@@ -94,7 +94,7 @@ impl NativeSet {
     #[napi]
     pub fn cache_feed(&self, feed_id: u32) -> Result<NativeFeed> {
         let doorbell = self.doorbell.clone();
-        let feed = self.set.feed_posting(move || doorbell.ring(feed_id));
+        let feed = self.set.feed_with_wake_fn(move || doorbell.ring(feed_id));
         let feed = feed.map_err(failure)?;
         Ok(NativeFeed {
             feed,

@@ -21,21 +21,22 @@ test('a store that does not respond is reported with its cause', async () => {
   const statuses = [];
   client.onConnection((status) => statuses.push(status));
   const web = client.services('web');
-  const looped = (async () => {
-    const states = [];
+  const watchedStates = [];
+  const loop = (async () => {
     for await (const { state } of client.watchConnection()) {
-      states.push(state);
+      watchedStates.push(state);
     }
-    return states;
   })();
-  await until(() => statuses.at(-1)?.state === 'lost');
+  // The callback and the loop have a feed each, so one may receive a state before the other.
+  await until(() => statuses.at(-1)?.state === 'lost' && watchedStates.at(-1) === 'lost');
   assert.equal(statuses.at(-1).error.code, 'ERR_DISCOVER_UNAVAILABLE');
   assert.equal(client.connection().state, 'lost');
   assert.equal(web.online().length, 0);
   await client.close();
+  await loop;
   const changes = (states) => states.filter((state) => state !== 'connected');
   assert.deepEqual(changes(statuses.map(({ state }) => state)), ['suspended', 'lost']);
-  assert.deepEqual(changes(await looped), ['suspended', 'lost']);
+  assert.deepEqual(changes(watchedStates), ['suspended', 'lost']);
 });
 
 test('a subscriber receives the standings of a lease until it is released', async (t) => {

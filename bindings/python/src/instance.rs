@@ -194,7 +194,7 @@ impl Instance {
 
     /// Redacts secrets.
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let attributes = embed::shown(self.0.attributes()).into_pyobject(py)?;
+        let attributes = embed::redact(self.0.attributes()).into_pyobject(py)?;
         let attributes = attributes.repr()?;
         let suspect = if self.0.is_suspect() { " suspect" } else { "" };
         Ok(format!(

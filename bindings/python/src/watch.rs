@@ -207,8 +207,8 @@ impl FeedWaker {
     }
 }
 
-impl embed::Bell for FeedWaker {
-    fn ring(&mut self) {
+impl embed::Waker for FeedWaker {
+    fn wake(&mut self) {
         self.wake_flag.wake();
         self.call();
     }

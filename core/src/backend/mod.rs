@@ -1,4 +1,4 @@
-//! What the engine sees of a registry: four verbs and a stream of whole views.
+//! The interface between the client and a service registry.
 
 #[cfg(feature = "agent")]
 mod agent;
@@ -19,63 +19,92 @@ use crate::model::{
 #[cfg(feature = "agent")]
 pub use agent::AgentApi;
 pub use kv::KvBackend;
-pub use open::{COMMON_OPTIONS, Constructor};
+pub use open::{COMMON_OPTIONS, Constructor, open_store};
 
-/// A service registry. The verbs take the registration back each time, so a backend needs no table of
-/// what it registered. The registration is complete: it has a host and a ttl.
+/// A service registry, as the client uses it.
 ///
-/// Errors: `LeaseLost` when the registration is gone and should be made again; `Replaced` when another
-/// owner holds the id; a retriable kind when the registry cannot be reached; anything else is final.
-/// Every call ends by itself within a bound.
+/// Implement it to connect the client to a registry of your own, and add it with
+/// [`Builder::backend`](crate::Builder::backend). A key-value store needs no backend of its own: implement
+/// [`Store`](crate::Store) and use [`KvBackend`].
+///
+/// - A registration is complete: host and TTL are set. Calls after `register` receive the registration again,
+///   so a backend needs no table of what it registered.
+/// - Every call ends by itself within a bound of the backend's choice. The client may drop the future of a
+///   call before it ends; the effect of the call is then unknown to the client, as after a lost answer.
+/// - All methods may be called from any thread, several at once, on a tokio runtime. The client makes one call
+///   at a time for each registration; `lease_lost` and streams run beside it.
+///
+/// # Errors
+///
+/// | kind | meaning | reaction of the client |
+/// | --- | --- | --- |
+/// | [`LeaseLost`](ErrorKind::LeaseLost) | the registration does not exist any more | registers again with [`OnConflict::RestoreOnly`] |
+/// | [`Replaced`](ErrorKind::Replaced) | another owner holds the id | stops writing; the lease is `replaced` |
+/// | retriable ([`Error::is_retriable`]) | the registry did not answer or cannot be reached | retries with backoff |
+/// | any other | the registry refused the call | reports the error; a renewal is retried after a third of the TTL |
 pub trait Backend: Send + Sync + 'static {
-    /// Whether the registry answers: one cheap round trip.
+    /// Checks that the registry answers, with one cheap round trip that changes nothing.
     fn probe(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Makes the instance visible. Once it returns, a reader of the registry sees it. `claim` says what
-    /// becomes of another owner of the same id.
+    /// Makes the instance visible and returns its grant. Once the call returns, every reader of the registry
+    /// sees the instance.
+    ///
+    /// If another owner holds the id, [`OnConflict::Replace`] takes the id over, and [`OnConflict::RestoreOnly`]
+    /// fails with `Replaced` and changes nothing. A second call for the same id returns a new grant or the same
+    /// one.
     fn register<'a>(
         &'a self,
         registration: &'a Registration,
-        claim: OnConflict,
+        on_conflict: OnConflict,
     ) -> BoxFuture<'a, Result<Grant>>;
 
-    /// Keeps a registration alive for another TTL.
+    /// Keeps a registration alive for another TTL. Changes nothing that readers see.
+    ///
+    /// Fails with `LeaseLost` if the registration does not exist any more, and with `Replaced` if another
+    /// owner holds the id.
     fn heartbeat<'a>(
         &'a self,
         registration: &'a Registration,
         grant: Grant,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// How long ago the registry last confirmed a grant that this backend renews by itself, together with
-    /// others of this client; none where all renewals are left to `heartbeat`.
+    /// Returns the time since the registry last confirmed a grant that the backend renews by itself, together
+    /// with other grants of the client. Returns `None`, the default, if the backend renews grants only in
+    /// `heartbeat`.
     fn last_confirmed(&self, _grant: Grant) -> Option<Duration> {
         None
     }
 
-    /// Waits until such a grant was not confirmed for two thirds of its ttl, or is gone, so that `heartbeat`
-    /// is called for it; over at once where all renewals are left to that.
+    /// Resolves when a grant that the backend renews by itself was not confirmed for two thirds of its TTL, or
+    /// is lost; the client then calls `heartbeat`. Resolves at once, the default, if the backend renews grants
+    /// only in `heartbeat`.
     fn renewal_overdue(&self, _grant: Grant) -> BoxFuture<'static, ()> {
         ready(()).boxed()
     }
 
-    /// Changes attributes and tags of a live registration; its age stays. With `RestoreOnly` it says nothing
-    /// new, but what held before something that failed.
+    /// Replaces attributes and tags of a live registration; its age stays. Repeating an update changes nothing.
+    ///
+    /// With [`OnConflict::RestoreOnly`] the update writes the value in force again, after a call whose result
+    /// is unknown. Fails with `LeaseLost` if the registration does not exist any more, and with `Replaced` if
+    /// another owner holds the id; nothing is changed then.
     fn update<'a>(
         &'a self,
         registration: &'a Registration,
         grant: Grant,
-        claim: OnConflict,
+        on_conflict: OnConflict,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Removes the instance, if this grant still holds it. Removing what is gone succeeds.
+    /// Removes the instance if this grant still holds it. Succeeds if the instance does not exist any more or
+    /// another owner holds the id, so a second call succeeds.
     fn unregister<'a>(
         &'a self,
         registration: &'a Registration,
         grant: Grant,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Waits until the registration is gone or another's, and says so as `heartbeat` would. A backend
-    /// that cannot be told says it when asked, in `heartbeat`.
+    /// Resolves when the registration is deleted, expires or is taken over, with the error that `heartbeat`
+    /// would return. A registry without notifications never resolves it, the default; `heartbeat` reports the
+    /// loss instead.
     fn lease_lost<'a>(
         &'a self,
         _registration: &'a Registration,
@@ -84,8 +113,9 @@ pub trait Backend: Send + Sync + 'static {
         pending().boxed()
     }
 
-    /// What the service says to this registration and its others, at once and then whenever it says
-    /// something else. Never ends; where they share nothing, nothing is ever said.
+    /// Streams the attributes that the registrations of a service share: the current ones at once, then each
+    /// change. The client merges them into the registration. Never ends; if the registrations share nothing,
+    /// the default, the stream emits nothing.
     fn shared_attributes(
         &self,
         _registration: &Registration,
@@ -93,34 +123,39 @@ pub trait Backend: Send + Sync + 'static {
         stream::pending().boxed()
     }
 
-    /// The whole set of a service, at once and after each change. Silent while nothing changes. After an
-    /// error it ends, and the engine opens it again; or it goes on by itself, and the next view says
-    /// that all is well again. `last` is the view before, empty at first; an instance that is still as
-    /// it was there should be that very one, with its calls in flight.
+    /// Streams the whole set of a service: the current view at once, even if it is empty, then a view after
+    /// each change. Emits only on change.
+    ///
+    /// After an `Err` the stream either ends, and the client calls `subscribe` again with backoff, or recovers
+    /// by itself; then the next view signals the recovery. `last` is the last view that the client received,
+    /// empty on the first call: an instance that did not change should be the same `Arc`, so that its count of
+    /// calls in flight is kept.
     fn subscribe(&self, service: &ServiceName, last: View) -> BoxStream<'static, Result<View>>;
 
-    /// The names of all services that have instances now, in order. `Unsupported` where the registry
-    /// cannot tell.
+    /// Returns the names of all services that have instances, in ascending order. Fails with `Unsupported`,
+    /// the default, if the registry cannot list its services.
     fn catalog(&self) -> BoxFuture<'_, Result<Vec<ServiceName>>> {
         let text = "this registry cannot list its services";
         ready(Err(Error::new(ErrorKind::Unsupported, text))).boxed()
     }
 
-    /// How the connection fares, from now on: each change, `Lost` excepted, which the client finds out.
+    /// Streams each change of the state of the connection from now on. Emits `Connected` and `Suspended`; the
+    /// client itself decides that a connection is `Lost`. Never ends; the default emits nothing.
     fn connection(&self) -> BoxStream<'static, ConnectionState> {
         stream::pending().boxed()
     }
 
-    /// What it has been through.
+    /// Returns the counters of the backend since it was opened.
     fn metrics(&self) -> Metrics {
         Metrics::default()
     }
 
-    /// Finishes what was left to be done behind a call that was given up. Called once, at the end.
+    /// Finishes work that dropped calls left behind, such as deleting the entry of a cancelled `register`. The
+    /// client calls it once, after all other calls.
     fn close(&self) -> BoxFuture<'_, ()> {
         ready(()).boxed()
     }
 
-    /// The address of this machine that others reach, for registrations that name no host.
+    /// Returns the address of this machine that other machines reach, for registrations without a host.
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>>;
 }

@@ -134,14 +134,32 @@ pub(crate) fn open(url: &Url, custom: &HashMap<String, Constructor>) -> Result<O
     }
     let settings = ClientSettings::from_url(url)?;
     let backend = match url.scheme() {
-        "memory" => memory(url)?,
-        "local" => local(url)?,
-        "etcd" | "etcds" => etcd_v3(url)?,
-        "etcd2" | "etcd2s" => etcd_v2(url)?,
         "discoverd" => agent(url, false)?,
-        _ => agent(url, true)?,
+        "discoverd+unix" => agent(url, true)?,
+        _ => kv_backend(url, kv_store(url)?)?,
     };
     Ok(Opened { backend, settings })
+}
+
+/// Opens the store of a URL (`memory`, `local`, `etcd`, `etcds`, `etcd2` or `etcd2s`) without a layout, for
+/// [`KvBackend::new`]. Does not use the network. Must be called on a tokio runtime.
+///
+/// # Errors
+///
+/// Fails if the scheme has no store, an option is unknown or invalid, or a file that the URL names cannot be
+/// used.
+pub fn open_store(url: &str) -> Result<Arc<dyn Store>> {
+    kv_store(&Url::parse(url)?)
+}
+
+fn kv_store(url: &Url) -> Result<Arc<dyn Store>> {
+    match url.scheme() {
+        "memory" => memory(url),
+        "local" => local(url),
+        "etcd" | "etcds" => etcd_v3(url),
+        "etcd2" | "etcd2s" => etcd_v2(url),
+        other => Err(Error::invalid(format!("scheme {other:?} has no store"))),
+    }
 }
 
 fn unknown_scheme(scheme: &str, custom: &HashMap<String, Constructor>) -> Error {
@@ -159,18 +177,18 @@ fn unknown_scheme(scheme: &str, custom: &HashMap<String, Constructor>) -> Error 
     ))
 }
 
-fn memory(url: &Url) -> Result<Arc<dyn Backend>> {
+fn memory(url: &Url) -> Result<Arc<dyn Store>> {
     check_kv_options(url, &["state"])?;
     let name = format!("{}{}", url.authority(), url.path());
     let store = match url.option("state") {
         Some(path) => MemoryStore::open_with_state(&name, Path::new(path))?,
         None => MemoryStore::open(&name),
     };
-    kv_backend(url, Arc::new(store))
+    Ok(Arc::new(store))
 }
 
 #[cfg(feature = "local")]
-fn local(url: &Url) -> Result<Arc<dyn Backend>> {
+fn local(url: &Url) -> Result<Arc<dyn Store>> {
     use crate::store::local::LocalStore;
     check_kv_options(url, &[])?;
     if !url.authority().is_empty() {
@@ -178,35 +196,35 @@ fn local(url: &Url) -> Result<Arc<dyn Backend>> {
             "{url}: local:// has no host; a directory has three slashes, as in local:///path"
         )));
     }
-    kv_backend(url, Arc::new(LocalStore::open(url.path())?))
+    Ok(Arc::new(LocalStore::open(url.path())?))
 }
 
 #[cfg(not(feature = "local"))]
-fn local(url: &Url) -> Result<Arc<dyn Backend>> {
+fn local(url: &Url) -> Result<Arc<dyn Store>> {
     Err(not_in_build(url, "local"))
 }
 
 #[cfg(feature = "etcd")]
-fn etcd_v3(url: &Url) -> Result<Arc<dyn Backend>> {
+fn etcd_v3(url: &Url) -> Result<Arc<dyn Store>> {
     use crate::store::etcd::v3::EtcdV3Store;
     let config = etcd_config(url, url.scheme() == "etcds")?;
-    etcd_backend(url, Arc::new(EtcdV3Store::new(config)))
+    Ok(Arc::new(EtcdV3Store::new(config)))
 }
 
 #[cfg(not(feature = "etcd"))]
-fn etcd_v3(url: &Url) -> Result<Arc<dyn Backend>> {
+fn etcd_v3(url: &Url) -> Result<Arc<dyn Store>> {
     Err(not_in_build(url, "etcd"))
 }
 
 #[cfg(feature = "etcd2")]
-fn etcd_v2(url: &Url) -> Result<Arc<dyn Backend>> {
+fn etcd_v2(url: &Url) -> Result<Arc<dyn Store>> {
     use crate::store::etcd::v2::EtcdV2Store;
     let config = etcd_config(url, url.scheme() == "etcd2s")?;
-    etcd_backend(url, Arc::new(EtcdV2Store::new(config)))
+    Ok(Arc::new(EtcdV2Store::new(config)))
 }
 
 #[cfg(not(feature = "etcd2"))]
-fn etcd_v2(url: &Url) -> Result<Arc<dyn Backend>> {
+fn etcd_v2(url: &Url) -> Result<Arc<dyn Store>> {
     Err(not_in_build(url, "etcd2"))
 }
 
@@ -217,15 +235,6 @@ fn etcd_config(url: &Url, tls: bool) -> Result<crate::store::etcd::config::EtcdC
     let limits = ["protect", "grace", "max_instances"];
     check_kv_options(url, &[&own[..], &TLS_OPTIONS, &limits].concat())?;
     crate::store::etcd::config::EtcdConfig::read(url, tls)
-}
-
-/// Creates the backend of a store whose leases may expire all at once, with protection against that.
-#[cfg(any(feature = "etcd", feature = "etcd2"))]
-fn etcd_backend(url: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
-    let protect = url.option("protect").is_none() || url.flag("protect")?;
-    let grace = url.duration("grace")?.unwrap_or(KvBackend::GRACE);
-    let backend = KvBackend::several(store, layouts(url)?);
-    Ok(Arc::new(backend.grace(protect.then_some(grace))))
 }
 
 #[cfg(feature = "agent")]
@@ -287,8 +296,15 @@ fn check_kv_options(url: &Url, own: &[&str]) -> Result<()> {
     url.expect_options(&[&known[..], &COMMON_OPTIONS].concat())
 }
 
+/// Creates the backend of a store. The leases of etcd may expire all at once; `protect` and `grace` delay that.
 fn kv_backend(url: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(KvBackend::several(store, layouts(url)?)))
+    let backend = KvBackend::with_layouts(store, layouts(url)?);
+    if !url.scheme().starts_with("etcd") {
+        return Ok(Arc::new(backend));
+    }
+    let protect = url.option("protect").is_none() || url.flag("protect")?;
+    let grace = url.duration("grace")?.unwrap_or(KvBackend::GRACE);
+    Ok(Arc::new(backend.grace(protect.then_some(grace))))
 }
 
 fn layout_names(url: &Url) -> impl Iterator<Item = &str> {

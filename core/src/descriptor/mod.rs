@@ -1,4 +1,4 @@
-//! Service descriptors: what a program asks for, in a line of text.
+//! Service descriptors: the dependency of a program on a service, in one line of text.
 
 mod parse;
 
@@ -8,11 +8,12 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// What a program asks for in a line of text: `redis.master[prod,stats];6379/tcp`.
+/// Dependency on a service, written as one line of text: `redis.master[prod,stats];6379/tcp`.
 ///
-/// A service, by its name or by a path that ends with it; the tags that its instances must have; the
-/// port at which the program wants to reach it, and how. [`parse`](Descriptor::parse) reads it, and
-/// `Display` writes it in the one way that names the protocol always.
+/// A descriptor contains the service, as a name or as a path that ends with the name; the tags that instances
+/// must have; and the port and protocol at which the program wants to reach the service.
+/// [`parse`](Descriptor::parse) reads the text. `Display` writes the canonical form, which always names the
+/// protocol.
 ///
 /// ```
 /// # use discover_core::{Attributes, Client, Descriptor};
@@ -26,24 +27,24 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Descriptor {
-    /// As it was written: a service name, or a path that ends with one.
+    /// Service name, or a path that ends with the service name, as written.
     name: String,
     tags: Vec<String>,
     port: u16,
     protocol: Protocol,
 }
 
-/// How a program wants to reach a service.
+/// Protocol with which a program reaches a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// Where the text does not say.
+    /// TCP, the default.
     Tcp,
-    /// Datagrams.
+    /// UDP.
     Udp,
 }
 
 impl Protocol {
-    /// `tcp` or `udp`, the same in every language.
+    /// Returns `tcp` or `udp`, the same in every language.
     pub const fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
@@ -53,17 +54,26 @@ impl Protocol {
 }
 
 impl Descriptor {
-    /// Reads a descriptor. The error tells the column, counted from 1, and what is expected there.
+    /// Parses a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`, with the column (counted from 1) and what is expected there.
     pub fn parse(text: &str) -> Result<Descriptor> {
         let named = |fault| Error::invalid(format!("descriptor {text:?}: {fault}"));
         parse::parse(text).map_err(named)
     }
 
-    /// The descriptors among the variables of this process: those whose names begin with `prefix`, by
-    /// what follows it. With the prefix `BACKEND_`, `BACKEND_REDIS=redis.master;6379` is `REDIS`.
+    /// Returns the descriptors in the environment variables whose names start with `prefix`, keyed by the
+    /// rest of the name. With the prefix `BACKEND_`, the variable `BACKEND_REDIS=redis.master;6379` has the
+    /// key `REDIS`.
     ///
-    /// One that cannot be read is passed over, so that it keeps nobody from the others; the log names its
-    /// variable, the column, and what is expected there.
+    /// A malformed descriptor is skipped and logged with its variable, the column, and what is expected
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if `prefix` is empty.
     pub fn from_env(prefix: &str) -> Result<BTreeMap<String, Descriptor>> {
         let lossy = |(variable, value): (OsString, OsString)| {
             let variable = variable.to_string_lossy().into_owned();
@@ -71,14 +81,19 @@ impl Descriptor {
         };
         let text = |(variable, value): (String, OsString)| match value.into_string() {
             Ok(value) => Some((variable, value)),
-            Err(_) => pass_over(&variable, "the value is not UTF-8"),
+            Err(_) => ignore_variable(&variable, "the value is not UTF-8"),
         };
         let pairs = std::env::vars_os().filter_map(lossy).filter_map(text);
         Descriptor::from_pairs(prefix, pairs)
     }
 
-    /// The same for variables that the program has from elsewhere: those of a container, for instance.
-    /// Where a variable is there twice, the last one counts.
+    /// Returns the descriptors among `pairs` of variable names and values, as
+    /// [`from_env`](Descriptor::from_env) does, for variables from another source such as a container. If a
+    /// variable occurs twice, the last one counts.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if `prefix` is empty.
     pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
         prefix: &str,
         pairs: impl IntoIterator<Item = (N, V)>,
@@ -88,55 +103,57 @@ impl Descriptor {
                 "the prefix is empty; it tells descriptors from other variables, as BACKEND_ does",
             ));
         }
-        let mut wanted = BTreeMap::new();
+        let mut found = BTreeMap::new();
         for (variable, text) in pairs {
             if let Some(name) = variable.as_ref().strip_prefix(prefix) {
-                wanted.insert(name.to_owned(), text);
+                found.insert(name.to_owned(), text);
             }
         }
         let read = |(name, text): (String, V)| {
             let variable = format!("{prefix}{name}");
             if name.is_empty() {
-                return pass_over(&variable, "a name is expected after the prefix");
+                return ignore_variable(&variable, "a name is expected after the prefix");
             }
             match parse::parse(text.as_ref()) {
                 Ok(descriptor) => Some((name, descriptor)),
-                Err(fault) => pass_over(&variable, fault),
+                Err(fault) => ignore_variable(&variable, fault),
             }
         };
-        Ok(wanted.into_iter().filter_map(read).collect())
+        Ok(found.into_iter().filter_map(read).collect())
     }
 
-    /// The service: the name, or the last part of the path.
+    /// Returns the service: the name, or the last part of the path.
     pub fn service(&self) -> &str {
         self.name
             .rsplit_once('/')
             .map_or(&self.name, |(_, last)| last)
     }
 
-    /// The whole path, as in `/services/prod/redis.master`; none where there is just a name.
+    /// Returns the path, for example `/services/prod/redis.master`; none if the descriptor has only a name.
     pub fn path(&self) -> Option<&str> {
         self.name.contains('/').then_some(&self.name)
     }
 
-    /// What the instances must be tagged with, in the order given.
+    /// Returns the required tags in the order given.
     pub fn tags(&self) -> &[String] {
         &self.tags
     }
 
-    /// 1 to 65535: where the program wants to reach the service, which is not where an instance listens.
+    /// Returns the port (1 to 65535) at which the program reaches the service. It is not the port on which an
+    /// instance listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// How it wants to.
+    /// Returns the protocol.
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
 }
 
-/// The value is not repeated: what has got such a name by mistake may be a password.
-fn pass_over<T>(variable: &str, why: impl fmt::Display) -> Option<T> {
+/// Logs a malformed variable. The value is not logged, because a variable with this prefix may hold a
+/// password by mistake.
+fn ignore_variable<T>(variable: &str, why: impl fmt::Display) -> Option<T> {
     tracing::warn!(error = %why, %variable, "ignoring environment variable that is not a service descriptor");
     None
 }
@@ -155,11 +172,12 @@ impl fmt::Display for Descriptor {
 mod tests {
     use super::*;
 
-    /// Each is refused with its place, or is printed so that it is read as the same.
+    /// Each mutated descriptor is rejected with its column, or its printed form parses to the same
+    /// descriptor.
     #[test]
     fn fuzz_descriptors_changed_in_every_way() {
         let good = crate::mutate::fixture("descriptors.tsv", "good", 1);
-        crate::prove::holds(file!(), 3000, crate::mutate::mutated(good), |(_, text)| {
+        crate::prove::check_property(file!(), 3000, crate::mutate::mutated(good), |(_, text)| {
             let text = String::from_utf8_lossy(&text);
             match Descriptor::parse(&text) {
                 Err(error) if error.to_string().contains(": column ") => Ok(()),

@@ -1,5 +1,7 @@
-//! The one thread on which foreign code runs. It owns what it calls, so no lock is shared with the
-//! engine, cancelling is a message, and dropping a sink there *is* its destroy notification.
+//! The dispatch thread `discover-cb`, on which all foreign code runs.
+//!
+//! The thread owns the callbacks, so they share no lock with the engine. Cancelling a callback is a message
+//! to the thread, and dropping a sink on the thread is the destroy notification of the sink.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,19 +12,19 @@ use crate::embed::dispatch_loop::{Message, run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::set::Event;
 
-/// Says that there is something to drain. Called and dropped on the dispatch thread only.
-pub trait Bell: Send + 'static {
-    /// Rings are merged: one stands for everything until the next drain.
-    fn ring(&mut self);
+/// Receives wake-ups for a feed. Called and dropped on the dispatch thread only.
+pub trait Waker: Send + 'static {
+    /// Signals that the feed has events. Wake-ups are merged: one stands for everything until the next drain.
+    fn wake(&mut self);
 }
 
-/// Takes events. Called and dropped on the dispatch thread only.
+/// Receives events. Called and dropped on the dispatch thread only.
 pub trait Sink: Send + 'static {
-    /// One event; the next comes after it returns.
+    /// Handles one event. The next event follows after this returns.
     fn event(&mut self, event: &Event);
 
-    /// What happened since the last time, one after the other, for as long as it `goes_on`. For a language
-    /// that has to be entered: once for all of them.
+    /// Handles the events since the last call in order, and stops once `goes_on` returns false. A binding
+    /// whose language has to be entered first overrides this method to enter it once for all events.
     fn events(&mut self, events: &[Event], goes_on: &dyn Fn() -> bool) {
         for event in events {
             if !goes_on() {
@@ -33,20 +35,20 @@ pub trait Sink: Send + 'static {
     }
 }
 
-/// The handle to the thread.
-pub(super) struct Dispatch {
+/// Handle of the dispatch thread.
+pub(super) struct DispatchThread {
     messages: Sender<Message>,
-    /// Hangs up when the thread is over.
-    over: std::sync::Mutex<Receiver<()>>,
+    /// Disconnected when the thread has exited.
+    exited: std::sync::Mutex<Receiver<()>>,
     thread: ThreadId,
     handle: std::sync::Mutex<Option<JoinHandle<()>>>,
     ids: AtomicU64,
 }
 
-impl Dispatch {
-    pub(super) fn start() -> Result<Dispatch> {
+impl DispatchThread {
+    pub(super) fn start() -> Result<DispatchThread> {
         let (messages, inbox) = channel();
-        let (alive, over) = channel();
+        let (alive, exited) = channel();
         let body = move || {
             run(&inbox);
             drop(alive);
@@ -61,21 +63,21 @@ impl Dispatch {
                     e,
                 )
             })?;
-        Ok(Dispatch {
+        Ok(DispatchThread {
             messages,
-            over: over.into(),
+            exited: exited.into(),
             thread: handle.thread().id(),
             handle: Some(handle).into(),
             ids: AtomicU64::new(0),
         })
     }
 
-    /// A number for a new listener.
+    /// Returns the id of a new callback.
     pub(super) fn new_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Refuses, inside a callback, to wait for what this thread would do after it.
+    /// Fails with `Busy` inside a callback, where waiting for the dispatch thread would deadlock.
     pub(super) fn check_may_wait(&self) -> Result<()> {
         if thread::current().id() != self.thread {
             return Ok(());
@@ -86,33 +88,33 @@ impl Dispatch {
         ))
     }
 
-    /// Sends a message. One that comes after the end is dropped at once, with what it owns, and false
-    /// says so.
-    pub(super) fn post(&self, message: Message) -> bool {
+    /// Sends a message. Returns false after the thread has exited; then the message is dropped at once, with
+    /// everything it owns.
+    pub(super) fn send(&self, message: Message) -> bool {
         self.messages.send(message).is_ok()
     }
 
-    /// Where others send messages; one that comes after the end is dropped at once.
+    /// Returns a sender for messages. A message sent after the thread has exited is dropped at once.
     pub(super) fn messages(&self) -> Sender<Message> {
         self.messages.clone()
     }
 
-    /// Drops all listeners and ends the thread; false if a callback still runs when the time is up.
-    /// The thread then ends when that callback does.
+    /// Drops all callbacks and ends the thread. Returns false if a callback still runs when `within` has
+    /// passed; the thread then ends when that callback returns.
     pub(super) fn stop(&self, within: Duration) -> bool {
-        self.post(Message::Stop);
-        let over = self
-            .over
+        self.send(Message::Stop);
+        let exited = self
+            .exited
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Err(RecvTimeoutError::Timeout) = over.recv_timeout(within) {
+        if let Err(RecvTimeoutError::Timeout) = exited.recv_timeout(within) {
             return false;
         }
         let mut handle = self
             .handle
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        // A panic in there was caught and logged where it happened.
+        // The thread catches and logs panics itself.
         let _ = handle.take().map(JoinHandle::join);
         true
     }

@@ -1,44 +1,48 @@
-//! What passes between those who have news for a listener, those who end it, and the one thread that
-//! calls it: two flags and a mailbox. No ring is lost, nothing is called once it is cancelled, and each
-//! listener is dropped once, after its last call.
+//! Message loop of the dispatch thread and the flags that producers of events share with it.
 //!
-//! Compiled twice: here, and in a test that tries every order in which the threads may run.
+//! No wake-up is lost, no callback runs once it is cancelled, and each callback is dropped once, after its
+//! last call.
+//!
+//! This file is compiled twice: in the library, and in a test that tries every order in which the threads may
+//! run.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::sync::{Arc, AtomicBool, Ordering, Receiver};
 
-/// Somebody to be called at each ring. Answers it, and heeds being cancelled, by the flags.
-pub(super) type Listener = Box<dyn FnMut(&Flags) + Send>;
+/// Function called at each wake-up. It acknowledges the wake-up and checks for cancellation with the flags.
+pub(super) type Callback = Box<dyn FnMut(&Flags) + Send>;
 
-/// What all of them look at.
+/// State of one callback, shared by its producers and the dispatch thread.
 pub(super) struct Flags {
-    /// A ring is on its way that nobody has answered yet.
-    posted: AtomicBool,
+    /// True from the request of a wake-up until its acknowledgement.
+    wake_pending: AtomicBool,
     cancelled: AtomicBool,
 }
 
 impl Flags {
     pub(super) fn new() -> Flags {
         Flags {
-            posted: AtomicBool::new(false),
+            wake_pending: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
         }
     }
 
-    /// There is news. Whether a ring has to be posted: not while one is on its way.
-    pub(super) fn ring(&self) -> bool {
-        !self.posted.swap(true, Ordering::AcqRel)
+    /// Records that there are new events. Returns true if a wake-up message must be sent, and false while one
+    /// is pending.
+    pub(super) fn request_wake(&self) -> bool {
+        !self.wake_pending.swap(true, Ordering::AcqRel)
     }
 
-    /// Answers the ring, before looking for what is new: what comes from now on rings again. A swap and
-    /// no store, because one that found a ring on its way must have its news seen by that look.
-    pub(super) fn answer(&self) {
-        self.posted.swap(false, Ordering::AcqRel);
+    /// Acknowledges the wake-up. Call this before reading new events: an event that arrives afterwards
+    /// requests another wake-up. This is a swap and not a store, so that a producer that found a pending
+    /// wake-up has its events seen by the following read.
+    pub(super) fn acknowledge(&self) {
+        self.wake_pending.swap(false, Ordering::AcqRel);
     }
 
-    /// Whether this was the first to cancel; it ends the posting.
+    /// Cancels the callback. Returns true for the first call, which ends the wake-ups.
     pub(super) fn cancel(&self) -> bool {
         !self.cancelled.swap(true, Ordering::AcqRel)
     }
@@ -48,44 +52,44 @@ impl Flags {
     }
 }
 
-/// What the dispatch thread is asked to do.
+/// Request to the dispatch thread.
 pub(super) enum Message {
-    Add(u64, Listener, Arc<Flags>),
-    Ring(u64),
+    Add(u64, Callback, Arc<Flags>),
+    Wake(u64),
     Remove(u64),
     Run(Box<dyn FnOnce() + Send>),
     Stop,
 }
 
-/// The life of the dispatch thread. It owns the listeners, so that dropping one is never in the way of
-/// calling it.
+/// Runs the dispatch thread until `Stop` or until all senders are dropped. The thread owns the callbacks, so
+/// dropping a callback never races with calling it.
 pub(super) fn run(inbox: &Receiver<Message>) {
-    let mut listeners: BTreeMap<u64, (Listener, Arc<Flags>)> = BTreeMap::new();
+    let mut callbacks: BTreeMap<u64, (Callback, Arc<Flags>)> = BTreeMap::new();
     while let Ok(message) = inbox.recv() {
         match message {
-            Message::Add(id, listener, flags) => {
-                listeners.insert(id, (listener, flags));
+            Message::Add(id, callback, flags) => {
+                callbacks.insert(id, (callback, flags));
             }
-            Message::Ring(id) => {
-                if let Some((listener, flags)) = listeners.get_mut(&id) {
-                    foreign(|| listener(flags));
+            Message::Wake(id) => {
+                if let Some((callback, flags)) = callbacks.get_mut(&id) {
+                    call_foreign(|| callback(flags));
                 }
             }
             Message::Remove(id) => {
-                let listener = listeners.remove(&id);
-                foreign(|| drop(listener));
+                let callback = callbacks.remove(&id);
+                call_foreign(|| drop(callback));
             }
-            Message::Run(done) => foreign(done),
+            Message::Run(done) => call_foreign(done),
             Message::Stop => break,
         }
     }
-    for listener in listeners.into_values() {
-        foreign(|| drop(listener));
+    for callback in callbacks.into_values() {
+        call_foreign(|| drop(callback));
     }
 }
 
-/// A bug in an adapter must not take the thread, and with it everybody else's news.
-fn foreign(call: impl FnOnce()) {
+/// Runs foreign code and catches its panic, which must not end the thread and with it all other callbacks.
+fn call_foreign(call: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(call)).is_err() {
         tracing::error!("callback adapter panicked, its subscription stays active");
     }

@@ -1,4 +1,4 @@
-//! The engine: a client with a runtime and a dispatch thread of its own.
+//! Engine for bindings: a client with its own runtime and dispatch thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 
 use crate::client::Client;
 use crate::embed::CLOSE_TIMEOUT;
-use crate::embed::dispatch::{Bell, Sink};
+use crate::embed::dispatch::{Sink, Waker};
 use crate::embed::engine_state::EngineState;
 use crate::embed::feed::{Feed, Subscription};
 use crate::embed::fork_guard::ForkGuard;
@@ -17,12 +17,16 @@ use crate::lease::{Lease, Standing};
 use crate::model::{Attributes, ConnectionState, Instance, Metrics, Registration, ServiceName};
 use crate::set::{Policy, ServiceSet, Snapshot, Status};
 
-/// A client for other languages. Closed when dropped, without waiting.
+/// Client for bindings to other languages. Dropping it closes the client without waiting.
 pub struct Engine(ForkGuard<Arc<EngineState>>);
 
 impl Engine {
-    /// Starts the threads; waiting for the result connects. Without a URL, `DISCOVER_URL` counts, else
-    /// `local://`.
+    /// Starts the threads. The returned call connects to `url`, or to `DISCOVER_URL` if `url` is none, or
+    /// else to `local://`.
+    ///
+    /// # Errors
+    ///
+    /// `Resource` if a thread cannot be started.
     pub fn open(url: Option<&str>) -> Result<Pending<Engine>> {
         let shared = EngineState::start()?;
         let builder = match url {
@@ -41,13 +45,13 @@ impl Engine {
         })
     }
 
-    /// Where the registry is, secrets hidden.
+    /// Returns the URL of the registry with its secrets masked.
     pub fn url(&self) -> Result<String> {
         Ok(self.0.get()?.client()?.uri().to_string())
     }
 
-    /// Registers an instance and keeps it alive until the lease is released or dropped. Tries for
-    /// `timeout`, or for the client's `connect_timeout` when none is given.
+    /// Registers an instance and keeps it registered until the lease is released or dropped. Retries for
+    /// `timeout`; the default is the `connect_timeout` of the client.
     pub fn register(
         &self,
         r: Registration,
@@ -69,47 +73,55 @@ impl Engine {
         })
     }
 
-    /// The live set of a service. Does not wait; the set says whether it is current yet.
+    /// Returns the live set of a service without waiting. The state of the set tells whether it is current
+    /// yet.
     pub fn services(&self, service: &str) -> Result<SetHandle> {
         let shared = self.0.get()?.clone();
         let client = shared.client()?;
-        // Watching starts a task, so the runtime must be known.
+        // Watching spawns a task, which needs a runtime context.
         let _entered = shared.handle.enter();
         let set = client.services(service)?;
         drop(_entered);
         Ok(SetHandle(ForkGuard::new((shared, set))))
     }
 
-    /// What the client has been through; still to be read when it is closed.
+    /// Returns the metrics of the client, also after it is closed.
     pub fn metrics(&self) -> Result<Metrics> {
         Ok(self.0.get()?.opened()?.metrics())
     }
 
-    /// How the connection to the store fares.
+    /// Returns the state of the connection to the store.
     pub fn connection(&self) -> Result<ConnectionState> {
         Ok(self.0.get()?.client()?.connection())
     }
 
-    /// Has `tell` called, on the dispatch thread, with how the connection fares now and then with each
-    /// change, latest wins. It is dropped there, after its last call; or, when this fails, before it
-    /// returns.
+    /// Calls `callback` on the dispatch thread with the current connection state and then with each change.
+    /// If several changes are pending, only the latest is delivered.
+    ///
+    /// The callback is dropped on the dispatch thread after its last call; if this fails, it is dropped
+    /// before this returns.
     pub fn on_connection(
         &self,
-        tell: impl FnMut(ConnectionState) + Send + 'static,
+        callback: impl FnMut(ConnectionState) + Send + 'static,
     ) -> Result<Subscription> {
         let shared = self.0.get()?.clone();
         let changes = shared.client()?.connection_changes();
-        Subscription::to_states(shared, changes, tell)
+        Subscription::to_states(shared, changes, callback)
     }
 
-    /// For who waits in a way of its own: `busy` inside a callback, `forked` in a child.
+    /// Fails with `Busy` inside a callback and with `Forked` in a forked child. For bindings that wait by
+    /// themselves.
     pub fn check_may_wait(&self) -> Result<()> {
         self.0.get()?.dispatch.check_may_wait()
     }
 
-    /// Releases leases, ends calls under way, waits for callbacks and drops all listeners, ends both
-    /// threads; each step within `timeout`. `busy`, and still open, inside a callback. Closing again
-    /// is no error; closing at the same time waits for the first.
+    /// Closes the client: releases leases, ends running calls, waits for callbacks, drops all callbacks and
+    /// ends both threads. Each step takes at most `timeout`. Closing again succeeds; a concurrent call waits
+    /// for the first one.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` inside a callback; then the client stays open.
     pub fn close(&self, timeout: Duration) -> Result<()> {
         self.0.get()?.close(timeout)
     }
@@ -121,8 +133,8 @@ impl Drop for Engine {
             return;
         };
         if !*shared.closing.borrow() {
-            // Whoever drops does not wait. Without a thread to wait instead, the threads end all the
-            // same, and leases with their time to live.
+            // Dropping does not wait. If no thread can be started, both threads still end, and leases expire
+            // with their TTL.
             let close = move || drop(shared.close(CLOSE_TIMEOUT));
             let _ = std::thread::Builder::new()
                 .name("discover-close".to_owned())
@@ -131,12 +143,12 @@ impl Drop for Engine {
     }
 }
 
-/// A registration. Unregisters when dropped.
-/// The lease comes first, so that it goes first.
+/// Registration held by a binding. Dropping it unregisters the instance. The lease is the first field, so it
+/// is dropped first.
 pub struct LeaseHandle(ForkGuard<(Arc<Lease>, Arc<EngineState>)>);
 
 impl LeaseHandle {
-    /// Says "I am alive" now.
+    /// Sends a heartbeat.
     pub fn heartbeat(&self) -> Result<Pending<()>> {
         self.pending(|lease| async move { lease.heartbeat().await }.boxed())
     }
@@ -146,13 +158,13 @@ impl LeaseHandle {
         self.pending(|lease| async move { lease.update(attributes).await }.boxed())
     }
 
-    /// Takes the instance away. Doing it again is no error.
+    /// Unregisters the instance. Repeating this succeeds.
     pub fn unregister(&self) -> Result<Pending<()>> {
         self.pending(|lease| async move { lease.unregister().await }.boxed())
     }
 
-    /// What others see, but for when it came online: the attributes may have been taken over from what
-    /// its service says to all.
+    /// Returns the instance as others see it, except for `created`, which is 0. Its attributes include those
+    /// adopted from the shared attributes of the service.
     pub fn instance(&self) -> Result<Arc<Instance>> {
         let (lease, _) = self.0.get()?;
         let mut now = lease.registration().clone();
@@ -160,29 +172,33 @@ impl LeaseHandle {
         Ok(Arc::new(now.instance(0)))
     }
 
-    /// How it stands.
+    /// Returns the standing of the lease.
     pub fn standing(&self) -> Result<Standing> {
         Ok(self.0.get()?.0.standing())
     }
 
-    /// Has `tell` called with how it stands now and then with each change, as [`Engine::on_connection`]
-    /// does, and when other attributes were taken over; `Released` is the last, unless the client is closed.
-    pub fn on_standing(&self, tell: impl FnMut(Standing) + Send + 'static) -> Result<Subscription> {
+    /// Calls `callback` with the current standing and then with each change, as [`Engine::on_connection`]
+    /// does, and also when shared attributes were adopted. `Released` is the last call, unless the client is
+    /// closed first.
+    pub fn on_standing(
+        &self,
+        callback: impl FnMut(Standing) + Send + 'static,
+    ) -> Result<Subscription> {
         let (lease, shared) = self.0.get()?;
-        Subscription::to_states(shared.clone(), lease.changes(), tell)
+        Subscription::to_states(shared.clone(), lease.changes(), callback)
     }
 
-    /// The id under which others see it.
+    /// Returns the instance id.
     pub fn id(&self) -> String {
         self.0.peek().0.registration().instance_id()
     }
 
-    /// The address under which others see it.
+    /// Returns the address of the instance.
     pub fn address(&self) -> String {
         self.0.peek().0.registration().address()
     }
 
-    /// The service.
+    /// Returns the service name.
     pub fn service(&self) -> &ServiceName {
         self.0.peek().0.registration().service()
     }
@@ -199,59 +215,61 @@ impl LeaseHandle {
     }
 }
 
-/// A live set. Reads are of memory only, and go on after the client is closed. In a forked child the
-/// set is pending and empty: its parent's may have been in the middle of a change.
+/// Live set held by a binding. Reads access memory only and also work after the client is closed. In a forked
+/// child the set is pending and empty, because the fork may have interrupted a change of the set in the
+/// parent.
 pub struct SetHandle(ForkGuard<(Arc<EngineState>, ServiceSet)>);
 
 impl SetHandle {
-    /// The set, unless it is the parent's.
+    /// Returns the set, or none in a forked child.
     #[inline]
     fn set(&self) -> Option<&ServiceSet> {
         self.0.get().ok().map(|(_, set)| set)
     }
 
-    /// The service.
+    /// Returns the service name.
     pub fn service(&self) -> &ServiceName {
         self.0.peek().1.service()
     }
 
-    /// What the set is now.
+    /// Returns the current snapshot.
     #[inline]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.set()
             .map_or_else(|| Arc::new(Snapshot::empty()), ServiceSet::snapshot)
     }
 
-    /// Whether `snapshot`, one of this set, is what it is now. Costs less than a look at what it is.
+    /// Returns true if `snapshot`, which is of this set, is the newest. Cheaper than reading the current
+    /// snapshot.
     pub fn is_newest(&self, snapshot: &Snapshot) -> bool {
         self.set().is_some_and(|set| set.is_newest(snapshot))
     }
 
-    /// How fresh it is.
+    /// Returns the state of the set.
     pub fn status(&self) -> Status {
         self.set()
             .map_or_else(|| Snapshot::empty().status(), ServiceSet::status)
     }
 
-    /// One of those online, or none.
+    /// Picks an online instance, or none if there is no candidate.
     #[inline]
     pub fn pick(&self, policy: Policy<'_>) -> Option<Arc<Instance>> {
         self.set()?.pick(policy)
     }
 
-    /// The same as a place among those online of `snapshot`, which is one of this set.
+    /// Picks an online instance as an index into the online instances of `snapshot`, which is of this set.
     pub fn choose(&self, snapshot: &Snapshot, policy: Policy<'_>) -> Option<usize> {
         self.set()?.choose(snapshot, policy)
     }
 
-    /// Says that a call to an instance picked by `p2c` is over.
+    /// Records that a call to an instance picked by `p2c` has ended.
     pub fn done(&self, instance: &Instance) {
         if let Some(set) = self.set() {
             set.done(instance);
         }
     }
 
-    /// The set of those that match.
+    /// Returns the set of the instances that have these attributes and tags.
     pub fn filter(&self, attributes: Attributes, tags: Vec<String>) -> Result<SetHandle> {
         let (shared, set) = self.0.get()?;
         Ok(SetHandle(ForkGuard::new((
@@ -260,7 +278,7 @@ impl SetHandle {
         ))))
     }
 
-    /// Waits until at least `count` are online, and gives the snapshot.
+    /// Waits until at least `count` instances are online and returns the snapshot.
     pub fn wait(&self, count: usize, timeout: Duration) -> Result<Pending<Arc<Snapshot>>> {
         let (shared, set) = self.0.get()?;
         let set = set.clone();
@@ -274,24 +292,26 @@ impl SetHandle {
         })
     }
 
-    /// Has each event handed to `sink`, on the dispatch thread. The sink is dropped there, after its
-    /// last event; or, when this fails, before it returns.
+    /// Delivers each event to `sink` on the dispatch thread. The sink is dropped there after its last event;
+    /// if this fails, it is dropped before this returns.
     pub fn subscribe(&self, sink: Box<dyn Sink>) -> Result<Subscription> {
         let (shared, set) = self.0.get()?;
         Subscription::new(shared.clone(), set, sink)
     }
 
-    /// Has `bell` rung when there is something to drain.
-    pub fn feed(&self, bell: Box<dyn Bell>) -> Result<Feed> {
+    /// Creates a feed that calls `waker` on the dispatch thread when there are events to drain.
+    pub fn feed(&self, waker: Box<dyn Waker>) -> Result<Feed> {
         let (shared, set) = self.0.get()?;
-        Feed::new(shared.clone(), set, bell)
+        Feed::new(shared.clone(), set, waker)
     }
 
-    /// The same for a program with a thread of its own that is told by a message: `post` is called on the
-    /// engine's thread, from which all news come. It must not wait, run foreign code, or use the engine or
-    /// what came out of it. Of a closed client it gives what was known last, and rings no more.
-    pub fn feed_posting(&self, post: impl Fn() + Send + Sync + 'static) -> Result<Feed> {
+    /// Creates a feed that calls `wake` on the runtime thread when there are events to drain, for programs
+    /// that forward the wake-up to a thread of their own.
+    ///
+    /// `wake` must not block, run foreign code, or use the engine or anything created by it. After the client
+    /// is closed, the feed returns the last known state and wakes no more.
+    pub fn feed_with_wake_fn(&self, wake: impl Fn() + Send + Sync + 'static) -> Result<Feed> {
         let (shared, set) = self.0.get()?;
-        Ok(Feed::posting(shared.clone(), set, post))
+        Ok(Feed::with_wake_fn(shared.clone(), set, wake))
     }
 }

@@ -1,4 +1,4 @@
-//! What an engine and all that came out of it stand on: the client, the two threads, and their end.
+//! State shared by an engine and all handles created by it: the client, the two threads, and their shutdown.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -7,19 +7,19 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::embed::dispatch::Dispatch;
+use crate::embed::dispatch::DispatchThread;
 use crate::embed::dispatch_loop::Message;
 use crate::embed::runtime::Runtime;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What an engine and all that came out of it share.
+/// State shared by an engine and all handles created by it.
 pub(super) struct EngineState {
     pub(super) client: OnceLock<Client>,
-    pub(super) dispatch: Dispatch,
-    /// True once closing; calls under way hold a receiver until they have handed over their result.
+    pub(super) dispatch: DispatchThread,
+    /// True once closing starts. Each running call holds a receiver until it has delivered its result.
     pub(super) closing: watch::Sender<bool>,
     pub(super) handle: Handle,
-    /// Taken by whoever closes; the lock makes closers wait for each other.
+    /// Taken by the call that closes. The lock makes concurrent closers wait for each other.
     runtime: Mutex<Option<Runtime>>,
 }
 
@@ -29,14 +29,14 @@ impl EngineState {
         let runtime = Runtime::start()?;
         Ok(Arc::new(EngineState {
             client: OnceLock::new(),
-            dispatch: Dispatch::start()?,
+            dispatch: DispatchThread::start()?,
             closing: watch::Sender::new(false),
             handle: runtime.handle().clone(),
             runtime: Some(runtime).into(),
         }))
     }
 
-    /// Where calls run, unless closed.
+    /// Returns the runtime on which calls run, or `Closed`.
     pub(super) fn runtime(&self) -> Result<&Handle> {
         if *self.closing.borrow() {
             return Err(closed());
@@ -44,13 +44,13 @@ impl EngineState {
         Ok(&self.handle)
     }
 
-    /// The client, unless closed.
+    /// Returns the client, or `Closed`.
     pub(super) fn client(&self) -> Result<Client> {
         self.runtime()?;
         self.opened()
     }
 
-    /// The same, also when it is closed.
+    /// Returns the client even if it is closed.
     pub(super) fn opened(&self) -> Result<Client> {
         self.client
             .get()
@@ -62,8 +62,8 @@ impl EngineState {
         self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// In this order: calls under way end, leases are released, callbacks end and their owners are
-    /// told, threads end.
+    /// Closes in this order: running calls end, leases are released, callbacks end and their destroy
+    /// notifications run, threads end.
     pub(super) fn close(&self, timeout: Duration) -> Result<()> {
         self.dispatch.check_may_wait()?;
         let mut slot = self.runtime_slot();
@@ -88,22 +88,22 @@ impl EngineState {
         if stopped {
             return done;
         }
-        let text = format!("closed, but a callback was still running after {timeout:?}");
+        let text = format!("closed, but a callback was remover running after {timeout:?}");
         Err(Error::new(ErrorKind::Timeout, text))
     }
 }
 
 impl Drop for EngineState {
     fn drop(&mut self) {
-        // Reached unclosed only when opening failed; nobody waits for us.
+        // An engine is dropped unclosed only if opening failed; no caller waits.
         if self.runtime_slot().take().is_some() {
             self.closing.send_replace(true);
-            self.dispatch.post(Message::Stop);
+            self.dispatch.send(Message::Stop);
         }
     }
 }
 
-/// The answer of everything after the end.
+/// Returns the error of every call after closing.
 pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the client was closed")
 }

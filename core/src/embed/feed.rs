@@ -1,4 +1,5 @@
-//! News of a set, pushed into a sink or pulled after a bell; and how something fares, each time anew.
+//! Subscriptions and feeds: events of a set or states of a connection or lease, pushed to a callback or
+//! pulled after a wake-up.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::stream::{BoxStream, StreamExt};
 use tokio::runtime::Handle;
 
-use crate::embed::dispatch::{Bell, Sink};
-use crate::embed::dispatch_loop::{Flags, Listener, Message};
+use crate::embed::dispatch::{Sink, Waker};
+use crate::embed::dispatch_loop::{Callback, Flags, Message};
 use crate::embed::engine_state::{EngineState, closed};
 use crate::embed::fork_guard::ForkGuard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::set::{Cursor, Event, ServiceSet, Snapshot};
 
-/// Events pushed. Cancelled when dropped.
+/// Subscription that pushes events to a sink. Dropping it cancels it.
 pub struct Subscription(ForkGuard<CallbackRegistration>);
 
 impl Subscription {
@@ -23,181 +24,185 @@ impl Subscription {
         mut sink: Box<dyn Sink>,
     ) -> Result<Subscription> {
         let mut cursor = set.cursor();
-        let listener = move |flags: &Flags| {
-            flags.answer();
+        let callback = move |flags: &Flags| {
+            flags.acknowledge();
             sink.events(&cursor.drain(), &|| !flags.is_cancelled());
         };
-        let line = CallbackRegistration::open(shared, Box::new(listener), |ringer, runtime| {
-            rings(set, move || ringer.ring(), runtime)
-        })?;
-        Ok(Subscription(ForkGuard::new(line)))
+        let registration =
+            CallbackRegistration::open(shared, Box::new(callback), |notifier, runtime| {
+                notify_on_change(set, move || notifier.wake(), runtime)
+            })?;
+        Ok(Subscription(ForkGuard::new(registration)))
     }
 
-    /// Has `tell` called with what `states` gives: latest wins. It is dropped when that ends, too.
+    /// Calls `callback` with the latest item of `states`. The callback is also dropped when the stream ends.
     pub(super) fn to_states<T: Send + 'static>(
         shared: Arc<EngineState>,
         mut states: BoxStream<'static, T>,
-        mut tell: impl FnMut(T) + Send + 'static,
+        mut callback: impl FnMut(T) + Send + 'static,
     ) -> Result<Subscription> {
         let latest = Arc::new(Mutex::new(None));
         let told = latest.clone();
         let take = move || told.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let listener = move |flags: &Flags| {
-            flags.answer();
+        let callback = move |flags: &Flags| {
+            flags.acknowledge();
             if let Some(state) = take().filter(|_| !flags.is_cancelled()) {
-                tell(state);
+                callback(state);
             }
         };
-        let pump = |ringer: Notifier| async move {
+        let pump = |notifier: CallbackNotifier| async move {
             while let Some(state) = states.next().await {
                 *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
-                ringer.ring();
+                notifier.wake();
             }
-            ringer.end();
+            notifier.remove();
         };
-        let line = CallbackRegistration::open(shared, Box::new(listener), |ringer, runtime| {
-            let pump = runtime.spawn(pump(ringer)).abort_handle();
-            Box::new(move || pump.abort())
-        })?;
-        Ok(Subscription(ForkGuard::new(line)))
+        let registration =
+            CallbackRegistration::open(shared, Box::new(callback), |notifier, runtime| {
+                let pump = runtime.spawn(pump(notifier)).abort_handle();
+                Box::new(move || pump.abort())
+            })?;
+        Ok(Subscription(ForkGuard::new(registration)))
     }
 
-    /// Ends it. Returns at once, also from inside the callback. No callback starts after that, except
-    /// that, from another thread, one may be about to; the sink is dropped when the last is over.
+    /// Cancels the subscription. Returns at once, also inside the callback. No callback starts afterwards,
+    /// except one that another thread is about to start. The sink is dropped after the last call.
     pub fn cancel(&self) {
-        if let Ok(line) = self.0.get() {
-            line.cancel();
+        if let Ok(registration) = self.0.get() {
+            registration.cancel();
         }
     }
 }
 
-/// Events to be pulled. Cancelled when dropped.
+/// Feed from which a program pulls events. Dropping it cancels it.
 pub struct Feed(ForkGuard<(Cursor, CallbackRegistration)>);
 
 impl Feed {
     pub(super) fn new(
         shared: Arc<EngineState>,
         set: &ServiceSet,
-        mut bell: Box<dyn Bell>,
+        mut waker: Box<dyn Waker>,
     ) -> Result<Feed> {
         let cursor = set.cursor();
-        // The drain answers the ring, whenever it comes.
-        let listener = move |flags: &Flags| {
+        // `drain` acknowledges the wake-up.
+        let callback = move |flags: &Flags| {
             if !flags.is_cancelled() {
-                bell.ring();
+                waker.wake();
             }
         };
-        let line = CallbackRegistration::open(shared, Box::new(listener), |ringer, runtime| {
-            rings(set, move || ringer.ring(), runtime)
-        })?;
-        Ok(Feed(ForkGuard::new((cursor, line))))
+        let registration =
+            CallbackRegistration::open(shared, Box::new(callback), |notifier, runtime| {
+                notify_on_change(set, move || notifier.wake(), runtime)
+            })?;
+        Ok(Feed(ForkGuard::new((cursor, registration))))
     }
 
-    /// Has `post` called by the writer of the set, for whom another thread would only be a detour.
-    pub(super) fn posting(
+    /// Creates a feed whose wake-ups are sent by the thread that changes the set, without a detour through
+    /// the dispatch thread.
+    pub(super) fn with_wake_fn(
         shared: Arc<EngineState>,
         set: &ServiceSet,
-        post: impl Fn() + Send + Sync + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
     ) -> Feed {
         let flags = Arc::new(Flags::new());
-        let rung = flags.clone();
-        let ring = move || {
-            if !rung.is_cancelled() && rung.ring() {
-                post();
+        let wake_flags = flags.clone();
+        let send_wake = move || {
+            if !wake_flags.is_cancelled() && wake_flags.request_wake() {
+                wake();
             }
         };
-        let quiet = rings(set, ring, &shared.handle);
-        let line = CallbackRegistration {
+        let unsubscribe = notify_on_change(set, send_wake, &shared.handle);
+        let registration = CallbackRegistration {
             shared,
             flags,
-            quiet,
+            unsubscribe,
         };
-        Feed(ForkGuard::new((set.cursor(), line)))
+        Feed(ForkGuard::new((set.cursor(), registration)))
     }
 
-    /// The events since the last call; may be empty. Never waits. None once cancelled, or in a forked
-    /// child.
+    /// Returns the events since the last call, without waiting; may be empty. Returns none once cancelled and
+    /// in a forked child.
     pub fn drain(&mut self) -> Vec<Event> {
-        if !self.0.is_ours() {
+        if !self.0.belongs_to_this_process() {
             return Vec::new();
         }
-        let (cursor, line) = self.0.peek_mut();
-        if line.flags.is_cancelled() {
+        let (cursor, registration) = self.0.peek_mut();
+        if registration.flags.is_cancelled() {
             return Vec::new();
         }
-        // First answer the ring, then look: what comes in between rings again.
-        line.flags.answer();
+        // Acknowledge first, then read: an event in between requests another wake-up.
+        registration.flags.acknowledge();
         cursor.drain()
     }
 
-    /// Fails once nothing can come any more: in a forked child, when cancelled, or when the client is
-    /// closed.
+    /// Fails once no event can follow: `Forked` in a forked child, `Closed` if the feed is cancelled or the
+    /// client is closed.
     pub fn check(&self) -> Result<()> {
-        let (_, line) = self.0.get()?;
-        if line.flags.is_cancelled() {
+        let (_, registration) = self.0.get()?;
+        if registration.flags.is_cancelled() {
             return Err(Error::new(ErrorKind::Closed, "the feed was cancelled"));
         }
-        line.shared.runtime().map(drop)
+        registration.shared.runtime().map(drop)
     }
 
-    /// The snapshot to which the events drained so far lead.
+    /// Returns the snapshot that results from the events drained so far.
     pub fn seen(&self) -> &Arc<Snapshot> {
         self.0.peek().0.seen()
     }
 
-    /// Ends it: the bell rings no more, except that, from another thread, it may be about to.
+    /// Cancels the feed. No wake-up follows, except one that another thread is about to send.
     pub fn cancel(&self) {
-        if let Ok((_, line)) = self.0.get() {
-            line.cancel();
+        if let Ok((_, registration)) = self.0.get() {
+            registration.cancel();
         }
     }
 }
 
-/// A listener, and what posts to it.
+/// A registered callback and the function that ends its wake-ups.
 struct CallbackRegistration {
     shared: Arc<EngineState>,
     flags: Arc<Flags>,
-    quiet: Unsubscribe,
+    unsubscribe: Unsubscribe,
 }
 
-/// Ends the posting.
+/// Ends the wake-ups of a callback.
 type Unsubscribe = Box<dyn Fn() + Send + Sync>;
 
 impl CallbackRegistration {
-    /// To a listener on the dispatch thread. When it fails, the listener is dropped before it returns; else
-    /// there, later.
+    /// Registers a callback on the dispatch thread. If this fails, the callback is dropped before this
+    /// returns; otherwise it is dropped on the dispatch thread.
     fn open(
         shared: Arc<EngineState>,
-        listener: Listener,
-        start: impl FnOnce(Notifier, &Handle) -> Unsubscribe,
+        callback: Callback,
+        start: impl FnOnce(CallbackNotifier, &Handle) -> Unsubscribe,
     ) -> Result<CallbackRegistration> {
         let flags = Arc::new(Flags::new());
         let id = shared.dispatch.new_id();
         let runtime = shared.runtime()?;
-        let added = Message::Add(id, listener, flags.clone());
-        if !shared.dispatch.post(added) {
+        let added = Message::Add(id, callback, flags.clone());
+        if !shared.dispatch.send(added) {
             return Err(closed());
         }
-        let ringer = Notifier {
+        let notifier = CallbackNotifier {
             messages: shared.dispatch.messages(),
             id,
             flags: flags.clone(),
         };
-        let (still, posts) = (ringer.clone(), start(ringer, runtime));
-        let quiet = Box::new(move || {
+        let (remover, posts) = (notifier.clone(), start(notifier, runtime));
+        let unsubscribe = Box::new(move || {
             posts();
-            still.end();
+            remover.remove();
         });
         Ok(CallbackRegistration {
             shared,
             flags,
-            quiet,
+            unsubscribe,
         })
     }
 
     fn cancel(&self) {
         if self.flags.cancel() {
-            (self.quiet)();
+            (self.unsubscribe)();
         }
     }
 }
@@ -208,39 +213,40 @@ impl Drop for CallbackRegistration {
     }
 }
 
-/// What those who have news do to a listener. They post and never call; once its thread is over, that
-/// comes to nothing.
+/// Sends wake-ups to a callback of the dispatch thread. Only posts messages and never calls the callback;
+/// after the thread has exited, messages have no effect.
 #[derive(Clone)]
-struct Notifier {
+struct CallbackNotifier {
     messages: Sender<Message>,
     id: u64,
     flags: Arc<Flags>,
 }
 
-impl Notifier {
-    /// Rings, unless a ring is on its way.
-    fn ring(&self) {
-        if self.flags.ring() {
-            let _ = self.messages.send(Message::Ring(self.id));
+impl CallbackNotifier {
+    /// Sends a wake-up unless one is pending.
+    fn wake(&self) {
+        if self.flags.request_wake() {
+            let _ = self.messages.send(Message::Wake(self.id));
         }
     }
 
-    /// Has the listener dropped, after the rings that are on their way.
-    fn end(&self) {
+    /// Removes the callback after all pending wake-ups.
+    fn remove(&self) {
         let _ = self.messages.send(Message::Remove(self.id));
     }
 }
 
-/// Rings once, and then at each change of the set.
-fn rings(
+/// Wakes once at the start and then at each change of the set.
+fn notify_on_change(
     set: &ServiceSet,
-    ring: impl Fn() + Send + Sync + 'static,
+    wake: impl Fn() + Send + Sync + 'static,
     runtime: &Handle,
 ) -> Unsubscribe {
-    let ring = Arc::new(ring);
-    let (set, first) = (set.clone(), ring.clone());
-    let number = set.post(Box::new(move || ring()));
-    // Behind what the runtime has at hand: who has registered and listens then hears of that at first.
+    let wake = Arc::new(wake);
+    let (set, first) = (set.clone(), wake.clone());
+    let number = set.add_wake_fn(Box::new(move || wake()));
+    // The first wake-up queues behind the tasks that are ready, so a program that registers and then
+    // subscribes sees its own instance in the first events.
     runtime.spawn(async move { first() });
-    Box::new(move || set.end_post(number))
+    Box::new(move || set.remove_wake_fn(number))
 }

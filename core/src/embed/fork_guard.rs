@@ -1,10 +1,10 @@
-//! What belongs to the process that made it.
+//! Guard against the use of a value in a forked child process.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork_safety::generation;
 
-/// A value that a forked child inherits but must not touch, not even to drop it: its threads did not
-/// come along, its locks may be held by them for ever, and its files and sockets are the parent's.
+/// A value that a forked child inherits but must not touch, not even to drop it. The threads of the value do
+/// not exist in the child, its locks may stay locked, and its files and sockets belong to the parent.
 pub(super) struct ForkGuard<T> {
     generation: u32,
     pid: u32,
@@ -20,11 +20,11 @@ impl<T> ForkGuard<T> {
         }
     }
 
-    pub(super) fn is_ours(&self) -> bool {
+    pub(super) fn belongs_to_this_process(&self) -> bool {
         self.generation == generation()
     }
 
-    /// The value, in the process that made it.
+    /// Returns the value, or `Forked` in a forked child.
     pub(super) fn get(&self) -> Result<&T> {
         let forked = || {
             Error::new(
@@ -39,11 +39,11 @@ impl<T> ForkGuard<T> {
         };
         self.value
             .as_ref()
-            .filter(|_| self.is_ours())
+            .filter(|_| self.belongs_to_this_process())
             .ok_or_else(forked)
     }
 
-    /// The value, for reads that are only of memory.
+    /// Returns the value for reads of memory that are safe in a forked child.
     pub(super) fn peek(&self) -> &T {
         match &self.value {
             Some(value) => value,
@@ -61,7 +61,7 @@ impl<T> ForkGuard<T> {
 
 impl<T> Drop for ForkGuard<T> {
     fn drop(&mut self) {
-        if !self.is_ours() {
+        if !self.belongs_to_this_process() {
             std::mem::forget(self.value.take());
         }
     }

@@ -1,6 +1,6 @@
 //! Log callback of the host program.
 //!
-//! A small `tracing` subscriber renders each event of the library as one line of text and passes it to the
+//! A small `tracing` subscriber renders each event of the library as one registration of text and passes it to the
 //! thread `discover-log`, which calls the [`LogSink`]. The sink is a global of the process, because a host
 //! program has one log.
 

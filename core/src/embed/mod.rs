@@ -1,12 +1,13 @@
-//! What the other languages stand on: an engine that owns its threads, calls that can be waited for or
-//! not, and news as events pushed or pulled. No futures, no generics to implement.
+//! Interface for bindings to other languages: an engine with threads of its own, calls that block or not, and
+//! events that are pushed or pulled. It has no futures and no generics to implement.
 //!
-//! Two threads: `discover-rt` runs the engine, `discover-cb` runs all foreign code, one call at a
-//! time. No foreign code ever runs on the former, and no lock of ours is held while the latter calls.
+//! The engine has two threads. `discover-rt` runs all I/O and timers and never runs foreign code.
+//! `discover-cb` runs all foreign code, one call at a time; no lock of the library is held during such a
+//! call.
 //!
-//! Everything here may be used from any thread, inside a callback too; only closing is refused there,
-//! as `busy`, because it waits for that very callback. After a fork, the child gets `forked` from what
-//! its parent made, and dropping it there touches nothing.
+//! Every function may be called from any thread and inside callbacks. The exception is `close`, which fails
+//! with `busy` inside a callback, because it waits for that callback. In a forked child, everything created
+//! by the parent fails with `forked`, and dropping it touches nothing.
 
 mod dispatch;
 mod dispatch_loop;
@@ -18,7 +19,7 @@ mod log;
 mod pending;
 mod runtime;
 
-/// What the gate is made of, which its test exchanges.
+/// Primitives of the dispatch loop, which its test replaces.
 mod sync {
     pub(super) use std::sync::Arc;
     pub(super) use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,11 +28,11 @@ mod sync {
 
 use std::time::Duration;
 
-pub use dispatch::{Bell, Sink};
+pub use dispatch::{Sink, Waker};
 pub use engine::{Engine, LeaseHandle, SetHandle};
 pub use feed::{Feed, Subscription};
 pub use log::{LogSink, set_log};
-pub use pending::{Abort, Pending, Waiting};
+pub use pending::{Abort, Pending, RunningCall};
 
 pub use crate::descriptor::{Descriptor, Protocol};
 pub use crate::error::{Error, ErrorKind, Result};
@@ -39,22 +40,23 @@ pub use crate::fork_safety::hold_forks;
 pub use crate::lease::Standing;
 pub use crate::model::{
     Attributes, BindingCache, ConnectionState, Heartbeat, Instance, Metadata, Metrics,
-    Registration, ServiceName, shown,
+    Registration, ServiceName, redact,
 };
 pub use crate::scalingo;
 
 pub use crate::set::{
-    Event, Fault, OfflineInstance, OfflineReason, Policy, Snapshot, State, Status,
+    Event, Fault, OfflineInstance, OfflineReason, Policy, SetState, Snapshot, Status,
 };
 pub use ::tracing::Level;
 
-/// The places among those online of those to choose from, where these are not all.
-pub fn able(snapshot: &Snapshot) -> Option<Vec<usize>> {
-    snapshot.able()
+/// Returns the indices of the candidates for `pick` among the online instances, or none if all are
+/// candidates.
+pub fn eligible_indices(snapshot: &Snapshot) -> Option<Vec<usize>> {
+    snapshot.eligible_indices()
 }
 
-/// How long closing may take where a program does not say, and when a process leaves.
+/// Default of how long closing may take, also at process exit.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The version of the library.
+/// Version of the library.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,4 +1,4 @@
-//! A call that may take time, and the three ways to have its result.
+//! Asynchronous calls of a binding and the three ways to receive their result: block, poll, or a callback.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -12,29 +12,30 @@ use crate::embed::dispatch_loop::Message;
 use crate::embed::engine_state::{EngineState, closed};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A call that has not begun. It ends by itself: with its result, at its deadline, or as `closed`
-/// when the client is.
-#[must_use = "nothing happens until it is waited for"]
+/// A call that has not started. It ends with its result, at its deadline, or with `Closed` when the client
+/// closes.
+#[must_use = "the call starts only when it is waited for"]
 pub struct Pending<T> {
     pub(super) shared: Arc<EngineState>,
     pub(super) work: BoxFuture<'static, Result<T>>,
 }
 
-/// A call that is under way. Letting go of it does not stop the call.
-pub struct Waiting<T>(Receiver<Result<T>>);
+/// A call that is running. Dropping this does not stop the call.
+pub struct RunningCall<T>(Receiver<Result<T>>);
 
-/// Ends a call early. Letting go of it does nothing.
+/// Ends a call early. Dropping this has no effect.
 pub struct Abort(AbortHandle);
 
 impl Abort {
-    /// Ends the call if it is still under way.
+    /// Aborts the call if it is still running.
     pub fn abort(&self) {
         self.0.abort();
     }
 }
 
 impl<T: Send + 'static> Pending<T> {
-    /// The same with a deadline, if one is given. What a lease was asked to do goes on after it.
+    /// Returns this call with a deadline, if `timeout` is given. An operation on a lease continues in the
+    /// background after the deadline.
     pub fn within(self, timeout: Option<Duration>, what: &'static str) -> Pending<T> {
         let Some(timeout) = timeout else {
             return self;
@@ -60,10 +61,10 @@ impl<T: Send + 'static> Pending<T> {
     }
 
     /// Begins, to be waited for in slices.
-    pub fn start(self) -> Result<Waiting<T>> {
+    pub fn start(self) -> Result<RunningCall<T>> {
         let (sender, receiver) = sync_channel(1);
         self.run(move |result, _| drop(sender.send(result)))?;
-        Ok(Waiting(receiver))
+        Ok(RunningCall(receiver))
     }
 
     /// Begins, and has `done` called once on the dispatch thread. Never waits.
@@ -71,11 +72,11 @@ impl<T: Send + 'static> Pending<T> {
         self.run(move |result, shared| {
             shared
                 .dispatch
-                .post(Message::Run(Box::new(move || done(result))));
+                .send(Message::Run(Box::new(move || done(result))));
         })
     }
 
-    /// The same call, and what ends it before its time, as `closed`.
+    /// Returns this call and a handle that ends it early, with `Closed`.
     pub fn abortable(self) -> (Pending<T>, Abort) {
         let Pending { shared, work } = self;
         let (work, handle) = abortable(work);
@@ -90,26 +91,26 @@ impl<T: Send + 'static> Pending<T> {
         let Pending { shared, work } = self;
         let mut closing = shared.closing.subscribe();
         let runtime = shared.runtime()?;
-        // What is opened is kept by nobody else, should it fail to open.
+        // Keeps the engine alive if opening fails.
         let owner = shared.clone();
         let work = AssertUnwindSafe(work)
             .catch_unwind()
-            .map(|done| done.unwrap_or_else(bug));
+            .map(|done| done.unwrap_or_else(panic_error));
         runtime.spawn(async move {
             let result = tokio::select! {
                 result = work => result,
                 _ = closing.wait_for(|closing| *closing) => Err(closed()),
             };
             done(result, &owner);
-            // Closing waits until all receivers are dropped, so the dispatch thread is still there.
+            // Closing waits until all receivers are dropped, so the dispatch thread still exists here.
             drop(closing);
         });
         Ok(())
     }
 }
 
-impl<T> Waiting<T> {
-    /// The result, if it comes within `slice`.
+impl<T> RunningCall<T> {
+    /// Returns the result, or none if the call is still running after `slice`.
     pub fn wait_for(&self, slice: Duration) -> Option<Result<T>> {
         match self.0.recv_timeout(slice) {
             Ok(result) => Some(result),
@@ -119,8 +120,8 @@ impl<T> Waiting<T> {
     }
 }
 
-/// The result of a call that panicked.
-fn bug<T>(panic: Box<dyn Any + Send>) -> Result<T> {
+/// Returns the error of a call that panicked.
+fn panic_error<T>(panic: Box<dyn Any + Send>) -> Result<T> {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     let text = text.unwrap_or_else(|| "no message".to_owned());

@@ -1,5 +1,5 @@
-//! The thread `discover-rt`, which drives the runtime. One thread needs no locks and no stealing between
-//! several, and a change goes through less code.
+//! The runtime thread `discover-rt`, which runs all I/O and timers. A single thread needs no locks and no
+//! work stealing, and a change passes through less code.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
@@ -11,16 +11,16 @@ use tokio::sync::oneshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork_safety;
 
-/// How long what blocks a thread, a file that is being written, is waited for at the end.
-const LEFT_OVER: Duration = Duration::from_secs(1);
+/// How long shutdown waits for tasks that block a thread, such as a file write.
+const BLOCKING_TASK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The handle to the thread. It ends when this is dropped; to wait for that, `stop`.
+/// Handle of the runtime thread. Dropping it ends the thread; `stop` also waits.
 pub(super) struct Runtime {
     handle: Handle,
-    /// Hangs up to end it.
+    /// Dropped to end the thread.
     alive: oneshot::Sender<()>,
-    /// Hangs up when it is over.
-    over: Receiver<()>,
+    /// Disconnected when the thread has ended.
+    exited: Receiver<()>,
     thread: JoinHandle<()>,
 }
 
@@ -35,23 +35,23 @@ impl Runtime {
         };
         let mut builder = Builder::new_current_thread();
         builder.thread_name("discover-rt").enable_all();
-        // Of the threads that block on files; the one that drives is our own.
-        builder.on_thread_start(fork_safety::hold_sigpipe);
+        // Applies to the threads for blocking tasks; the runtime thread itself is started below.
+        builder.on_thread_start(fork_safety::block_sigpipe);
         let runtime = builder.build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let (alive, ended) = oneshot::channel::<()>();
-        let (ends, over) = channel();
+        let (ends, exited) = channel();
         let body = move || {
-            fork_safety::hold_sigpipe();
+            fork_safety::block_sigpipe();
             let _ = runtime.block_on(ended);
-            runtime.shutdown_timeout(LEFT_OVER);
+            runtime.shutdown_timeout(BLOCKING_TASK_TIMEOUT);
             drop(ends);
         };
         let thread = thread::Builder::new().name("discover-rt".to_owned());
         Ok(Runtime {
             handle,
             alive,
-            over,
+            exited,
             thread: thread.spawn(body).map_err(failed)?,
         })
     }
@@ -60,11 +60,13 @@ impl Runtime {
         &self.handle
     }
 
-    /// Drops all tasks and ends the thread. Where one does not come back, it is not waited for.
+    /// Drops all tasks and ends the thread. Does not wait longer for a thread that does not end in time.
     pub(super) fn stop(self) {
         drop(self.alive);
-        if let Err(RecvTimeoutError::Disconnected) = self.over.recv_timeout(2 * LEFT_OVER) {
-            // What panicked in there was caught where it happened.
+        if let Err(RecvTimeoutError::Disconnected) =
+            self.exited.recv_timeout(2 * BLOCKING_TASK_TIMEOUT)
+        {
+            // Panics were caught and reported where they happened.
             let _ = self.thread.join();
         }
     }

@@ -1,14 +1,13 @@
-//! The layout of ContainerPilot 2: `PREFIX/NAME/ID` is a folder with a time to live, its file `service`
-//! says where the instance is.
+//! The layout of ContainerPilot 2: `PREFIX/NAME/ID` is a directory with a TTL, and its file `service` contains the record.
 //!
-//! Attributes are the member `attributes`, which ContainerPilot passes over.
+//! Attributes are stored in the member `attributes`, which ContainerPilot ignores.
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, host, json};
+use crate::layout::{Decoded, Folder, Layout, json, registered_host};
 use crate::model::{Instance, Registration, ServiceName, check_host};
 
-/// See the module.
+/// The layout of ContainerPilot 2.
 pub struct ContainerPilot {
     root: Folder,
 }
@@ -18,10 +17,10 @@ const FILE: &str = "service";
 const KNOWN: [&str; 6] = ["id", "name", "address", "port", "tags", "attributes"];
 
 impl ContainerPilot {
-    /// Where ContainerPilot has its services, if it is not told another place.
+    /// The default prefix of ContainerPilot.
     pub const PREFIX: &str = "/containerpilot";
 
-    /// With its services under `prefix`.
+    /// Creates the layout with its services under `prefix`.
     pub fn new(prefix: &str) -> Result<ContainerPilot> {
         Folder::new(prefix).map(|root| ContainerPilot { root })
     }
@@ -33,29 +32,29 @@ impl Layout for ContainerPilot {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
         let id = registration.instance_id();
-        let folder = self.root.key(NAME, &registration.service, &id)?.beneath();
+        let folder = self.root.key(NAME, &registration.service, &id)?.as_prefix();
         let tags = &registration.tags;
         let record = json::Writer::new()
             .value("id", id)
             .value("name", registration.service.as_str())
-            .value("address", host(registration))
+            .value("address", registered_host(registration))
             .value("port", registration.port)
             .value("tags", (!tags.is_empty()).then(|| tags.clone()))
-            .some_map("attributes", &registration.attributes);
+            .optional_map("attributes", &registration.attributes);
         Ok(vec![Entry {
             key: folder.join(FILE)?,
             value: record.finish()?,
-            lifetime: Lifetime::LeasedFolder,
+            lifetime: Lifetime::LeasedDirectory,
         }])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let rest = self.root.rest(service, node);
+        let rest = self.root.relative_path(service, node);
         let path = rest.and_then(|rest| rest.split_once('/'));
         let Some((id, _)) = path.filter(|(_, file)| !file.contains('/')) else {
             return Decoded::Ignored;
@@ -100,7 +99,7 @@ mod tests {
         app.id("app-host1").unwrap()
     }
 
-    /// S0.30, S0.31, S0.33, S0.34: the key, the bytes, the lifetime of the folder.
+    /// S0.30, S0.31, S0.33, S0.34: the key, the bytes, the TTL of the directory.
     #[test]
     fn writes_what_containerpilot_writes() {
         let (key, value) = entry(&layout(), &app());
@@ -109,13 +108,13 @@ mod tests {
             r#"{"id":"app-host1","name":"app","address":"192.168.1.1","port":8000,"tags":null}"#;
         assert_eq!(value, record);
         let lifetime = layout().encode(&app()).unwrap()[0].lifetime;
-        assert_eq!(lifetime, Lifetime::LeasedFolder);
+        assert_eq!(lifetime, Lifetime::LeasedDirectory);
         round_trips(&layout(), &app());
     }
 
     /// S0.32, S0.51: tags are written and read, so that a filter by them works.
     #[test]
-    fn tags_and_attributes_ride_along() {
+    fn tags_and_attributes_are_stored() {
         let full = app().tags(["a,b", "c"]).unwrap();
         let full = full.attributes([("zone", "eu")]).unwrap();
         let (_, value) = entry(&layout(), &full);
@@ -124,7 +123,7 @@ mod tests {
         round_trips(&layout(), &Registration::at("app", "[::1]:80").unwrap());
     }
 
-    /// S0.19, S0.63: any file in the folder of an instance is a record; a folder without one is nothing.
+    /// S0.19, S0.63: any file in the directory of an instance is a record; a directory without one is ignored.
     #[test]
     fn reads_what_containerpilot_writes() {
         let record = br#"{"id":"x","name":"app","address":"10.0.0.1","port":80,"tags":["t"]}"#;
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_keep_in_the_record_stays() {
+    fn unknown_members_survive_a_rewrite() {
         let entry = &layout().encode(&app()).unwrap()[0];
         let before = br#"{"id":"old","port":1,"owner":"ops"}"#;
         let kept = layout()
@@ -161,6 +160,11 @@ mod tests {
     #[test]
     fn an_id_with_a_slash_is_refused() {
         let error = layout().encode(&at("app", "h:1").id("a/b").unwrap());
-        assert!(error.unwrap_err().to_string().contains("no slash"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("one segment of the key")
+        );
     }
 }

@@ -1,23 +1,23 @@
-//! The documents that embassy reads and service-registrar writes:
-//! `PREFIX/ENVIRONMENT/NAME/PORT/HOST_PORT/HOSTNAME` holds JSON about a container.
+//! The documents that embassy reads and service-registrar writes: `PREFIX/ENVIRONMENT/NAME/PORT/HOST_PORT/HOSTNAME` contains
+//! JSON about a container.
 //!
-//! The attributes `host`, `name`, `image`, `hostname`, `proto` and `port` (that inside the container) are
-//! the members of these names, the others are its environment, `env`. Any leaf below NAME is read, at
-//! whatever depth; of a document, an address and a port are enough, and so is a bare `ip:port`.
+//! The attributes `host`, `name`, `image`, `hostname`, `proto` and `port` (the one inside the container) are members of
+//! the same name; the others are its environment, `env`. Any leaf below NAME is read, at any depth. A document needs only an
+//! address and a port; a bare `ip:port` is accepted as well.
 
 use crate::error::Result;
 use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, host, json, registrator, segment};
+use crate::layout::{Decoded, Folder, Layout, check_segment, json, registered_host, registrator};
 use crate::model::{Attributes, Instance, MAX_ATTRIBUTES, Registration, ServiceName, check_host};
 use crate::net::HostPort;
 
-/// See the module.
+/// The layout of embassy.
 pub struct Embassy {
     root: Folder,
 }
 
 const NAME: &str = "embassy";
-/// The members that are attributes, with what they say where nothing is said.
+/// The members that are attributes, with their default values.
 const FIELDS: [&str; 6] = ["host", "name", "image", "hostname", "proto", "port"];
 const KNOWN: [&str; 12] = [
     "id",
@@ -35,20 +35,20 @@ const KNOWN: [&str; 12] = [
 ];
 
 impl Embassy {
-    /// Where the environments are, if nothing else is said.
+    /// The default prefix.
     pub const PREFIX: &str = "/services";
-    /// The environment, if nothing else is said.
+    /// The default environment.
     pub const ENVIRONMENT: &str = "prod";
 
-    /// With the services of `environment` under `prefix`.
+    /// Creates the layout with the services of `environment` under `prefix`.
     pub fn new(prefix: &str, environment: &str) -> Result<Embassy> {
-        segment(NAME, "environment", environment)?;
-        let root = Prefix::new(prefix)?.join(environment)?.beneath();
+        check_segment(NAME, "environment", environment)?;
+        let root = Prefix::new(prefix)?.join(environment)?.as_prefix();
         let root = Folder(root);
         Ok(Embassy { root })
     }
 
-    /// The key of a document.
+    /// Returns the key of a document.
     fn key(&self, service: &ServiceName, document: &Document) -> Result<Key> {
         let Document { fields, .. } = document;
         let path = format!("{}/{}/{}", fields[5], document.port, document.leaf);
@@ -56,20 +56,20 @@ impl Embassy {
     }
 }
 
-/// What a document says.
+/// The contents of a document.
 struct Document {
     id: String,
     host: String,
     port: u16,
-    /// The last part of the key.
+    /// The last segment of the key.
     leaf: String,
-    /// In the order of `FIELDS`.
+    /// The values, in the order of `FIELDS`.
     fields: [String; 6],
     env: Attributes,
     tags: Vec<String>,
 }
 
-/// What the fields are of who does not say.
+/// Returns the default values of the fields.
 fn defaults(host: &str, port: u16, leaf: &str) -> [String; 6] {
     let port = port.to_string();
     [host, "", "", leaf, "tcp", &port].map(str::to_owned)
@@ -77,9 +77,9 @@ fn defaults(host: &str, port: u16, leaf: &str) -> [String; 6] {
 
 impl Document {
     fn of(registration: &Registration) -> Result<Document> {
-        let host = host(registration);
+        let host = registered_host(registration);
         let leaf = registration.id.as_deref().unwrap_or(host);
-        segment(NAME, "id", leaf)?;
+        check_segment(NAME, "id", leaf)?;
         let mut env = registration.attributes.clone();
         let mut fields = defaults(host, registration.port, leaf);
         for (name, field) in FIELDS.into_iter().zip(&mut fields) {
@@ -87,7 +87,7 @@ impl Document {
                 *field = said;
             }
         }
-        segment(NAME, "attribute port", &fields[5])?;
+        check_segment(NAME, "attribute port", &fields[5])?;
         Ok(Document {
             id: registration.instance_id(),
             host: host.to_owned(),
@@ -122,7 +122,7 @@ impl Document {
             .finish()
     }
 
-    /// None for what is no document of ours: it says no address.
+    /// Parses a document; none if it has no address and therefore belongs to another program.
     fn read(path: &str, value: &[u8]) -> Option<std::result::Result<Document, String>> {
         let leaf = path.rsplit('/').next().unwrap_or(path);
         if let Some((host, port)) = registrator::read(value) {
@@ -139,7 +139,7 @@ impl Document {
         match json::Object::parse(value) {
             Ok(object) if object.has("ipaddress") => Some(Document::read_object(leaf, &object)),
             Ok(_) => None,
-            Err(why) => Some(Err(format!("{why}; nor is it ip:port"))),
+            Err(why) => Some(Err(format!("{why}; and it is not ip:port"))),
         }
     }
 
@@ -169,7 +169,7 @@ impl Document {
         })
     }
 
-    /// The environment, and the fields that say something. A container may have more variables than an
+    /// Returns the environment and the fields that differ from their defaults. A container may have more variables than an
     /// instance has attributes; the fields come first.
     fn attributes(&self) -> Attributes {
         let usual = defaults(&self.host, self.port, &self.leaf);
@@ -193,7 +193,7 @@ impl Layout for Embassy {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -207,7 +207,7 @@ impl Layout for Embassy {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let Some(path) = self.root.rest(service, node) else {
+        let Some(path) = self.root.relative_path(service, node) else {
             return Decoded::Ignored;
         };
         let document = match Document::read(path, &node.value) {
@@ -215,7 +215,7 @@ impl Layout for Embassy {
             Some(Err(why)) => return Decoded::Malformed(why),
             None => return Decoded::Ignored,
         };
-        // A container has several documents when it has several ports, so its id alone says too little.
+        // A container with several ports has several documents, so its id alone is not unique.
         let address = HostPort::join(&document.host, document.port);
         let own = document.id == address || document.id == document.leaf;
         let id = if own { &document.id } else { path };
@@ -269,7 +269,7 @@ mod tests {
 
     /// S3.14, S3.21, S3.23, S3.42: host_port before port, and one of them is enough.
     #[test]
-    fn reads_documents_of_both_eras() {
+    fn reads_documents_of_both_generations() {
         let full = br#"{"id":"13532987eae2831eb7d4","host":"fury","ipaddress":"192.168.13.90","env":{"HOME":"/"},"tags":["a"],"name":"/x","image":"i","hostname":"13532987eae2","host_port":"49161","proto":"tcp","port":"80","path":"p"}"#;
         let read = reads(
             &layout(),
@@ -313,7 +313,7 @@ mod tests {
         }
     }
 
-    /// S3.14 and the collisions: a bad leaf is said, a document about something else is passed over.
+    /// S3.14 and the collisions: a malformed leaf is reported, a document of another program is ignored.
     #[test]
     fn a_bad_leaf_hides_no_other() {
         let key = "/services/prod/apache/x";

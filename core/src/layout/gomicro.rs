@@ -1,15 +1,15 @@
-//! The layout of go-micro's registry in etcd: `/micro/registry/NAME/ID` holds the service with one node.
+//! The layout of go-micro's registry in etcd: `/micro/registry/NAME/ID` contains the service with one node.
 //!
-//! The attribute `version` is the service's version, the others and the tags are the node's metadata.
+//! The attribute `version` is the service's version; the other attributes and the tags are the node's metadata.
 
 use serde_json::Value;
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
+use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint, tags};
 use crate::model::{Instance, OnConflict, Registration, ServiceName};
 
-/// See the module.
+/// The layout of go-micro.
 pub struct GoMicro {
     root: Folder,
 }
@@ -20,10 +20,10 @@ const ENDPOINTS: &str = "endpoints";
 const KNOWN: [&str; 5] = ["name", VERSION, "metadata", ENDPOINTS, "nodes"];
 
 impl GoMicro {
-    /// Where go-micro has its services.
+    /// The default prefix of go-micro.
     pub const PREFIX: &str = "/micro/registry";
 
-    /// With its services under `prefix`.
+    /// Creates the layout with its services under `prefix`.
     pub fn new(prefix: &str) -> Result<GoMicro> {
         Folder::new(prefix).map(|root| GoMicro { root })
     }
@@ -35,7 +35,7 @@ impl Layout for GoMicro {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -61,7 +61,7 @@ impl Layout for GoMicro {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let Some(name) = self.root.name(service, node) else {
+        let Some(name) = self.root.child_name(service, node) else {
             return Decoded::Ignored;
         };
         read(service, name, node).into()
@@ -71,22 +71,22 @@ impl Layout for GoMicro {
         &KNOWN
     }
 
-    /// The endpoints are what the service can be asked, which its node knows nothing of: they stay.
+    /// Keeps the endpoints, which describe the service's methods and are unknown to its node.
     fn merge_existing(&self, entry: &Entry, before: &[u8], _: OnConflict) -> Option<Vec<u8>> {
         let kept = json::keep_unknown(&entry.value, before, &KNOWN);
         let mut text = String::from_utf8(kept.unwrap_or_else(|| entry.value.clone())).ok()?;
         let before = json::Object::parse(before).ok();
         if let Some(endpoints) = before.as_ref().and_then(|before| before.get(ENDPOINTS)) {
-            // Quotes are escaped inside texts, so that this is the member and no text that says so.
+            // Quotes are escaped inside strings, so this text occurs only as the member.
             let member = |value: &Value| format!(r#","{ENDPOINTS}":{value},"#);
             text = text.replacen(&member(&Value::Null), &member(endpoints), 1);
         }
-        // What is too big with the endpoints is ours without them.
-        Some(json::written(&text).unwrap_or_else(|_| entry.value.clone()))
+        // A record that would be too large is written without the endpoints.
+        Some(json::encode(&text).unwrap_or_else(|_| entry.value.clone()))
     }
 }
 
-/// As go-micro has it: an id with slashes is one name all the same.
+/// Returns the key of an id as go-micro does: an id with slashes is one segment.
 fn key_of(id: &str) -> String {
     id.replace('/', "-")
 }
@@ -96,8 +96,8 @@ fn read(service: &ServiceName, name: &str, node: &Node) -> std::result::Result<I
     let nodes = record.get("nodes").and_then(Value::as_array);
     let first = nodes.and_then(|nodes| json::Object::of(nodes.first()?));
     let first = first.ok_or("there is no node")?;
-    let (host, port) = endpoint(first.text("address")?).ok_or("address is not host:port")?;
-    // What the service says goes for its node, unless that says something else.
+    let (host, port) = parse_endpoint(first.text("address")?).ok_or("address is not host:port")?;
+    // The service's values apply to its node, unless the node overrides them.
     let mut attributes = record.map("metadata")?;
     attributes.extend(first.map("metadata")?);
     let tags = tags::split(&mut attributes);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_keep_in_the_record_stays() {
+    fn unknown_members_survive_a_rewrite() {
         let odd = r#"a,"endpoints":null,b"#;
         let greeter = at("greeter", "h:1").attributes([("version", odd)]).unwrap();
         let entry = &layout().encode(&greeter).unwrap()[0];

@@ -1,17 +1,17 @@
-//! The layout of gRPC's resolver in etcd (`naming/endpoints`): the target is `PREFIX/NAME`, and each key
-//! under it holds `{"Op":0,"Addr":"host:port","Metadata":…}`.
+//! The layout of gRPC's resolver in etcd (`naming/endpoints`): the target is `PREFIX/NAME`, and each key under it contains
+//! `{"Op":0,"Addr":"host:port","Metadata":…}`.
 //!
-//! Attributes and tags are the metadata. Metadata of another shape is seen too: what is no text as the
-//! JSON that it is, what is no object as the attribute `metadata`.
+//! Attributes and tags are the metadata. Metadata of other programs may have another shape: a value that is not a string
+//! appears as JSON, and metadata that is not an object as the attribute `metadata`.
 
 use serde_json::Value;
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
+use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint, tags};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 
-/// See the module.
+/// The layout of gRPC's etcd resolver.
 pub struct Grpc {
     root: Folder,
 }
@@ -20,10 +20,10 @@ const NAME: &str = "grpc";
 const KNOWN: [&str; 3] = ["Op", "Addr", "Metadata"];
 
 impl Grpc {
-    /// Where the targets are, if nothing else is said.
+    /// The default prefix of the targets.
     pub const PREFIX: &str = "/grpc";
 
-    /// With its targets under `prefix`.
+    /// Creates the layout with its targets under `prefix`.
     pub fn new(prefix: &str) -> Result<Grpc> {
         Folder::new(prefix).map(|root| Grpc { root })
     }
@@ -35,7 +35,7 @@ impl Layout for Grpc {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -53,14 +53,14 @@ impl Layout for Grpc {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let Some(id) = self.root.rest(service, node) else {
+        let Some(id) = self.root.relative_path(service, node) else {
             return Decoded::Ignored;
         };
         let record = match json::Object::parse(&node.value) {
             Ok(record) => record,
             Err(why) => return Decoded::Malformed(why),
         };
-        // One that says "deleted", or says no address, is none.
+        // A record marked as deleted, or without an address, is not an instance.
         let op = record.get("Op").and_then(Value::as_u64).unwrap_or(0);
         if op != 0 || !record.has("Addr") {
             return Decoded::Ignored;
@@ -79,7 +79,7 @@ fn read(
     node: &Node,
     record: &json::Object,
 ) -> std::result::Result<Instance, String> {
-    let (host, port) = endpoint(record.text("Addr")?).ok_or("Addr is not host:port")?;
+    let (host, port) = parse_endpoint(record.text("Addr")?).ok_or("Addr is not host:port")?;
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_what_the_manager_of_endpoints_writes() {
+    fn writes_what_the_endpoint_manager_writes() {
         let plain = at("web", "10.0.0.1:80");
         let bytes = r#"{"Op":0,"Addr":"10.0.0.1:80","Metadata":null}"#;
         let expected = ("/grpc/web/10.0.0.1:80".to_owned(), bytes.to_owned());
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deleted_is_none_and_what_is_bad_is_said() {
+    fn deleted_records_are_ignored_and_malformed_ones_reported() {
         let read = |value: &str| decoded(&layout(), "web", "/grpc/web/1", value.as_bytes());
         assert_eq!(read(r#"{"Op":1,"Addr":"h:1"}"#), Decoded::Ignored);
         assert_eq!(read(r#"{"Op":0}"#), Decoded::Ignored);

@@ -1,16 +1,16 @@
-//! JSON as Go writes and reads it: what most of the older systems put into a store.
+//! JSON as Go's encoding/json reads and writes it, which most of the older systems store.
 //!
-//! Written: no spaces, members in the order of the struct, maps by name, `null` for an empty map, and
-//! `<`, `>`, `&` and the line separators of Unicode escaped. Read: names match whatever their case,
-//! unknown members are passed over, and `null` is nothing.
+//! Writing: no spaces, members in the order of the struct, maps ordered by name, `null` for an empty map; `<`, `>`, `&` and
+//! Unicode line separators escaped. Reading: member names match in any case, unknown members are ignored, and `null` is
+//! empty.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::kv::MAX_VALUE;
+use crate::kv::MAX_VALUE_BYTES;
 use crate::model::{Attributes, MAX_ATTRIBUTES};
 
-/// An object being written, its members in the order in which they are given.
+/// Writes an object with its members in the given order.
 pub(super) struct Writer(String);
 
 impl Writer {
@@ -27,26 +27,26 @@ impl Writer {
         self
     }
 
-    /// Left out when it is empty.
-    pub(super) fn some_text(self, name: &str, text: &str) -> Writer {
+    /// Adds a string, unless it is empty.
+    pub(super) fn optional_string(self, name: &str, text: &str) -> Writer {
         match text {
             "" => self,
             text => self.value(name, text),
         }
     }
 
-    /// Left out when it is false.
-    pub(super) fn some_flag(self, name: &str, flag: bool) -> Writer {
+    /// Adds a boolean, unless it is false.
+    pub(super) fn optional_bool(self, name: &str, flag: bool) -> Writer {
         if flag { self.value(name, true) } else { self }
     }
 
-    /// A map of texts; `null` when it is empty.
+    /// Adds a map of strings; `null` if it is empty.
     pub(super) fn map(self, name: &str, map: &Attributes) -> Writer {
         self.value(name, map_or_null(map))
     }
 
-    /// A map of texts; left out when it is empty.
-    pub(super) fn some_map(self, name: &str, map: &Attributes) -> Writer {
+    /// Adds a map of strings, unless it is empty.
+    pub(super) fn optional_map(self, name: &str, map: &Attributes) -> Writer {
         if map.is_empty() {
             self
         } else {
@@ -54,8 +54,8 @@ impl Writer {
         }
     }
 
-    /// A list of texts; left out when it is empty.
-    pub(super) fn some_list(self, name: &str, list: &[String]) -> Writer {
+    /// Adds a list of strings, unless it is empty.
+    pub(super) fn optional_list(self, name: &str, list: &[String]) -> Writer {
         if list.is_empty() {
             self
         } else {
@@ -63,10 +63,10 @@ impl Writer {
         }
     }
 
-    /// A list of one object.
+    /// Adds a list of one object.
     pub(super) fn list_of(mut self, name: &str, one: Writer) -> Writer {
         self = self.value(name, "");
-        // In the place of the empty text.
+        // Replaces the placeholder of the empty string.
         self.0.truncate(self.0.len() - 2);
         self.0.push_str(&format!("[{}}}]", one.0));
         self
@@ -74,11 +74,11 @@ impl Writer {
 
     pub(super) fn finish(mut self) -> Result<Vec<u8>> {
         self.0.push('}');
-        written(&self.0)
+        encode(&self.0)
     }
 }
 
-/// A map of texts, `null` when it is empty.
+/// Returns a map of strings, or `null` if it is empty.
 pub(super) fn map_or_null(map: &Attributes) -> Value {
     match map.is_empty() {
         true => Value::Null,
@@ -86,8 +86,8 @@ pub(super) fn map_or_null(map: &Attributes) -> Value {
     }
 }
 
-/// A document as Go has it. The signs that are escaped occur in texts only.
-pub(super) fn written(json: &str) -> Result<Vec<u8>> {
+/// Encodes a document as Go does. The escaped characters occur in strings only.
+pub(super) fn encode(json: &str) -> Result<Vec<u8>> {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
@@ -98,21 +98,23 @@ pub(super) fn written(json: &str) -> Result<Vec<u8>> {
         }
     }
     match text.len() {
-        n if n > MAX_VALUE => Err(Error::invalid(format!(
-            "attributes and tags have {n} bytes in JSON; the limit is {MAX_VALUE}"
+        n if n > MAX_VALUE_BYTES => Err(Error::invalid(format!(
+            "attributes and tags have {n} bytes in JSON; the limit is {MAX_VALUE_BYTES}"
         ))),
         _ => Ok(text.into_bytes()),
     }
 }
 
-/// An object that was read.
+/// A parsed object.
 pub(super) struct Object(Map<String, Value>);
 
 impl Object {
     pub(super) fn parse(value: &[u8]) -> std::result::Result<Object, String> {
-        if value.len() > MAX_VALUE {
+        if value.len() > MAX_VALUE_BYTES {
             let n = value.len();
-            return Err(format!("the value has {n} bytes; the limit is {MAX_VALUE}"));
+            return Err(format!(
+                "the value has {n} bytes; the limit is {MAX_VALUE_BYTES}"
+            ));
         }
         match serde_json::from_slice(value) {
             Ok(Value::Object(members)) => Ok(Object(members)),
@@ -125,7 +127,7 @@ impl Object {
         value.as_object().cloned().map(Object)
     }
 
-    /// The member of that name, in this case or any other.
+    /// Returns the member with this name, in any case.
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         let any_case = || {
             let mut all = self.0.iter();
@@ -142,12 +144,12 @@ impl Object {
         self.get(name).is_some()
     }
 
-    /// A text; empty without one.
+    /// Returns a string; empty if it is missing.
     pub(super) fn text(&self, name: &str) -> std::result::Result<&str, String> {
         match self.get(name) {
             None => Ok(""),
             Some(Value::String(text)) => Ok(text),
-            Some(_) => Err(format!("{name} is no text")),
+            Some(_) => Err(format!("{name} is not a string")),
         }
     }
 
@@ -155,11 +157,11 @@ impl Object {
         match self.get(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
-            Some(_) => Err(format!("{name} is neither true nor false")),
+            Some(_) => Err(format!("{name} is not a boolean")),
         }
     }
 
-    /// A map of texts; empty without one.
+    /// Returns a map of strings; empty if it is missing.
     pub(super) fn map(&self, name: &str) -> std::result::Result<Attributes, String> {
         let Some(value) = self.get(name) else {
             return Ok(Attributes::new());
@@ -167,10 +169,10 @@ impl Object {
         let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.into()));
         let map = value.as_object().map(|map| map.iter().map(text).collect());
         map.flatten()
-            .ok_or_else(|| format!("{name} is no object of texts"))
+            .ok_or_else(|| format!("{name} is not an object of strings"))
     }
 
-    /// A list of texts; empty without one.
+    /// Returns a list of strings; empty if it is missing.
     pub(super) fn list(&self, name: &str) -> std::result::Result<Vec<String>, String> {
         let Some(value) = self.get(name) else {
             return Ok(Vec::new());
@@ -178,10 +180,10 @@ impl Object {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let list = value.as_array().map(|list| list.iter().map(text).collect());
         list.flatten()
-            .ok_or_else(|| format!("{name} is no list of texts"))
+            .ok_or_else(|| format!("{name} is not a list of strings"))
     }
 
-    /// Adds what was in a record before and is none of `known`: what others keep there, they keep.
+    /// Adds the members that are not in `known`, so that members of other programs survive a rewrite.
     pub(super) fn add_unknown(&self, mut writer: Writer, known: &[&str]) -> Writer {
         let is_known = |name: &str| known.iter().any(|k| k.eq_ignore_ascii_case(name));
         for (name, value) in self.0.iter().filter(|(name, _)| !is_known(name)) {
@@ -191,8 +193,7 @@ impl Object {
     }
 }
 
-/// The members of `before` that `fresh` does not know, added to it; just `fresh` where there is nothing
-/// to add, or no object.
+/// Returns `fresh` with the unknown members of `before`; `fresh` alone if there are none.
 pub(super) fn keep_unknown(fresh: &[u8], before: &[u8], known: &[&str]) -> Option<Vec<u8>> {
     let before = Object::parse(before).ok()?;
     let fresh = std::str::from_utf8(fresh).ok()?.strip_suffix('}')?;
@@ -202,7 +203,7 @@ pub(super) fn keep_unknown(fresh: &[u8], before: &[u8], known: &[&str]) -> Optio
         .ok()
 }
 
-/// A number, or a text that is one, as a port.
+/// Parses a number, or a string that contains one, as a port.
 pub(super) fn port(value: &Value) -> Option<u16> {
     let port = match value {
         Value::String(text) => text.parse().ok()?,
@@ -211,7 +212,7 @@ pub(super) fn port(value: &Value) -> Option<u16> {
     (port > 0).then_some(port)
 }
 
-/// No more attributes than an instance may have.
+/// Checks that there are no more attributes than an instance may have.
 pub(super) fn check_count(attributes: &Attributes) -> std::result::Result<(), String> {
     match attributes.len() {
         n if n > MAX_ATTRIBUTES => Err(format!("{n} attributes; the limit is {MAX_ATTRIBUTES}")),
@@ -232,26 +233,26 @@ mod tests {
             .value("odd", odd)
             .map("map", &map)
             .map("none", &Attributes::new())
-            .some_text("left", "")
-            .some_flag("out", false)
+            .optional_string("left", "")
+            .optional_bool("out", false)
             .finish();
         let expected = "{\"odd\":\"\\u0001\\t\\n\\r\\b\\f\\u003ca\\u0026b\\u003e\u{7f}é\\u2028\\u2029\\\"\\\\/\",\
                         \"map\":{\"a\":\"1\",\"b\":\"2\"},\"none\":null}";
         assert_eq!(String::from_utf8(written.unwrap()).unwrap(), expected);
     }
 
-    /// E14: names in any case, the exact one first; `null` is nothing.
+    /// E14: names in any case, the exact one first; `null` is empty.
     #[test]
     fn reads_as_go_does() {
         let read = Object::parse(br#"{"ADDR":"a","addr":"b","None":null,"n":3}"#).unwrap();
         assert_eq!(read.text("addr"), Ok("b"));
         assert_eq!(read.text("Addr"), Ok("a"));
         assert_eq!(read.text("none"), Ok(""));
-        assert!(read.text("n").unwrap_err().contains("n is no text"));
+        assert!(read.text("n").unwrap_err().contains("n is not a string"));
     }
 
     #[test]
-    fn what_others_keep_in_a_record_is_kept() {
+    fn unknown_members_survive_a_rewrite() {
         let before = br#"{"id":"old","mine":{"deep":[1]},"null":null}"#;
         let kept = keep_unknown(br#"{"id":"new"}"#, before, &["id"]).unwrap();
         assert_eq!(

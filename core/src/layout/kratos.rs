@@ -1,16 +1,16 @@
-//! The layout of Kratos' registry in etcd: `/microservices/NAME/ID` holds the `ServiceInstance`.
+//! The layout of Kratos' registry in etcd: `/microservices/NAME/ID` contains the `ServiceInstance`.
 //!
-//! The attribute `version` is its version, the others and the tags are its metadata. The address is that
-//! of the first endpoint, `http://HOST:PORT` where nothing else is said; more of them, or other schemes,
-//! are the attribute `endpoints`, separated by commas.
+//! The attribute `version` is its version; the other attributes and the tags are its metadata. The address is that of the first
+//! endpoint, by default `http://HOST:PORT`. Other endpoints or schemes are given in the attribute `endpoints`, separated by
+//! commas.
 
 use crate::error::Result;
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, endpoint, json, tags};
+use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint, tags};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::net::HostPort;
 
-/// See the module.
+/// The layout of Kratos.
 pub struct Kratos {
     root: Folder,
 }
@@ -21,10 +21,10 @@ const ENDPOINTS: &str = "endpoints";
 const KNOWN: [&str; 5] = ["id", "name", VERSION, "metadata", ENDPOINTS];
 
 impl Kratos {
-    /// The namespace, if nothing else is said.
+    /// The default namespace.
     pub const PREFIX: &str = "/microservices";
 
-    /// With the namespace `prefix`.
+    /// Creates the layout with the namespace `prefix`.
     pub fn new(prefix: &str) -> Result<Kratos> {
         Folder::new(prefix).map(|root| Kratos { root })
     }
@@ -36,7 +36,7 @@ impl Layout for Kratos {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -45,7 +45,7 @@ impl Layout for Kratos {
         let version = metadata.remove(VERSION).unwrap_or_default();
         let endpoints = match metadata.remove(ENDPOINTS) {
             Some(all) => all.split(',').map(str::to_owned).collect(),
-            None => vec![plain(&registration.address())],
+            None => vec![default_endpoint(&registration.address())],
         };
         let metadata = tags::join(NAME, &metadata, &registration.tags)?;
         let record = json::Writer::new()
@@ -62,7 +62,7 @@ impl Layout for Kratos {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        let Some(id) = self.root.name(service, node) else {
+        let Some(id) = self.root.child_name(service, node) else {
             return Decoded::Ignored;
         };
         read(service, id, node).into()
@@ -73,15 +73,15 @@ impl Layout for Kratos {
     }
 }
 
-/// The endpoint of who says nothing else.
-fn plain(address: &str) -> String {
+/// Returns the default endpoint of an address.
+fn default_endpoint(address: &str) -> String {
     format!("http://{address}")
 }
 
-/// `host:port` of `scheme://host:port/…?…`.
+/// Returns host and port of `scheme://host:port/…?…`.
 fn address_of(url: &str) -> Option<(&str, u16)> {
     let (_, rest) = url.split_once("://")?;
-    endpoint(rest.split(['/', '?']).next()?)
+    parse_endpoint(rest.split(['/', '?']).next()?)
 }
 
 fn read(service: &ServiceName, id: &str, node: &Node) -> std::result::Result<Instance, String> {
@@ -97,7 +97,7 @@ fn read(service: &ServiceName, id: &str, node: &Node) -> std::result::Result<Ins
     if !version.is_empty() {
         attributes.insert(VERSION.to_owned(), version.to_owned());
     }
-    if endpoints != [plain(&HostPort::join(host, port))] {
+    if endpoints != [default_endpoint(&HostPort::join(host, port))] {
         attributes.insert(ENDPOINTS.to_owned(), endpoints.join(","));
     }
     json::check_count(&attributes)?;
@@ -141,7 +141,7 @@ mod tests {
         let other = at("hello", "h:1").attributes([("endpoints", "http://h:2")]);
         let error = check(&layout(), &other.unwrap()).unwrap_err().to_string();
         assert!(
-            error.contains("the address would be read as another"),
+            error.contains("the address would be read back with another value"),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! How instances are written in a tree. Pure text in, values out; no layout knows a store.
+//! Layouts: the data formats in which instances are stored. Pure conversions without I/O.
 
 mod containerpilot;
 mod embassy;
@@ -29,93 +29,124 @@ pub use native::Native;
 pub use registrator::Registrator;
 pub use scalingo::Scalingo;
 
-/// A way to write instances in a tree.
+/// A data format: the keys and values that represent instances in a key-value store.
 ///
-/// Laws: of the entries of `encode`, one lies under `prefix` of its service, and decoding it gives back
-/// the registration; `decode` never panics, whatever the bytes; a registration that the layout cannot
-/// express is refused by `encode`, not mangled.
+/// Implement it to share a store with programs that use another format, and read and write it with
+/// [`KvBackend`](crate::KvBackend). A layout does no I/O. All methods may be called from any thread.
+///
+/// An implementation must guarantee:
+///
+/// - Of the entries that `encode` returns, exactly one lies under the `prefix` of the service, and `decode`
+///   returns the registered instance for it.
+/// - `encode` refuses a registration that the layout cannot express, instead of changing it.
+/// - `decode` never panics, whatever the bytes.
 pub trait Layout: Send + Sync + 'static {
-    /// What it is called: in URLs, and on the instances that are read in it.
+    /// Returns the name of the layout, as it appears in URLs and in [`Instance::layouts`].
     fn name(&self) -> &str;
 
-    /// The folder in which the instances of `service` are, at any depth.
+    /// Returns the directory that contains the instances of `service`, at any depth.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the service name makes no valid key.
     fn prefix(&self, service: &ServiceName) -> Result<Prefix>;
 
-    /// The folder whose folders are those of all services, each of the service's own name; none where
-    /// the layout has no such folder.
+    /// Returns the directory in which each service has a subdirectory of its own name. Returns `None`, the
+    /// default, if the layout has no such directory; then its services cannot be listed.
     fn root(&self) -> Option<Prefix> {
         None
     }
 
-    /// The entries that make a complete registration known; the same ones for the same registration.
+    /// Returns the entries to write for a complete registration. The same registration always gives the same
+    /// entries.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the layout cannot express the
+    /// registration.
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>>;
 
-    /// Reads one node under `prefix`.
+    /// Decodes one node under `prefix`. An unreadable record is [`Decoded::Malformed`], not an error.
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded;
 
-    /// The same of a node in a list: what others in it said as well is held once.
+    /// Decodes one node of a list. `interner` holds the metadata of the nodes decoded before, so that identical
+    /// metadata is stored once. The default calls `decode` and interns the result; override it to skip parsing
+    /// of identical values.
     fn decode_among(
         &self,
         service: &ServiceName,
         node: &Node,
-        others: &mut MetadataInterner,
+        interner: &mut MetadataInterner,
     ) -> Decoded {
         let mut decoded = self.decode(service, node);
         if let Decoded::Instance(instance) = &mut decoded {
-            others.share(instance);
+            interner.intern(instance);
         }
         decoded
     }
 
-    /// Where records are JSON objects, the members that it knows: others' members stay in a record that
-    /// is written over. None where records have no room for any; `rewrite` is then asked for what is shared
-    /// alone, and not for the records of a registration itself.
+    /// Returns the member names of the layout's JSON records. When a record is overwritten, members of other
+    /// names, which other programs keep there, are preserved.
+    ///
+    /// Returns an empty list, the default, if records are not JSON objects; then `merge_existing` is called for
+    /// shared records only, and the own records of a registration are overwritten without being read first.
     fn known_fields(&self) -> &[&str] {
         &[]
     }
 
-    /// What is written where `before` is the value already: as a rule that of the entry, with what
-    /// others keep in the record. None: what is there stays.
-    fn merge_existing(&self, entry: &Entry, before: &[u8], _claim: OnConflict) -> Option<Vec<u8>> {
-        let kept = match self.known_fields() {
+    /// Returns the value to write for `entry` where the key already holds `before`; `None` leaves the key as it
+    /// is. The default is the value of the entry with the unknown members of `before`.
+    fn merge_existing(
+        &self,
+        entry: &Entry,
+        before: &[u8],
+        _on_conflict: OnConflict,
+    ) -> Option<Vec<u8>> {
+        let merged = match self.known_fields() {
             [] => None,
             known => json::keep_unknown(&entry.value, before, known),
         };
-        Some(kept.unwrap_or_else(|| entry.value.clone()))
+        Some(merged.unwrap_or_else(|| entry.value.clone()))
     }
 
-    /// A record that all registrations of the service share, and that this one follows.
+    /// Returns the key of a record that the registrations of the service share and that this one follows.
+    /// Returns `None`, the default, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the layout cannot express the
+    /// registration.
     fn shared(&self, _registration: &Registration) -> Result<Option<Key>> {
         Ok(None)
     }
 
-    /// What that record says; `None` is its absence.
+    /// Decodes the value of the shared record; `None` means that the record does not exist. An unreadable
+    /// record is [`SharedAttributes::Absent`]. The default is no shared attributes.
     fn decode_shared(&self, _value: Option<&[u8]>) -> SharedAttributes {
         SharedAttributes::Present(Default::default())
     }
 }
 
-/// What a node turned out to be. Malformed is a value: another program's bad record must not end our
-/// stream.
+/// The result of decoding a node.
 #[derive(Debug, PartialEq)]
 pub enum Decoded {
     /// An instance.
     Instance(Instance),
-    /// Something else that belongs there.
+    /// A node that is no record of this layout, such as a record of another layout in the same directory.
     Ignored,
-    /// A record that cannot be read, and why.
+    /// A record that cannot be decoded, with the reason. It is counted as invalid and hides no other record.
     Malformed(String),
 }
 
-/// The entries of a registration; refused if it would be read back as another one than it is.
+/// Encodes a registration. Refuses it if decoding the entries would give another instance.
 pub(crate) fn check(layout: &dyn Layout, registration: &Registration) -> Result<Vec<Entry>> {
     let prefix = layout.prefix(&registration.service)?;
     let expected = registration.instance(1);
     let entries = layout.encode(registration)?;
-    let read = entries
+    let in_prefix = entries
         .iter()
-        .filter(|entry| entry.key.under(&prefix).is_some());
-    let mut read = read.map(|entry| {
+        .filter(|entry| entry.key.strip_prefix(&prefix).is_some());
+    let mut decoded = in_prefix.map(|entry| {
         let node = Node {
             key: entry.key.clone(),
             value: entry.value[..].into(),
@@ -131,13 +162,13 @@ pub(crate) fn check(layout: &dyn Layout, registration: &Registration) -> Result<
             "layout {name} cannot express this registration: {why}"
         )))
     };
-    match read.find(|decoded| *decoded != Decoded::Ignored) {
+    match decoded.find(|decoded| *decoded != Decoded::Ignored) {
         Some(Decoded::Instance(read)) => match difference(&expected, &read) {
             None => Ok(entries),
-            Some(what) => refuse(&format!("{what} would be read as another")),
+            Some(what) => refuse(&format!("{what} would be read back with another value")),
         },
         Some(Decoded::Malformed(why)) => refuse(&why),
-        Some(Decoded::Ignored) | None => refuse("it would not be read at all"),
+        Some(Decoded::Ignored) | None => refuse("its entry would not be read back as an instance"),
     }
 }
 
@@ -161,7 +192,7 @@ impl From<std::result::Result<Instance, String>> for Decoded {
     }
 }
 
-/// A folder that has one for each service, `ROOT/NAME/`: so do most systems begin.
+/// A directory with one subdirectory for each service, `ROOT/NAME/`.
 struct Folder(Prefix);
 
 impl Folder {
@@ -169,51 +200,53 @@ impl Folder {
         Prefix::new(path).map(Folder)
     }
 
-    fn of(&self, service: &ServiceName) -> Result<Prefix> {
-        Ok(self.0.join(service.as_str())?.beneath())
+    fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
+        Ok(self.0.join(service.as_str())?.as_prefix())
     }
 
-    /// The key of an instance, whose id is one segment.
+    /// Returns the key of an instance whose id is one path segment.
     fn key(&self, layout: &str, service: &ServiceName, id: &str) -> Result<Key> {
-        segment(layout, "id", id)?;
-        self.of(service)?.join(id)
+        check_segment(layout, "id", id)?;
+        self.prefix(service)?.join(id)
     }
 
-    /// What follows the folder of the service, if the node is in it.
-    fn rest<'a>(&self, service: &ServiceName, node: &'a Node) -> Option<&'a str> {
-        under(self.0.as_str(), service, &node.key)
+    /// Returns the path of the node below the directory of the service, if the node is in it.
+    fn relative_path<'a>(&self, service: &ServiceName, node: &'a Node) -> Option<&'a str> {
+        path_in_service(self.0.as_str(), service, &node.key)
     }
 
-    /// The same where it is one segment: deeper keys belong to somebody else.
-    fn name<'a>(&self, service: &ServiceName, node: &'a Node) -> Option<&'a str> {
-        self.rest(service, node).filter(|name| !name.contains('/'))
+    /// Returns the name of a node directly below the directory of the service. Deeper keys belong to other
+    /// programs.
+    fn child_name<'a>(&self, service: &ServiceName, node: &'a Node) -> Option<&'a str> {
+        self.relative_path(service, node)
+            .filter(|name| !name.contains('/'))
     }
 }
 
-/// What follows `ROOTSERVICE/` in a key that lies there.
-fn under<'a>(root: &str, service: &ServiceName, key: &'a Key) -> Option<&'a str> {
+/// Returns the rest of a key that starts with `ROOTSERVICE/`.
+fn path_in_service<'a>(root: &str, service: &ServiceName, key: &'a Key) -> Option<&'a str> {
     let rest = key.as_str().strip_prefix(root)?;
     rest.strip_prefix(service.as_str())?.strip_prefix('/')
 }
 
-/// A name that is one segment of a key.
-fn segment(layout: &str, what: &str, text: &str) -> Result<()> {
+/// Checks that a text is usable as one segment of a key.
+fn check_segment(layout: &str, what: &str, text: &str) -> Result<()> {
     if text.contains('/') || text.is_empty() {
         return Err(Error::invalid(format!(
-            "{what} {text:?}: in layout {layout} it is a part of the key, and has no slash"
+            "{what} {text:?}: layout {layout} uses it as one segment of the key; it must not be empty or contain a slash"
         )));
     }
     Ok(())
 }
 
-/// Host and port of `host:port`, if that is what the text is.
-fn endpoint(text: &str) -> Option<(&str, u16)> {
+/// Parses `host:port` with a valid host and a port from 1 to 65535.
+fn parse_endpoint(text: &str) -> Option<(&str, u16)> {
     let (host, port) = HostPort::split(text).ok()?;
     let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
     Some((check_host(host).ok()?, port))
 }
 
-/// The host of a registration that is complete.
-fn host(registration: &Registration) -> &str {
+/// Returns the host of a complete registration.
+fn registered_host(registration: &Registration) -> &str {
     registration.host.as_deref().unwrap_or_default()
 }

@@ -1,16 +1,16 @@
-//! The layout of Flynn's go-discover: `/discover/services/NAME/HOST:PORT` holds a JSON object of
-//! string attributes, or `null` when there are none.
+//! The layout of Flynn's go-discover: `/discover/services/NAME/HOST:PORT` contains a JSON object of string attributes, or
+//! `null` if there are none.
 //!
-//! The address is the id. Tags are kept in the attribute `tags`, joined by commas.
+//! The address is the id. Tags are stored in the attribute `tags`, joined by commas.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kv::{Entry, Lifetime, MAX_VALUE, Node, Prefix};
-use crate::layout::{Decoded, Layout, endpoint, json, tags, under};
+use crate::kv::{Entry, Lifetime, MAX_VALUE_BYTES, Node, Prefix};
+use crate::layout::{Decoded, Layout, json, parse_endpoint, path_in_service, tags};
 use crate::model::{Attributes, Instance, Metadata, MetadataInterner, Registration, ServiceName};
 
-/// See the module.
+/// The native layout.
 pub struct Native;
 
 const ROOT: &str = "/discover/services/";
@@ -48,14 +48,14 @@ impl Layout for Native {
         decoded(service, node, || read(&node.value).map(Arc::new))
     }
 
-    /// Most records say nothing that is of one instance alone.
+    /// Decodes a record once per distinct value: most records contain nothing specific to one instance.
     fn decode_among(
         &self,
         service: &ServiceName,
         node: &Node,
         others: &mut MetadataInterner,
     ) -> Decoded {
-        decoded(service, node, || others.of(&node.value, read))
+        decoded(service, node, || others.get_or_parse(&node.value, read))
     }
 }
 
@@ -64,24 +64,26 @@ fn decoded(
     node: &Node,
     said: impl FnOnce() -> std::result::Result<Arc<Metadata>, String>,
 ) -> Decoded {
-    let name = under(ROOT, service, &node.key);
-    // Deeper keys and keys that are no address belong to somebody else.
-    let Some((name, (host, port))) = name.and_then(|name| Some((name, endpoint(name)?))) else {
+    let name = path_in_service(ROOT, service, &node.key);
+    // Deeper keys, and keys that are not an address, belong to other programs.
+    let Some((name, (host, port))) = name.and_then(|name| Some((name, parse_endpoint(name)?)))
+    else {
         return Decoded::Ignored;
     };
-    let instance = |said| Instance::saying(said, service.clone(), name, host, port, node.created);
+    let instance =
+        |said| Instance::with_metadata(said, service.clone(), name, host, port, node.created);
     said().map(instance).into()
 }
 
 fn write(attributes: &Attributes, tags: &[String]) -> Result<Vec<u8>> {
     let all = tags::join(NAME, attributes, tags)?;
-    json::written(&json::map_or_null(&all).to_string())
+    json::encode(&json::map_or_null(&all).to_string())
 }
 
 fn read(value: &[u8]) -> std::result::Result<Metadata, String> {
-    if value.len() > MAX_VALUE {
+    if value.len() > MAX_VALUE_BYTES {
         return Err(format!(
-            "the value has {} bytes; the limit is {MAX_VALUE}",
+            "the value has {} bytes; the limit is {MAX_VALUE_BYTES}",
             value.len()
         ));
     }
@@ -112,7 +114,7 @@ mod tests {
         }
     }
 
-    /// Rows S1.20 of the older system's description, byte for byte.
+    /// Row S1.20 of the specification of the older system, byte for byte.
     #[test]
     fn writes_what_go_discover_writes() {
         let plain = Registration::at("web", "127.0.0.1:9876").unwrap();
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_at_the_limits_can_be_read() {
+    fn an_accepted_registration_at_the_limits_can_be_read() {
         let all = (0..64).map(|n| (n.to_string(), "v"));
         let full = Registration::at("web", "h:1")
             .unwrap()
@@ -153,7 +155,7 @@ mod tests {
             Native.decode(&web(), &node),
             Decoded::Instance(full.instance(7))
         );
-        // Escapes make six bytes of one.
+        // An escape turns one byte into six.
         let long = [("k", "\x01".repeat(60_000))];
         let long = Registration::at("web", "h:1")
             .unwrap()
@@ -199,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(
+        fn a_written_record_is_read_back(
             host in "[a-z]{1,8}|::1|10\\.0\\.0\\.[0-9]",
             port in 1u16..,
             attributes in proptest::collection::btree_map("[^t]{1,9}", ".{0,9}", 0..5),
@@ -209,7 +211,7 @@ mod tests {
             let made = Registration::new("web", port).unwrap().host(&host).unwrap()
                 .attributes(attributes).unwrap().tags(tags).unwrap();
             let entry = Native.encode(&made).unwrap().remove(0);
-            prop_assert!(entry.key.under(&Native.prefix(&web()).unwrap()).is_some());
+            prop_assert!(entry.key.strip_prefix(&Native.prefix(&web()).unwrap()).is_some());
             let read = Native.decode(&web(), &node(entry.key.as_str(), &entry.value));
             prop_assert_eq!(read, Decoded::Instance(made.instance(7)));
         }

@@ -1,14 +1,14 @@
-//! The layout of gliderlabs' registrator: `PREFIX/NAME/HOST:CONTAINER:PORT` holds just `ip:port`.
+//! The layout of gliderlabs' registrator: `PREFIX/NAME/HOST:CONTAINER:PORT` contains only `ip:port`.
 //!
-//! There is no room for attributes and tags. Without an id the key is `HOST:NAME:PORT`.
+//! The format has no room for attributes and tags. Without an id the key is `HOST:NAME:PORT`.
 
 use crate::error::{Error, Result};
 use crate::kv::{Entry, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, endpoint, host};
+use crate::layout::{Decoded, Folder, Layout, parse_endpoint, registered_host};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::net::HostPort;
 
-/// See the module.
+/// The layout of registrator.
 pub struct Registrator {
     root: Folder,
 }
@@ -16,10 +16,10 @@ pub struct Registrator {
 const NAME: &str = "registrator";
 
 impl Registrator {
-    /// Where the services are, if nothing else is said.
+    /// The default prefix of the services.
     pub const PREFIX: &str = "/services";
 
-    /// With its services under `prefix`.
+    /// Creates the layout with its services under `prefix`.
     pub fn new(prefix: &str) -> Result<Registrator> {
         Folder::new(prefix).map(|root| Registrator { root })
     }
@@ -31,7 +31,7 @@ impl Layout for Registrator {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.root.of(service)
+        self.root.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -43,7 +43,11 @@ impl Layout for Registrator {
         }
         let name = match &registration.id {
             Some(id) => id.clone(),
-            None => name_of(&registration.service, host(registration), registration.port),
+            None => name_of(
+                &registration.service,
+                registered_host(registration),
+                registration.port,
+            ),
         };
         Ok(vec![Entry {
             key: self.root.key(NAME, &registration.service, &name)?,
@@ -53,8 +57,8 @@ impl Layout for Registrator {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        // Deeper keys and documents belong to the others that live in this folder.
-        let name = self.root.name(service, node);
+        // Deeper keys and documents belong to other programs that use this directory.
+        let name = self.root.child_name(service, node);
         let Some(name) = name.filter(|_| !node.value.starts_with(b"{")) else {
             return Decoded::Ignored;
         };
@@ -75,12 +79,12 @@ impl Layout for Registrator {
     }
 }
 
-/// A bare `ip:port`.
+/// Parses a bare `ip:port`.
 pub(super) fn read(value: &[u8]) -> Option<(&str, u16)> {
-    endpoint(std::str::from_utf8(value).ok()?.trim())
+    parse_endpoint(std::str::from_utf8(value).ok()?.trim())
 }
 
-/// `HOST:CONTAINER:PORT` of who names no container.
+/// Returns `HOST:SERVICE:PORT`, the name of an instance without a container.
 fn name_of(service: &ServiceName, host: &str, port: u16) -> String {
     format!("{host}:{service}:{port}")
 }
@@ -114,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_refused() {
+    fn attributes_and_tags_are_refused() {
         for full in [
             at("web", "h:1").tags(["a"]).unwrap(),
             at("web", "h:1").attributes([("a", "b")]).unwrap(),
@@ -124,9 +128,9 @@ mod tests {
         }
     }
 
-    /// S3.24, and the collisions under /services: documents and deeper keys are somebody else's.
+    /// S3.24, and the collisions under /services: documents and deeper keys belong to other programs.
     #[test]
-    fn reads_bare_values_and_passes_over_the_neighbours() {
+    fn reads_bare_values_and_ignores_other_records() {
         let key = "/services/redis/host1:cache:6379";
         let read = reads(&layout(), "redis", key, b"10.0.0.1:49161\n");
         assert_eq!(

@@ -1,11 +1,11 @@
-//! Tags where a format has room for texts by name only: the text `tags`, joined by commas.
+//! Tags in formats that have only named strings: the string `tags`, joined by commas.
 
 use crate::error::{Error, Result};
 use crate::model::Attributes;
 
 const TAGS: &str = "tags";
 
-/// The attributes, and the tags among them.
+/// Returns the attributes with the tags among them.
 pub(super) fn join(layout: &str, attributes: &Attributes, tags: &[String]) -> Result<Attributes> {
     if attributes.contains_key(TAGS) {
         return Err(Error::invalid(format!(
@@ -24,7 +24,7 @@ pub(super) fn join(layout: &str, attributes: &Attributes, tags: &[String]) -> Re
     Ok(all)
 }
 
-/// Takes the tags from among the attributes.
+/// Removes the tags from the attributes and returns them.
 pub(super) fn split(attributes: &mut Attributes) -> Vec<String> {
     let tags = attributes.remove(TAGS).unwrap_or_default();
     tags.split(',')

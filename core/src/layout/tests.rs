@@ -16,7 +16,7 @@ pub(super) fn at(service: &str, address: &str) -> Registration {
 pub(super) fn entry(layout: &dyn Layout, registration: &Registration) -> (String, String) {
     let prefix = layout.prefix(&registration.service).unwrap();
     let mut entries = layout.encode(registration).unwrap().into_iter();
-    let entry = entries.find(|entry| entry.key.under(&prefix).is_some());
+    let entry = entries.find(|entry| entry.key.strip_prefix(&prefix).is_some());
     let entry = entry.unwrap();
     let value = String::from_utf8(entry.value).unwrap();
     (entry.key.as_str().to_owned(), value)
@@ -102,7 +102,7 @@ proptest! {
             let entries = layout.encode(&registration).unwrap();
             prop_assert_eq!(&entries, &layout.encode(&registration).unwrap(), "{}", name);
             let prefix = layout.prefix(&registration.service).unwrap();
-            let ours = entries.iter().filter(|entry| entry.key.under(&prefix).is_some());
+            let ours = entries.iter().filter(|entry| entry.key.strip_prefix(&prefix).is_some());
             prop_assert_eq!(ours.count(), 1, "{}", name);
             let (key, value) = entry(&*layout, &registration);
             let read = reads(&*layout, "web", &key, value.as_bytes());

@@ -1,4 +1,4 @@
-//! One task for each lease: all that ever speaks of it to the store. It does what the machine says.
+//! The task of one lease: makes all of its calls to the backend, as its machine decides.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,73 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, pending};
-use futures_util::stream::{BoxStream, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::backend::Backend;
-use crate::backoff::Backoff;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::lease::Standing;
-use crate::lease::machine::{Adopt, Call, Input, Machine, Order, OrderId, Output};
-use crate::model::{
-    Attributes, Grant, Heartbeat, OnConflict, Registration, SharedAttributes, check_attributes,
-};
+use crate::lease::external_updates::{ExternalUpdates, Origin, RegisteredValue};
+use crate::lease::machine::{Input, LeaseMachine, Output, Request, RequestId, StoreCall};
+use crate::model::{Attributes, Grant, Heartbeat, OnConflict, Registration, check_attributes};
 
-/// An order of the owner, and where its answer goes.
-pub(super) type Asked = (Order<Wanted>, oneshot::Sender<Result<()>>);
-
-/// What the owner wants others to see.
-#[derive(Clone)]
-pub(super) struct Wanted {
-    attributes: Attributes,
-    word: Word,
-}
-
-/// Whose word it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Word {
-    /// The owner's, who says it to all that share something with it.
-    Owner,
-    /// That of its service, and nothing that the owner says to others.
-    Service,
-    /// What was said before, again, for its service has lost it.
-    Again,
-}
-
-impl Wanted {
-    pub(super) fn said(attributes: Attributes) -> Wanted {
-        let word = Word::Owner;
-        Wanted { attributes, word }
-    }
-
-    /// What the service says, to be adopted.
-    fn heard(shared: SharedAttributes) -> Wanted {
-        let (attributes, word) = match shared {
-            SharedAttributes::Present(attributes) => (attributes, Word::Service),
-            // Nothing to adopt: who knows says it again.
-            SharedAttributes::Absent => (Attributes::new(), Word::Again),
-        };
-        Wanted { attributes, word }
-    }
-}
-
-impl Adopt for Wanted {
-    fn adopt(&mut self, said: Wanted) -> Option<Wanted> {
-        let news = |(name, value): (&String, &String)| self.attributes.get(name) != Some(value);
-        if said.word == Word::Service && !said.attributes.iter().any(news) {
-            return None;
-        }
-        let before = Wanted {
-            attributes: self.attributes.clone(),
-            // If others cannot be told this, they cannot be told that either.
-            word: Word::Service,
-        };
-        self.attributes.extend(said.attributes);
-        self.word = said.word;
-        Some(before)
-    }
-}
+/// A request of the owner, and the sender of its answer.
+pub(super) type OwnerRequest = (Request<RegisteredValue>, oneshot::Sender<Result<()>>);
 
 /// Logs a message about a registration, with the fields that name it.
 macro_rules! log_lease {
@@ -86,84 +31,84 @@ macro_rules! log_lease {
     };
 }
 
-type Answer = Result<Option<Grant>>;
+type CallAnswer = Result<Option<Grant>>;
 
-/// How many times in a row something must be put back before that is worth a warning each time.
-const FIGHT: u32 = 3;
+/// From this number of consecutive restores on, each is logged as a warning.
+const RESTORES_BEFORE_WARNING: u32 = 3;
+/// The bounds of the TTL that a backend may grant.
+const MIN_GRANTED_TTL: Duration = Duration::from_secs(1);
+const MAX_GRANTED_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// Registers, and starts the task that keeps it so.
+/// The channels through which the owner reads the state of its lease.
+pub(super) struct OwnerChannels {
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) attributes: watch::Sender<Attributes>,
+}
+
+/// Registers, and starts the task that keeps the registration alive. Each restore adds one to `restored`.
 pub(super) async fn start(
     backend: Arc<dyn Backend>,
     registration: Registration,
     restored: Arc<AtomicU64>,
-    inbox: mpsc::Receiver<Asked>,
-    told: Told,
+    inbox: mpsc::Receiver<OwnerRequest>,
+    owner: OwnerChannels,
 ) -> Result<()> {
     let start = Instant::now();
-    let grant = bounded(backend.register(&registration, OnConflict::Replace).await?);
+    let grant = clamp_ttl(backend.register(&registration, OnConflict::Replace).await?);
     let manual = registration.heartbeat == Heartbeat::Manual;
-    let wanted = Wanted::said(registration.attributes.clone());
-    let machine = Machine::new(wanted, manual, grant, fastrand::u64(..), Duration::ZERO);
+    let value = RegisteredValue::from_owner(registration.attributes.clone());
+    let machine = LeaseMachine::new(value, manual, grant, fastrand::u64(..), Duration::ZERO);
     let mut keeper = Keeper {
-        shared: backend.shared_attributes(&registration),
-        patience: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+        external: ExternalUpdates::follow(backend.clone(), &registration),
         backend,
         registration: registration.into(),
         machine,
         start,
-        told,
+        owner,
         restored,
         replies: HashMap::new(),
         call: None,
-        unregisters: false,
+        call_unregisters: false,
         unregister_error: None,
-        restored_now: false,
-        guard: pending().boxed(),
+        restore_logged: false,
+        lease_lost: pending().boxed(),
     };
     log_lease!(info, keeper.registration, "registered");
-    keeper.watch_over(Some(grant));
+    keeper.watch_grant(Some(grant));
     tokio::spawn(keeper.run(inbox));
     Ok(())
-}
-
-/// What the owner is told.
-pub(super) struct Told {
-    pub(super) standing: watch::Sender<Standing>,
-    pub(super) attributes: watch::Sender<Attributes>,
 }
 
 struct Keeper {
     backend: Arc<dyn Backend>,
     registration: Arc<Registration>,
-    machine: Machine<Wanted>,
+    machine: LeaseMachine<RegisteredValue>,
     start: Instant,
-    told: Told,
-    /// What the service says to all of its registrations.
-    shared: BoxStream<'static, SharedAttributes>,
-    /// Before what it says is tried again, once that was refused.
-    patience: Backoff,
+    owner: OwnerChannels,
+    external: ExternalUpdates,
     restored: Arc<AtomicU64>,
-    replies: HashMap<OrderId, oneshot::Sender<Result<()>>>,
-    call: Option<BoxFuture<'static, Answer>>,
-    /// Whether the last call removes the registration.
-    unregisters: bool,
-    /// Why the call that just ended could not remove the registration.
+    replies: HashMap<RequestId, oneshot::Sender<Result<()>>>,
+    call: Option<BoxFuture<'static, CallAnswer>>,
+    /// True if the last call started unregisters.
+    call_unregisters: bool,
+    /// The error of the call that just ended, if it failed to unregister.
     unregister_error: Option<Error>,
-    /// Whether the step under way has logged that the lease is restored.
-    restored_now: bool,
-    guard: BoxFuture<'static, (Grant, Error)>,
+    /// True if the current step has logged that the lease is restored.
+    restore_logged: bool,
+    lease_lost: BoxFuture<'static, (Grant, Error)>,
 }
 
 impl Keeper {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Asked>) {
-        let mut orders = 0;
+    async fn run(mut self, mut inbox: mpsc::Receiver<OwnerRequest>) {
+        let mut requests = 0;
         let mut owned = true;
-        while !matches!(*self.told.standing.borrow(), Standing::Released) {
-            let wake = self.machine.wake().map(|wake| self.start + wake);
-            let rests = self.machine.rests();
-            let overdue = rests.map(|grant| self.backend.renewal_overdue(grant));
-            let asleep = async {
-                // Ten thousand that are renewed together do not wake to find out that they were.
+        while !matches!(*self.owner.standing.borrow(), Standing::Released) {
+            let wake = self.machine.next_wake().map(|wake| self.start + wake);
+            let idle_grant = self.machine.idle_grant();
+            let overdue = idle_grant.map(|grant| self.backend.renewal_overdue(grant));
+            let timer = async {
+                // While shared renewals succeed, the task sleeps. 10 000 leases that are renewed together do
+                // not wake after each renewal.
                 if let Some(overdue) = overdue {
                     overdue.await;
                 }
@@ -172,7 +117,7 @@ impl Keeper {
                     None => pending().await,
                 }
             };
-            let called = async {
+            let call = async {
                 match &mut self.call {
                     Some(call) => call.await,
                     None => pending().await,
@@ -180,214 +125,210 @@ impl Keeper {
             };
             let input = tokio::select! {
                 biased;
-                asked = inbox.recv(), if owned => match asked {
-                    Some((order, reply)) => {
-                        orders += 1;
-                        self.replies.insert(orders, reply);
-                        Input::Order(orders, order)
+                request = inbox.recv(), if owned => match request {
+                    Some((request, reply)) => {
+                        requests += 1;
+                        self.replies.insert(requests, reply);
+                        Input::Request(requests, request)
                     }
                     None => {
                         owned = false;
-                        Input::Dropped
+                        Input::OwnerDropped
                     }
                 },
-                answer = called => {
+                answer = call => {
                     self.call = None;
                     self.unregister_error = match &answer {
-                        Err(error) if self.unregisters => Some(error.clone()),
+                        Err(error) if self.call_unregisters => Some(error.clone()),
                         _ => None,
                     };
-                    Input::Done(answer)
+                    Input::CallCompleted(answer)
                 }
-                (grant, error) = &mut self.guard => {
-                    self.guard = pending().boxed();
-                    Input::Guard(grant, error)
+                (grant, error) = &mut self.lease_lost => {
+                    self.lease_lost = pending().boxed();
+                    Input::LeaseLost(grant, error)
                 }
-                Some(said) = self.shared.next() => Input::Heard(Wanted::heard(said)),
-                () = asleep => Input::Tick,
+                update = self.external.next() => Input::ExternalUpdate(update),
+                () = timer => Input::Tick,
             };
-            if let Some(confirmed) = self.kept() {
-                self.machine.kept(confirmed);
+            if let Some(confirmed) = self.last_shared_renewal() {
+                self.machine.record_shared_renewal(confirmed);
             }
             let outputs = self.machine.step(input, self.start.elapsed());
-            self.restored_now = false;
+            self.restore_logged = false;
             for output in outputs {
-                self.obey(output);
+                self.apply(output);
             }
         }
     }
 
-    fn obey(&mut self, output: Output<Wanted>) {
+    fn apply(&mut self, output: Output<RegisteredValue>) {
         match output {
-            Output::Call(call) => self.call = Some(self.call(call)),
-            Output::Guard(grant) => self.watch_over(grant),
+            Output::Call(call) => self.call = Some(self.start_call(call)),
+            Output::WatchGrant(grant) => self.watch_grant(grant),
             Output::Reply(id, answer) => {
                 if let Some(reply) = self.replies.remove(&id) {
-                    // Whoever asked may have gone.
+                    // The requester may have stopped waiting.
                     let _ = reply.send(answer);
                 }
             }
-            Output::Live => self.tell(Standing::Live),
-            Output::Lapsed(error) => self.tell(Standing::Lapsed(error)),
-            Output::Replaced(error) => self.tell(Standing::Replaced(error)),
-            Output::Value(value) => self.tell_value(value),
-            Output::Released => self.tell(Standing::Released),
-            Output::Refused(error) => self.bear(&error),
-            Output::Restored(times) => self.note_restored(times),
+            Output::Live => self.publish_standing(Standing::Live),
+            Output::Lapsed(error) => self.publish_standing(Standing::Lapsed(error)),
+            Output::Replaced(error) => self.publish_standing(Standing::Replaced(error)),
+            Output::Released => self.publish_standing(Standing::Released),
+            Output::ValueWritten(value) => self.publish_value(value),
+            Output::MergeRefused(error) => self.merge_refused(&error),
+            Output::Restored(consecutive) => self.record_restore(consecutive),
         }
     }
 
-    /// The call, to be awaited beside everything else.
-    fn call(&mut self, call: Call<Wanted>) -> BoxFuture<'static, Answer> {
-        self.unregisters = matches!(call, Call::Unregister(_));
+    /// Returns the future of a call to the backend.
+    fn start_call(&mut self, call: StoreCall<RegisteredValue>) -> BoxFuture<'static, CallAnswer> {
+        self.call_unregisters = matches!(call, StoreCall::Unregister(_));
         let backend = self.backend.clone();
-        let mut asked = self.registration.clone();
+        let mut registration = self.registration.clone();
         let mut checked = Ok(());
         let value = match &call {
-            Call::RestoreOnly(value) | Call::Update(value, _) | Call::Settle(value, _) => {
-                Some(value)
-            }
-            Call::Renew(_) | Call::Unregister(_) => None,
+            StoreCall::Restore(value)
+            | StoreCall::Update(value, _)
+            | StoreCall::Rewrite(value, _) => Some(value),
+            StoreCall::Renew(_) | StoreCall::Unregister(_) => None,
         };
-        if let Some(wanted) = value {
-            let asked = Arc::make_mut(&mut asked);
-            let attributes = wanted.attributes.clone();
-            asked.first = Some(std::mem::replace(&mut asked.attributes, attributes));
-            // What others said was looked at by nobody yet.
-            checked = check_attributes(&asked.attributes, &asked.tags);
-            if let Call::Update(wanted, _) | Call::Settle(wanted, _) = &call {
-                asked.adopted = wanted.word == Word::Service;
+        if let Some(value) = value {
+            let registration = Arc::make_mut(&mut registration);
+            let attributes = value.attributes.clone();
+            let first = std::mem::replace(&mut registration.attributes, attributes);
+            registration.first = Some(first);
+            // External updates are not validated before they are merged.
+            checked = check_attributes(&registration.attributes, &registration.tags);
+            if let StoreCall::Update(value, _) | StoreCall::Rewrite(value, _) = &call {
+                registration.adopted = value.origin == Origin::Shared;
             }
         }
         async move {
             checked?;
             match call {
-                Call::RestoreOnly(_) => {
-                    let grant = backend.register(&asked, OnConflict::RestoreOnly).await?;
-                    Ok(Some(bounded(grant)))
+                StoreCall::Restore(_) => {
+                    let restore = backend.register(&registration, OnConflict::RestoreOnly);
+                    Ok(Some(clamp_ttl(restore.await?)))
                 }
-                Call::Renew(grant) => backend.heartbeat(&asked, grant).await.map(|()| None),
-                Call::Update(_, grant) => {
-                    let updated = backend.update(&asked, grant, OnConflict::Replace).await;
-                    updated.map(|()| None)
+                StoreCall::Renew(grant) => {
+                    let renewed = backend.heartbeat(&registration, grant).await;
+                    renewed.map(|()| None)
                 }
-                Call::Settle(_, grant) => {
-                    let settled = backend.update(&asked, grant, OnConflict::RestoreOnly).await;
-                    settled.map(|()| None)
+                StoreCall::Update(_, grant) => {
+                    let update = backend.update(&registration, grant, OnConflict::Replace);
+                    update.await.map(|()| None)
                 }
-                Call::Unregister(grant) => backend.unregister(&asked, grant).await.map(|()| None),
+                StoreCall::Rewrite(_, grant) => {
+                    let update = backend.update(&registration, grant, OnConflict::RestoreOnly);
+                    update.await.map(|()| None)
+                }
+                StoreCall::Unregister(grant) => {
+                    let unregistered = backend.unregister(&registration, grant).await;
+                    unregistered.map(|()| None)
+                }
             }
         }
         .boxed()
     }
 
-    /// When the grant was last confirmed, if the store renews it by itself.
-    fn kept(&self) -> Option<Duration> {
-        let ago = self.backend.last_confirmed(self.machine.held()?)?;
+    /// Returns the time of the last confirmation of the current grant, if the backend renews it by itself.
+    fn last_shared_renewal(&self) -> Option<Duration> {
+        let grant = self.machine.current_grant()?;
+        let ago = self.backend.last_confirmed(grant)?;
         self.start.elapsed().checked_sub(ago)
     }
 
-    fn watch_over(&mut self, grant: Option<Grant>) {
+    fn watch_grant(&mut self, grant: Option<Grant>) {
         let Some(grant) = grant else {
-            self.guard = pending().boxed();
+            self.lease_lost = pending().boxed();
             return;
         };
         let (backend, registration) = (self.backend.clone(), self.registration.clone());
-        self.guard = async move { (grant, backend.lease_lost(&registration, grant).await) }.boxed();
+        self.lease_lost =
+            async move { (grant, backend.lease_lost(&registration, grant).await) }.boxed();
     }
 
-    fn tell_value(&mut self, value: Wanted) {
-        let word = value.word;
-        self.told.attributes.send_replace(value.attributes);
-        self.patience.reset();
-        match word {
-            // Only now: what was said before may be the owner's word of before. And with other
-            // attributes it may share something else.
-            Word::Owner => self.shared = self.backend.shared_attributes(&self.as_told()),
-            Word::Service => {
-                log_lease!(
-                    info,
-                    self.registration,
-                    "adopted the attributes of the service"
-                );
-                // Who listens is told that there is something to read.
-                self.told.standing.send_modify(|_| {});
-            }
-            Word::Again => {}
+    fn publish_value(&mut self, value: RegisteredValue) {
+        self.owner.attributes.send_replace(value.attributes);
+        let registration = self.published_registration();
+        self.external.value_written(value.origin, &registration);
+        if value.origin == Origin::Shared {
+            log_lease!(info, registration, "adopted the attributes of the service");
+            // Wakes subscribers of the standing, so that they read the new attributes.
+            self.owner.standing.send_modify(|_| {});
         }
     }
 
-    /// The registration with what the owner is told that others see.
-    fn as_told(&self) -> Registration {
-        let mut now = Registration::clone(&self.registration);
-        now.attributes.clone_from(&self.told.attributes.borrow());
-        now
+    /// Returns the registration with the attributes that the owner reads.
+    fn published_registration(&self) -> Registration {
+        let mut registration = Registration::clone(&self.registration);
+        let attributes = self.owner.attributes.borrow();
+        registration.attributes.clone_from(&attributes);
+        registration
     }
 
-    /// What the service says, or says no more, cannot be written. What no layout can say needs other
-    /// words first, anything else is tried again.
-    fn bear(&mut self, error: &Error) {
+    fn merge_refused(&mut self, error: &Error) {
+        let registration = self.published_registration();
         log_lease!(
             warn,
-            self.registration,
+            registration,
             error = %error.report(),
             "cannot adopt the attributes of the service"
         );
-        if error.kind() != ErrorKind::InvalidArgument {
-            let (backend, now) = (self.backend.clone(), self.as_told());
-            let wait = sleep(self.patience.next_wait());
-            self.shared = wait
-                .map(move |()| backend.shared_attributes(&now))
-                .flatten_stream()
-                .boxed();
-        }
+        self.external.merge_refused(error, &registration);
     }
 
-    fn note_restored(&mut self, times: u32) {
-        self.restored_now = true;
+    fn record_restore(&mut self, consecutive: u32) {
+        self.restore_logged = true;
         self.restored.fetch_add(1, Ordering::Relaxed);
-        if times < FIGHT {
+        if consecutive < RESTORES_BEFORE_WARNING {
             log_lease!(info, self.registration, "lease restored");
         } else {
             log_lease!(
                 warn,
                 self.registration,
-                times,
+                times = consecutive,
                 "lease restored several times in a row, another program removes the entry"
             );
         }
     }
 
-    fn tell(&self, standing: Standing) {
-        let r = &self.registration;
+    fn publish_standing(&self, standing: Standing) {
+        let registration = &self.registration;
         match &standing {
-            Standing::Live if self.restored_now => {}
-            Standing::Live => log_lease!(info, r, "lease restored"),
+            Standing::Live if self.restore_logged => {}
+            Standing::Live => log_lease!(info, registration, "lease restored"),
             Standing::Lapsed(error) => {
-                log_lease!(warn, r, error = %error.report(), "lease lost");
+                log_lease!(warn, registration, error = %error.report(), "lease lost");
             }
             Standing::Replaced(error) => {
-                log_lease!(warn, r, error = %error.report(), "lease lost, another owner replaced it");
+                log_lease!(
+                    warn,
+                    registration,
+                    error = %error.report(),
+                    "lease lost, another owner replaced it"
+                );
             }
             Standing::Released => match &self.unregister_error {
-                None => log_lease!(info, r, "unregistered"),
+                None => log_lease!(info, registration, "unregistered"),
                 Some(error) => log_lease!(
                     warn,
-                    r,
+                    registration,
                     error = %error.report(),
                     "unregister failed, the entry expires with its TTL"
                 ),
             },
         }
-        self.told.standing.send_replace(standing);
+        self.owner.standing.send_replace(standing);
     }
 }
 
-/// No backend is believed to promise more than we would ask of it.
-fn bounded(grant: Grant) -> Grant {
-    let (shortest, longest) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+/// Bounds the TTL that a backend granted.
+fn clamp_ttl(grant: Grant) -> Grant {
     Grant {
-        ttl: grant.ttl.clamp(shortest, longest),
+        ttl: grant.ttl.clamp(MIN_GRANTED_TTL, MAX_GRANTED_TTL),
         ..grant
     }
 }

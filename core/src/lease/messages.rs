@@ -1,71 +1,78 @@
-//! What the machine that keeps a registration is told, and what it says.
+//! Inputs and outputs of the lease machine.
 
 use crate::error::{Error, Result};
 use crate::model::Grant;
 
-/// Names an order of the owner.
-pub(crate) type OrderId = u64;
+/// The number of a request of the owner, unique within one lease.
+pub(crate) type RequestId = u64;
 
-/// A value that can take over what the service says to all.
-pub(crate) trait Adopt: Clone {
-    /// If that changed anything: what there was before, to go back to should the store refuse it.
-    fn adopt(&mut self, said: Self) -> Option<Self>;
+/// A registered value into which updates from a source other than the owner can be merged.
+pub(crate) trait Merge: Clone {
+    /// Merges `update` into this value. Returns the value before the merge, to be restored if the store
+    /// refuses the merged one; `None` if the update changed nothing.
+    fn merge(&mut self, update: Self) -> Option<Self>;
 }
 
-/// What the owner asks.
+/// An operation that the lease machine performs, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Order<V> {
+pub(crate) enum Request<V> {
     Heartbeat,
     Update(V),
     Unregister,
-    /// Not of the owner: the service says this to all of its registrations.
-    Adopt(V),
+    /// Merge an update that does not come from the owner.
+    Merge(V),
 }
 
-/// What is asked of the store.
+/// A call to the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Call<V> {
-    /// Write it again, unless somebody else is there.
-    RestoreOnly(V),
+pub(crate) enum StoreCall<V> {
+    /// Register again, unless another owner holds the id.
+    Restore(V),
     Renew(Grant),
     Update(V, Grant),
-    /// Write what holds where another value may be. That says nothing new to anybody.
-    Settle(V, Grant),
+    /// Write the value in force where the store may hold another one. It is not news to anybody else.
+    Rewrite(V, Grant),
     Unregister(Grant),
 }
 
-/// What happened.
+/// An event for the lease machine.
 #[derive(Clone, Debug)]
 pub(crate) enum Input<V> {
-    Order(OrderId, Order<V>),
-    /// The owner is gone.
-    Dropped,
-    /// The service says this to all of its registrations.
-    Heard(V),
-    /// The answer to the call; with the new grant, if it was to put back.
-    Done(Result<Option<Grant>>),
-    /// The store told by itself that this grant does not hold any more.
-    Guard(Grant, Error),
-    /// Time passed.
+    /// The owner made a request.
+    Request(RequestId, Request<V>),
+    /// The owner dropped the lease.
+    OwnerDropped,
+    /// An update that does not come from the owner is to be merged.
+    ExternalUpdate(V),
+    /// The active call ended; after `Restore`, with the new grant.
+    CallCompleted(Result<Option<Grant>>),
+    /// The store notified that this grant is lost.
+    LeaseLost(Grant, Error),
+    /// The time of `next_wake` is reached.
     Tick,
 }
 
-/// What to do.
+/// An instruction of the lease machine.
 #[derive(Clone, Debug)]
 pub(crate) enum Output<V> {
-    Call(Call<V>),
-    /// Watch over this grant, and over no other.
-    Guard(Option<Grant>),
-    Reply(OrderId, Result<()>),
+    /// Start this call. There is never more than one active call.
+    Call(StoreCall<V>),
+    /// Watch for the loss of this grant and of no other.
+    WatchGrant(Option<Grant>),
+    /// Answer the request of this number.
+    Reply(RequestId, Result<()>),
+    /// The standing is `live`.
     Live,
+    /// The standing is `lapsed`.
     Lapsed(Error),
+    /// The standing is `replaced`.
     Replaced(Error),
-    /// This is the value now: the store has it, the owner's update or what was taken over.
-    Value(V),
-    /// What was to be taken over is refused, and the value before it holds.
-    Refused(Error),
-    /// Unregistered; nothing follows.
+    /// The store holds this value now, by an update of the owner or by a merge.
+    ValueWritten(V),
+    /// The store refused a merged value for good; the value before the merge is in force.
+    MergeRefused(Error),
+    /// Unregistered. No output follows.
     Released,
-    /// It was lost and is back; how often that was so within a short time.
+    /// The registration was restored, for this many times in a row.
     Restored(u32),
 }

@@ -1,5 +1,6 @@
-//! A registration that is kept alive.
+//! Leases: registrations that are kept alive.
 
+mod external_updates;
 mod keeper;
 mod machine;
 mod messages;
@@ -16,18 +17,25 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Attributes, Redacted, Registration, check_attributes};
-use keeper::{Asked, Told, Wanted};
-use machine::Order;
+use external_updates::RegisteredValue;
+use keeper::{OwnerChannels, OwnerRequest};
+use machine::Request;
 
-/// A live registration. Unregisters when dropped; others see it go at once.
+/// The number of requests of the owner that may wait for the task of the lease.
+const REQUEST_CAPACITY: usize = 16;
+
+/// A registration that the library keeps alive: it renews the lease of the store and restores the
+/// registration if the store loses it.
+///
+/// Dropping a lease unregisters the instance in the background.
 pub struct Lease {
     registration: Registration,
-    orders: mpsc::Sender<Asked>,
+    requests: mpsc::Sender<OwnerRequest>,
     standing: watch::Receiver<Standing>,
     attributes: watch::Receiver<Attributes>,
 }
 
-/// What is secret is not shown.
+/// Masks the values of secret attributes.
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
@@ -38,22 +46,22 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// How a registration stands.
+/// The state of a lease, as far as the store reported it.
 #[derive(Clone, Debug)]
 pub enum Standing {
-    /// Present in the store, as far as is known.
+    /// The store confirmed the registration within one TTL.
     Live,
-    /// Gone from the store, or not confirmed by it for a whole TTL, so others may not see it; being put
-    /// back.
+    /// The store lost the registration or did not confirm it for one TTL, so readers may not see the
+    /// instance. The library is restoring it; with manual heartbeats, the next heartbeat restores it.
     Lapsed(Error),
-    /// Another owner has taken over the id. It is left alone.
+    /// Another owner registered the same id. The library does not write to the id again.
     Replaced(Error),
-    /// Unregistered.
+    /// Unregistered by its owner or by closing the client.
     Released,
 }
 
 impl Standing {
-    /// `live`, `lapsed`, `replaced` or `released`.
+    /// Returns `live`, `lapsed`, `replaced` or `released`.
     pub fn name(&self) -> &'static str {
         match self {
             Standing::Live => "live",
@@ -63,7 +71,7 @@ impl Standing {
         }
     }
 
-    /// Why it is lapsed or replaced.
+    /// Returns the reason for `lapsed` or `replaced`.
     pub fn error(&self) -> Option<&Error> {
         match self {
             Standing::Lapsed(error) | Standing::Replaced(error) => Some(error),
@@ -73,73 +81,91 @@ impl Standing {
 }
 
 impl Lease {
-    /// Registers, and keeps it so; counts how often it had to be put back. The registration is complete.
-    /// Must be called on a tokio runtime.
-    pub(crate) async fn keep(
+    /// Registers a complete registration and starts the task that keeps it alive. Each restore adds one to
+    /// `restored`. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The error of [`Backend::register`].
+    pub(crate) async fn start(
         backend: Arc<dyn Backend>,
         registration: Registration,
         restored: Arc<AtomicU64>,
     ) -> Result<Lease> {
-        let (orders, inbox) = mpsc::channel(16);
-        let (tell_standing, standing) = watch::channel(Standing::Live);
-        let (tell_attributes, attributes) = watch::channel(registration.attributes.clone());
-        let told = Told {
-            standing: tell_standing,
-            attributes: tell_attributes,
+        let (requests, inbox) = mpsc::channel(REQUEST_CAPACITY);
+        let (standing_sender, standing) = watch::channel(Standing::Live);
+        let (attributes_sender, attributes) = watch::channel(registration.attributes.clone());
+        let owner = OwnerChannels {
+            standing: standing_sender,
+            attributes: attributes_sender,
         };
-        keeper::start(backend, registration.clone(), restored, inbox, told).await?;
+        keeper::start(backend, registration.clone(), restored, inbox, owner).await?;
         Ok(Lease {
             registration,
-            orders,
+            requests,
             standing,
             attributes,
         })
     }
 
-    /// What was registered, its host and ttl filled in.
+    /// Returns what was registered, with host and TTL filled in. Later updates do not change it.
     pub fn registration(&self) -> &Registration {
         &self.registration
     }
 
-    /// How it stands now.
+    /// Returns the current standing.
     pub fn standing(&self) -> Standing {
         self.standing.borrow().clone()
     }
 
-    /// Waits until it stands otherwise, or other attributes were taken over.
+    /// Waits until the standing changes, or until shared attributes of the service were adopted, and returns
+    /// the standing. Returns at once after `released`.
     pub async fn changed(&mut self) -> Standing {
-        // The keeper ends only after it has said `Released`.
+        // The sender is dropped only after it has sent `Released`.
         let _ = self.standing.changed().await;
         self.standing.borrow_and_update().clone()
     }
 
-    /// How it stands now, and then each change, until it is released. Latest wins. Told as well, with the
-    /// same standing, when other attributes were taken over: see `attributes`.
+    /// Streams the current standing and then each change; ends after `released`. A slow reader receives the
+    /// latest standing only. When shared attributes of the service were adopted, the unchanged standing is
+    /// emitted again; see [`Lease::attributes`].
     pub fn changes(&self) -> BoxStream<'static, Standing> {
         let mut standing = self.standing.clone();
         standing.mark_changed();
         stream::unfold(standing, |mut standing| async move {
             standing.changed().await.ok()?;
-            let now = standing.borrow_and_update().clone();
-            Some((now, standing))
+            let current = standing.borrow_and_update().clone();
+            Some((current, standing))
         })
         .boxed()
     }
 
-    /// The attributes that others see: those that were registered or updated, with what was taken over
-    /// since from what the service says to all of its registrations, as with `layout=scalingo` the
-    /// credentials.
+    /// Returns the attributes in the store: those of the registration or of the last successful update,
+    /// merged with the shared attributes that were adopted since, for example the credentials with
+    /// `layout=scalingo`.
     pub fn attributes(&self) -> Attributes {
         self.attributes.borrow().clone()
     }
 
-    /// Says "I am alive" now. With manual heartbeats this must happen within each TTL; a lapsed
-    /// registration is made again.
+    /// Renews the registration now. With manual heartbeats, call it at least once in each TTL; a heartbeat
+    /// restores a lapsed registration.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Replaced`] if another owner registered the id, [`ErrorKind::Closed`] after `released`,
+    /// otherwise the error of the store.
     pub async fn heartbeat(&self) -> Result<()> {
-        self.order(Order::Heartbeat).await
+        self.request(Request::Heartbeat).await
     }
 
-    /// Replaces all attributes. When it fails, the old ones hold.
+    /// Replaces all attributes. If the update fails, the previous attributes stay in force: should the store
+    /// have written the new ones nevertheless, the library writes the previous ones again.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] if the attributes are invalid or the layout cannot express them,
+    /// [`ErrorKind::Replaced`] if another owner registered the id, [`ErrorKind::Closed`] after `released`,
+    /// otherwise the error of the store.
     pub async fn update<K: Into<String>, V: Into<String>>(
         &self,
         attributes: impl IntoIterator<Item = (K, V)>,
@@ -149,55 +175,64 @@ impl Lease {
             .map(|(k, v)| (k.into(), v.into()))
             .collect();
         check_attributes(&attributes, &[])?;
-        self.order(Order::Update(Wanted::said(attributes))).await
+        let value = RegisteredValue::from_owner(attributes);
+        self.request(Request::Update(value)).await
     }
 
-    /// Takes the instance away; others see it go at once. Doing it again is no error. When the store
-    /// cannot be reached, the error says so, and the instance goes with its TTL.
+    /// Unregisters the instance; subscribers see it go offline at once. A second call succeeds.
+    ///
+    /// # Errors
+    ///
+    /// The error of the store if the store cannot be reached; then the entry expires with its TTL.
     pub async fn unregister(&self) -> Result<()> {
-        match self.order(Order::Unregister).await {
+        match self.request(Request::Unregister).await {
             Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
             other => other,
         }
     }
 
-    /// For whoever must end it without owning it.
-    pub(crate) fn track(&self) -> Tracked {
-        Tracked {
-            orders: self.orders.downgrade(),
+    /// Returns a handle that can release the lease without keeping it alive.
+    pub(crate) fn tracker(&self) -> LeaseTracker {
+        LeaseTracker {
+            requests: self.requests.downgrade(),
             standing: self.standing.clone(),
         }
     }
 
-    async fn order(&self, order: Order<Wanted>) -> Result<()> {
+    async fn request(&self, request: Request<RegisteredValue>) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let released = || Error::new(ErrorKind::Closed, "the registration was released");
-        self.orders
-            .send((order, reply))
+        self.requests
+            .send((request, reply))
             .await
             .map_err(|_| released())?;
         answer.await.map_err(|_| released())?
     }
 }
 
-/// A lease as its client knows it.
-pub(crate) struct Tracked {
-    orders: mpsc::WeakSender<Asked>,
+/// A handle of the client to one of its leases.
+pub(crate) struct LeaseTracker {
+    requests: mpsc::WeakSender<OwnerRequest>,
     standing: watch::Receiver<Standing>,
 }
 
-impl Tracked {
-    /// Whether there is nothing left to be done for it.
-    pub(crate) fn is_over(&self) -> bool {
-        // The keeper holds the other end until it has released.
+impl LeaseTracker {
+    /// Returns true if the task of the lease has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        // The task holds the sender until the lease is released.
         self.standing.has_changed().is_err()
     }
 
-    /// Ends it on behalf of its owner, or waits for the end that its owner has begun.
+    /// Unregisters on behalf of the owner, or waits for the end of an unregistration that dropping the lease
+    /// started.
+    ///
+    /// # Errors
+    ///
+    /// The error of [`Lease::unregister`]; none if the owner dropped the lease.
     pub(crate) async fn release(mut self) -> Result<()> {
         let (reply, answer) = oneshot::channel();
-        if let Some(orders) = self.orders.upgrade()
-            && orders.send((Order::Unregister, reply)).await.is_ok()
+        if let Some(requests) = self.requests.upgrade()
+            && requests.send((Request::Unregister, reply)).await.is_ok()
         {
             return answer.await.unwrap_or(Ok(()));
         }

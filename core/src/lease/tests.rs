@@ -1,7 +1,7 @@
-//! The keeper against a backend that fails on cue, on a clock that is paused.
+//! Tests of the lease task against a scripted backend, on a paused clock.
 
+mod external_updates;
 mod model;
-mod shared_attributes;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -19,18 +19,18 @@ use crate::model::{Grant, Heartbeat, OnConflict, ServiceName, SharedAttributes, 
 
 const TTL: Duration = Duration::from_secs(9);
 
-/// Answers as scripted, then with success; notes what was asked of it and when.
+/// A backend that fails as scripted, then succeeds, and records each call with its time in milliseconds.
 struct Scripted {
     start: Instant,
     script: Mutex<VecDeque<ErrorKind>>,
     calls: Mutex<Vec<(u64, &'static str, String)>>,
-    /// What the service says to whoever follows it now, and first to whoever follows it next.
-    says: watch::Sender<Option<SharedAttributes>>,
-    follows: AtomicU64,
-    /// No update is answered while somebody else has it.
-    hold: tokio::sync::Mutex<()>,
+    /// The shared attributes, emitted on each change and first to a new subscription.
+    shared: watch::Sender<Option<SharedAttributes>>,
+    subscriptions: AtomicU64,
+    /// Updates wait for this lock.
+    update_lock: tokio::sync::Mutex<()>,
     forbids_updates: AtomicBool,
-    /// When it last renewed by itself, together with others; none where it does not.
+    /// The time of the last shared renewal; `None` if the backend does not renew by itself.
     renewed: watch::Sender<Option<Instant>>,
 }
 
@@ -40,15 +40,15 @@ impl Scripted {
             start: Instant::now(),
             script: Mutex::new(script.into_iter().collect()),
             calls: Mutex::default(),
-            says: watch::Sender::new(None),
-            follows: AtomicU64::new(0),
-            hold: tokio::sync::Mutex::default(),
+            shared: watch::Sender::new(None),
+            subscriptions: AtomicU64::new(0),
+            update_lock: tokio::sync::Mutex::default(),
             forbids_updates: AtomicBool::new(false),
             renewed: watch::Sender::new(None),
         })
     }
 
-    fn fails_next(&self, kinds: impl IntoIterator<Item = ErrorKind>) {
+    fn fail_next(&self, kinds: impl IntoIterator<Item = ErrorKind>) {
         self.script.lock().unwrap().extend(kinds);
     }
 
@@ -84,10 +84,10 @@ impl Backend for Scripted {
     fn register<'a>(
         &'a self,
         r: &'a Registration,
-        claim: OnConflict,
+        on_conflict: OnConflict,
     ) -> BoxFuture<'a, Result<Grant>> {
-        let call = if claim == OnConflict::RestoreOnly {
-            "put back"
+        let call = if on_conflict == OnConflict::RestoreOnly {
+            "restore"
         } else {
             "register"
         };
@@ -109,7 +109,7 @@ impl Backend for Scripted {
                 let last = *renewed.borrow_and_update();
                 let Some(at) = last else { return };
                 tokio::select! {
-                    () = tokio::time::sleep_until(at + Grant::patience(grant.ttl)) => return,
+                    () = tokio::time::sleep_until(at + Grant::overdue_after(grant.ttl)) => return,
                     _ = renewed.changed() => {}
                 }
             }
@@ -121,14 +121,14 @@ impl Backend for Scripted {
         &'a self,
         r: &'a Registration,
         _: Grant,
-        claim: OnConflict,
+        on_conflict: OnConflict,
     ) -> BoxFuture<'a, Result<()>> {
-        let call = match claim {
+        let call = match on_conflict {
             OnConflict::Replace => "update",
-            OnConflict::RestoreOnly => "settle",
+            OnConflict::RestoreOnly => "rewrite",
         };
         async move {
-            let _turn = self.hold.lock().await;
+            let _turn = self.update_lock.lock().await;
             let answer = self.answer(call, r);
             if self.forbids_updates.load(Ordering::Relaxed) {
                 return Err(Error::new(ErrorKind::PermissionDenied, "as was set"));
@@ -139,16 +139,16 @@ impl Backend for Scripted {
     }
 
     fn shared_attributes(&self, _: &Registration) -> BoxStream<'static, SharedAttributes> {
-        self.follows.fetch_add(1, Ordering::Relaxed);
-        let mut said = self.says.subscribe();
-        said.mark_changed();
-        let words = stream::unfold(said, |mut said| async move {
-            said.changed().await.ok()?;
-            let word = said.borrow_and_update().clone();
-            Some((word, said))
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        let mut shared = self.shared.subscribe();
+        shared.mark_changed();
+        let updates = stream::unfold(shared, |mut shared| async move {
+            shared.changed().await.ok()?;
+            let update = shared.borrow_and_update().clone();
+            Some((update, shared))
         });
-        let words = words.filter_map(ready);
-        words.chain(stream::pending()).boxed()
+        let updates = updates.filter_map(ready);
+        updates.chain(stream::pending()).boxed()
     }
 
     fn unregister<'a>(&'a self, r: &'a Registration, _: Grant) -> BoxFuture<'a, Result<()>> {
@@ -164,9 +164,9 @@ impl Backend for Scripted {
     }
 }
 
-async fn keep(backend: &Arc<Scripted>, heartbeat: Heartbeat) -> Lease {
+async fn register(backend: &Arc<Scripted>, heartbeat: Heartbeat) -> Lease {
     let registration = Registration::new("web", 80).unwrap().heartbeat(heartbeat);
-    Lease::keep(
+    Lease::start(
         backend.clone(),
         registration.complete("h", TTL),
         Arc::default(),
@@ -175,17 +175,17 @@ async fn keep(backend: &Arc<Scripted>, heartbeat: Heartbeat) -> Lease {
     .unwrap()
 }
 
-/// Lets the paused clock run.
-async fn pass(milliseconds: u64) {
+/// Advances the paused clock.
+async fn advance(milliseconds: u64) {
     // tidy: sleep, the clock is paused
     sleep(Duration::from_millis(milliseconds)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_beats_three_times_in_a_ttl() {
+async fn it_renews_three_times_within_a_ttl() {
     let backend = Scripted::new([]);
-    let lease = keep(&backend, Heartbeat::Automatic).await;
-    pass(9_100).await;
+    let lease = register(&backend, Heartbeat::Automatic).await;
+    advance(9_100).await;
     assert_eq!(
         backend.calls(),
         ["register", "heartbeat", "heartbeat", "heartbeat"]
@@ -194,14 +194,14 @@ async fn it_beats_three_times_in_a_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn updates_do_not_put_off_the_heartbeat() {
+async fn updates_do_not_delay_the_heartbeat() {
     let backend = Scripted::new([]);
-    let lease = keep(&backend, Heartbeat::Automatic).await;
+    let lease = register(&backend, Heartbeat::Automatic).await;
     for step in 0..9 {
-        pass(1_000).await;
+        advance(1_000).await;
         lease.update([("v", step.to_string())]).await.unwrap();
     }
-    pass(100).await;
+    advance(100).await;
     assert_eq!(
         backend
             .calls()
@@ -215,23 +215,23 @@ async fn updates_do_not_put_off_the_heartbeat() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_lease_is_registered_again_at_once_with_the_last_update() {
     let backend = Scripted::new([]);
-    let lease = keep(&backend, Heartbeat::Automatic).await;
+    let lease = register(&backend, Heartbeat::Automatic).await;
     lease.update([("v", "2")]).await.unwrap();
-    backend.fails_next([ErrorKind::LeaseLost]);
-    pass(3_100).await;
-    assert_eq!(backend.calls()[2..], ["heartbeat", "put back"]);
+    backend.fail_next([ErrorKind::LeaseLost]);
+    advance(3_100).await;
+    assert_eq!(backend.calls()[2..], ["heartbeat", "restore"]);
     assert_eq!(backend.calls.lock().unwrap()[3].2, "2");
     assert_eq!(lease.standing().name(), "live");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_longer_than_the_ttl_is_told_and_healed() {
+async fn an_outage_longer_than_the_ttl_is_reported_and_recovered() {
     let backend = Scripted::new([]);
-    let mut lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([ErrorKind::Unavailable; 40]);
+    let mut lease = register(&backend, Heartbeat::Automatic).await;
+    backend.fail_next([ErrorKind::Unavailable; 40]);
     let lapsed = lease.changed().await;
     assert_eq!(lapsed.name(), "lapsed");
-    // What is told is that nothing confirmed it in time, at the moment when that is so.
+    // The lapse is reported as a timeout, exactly one TTL after the last confirmation.
     assert_eq!(lapsed.error().unwrap().kind(), ErrorKind::Timeout);
     let at = backend.start.elapsed();
     assert!(at >= TTL && at < TTL + TTL / 3, "{at:?}");
@@ -239,18 +239,18 @@ async fn an_outage_longer_than_the_ttl_is_told_and_healed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_renewed_with_others_is_left_alone_until_it_is_not_renewed_in_time() {
+async fn shared_renewals_need_no_heartbeat_until_one_is_overdue() {
     let backend = Scripted::new([]);
     backend.renewed.send_replace(Some(Instant::now()));
-    let mut lease = keep(&backend, Heartbeat::Automatic).await;
+    let mut lease = register(&backend, Heartbeat::Automatic).await;
     for _ in 0..10 {
-        pass(3_000).await;
+        advance(3_000).await;
         backend.renewed.send_replace(Some(Instant::now()));
     }
     lease.update([("v", "2")]).await.unwrap();
     assert_eq!(backend.calls(), ["register", "update"]);
     let last = backend.start.elapsed();
-    backend.fails_next([ErrorKind::Unavailable; 40]);
+    backend.fail_next([ErrorKind::Unavailable; 40]);
     assert_eq!(lease.changed().await.name(), "lapsed");
     let at = backend.start.elapsed() - last;
     assert!(at >= TTL && at < TTL + Duration::from_millis(10), "{at:?}");
@@ -259,19 +259,19 @@ async fn what_is_renewed_with_others_is_left_alone_until_it_is_not_renewed_in_ti
         (36_000..36_010).contains(&asked) && call == "heartbeat",
         "{call} at {asked}"
     );
-    // Others renew it again, and that is not enough: it is live once it is known to be there.
+    // A shared renewal alone does not end the lapse; a heartbeat must confirm the registration first.
     backend.renewed.send_replace(Some(Instant::now()));
     assert_eq!(lease.changed().await.name(), "live");
     assert_eq!(backend.last().1, "heartbeat");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_taken_over_id_is_never_fought_over() {
+async fn a_replaced_registration_is_never_written_again() {
     let backend = Scripted::new([]);
-    let mut lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([ErrorKind::Replaced]);
+    let mut lease = register(&backend, Heartbeat::Automatic).await;
+    backend.fail_next([ErrorKind::Replaced]);
     assert_eq!(lease.changed().await.name(), "replaced");
-    pass(100_000).await;
+    advance(100_000).await;
     assert_eq!(
         lease.update([("v", "2")]).await.unwrap_err().kind(),
         ErrorKind::Replaced
@@ -281,27 +281,27 @@ async fn a_taken_over_id_is_never_fought_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_update_left_in_doubt_is_settled_by_the_next_heartbeat() {
+async fn an_uncertain_value_is_rewritten_before_the_next_heartbeat() {
     let backend = Scripted::new([]);
-    let lease = keep(&backend, Heartbeat::Automatic).await;
+    let lease = register(&backend, Heartbeat::Automatic).await;
     lease.update([("v", "1")]).await.unwrap();
-    backend.fails_next([ErrorKind::Timeout]);
+    backend.fail_next([ErrorKind::Timeout]);
     assert_eq!(
         lease.update([("v", "2")]).await.unwrap_err().kind(),
         ErrorKind::Timeout
     );
-    pass(1_000).await;
-    // The update failed, so the value before it holds, whatever the store has taken.
+    advance(1_000).await;
+    // The update failed, so the value before it stays in force, whichever value the store holds.
     // An update renews nothing, so a heartbeat follows at once.
-    assert_eq!(backend.calls()[3..], ["settle", "heartbeat"]);
+    assert_eq!(backend.calls()[3..], ["rewrite", "heartbeat"]);
     assert_eq!(backend.calls.lock().unwrap()[3].2, "1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_store_refuses_is_tried_again_at_a_measured_pace() {
+async fn a_refused_renewal_is_retried_after_a_third_of_the_ttl() {
     let backend = Scripted::new([]);
-    let mut lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([ErrorKind::InvalidArgument; 3]);
+    let mut lease = register(&backend, Heartbeat::Automatic).await;
+    backend.fail_next([ErrorKind::InvalidArgument; 3]);
     assert_eq!(lease.changed().await.name(), "lapsed");
     assert_eq!(lease.changed().await.name(), "live");
     assert_eq!(backend.calls().len(), 5);
@@ -309,41 +309,41 @@ async fn what_the_store_refuses_is_tried_again_at_a_measured_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_lost_is_not_taken_from_a_new_owner() {
+async fn a_lost_registration_is_not_taken_from_a_new_owner() {
     let backend = Scripted::new([]);
-    let mut lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([ErrorKind::LeaseLost, ErrorKind::Replaced]);
+    let mut lease = register(&backend, Heartbeat::Automatic).await;
+    backend.fail_next([ErrorKind::LeaseLost, ErrorKind::Replaced]);
     assert_eq!(lease.changed().await.name(), "replaced");
-    assert_eq!(backend.last().1, "put back");
+    assert_eq!(backend.last().1, "restore");
 }
 
 #[tokio::test(start_paused = true)]
-async fn unregister_wins_against_a_reconnect() {
+async fn unregister_takes_precedence_over_a_restore() {
     let backend = Scripted::new([]);
-    let lease = keep(&backend, Heartbeat::Automatic).await;
-    backend.fails_next([ErrorKind::LeaseLost, ErrorKind::Unavailable]);
-    pass(3_050).await;
+    let lease = register(&backend, Heartbeat::Automatic).await;
+    backend.fail_next([ErrorKind::LeaseLost, ErrorKind::Unavailable]);
+    advance(3_050).await;
     lease.unregister().await.unwrap();
     let calls = backend.calls().len();
-    pass(100_000).await;
-    assert_eq!(backend.calls().len(), calls, "nothing follows");
+    advance(100_000).await;
+    assert_eq!(backend.calls().len(), calls, "nothing subscriptions");
     assert_eq!(lease.standing().name(), "released");
 }
 
 #[tokio::test(start_paused = true)]
 async fn dropping_unregisters() {
     let backend = Scripted::new([]);
-    drop(keep(&backend, Heartbeat::Automatic).await);
-    pass(1).await;
+    drop(register(&backend, Heartbeat::Automatic).await);
+    advance(1).await;
     assert_eq!(backend.calls(), ["register", "unregister"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_manual_heartbeat_it_goes_after_a_ttl_and_not_before() {
+async fn a_missed_manual_heartbeat_unregisters_after_a_ttl_and_not_before() {
     let backend = Scripted::new([]);
-    let mut lease = keep(&backend, Heartbeat::Manual).await;
-    pass(8_000).await;
-    backend.fails_next([ErrorKind::Unavailable]);
+    let mut lease = register(&backend, Heartbeat::Manual).await;
+    advance(8_000).await;
+    backend.fail_next([ErrorKind::Unavailable]);
     assert_eq!(
         lease.heartbeat().await.unwrap_err().kind(),
         ErrorKind::Unavailable
@@ -351,8 +351,8 @@ async fn without_a_manual_heartbeat_it_goes_after_a_ttl_and_not_before() {
     lease.heartbeat().await.unwrap();
     assert_eq!(lease.changed().await.name(), "lapsed");
     assert_eq!(backend.last(), (17_000, "unregister", String::new()));
-    pass(100_000).await;
+    advance(100_000).await;
     lease.heartbeat().await.unwrap();
-    assert_eq!(backend.last().1, "put back");
+    assert_eq!(backend.last().1, "restore");
     assert_eq!(lease.standing().name(), "live");
 }

@@ -1,4 +1,4 @@
-//! What others see.
+//! Instances as other programs see them.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,26 +9,26 @@ use crate::model::metadata::{BindingCache, Eligibility, Metadata};
 use crate::model::{Attributes, InstanceOrder, Redacted, ServiceName};
 use crate::net::HostPort;
 
-/// One running copy of a service, as others see it. Immutable; a change makes a new one.
+/// Running copy of a service, as other programs see it. Immutable; a change creates a new value.
 pub struct Instance {
     service: ServiceName,
-    /// The very text of the address, where that is the id.
+    /// Shares its text with the address if the id is the address.
     id: Arc<str>,
-    /// Where in the address the host is.
+    /// Range of the host within the address.
     host: Range<usize>,
     port: u16,
     address: Arc<str>,
-    /// SharedAttributes with its other versions, and with others, that say the same.
-    said: Arc<Metadata>,
+    /// Shared by all versions of this instance and by other instances with equal metadata.
+    metadata: Arc<Metadata>,
     created: u64,
-    /// In which layouts it was found.
+    /// Names of the layouts in which the instance was found.
     layouts: Arc<[String]>,
     suspect: bool,
     load: Load,
-    foreign: BindingCache,
+    binding_cache: BindingCache,
 }
 
-/// Calls in flight to an instance, shared by all its versions; see `ServiceSet::done`.
+/// Number of calls in flight to an instance, shared by all its versions; see `ServiceSet::done`.
 #[derive(Clone, Default)]
 pub(crate) struct Load(Arc<AtomicU32>);
 
@@ -41,7 +41,7 @@ impl Load {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A `done` too many is forgiven: the load of an instance is never below zero.
+    /// Ends a call. The load never drops below zero, even after too many `done` calls.
     pub(crate) fn end(&self) {
         let _ = self
             .0
@@ -50,7 +50,7 @@ impl Load {
 }
 
 impl Instance {
-    /// An instance as read from a store. `created` is the store's revision at which it came online.
+    /// Creates an instance as read from a store. `created` is the store revision at which it came online.
     pub fn new(
         service: ServiceName,
         id: &str,
@@ -60,13 +60,13 @@ impl Instance {
         tags: Vec<String>,
         created: u64,
     ) -> Instance {
-        let said = Metadata::new(attributes, tags).into();
-        Instance::saying(said, service, id, host, port, created)
+        let metadata = Metadata::new(attributes, tags).into();
+        Instance::with_metadata(metadata, service, id, host, port, created)
     }
 
-    /// The same, who says what others may say too.
-    pub(crate) fn saying(
-        said: Arc<Metadata>,
+    /// Creates an instance with metadata that other instances may share.
+    pub(crate) fn with_metadata(
+        metadata: Arc<Metadata>,
         service: ServiceName,
         id: &str,
         host: &str,
@@ -86,134 +86,135 @@ impl Instance {
             host: begin..begin + host.len(),
             port,
             address,
-            said,
+            metadata,
             created,
             layouts: Arc::default(),
             suspect: false,
             load: Load::default(),
-            foreign: BindingCache::new(),
+            binding_cache: BindingCache::new(),
         }
     }
 
-    /// The service it is an instance of.
+    /// Returns the service name.
     pub fn service(&self) -> &ServiceName {
         &self.service
     }
 
-    /// Unique within the service.
+    /// Returns the id, which is unique within the service.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// A name or an IP address, without brackets.
+    /// Returns the host: a name or an IP address, without brackets.
     pub fn host(&self) -> &str {
         self.address.get(self.host.clone()).unwrap_or_default()
     }
 
-    /// The id, to be kept.
+    /// Returns the shared id.
     pub(crate) fn shared_id(&self) -> Arc<str> {
         self.id.clone()
     }
 
-    /// The address, to be kept.
+    /// Returns the shared address.
     pub(crate) fn shared_address(&self) -> Arc<str> {
         self.address.clone()
     }
 
-    /// 1 to 65535.
+    /// Returns the port, 1 to 65535.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// `host:port`, IPv6 in brackets.
+    /// Returns the address `host:port`, with IPv6 addresses in brackets.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// All attributes.
+    /// Returns all attributes.
     pub fn attributes(&self) -> &Attributes {
-        self.said.attributes()
+        self.metadata.attributes()
     }
 
-    /// All tags, in the order given.
+    /// Returns all tags in the order given.
     pub fn tags(&self) -> &[String] {
-        self.said.tags()
+        self.metadata.tags()
     }
 
-    /// Attributes and tags: as a rule the very same of all instances that were listed together and say the
-    /// same.
+    /// Returns attributes and tags. Instances that were listed together share this value if theirs are equal.
     pub fn metadata(&self) -> &Arc<Metadata> {
-        &self.said
+        &self.metadata
     }
 
-    pub(crate) fn says(&mut self, said: Arc<Metadata>) {
-        self.said = said;
+    pub(crate) fn set_metadata(&mut self, metadata: Arc<Metadata>) {
+        self.metadata = metadata;
     }
 
-    /// The store's revision at which it came online. The lowest in a set is the leader.
+    /// Returns the store revision at which the instance came online. The instance with the lowest one is the
+    /// leader.
     pub fn created(&self) -> u64 {
         self.created
     }
 
-    /// From the attribute `weight`, 1 without it.
+    /// Returns the attribute `weight`; 1 if absent or malformed.
     pub fn weight(&self) -> u32 {
-        self.said.weight()
+        self.metadata.weight()
     }
 
-    /// From the attribute `zone`.
+    /// Returns the attribute `zone`.
     pub fn zone(&self) -> Option<&str> {
         self.attributes().get("zone").map(String::as_str)
     }
 
-    /// The names of the layouts in whose form it is in the store, in the order of the URL; none where
-    /// the backend knows no layouts.
+    /// Returns the names of the layouts in which the store has the instance, in the order of the URL; empty
+    /// for backends without layouts.
     pub fn layouts(&self) -> &[String] {
         &self.layouts
     }
 
-    /// Whether the store may have lost it by mistake: it vanished in a mass expiry. It is picked last, is
-    /// no leader while another one can be, and goes unless it is back in time.
+    /// Returns true if the store may have lost the instance by mistake, because it vanished in a mass expiry.
+    /// Suspect instances are picked last and lead only if all are suspect. A suspect instance goes offline
+    /// unless it registers again in time.
     pub fn is_suspect(&self) -> bool {
         self.suspect
     }
 
-    /// The same, under suspicion.
-    pub(crate) fn suspected(&self) -> Instance {
-        let mut suspected = self.another();
+    /// Returns a copy that is suspect.
+    pub(crate) fn into_suspect(&self) -> Instance {
+        let mut suspected = self.new_version();
         suspected.suspect = true;
         suspected
     }
 
-    /// A place for what a language binding makes of this instance, so that it is made once.
+    /// Returns the cache in which a language binding stores its object for this instance.
     pub fn binding_cache(&self) -> &BindingCache {
-        &self.foreign
+        &self.binding_cache
     }
 
     pub(crate) fn load(&self) -> &Load {
         &self.load
     }
 
-    /// The same again, to be changed.
-    pub(crate) fn another(&self) -> Instance {
+    /// Returns a copy to be changed.
+    pub(crate) fn new_version(&self) -> Instance {
         Instance {
             service: self.service.clone(),
             id: self.id.clone(),
             host: self.host.clone(),
             port: self.port,
             address: self.address.clone(),
-            said: self.said.clone(),
+            metadata: self.metadata.clone(),
             created: self.created,
             layouts: self.layouts.clone(),
             suspect: self.suspect,
             load: self.load.clone(),
-            foreign: BindingCache::new(),
+            binding_cache: BindingCache::new(),
         }
     }
 
-    /// What this record says of an instance, with what others add that say it too: attributes and tags
-    /// that this one lacks, and that it is older.
-    pub(crate) fn joined_by(&self, others: &[&Arc<Instance>]) -> Instance {
-        let mut all = self.another();
+    /// Merges the records of one instance in several layouts: adds missing attributes and tags, and takes the
+    /// lowest `created`.
+    pub(crate) fn merged_with(&self, others: &[&Arc<Instance>]) -> Instance {
+        let mut all = self.new_version();
         let mut layouts = self.layouts.to_vec();
         for other in others {
             all.created = all.created.min(other.created);
@@ -221,8 +222,8 @@ impl Instance {
             let more: Vec<String> = more.cloned().collect();
             layouts.extend(more);
         }
-        let others = others.iter().map(|other| &*other.said);
-        all.said = self.said.joined_by(others).into();
+        let others = others.iter().map(|other| &*other.metadata);
+        all.metadata = self.metadata.merged_with(others).into();
         all.with_layouts(layouts.into())
     }
 
@@ -236,23 +237,23 @@ impl Instance {
         self
     }
 
-    pub(crate) fn fitness(&self) -> Eligibility {
-        self.said.fitness()
+    pub(crate) fn eligibility(&self) -> Eligibility {
+        self.metadata.eligibility()
     }
 
-    /// Takes over the calls in flight of an older version of the same instance.
+    /// Shares the calls in flight with an older version of the same instance.
     pub(crate) fn with_load_of(mut self, older: &Instance) -> Instance {
         self.load = older.load.clone();
         self
     }
 
-    /// Whether it has the calls in flight of that one.
+    /// Returns true if this instance shares its calls in flight with `other`.
     pub(crate) fn has_load_of(&self, other: &Instance) -> bool {
         Arc::ptr_eq(&self.load.0, &other.load.0)
     }
 
-    /// The place of the instance in a view: oldest first.
-    pub(crate) fn seniority(&self) -> InstanceOrder {
+    /// Returns the sort key in a view: oldest first.
+    pub(crate) fn order(&self) -> InstanceOrder {
         InstanceOrder {
             created: self.created,
             id: self.id.clone(),
@@ -268,7 +269,7 @@ impl PartialEq for Instance {
             && self.host == other.host
             && self.address == other.address
             && self.service == other.service
-            && (Arc::ptr_eq(&self.said, &other.said) || self.said == other.said)
+            && (Arc::ptr_eq(&self.metadata, &other.metadata) || self.metadata == other.metadata)
             && self.layouts == other.layouts
     }
 }

@@ -1,4 +1,4 @@
-//! What instances say of themselves, held and read once where many say the very same.
+//! Instance metadata (attributes and tags), interned: identical values are stored and parsed once.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
@@ -9,75 +9,75 @@ use std::sync::{Arc, OnceLock};
 use crate::model::validate::MAX_WEIGHT;
 use crate::model::{Attributes, Instance, Redacted};
 
-/// Among how many different words the same are looked for.
-const DIFFERENT: usize = 1024;
+/// Maximum number of distinct values that an interner remembers.
+const MAX_ENTRIES: usize = 1024;
 
-/// A place for what a language binding makes of something, so that it is made once.
+/// Cache in which a language binding stores its object for a value of the core.
 pub type BindingCache = OnceLock<Box<dyn Any + Send + Sync>>;
 
-/// Attributes and tags, with what follows from them.
+/// Attributes and tags, with values derived from them.
 pub struct Metadata {
     attributes: Attributes,
     tags: Vec<String>,
     weight: u32,
-    fitness: Eligibility,
-    foreign: BindingCache,
+    eligibility: Eligibility,
+    binding_cache: BindingCache,
 }
 
-/// How fit for calls an instance is, by its attribute `health`.
+/// Eligibility of an instance for calls, from its attribute `health`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Eligibility {
-    /// `passing`; or a word that means nothing to us, or none.
-    Fit,
-    /// `warning`
-    Weak,
-    /// `critical`, `maintenance` and `draining`
-    Unfit,
+    /// `passing`, unknown values, or no attribute.
+    Eligible,
+    /// `warning`: picked only if no instance is eligible.
+    LastResort,
+    /// `critical`, `maintenance` and `draining`: never picked.
+    Ineligible,
 }
 
 impl Metadata {
-    /// BindingCache data may say anything as a weight; what is none counts as one.
+    /// Creates metadata. Other programs may write any text as `weight`; malformed weights count as 1.
     pub(crate) fn new(attributes: Attributes, tags: Vec<String>) -> Metadata {
         let weight = attributes.get("weight").and_then(|w| w.parse().ok());
-        let fitness = match attributes.get("health").map(String::as_str) {
-            Some("critical" | "maintenance" | "draining") => Eligibility::Unfit,
-            Some("warning") => Eligibility::Weak,
-            _ => Eligibility::Fit,
+        let eligibility = match attributes.get("health").map(String::as_str) {
+            Some("critical" | "maintenance" | "draining") => Eligibility::Ineligible,
+            Some("warning") => Eligibility::LastResort,
+            _ => Eligibility::Eligible,
         };
         Metadata {
             attributes,
             tags,
             weight: weight.unwrap_or(1).min(MAX_WEIGHT),
-            fitness,
-            foreign: BindingCache::new(),
+            eligibility,
+            binding_cache: BindingCache::new(),
         }
     }
 
-    /// The attributes.
+    /// Returns the attributes.
     pub fn attributes(&self) -> &Attributes {
         &self.attributes
     }
 
-    /// The tags, in the order given.
+    /// Returns the tags in the order given.
     pub fn tags(&self) -> &[String] {
         &self.tags
     }
 
-    /// A place for what a language binding makes of the attributes and tags.
+    /// Returns the cache in which a language binding stores its object for this metadata.
     pub fn binding_cache(&self) -> &BindingCache {
-        &self.foreign
+        &self.binding_cache
     }
 
     pub(crate) fn weight(&self) -> u32 {
         self.weight
     }
 
-    pub(crate) fn fitness(&self) -> Eligibility {
-        self.fitness
+    pub(crate) fn eligibility(&self) -> Eligibility {
+        self.eligibility
     }
 
-    /// The same with what others add: attributes and tags that this lacks.
-    pub(crate) fn joined_by<'a>(&self, others: impl Iterator<Item = &'a Metadata>) -> Metadata {
+    /// Merges metadata: adds attributes and tags that are missing here.
+    pub(crate) fn merged_with<'a>(&self, others: impl Iterator<Item = &'a Metadata>) -> Metadata {
         let (mut attributes, mut tags) = (self.attributes.clone(), self.tags.clone());
         for other in others {
             for (name, value) in &other.attributes {
@@ -116,47 +116,48 @@ impl Hash for Metadata {
     }
 }
 
-/// What was said so far by those of one list.
+/// Interner of metadata for the records of one listing.
 #[derive(Default)]
 pub struct MetadataInterner {
-    /// By the records that say nothing else.
+    /// Metadata by its encoded record, for records that contain only metadata.
     records: HashMap<Arc<[u8]>, Arc<Metadata>>,
-    /// The last of them.
+    /// Result of the last lookup.
     last: Option<(Arc<[u8]>, Arc<Metadata>)>,
     all: HashSet<Arc<Metadata>>,
 }
 
 impl MetadataInterner {
-    /// What a record says that says nothing else; it is read if no other said the very same before.
-    pub(crate) fn of<E>(
+    /// Returns the metadata of a record that contains only metadata; parses the record unless an identical
+    /// one was parsed before.
+    pub(crate) fn get_or_parse<E>(
         &mut self,
         record: &Arc<[u8]>,
-        read: impl FnOnce(&[u8]) -> Result<Metadata, E>,
+        parse: impl FnOnce(&[u8]) -> Result<Metadata, E>,
     ) -> Result<Arc<Metadata>, E> {
-        if let Some((last, said)) = &self.last
+        if let Some((last, metadata)) = &self.last
             && Arc::ptr_eq(last, record)
         {
-            return Ok(said.clone());
+            return Ok(metadata.clone());
         }
-        let said = match self.records.get(record) {
+        let metadata = match self.records.get(record) {
             Some(same) => same.clone(),
             None => {
-                let said = Arc::new(read(record)?);
-                if self.records.len() < DIFFERENT {
-                    self.records.insert(record.clone(), said.clone());
+                let metadata = Arc::new(parse(record)?);
+                if self.records.len() < MAX_ENTRIES {
+                    self.records.insert(record.clone(), metadata.clone());
                 }
-                said
+                metadata
             }
         };
-        self.last = Some((record.clone(), said.clone()));
-        Ok(said)
+        self.last = Some((record.clone(), metadata.clone()));
+        Ok(metadata)
     }
 
-    /// Has an instance hold what another one said before, where that is the very same.
-    pub(crate) fn share(&mut self, instance: &mut Instance) {
+    /// Replaces the metadata of an instance by an equal interned value.
+    pub(crate) fn intern(&mut self, instance: &mut Instance) {
         match self.all.get(instance.metadata()) {
-            Some(same) => instance.says(same.clone()),
-            None if self.all.len() < DIFFERENT => {
+            Some(same) => instance.set_metadata(same.clone()),
+            None if self.all.len() < MAX_ENTRIES => {
                 self.all.insert(instance.metadata().clone());
             }
             None => {}
@@ -169,39 +170,43 @@ mod tests {
     use super::*;
     use crate::model::ServiceName;
 
-    fn said(text: &str) -> Metadata {
+    fn metadata(text: &str) -> Metadata {
         Metadata::new([("a".to_owned(), text.to_owned())].into(), Vec::new())
     }
 
     fn instance(text: &str, port: u16) -> Instance {
         let web = ServiceName::new("web").unwrap();
-        let attributes = said(text).attributes;
+        let attributes = metadata(text).attributes;
         Instance::new(web, "", "h", port, attributes, Vec::new(), 1)
     }
 
     #[test]
     fn a_record_that_was_read_is_not_read_again() {
-        let (mut sayings, mut reads) = (MetadataInterner::default(), 0);
-        let mut of = |record: &[u8]| {
+        let (mut interner, mut reads) = (MetadataInterner::default(), 0);
+        let mut parse = |record: &[u8]| {
             let read = |record: &[u8]| {
                 reads += 1;
-                std::str::from_utf8(record).map(said)
+                std::str::from_utf8(record).map(metadata)
             };
-            sayings.of(&record.into(), read)
+            interner.get_or_parse(&record.into(), read)
         };
-        let (one, other, again) = (of(b"1").unwrap(), of(b"2").unwrap(), of(b"1").unwrap());
+        let (one, other, again) = (
+            parse(b"1").unwrap(),
+            parse(b"2").unwrap(),
+            parse(b"1").unwrap(),
+        );
         assert!(Arc::ptr_eq(&one, &again) && one != other);
-        assert!(of(b"\xff").is_err() && of(b"\xff").is_err());
+        assert!(parse(b"\xff").is_err() && parse(b"\xff").is_err());
         assert_eq!(reads, 4);
     }
 
     #[test]
     fn who_says_the_same_holds_the_same() {
-        let mut sayings = MetadataInterner::default();
+        let mut interner = MetadataInterner::default();
         let all = [("x", 1), ("y", 2), ("x", 3)];
         let [one, other, again] = all.map(|(text, port)| {
             let mut instance = instance(text, port);
-            sayings.share(&mut instance);
+            interner.intern(&mut instance);
             instance
         });
         assert!(Arc::ptr_eq(one.metadata(), again.metadata()));
@@ -210,19 +215,21 @@ mod tests {
 
     #[test]
     fn what_is_always_different_does_not_pile_up() {
-        let mut sayings = MetadataInterner::default();
-        for number in 0..DIFFERENT * 2 {
+        let mut interner = MetadataInterner::default();
+        for number in 0..MAX_ENTRIES * 2 {
             let text = number.to_string();
-            sayings.share(&mut instance(&text, 1));
-            let read = |_: &[u8]| Ok::<_, ()>(said(&text));
+            interner.intern(&mut instance(&text, 1));
+            let read = |_: &[u8]| Ok::<_, ()>(metadata(&text));
             assert_eq!(
-                *sayings.of(&text.as_bytes().into(), read).unwrap(),
-                said(&text)
+                *interner
+                    .get_or_parse(&text.as_bytes().into(), read)
+                    .unwrap(),
+                metadata(&text)
             );
         }
         assert_eq!(
-            (sayings.all.len(), sayings.records.len()),
-            (DIFFERENT, DIFFERENT)
+            (interner.all.len(), interner.records.len()),
+            (MAX_ENTRIES, MAX_ENTRIES)
         );
     }
 }

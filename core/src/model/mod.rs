@@ -1,8 +1,9 @@
-//! The nouns: what a program registers, and what others see of it.
+//! Data model: registrations, instances, views, grants, and their limits.
 
 mod connection_state;
 mod instance;
 mod metadata;
+mod metrics;
 mod redact;
 mod registration;
 #[cfg(test)]
@@ -19,25 +20,31 @@ use imbl::OrdMap;
 
 use crate::error::{Error, Result};
 
-pub use connection_state::{ConnectionState, Metrics};
+pub use connection_state::ConnectionState;
 pub use instance::Instance;
 pub(crate) use metadata::Eligibility;
 pub use metadata::{BindingCache, Metadata, MetadataInterner};
+pub use metrics::Metrics;
 pub(crate) use redact::Redacted;
-pub use redact::shown;
+pub use redact::redact;
 pub use registration::{Heartbeat, Registration};
 pub use validate::{MAX_ATTRIBUTES, MAX_NAME};
 pub(crate) use validate::{check_attributes, check_host, check_ttl};
 
-/// Attributes of an instance, in the order of their names.
+/// Attributes of an instance, ordered by name.
 pub type Attributes = BTreeMap<String, String>;
 
-/// The name under which instances of one kind find each other: 1 to 128 of `A-Z a-z 0-9 . _ -`.
+/// Service name: 1 to 128 bytes of `A-Z a-z 0-9 . _ -`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(Arc<str>);
 
 impl ServiceName {
-    /// Checks the name.
+    /// Checks and creates a service name.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the name is empty, too long, reserved (`.` and `..`) or contains other
+    /// characters.
     pub fn new(name: &str) -> Result<ServiceName> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if name.is_empty() || name.len() > MAX_NAME {
@@ -57,13 +64,13 @@ impl ServiceName {
         Ok(ServiceName(name.into()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// For looking a name up where there is only its text.
+/// Allows map lookups by text.
 impl Borrow<str> for ServiceName {
     fn borrow(&self) -> &str {
         &self.0
@@ -82,62 +89,62 @@ impl fmt::Debug for ServiceName {
     }
 }
 
-/// Orders instances by age; the same id with another `created` is another instance.
+/// Sort key of instances: oldest first. The same id with another `created` is another instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceOrder {
-    /// The store's revision at which the instance came online.
+    /// Revision of the store at which the instance came online.
     pub created: u64,
-    /// Breaks ties.
+    /// Instance id; orders instances of the same revision.
     pub id: Arc<str>,
 }
 
-/// The whole set of a service at one revision, oldest first.
+/// Complete set of a service at one revision, oldest instance first.
 ///
-/// Immutable; copies share their structure, so a change costs O(log n), and the difference of two
-/// views costs what differs.
+/// Immutable; copies share their structure. A change costs O(log n), and the difference of two views costs
+/// O(differences).
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// Which history of the store the revision belongs to; only a higher one may have a lower revision.
+    /// Epoch of the store. Only a higher epoch may have a lower revision.
     pub epoch: u64,
-    /// The revision of the store that this view equals; 0 where the store has none.
+    /// Revision of the store that this view equals; 0 for stores without revisions.
     pub revision: u64,
-    /// The instances.
+    /// Instances by sort key.
     pub instances: OrdMap<InstanceOrder, Arc<Instance>>,
-    /// How many records of the service could not be read.
+    /// Number of malformed records of the service.
     pub invalid: usize,
 }
 
-/// What to do about another owner of the same id.
+/// What a registration does if another owner holds the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnConflict {
-    /// Take over: the program says that it is this instance now.
+    /// Replaces the other owner.
     Replace,
-    /// Fail with `Replaced`: we only put back what was ours.
+    /// Fails with `Replaced`. Used to restore a lost registration.
     RestoreOnly,
 }
 
-/// What a service says to all its registrations, in a place that they share.
+/// Attributes that a service shares with all its registrations.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SharedAttributes {
-    /// These attributes hold for each of them.
+    /// Attributes of every registration of the service.
     Present(Attributes),
-    /// Nothing, or what nobody can read: who knows better says it again.
+    /// No shared record, or a malformed one; a registration that knows the attributes writes them again.
     Absent,
 }
 
-/// A backend's own number for a live promise, and how long it lasts without a heartbeat.
+/// Lease of a backend: its number and TTL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
-    /// A lease id in etcd; what the backend likes elsewhere.
+    /// Lease id in etcd; chosen by the backend elsewhere.
     pub id: u64,
-    /// What the store granted, which may be more than was asked for.
+    /// TTL granted by the store, which may exceed the requested one.
     pub ttl: Duration,
 }
 
 impl Grant {
-    /// How long after it was last confirmed a grant is to be seen to by who holds it, should it be one that
-    /// is renewed together with others. That leaves a third of its time to find out why it was not.
-    pub(crate) fn patience(ttl: Duration) -> Duration {
+    /// Returns how long after its last confirmation a grant that is renewed in a batch counts as overdue. One
+    /// third of the TTL remains to find out why it was not renewed.
+    pub(crate) fn overdue_after(ttl: Duration) -> Duration {
         ttl * 2 / 3
     }
 }

@@ -1,22 +1,22 @@
-//! Attributes that are secret, and how they are shown.
+//! Masking of secret attributes.
 
 use std::fmt;
 
 use crate::model::Attributes;
 
-/// What names end in whose values are secret; `password` is so called by layouts.
-const SECRET: [&str; 4] = ["password", "passwd", "secret", "token"];
-/// What is shown in their place.
+/// Suffixes of the names of secret attributes; layouts use `password`.
+const SECRET_SUFFIXES: [&str; 4] = ["password", "passwd", "secret", "token"];
+/// Replacement of secret values.
 const MASK: &str = "***";
 
-/// Whether an attribute of that name is for those who use the instance, and for no log.
+/// Returns true if the attribute is secret and must not be logged.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRET.iter().any(|word| name.ends_with(word))
+    SECRET_SUFFIXES.iter().any(|word| name.ends_with(word))
 }
 
-/// Attributes as they are shown where people read them: those that are secret as `***`.
-pub fn shown(attributes: &Attributes) -> Attributes {
+/// Returns the attributes with secret values replaced by `***`, for output to people.
+pub fn redact(attributes: &Attributes) -> Attributes {
     let show = |(name, value): (&String, &String)| {
         let secret = is_secret(name) && !value.is_empty();
         let value = if secret { MASK } else { value };
@@ -25,12 +25,12 @@ pub fn shown(attributes: &Attributes) -> Attributes {
     attributes.iter().map(show).collect()
 }
 
-/// The same for `Debug`.
+/// Formats attributes for `Debug` with secret values masked.
 pub(crate) struct Redacted<'a>(pub(crate) &'a Attributes);
 
 impl fmt::Debug for Redacted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&shown(self.0), f)
+        fmt::Debug::fmt(&redact(self.0), f)
     }
 }
 

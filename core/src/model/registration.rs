@@ -1,4 +1,4 @@
-//! What a program asks for.
+//! Registrations: what a program registers.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use crate::model::validate::{MAX_NAME, check_attributes, check_host, check_text,
 use crate::model::{Attributes, Instance, Redacted, ServiceName};
 use crate::net::HostPort;
 
-/// How a registration is kept alive.
+/// Sender of the heartbeats of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heartbeat {
-    /// By the library, until released or the process dies.
+    /// The library, until the lease is released or the process dies.
     Automatic,
-    /// By the program, which must call `heartbeat` at least once in each TTL.
+    /// The program, which must call `heartbeat` at least once per TTL.
     Manual,
 }
 
-/// What a program asks for: "I am an instance of this service, and here I am".
+/// Registration of an instance of a service.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Registration {
     pub(crate) service: ServiceName,
@@ -28,14 +28,19 @@ pub struct Registration {
     pub(crate) tags: Vec<String>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) heartbeat: Heartbeat,
-    /// Whether what it says was taken over from what its service says, so that it says nothing new.
+    /// Whether the attributes were adopted from the shared attributes of the service, so that they are not
+    /// written there again.
     pub(crate) adopted: bool,
-    /// The attributes that it was registered with first, where those above came after.
+    /// Attributes of the first registration, if they have changed since.
     pub(crate) first: Option<Attributes>,
 }
 
 impl Registration {
-    /// An instance of `service` on this machine that listens on `port` (1 to 65535).
+    /// Creates a registration of `service` on this machine with `port` (1 to 65535).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the service name or the port is not valid.
     pub fn new(service: &str, port: impl Into<i64>) -> Result<Registration> {
         let port = port.into();
         let checked = u16::try_from(port).ok().filter(|port| *port > 0);
@@ -54,7 +59,7 @@ impl Registration {
         })
     }
 
-    /// The same from `host:port`, `[v6]:port` or `:port`.
+    /// Creates a registration from an address `host:port`, `[v6]:port` or `:port`.
     pub fn at(service: &str, address: &str) -> Result<Registration> {
         let (host, port) = HostPort::split(address)?;
         let registration = Registration::new(service, port)?;
@@ -65,20 +70,21 @@ impl Registration {
         }
     }
 
-    /// The host others should use, a name or an IP address; by default this machine's own address.
+    /// Sets the host under which other programs reach the instance: a name or an IP address. The default is
+    /// the address of this machine.
     pub fn host(mut self, host: &str) -> Result<Registration> {
         self.host = Some(check_host(host)?.to_owned());
         Ok(self)
     }
 
-    /// The id, unique within the service; by default the address.
+    /// Sets the id, unique within the service. The default is the address.
     pub fn id(mut self, id: &str) -> Result<Registration> {
         check_text("id", id, MAX_NAME)?;
         self.id = Some(id.to_owned());
         Ok(self)
     }
 
-    /// Sets all attributes. `weight` (0 to 65535) and `zone` have a meaning to `pick`.
+    /// Sets all attributes. `weight` (0 to 65535) and `zone` affect `pick`.
     pub fn attributes<K: Into<String>, V: Into<String>>(
         mut self,
         attributes: impl IntoIterator<Item = (K, V)>,
@@ -101,31 +107,32 @@ impl Registration {
         Ok(self)
     }
 
-    /// How long the instance outlives its last heartbeat; by default the client's `ttl`.
+    /// Sets the TTL: how long the instance stays registered after its last heartbeat. The default is the
+    /// `ttl` of the client.
     pub fn ttl(mut self, ttl: Duration) -> Result<Registration> {
         self.ttl = Some(check_ttl(ttl)?);
         Ok(self)
     }
 
-    /// Who calls `heartbeat`; by default the library.
+    /// Sets the sender of the heartbeats. The default is the library.
     pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Registration {
         self.heartbeat = heartbeat;
         self
     }
 
-    /// The service.
+    /// Returns the service name.
     pub fn service(&self) -> &ServiceName {
         &self.service
     }
 
-    /// Replaces what was left open by the program with the client's own values.
+    /// Fills in the defaults of the client.
     pub(crate) fn complete(mut self, host: &str, ttl: Duration) -> Registration {
         self.host.get_or_insert_with(|| host.to_owned());
         self.ttl.get_or_insert(ttl);
         self
     }
 
-    /// The same without tags, for which few layouts have a place of their own.
+    /// Returns a copy without tags, for layouts that cannot store them.
     pub(crate) fn without_tags(&self) -> Registration {
         Registration {
             tags: Vec::new(),
@@ -133,8 +140,8 @@ impl Registration {
         }
     }
 
-    /// The same without what not every layout has room for.
-    pub(crate) fn bare(&self) -> Registration {
+    /// Returns a copy without attributes and tags, for layouts that cannot store them.
+    pub(crate) fn without_attributes(&self) -> Registration {
         Registration {
             attributes: Attributes::new(),
             tags: Vec::new(),
@@ -142,17 +149,18 @@ impl Registration {
         }
     }
 
-    /// `host:port`, IPv6 in brackets. A registration without a host is not complete yet.
+    /// Returns the address `host:port`, with IPv6 addresses in brackets. Without a host, the registration is
+    /// not complete.
     pub fn address(&self) -> String {
         HostPort::join(self.host.as_deref().unwrap_or_default(), self.port)
     }
 
-    /// The id given, else the address.
+    /// Returns the id, or the address if no id is set.
     pub fn instance_id(&self) -> String {
         self.id.clone().unwrap_or_else(|| self.address())
     }
 
-    /// The instance that others will see, once the store has said since when.
+    /// Returns the instance that other programs see. `created` is the store revision at which it came online.
     pub fn instance(&self, created: u64) -> Instance {
         Instance::new(
             self.service.clone(),
@@ -166,7 +174,7 @@ impl Registration {
     }
 }
 
-/// What is secret is not shown.
+/// Masks secret attributes.
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration")

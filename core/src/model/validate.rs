@@ -1,25 +1,25 @@
-//! What is acceptable, in one place: limits, addresses, and messages that name both.
+//! Limits and validation of registrations; error messages name the value and the limit.
 
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::model::Attributes;
 
-/// The longest service name, instance id and host, in bytes.
+/// Maximum length of service names, instance ids and tags in bytes.
 pub const MAX_NAME: usize = 128;
-/// The longest host name, as in DNS.
+/// Maximum length of host names in bytes, as in DNS.
 pub const MAX_HOST: usize = 253;
-/// The most attributes of one instance.
+/// Maximum number of attributes of an instance.
 pub const MAX_ATTRIBUTES: usize = 64;
-/// The most bytes of all attribute names and values, and of all tags, together.
+/// Maximum size of all attribute names, attribute values and tags together, in bytes.
 pub const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
-/// The heaviest weight; an instance without a `weight` attribute weighs 1.
+/// Maximum weight. The weight of an instance without the attribute `weight` is 1.
 pub const MAX_WEIGHT: u32 = 65_535;
-/// The shortest and the longest time to live.
+/// Range of the TTL.
 pub const TTL_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
-/// Checks a change of attributes against the limits that a registration has.
+/// Checks attributes and tags against the limits.
 pub(crate) fn check_attributes(attributes: &Attributes, tags: &[String]) -> Result<()> {
     if attributes.len() > MAX_ATTRIBUTES {
         let n = attributes.len();
@@ -55,7 +55,7 @@ pub(crate) fn check_attributes(attributes: &Attributes, tags: &[String]) -> Resu
         .try_for_each(|tag| check_text("tag", tag, MAX_NAME))
 }
 
-/// Checks a time to live.
+/// Checks a TTL.
 pub(crate) fn check_ttl(ttl: Duration) -> Result<Duration> {
     if TTL_RANGE.contains(&ttl) {
         return Ok(ttl);
@@ -87,7 +87,7 @@ pub(crate) fn check_host(host: &str) -> Result<&str> {
     Ok(bare)
 }
 
-/// Checks a text that is shown to people.
+/// Checks the length of a text and that it has no control characters.
 pub(crate) fn check_text(what: &str, text: &str, limit: usize) -> Result<()> {
     if text.is_empty() || text.len() > limit {
         let n = text.len();

@@ -59,10 +59,10 @@ impl Host {
             is_critical: record.critical,
             shard: record.shard,
             uuid: record.uuid,
-            rank: match instance.fitness() {
-                Eligibility::Unfit => UNFIT_RANK,
-                Eligibility::Fit if !instance.is_suspect() => 0,
-                Eligibility::Fit | Eligibility::Weak => 1,
+            rank: match instance.eligibility() {
+                Eligibility::Ineligible => UNFIT_RANK,
+                Eligibility::Eligible if !instance.is_suspect() => 0,
+                Eligibility::Eligible | Eligibility::LastResort => 1,
             },
         }
     }

@@ -1,18 +1,21 @@
-//! What one listener has been told, and what it has not.
+//! Position of one subscriber in the changes of a set.
 
 use std::sync::Arc;
 
-use crate::set::event::{Event, diff};
+use crate::set::diff::diff;
+use crate::set::event::Event;
 use crate::set::{ServiceSet, Snapshot};
 
-/// One listener's place. It holds one old snapshot, not a queue: however slow it is, it costs that
-/// much, delays nobody, and always gets the last state. Intermediate states may be skipped.
+/// Position of one subscriber in the changes of a set.
+///
+/// A cursor holds one old snapshot and no queue. A slow subscriber therefore delays no other subscriber and
+/// always receives the latest state; intermediate states may be skipped.
 pub struct Cursor {
     set: ServiceSet,
     seen: Arc<Snapshot>,
-    /// The version of which `changed` told last. None at first: whoever joins late has not seen what is
-    /// there already.
-    told: Option<u64>,
+    /// Version that `changed` reported last. None at first, because a new subscriber has not seen the
+    /// existing state.
+    reported: Option<u64>,
 }
 
 impl Cursor {
@@ -21,11 +24,15 @@ impl Cursor {
     }
 
     pub(crate) fn from(set: ServiceSet, seen: Arc<Snapshot>) -> Cursor {
-        let told = None;
-        Cursor { set, seen, told }
+        let reported = None;
+        Cursor {
+            set,
+            seen,
+            reported,
+        }
     }
 
-    /// The events since the last call; may be empty. Never waits.
+    /// Returns the events since the last call, without waiting; may be empty.
     pub fn drain(&mut self) -> Vec<Event> {
         let now = self.set.snapshot();
         let events = diff(&self.seen, &now);
@@ -33,14 +40,14 @@ impl Cursor {
         events
     }
 
-    /// The snapshot to which the events drained so far lead.
+    /// Returns the snapshot that results from the events drained so far.
     pub fn seen(&self) -> &Arc<Snapshot> {
         &self.seen
     }
 
-    /// Waits until `drain` may have something. False once the client is closed.
+    /// Waits until `drain` may return events. Returns false once the client is closed.
     pub async fn changed(&mut self) -> bool {
-        self.told = self.set.after(self.told).await;
-        self.told.is_some()
+        self.reported = self.set.next_version(self.reported).await;
+        self.reported.is_some()
     }
 }

@@ -1,4 +1,4 @@
-//! What one listener is told: the difference between two snapshots.
+//! Events of a set, and the membership changes between two views.
 
 use std::sync::Arc;
 
@@ -6,29 +6,28 @@ use imbl::ordmap::DiffItem;
 
 use crate::error::Error;
 use crate::model::{Instance, View};
-use crate::set::Snapshot;
 
-/// One piece of news about a set.
+/// Change of a set.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// An instance came online.
     Up(Arc<Instance>),
     /// An instance changed its attributes or tags.
     Update(Arc<Instance>),
-    /// An instance went; this is how it was last seen.
+    /// An instance went offline; the value is its last known state.
     Down(Arc<Instance>),
-    /// Another instance is the oldest now, or there is none.
+    /// The leader changed: another instance is the oldest, or the set is empty.
     Leader(Option<Arc<Instance>>),
-    /// The whole state has been told; what follows are changes. Once for each listener.
+    /// The full state has been delivered; changes follow. Emitted once per subscriber.
     Current,
-    /// The store is lost for the moment. The set is kept as it was.
+    /// The store is unavailable. The set keeps its last contents.
     Stale(Error),
-    /// The store is back, and what changed meanwhile has been told.
+    /// The store is available again, and all changes since have been delivered.
     Fresh,
 }
 
 impl Event {
-    /// The name of the kind, the same in every language.
+    /// Returns the name of the event kind, the same in every language.
     pub fn kind(&self) -> &'static str {
         match self {
             Event::Up(_) => "up",
@@ -41,7 +40,7 @@ impl Event {
         }
     }
 
-    /// The instance that the event is about, if it is about one.
+    /// Returns the instance of the event, if the event concerns one.
     pub fn instance(&self) -> Option<&Arc<Instance>> {
         match self {
             Event::Up(i) | Event::Update(i) | Event::Down(i) | Event::Leader(Some(i)) => Some(i),
@@ -49,7 +48,7 @@ impl Event {
         }
     }
 
-    /// Why the set is stale, if that is the news.
+    /// Returns the cause of a `stale` event.
     pub fn error(&self) -> Option<&Error> {
         if let Event::Stale(error) = self {
             Some(error)
@@ -59,30 +58,8 @@ impl Event {
     }
 }
 
-/// What leads from `old` to `new`: downs, then ups and updates, then the rest. Costs what differs.
-pub(crate) fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Event> {
-    let mut events = match &new.step {
-        // Who keeps up is told what the writer has found already.
-        Some(step) if old.version + 1 == new.version => step.to_vec(),
-        _ => moves(&old.view, &new.view),
-    };
-    let leader = new.leader();
-    if old.leader().map(|i| i.seniority()) != leader.map(|i| i.seniority()) {
-        events.push(Event::Leader(leader.cloned()));
-    }
-    if !old.ready && new.ready {
-        events.push(Event::Current);
-    }
-    match (&old.fault, &new.fault) {
-        (None, Some(fault)) => events.push(Event::Stale(fault.error.clone())),
-        (Some(_), None) => events.push(Event::Fresh),
-        _ => {}
-    }
-    events
-}
-
-/// Who went, then who came and who changed.
-pub(super) fn moves(old: &View, new: &View) -> Vec<Event> {
+/// Returns the `down` events, then the `up` and `update` events.
+pub(super) fn membership_changes(old: &View, new: &View) -> Vec<Event> {
     let mut events = Vec::new();
     let mut arrivals = Vec::new();
     for item in old.instances.diff(&new.instances) {
@@ -94,134 +71,4 @@ pub(super) fn moves(old: &View, new: &View) -> Vec<Event> {
     }
     events.append(&mut arrivals);
     events
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::ErrorKind;
-    use crate::model::{Registration, View};
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-    use std::time::SystemTime;
-
-    /// A view from (port, created, attribute).
-    fn view(instances: &[(u16, u64, u8)]) -> View {
-        let instance = |&(port, created, attribute): &(u16, u64, u8)| {
-            let made = Registration::new("web", port).unwrap().host("h").unwrap();
-            let made = made
-                .attributes([("a", attribute.to_string())])
-                .unwrap()
-                .instance(created);
-            (made.seniority(), Arc::new(made))
-        };
-        View {
-            instances: instances.iter().map(instance).collect(),
-            ..View::default()
-        }
-    }
-
-    fn at(instances: &[(u16, u64, u8)]) -> Snapshot {
-        Snapshot::empty().with_view(view(instances), SystemTime::UNIX_EPOCH)
-    }
-
-    fn told(old: &Snapshot, new: &Snapshot) -> Vec<String> {
-        let text = |e: &Event| match e.instance() {
-            Some(instance) => format!("{} {}", e.kind(), instance.port()),
-            None => e.kind().to_owned(),
-        };
-        diff(old, new).iter().map(text).collect()
-    }
-
-    #[test]
-    fn the_whole_state_is_told_first_and_then_current() {
-        let start = Snapshot::empty();
-        assert_eq!(told(&start, &at(&[])), ["current"]);
-        assert_eq!(
-            told(&start, &at(&[(1, 5, 0), (2, 4, 0)])),
-            ["up 2", "up 1", "leader 2", "current"]
-        );
-    }
-
-    /// S2.42.
-    #[test]
-    fn downs_come_before_ups_and_a_comeback_is_both() {
-        let old = at(&[(1, 1, 0), (2, 2, 0), (3, 3, 0)]);
-        let new = at(&[(1, 9, 0), (2, 2, 7), (3, 3, 0)]);
-        assert_eq!(told(&old, &new), ["down 1", "update 2", "up 1", "leader 2"]);
-        assert_eq!(told(&old, &old), [""; 0]);
-        assert_eq!(told(&at(&[(1, 1, 0)]), &at(&[])), ["down 1", "leader"]);
-    }
-
-    #[test]
-    fn losing_the_store_keeps_the_set_and_is_told_once() {
-        let now = SystemTime::UNIX_EPOCH;
-        let up = at(&[(1, 1, 0)]);
-        let lost = up.with_fault(Error::new(ErrorKind::Unavailable, "down"), now);
-        let still = lost.with_fault(Error::new(ErrorKind::Timeout, "slow"), now);
-        assert_eq!(told(&up, &lost), ["stale"]);
-        assert_eq!(told(&lost, &still), [""; 0]);
-        assert_eq!(lost.online().len(), 1);
-        let back = still.with_view(view(&[]), now);
-        assert_eq!(told(&still, &back), ["down 1", "leader", "fresh"]);
-        assert_eq!(back.offline()[0].reason.name(), "missing");
-    }
-
-    /// S1.44.
-    #[test]
-    fn the_departed_are_remembered_until_they_are_back() {
-        let now = SystemTime::UNIX_EPOCH;
-        let gone = at(&[(1, 1, 0), (2, 2, 0)]).with_view(view(&[(2, 2, 0)]), now);
-        assert_eq!(gone.offline().len(), 1);
-        assert_eq!(gone.offline()[0].reason.name(), "removed");
-        assert_eq!(
-            gone.with_view(view(&[(1, 5, 0), (2, 2, 0)]), now)
-                .offline()
-                .len(),
-            0
-        );
-    }
-
-    type Instances = Vec<(u16, u64, u8)>;
-
-    fn instances() -> impl Strategy<Value = Instances> {
-        let one = (1u16..9, (1u64..5, 0u8..3));
-        proptest::collection::btree_map(one.0, one.1, 0..8).prop_map(|map| {
-            map.into_iter()
-                .map(|(port, (created, a))| (port, created, a))
-                .collect()
-        })
-    }
-
-    proptest! {
-        /// G7: folding the events gives the snapshot.
-        #[test]
-        fn folding_the_events_gives_the_snapshot(steps in proptest::collection::vec(instances(), 1..6)) {
-            let mut seen = Snapshot::empty();
-            let mut folded = BTreeMap::new();
-            let mut leader = None;
-            for step in steps {
-                let next = seen.with_view(view(&step), SystemTime::UNIX_EPOCH);
-                // What the writer found is what who looks for himself finds.
-                let found = next.step.as_deref().map(|step| format!("{step:?}"));
-                let looked = format!("{:?}", moves(&seen.view, &next.view));
-                prop_assert!(found.is_none_or(|found| found == looked));
-                for event in diff(&seen, &next) {
-                    match event {
-                        Event::Up(i) => prop_assert!(folded.insert(i.id().to_owned(), i).is_none()),
-                        Event::Update(i) => prop_assert!(folded.insert(i.id().to_owned(), i).is_some()),
-                        Event::Down(i) => prop_assert!(folded.remove(i.id()).is_some()),
-                        // An update of the leader is told as an update.
-                        Event::Leader(l) => leader = l.map(|l| l.id().to_owned()),
-                        _ => {}
-                    }
-                }
-                let mut online: Vec<_> = next.online().to_vec();
-                online.sort_by(|a, b| a.id().cmp(b.id()));
-                prop_assert_eq!(folded.values().cloned().collect::<Vec<_>>(), online);
-                prop_assert_eq!(leader.as_deref(), next.leader().map(|l| l.id()));
-                seen = next;
-            }
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! A set narrowed to those that match.
+//! Filter of a set by attributes and tags.
 
 use std::sync::Arc;
 
@@ -6,23 +6,23 @@ use arc_swap::ArcSwap;
 use imbl::ordmap::DiffItem;
 
 use crate::model::{Attributes, Instance, View};
-use crate::set::Snapshot;
+use crate::set::snapshot::Snapshot;
 
-/// What a narrowed set keeps. It is worked out by whoever reads first after a change, from what that
-/// change was, and then shared.
+/// Filter with its last result. The first reader after a change computes the result incrementally; all others
+/// share it.
 pub(super) struct Filter {
     attributes: Attributes,
     tags: Vec<String>,
-    narrowed: ArcSwap<Option<Narrowed>>,
+    filtered: ArcSwap<Option<FilteredSnapshot>>,
 }
 
-struct Narrowed {
-    whole: Arc<Snapshot>,
-    part: Arc<Snapshot>,
+struct FilteredSnapshot {
+    source: Arc<Snapshot>,
+    filtered: Arc<Snapshot>,
 }
 
 impl Filter {
-    /// What matches these as well as what `parent` wants.
+    /// Creates a filter that requires these attributes and tags in addition to those of `parent`.
     pub(super) fn new(
         parent: Option<&Filter>,
         attributes: impl Iterator<Item = (String, String)>,
@@ -35,50 +35,50 @@ impl Filter {
         Filter {
             attributes: wanted,
             tags: all,
-            narrowed: ArcSwap::default(),
+            filtered: ArcSwap::default(),
         }
     }
 
-    /// Those of `whole` that match.
-    pub(super) fn narrow(&self, whole: &Arc<Snapshot>) -> Arc<Snapshot> {
-        let last = self.narrowed.load();
+    /// Returns the part of `source` that matches.
+    pub(super) fn apply(&self, source: &Arc<Snapshot>) -> Arc<Snapshot> {
+        let last = self.filtered.load();
         if let Some(last) = &**last
-            && Arc::ptr_eq(&last.whole, whole)
+            && Arc::ptr_eq(&last.source, source)
         {
-            return last.part.clone();
+            return last.filtered.clone();
         }
         let none = View::default();
-        let (old, mut kept) = match &**last {
-            Some(last) => (&last.whole.view, last.part.view.instances.clone()),
+        let (old, mut cache_writer) = match &**last {
+            Some(last) => (&last.source.view, last.filtered.view.instances.clone()),
             None => (&none, none.instances.clone()),
         };
-        for item in old.instances.diff(&whole.view.instances) {
+        for item in old.instances.diff(&source.view.instances) {
             match item {
                 DiffItem::Remove(key, _) => {
-                    kept.remove(key);
+                    cache_writer.remove(key);
                 }
                 DiffItem::Add(key, new)
                 | DiffItem::Update {
                     new: (key, new), ..
                 } => {
                     if self.matches(new) {
-                        kept.insert(key.clone(), new.clone());
+                        cache_writer.insert(key.clone(), new.clone());
                     } else {
-                        kept.remove(key);
+                        cache_writer.remove(key);
                     }
                 }
             }
         }
         let view = View {
-            instances: kept,
-            ..whole.view.clone()
+            instances: cache_writer,
+            ..source.view.clone()
         };
-        let part = Arc::new(whole.narrowed(view, |instance| self.matches(instance)));
-        self.narrowed.store(Arc::new(Some(Narrowed {
-            whole: whole.clone(),
-            part: part.clone(),
+        let filtered = Arc::new(source.filtered(view, |instance| self.matches(instance)));
+        self.filtered.store(Arc::new(Some(FilteredSnapshot {
+            source: source.clone(),
+            filtered: filtered.clone(),
         })));
-        part
+        filtered
     }
 
     fn matches(&self, instance: &Instance) -> bool {

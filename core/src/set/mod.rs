@@ -1,84 +1,66 @@
-//! The live, local view of one service. Readers never wait; there is one writer.
+//! Live local copies of services. Reads never wait; one task per service writes.
 
 mod cursor;
+mod diff;
 mod event;
 mod filter;
 mod notifier;
 mod resubscribe;
 mod select;
 mod snapshot;
+mod status;
+mod watched_service;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::Guard;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::task::AbortHandle;
 
-use crate::backend::Backend;
-use crate::backoff::Backoff;
-use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Instance, ServiceName, View};
-use crate::set::resubscribe::{Signal, recover};
+use crate::model::{Instance, ServiceName};
 use filter::Filter;
-use notifier::ChangeNotifier;
 
 pub use cursor::Cursor;
 pub use event::Event;
 pub(crate) use notifier::WakeFn;
 pub use select::Policy;
-pub use snapshot::{Fault, OfflineInstance, OfflineReason, Snapshot};
+pub use snapshot::{OfflineInstance, OfflineReason, Snapshot};
+pub use status::{Fault, SetState, Status};
+pub(crate) use watched_service::WatchedService;
 
-/// The live set of the instances of one service, or of those that match a filter.
+/// Live set of the instances of one service, or of those that match a filter.
 ///
-/// Reading it never asks the network and never waits. Cheap to clone; the watch behind it lives as
-/// long as any clone does.
+/// Reads access memory only and never wait. Clones are cheap and share one watch, which lives as long as any
+/// of them.
 #[derive(Clone)]
 pub struct ServiceSet {
-    core: Arc<WatchedService>,
+    watched: Arc<WatchedService>,
     filter: Option<Arc<Filter>>,
-    turn: RoundRobin,
+    counter: RoundRobin,
 }
 
-/// Whose turn it is, for all clones of a handle. Made by who first asks: most who ask for a set by its
-/// name only read it.
+/// Round-robin counter, shared by all clones of a handle. Created on first use, because most sets are only
+/// read.
 #[derive(Default)]
 struct RoundRobin(OnceLock<Arc<AtomicUsize>>);
 
 impl Clone for RoundRobin {
     fn clone(&self) -> RoundRobin {
-        RoundRobin(self.of_all().clone().into())
+        RoundRobin(self.counter().clone().into())
     }
 }
 
 impl RoundRobin {
-    fn of_all(&self) -> &Arc<AtomicUsize> {
+    fn counter(&self) -> &Arc<AtomicUsize> {
         self.0.get_or_init(Arc::default)
     }
 }
 
-/// The one watched set of a service, shared by all its handles.
-pub(crate) struct WatchedService {
-    service: ServiceName,
-    slot: Arc<SnapshotCell>,
-    watch: AbortHandle,
-}
-
-/// Where the writer puts what readers read.
-struct SnapshotCell {
-    /// For log records.
-    service: ServiceName,
-    current: ArcSwap<Snapshot>,
-    /// Of what is current, or about to be: whoever has seen a snapshot finds no older version here.
-    version: AtomicU64,
-    pulse: ChangeNotifier,
-}
-
-/// Those online at the moment of asking: a slice of instances, oldest first.
+/// Online instances at the time of the call, oldest first. Dereferences to a slice.
 pub struct Online(Guard<Arc<Snapshot>>);
 
 impl std::ops::Deref for Online {
@@ -89,199 +71,60 @@ impl std::ops::Deref for Online {
     }
 }
 
-/// How fresh a set is.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// `pending` before the first view, then `current` or `stale`.
-    pub state: State,
-    /// Why it is not current, and since when.
-    pub fault: Option<Fault>,
-    /// Grows with each change.
-    pub version: u64,
-    /// Which history of the store the revision belongs to; see [`Snapshot::epoch`].
-    pub epoch: u64,
-    /// The store's revision.
-    pub revision: u64,
-    /// How many records of the service cannot be read.
-    pub invalid: usize,
-}
-
-/// How fresh a set is, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing received yet.
-    Pending,
-    /// As the store has it.
-    Current,
-    /// The store is lost; this is how it was.
-    Stale,
-}
-
-impl State {
-    /// `pending`, `current` or `stale`.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Pending => "pending",
-            State::Current => "current",
-            State::Stale => "stale",
-        }
-    }
-}
-
-impl WatchedService {
-    /// Starts watching a service. Must be called on a tokio runtime.
-    pub(crate) fn watch(
-        backend: Arc<dyn Backend>,
-        service: ServiceName,
-        cache: Option<Cache>,
-    ) -> WatchedService {
-        let slot = Arc::new(SnapshotCell {
-            service: service.clone(),
-            current: ArcSwap::from_pointee(Snapshot::empty()),
-            version: AtomicU64::new(0),
-            pulse: ChangeNotifier::default(),
-        });
-        let (writer, followed) = (slot.clone(), service.clone());
-        let follow = async move {
-            let service = followed.clone();
-            let open = move |last| backend.subscribe(&followed, last);
-            let mut signals = std::pin::pin!(recover(open, Backoff::default()));
-            let kept = cache.as_ref().map(|cache| cache.start_writer(&service));
-            while let Some(signal) = signals.next().await {
-                match (&signal, &cache, &kept) {
-                    (Signal::Lost(error), Some(cache), _) if !writer.is_ready() => {
-                        if let Some((view, at)) = cache.load(&service).await {
-                            writer.publish_cached(view, at, error);
-                        }
-                    }
-                    (Signal::View(view), _, Some(kept)) => {
-                        drop(kept.send_replace(Some(view.clone())))
-                    }
-                    _ => {}
-                }
-                writer.publish(signal);
-            }
-        };
-        WatchedService {
-            service,
-            slot,
-            watch: tokio::spawn(follow).abort_handle(),
-        }
-    }
-
-    /// Ends the watch for good and wakes all who wait.
-    pub(crate) fn close(&self) {
-        self.watch.abort();
-        self.slot.pulse.close();
-    }
-}
-
-impl Drop for WatchedService {
-    fn drop(&mut self) {
-        self.watch.abort();
-    }
-}
-
-impl SnapshotCell {
-    fn is_ready(&self) -> bool {
-        self.current.load().is_ready()
-    }
-
-    /// Begins with what was kept from an earlier time, before the store could be read.
-    fn publish_cached(&self, view: View, at: SystemTime, error: &Error) {
-        let fault = Fault {
-            error: error.clone(),
-            since: at,
-        };
-        tracing::warn!(
-            service = %self.service,
-            error = %error.report(),
-            instances = view.instances.len(),
-            "store unavailable, using the instances of the cache file"
-        );
-        self.put(self.current.load().with_cached(view, fault));
-    }
-
-    fn put(&self, next: Snapshot) {
-        self.version.store(next.version, Ordering::Release);
-        self.current.store(Arc::new(next));
-        self.pulse.beat();
-    }
-
-    /// The one writer.
-    fn publish(&self, signal: Signal) {
-        let old = self.current.load();
-        let now = SystemTime::now();
-        let next = match signal {
-            Signal::View(view) => {
-                if old.fault.is_some() {
-                    tracing::info!(service = %self.service, "watch restored");
-                }
-                old.with_view(view, now)
-            }
-            Signal::Lost(error) => {
-                if old.fault.is_none() {
-                    tracing::warn!(service = %self.service, error = %error.report(), "watch lost, reconnecting");
-                }
-                old.with_fault(error, now)
-            }
-        };
-        self.put(next);
-    }
-}
-
 impl ServiceSet {
-    pub(crate) fn new(core: Arc<WatchedService>) -> ServiceSet {
+    pub(crate) fn new(watched: Arc<WatchedService>) -> ServiceSet {
         ServiceSet {
-            core,
+            watched,
             filter: None,
-            turn: RoundRobin::default(),
+            counter: RoundRobin::default(),
         }
     }
 
-    /// The service.
+    /// Returns the service name.
     pub fn service(&self) -> &ServiceName {
-        &self.core.service
+        &self.watched.service
     }
 
-    /// What the set is now. Wait-free but for the first look through a filter after a change.
+    /// Returns the current snapshot. Wait-free, except that the first read through a filter after a change
+    /// computes the filtered snapshot.
     #[inline]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         match &self.filter {
-            None => self.core.slot.current.load_full(),
-            Some(filter) => filter.narrow(&self.core.slot.current.load()),
+            None => self.watched.cell.current.load_full(),
+            Some(filter) => filter.apply(&self.watched.cell.current.load()),
         }
     }
 
-    /// Whether a snapshot of this set is the newest, without a look at what is newer.
+    /// Returns true if a snapshot of this set is the newest, without loading a newer one.
     pub(crate) fn is_newest(&self, snapshot: &Snapshot) -> bool {
-        self.core.slot.version.load(Ordering::Acquire) == snapshot.version
+        self.watched.cell.version.load(Ordering::Acquire) == snapshot.version
     }
 
-    /// Those online, oldest first, as of now. Nothing is copied.
+    /// Returns the online instances, oldest first, without copying.
     pub fn online(&self) -> Online {
         Online(match &self.filter {
-            None => self.core.slot.current.load(),
+            None => self.watched.cell.current.load(),
             Some(_) => Guard::from_inner(self.snapshot()),
         })
     }
 
-    /// Those recently gone, with when and how.
+    /// Returns the instances that recently went offline, with time and reason.
     pub fn offline(&self) -> Vec<OfflineInstance> {
         self.snapshot().offline().to_vec()
     }
 
-    /// The oldest instance online.
+    /// Returns the leader: the oldest online instance that is not suspect, or else the oldest.
     pub fn leader(&self) -> Option<Arc<Instance>> {
         self.snapshot().leader().cloned()
     }
 
-    /// How fresh the set is.
+    /// Returns the state of the set with its details.
     pub fn status(&self) -> Status {
-        self.core.slot.current.load().status()
+        self.watched.cell.current.load().status()
     }
 
-    /// The set of those that have all these attributes, with these values, and all these tags.
+    /// Returns the set of the instances that have all these attributes, with these values, and all these
+    /// tags.
     pub fn filter<K: Into<String>, V: Into<String>, T: Into<String>>(
         &self,
         attributes: impl IntoIterator<Item = (K, V)>,
@@ -291,55 +134,65 @@ impl ServiceSet {
         let tags = tags.into_iter().map(Into::into);
         let filter = Filter::new(self.filter.as_deref(), attributes, tags);
         ServiceSet {
-            core: self.core.clone(),
+            watched: self.watched.clone(),
             filter: Some(Arc::new(filter)),
-            turn: RoundRobin::default(),
+            counter: RoundRobin::default(),
         }
     }
 
-    /// One of those online, or none if there is none.
+    /// Picks a candidate, or none if there is no candidate.
     pub fn pick(&self, policy: Policy<'_>) -> Option<Arc<Instance>> {
         match &self.filter {
-            None => select::pick(&self.core.slot.current.load(), self.turn.of_all(), policy),
-            Some(_) => select::pick(&self.snapshot(), self.turn.of_all(), policy),
+            None => select::pick(
+                &self.watched.cell.current.load(),
+                self.counter.counter(),
+                policy,
+            ),
+            Some(_) => select::pick(&self.snapshot(), self.counter.counter(), policy),
         }
     }
 
-    /// The place of one among those online in a snapshot of this set, or none if there is none.
+    /// Picks a candidate as an index into the online instances of a snapshot of this set, or none if there is
+    /// no candidate.
     pub(crate) fn choose(&self, snapshot: &Snapshot, policy: Policy<'_>) -> Option<usize> {
-        let at = select::choose(snapshot, self.turn.of_all(), policy)?;
-        snapshot.place(at)
+        let at = select::choose(snapshot, self.counter.counter(), policy)?;
+        snapshot.online_index(at)
     }
 
-    /// Says that a call to an instance picked by [`Policy::P2c`] is over.
+    /// Records that a call to an instance picked by [`Policy::P2c`] has ended.
     pub fn done(&self, instance: &Instance) {
         instance.load().end();
     }
 
-    /// Waits until at least `count` are online, and gives them.
+    /// Waits until at least `count` instances are online and returns them. A count of 0 waits for the first
+    /// view.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout`, with the fault of the set as its cause if there is one; `Closed` if the client is closed.
     pub async fn wait(&self, count: usize, timeout: Duration) -> Result<Vec<Arc<Instance>>> {
         let enough = async {
-            let pulse = &self.core.slot.pulse;
+            let notifier = &self.watched.cell.notifier;
             loop {
-                // First these, then the look: what comes in between wakes us.
-                let (beat, closed) = (pulse.next(), pulse.is_closed());
+                // Subscribe first, then read: a change in between wakes this call.
+                let (changed, closed) = (notifier.next_change(), notifier.is_closed());
                 let now = self.snapshot();
-                // Even none must be known, not just not yet heard.
+                // An empty set counts only once a view was received.
                 if now.is_ready() && now.online().len() >= count {
                     return Ok(now.online().to_vec());
                 }
                 if closed {
                     return Err(Error::new(ErrorKind::Closed, "the client was closed"));
                 }
-                beat.await;
+                changed.await;
             }
         };
         tokio::time::timeout(timeout, enough)
             .await
-            .unwrap_or_else(|_| Err(self.too_few(count, timeout)))
+            .unwrap_or_else(|_| Err(self.wait_timeout_error(count, timeout)))
     }
 
-    fn too_few(&self, count: usize, timeout: Duration) -> Error {
+    fn wait_timeout_error(&self, count: usize, timeout: Duration) -> Error {
         let now = self.snapshot();
         let service = self.service();
         let online = now.online().len();
@@ -351,7 +204,7 @@ impl ServiceSet {
         }
     }
 
-    /// The whole state as events, then each change; ends when the client is closed.
+    /// Returns the full state as events, then `current`, then each change. Ends when the client is closed.
     pub fn subscribe(&self) -> BoxStream<'static, Event> {
         let start = (self.cursor(), VecDeque::new());
         stream::unfold(start, |(mut cursor, mut waiting)| async move {
@@ -368,40 +221,40 @@ impl ServiceSet {
         .boxed()
     }
 
-    /// A listener of one's own, to be drained by hand.
+    /// Returns a cursor, which the caller drains.
     pub fn cursor(&self) -> Cursor {
         Cursor::new(self.clone())
     }
 
-    /// A listener that was told up to `seen`, a snapshot of this set, and hears what differs since.
+    /// Returns a cursor that starts at `seen`, a snapshot of this set, and reports the differences since.
     pub fn cursor_from(&self, seen: Arc<Snapshot>) -> Cursor {
         Cursor::from(self.clone(), seen)
     }
 
-    /// Waits for a version that is not this one, and gives it; none once the client is closed.
-    async fn after(&self, told: Option<u64>) -> Option<u64> {
-        let slot = &self.core.slot;
+    /// Waits for a version other than `reported` and returns it; returns none once the client is closed.
+    async fn next_version(&self, reported: Option<u64>) -> Option<u64> {
+        let cell = &self.watched.cell;
         loop {
-            let beat = slot.pulse.next();
-            if slot.pulse.is_closed() {
+            let changed = cell.notifier.next_change();
+            if cell.notifier.is_closed() {
                 return None;
             }
-            // Of what can be read; the other number runs ahead of it.
-            let version = Some(slot.current.load().version);
-            if version != told {
+            // Version of the readable snapshot; the atomic version runs ahead of it.
+            let version = Some(cell.current.load().version);
+            if version != reported {
                 return version;
             }
-            beat.await;
+            changed.await;
         }
     }
 
-    /// Posts at each change from now on, until the post of this number is ended.
-    pub(crate) fn post(&self, post: WakeFn) -> u64 {
-        self.core.slot.pulse.post(post)
+    /// Calls `wake` at each change until `remove_wake_fn` is called with the returned number.
+    pub(crate) fn add_wake_fn(&self, wake: WakeFn) -> u64 {
+        self.watched.cell.notifier.add_wake_fn(wake)
     }
 
-    pub(crate) fn end_post(&self, number: u64) {
-        self.core.slot.pulse.end_post(number);
+    pub(crate) fn remove_wake_fn(&self, number: u64) {
+        self.watched.cell.notifier.remove_wake_fn(number);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who is told that a set changed: those who wait, and those who have something posted.
+//! Change notification of a set: wakes waiting tasks and calls wake functions.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,31 +6,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// Posts something to another thread. The writer of the set calls it, so it must not wait.
+/// Function that wakes another thread. The writer of the set calls it, so it must not block.
 pub(crate) type WakeFn = Box<dyn Fn() + Send>;
 
-/// See the module.
+/// Notifies waiting tasks and wake functions of each change of a set.
 #[derive(Default)]
 pub(super) struct ChangeNotifier {
     closed: AtomicBool,
     waiting: Notify,
-    posts: Mutex<Posts>,
+    wake_fns: Mutex<WakeFns>,
 }
 
 #[derive(Default)]
-struct Posts {
+struct WakeFns {
     last: u64,
     all: Vec<(u64, WakeFn)>,
 }
 
 impl ChangeNotifier {
-    /// Tells all, once what is new can be read.
-    pub(super) fn beat(&self) {
+    /// Notifies all, after the new snapshot is readable.
+    pub(super) fn notify(&self) {
         self.waiting.notify_waiters();
-        self.posts().all.iter().for_each(|(_, post)| post());
+        self.wake_fns().all.iter().for_each(|(_, wake)| wake());
     }
 
-    /// Nothing will change any more.
+    /// Ends the notifications and wakes all waiting tasks.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.waiting.notify_waiters();
@@ -40,26 +40,26 @@ impl ChangeNotifier {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// The next beat from this call on, or the end. To be had before the look at what there is, so that
-    /// what comes in between is not missed.
-    pub(super) fn next(&self) -> Notified<'_> {
+    /// Returns a future of the next notification after this call. Create it before reading the snapshot, so
+    /// that a change in between is not missed.
+    pub(super) fn next_change(&self) -> Notified<'_> {
         self.waiting.notified()
     }
 
-    /// Posts at each beat from now on, until the post of this number is ended.
-    pub(super) fn post(&self, post: WakeFn) -> u64 {
-        let mut posts = self.posts();
-        posts.last += 1;
-        let number = posts.last;
-        posts.all.push((number, post));
+    /// Calls `wake` at each change until `remove_wake_fn` is called with the returned number.
+    pub(super) fn add_wake_fn(&self, wake: WakeFn) -> u64 {
+        let mut wake_fns = self.wake_fns();
+        wake_fns.last += 1;
+        let number = wake_fns.last;
+        wake_fns.all.push((number, wake));
         number
     }
 
-    pub(super) fn end_post(&self, number: u64) {
-        self.posts().all.retain(|(other, _)| *other != number);
+    pub(super) fn remove_wake_fn(&self, number: u64) {
+        self.wake_fns().all.retain(|(other, _)| *other != number);
     }
 
-    fn posts(&self) -> MutexGuard<'_, Posts> {
-        self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wake_fns(&self) -> MutexGuard<'_, WakeFns> {
+        self.wake_fns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! A stream that fails, made into one that never does.
+//! Resubscription: turns the watch of a backend, which may fail or end, into a stream that never ends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,24 +10,24 @@ use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::View;
 
-/// What a recovered watch says.
+/// Item of a resubscribing watch.
 #[derive(Clone, Debug)]
-pub(crate) enum Signal {
-    /// This is the whole set, as the store has it now.
+pub(crate) enum WatchUpdate {
+    /// The complete set as the store has it now.
     View(View),
-    /// The store is lost for the moment; the last view is still the best there is.
+    /// The store is unavailable; the last view stays valid.
     Lost(Error),
 }
 
-/// A watch must hold this long, from its first view, before a failure counts as the first again; a
-/// store that accepts and drops us at once is paced like one that is down.
-const HEALTHY: std::time::Duration = std::time::Duration::from_secs(5);
+/// Minimum time from its first view that a watch must last before the backoff restarts. A store that accepts
+/// a watch and ends it at once is therefore retried with growing delays, like a store that is down.
+const MIN_HEALTHY_DURATION: std::time::Duration = std::time::Duration::from_secs(5);
 
-enum State {
+enum WatchState {
     Open,
     Watching {
         views: BoxStream<'static, Result<View>>,
-        /// When the first view came.
+        /// Time of the first view.
         since: Option<Instant>,
         /// Whether the last item was an error.
         failed: bool,
@@ -35,14 +35,14 @@ enum State {
     Waiting(Pin<Box<Sleep>>),
 }
 
-/// Opens the watch again, after a wait and with the last view, whenever it ends; one that goes on after
-/// an error is left to it. Never ends, never errs.
-pub(crate) fn recover(
+/// Reopens a watch whenever it ends, after a backoff delay and with the last view. A watch that continues
+/// after an error is not reopened. The stream never ends and never fails.
+pub(crate) fn resubscribe(
     open: impl Fn(View) -> BoxStream<'static, Result<View>> + Send + Unpin + 'static,
     backoff: Backoff,
-) -> impl Stream<Item = Signal> + Send {
-    let (state, last) = (State::Open, View::default());
-    Recovered {
+) -> impl Stream<Item = WatchUpdate> + Send {
+    let (state, last) = (WatchState::Open, View::default());
+    Resubscribing {
         open,
         backoff,
         state,
@@ -50,33 +50,33 @@ pub(crate) fn recover(
     }
 }
 
-/// By hand, because there is one for each service that is followed, and each change goes through it.
-struct Recovered<O> {
+/// Implemented by hand for speed: there is one for each watched service, and each change passes through it.
+struct Resubscribing<O> {
     open: O,
     backoff: Backoff,
-    state: State,
+    state: WatchState,
     last: View,
 }
 
-impl<O: Fn(View) -> BoxStream<'static, Result<View>> + Unpin> Stream for Recovered<O> {
-    type Item = Signal;
+impl<O: Fn(View) -> BoxStream<'static, Result<View>> + Unpin> Stream for Resubscribing<O> {
+    type Item = WatchUpdate;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Signal>> {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<WatchUpdate>> {
         let this = self.get_mut();
         loop {
             match &mut this.state {
-                State::Open => {
-                    this.state = State::Watching {
+                WatchState::Open => {
+                    this.state = WatchState::Watching {
                         views: (this.open)(this.last.clone()),
                         since: None,
                         failed: false,
                     }
                 }
-                State::Waiting(sleep) => {
+                WatchState::Waiting(sleep) => {
                     ready!(sleep.as_mut().poll(context));
-                    this.state = State::Open;
+                    this.state = WatchState::Open;
                 }
-                State::Watching {
+                WatchState::Watching {
                     views,
                     since,
                     failed,
@@ -85,21 +85,21 @@ impl<O: Fn(View) -> BoxStream<'static, Result<View>> + Unpin> Stream for Recover
                         since.get_or_insert_with(Instant::now);
                         *failed = false;
                         this.last = view.clone();
-                        return Poll::Ready(Some(Signal::View(view)));
+                        return Poll::Ready(Some(WatchUpdate::View(view)));
                     }
                     Some(Err(error)) => {
                         *failed = true;
-                        return Poll::Ready(Some(Signal::Lost(error)));
+                        return Poll::Ready(Some(WatchUpdate::Lost(error)));
                     }
                     None => {
-                        if since.is_some_and(|since| since.elapsed() >= HEALTHY) {
+                        if since.is_some_and(|since| since.elapsed() >= MIN_HEALTHY_DURATION) {
                             this.backoff.reset();
                         }
-                        // Why it ended may have been told already.
+                        // The error of the watch may have been reported already.
                         let told = *failed;
-                        this.state = State::Waiting(Box::pin(sleep(this.backoff.next_wait())));
+                        this.state = WatchState::Waiting(Box::pin(sleep(this.backoff.next_wait())));
                         if !told {
-                            return Poll::Ready(Some(Signal::Lost(ended())));
+                            return Poll::Ready(Some(WatchUpdate::Lost(ended())));
                         }
                     }
                 },
@@ -131,11 +131,11 @@ mod tests {
             ])
             .boxed()
         };
-        let mut signals = Box::pin(recover(fails, Backoff::default()));
+        let mut updates = Box::pin(resubscribe(fails, Backoff::default()));
         let start = Instant::now();
         for _ in 0..20 {
-            assert!(matches!(signals.next().await, Some(Signal::View(_))));
-            assert!(matches!(signals.next().await, Some(Signal::Lost(_))));
+            assert!(matches!(updates.next().await, Some(WatchUpdate::View(_))));
+            assert!(matches!(updates.next().await, Some(WatchUpdate::Lost(_))));
         }
         assert_eq!(opened.load(Ordering::Relaxed), 20);
         assert!(start.elapsed().as_secs() >= 30, "{:?}", start.elapsed());
@@ -143,12 +143,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_ends_is_opened_again() {
-        let mut signals = Box::pin(recover(|_| stream::empty().boxed(), Backoff::default()));
-        assert!(matches!(signals.next().await, Some(Signal::Lost(_))));
+        let mut updates = Box::pin(resubscribe(|_| stream::empty().boxed(), Backoff::default()));
+        assert!(matches!(updates.next().await, Some(WatchUpdate::Lost(_))));
         assert!(
-            signals.next().now_or_never().is_none(),
+            updates.next().now_or_never().is_none(),
             "waits before the next try"
         );
-        assert!(matches!(signals.next().await, Some(Signal::Lost(_))));
+        assert!(matches!(updates.next().await, Some(WatchUpdate::Lost(_))));
     }
 }

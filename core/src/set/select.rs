@@ -1,33 +1,37 @@
-//! Choosing one instance of a set. No choice waits or asks the network.
+//! Client-side load balancing: picks one instance of a set. No policy waits or uses the network.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 use crate::model::Instance;
-use crate::set::Snapshot;
+use crate::set::snapshot::Snapshot;
 
-/// How to choose.
+/// Policy by which an instance is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy<'a> {
-    /// One after the other, oldest first.
+    /// In turn, oldest first.
     RoundRobin,
-    /// Any, all alike.
+    /// At random with equal probability.
     Random,
-    /// Any, in proportion to the weights; one of weight 0 only when all have it.
+    /// At random in proportion to the weights. Instances of weight 0 are picked only if all weights are 0.
     Weighted,
-    /// The less busy, for its weight, of two at random. Tell `done` when the call is over.
+    /// The less busy of two random instances, relative to its weight. Report the end of a call with `done`.
     P2c,
-    /// The same one for the same key, and as few moves as possible when the set changes
-    /// (weighted rendezvous hashing; the same in every language and version).
+    /// The same instance for the same key; few keys move when the set changes (weighted rendezvous hashing,
+    /// identical in every language and version).
     Hash(&'a str),
 }
 
 impl<'a> Policy<'a> {
-    /// The names, the same in every language.
+    /// Names of the policies, the same in every language.
     pub const NAMES: [&'static str; 5] = ["round_robin", "random", "weighted", "p2c", "hash"];
 
-    /// From a name; `hash` needs a key, the others take none.
+    /// Parses a policy name.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the name is unknown, if `hash` has no key, or if another policy has a key.
     pub fn parse(name: &str, key: Option<&'a str>) -> Result<Policy<'a>> {
         let policy = match (name, key) {
             ("hash", Some(key)) => return Ok(Policy::Hash(key)),
@@ -50,24 +54,28 @@ impl<'a> Policy<'a> {
     }
 }
 
-/// Picks one of those online, none from an empty set.
+/// Picks a candidate; none if there is no candidate.
 pub(crate) fn pick(
     snapshot: &Snapshot,
-    turn: &AtomicUsize,
+    counter: &AtomicUsize,
     policy: Policy<'_>,
 ) -> Option<Arc<Instance>> {
-    let at = choose(snapshot, turn, policy)?;
-    snapshot.trusted().get(at).cloned()
+    let at = choose(snapshot, counter, policy)?;
+    snapshot.candidates().get(at).cloned()
 }
 
-/// The place of one among those to choose from.
-pub(crate) fn choose(snapshot: &Snapshot, turn: &AtomicUsize, policy: Policy<'_>) -> Option<usize> {
-    let online = snapshot.trusted();
+/// Picks the index of a candidate.
+pub(crate) fn choose(
+    snapshot: &Snapshot,
+    counter: &AtomicUsize,
+    policy: Policy<'_>,
+) -> Option<usize> {
+    let online = snapshot.candidates();
     if online.is_empty() {
         return None;
     }
     let at = match policy {
-        Policy::RoundRobin => turn.fetch_add(1, Ordering::Relaxed) % online.len(),
+        Policy::RoundRobin => counter.fetch_add(1, Ordering::Relaxed) % online.len(),
         Policy::Random => fastrand::usize(..online.len()),
         Policy::Weighted => weighted(snapshot.weights()),
         Policy::P2c => less_busy(online),
@@ -94,7 +102,7 @@ fn less_busy(online: &[Arc<Instance>]) -> usize {
         return 0;
     }
     let first = fastrand::usize(..online.len());
-    // Any but the first: two choices of the same one are no choice.
+    // The second choice is never the first one again.
     let second = (first + fastrand::usize(1..online.len())) % online.len();
     let busy = |at: usize| f64::from(online[at].load().get() + 1) / f64::from(online[at].weight());
     if busy(second) < busy(first) {
@@ -118,13 +126,13 @@ fn highest_hash(online: &[Arc<Instance>], key: &str) -> usize {
         .map_or(0, |(at, _)| at)
 }
 
-/// FNV-1a: fixed for ever, because all processes must agree.
+/// FNV-1a. Must never change, because all processes must agree.
 fn hash(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
-/// The finalizer of SplitMix64: spreads what differs little.
+/// Finalizer of SplitMix64: spreads similar inputs.
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -143,7 +151,7 @@ mod tests {
             let made = Registration::new("web", port).unwrap().host("h").unwrap();
             let made = made.attributes([("weight", weight.to_string())]).unwrap();
             let made = made.instance(u64::from(port));
-            (made.seniority(), Arc::new(made))
+            (made.order(), Arc::new(made))
         };
         let view = View {
             instances: weights.iter().map(instance).collect(),
@@ -153,9 +161,9 @@ mod tests {
     }
 
     fn picks(of: &Snapshot, n: usize, policy: Policy<'_>) -> Vec<u16> {
-        let turn = AtomicUsize::new(0);
+        let counter = AtomicUsize::new(0);
         (0..n)
-            .map(|_| pick(of, &turn, policy).unwrap().port())
+            .map(|_| pick(of, &counter, policy).unwrap().port())
             .collect()
     }
 
@@ -215,7 +223,7 @@ mod tests {
             moved += usize::from(old != new);
         }
         assert!((60..140).contains(&moved), "{moved}");
-        // Golden: another version or language must choose the same.
+        // Golden values: every version and language must choose the same.
         assert_eq!(["a", "b", "user-17"].map(|key| at(&before, key)), [2, 5, 2]);
     }
 
@@ -226,15 +234,15 @@ mod tests {
                 let made = Registration::new("web", at as i64 + 1).unwrap();
                 let made = made.host("h").unwrap().attributes([("health", *health)]);
                 let made = made.unwrap().instance(at as u64);
-                (made.seniority(), Arc::new(made))
+                (made.order(), Arc::new(made))
             };
             let view = View {
                 instances: healths.iter().enumerate().map(instance).collect(),
                 ..View::default()
             };
             let now = Snapshot::empty().with_view(view, SystemTime::UNIX_EPOCH);
-            let turn = AtomicUsize::new(0);
-            let picked = (0..4).filter_map(|_| pick(&now, &turn, Policy::RoundRobin));
+            let counter = AtomicUsize::new(0);
+            let picked = (0..4).filter_map(|_| pick(&now, &counter, Policy::RoundRobin));
             picked.map(|i| i.port()).collect::<Vec<u16>>()
         };
         assert_eq!(

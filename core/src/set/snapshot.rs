@@ -1,4 +1,4 @@
-//! What a set is at one moment, for as long as somebody holds it.
+//! Immutable snapshots of a set.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -6,16 +6,16 @@ use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::model::{Eligibility, Instance, View};
-use crate::set::event::{Event, moves};
-use crate::set::{State, Status};
+use crate::set::event::{Event, membership_changes};
+use crate::set::status::{Fault, SetState, Status};
 
-/// How many departed instances a set remembers.
-const REMEMBERED: usize = 64;
+/// Maximum number of offline instances that a set remembers.
+const MAX_OFFLINE: usize = 64;
 
-/// How long what leads from one snapshot to the next may be to be kept for all listeners.
-const SHORT: usize = 64;
+/// Maximum number of changes that a snapshot stores for all subscribers.
+const MAX_STORED_CHANGES: usize = 64;
 
-/// The whole truth of one moment: immutable, and true for as long as it is held.
+/// Immutable state of a set at one moment.
 pub struct Snapshot {
     pub(crate) version: u64,
     pub(crate) view: View,
@@ -23,45 +23,36 @@ pub struct Snapshot {
     pub(crate) ready: bool,
     pub(crate) fault: Option<Fault>,
     pub(crate) offline: Arc<[OfflineInstance]>,
-    /// Who went, came and changed since the version before, where that is known and short.
-    pub(crate) step: Option<Box<[Event]>>,
+    /// Membership changes since the previous version, if they are known and few.
+    pub(crate) changes_since_previous: Option<Box<[Event]>>,
     online: OnceLock<Box<[Arc<Instance>]>>,
-    /// Those to choose from, where these are not all.
-    trusted: OnceLock<Option<Box<[Arc<Instance>]>>>,
+    /// Candidates for `pick`, if not all online instances are candidates.
+    candidates: OnceLock<Option<Box<[Arc<Instance>]>>>,
     weights: OnceLock<Box<[u64]>>,
 }
 
-/// Why and since when a set is not current.
-#[derive(Clone, Debug)]
-pub struct Fault {
-    /// What the store said, or did not.
-    pub error: Error,
-    /// When that began.
-    pub since: SystemTime,
-}
-
-/// An instance that went.
+/// Instance that went offline.
 #[derive(Clone, Debug)]
 pub struct OfflineInstance {
-    /// As it was last seen.
+    /// Last known state of the instance.
     pub instance: Arc<Instance>,
-    /// When its going was noticed.
+    /// When the library noticed it.
     pub at: SystemTime,
-    /// How it was noticed.
+    /// How the library noticed it.
     pub reason: OfflineReason,
 }
 
-/// How it was noticed that an instance had gone.
+/// How the library noticed that an instance went offline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfflineReason {
-    /// The store told so as it happened: unregistered, or its lease ran out.
+    /// The store reported the removal: the instance was unregistered, or its lease expired.
     Removed,
-    /// It was not there any more when the store could be read again.
+    /// The instance was missing when the store was available again.
     Missing,
 }
 
 impl OfflineReason {
-    /// `removed` or `missing`.
+    /// Returns `removed` or `missing`.
     pub fn name(self) -> &'static str {
         match self {
             OfflineReason::Removed => "removed",
@@ -71,7 +62,7 @@ impl OfflineReason {
 }
 
 impl Snapshot {
-    /// Before anything was heard.
+    /// Returns the snapshot before the first view.
     pub(crate) fn empty() -> Snapshot {
         Snapshot::new(0, View::default(), false, None, Arc::new([]))
     }
@@ -83,21 +74,21 @@ impl Snapshot {
         fault: Option<Fault>,
         offline: Arc<[OfflineInstance]>,
     ) -> Snapshot {
-        let (step, online, trusted, weights) = Default::default();
+        let (changes_since_previous, online, candidates, weights) = Default::default();
         Snapshot {
             version,
             view,
             ready,
             fault,
             offline,
-            step,
+            changes_since_previous,
             online,
-            trusted,
+            candidates,
             weights,
         }
     }
 
-    /// The next snapshot, with a new view from the store.
+    /// Returns the next snapshot, with a new view from the store.
     pub(crate) fn with_view(&self, view: View, now: SystemTime) -> Snapshot {
         let reason = if self.fault.is_some() {
             OfflineReason::Missing
@@ -106,17 +97,21 @@ impl Snapshot {
         };
         let version = self.version + 1;
         if self.view.instances.is_empty() && self.offline.is_empty() {
-            // The first of all, which may be long: nobody went.
+            // The first view may be long; no instance went offline.
             return Snapshot::new(version, view, true, None, self.offline.clone());
         }
-        let step = moves(&self.view, &view);
-        let offline = self.remember(&step, now, reason);
+        let changes_since_previous = membership_changes(&self.view, &view);
+        let offline = self.remember(&changes_since_previous, now, reason);
         let next = Snapshot::new(version, view, true, None, offline);
-        let step = (step.len() <= SHORT).then(|| step.into());
-        Snapshot { step, ..next }
+        let changes_since_previous = (changes_since_previous.len() <= MAX_STORED_CHANGES)
+            .then(|| changes_since_previous.into());
+        Snapshot {
+            changes_since_previous,
+            ..next
+        }
     }
 
-    /// The next snapshot, with the store lost: the same view, and why it may be out of date.
+    /// Returns the next snapshot after the store became unavailable: the same view, with the reason.
     pub(crate) fn with_fault(&self, error: Error, now: SystemTime) -> Snapshot {
         let since = self.fault.as_ref().map_or(now, |fault| fault.since);
         let fault = Some(Fault { error, since });
@@ -130,7 +125,7 @@ impl Snapshot {
         )
     }
 
-    /// The next snapshot, with a view from an earlier time.
+    /// Returns the next snapshot, with a view from the cache file.
     pub(crate) fn with_cached(&self, view: View, fault: Fault) -> Snapshot {
         Snapshot::new(
             self.version + 1,
@@ -141,8 +136,8 @@ impl Snapshot {
         )
     }
 
-    /// A narrowed view of another set's snapshot.
-    pub(crate) fn narrowed(&self, view: View, keep: impl Fn(&Instance) -> bool) -> Snapshot {
+    /// Returns this snapshot with a filtered view.
+    pub(crate) fn filtered(&self, view: View, keep: impl Fn(&Instance) -> bool) -> Snapshot {
         let offline = self
             .offline
             .iter()
@@ -152,16 +147,17 @@ impl Snapshot {
         Snapshot::new(self.version, view, self.ready, self.fault.clone(), offline)
     }
 
-    /// Those that go with this step, after those that went before and are not back.
+    /// Returns the offline instances after these changes: the earlier ones that are not back online, then the
+    /// new ones.
     fn remember(
         &self,
-        step: &[Event],
+        changes_since_previous: &[Event],
         at: SystemTime,
         reason: OfflineReason,
     ) -> Arc<[OfflineInstance]> {
         let mut gone = Vec::new();
         let mut back = HashSet::new();
-        for event in step {
+        for event in changes_since_previous {
             match event {
                 Event::Down(instance) => gone.push(OfflineInstance {
                     instance: instance.clone(),
@@ -183,62 +179,67 @@ impl Snapshot {
             .filter(is_back)
             .cloned()
             .collect();
-        all[all.len().saturating_sub(REMEMBERED)..].into()
+        all[all.len().saturating_sub(MAX_OFFLINE)..].into()
     }
 
-    /// Those online, oldest first. The slice is made once for each snapshot.
+    /// Returns the online instances, oldest first. The slice is built once per snapshot.
     pub fn online(&self) -> &[Arc<Instance>] {
         self.online
             .get_or_init(|| self.view.instances.values().cloned().collect())
     }
 
-    /// Those to choose from: those that are fit for calls and no suspects; where there are none, suspects
-    /// and those that are weak. Never those that say that they can take none.
-    pub(crate) fn trusted(&self) -> &[Arc<Instance>] {
+    /// Returns the candidates for `pick`: healthy instances that are not suspect; if there are none, suspect
+    /// or `warning` ones. `critical`, `maintenance` and `draining` instances are never candidates.
+    pub(crate) fn candidates(&self) -> &[Arc<Instance>] {
         let choose = || {
             let online = self.online();
-            let good = |i: &&Arc<Instance>| i.fitness() == Eligibility::Fit && !i.is_suspect();
+            let good =
+                |i: &&Arc<Instance>| i.eligibility() == Eligibility::Eligible && !i.is_suspect();
             let best = online.iter().filter(good).count();
             if best == online.len() {
                 return None;
             }
-            let able = |i: &&Arc<Instance>| i.fitness() != Eligibility::Unfit;
+            let eligible = |i: &&Arc<Instance>| i.eligibility() != Eligibility::Ineligible;
             Some(match best {
-                0 => online.iter().filter(able).cloned().collect(),
+                0 => online.iter().filter(eligible).cloned().collect(),
                 _ => online.iter().filter(good).cloned().collect(),
             })
         };
-        self.trusted
+        self.candidates
             .get_or_init(choose)
             .as_deref()
             .unwrap_or_else(|| self.online())
     }
 
-    /// The places among those online of those to choose from, where these are not all.
-    pub(crate) fn able(&self) -> Option<Vec<usize>> {
-        let able = self.trusted().len();
-        let all = able == self.online().len();
-        (!all).then(|| (0..able).filter_map(|at| self.place(at)).collect())
+    /// Returns the indices of the candidates among the online instances, or none if all are candidates.
+    pub(crate) fn eligible_indices(&self) -> Option<Vec<usize>> {
+        let eligible = self.candidates().len();
+        let all = eligible == self.online().len();
+        (!all).then(|| {
+            (0..eligible)
+                .filter_map(|at| self.online_index(at))
+                .collect()
+        })
     }
 
-    /// The place among those online of one of those to choose from.
-    pub(crate) fn place(&self, at: usize) -> Option<usize> {
-        let (online, able) = (self.online(), self.trusted());
-        if able.len() == online.len() {
+    /// Returns the index among the online instances of the candidate with index `at`.
+    pub(crate) fn online_index(&self, at: usize) -> Option<usize> {
+        let (online, eligible) = (self.online(), self.candidates());
+        if eligible.len() == online.len() {
             return Some(at);
         }
-        let wanted = able.get(at)?;
+        let wanted = eligible.get(at)?;
         let wanted = (wanted.created(), wanted.id());
         let order = |one: &Arc<Instance>| (one.created(), one.id()).cmp(&wanted);
         online.binary_search_by(order).ok()
     }
 
-    /// Those recently gone, in the order in which they went; at most 64.
+    /// Returns the instances that recently went offline, oldest event first; at most 64.
     pub fn offline(&self) -> &[OfflineInstance] {
         &self.offline
     }
 
-    /// The oldest instance online that is no suspect; without any such, the oldest.
+    /// Returns the oldest online instance that is not suspect, or else the oldest.
     pub fn leader(&self) -> Option<&Arc<Instance>> {
         let all = || self.view.instances.values();
         all()
@@ -246,48 +247,48 @@ impl Snapshot {
             .or_else(|| all().next())
     }
 
-    /// Grows with each change of the set.
+    /// Returns the version, which grows with each change of the set.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Which history of the store the revision belongs to: grows when the store turns out to be
-    /// another than before, restored from a backup for instance.
+    /// Returns the epoch to which the revision belongs. The epoch grows when the store turns out to have
+    /// another history than before, for example after a restore from a backup.
     pub fn epoch(&self) -> u64 {
         self.view.epoch
     }
 
-    /// The store's revision; 0 before the first, and where the store has none. Never lower within an
-    /// epoch.
+    /// Returns the revision of the store; 0 before the first view and for stores without revisions. Never
+    /// decreases within an epoch.
     pub fn revision(&self) -> u64 {
         self.view.revision
     }
 
-    /// How many records of the service could not be read.
+    /// Returns the number of malformed records of the service.
     pub fn invalid(&self) -> usize {
         self.view.invalid
     }
 
-    /// Whether a whole view was ever received.
+    /// Returns true if a view was ever received.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Whether this is what the store has, as far as anybody can know.
+    /// Returns true if the snapshot equals the store, as far as known.
     pub fn is_current(&self) -> bool {
         self.ready && self.fault.is_none()
     }
 
-    /// How fresh it is.
-    pub fn state(&self) -> State {
+    /// Returns the state.
+    pub fn state(&self) -> SetState {
         match (self.ready, &self.fault) {
-            (false, _) => State::Pending,
-            (true, None) => State::Current,
-            (true, Some(_)) => State::Stale,
+            (false, _) => SetState::Pending,
+            (true, None) => SetState::Current,
+            (true, Some(_)) => SetState::Stale,
         }
     }
 
-    /// The same with all that belongs to it.
+    /// Returns the state with its details.
     pub fn status(&self) -> Status {
         Status {
             state: self.state(),
@@ -299,19 +300,19 @@ impl Snapshot {
         }
     }
 
-    /// Why it is not current.
+    /// Returns why and since when the snapshot is stale.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }
 
-    /// Running sums of the weights of those to choose from.
+    /// Returns the prefix sums of the weights of the candidates.
     pub(crate) fn weights(&self) -> &[u64] {
         self.weights.get_or_init(|| {
             let sum = |sum: &mut u64, instance: &Arc<Instance>| {
                 *sum += u64::from(instance.weight());
                 Some(*sum)
             };
-            self.trusted().iter().scan(0, sum).collect()
+            self.candidates().iter().scan(0, sum).collect()
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Where who follows a part finds what it is told. What was not fetched yet lies together: whoever comes
-//! late finds one item, and who is told nothing costs nothing.
+//! Channel that merges items that were not received yet: a slow receiver gets one item instead of many, and
+//! an idle channel needs no buffer.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,67 +11,65 @@ use futures_util::stream::Stream;
 use crate::error::Result;
 use crate::kv::{Change, Changes};
 
-/// Who tells. The stream ends with it.
-pub(super) struct CoalescingSender(Shared);
+/// Sending half. The stream ends when it is dropped.
+pub(super) struct CoalescingSender(SharedQueue);
 
-/// Who is told.
-pub(super) struct CoalescingReceiver(Shared);
+/// Receiving half.
+pub(super) struct CoalescingReceiver(SharedQueue);
 
-type Shared = Arc<Mutex<Inside>>;
+type SharedQueue = Arc<Mutex<Queue>>;
 
 #[derive(Default)]
-struct Inside {
-    told: VecDeque<Result<Changes>>,
-    waits: Option<Waker>,
-    ended: bool,
+struct Queue {
+    items: VecDeque<Result<Changes>>,
+    waker: Option<Waker>,
+    is_closed: bool,
 }
 
-/// A new one.
+/// Creates a channel.
 pub(super) fn coalescing_channel() -> (CoalescingSender, CoalescingReceiver) {
-    let shared = Shared::default();
+    let shared = SharedQueue::default();
     (CoalescingSender(shared.clone()), CoalescingReceiver(shared))
 }
 
-fn open(shared: &Shared) -> MutexGuard<'_, Inside> {
+fn lock(shared: &SharedQueue) -> MutexGuard<'_, Queue> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Wakes whoever waits, with nothing locked.
-fn wake(mut inside: MutexGuard<'_, Inside>) {
-    let waits = inside.waits.take();
-    drop(inside);
-    if let Some(waits) = waits {
-        waits.wake();
+/// Wakes the receiver after unlocking.
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let waker = queue.waker.take();
+    drop(queue);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
 impl CoalescingSender {
-    pub(super) fn tell(&self, item: Result<Changes>) {
-        let mut inside = open(&self.0);
-        match (inside.told.back_mut(), item) {
-            (Some(Ok(last)), Ok(next)) if goes_on(last, &next) => {
+    pub(super) fn send(&self, item: Result<Changes>) {
+        let mut queue = lock(&self.0);
+        match (queue.items.back_mut(), item) {
+            (Some(Ok(last)), Ok(next)) if can_append(last, &next) => {
                 last.revision = next.revision;
                 last.changes.extend(next.changes);
             }
-            (_, item) => inside.told.push_back(item),
+            (_, item) => queue.items.push_back(item),
         }
-        wake(inside);
+        wake(queue);
     }
 }
 
-/// Whether both are whole revisions of one history, one after the other, and so are together.
-fn goes_on(last: &Changes, next: &Changes) -> bool {
-    let begins_anew = |change: &Change| matches!(change, Change::Reset(_));
-    last.epoch == next.epoch
-        && last.revision <= next.revision
-        && !next.changes.iter().any(begins_anew)
+/// Returns true if `next` can be appended to `last`: same epoch, later revision, no Reset.
+fn can_append(last: &Changes, next: &Changes) -> bool {
+    let is_reset = |change: &Change| matches!(change, Change::Reset(_));
+    last.epoch == next.epoch && last.revision <= next.revision && !next.changes.iter().any(is_reset)
 }
 
 impl Drop for CoalescingSender {
     fn drop(&mut self) {
-        let mut inside = open(&self.0);
-        inside.ended = true;
-        wake(inside);
+        let mut queue = lock(&self.0);
+        queue.is_closed = true;
+        wake(queue);
     }
 }
 
@@ -79,18 +77,18 @@ impl Stream for CoalescingReceiver {
     type Item = Result<Changes>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Changes>>> {
-        let mut inside = open(&self.0);
-        if let Some(item) = inside.told.pop_front() {
-            if inside.told.is_empty() {
-                // A place for what rarely comes is not worth keeping.
-                inside.told = VecDeque::new();
+        let mut queue = lock(&self.0);
+        if let Some(item) = queue.items.pop_front() {
+            if queue.items.is_empty() {
+                // Releases the buffer: items are rare.
+                queue.items = VecDeque::new();
             }
             return Poll::Ready(Some(item));
         }
-        if inside.ended {
+        if queue.is_closed {
             return Poll::Ready(None);
         }
-        inside.waits = Some(context.waker().clone());
+        queue.waker = Some(context.waker().clone());
         Poll::Pending
     }
 }
@@ -102,7 +100,7 @@ mod tests {
     use crate::kv::Key;
     use futures_util::{FutureExt, StreamExt};
 
-    fn gone(epoch: u64, revision: u64) -> Result<Changes> {
+    fn delete(epoch: u64, revision: u64) -> Result<Changes> {
         let changes = vec![Change::Delete(Key::new(&format!("/{revision}")).unwrap())];
         Ok(Changes {
             epoch,
@@ -111,7 +109,7 @@ mod tests {
         })
     }
 
-    fn all(epoch: u64, revision: u64) -> Result<Changes> {
+    fn reset(epoch: u64, revision: u64) -> Result<Changes> {
         let changes = vec![Change::Reset(Vec::new())];
         Ok(Changes {
             epoch,
@@ -120,45 +118,45 @@ mod tests {
         })
     }
 
-    /// The revision and the number of changes of each item that is there, 0 for an error.
-    fn found(coalescing_channel: &mut CoalescingReceiver) -> Vec<(u64, usize)> {
+    /// Returns the revision and the number of changes of each item that is available; an error is 0.
+    fn found(receiver: &mut CoalescingReceiver) -> Vec<(u64, usize)> {
         let mut found = Vec::new();
-        while let Some(Some(item)) = coalescing_channel.next().now_or_never() {
+        while let Some(Some(item)) = receiver.next().now_or_never() {
             found.push(item.map_or((0, 0), |item| (item.revision, item.changes.len())));
         }
         found
     }
 
     #[test]
-    fn what_was_not_fetched_lies_together_and_nothing_is_passed_over() {
-        let (sink, mut coalescing_channel) = coalescing_channel();
-        assert_eq!(found(&mut coalescing_channel), []);
-        sink.tell(all(1, 3));
-        sink.tell(gone(1, 4));
-        sink.tell(gone(1, 5));
-        assert_eq!(found(&mut coalescing_channel), [(5, 3)]);
-        sink.tell(gone(1, 6));
-        sink.tell(Err(Error::new(ErrorKind::Unavailable, "away")));
-        sink.tell(gone(1, 7));
-        sink.tell(all(1, 8));
-        // Another history begins with its own.
-        sink.tell(gone(2, 2));
+    fn items_that_were_not_received_are_merged_and_none_is_lost() {
+        let (sender, mut receiver) = coalescing_channel();
+        assert_eq!(found(&mut receiver), []);
+        sender.send(reset(1, 3));
+        sender.send(delete(1, 4));
+        sender.send(delete(1, 5));
+        assert_eq!(found(&mut receiver), [(5, 3)]);
+        sender.send(delete(1, 6));
+        sender.send(Err(Error::new(ErrorKind::Unavailable, "away")));
+        sender.send(delete(1, 7));
+        sender.send(reset(1, 8));
+        // A new epoch is not merged with the last.
+        sender.send(delete(2, 2));
         assert_eq!(
-            found(&mut coalescing_channel),
+            found(&mut receiver),
             [(6, 1), (0, 0), (7, 1), (8, 1), (2, 1)]
         );
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken_and_told_of_the_end_last() {
-        let (sink, mut coalescing_channel) = coalescing_channel();
-        let waits = tokio::spawn(async move {
-            let first = coalescing_channel.next().await;
-            (first.is_some(), coalescing_channel.next().await.is_some())
+    async fn a_waiting_receiver_is_woken_and_receives_the_end_last() {
+        let (sender, mut receiver) = coalescing_channel();
+        let waker = tokio::spawn(async move {
+            let first = receiver.next().await;
+            (first.is_some(), receiver.next().await.is_some())
         });
         tokio::task::yield_now().await;
-        sink.tell(gone(1, 1));
-        drop(sink);
-        assert_eq!(waits.await.unwrap(), (true, false));
+        sender.send(delete(1, 1));
+        drop(sender);
+        assert_eq!(waker.await.unwrap(), (true, false));
     }
 }

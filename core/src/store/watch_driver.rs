@@ -1,7 +1,7 @@
-//! The one connection of a client, and the one task that speaks on it: it does what the [`Follower`]
-//! says and tells it what came of it. Nothing is decided here.
+//! Driver of [`WatchSync`]: one task per client that owns the connection to the store, performs the outputs
+//! of the state machine and feeds it with inputs. It decides nothing itself.
 //!
-//! How a connection is made, and what is said on it, is the store's: see [`Session`].
+//! How to connect, list and watch is specific to the store: see [`Session`].
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -10,340 +10,261 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::pending;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Changes, Scope};
 use crate::model::{ConnectionState, Metrics};
 use crate::store::coalescing_channel::{CoalescingReceiver, CoalescingSender, coalescing_channel};
-use crate::watch_sync::{
-    Checkpoint, CheckpointStatus, Follower, Input, KeyRevisions, Output, RangeId, SyncCounters,
-    WatchId,
-};
+use crate::store::session::{EventSender, Session, SessionEvent};
+use crate::watch_sync::{Input, KeyRevisions, Output, RangeId, SyncCounters, WatchSync};
 
-/// How long a call waits for a connection that broke to be made again elsewhere.
-const MOMENT: Duration = Duration::from_millis(250);
-/// The bound of every single call.
-const CALL: Duration = Duration::from_secs(5);
+/// Time for which a call waits for a failed connection to be replaced.
+const RECONNECT_GRACE: Duration = Duration::from_millis(250);
+/// Timeout of every call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One connection at a time, and all that is asked on it. It tells its answers as [`SessionEvent`].
-pub(super) trait Session: Send + 'static {
-    /// What calls are made with. Cheap to clone.
-    type Client: Clone + Send + Sync + 'static;
-    /// What the session itself reads, in the order in which it came.
-    type Response: Send + 'static;
-
-    /// Which connection this is.
-    fn number(&self) -> u64;
-
-    /// Connects to that endpoint, logs in, and reads the mark.
-    fn open(&mut self, endpoint: usize, mark: Option<Checkpoint>);
-
-    /// The connection that was opened is used from now on.
-    fn opened(&mut self, client: Self::Client);
-
-    /// Ends all that runs on the connection, and the connection.
-    fn close(&mut self);
-
-    /// Lists everything in the scope.
-    fn list(&mut self, id: RangeId, scope: &Scope);
-
-    /// Lists the keys in the scope.
-    fn compare(&mut self, id: RangeId, scope: &Scope);
-
-    /// Watches the scope from this revision on.
-    fn watch(&mut self, id: RangeId, ticket: WatchId, scope: &Scope, from: u64);
-
-    /// Ends that watch.
-    fn unwatch(&mut self, ticket: WatchId);
-
-    /// Nobody follows this part any more.
-    fn forget(&mut self, _id: RangeId) {}
-
-    /// Asks for a sign of life.
-    fn ask_sign(&mut self);
-
-    /// What a response says.
-    fn read(&mut self, response: Self::Response) -> Vec<Input>;
-
-    /// What the watches say next, and all that they have said besides by then; never, where that comes
-    /// as [`SessionEvent`]. Dropped before it is there, it has heard nothing.
-    fn heard(&mut self) -> impl Future<Output = Vec<Input>> + Send {
-        pending()
-    }
-}
-
-/// What a connection brings. Small, for a thousand lists are answered together.
-pub(super) enum SessionEvent<S: Session> {
-    Opened(Box<S::Client>, CheckpointStatus, u64),
-    Response(S::Response),
-    Answer(Input),
-}
-
-/// Where news go, with the number of the connection that they come from.
-pub(super) type EventSender<S> = mpsc::UnboundedSender<(u64, SessionEvent<S>)>;
-
-/// All that runs on a connection.
-pub(super) struct Tasks<S: Session> {
-    tell: EventSender<S>,
-    number: u64,
-    running: JoinSet<()>,
-}
-
-impl<S: Session> Tasks<S> {
-    pub(super) fn new(tell: EventSender<S>) -> Tasks<S> {
-        let running = JoinSet::new();
-        let number = 0;
-        Tasks {
-            tell,
-            number,
-            running,
-        }
-    }
-
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Another connection begins.
-    pub(super) fn begin(&mut self) {
-        self.end();
-        self.number += 1;
-    }
-
-    pub(super) fn end(&mut self) {
-        self.running.abort_all();
-        self.running = JoinSet::new();
-    }
-
-    /// Where what runs on this connection tells more than its end.
-    pub(super) fn teller(&self) -> impl Fn(SessionEvent<S>) + Send + Sync + 'static {
-        let (tell, number) = (self.tell.clone(), self.number);
-        // Nobody hears it once the hub has ended.
-        move |news| drop(tell.send((number, news)))
-    }
-
-    /// Runs something on the connection and tells what comes of it.
-    pub(super) fn run(
-        &mut self,
-        work: impl Future<Output = SessionEvent<S>> + Send + 'static,
-    ) -> AbortHandle {
-        while self.running.try_join_next().is_some() {}
-        let tell = self.teller();
-        self.running.spawn(async move { tell(work.await) })
-    }
-}
-
-/// The connection, as others see it.
+/// The connection as callers see it.
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "one for each connection")]
-enum LinkState<C> {
-    /// Not there; with the reason, once there is one.
-    Down(Option<Error>),
-    /// There. The number tells connections apart.
-    Up(u64, C),
+enum ConnectionStatus<C> {
+    /// Disconnected; with the reason, once there is one.
+    Disconnected(Option<Error>),
+    /// Connected; with the number of the connection.
+    Connected(u64, C),
 }
 
-/// The handle to the task. The task ends with the last handle.
+/// Handle of the driver task. The task ends with its last handle.
 pub(super) struct WatchDriver<S: Session> {
-    orders: mpsc::UnboundedSender<Order>,
-    line: watch::Receiver<LinkState<S::Client>>,
-    parts: AtomicU64,
-    log: Arc<Mutex<DriverStats>>,
+    commands: mpsc::UnboundedSender<DriverCommand>,
+    connection: watch::Receiver<ConnectionStatus<S::Client>>,
+    next_range_id: AtomicU64,
+    stats: Arc<Mutex<DriverStats>>,
 }
 
-/// What the task leaves for others to read: what it has been through, and when it last heard the store
-/// on a watch.
+/// Statistics of the driver task for its handles.
 #[derive(Clone, Copy, Default)]
 struct DriverStats {
-    counts: SyncCounters,
-    heard: Option<Instant>,
+    counters: SyncCounters,
+    last_activity: Option<Instant>,
 }
 
-enum Order {
-    Follow(RangeId, Scope, Option<KeyRevisions>, CoalescingSender),
-    Forget(RangeId),
-    Want,
-    /// A call on this connection got no answer.
-    Doubt(u64, Error),
+enum DriverCommand {
+    AddRange(RangeId, Scope, Option<KeyRevisions>, CoalescingSender),
+    RemoveRange(RangeId),
+    RequestConnection,
+    /// A call on this connection timed out or failed.
+    FailConnection(u64, Error),
 }
 
 impl<S: Session> WatchDriver<S> {
-    /// Starts the task, on the runtime that this runs on. It connects when somebody needs it, to one of
-    /// so many endpoints.
+    /// Starts the driver task on the current tokio runtime. The task connects when the first call or watch
+    /// needs it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Unsupported`] if no tokio runtime is running on this thread.
     pub(super) fn start(
         endpoints: usize,
         session: impl FnOnce(EventSender<S>) -> S,
-    ) -> WatchDriver<S> {
-        let (orders, inbox) = mpsc::unbounded_channel();
-        let (line, told) = watch::channel(LinkState::Down(None));
-        let log = Arc::new(Mutex::new(DriverStats::default()));
-        let (sender, news) = mpsc::unbounded_channel();
+    ) -> Result<WatchDriver<S>> {
+        let runtime = Handle::try_current().map_err(|error| {
+            let text = "cannot start the watch driver outside of a tokio runtime";
+            Error::caused_by(ErrorKind::Unsupported, text, error)
+        })?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (connection, status) = watch::channel(ConnectionStatus::Disconnected(None));
+        let stats = Arc::new(Mutex::new(DriverStats::default()));
+        let (sender, event) = mpsc::unbounded_channel();
         let driver = DriverTask {
-            follower: Follower::new(endpoints, fastrand::u64(..)),
+            sync: WatchSync::new(endpoints, fastrand::u64(..)),
             start: Instant::now(),
             session: session(sender),
-            sinks: HashMap::new(),
-            line,
-            log: log.clone(),
+            subscribers: HashMap::new(),
+            connection,
+            stats: stats.clone(),
         };
-        tokio::spawn(driver.run(inbox, news));
-        WatchDriver {
-            orders,
-            line: told,
-            parts: AtomicU64::new(1),
-            log,
-        }
+        runtime.spawn(driver.run(inbox, event));
+        Ok(WatchDriver {
+            commands,
+            connection: status,
+            next_range_id: AtomicU64::new(1),
+            stats,
+        })
     }
 
-    /// Waits for a connection. Making one reads something.
+    /// Waits for a connection. Establishing one includes a read.
     pub(super) async fn probe(&self) -> Result<()> {
         self.connection().await.map(drop)
     }
 
-    /// Runs one call within its bound, and no longer than the connection lives. `shown` names the store.
+    /// Runs one call with [`CALL_TIMEOUT`], or until its connection fails. `store_name` names the store in
+    /// errors.
     pub(super) async fn run<T>(
         &self,
-        shown: &str,
+        store_name: &str,
         call: impl AsyncFnOnce(S::Client) -> Result<T>,
     ) -> Result<T> {
         let (number, client) = self.connection().await?;
         let result = tokio::select! {
-            result = timeout(CALL, call(client)) => result,
-            error = self.broken(number) => return Err(error),
+            result = timeout(CALL_TIMEOUT, call(client)) => result,
+            error = self.connection_failed(number) => return Err(error),
         };
         let slow = |_| {
-            let text = format!("etcd at {shown} did not answer within {CALL:?}");
+            let text = format!("etcd at {store_name} did not answer within {CALL_TIMEOUT:?}");
             Err(Error::new(ErrorKind::Timeout, text))
         };
         let result = result.unwrap_or_else(slow);
         if let Err(error) = &result
             && matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable)
         {
-            self.order(Order::Doubt(number, error.clone()));
+            self.send(DriverCommand::FailConnection(number, error.clone()));
         }
         result
     }
 
-    /// The connection that is there now, or the next one; the reason why there is none, once it is known.
+    /// Returns the current or the next connection, or the error that keeps it from being established.
     async fn connection(&self) -> Result<(u64, S::Client)> {
-        let mut line = self.line.clone();
-        self.order(Order::Want);
-        let there = |line: &LinkState<_>| matches!(line, LinkState::Up(..));
-        // A moment, for it to be made elsewhere.
-        let _ = timeout(MOMENT, line.wait_for(there)).await;
-        let known = |line: &LinkState<_>| !matches!(line, LinkState::Down(None));
-        match line.wait_for(known).await.map(|line| line.clone()) {
-            Ok(LinkState::Up(number, client)) => Ok((number, client)),
-            Ok(LinkState::Down(Some(error))) => Err(error),
-            Ok(LinkState::Down(None)) | Err(_) => Err(over()),
+        let mut connection = self.connection.clone();
+        self.send(DriverCommand::RequestConnection);
+        let there = |connection: &ConnectionStatus<_>| {
+            matches!(connection, ConnectionStatus::Connected(..))
+        };
+        // Time for another endpoint to be connected.
+        let _ = timeout(RECONNECT_GRACE, connection.wait_for(there)).await;
+        let known = |connection: &ConnectionStatus<_>| {
+            !matches!(connection, ConnectionStatus::Disconnected(None))
+        };
+        match connection
+            .wait_for(known)
+            .await
+            .map(|connection| connection.clone())
+        {
+            Ok(ConnectionStatus::Connected(number, client)) => Ok((number, client)),
+            Ok(ConnectionStatus::Disconnected(Some(error))) => Err(error),
+            Ok(ConnectionStatus::Disconnected(None)) | Err(_) => Err(closed_error()),
         }
     }
 
-    /// Waits until that connection is no more.
-    async fn broken(&self, number: u64) -> Error {
-        let mut line = self.line.clone();
-        let other = |line: &LinkState<_>| !matches!(line, LinkState::Up(now, _) if *now == number);
-        match line.wait_for(other).await.map(|line| line.clone()) {
-            Ok(LinkState::Down(Some(error))) => error,
-            _ => over(),
+    /// Waits until that connection has failed.
+    async fn connection_failed(&self, number: u64) -> Error {
+        let mut connection = self.connection.clone();
+        let other = |connection: &ConnectionStatus<_>| !matches!(connection, ConnectionStatus::Connected(now, _) if *now == number);
+        match connection
+            .wait_for(other)
+            .await
+            .map(|connection| connection.clone())
+        {
+            Ok(ConnectionStatus::Disconnected(Some(error))) => error,
+            _ => closed_error(),
         }
     }
 
-    /// RangeStream a part, from what is known of it or from a list. Goes on after errors.
-    pub(super) fn follow(
+    /// Watches a scope, from known revisions or from a list. The stream continues after errors.
+    pub(super) fn watch(
         &self,
         scope: Scope,
         known: Option<KeyRevisions>,
     ) -> BoxStream<'static, Result<Changes>> {
-        let id = self.parts.fetch_add(1, Ordering::Relaxed);
-        let (sink, told) = coalescing_channel();
-        self.order(Order::Follow(id, scope, known, sink));
-        let orders = self.orders.clone();
-        RangeStream { id, orders, told }.boxed()
+        let id = self.next_range_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, changes) = coalescing_channel();
+        self.send(DriverCommand::AddRange(id, scope, known, sender));
+        let commands = self.commands.clone();
+        RangeStream {
+            id,
+            commands,
+            changes,
+        }
+        .boxed()
     }
 
-    /// How the connection fares, from now on: each change.
-    pub(super) fn states(&self) -> BoxStream<'static, ConnectionState> {
-        let state = |line: &LinkState<S::Client>| match line {
-            LinkState::Down(Some(error)) => ConnectionState::Suspended(error.clone()),
-            LinkState::Down(None) | LinkState::Up(..) => ConnectionState::Connected,
+    /// Emits every change of the connection state from now on.
+    pub(super) fn connection_states(&self) -> BoxStream<'static, ConnectionState> {
+        let state = |connection: &ConnectionStatus<S::Client>| match connection {
+            ConnectionStatus::Disconnected(Some(error)) => {
+                ConnectionState::Suspended(error.clone())
+            }
+            ConnectionStatus::Disconnected(None) | ConnectionStatus::Connected(..) => {
+                ConnectionState::Connected
+            }
         };
-        stream::unfold(self.line.clone(), move |mut line| async move {
-            line.changed().await.ok()?;
-            let now = state(&line.borrow_and_update());
-            Some((now, line))
+        stream::unfold(self.connection.clone(), move |mut connection| async move {
+            connection.changed().await.ok()?;
+            let now = state(&connection.borrow_and_update());
+            Some((now, connection))
         })
         .boxed()
     }
 
-    /// What it has been through.
+    /// Returns the counters of the connection and its watches.
     pub(super) fn metrics(&self) -> Metrics {
-        let DriverStats { counts, heard } = self.log();
+        let DriverStats {
+            counters,
+            last_activity,
+        } = self.stats();
         Metrics {
-            reconnects: counts.connects.saturating_sub(1),
-            relists: counts.relists,
-            resyncs: counts.epochs,
-            duplicates: counts.duplicates,
-            mismatches: counts.mismatches,
-            // How long ago the store was last heard on the watches.
-            lag: heard.map_or(Duration::ZERO, |heard| heard.elapsed()),
+            reconnects: counters.connects.saturating_sub(1),
+            relists: counters.relists,
+            resyncs: counters.epochs,
+            duplicates: counters.duplicates,
+            mismatches: counters.mismatches,
+            // Time since the last sign of life on the watches.
+            lag: last_activity.map_or(Duration::ZERO, |last_activity| last_activity.elapsed()),
             ..Metrics::default()
         }
     }
 
-    fn log(&self) -> DriverStats {
-        *self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stats(&self) -> DriverStats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn order(&self, order: Order) {
-        // The task lives as long as any handle does, unless its runtime is gone.
-        let _ = self.orders.send(order);
+    fn send(&self, command: DriverCommand) {
+        // The task lives as long as any handle, unless its runtime has ended.
+        let _ = self.commands.send(command);
     }
 }
 
-/// Somebody who follows a part; drops it when dropped.
+/// The stream of a watched range. Dropping it ends the watch.
 struct RangeStream {
     id: RangeId,
-    orders: mpsc::UnboundedSender<Order>,
-    told: CoalescingReceiver,
+    commands: mpsc::UnboundedSender<DriverCommand>,
+    changes: CoalescingReceiver,
 }
 
 impl Stream for RangeStream {
     type Item = Result<Changes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.told.poll_next_unpin(context)
+        self.changes.poll_next_unpin(context)
     }
 }
 
 impl Drop for RangeStream {
     fn drop(&mut self) {
-        let _ = self.orders.send(Order::Forget(self.id));
+        let _ = self.commands.send(DriverCommand::RemoveRange(self.id));
     }
 }
 
 struct DriverTask<S: Session> {
-    follower: Follower,
+    sync: WatchSync,
     start: Instant,
     session: S,
-    sinks: HashMap<RangeId, (Scope, CoalescingSender)>,
-    line: watch::Sender<LinkState<S::Client>>,
-    log: Arc<Mutex<DriverStats>>,
+    subscribers: HashMap<RangeId, (Scope, CoalescingSender)>,
+    connection: watch::Sender<ConnectionStatus<S::Client>>,
+    stats: Arc<Mutex<DriverStats>>,
 }
 
 impl<S: Session> DriverTask<S> {
     async fn run(
         mut self,
-        mut orders: mpsc::UnboundedReceiver<Order>,
-        mut news: mpsc::UnboundedReceiver<(u64, SessionEvent<S>)>,
+        mut commands: mpsc::UnboundedReceiver<DriverCommand>,
+        mut event: mpsc::UnboundedReceiver<(u64, SessionEvent<S>)>,
     ) {
         loop {
-            let wake = self.follower.wake().map(|wake| self.start + wake);
+            let wake = self.sync.next_timer().map(|wake| self.start + wake);
             let asleep = async {
                 match wake {
                     Some(wake) => sleep_until(wake).await,
@@ -351,54 +272,57 @@ impl<S: Session> DriverTask<S> {
                 }
             };
             tokio::select! {
-                order = orders.recv() => match order {
-                    Some(order) => self.order(order),
+                command = commands.recv() => match command {
+                    Some(command) => self.handle_command(command),
                     None => return,
                 },
-                Some((number, news)) = news.recv() => {
-                    // What comes from a connection that was given up says nothing any more.
+                Some((number, event)) = event.recv() => {
+                    // Events of an earlier connection are stale.
                     if number == self.session.number() {
-                        self.hear(news);
+                        self.handle_event(event);
                     }
                 }
-                inputs = self.session.heard() => self.steps(inputs),
+                inputs = self.session.next_inputs() => self.steps(inputs),
                 () = asleep => self.step(Input::Tick),
             }
         }
     }
 
-    fn order(&mut self, order: Order) {
-        match order {
-            Order::Follow(id, scope, known, sink) => {
-                self.sinks.insert(id, (scope, sink));
-                self.step(Input::Follow(id, known));
+    fn handle_command(&mut self, command: DriverCommand) {
+        match command {
+            DriverCommand::AddRange(id, scope, known, sender) => {
+                self.subscribers.insert(id, (scope, sender));
+                self.step(Input::AddRange(id, known));
             }
-            Order::Forget(id) => {
-                self.sinks.remove(&id);
-                self.step(Input::Forget(id));
-                self.session.forget(id);
+            DriverCommand::RemoveRange(id) => {
+                self.subscribers.remove(&id);
+                self.step(Input::RemoveRange(id));
+                self.session.remove_range(id);
             }
-            Order::Want => self.step(Input::Want),
-            Order::Doubt(number, error) if number == self.session.number() => {
-                self.step(Input::Broken(error));
+            DriverCommand::RequestConnection => self.step(Input::RequestConnection),
+            DriverCommand::FailConnection(number, error) if number == self.session.number() => {
+                self.step(Input::ConnectionFailed(error));
             }
-            Order::Doubt(..) => {}
+            DriverCommand::FailConnection(..) => {}
         }
     }
 
-    fn hear(&mut self, news: SessionEvent<S>) {
-        match news {
-            SessionEvent::Opened(client, verdict, head) => {
-                self.session.opened((*client).clone());
-                self.line
-                    .send_replace(LinkState::Up(self.session.number(), *client));
-                self.step(Input::Opened { verdict, head });
+    fn handle_event(&mut self, event: SessionEvent<S>) {
+        match event {
+            SessionEvent::Connected(client, checkpoint, revision) => {
+                self.session.connected((*client).clone());
+                self.connection
+                    .send_replace(ConnectionStatus::Connected(self.session.number(), *client));
+                self.step(Input::Connected {
+                    checkpoint,
+                    revision,
+                });
             }
             SessionEvent::Response(response) => {
-                let inputs = self.session.read(response);
+                let inputs = self.session.handle_response(response);
                 self.steps(inputs);
             }
-            SessionEvent::Answer(input) => self.step(input),
+            SessionEvent::Input(input) => self.step(input),
         }
     }
 
@@ -408,55 +332,62 @@ impl<S: Session> DriverTask<S> {
         }
     }
 
-    /// One step of the machine, and what it says is to be done.
+    /// Runs one step of the state machine and performs its outputs.
     fn step(&mut self, input: Input) {
-        let outputs = self.follower.step(input, self.start.elapsed());
+        let outputs = self.sync.step(input, self.start.elapsed());
         for output in outputs {
-            self.obey(output);
+            self.perform(output);
         }
-        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = DriverStats {
-            counts: self.follower.counts(),
-            heard: self.follower.heard().map(|heard| self.start + heard),
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = DriverStats {
+            counters: self.sync.counters(),
+            last_activity: self
+                .sync
+                .last_activity()
+                .map(|last_activity| self.start + last_activity),
         };
     }
 
-    fn obey(&mut self, output: Output) {
+    fn perform(&mut self, output: Output) {
         match output {
-            Output::Open { endpoint, mark } => self.session.open(endpoint, mark),
-            Output::Close(error) => {
-                self.session.close();
-                self.line.send_replace(LinkState::Down(Some(error)));
+            Output::Connect {
+                endpoint,
+                checkpoint,
+            } => self.session.connect(endpoint, checkpoint),
+            Output::Disconnect(error) => {
+                self.session.disconnect();
+                self.connection
+                    .send_replace(ConnectionStatus::Disconnected(Some(error)));
             }
             Output::List(id) => {
-                if let Some((scope, _)) = self.sinks.get(&id) {
+                if let Some((scope, _)) = self.subscribers.get(&id) {
                     self.session.list(id, scope);
                 }
             }
-            Output::Compare(id) => {
-                if let Some((scope, _)) = self.sinks.get(&id) {
-                    self.session.compare(id, scope);
+            Output::ListKeys(id) => {
+                if let Some((scope, _)) = self.subscribers.get(&id) {
+                    self.session.list_keys(id, scope);
                 }
             }
-            Output::Watch(id, ticket, from) => {
-                if let Some((scope, _)) = self.sinks.get(&id) {
-                    self.session.watch(id, ticket, scope, from);
+            Output::Watch(id, watch_id, from) => {
+                if let Some((scope, _)) = self.subscribers.get(&id) {
+                    self.session.watch(id, watch_id, scope, from);
                 }
             }
-            Output::Unwatch(ticket) => self.session.unwatch(ticket),
-            Output::AskSign => self.session.ask_sign(),
-            Output::Tell(id, changes) => self.tell(id, Ok(changes)),
-            Output::Lost(id, error) => self.tell(id, Err(error)),
+            Output::CancelWatch(watch_id) => self.session.cancel_watch(watch_id),
+            Output::RequestProgress => self.session.request_progress(),
+            Output::Emit(id, changes) => self.emit(id, Ok(changes)),
+            Output::MarkStale(id, error) => self.emit(id, Err(error)),
         }
     }
 
-    fn tell(&self, id: RangeId, item: Result<Changes>) {
-        if let Some((_, sink)) = self.sinks.get(&id) {
-            // Whoever has stopped listening says `Forget` next.
-            sink.tell(item);
+    fn emit(&self, id: RangeId, item: Result<Changes>) {
+        if let Some((_, sender)) = self.subscribers.get(&id) {
+            // A subscriber that has gone sends `RemoveRange` next.
+            sender.send(item);
         }
     }
 }
 
-fn over() -> Error {
-    Error::new(ErrorKind::Unavailable, "the connection was given up")
+fn closed_error() -> Error {
+    Error::new(ErrorKind::Unavailable, "the client was closed")
 }

@@ -1,21 +1,21 @@
-//! What decoders are fuzzed with: records of running programs, changed in every way.
+//! Fuzzing of decoders with mutated records of real programs.
 //!
-//! libFuzzer needs a nightly compiler, and on the stable one its wrappers make bytes that are hardly ever
-//! near a record. So the search begins with good records and goes from there, with `prove`'s means: the same
-//! ones in every everyday run, others in each longer one, and a failure is made small and kept.
+//! libFuzzer needs a nightly compiler, and with stable its wrappers produce bytes that hardly ever resemble
+//! a record. The search therefore starts from valid records and uses the means of [`prove`](crate::prove):
+//! the everyday run repeats the same cases, each longer run has others, and a failure is shrunk and kept.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Where a record is, and what is there.
+/// The key of a record and its value.
 pub(crate) type Seed = (String, Vec<u8>);
 
-/// The records of `tests/fixtures/records.tsv` for what is called so.
+/// Returns the records of `tests/fixtures/records.tsv` with this name.
 pub(crate) fn seeds(what: &str) -> Vec<Seed> {
     fixture("records.tsv", what, 2)
 }
 
-/// Two fields of each line that begins with that word, the second being the `text`-th.
+/// Returns two fields of each line that starts with `what`; the second is field number `text`.
 pub(crate) fn fixture(file: &str, what: &str, text: usize) -> Vec<Seed> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/");
     let all = std::fs::read_to_string(format!("{path}{file}")).unwrap();
@@ -27,7 +27,7 @@ pub(crate) fn fixture(file: &str, what: &str, text: usize) -> Vec<Seed> {
     seeds
 }
 
-/// What may come in the place of something, or in between.
+/// Replacements and insertions.
 const PIECES: [&[u8]; 30] = [
     b"null",
     b"true",
@@ -61,16 +61,16 @@ const PIECES: [&[u8]; 30] = [
     b"\xe2\x80\xa8",
 ];
 
-/// One change.
+/// A mutation.
 #[derive(Clone, Debug)]
 enum Edit {
     Byte(Index, u8),
     Delete(Index, usize),
     Repeat(Index, usize),
     Insert(Index, &'static [u8]),
-    /// What follows a colon or a comma, up to the next of them.
+    /// Replaces the text after a separator, up to the next one.
     Member(Index, &'static [u8]),
-    /// The rest is that of another seed.
+    /// Replaces the rest by that of another seed.
     Splice(Index, Index, Index),
 }
 
@@ -134,7 +134,7 @@ fn edits(most: usize) -> impl Strategy<Value = Vec<Edit>> {
     proptest::collection::vec(edit, 0..most)
 }
 
-/// One of the seeds, changed up to a few times; its place is another one in one case of five.
+/// Returns a seed with a few mutations; in one case of five its key is mutated, too.
 pub(crate) fn mutated(seeds: Vec<Seed>) -> impl Strategy<Value = Seed> {
     let place = prop_oneof![4 => Just(Vec::new()), 1 => edits(3)];
     (select(seeds.clone()), edits(6), place).prop_map(move |((place, mut text), edits, moves)| {

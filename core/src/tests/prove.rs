@@ -1,4 +1,4 @@
-//! Properties: how many sequences are tried, and what is kept of those that failed.
+//! Runner of property tests and model checks: number of cases, regressions, mutants.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -9,26 +9,26 @@ use proptest::test_runner::{
 };
 use stateright::{Checker, Model};
 
-/// How many sequences of each kind `make prove N=…` asks for; none in the everyday run.
-pub(crate) fn asked() -> Option<u32> {
+/// Returns the number of cases that `make prove N=…` requests; `None` in the everyday run.
+pub(crate) fn requested_cases() -> Option<u32> {
     std::env::var("DISCOVER_PROVE").ok()?.parse().ok()
 }
 
-/// Tries as many sequences, or as many as are asked for, and fails with the smallest that it can make of
-/// one that does not hold. Those of former days are tried first; they are kept beside the sources.
-pub(crate) fn holds<T: Debug>(
+/// Checks the property on `sequences` cases, or as many as requested, and fails with a shrunk case.
+/// Regressions, which are kept beside the sources, are checked first.
+pub(crate) fn check_property<T: Debug>(
     file: &'static str,
     sequences: u32,
     strategy: impl Strategy<Value = T>,
     property: impl Fn(T) -> Result<(), String>,
 ) {
-    // The same ones in every everyday run, others in each search for more.
-    let rng_seed = match asked() {
+    // The everyday run repeats the same cases; each requested run has others.
+    let rng_seed = match requested_cases() {
         None => RngSeed::Fixed(20_261_121),
         Some(_) => RngSeed::Random,
     };
     let config = Config {
-        cases: asked().unwrap_or(sequences),
+        cases: requested_cases().unwrap_or(sequences),
         rng_seed,
         source_file: Some(file),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
@@ -40,9 +40,9 @@ pub(crate) fn holds<T: Debug>(
     }
 }
 
-/// Visits every state that a model can be in, at least so many, and fails with the way to the first in
-/// which a property does not hold; `why` says it in words.
-pub(crate) fn every_order<M>(model: M, least: usize, why: impl Fn(&M::State) -> Option<String>)
+/// Visits every state of a model and fails with the path to a state that violates a property; `why` explains
+/// that state. Also fails if there are not more than `least` states.
+pub(crate) fn check_model<M>(model: M, least: usize, why: impl Fn(&M::State) -> Option<String>)
 where
     M: Model<
             Action: Clone + Debug + PartialEq,
@@ -60,9 +60,9 @@ where
     assert!(checker.is_done() && checker.unique_state_count() > least);
 }
 
-/// The first sequence among so many, the same ones each time, that does not hold.
+/// Returns the first failure among the cases, which are always the same.
 #[cfg(feature = "mutants")]
-pub(crate) fn find<T: Debug>(
+pub(crate) fn find_failure<T: Debug>(
     sequences: u32,
     strategy: &impl Strategy<Value = T>,
     property: &impl Fn(T) -> Result<(), String>,
@@ -90,7 +90,7 @@ fn search<T: Debug>(
     }
 }
 
-/// The names of the mistakes that are planted in the sources under a folder. None can be forgotten.
+/// Returns the names of all mutants in the sources below a folder.
 #[cfg(feature = "mutants")]
 fn mutants_in(folder: &str) -> Vec<&'static str> {
     fn read(path: &std::path::Path, text: &mut String) {
@@ -104,7 +104,7 @@ fn mutants_in(folder: &str) -> Vec<&'static str> {
     let mut text = String::new();
     let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     read(&sources.join(folder), &mut text);
-    // In two pieces, so that it does not find itself.
+    // Split, so that this file does not contain the macro's name.
     let uses = text.split(concat!("mutant", "!(")).skip(1);
     let name = |after: &str| after.split(':').next().unwrap().trim().to_owned();
     uses.map(|after| &*name(after).leak())
@@ -112,29 +112,31 @@ fn mutants_in(folder: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// Makes each mistake of a folder in turn, and expects the property to show it.
+/// Enables each mutant of a folder and expects the property to fail.
 #[cfg(feature = "mutants")]
-pub(crate) fn each_is_found<T: Debug>(
+pub(crate) fn check_mutants<T: Debug>(
     folder: &str,
     sequences: u32,
-    kept: impl Fn() -> Vec<T>,
+    regressions: impl Fn() -> Vec<T>,
     strategy: &impl Strategy<Value = T>,
     property: &impl Fn(T) -> Result<(), String>,
 ) {
-    // Those that showed a mistake once are tried first.
+    // Cases that detected a mutant before are tried first.
     let find = || {
-        let old = kept().into_iter().find_map(|value| property(value).err());
-        old.or_else(|| find(sequences, strategy, property))
+        let earlier = regressions()
+            .into_iter()
+            .find_map(|value| property(value).err());
+        earlier.or_else(|| find_failure(sequences, strategy, property))
     };
     let names = mutants_in(folder);
     assert!(!names.is_empty());
-    // Nothing is found where nothing is planted.
+    // Without a mutant nothing is found.
     assert_eq!(find(), None);
     let mut missed = Vec::new();
     for name in names {
-        crate::mutants::plant(Some(name));
+        crate::mutants::enable(Some(name));
         let found = find();
-        crate::mutants::plant(None);
+        crate::mutants::enable(None);
         match found {
             Some(why) => println!("{name}: {}", why.lines().next().unwrap_or_default()),
             None => missed.push(name),
@@ -143,13 +145,13 @@ pub(crate) fn each_is_found<T: Debug>(
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
-/// Every planted mistake belongs to a folder whose proof plants it.
+/// Every mutant is in a folder whose tests enable it.
 #[cfg(feature = "mutants")]
 #[test]
 fn every_mutant_has_a_proof() {
     let proven = ["watch_sync", "lease", "backend"].map(|folder| mutants_in(folder).len());
     let all = mutants_in("");
-    // Two lines of the macro's own documentation and definition are none.
+    // The macro's documentation and definition are not mutants.
     let all = all.iter().filter(|name| **name != "NAME").count();
     assert_eq!(proven.iter().sum::<usize>(), all);
     assert!(all >= 20, "{all}");

@@ -1,4 +1,12 @@
-//! The connection: when to make it, where, and when it is dead.
+//! State machine of the connection: when to connect, to which endpoint, and when to declare it dead.
+//!
+//! ```text
+//! Idle ──request──▶ Connecting ──connected──▶ Connected ──progress requests──▶ Connected
+//!                    ▲      │                    │
+//!                  timer    └──────failed────────┤
+//!                    │                           ▼
+//!                    └──────────────────── BackingOff
+//! ```
 
 use std::time::Duration;
 
@@ -8,49 +16,51 @@ use crate::kv::Node;
 use crate::mutants::mutant;
 use crate::watch_sync::{Checkpoint, Time};
 
-/// A stream that was silent for this long is asked for a sign.
-const ASK: Duration = Duration::from_secs(1);
-/// One that gives none for this long after it was first asked is dead.
-const ANSWER: Duration = Duration::from_millis(1500);
-/// A link must hold this long before a failure counts as the first again: a store that accepts and
-/// drops us at once is paced like one that is down.
-const HEALTHY: Duration = Duration::from_secs(5);
+/// Silence on the watch stream after which a progress response is requested, and the interval of further
+/// requests.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Time from the first unanswered progress request until the connection is declared dead.
+const PROGRESS_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Lifetime of a connection after which a failure resets the backoff. A store that accepts connections and
+/// drops them at once is retried like one that is down.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// What the link asks for.
+/// Request of [`ConnectionMachine`] to [`WatchSync`](super::WatchSync).
 pub(super) enum ConnectionAction {
-    Open {
+    Connect {
         endpoint: usize,
-        mark: Option<Checkpoint>,
+        checkpoint: Option<Checkpoint>,
     },
-    Sign,
-    Break(Error),
+    RequestProgress,
+    Fail(Error),
 }
 
-/// See the module.
+/// Decides when to connect, to which endpoint, and whether the connection is alive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionMachine {
-    phase: Phase,
+    phase: ConnectionPhase,
     backoff: Backoff,
     endpoints: usize,
-    /// The endpoint that is tried next.
-    next: usize,
-    mark: Option<Checkpoint>,
+    /// The index of the endpoint for the next attempt.
+    next_endpoint: usize,
+    checkpoint: Option<Checkpoint>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Phase {
-    /// Nobody needs it yet.
-    Off,
-    Waiting {
+enum ConnectionPhase {
+    /// No connection was requested yet.
+    Idle,
+    BackingOff {
         until: Time,
     },
-    Opening,
-    Up {
+    Connecting,
+    Connected {
         since: Time,
-        head: u64,
-        heard: Time,
-        /// When it was first asked for a sign since, and when last.
-        asked: Option<(Time, Time)>,
+        /// The store's revision when the connection was established.
+        revision: u64,
+        last_activity: Time,
+        /// The times of the first and the last progress request since `last_activity`.
+        probed: Option<(Time, Time)>,
     },
 }
 
@@ -61,134 +71,159 @@ impl ConnectionMachine {
             Duration::from_millis(1500),
             seed,
         );
-        // Not every client begins with the same member.
-        let next = (backoff.random_fraction() * endpoints as f64) as usize;
+        // Spreads clients over the members.
+        let next_endpoint = (backoff.random_fraction() * endpoints as f64) as usize;
         ConnectionMachine {
-            phase: Phase::Off,
+            phase: ConnectionPhase::Idle,
             backoff,
             endpoints: endpoints.max(1),
-            next,
-            mark: None,
+            next_endpoint,
+            checkpoint: None,
         }
     }
 
-    /// The store's revision when the connection was made, while there is one.
-    pub(super) fn head(&self) -> Option<u64> {
+    /// Returns the store's revision at the time of connecting, or `None` while disconnected.
+    pub(super) fn connected_revision(&self) -> Option<u64> {
         match self.phase {
-            Phase::Up { head, .. } => Some(head),
+            ConnectionPhase::Connected { revision, .. } => Some(revision),
             _ => None,
         }
     }
 
-    /// When the store last gave a sign of life; none while there is no connection.
-    pub(super) fn last_heard(&self) -> Option<Time> {
+    /// Returns the time of the store's last sign of life, or `None` while disconnected.
+    pub(super) fn last_activity(&self) -> Option<Time> {
         match self.phase {
-            Phase::Up { heard, .. } => Some(heard),
+            ConnectionPhase::Connected { last_activity, .. } => Some(last_activity),
             _ => None,
         }
     }
 
-    pub(super) fn wake(&self) -> Option<Time> {
+    /// Returns the time at which `tick` is due.
+    pub(super) fn next_timer(&self) -> Option<Time> {
         match self.phase {
-            Phase::Off | Phase::Opening => None,
-            Phase::Waiting { until } => Some(until),
-            Phase::Up { heard, asked, .. } => match asked {
-                None => Some(heard + ASK),
-                Some((first, last)) => Some((last + ASK).min(first + ANSWER)),
+            ConnectionPhase::Idle | ConnectionPhase::Connecting => None,
+            ConnectionPhase::BackingOff { until } => Some(until),
+            ConnectionPhase::Connected {
+                last_activity,
+                probed,
+                ..
+            } => match probed {
+                None => Some(last_activity + PROGRESS_INTERVAL),
+                Some((first, last)) => {
+                    Some((last + PROGRESS_INTERVAL).min(first + PROGRESS_TIMEOUT))
+                }
             },
         }
     }
 
-    pub(super) fn want(&mut self) -> Option<ConnectionAction> {
-        matches!(self.phase, Phase::Off).then(|| self.open())
+    /// Connects if no connection was requested before.
+    pub(super) fn request(&mut self) -> Option<ConnectionAction> {
+        matches!(self.phase, ConnectionPhase::Idle).then(|| self.connect())
     }
 
-    fn open(&mut self) -> ConnectionAction {
-        let endpoint = self.next % self.endpoints;
-        self.next = mutant!(same_endpoint_for_ever: endpoint, endpoint + 1);
-        self.phase = Phase::Opening;
-        let mark = self.mark.clone();
-        ConnectionAction::Open { endpoint, mark }
+    fn connect(&mut self) -> ConnectionAction {
+        let endpoint = self.next_endpoint % self.endpoints;
+        self.next_endpoint = mutant!(endpoint_never_rotates: endpoint, endpoint + 1);
+        self.phase = ConnectionPhase::Connecting;
+        let checkpoint = self.checkpoint.clone();
+        ConnectionAction::Connect {
+            endpoint,
+            checkpoint,
+        }
     }
 
-    /// False if nobody waited for it.
-    pub(super) fn opened(&mut self, head: u64, now: Time) -> bool {
-        let waited = matches!(self.phase, Phase::Opening);
-        if waited {
-            self.phase = Phase::Up {
+    /// Handles an established connection. Returns false if none was being established.
+    pub(super) fn connected(&mut self, revision: u64, now: Time) -> bool {
+        let expected = matches!(self.phase, ConnectionPhase::Connecting);
+        if expected {
+            self.phase = ConnectionPhase::Connected {
                 since: now,
-                head,
-                heard: now,
-                asked: None,
+                revision,
+                last_activity: now,
+                probed: None,
             };
         }
-        waited
+        expected
     }
 
-    /// False if there was nothing to break.
-    pub(super) fn broken(&mut self, now: Time) -> bool {
+    /// Handles a failed connection and starts the backoff. Returns false if there was no connection.
+    pub(super) fn failed(&mut self, now: Time) -> bool {
         match self.phase {
-            Phase::Off | Phase::Waiting { .. } => return false,
-            Phase::Up { since, .. } if now.saturating_sub(since) >= HEALTHY => self.backoff.reset(),
-            Phase::Up { .. } | Phase::Opening => {}
+            ConnectionPhase::Idle | ConnectionPhase::BackingOff { .. } => return false,
+            ConnectionPhase::Connected { since, .. }
+                if now.saturating_sub(since) >= STABLE_AFTER =>
+            {
+                self.backoff.reset();
+            }
+            ConnectionPhase::Connected { .. } | ConnectionPhase::Connecting => {}
         }
-        let wait = mutant!(no_wait_between_tries: Duration::ZERO, self.backoff.next_wait());
-        self.phase = Phase::Waiting { until: now + wait };
+        let wait = mutant!(reconnects_without_backoff: Duration::ZERO, self.backoff.next_wait());
+        self.phase = ConnectionPhase::BackingOff { until: now + wait };
         true
     }
 
-    pub(super) fn heard(&mut self, now: Time) {
-        if let Phase::Up { heard, asked, .. } = &mut self.phase {
-            (*heard, *asked) = (now, None);
+    /// Records a sign of life.
+    pub(super) fn record_activity(&mut self, now: Time) {
+        if let ConnectionPhase::Connected {
+            last_activity,
+            probed,
+            ..
+        } = &mut self.phase
+        {
+            (*last_activity, *probed) = (now, None);
         }
     }
 
-    pub(super) fn tick(&mut self, watched: bool, now: Time) -> Option<ConnectionAction> {
-        // If it was we who slept, what the store said may be waiting for us.
-        let slept = self.wake().is_some_and(|wake| now > wake + ASK);
+    /// Handles expired timers: reconnects, requests progress, or declares the connection dead.
+    pub(super) fn tick(&mut self, has_watches: bool, now: Time) -> Option<ConnectionAction> {
+        // If this process was suspended, responses may be waiting in the socket.
+        let suspended = self
+            .next_timer()
+            .is_some_and(|timer| now > timer + PROGRESS_INTERVAL);
         match &mut self.phase {
-            Phase::Waiting { until } if now >= *until => Some(self.open()),
-            Phase::Up { heard, asked, .. } => {
-                // With nothing watched the store owes us nothing.
-                if !watched || slept {
-                    (*heard, *asked) = (now, None);
+            ConnectionPhase::BackingOff { until } if now >= *until => Some(self.connect()),
+            ConnectionPhase::Connected {
+                last_activity,
+                probed,
+                ..
+            } => {
+                // Without a watch the store sends nothing by itself.
+                if !has_watches || suspended {
+                    (*last_activity, *probed) = (now, None);
                     return None;
                 }
-                // Nobody is given up who was not asked, and given time to answer.
-                let unanswered = asked.is_some_and(|(first, _)| now >= first + ANSWER);
-                if unanswered && mutant!(silence_is_fine: false, true) {
-                    let silent = now.saturating_sub(*heard).as_millis();
-                    let text = format!("no sign of life for {silent} ms");
-                    return Some(ConnectionAction::Break(Error::new(
-                        ErrorKind::Timeout,
-                        text,
-                    )));
+                let unanswered = probed.is_some_and(|(first, _)| now >= first + PROGRESS_TIMEOUT);
+                if unanswered && mutant!(silent_connection_is_kept: false, true) {
+                    let silent = now.saturating_sub(*last_activity).as_millis();
+                    let text = format!("the watch stream was silent for {silent} ms");
+                    return Some(ConnectionAction::Fail(Error::new(ErrorKind::Timeout, text)));
                 }
-                let due = asked.map_or(*heard, |(_, last)| last) + ASK;
+                let due = probed.map_or(*last_activity, |(_, last)| last) + PROGRESS_INTERVAL;
                 if now < due {
                     return None;
                 }
-                *asked = Some((asked.map_or(now, |(first, _)| first), now));
-                mutant!(no_sign_is_asked_for: None, Some(ConnectionAction::Sign))
+                *probed = Some((probed.map_or(now, |(first, _)| first), now));
+                mutant!(progress_is_never_requested: None, Some(ConnectionAction::RequestProgress))
             }
             _ => None,
         }
     }
 
-    /// Remembers the newest put that was seen.
-    pub(super) fn saw(&mut self, node: Node) {
-        let newest = self.mark.as_ref().map_or(0, |mark| mark.node.modified);
-        if node.modified > newest {
-            self.mark = Some(Checkpoint { node });
+    /// Makes the node the checkpoint if it is the newest put.
+    pub(super) fn record_put(&mut self, node: Node) {
+        if node.modified > self.checkpoint_revision() {
+            self.checkpoint = Some(Checkpoint { node });
         }
     }
 
-    /// Up to which revision the mark shows the history.
-    pub(super) fn mark_revision(&self) -> u64 {
-        self.mark.as_ref().map_or(0, |mark| mark.node.modified)
+    /// Returns the revision up to which the checkpoint proves the epoch; 0 without one.
+    pub(super) fn checkpoint_revision(&self) -> u64 {
+        self.checkpoint
+            .as_ref()
+            .map_or(0, |checkpoint| checkpoint.node.modified)
     }
 
-    pub(super) fn forget_mark(&mut self) {
-        self.mark = None;
+    pub(super) fn clear_checkpoint(&mut self) {
+        self.checkpoint = None;
     }
 }

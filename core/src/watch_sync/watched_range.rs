@@ -1,4 +1,17 @@
-//! One part of the store: what is known of it, and what is asked next.
+//! State machine of one key range: list it, watch it, and audit it against the store.
+//!
+//! ```text
+//!                 unknown or distant revision
+//! Disconnected ──────────────────────────────▶ Listing ──listed──▶ Watching
+//!      │  same epoch, revision close                ▲                  │
+//!      └────────────────────────────────────────────│────────────▶ Watching
+//!                                                   │ compacted, audit failed
+//!                    PermissionDenied ──timer───────┴──────────────────┘
+//! ```
+//!
+//! A resumed watch may have missed changes that the store lost. Its changes are withheld until an audit has
+//! compared the keys with the store. Other watches are audited soon after they are created, and then every
+//! five minutes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,113 +20,83 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Result};
 use crate::kv::{Change, Key, Node};
 use crate::mutants::mutant;
+use crate::watch_sync::audit::{AUDIT_INTERVAL, Audit, round_up_to_batch};
 use crate::watch_sync::{CancelReason, KeyRevisions, Listing, RangeId, Time, WatchId};
 
-/// After a gap of more revisions than this a list costs less than a replay.
-const REPLAY: u64 = 500;
-/// How long what a comparison showed may be on its way.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
-/// How often to compare, more or less.
-const AUDIT: Duration = Duration::from_secs(300);
-/// Those that are due within this time are compared together, in one request.
-const TOGETHER: Duration = Duration::from_millis(500);
+/// The largest gap in revisions that is replayed by a watch. A larger one costs more than a list.
+const MAX_REPLAYED_REVISIONS: u64 = 500;
 
-/// What a part asks for.
+/// Request of [`WatchedRange`] to [`WatchSync`](super::WatchSync).
 pub(super) enum RangeAction {
     List,
-    Compare,
+    ListKeys,
     Watch {
         from: u64,
         resumed: bool,
     },
-    Unwatch(WatchId),
-    /// The store's revision is lower than it was.
-    WentBack,
-    /// The newest put that was seen, told or not.
-    Saw(Node),
-    Mismatch,
-    Duplicates(u64),
-    Tell {
+    CancelWatch(WatchId),
+    /// The store's revision is lower than before: start a new epoch.
+    StartEpoch,
+    /// Make this put the checkpoint if it is the newest. It may not have been emitted yet.
+    RecordPut(Node),
+    CountMismatch,
+    CountDuplicates(u64),
+    Emit {
         revision: u64,
         changes: Vec<Change>,
     },
-    Lost(Error),
-    Break(Error),
+    MarkStale(Error),
+    FailConnection(Error),
 }
 
-/// See the module.
+/// Keeps one key range in sync with the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WatchedRange {
-    phase: Phase,
-    /// Everything up to here was seen; none before the first list.
+    phase: RangePhase,
+    /// The revision up to which everything was received; `None` before the first list.
     revision: Option<u64>,
-    /// Each key there is, with the revision of its last change.
+    /// The existing keys, each with the revision of its last change.
     keys: BTreeMap<Key, u64>,
-    /// Seen after a resume, and not told before it is compared.
-    held: Option<Vec<Change>>,
+    /// Changes of a resumed watch that are withheld until the audit.
+    withheld: Option<Vec<Change>>,
     audit: Audit,
-    /// Whether what is known comes from this very connection.
-    fresh: bool,
-    /// Whether it was listed, or known, before.
-    listed: bool,
-    /// Whether a refused watch was answered with a new login already.
-    logged_in_again: bool,
-    pace: Backoff,
+    /// Whether the state was read from the current connection.
+    is_fresh: bool,
+    /// Whether the range was listed, or known at the start.
+    was_listed: bool,
+    /// Whether a denied watch has already led to a new login.
+    reauthenticated: bool,
+    backoff: Backoff,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Phase {
-    /// There is no connection.
-    Idle,
+enum RangePhase {
+    Disconnected,
     Listing,
-    /// The watch is asked for, or stands.
+    /// The watch was requested or created.
     Watching(WatchId),
-    /// The store refuses it to us; asked again from time to time.
-    Barred(Time),
-}
-
-/// The comparison of what we know with what there is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Audit {
-    No,
-    Due(Time),
-    /// With the revisions of what was deleted since, which the answer may not know yet.
-    Asked(BTreeMap<Key, u64>),
-    /// These differ, and must be explained by changes that are on their way.
-    Doubt {
-        at: u64,
-        doubts: BTreeMap<Key, Differs>,
-        until: Time,
-    },
-}
-
-/// How the list differs from what we know of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Differs {
-    /// It was changed at this revision.
-    Changed(u64),
-    /// It is not there.
-    Gone,
+    /// The store denied access; the range is listed again at this time.
+    PermissionDenied(Time),
 }
 
 impl WatchedRange {
     pub(super) fn new(id: RangeId, known: Option<KeyRevisions>) -> WatchedRange {
         WatchedRange {
-            phase: Phase::Idle,
+            phase: RangePhase::Disconnected,
             revision: known.as_ref().map(|known| known.revision),
-            fresh: known.is_some(),
-            listed: known.is_some(),
+            is_fresh: known.is_some(),
+            was_listed: known.is_some(),
             keys: known.map(|known| known.modified).unwrap_or_default(),
-            held: None,
-            audit: Audit::No,
-            logged_in_again: false,
-            pace: Backoff::with_seed(Duration::from_secs(2), Duration::from_secs(10), id),
+            withheld: None,
+            audit: Audit::Inactive,
+            reauthenticated: false,
+            backoff: Backoff::with_seed(Duration::from_secs(2), Duration::from_secs(10), id),
         }
     }
 
-    pub(super) fn ticket(&self) -> Option<WatchId> {
+    pub(super) fn watch_id(&self) -> Option<WatchId> {
         match self.phase {
-            Phase::Watching(ticket) => Some(ticket),
+            RangePhase::Watching(watch) => Some(watch),
             _ => None,
         }
     }
@@ -122,296 +105,247 @@ impl WatchedRange {
         self.revision.unwrap_or(0)
     }
 
-    pub(super) fn wake(&self) -> Option<Time> {
-        let audit = match self.audit {
-            Audit::No | Audit::Asked(_) => None,
-            Audit::Due(at) => Some(at),
-            Audit::Doubt { until, .. } => Some(until),
-        };
+    /// Returns the time at which `tick` is due.
+    pub(super) fn next_timer(&self) -> Option<Time> {
         match self.phase {
-            Phase::Barred(until) => Some(until),
-            _ => audit,
+            RangePhase::PermissionDenied(until) => Some(until),
+            _ => self.audit.next_timer(),
         }
     }
 
-    /// The watch that was asked for has this name.
-    pub(super) fn issued(&mut self, ticket: WatchId) {
-        self.phase = Phase::Watching(ticket);
+    /// Sets the id of the watch that was requested.
+    pub(super) fn set_watch_id(&mut self, watch: WatchId) {
+        self.phase = RangePhase::Watching(watch);
     }
 
-    /// There is a connection. `same` says that the store has the history that we know.
-    pub(super) fn connected(&mut self, same: bool, head: u64) -> Vec<RangeAction> {
-        let same = mutant!(every_store_is_the_same: true, same);
+    /// Handles a new connection: resumes the watch if the store has the same epoch, or lists the range.
+    pub(super) fn connected(&mut self, same_epoch: bool, revision: u64) -> Vec<RangeAction> {
+        let same_epoch = mutant!(every_epoch_is_the_same: true, same_epoch);
         match self.revision {
-            Some(known) if same && head.saturating_sub(known) <= REPLAY => {
-                if !self.fresh && mutant!(what_was_resumed_is_told_at_once: false, true) {
-                    self.held.get_or_insert_default();
+            Some(known)
+                if same_epoch && revision.saturating_sub(known) <= MAX_REPLAYED_REVISIONS =>
+            {
+                if !self.is_fresh && mutant!(resumed_changes_are_not_withheld: false, true) {
+                    self.withheld.get_or_insert_default();
                 }
-                let from = mutant!(resume_one_too_far: known + 2, known + 1);
+                let from = mutant!(resume_skips_a_revision: known + 2, known + 1);
                 vec![RangeAction::Watch {
                     from,
                     resumed: true,
                 }]
             }
-            _ => self.list(),
+            _ => self.start_listing(),
         }
     }
 
-    /// Whether no key is newer. What was known from the beginning may be newer than what was seen.
+    /// Returns true if no key was changed after the revision. A state known at the start may be newer than
+    /// everything that was received.
     pub(super) fn is_within(&self, revision: u64) -> bool {
         let within = self.keys.values().all(|modified| *modified <= revision);
-        mutant!(all_is_within_the_mark: true, within)
+        mutant!(keys_newer_than_the_checkpoint_are_trusted: true, within)
     }
 
     pub(super) fn disconnected(&mut self) {
-        self.phase = Phase::Idle;
-        self.audit = Audit::No;
-        self.fresh = false;
+        self.phase = RangePhase::Disconnected;
+        self.audit = Audit::Inactive;
+        self.is_fresh = false;
     }
 
-    /// The store has another history than the one that was seen.
-    pub(super) fn know_nothing(&mut self) -> Vec<RangeAction> {
+    /// Discards the state, which belongs to an earlier epoch.
+    pub(super) fn reset(&mut self) -> Vec<RangeAction> {
         self.revision = None;
-        self.held = None;
+        self.withheld = None;
         self.keys.clear();
         match self.phase {
-            Phase::Watching(_) => self.list(),
-            Phase::Idle | Phase::Listing | Phase::Barred(_) => Vec::new(),
+            RangePhase::Watching(_) => self.start_listing(),
+            RangePhase::Disconnected | RangePhase::Listing | RangePhase::PermissionDenied(_) => {
+                Vec::new()
+            }
         }
     }
 
-    /// Whether this list is not the first.
-    pub(super) fn is_listed_again(&mut self) -> bool {
-        std::mem::replace(&mut self.listed, true)
+    /// Records a list request. Returns true if it is not the first.
+    pub(super) fn record_list(&mut self) -> bool {
+        std::mem::replace(&mut self.was_listed, true)
     }
 
-    fn list(&mut self) -> Vec<RangeAction> {
-        let ended = self.ticket().map(RangeAction::Unwatch);
-        self.phase = Phase::Listing;
-        self.audit = Audit::No;
+    fn start_listing(&mut self) -> Vec<RangeAction> {
+        let ended = self.watch_id().map(RangeAction::CancelWatch);
+        self.phase = RangePhase::Listing;
+        self.audit = Audit::Inactive;
         ended.into_iter().chain([RangeAction::List]).collect()
     }
 
-    pub(super) fn listed(&mut self, answer: Result<Listing>, now: Time) -> Vec<RangeAction> {
-        let Listing { revision, nodes } = match answer {
-            Ok(listing) if self.phase == Phase::Listing => listing,
+    /// Handles the response to a list: emits it and watches from its revision.
+    pub(super) fn listed(&mut self, response: Result<Listing>, now: Time) -> Vec<RangeAction> {
+        let Listing { revision, nodes } = match response {
+            Ok(listing) if self.phase == RangePhase::Listing => listing,
             Ok(_) => return Vec::new(),
-            Err(error) => return self.failed(error, now),
+            Err(error) => return self.read_failed(error, now),
         };
-        let mut asks = Vec::new();
+        let mut actions = Vec::new();
         if revision < self.revision() {
-            asks.push(RangeAction::WentBack);
+            actions.push(RangeAction::StartEpoch);
         }
         self.revision = Some(revision);
         self.keys = nodes.iter().map(|n| (n.key.clone(), n.modified)).collect();
-        self.held = None;
-        self.fresh = true;
-        asks.extend(
-            nodes
-                .iter()
-                .max_by_key(|n| n.modified)
-                .cloned()
-                .map(RangeAction::Saw),
-        );
+        self.withheld = None;
+        self.is_fresh = true;
+        let newest = nodes.iter().max_by_key(|node| node.modified).cloned();
+        actions.extend(newest.map(RangeAction::RecordPut));
         let changes = vec![Change::Reset(nodes)];
-        asks.push(RangeAction::Tell { revision, changes });
+        actions.push(RangeAction::Emit { revision, changes });
         let from = mutant!(watch_skips_after_list: revision + 2, revision + 1);
-        asks.push(RangeAction::Watch {
+        actions.push(RangeAction::Watch {
             from,
             resumed: false,
         });
-        asks
+        actions
     }
 
-    /// What could not be read because of the connection says nothing of the part; what was refused does.
-    fn failed(&mut self, error: Error, now: Time) -> Vec<RangeAction> {
+    /// Handles a failed read. A retriable error concerns the connection; any other concerns this range alone.
+    fn read_failed(&mut self, error: Error, now: Time) -> Vec<RangeAction> {
         if error.is_retriable() {
-            return vec![RangeAction::Break(error)];
+            return vec![RangeAction::FailConnection(error)];
         }
-        let ended = self.ticket().map(RangeAction::Unwatch);
-        self.phase = Phase::Barred(now + self.pace.next_wait());
-        self.audit = Audit::No;
+        let ended = self.watch_id().map(RangeAction::CancelWatch);
+        self.phase = RangePhase::PermissionDenied(now + self.backoff.next_wait());
+        self.audit = Audit::Inactive;
         ended
             .into_iter()
-            .chain([RangeAction::Lost(error)])
+            .chain([RangeAction::MarkStale(error)])
             .collect()
     }
 
-    pub(super) fn watching(&mut self, now: Time) -> Vec<RangeAction> {
-        self.logged_in_again = false;
-        self.pace.reset();
-        if self.held.is_some() {
-            return self.compare();
+    pub(super) fn watch_created(&mut self, now: Time) -> Vec<RangeAction> {
+        self.reauthenticated = false;
+        self.backoff.reset();
+        if self.withheld.is_some() {
+            return self.start_audit();
         }
-        // Soon, because the store may have compacted between our list and our watch.
-        let soon =
-            Duration::from_secs(1) + Duration::from_secs(2).mul_f64(self.pace.random_fraction());
-        self.audit = Audit::Due(together(now + soon));
+        // Soon, because the store may have compacted between the list and the watch.
+        let delay =
+            Duration::from_secs(1) + Duration::from_secs(2).mul_f64(self.backoff.random_fraction());
+        self.audit = Audit::Scheduled(round_up_to_batch(now + delay));
         Vec::new()
     }
 
-    fn compare(&mut self) -> Vec<RangeAction> {
-        self.audit = Audit::Asked(BTreeMap::new());
-        vec![RangeAction::Compare]
+    fn start_audit(&mut self) -> Vec<RangeAction> {
+        self.audit = Audit::Requested(BTreeMap::new());
+        vec![RangeAction::ListKeys]
     }
 
-    pub(super) fn canceled(&mut self, why: CancelReason, now: Time) -> Vec<RangeAction> {
-        self.phase = Phase::Idle;
-        self.audit = Audit::No;
-        match why {
-            CancelReason::Compacted => mutant!(compaction_is_forgotten: Vec::new(), self.list()),
-            // The login may have run out; a new one is tried once.
-            CancelReason::Refused(error) if !self.logged_in_again => {
-                self.logged_in_again = true;
-                vec![RangeAction::Break(error)]
+    pub(super) fn watch_canceled(&mut self, reason: CancelReason, now: Time) -> Vec<RangeAction> {
+        self.phase = RangePhase::Disconnected;
+        self.audit = Audit::Inactive;
+        match reason {
+            CancelReason::Compacted => {
+                mutant!(compacted_watch_is_not_relisted: Vec::new(), self.start_listing())
             }
-            CancelReason::Refused(error) => self.failed(error, now),
-            CancelReason::Other(error) => vec![RangeAction::Break(error)],
+            // The login may have expired: a new connection logs in again, once.
+            CancelReason::PermissionDenied(error) if !self.reauthenticated => {
+                self.reauthenticated = true;
+                vec![RangeAction::FailConnection(error)]
+            }
+            CancelReason::PermissionDenied(error) => self.read_failed(error, now),
+            CancelReason::Other(error) => vec![RangeAction::FailConnection(error)],
         }
     }
 
+    /// Handles changes of the watch: drops duplicates, then emits or withholds the rest.
     pub(super) fn events(&mut self, events: Vec<(u64, Change)>, now: Time) -> Vec<RangeAction> {
         let seen = self.revision();
         let all = events.len();
         let newer = |(modified, _): &(u64, Change)| {
-            *modified > seen || mutant!(duplicates_are_told: true, false)
+            *modified > seen || mutant!(duplicates_are_emitted: true, false)
         };
         let events: Vec<_> = events.into_iter().filter(newer).collect();
-        let mut asks = Vec::new();
+        let mut actions = Vec::new();
         if events.len() < all {
-            asks.push(RangeAction::Duplicates((all - events.len()) as u64));
+            actions.push(RangeAction::CountDuplicates((all - events.len()) as u64));
         }
         let Some(last) = events.iter().map(|(modified, _)| *modified).max() else {
-            return asks;
+            return actions;
         };
         self.revision = Some(last.max(seen));
         events
             .iter()
-            .for_each(|(modified, change)| self.note(*modified, change));
-        let puts = events.iter().rev().find_map(|(_, change)| match change {
+            .for_each(|(modified, change)| self.record_change(*modified, change));
+        let last_put = events.iter().rev().find_map(|(_, change)| match change {
             Change::Put(node) => Some(node.clone()),
             _ => None,
         });
-        asks.extend(puts.map(RangeAction::Saw));
+        actions.extend(last_put.map(RangeAction::RecordPut));
         let changes = events.into_iter().map(|(_, change)| change);
-        match &mut self.held {
-            Some(held) => held.extend(changes),
-            None => asks.push(RangeAction::Tell {
+        match &mut self.withheld {
+            Some(withheld) => withheld.extend(changes),
+            None => actions.push(RangeAction::Emit {
                 revision: self.revision(),
                 changes: changes.collect(),
             }),
         }
-        asks.extend(self.settle_if_explained(now));
-        asks
+        actions.extend(self.finish_audit(now));
+        actions
     }
 
-    /// Brings what is known of a key up to date, and takes a doubt away that this explains.
-    fn note(&mut self, modified: u64, change: &Change) {
-        let deleted = matches!(change, Change::Delete(_));
-        let key = match change {
-            Change::Put(node) => {
-                match self.keys.get_mut(&node.key) {
-                    Some(last) => *last = modified,
-                    None => drop(self.keys.insert(node.key.clone(), modified)),
-                }
-                &node.key
-            }
-            Change::Delete(key) => {
-                self.keys.remove(key);
-                if let Audit::Asked(deleted) = &mut self.audit {
-                    deleted.insert(key.clone(), modified);
-                }
-                key
-            }
+    /// Updates the keys, and the audit in progress.
+    fn record_change(&mut self, modified: u64, change: &Change) {
+        match change {
+            Change::Put(node) => match self.keys.get_mut(&node.key) {
+                Some(last) => *last = modified,
+                None => drop(self.keys.insert(node.key.clone(), modified)),
+            },
+            Change::Delete(key) => drop(self.keys.remove(key)),
             Change::Reset(_) => return,
-        };
-        if let Audit::Doubt { at, doubts, .. } = &mut self.audit {
-            let explained = match doubts.get(key) {
-                Some(Differs::Changed(changed)) => modified >= *changed,
-                // A put from before the list was taken is followed by the delete that the list shows.
-                Some(Differs::Gone) => {
-                    deleted || modified > *at || mutant!(a_put_explains_a_loss: true, false)
-                }
-                None => false,
-            };
-            // One that came before the list was taken, and is not in it, is gone again in what follows.
-            let comes_and_goes = !deleted && modified <= *at && !doubts.contains_key(key);
-            if explained {
-                doubts.remove(key);
-            } else if comes_and_goes && mutant!(settled_before_it_went: false, true) {
-                doubts.insert(key.clone(), Differs::Gone);
-            }
         }
+        self.audit.record_change(modified, change);
     }
 
-    pub(super) fn compared(&mut self, answer: Result<KeyRevisions>, now: Time) -> Vec<RangeAction> {
-        let Audit::Asked(deleted) = &self.audit else {
+    /// Handles the response to a list of the keys.
+    pub(super) fn keys_listed(
+        &mut self,
+        response: Result<KeyRevisions>,
+        now: Time,
+    ) -> Vec<RangeAction> {
+        if !self.audit.is_requested() {
             return Vec::new();
-        };
-        let there = match answer {
-            Ok(there) => there,
-            Err(error) => return self.failed(error, now),
-        };
-        let mut doubts = BTreeMap::new();
-        for (key, at) in &there.modified {
-            let ours = self.keys.get(key);
-            // What we saw after the list was taken is not in it.
-            let newer = ours.or_else(|| deleted.get(key));
-            let newer = newer.is_some_and(|ours| *ours > there.revision);
-            if ours != Some(at) && !newer {
-                doubts.insert(key.clone(), Differs::Changed(*at));
-            }
         }
-        for (key, ours) in &self.keys {
-            if *ours <= there.revision && !there.modified.contains_key(key) {
-                doubts.insert(key.clone(), Differs::Gone);
-            }
+        match response {
+            Ok(listed) => self.audit.compare(&self.keys, &listed, now),
+            Err(error) => return self.read_failed(error, now),
         }
-        if mutant!(comparison_is_not_looked_at: true, false) {
-            doubts.clear();
-        }
-        self.audit = Audit::Doubt {
-            at: there.revision,
-            doubts,
-            until: now + ON_ITS_WAY,
-        };
-        self.settle_if_explained(now)
+        self.finish_audit(now)
     }
 
-    /// Ends a comparison in which nothing is in doubt any more: what was resumed can be told.
-    fn settle_if_explained(&mut self, now: Time) -> Vec<RangeAction> {
-        let Audit::Doubt { at, doubts, .. } = &self.audit else {
+    /// Ends an audit whose differences are all explained, and emits what was withheld.
+    fn finish_audit(&mut self, now: Time) -> Vec<RangeAction> {
+        let Some(listed_at) = self.audit.explained_at() else {
             return Vec::new();
         };
-        if !doubts.is_empty() {
-            return Vec::new();
-        }
-        // The keys are as in the list, so nothing up to its revision is unseen.
-        let revision = self.revision().max(*at);
+        // The keys equal the list, so everything up to its revision was received.
+        let revision = self.revision().max(listed_at);
         self.revision = Some(revision);
-        let wait = AUDIT.mul_f64(0.75 + 0.5 * self.pace.random_fraction());
-        self.audit = Audit::Due(together(now + wait));
-        let tell = |changes| RangeAction::Tell { revision, changes };
-        self.held.take().map(tell).into_iter().collect()
+        let wait = AUDIT_INTERVAL.mul_f64(0.75 + 0.5 * self.backoff.random_fraction());
+        self.audit = Audit::Scheduled(round_up_to_batch(now + wait));
+        let emit = |changes| RangeAction::Emit { revision, changes };
+        self.withheld.take().map(emit).into_iter().collect()
     }
 
+    /// Handles expired timers.
     pub(super) fn tick(&mut self, now: Time) -> Vec<RangeAction> {
         match (&self.phase, &self.audit) {
-            (Phase::Barred(until), _) if now >= *until => {
-                mutant!(barred_for_ever: Vec::new(), self.list())
+            (RangePhase::PermissionDenied(until), _) if now >= *until => {
+                mutant!(denied_range_is_never_retried: Vec::new(), self.start_listing())
             }
-            (_, Audit::Due(at)) if now >= *at => self.compare(),
-            (_, Audit::Doubt { until, .. }) if now >= *until => {
-                let asks = self.list();
-                [RangeAction::Mismatch].into_iter().chain(asks).collect()
+            (_, Audit::Scheduled(at)) if now >= *at => self.start_audit(),
+            (_, Audit::Comparing { deadline, .. }) if now >= *deadline => {
+                let list = self.start_listing();
+                [RangeAction::CountMismatch]
+                    .into_iter()
+                    .chain(list)
+                    .collect()
             }
             _ => Vec::new(),
         }
     }
-}
-
-/// The next of the moments at which parts are compared.
-fn together(at: Time) -> Time {
-    let slots = at.as_nanos().div_ceil(TOGETHER.as_nanos());
-    TOGETHER * u32::try_from(slots).unwrap_or(u32::MAX)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use discover_bench::protocol::instance_host;
 use discover_core::{
     Backend, Change, Changes, Client, ContainerPilot, Decoded, Embassy, Entry, Error, ErrorKind,
-    GoMicro, Grant, Grpc, Kratos, KvBackend, Layout, Native, Node, Policy, Registration,
+    GoMicro, Grant, Grpc, Key, Kratos, KvBackend, Layout, Native, Node, Policy, Registration,
     Registrator, Result, Scalingo, Scope, ServiceName, ServiceSet, Snapshot, Store, Terms, Url,
     View,
 };
@@ -61,7 +61,7 @@ fn written(layout: &dyn Layout, number: u64) -> Result<Node> {
     let prefix = layout.prefix(&service())?;
     let mut under = entries
         .into_iter()
-        .filter(|e| e.key.under(&prefix).is_some());
+        .filter(|e| e.key.strip_prefix(&prefix).is_some());
     let entry = under
         .next()
         .ok_or_else(|| Error::new(ErrorKind::Unsupported, "no entry"))?;
@@ -122,6 +122,14 @@ impl Tape {
 impl Store for Tape {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
         ready(Ok(())).boxed()
+    }
+
+    fn get<'a>(&'a self, _: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
+        Tape::refuse()
+    }
+
+    fn list<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Vec<Node>>> {
+        Tape::refuse()
     }
 
     fn create<'a>(&'a self, _: &'a [Entry], _: Terms) -> BoxFuture<'a, Result<Grant>> {

@@ -123,8 +123,11 @@ impl ConfigFileServices {
             let (key, grant) = (&one.key, Some(one.grant));
             if let Err(error) = self.registry.unregister(key, grant).await {
                 let (service, id) = key;
-                log::warn!(
-                    "{service}/{id}: unregister failed; the entry expires with its TTL: {error:#}"
+                tracing::warn!(
+                    %service,
+                    instance = %id,
+                    error = %error.report(),
+                    "unregister failed, the entry expires with its TTL"
                 );
             }
         });
@@ -155,7 +158,12 @@ impl ConfigFileServices {
         let granted = match self.registry.register(new.asked).await {
             Ok(granted) => granted,
             Err(error) => {
-                log::error!("{}/{}: register failed: {error:#}", key.0, key.1);
+                tracing::error!(
+                    service = %key.0,
+                    instance = %key.1,
+                    error = %error.report(),
+                    "cannot register a service of the configuration file"
+                );
                 return previous;
             }
         };
@@ -216,9 +224,7 @@ impl Component for ConfigFileServices {
         async move {
             let state = inherited.map_or_else(|| Ok(Vec::new()), serde_json::from_value);
             let state: Vec<ServiceState> = state.unwrap_or_else(|error| {
-                log::warn!(
-                    "hand-over state of the configuration file's services skipped: {error:#}"
-                );
+                tracing::warn!(component = self.name(), %error, "skipping invalid hand-over state");
                 Vec::new()
             });
             let adopted = state.into_iter().filter_map(|one| self.adopt(one));

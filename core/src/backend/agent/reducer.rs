@@ -76,13 +76,13 @@ impl EventReducer {
                 self.service
             )
         };
-        instance_json::read(&self.service, data)
+        instance_json::decode(&self.service, data)
             .ok_or_else(|| Error::new(ErrorKind::Internal, text()))
     }
 
     fn put(&mut self, data: &Value) -> Result<()> {
         let new = self.read(data)?;
-        let seniority = new.seniority();
+        let seniority = new.order();
         let now = self.view.instances.get(&seniority);
         let known = now.or_else(|| self.last.instances.get(&seniority));
         let instance = match known {
@@ -97,7 +97,7 @@ impl EventReducer {
     }
 
     fn remove(&mut self, data: &Value) -> Result<()> {
-        let seniority = self.read(data)?.seniority();
+        let seniority = self.read(data)?.order();
         self.view.instances.remove(&seniority);
         self.changed = true;
         Ok(())

@@ -1,10 +1,11 @@
-//! Mass expiry: a store that was away for longer than a TTL forgets everybody at once when it is back,
-//! before one of them could say that it is alive. Those are held as suspect for a while.
+//! Mass-expiry protection: keeps instances whose leases expired together as suspect for a grace period.
 //!
-//! Decided by evidence: a key that was deleted while its grant lives was deleted on purpose, and its
-//! instance goes at once, be it the last. A store that was away until lately forgets them in several
-//! strokes; there, even the first few are in doubt for a moment. Pure: who asks the store for evidence
-//! is `tree/views.rs`.
+//! A store that was unavailable for longer than a TTL expires all leases when it recovers, before the owners
+//! can renew them. A set becomes empty only when the store confirms that its instances were deleted or their
+//! leases expired: an instance whose key was deleted while its lease is alive was deleted on purpose and goes
+//! offline at once, even if it is the last departure. After a reconnect the leases may expire in several batches, so
+//! each instance of the first batches is doubted_until for a short period. The guard does no I/O;
+//! `view_stream.rs` asks the store for evidence.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,38 +15,37 @@ use crate::backend::kv::view_builder::MembershipChange;
 use crate::model::{Instance, View};
 use crate::mutants::mutant;
 
-/// Those that vanish within this time vanish together.
-const TOGETHER: Duration = Duration::from_secs(5);
-/// After a loss of the store, a single one is in doubt for this long: others may turn out to be forgotten
-/// with it.
-const DOUBT: Duration = Duration::from_secs(1);
-/// Fewer instances than this have no mass.
-pub(super) const FEW: usize = 5;
+/// Departures within this time count as one mass.
+const MASS_WINDOW: Duration = Duration::from_secs(5);
+/// The period for which a single expiry after a reconnect is doubted_until, because more expiries may follow.
+const DOUBT_PERIOD: Duration = Duration::from_secs(1);
+/// The smallest set that is protected.
+pub(super) const MIN_MASS_SIZE: usize = 5;
 
 type Time = Duration;
 
-/// See the module.
+/// The protection of one set. Times are durations since a fixed start.
 pub(super) struct MassExpiryGuard {
     grace: Duration,
-    /// Who went a moment ago, by id, with their grants.
-    went: BTreeMap<Box<str>, Gone>,
-    /// Who went a moment ago and is back, by id, with when it went: a store that has lost everybody does
-    /// not wait with the last until the first is back.
-    back: BTreeMap<Box<str>, Time>,
-    /// Who is held, by id.
+    /// Instances that left within the mass window, by id.
+    departed: BTreeMap<Box<str>, Departure>,
+    /// Instances that left within the mass window and rejoined, by id, with the time they left. The first
+    /// instances of a mass expiry may rejoin before the last ones leave.
+    rejoined: BTreeMap<Box<str>, Time>,
+    /// Instances shown as suspect, by id.
     suspects: BTreeMap<Box<str>, Suspect>,
-    /// Whether so many went that they are held.
-    mass: bool,
-    /// What the store has.
+    /// True if enough instances left to be a mass.
+    is_mass: bool,
+    /// The last view of the store.
     view: View,
 }
 
-struct Gone {
+struct Departure {
     at: Time,
     instance: Arc<Instance>,
     owner: u64,
-    /// Until when it is shown as suspect all the same.
-    doubted: Option<Time>,
+    /// The end of the period for which the instance is still shown as suspect.
+    doubted_until: Option<Time>,
 }
 
 struct Suspect {
@@ -56,93 +56,99 @@ struct Suspect {
 
 impl MassExpiryGuard {
     pub(super) fn new(grace: Duration) -> MassExpiryGuard {
-        let (went, back, suspects, mass, view) = Default::default();
+        let (departed, rejoined, suspects, is_mass, view) = Default::default();
         MassExpiryGuard {
             grace,
-            went,
-            back,
+            departed,
+            rejoined,
             suspects,
-            mass,
+            is_mass,
             view,
         }
     }
 
-    /// When `expire` has something to do.
-    pub(super) fn wake(&self) -> Option<Time> {
+    /// Returns the time at which `expire` must be called.
+    pub(super) fn next_expiry(&self) -> Option<Time> {
         let held = self.suspects.values().map(|suspect| suspect.until);
-        let doubted = self.went.values().filter_map(|gone| gone.doubted);
-        held.chain(doubted).min()
+        let doubted_until = self.departed.values().filter_map(|gone| gone.doubted_until);
+        held.chain(doubted_until).min()
     }
 
-    /// Takes note of what happened. Gives the grants to ask about, when so many vanished that the
-    /// store may have lost them, or when it was `lately` away.
-    pub(super) fn see(
+    /// Records a view and the membership changes that led to it. Returns the grants for which the store must be
+    /// asked whether they expired: those of a mass, or of any departure soon after a reconnect.
+    pub(super) fn observe(
         &mut self,
         view: &View,
-        moves: Vec<MembershipChange>,
-        lately: bool,
+        changes: Vec<MembershipChange>,
+        recently_disconnected: bool,
         now: Time,
     ) -> Vec<u64> {
-        for step in moves {
+        for step in changes {
             match step {
-                MembershipChange::Came(instance) => self.came(instance.id()),
-                MembershipChange::Went(instance, owner) => self.went(instance, owner, now),
+                MembershipChange::Joined(instance) => self.record_join(instance.id()),
+                MembershipChange::Left(instance, owner) => {
+                    self.record_departure(instance, owner, now)
+                }
             }
         }
         self.view = view.clone();
-        let together = |at: Time| now.saturating_sub(at) <= TOGETHER;
-        self.went.retain(|_, gone| together(gone.at));
-        self.back.retain(|_, at| together(*at));
-        let away = self.went.len() + self.suspects.len();
+        let together = |at: Time| now.saturating_sub(at) <= MASS_WINDOW;
+        self.departed.retain(|_, gone| together(gone.at));
+        self.rejoined.retain(|_, at| together(*at));
+        let away = self.departed.len() + self.suspects.len();
         let all = view.instances.len() + away;
-        self.mass = all >= FEW && (away + self.back.len()) * 2 > all;
-        let asked = |gone: &&Gone| self.mass || lately && all >= FEW && gone.at == now;
-        let owners = self.went.values().filter(asked).map(|gone| gone.owner);
+        self.is_mass = all >= MIN_MASS_SIZE && (away + self.rejoined.len()) * 2 > all;
+        let asked = |gone: &&Departure| {
+            self.is_mass || recently_disconnected && all >= MIN_MASS_SIZE && gone.at == now
+        };
+        let owners = self.departed.values().filter(asked).map(|gone| gone.owner);
         let mut owners: Vec<u64> = owners.filter(|owner| *owner != 0).collect();
         owners.sort_unstable();
         owners.dedup();
         owners
     }
 
-    fn went(&mut self, instance: Arc<Instance>, owner: u64, now: Time) {
+    fn record_departure(&mut self, instance: Arc<Instance>, owner: u64, now: Time) {
         let id = instance.id().into();
-        let gone = Gone {
+        let gone = Departure {
             at: now,
             instance,
             owner,
-            doubted: None,
+            doubted_until: None,
         };
-        self.back.remove(&id);
-        self.went.insert(id, gone);
+        self.rejoined.remove(&id);
+        self.departed.insert(id, gone);
     }
 
-    fn came(&mut self, id: &str) {
-        let went = self.went.remove(id).map(|gone| gone.at);
-        let held = if mutant!(a_suspect_stays_beside_itself: false, true) {
+    fn record_join(&mut self, id: &str) {
+        let went = self.departed.remove(id).map(|gone| gone.at);
+        let held = if mutant!(a_rejoined_instance_stays_suspect: false, true) {
             self.suspects.remove(id).map(|suspect| suspect.at)
         } else {
             None
         };
         if let Some(at) = went.or(held)
-            && mutant!(who_is_back_never_went: false, true)
+            && mutant!(rejoined_instances_do_not_count: false, true)
         {
-            self.back.insert(id.into(), at);
+            self.rejoined.insert(id.into(), at);
         }
     }
 
-    /// Of the grants that were asked about these are gone: who had them is held, or in doubt.
-    pub(super) fn judge(&mut self, asked: &[u64], gone: &[u64], now: Time) {
+    /// Applies the answer of the store: of the `asked` grants, those in `expired_grants` do not exist any more.
+    /// Their instances become suspect if they are a mass, and are doubted_until otherwise.
+    pub(super) fn apply_evidence(&mut self, asked: &[u64], expired_grants: &[u64], now: Time) {
         let until = now + self.grace;
-        for (id, mut one) in std::mem::take(&mut self.went) {
-            let asked = asked.contains(&one.owner);
-            let expired = gone.contains(&one.owner) || mutant!(all_are_suspect: true, false);
-            let expired = expired && mutant!(nobody_is_suspect: false, true);
+        for (id, mut departure) in std::mem::take(&mut self.departed) {
+            let asked = asked.contains(&departure.owner);
+            let expired = expired_grants.contains(&departure.owner)
+                || mutant!(deleted_instances_become_suspect: true, false);
+            let expired = expired && mutant!(expired_instances_are_not_suspect: false, true);
             if asked && expired {
-                one.instance = Arc::new(one.instance.suspected());
+                departure.instance = Arc::new(departure.instance.into_suspect());
             }
-            match (asked && expired, self.mass) {
+            match (asked && expired, self.is_mass) {
                 (true, true) => {
-                    let (at, instance) = (one.at, one.instance);
+                    let (at, instance) = (departure.at, departure.instance);
                     self.suspects.insert(
                         id,
                         Suspect {
@@ -153,46 +159,49 @@ impl MassExpiryGuard {
                     );
                 }
                 (true, false) => {
-                    one.doubted = mutant!(nobody_is_in_doubt: None, Some(now + DOUBT));
-                    self.went.insert(id, one);
+                    departure.doubted_until =
+                        mutant!(single_expiries_are_not_doubted: None, Some(now + DOUBT_PERIOD));
+                    self.departed.insert(id, departure);
                 }
                 // Deleted on purpose.
                 (false, mass) if mass || asked => {}
                 (false, _) => {
-                    self.went.insert(id, one);
+                    self.departed.insert(id, departure);
                 }
             }
         }
     }
 
-    /// Lets those go whose time is over; the view without them, if there are any.
+    /// Removes instances whose period is over. Returns the view without them, if there are any.
     pub(super) fn expire(&mut self, now: Time) -> Option<View> {
-        let shown = |protect: &MassExpiryGuard| protect.shown().count();
+        let shown = |guard: &MassExpiryGuard| guard.shown().count();
         let before = shown(self);
         self.suspects
             .retain(|_, suspect| now < suspect.until || mutant!(grace_never_ends: true, false));
-        for gone in self.went.values_mut() {
-            gone.doubted = gone
-                .doubted
+        for gone in self.departed.values_mut() {
+            gone.doubted_until = gone
+                .doubted_until
                 .filter(|until| now < *until || mutant!(doubt_never_ends: true, false));
         }
         (shown(self) < before).then(|| self.add_suspects(self.view.clone()))
     }
 
-    /// What the store has and what it may have lost.
+    /// Returns the view of the store with the instances that it may have lost.
     pub(super) fn add_suspects(&self, mut view: View) -> View {
         for instance in self.shown() {
-            view.instances
-                .insert(instance.seniority(), instance.clone());
+            view.instances.insert(instance.order(), instance.clone());
         }
         view
     }
 
-    /// Who is gone and shown all the same.
+    /// Returns the instances that left and are still shown.
     fn shown(&self) -> impl Iterator<Item = &Arc<Instance>> {
         let held = self.suspects.values().map(|suspect| &suspect.instance);
-        let doubted = self.went.values().filter(|gone| gone.doubted.is_some());
-        held.chain(doubted.map(|gone| &gone.instance))
+        let doubted_until = self
+            .departed
+            .values()
+            .filter(|gone| gone.doubted_until.is_some());
+        held.chain(doubted_until.map(|gone| &gone.instance))
     }
 }
 
@@ -212,13 +221,13 @@ mod tests {
     pub(super) fn view(of: impl IntoIterator<Item = u16>) -> View {
         let all = of.into_iter().map(|port| instance(port, port.into()));
         View {
-            instances: all.map(|i| (i.seniority(), i)).collect(),
+            instances: all.map(|i| (i.order(), i)).collect(),
             ..View::default()
         }
     }
 
     fn went(ports: impl IntoIterator<Item = u16>) -> Vec<MembershipChange> {
-        let gone = |port: u16| MembershipChange::Went(instance(port, port.into()), port.into());
+        let gone = |port: u16| MembershipChange::Left(instance(port, port.into()), port.into());
         ports.into_iter().map(gone).collect()
     }
 
@@ -231,86 +240,92 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(30);
 
     #[test]
-    fn a_death_is_a_death_and_so_are_half_of_them() {
-        let mut protect = MassExpiryGuard::new(GRACE);
-        assert_eq!(protect.see(&view(1..=6), Vec::new(), false, T), [0; 0]);
-        assert_eq!(protect.see(&view(2..=6), went([1]), false, T), [0; 0]);
-        assert_eq!(protect.see(&view(4..=6), went([2, 3]), false, T), [0; 0]);
-        assert_eq!(protect.see(&view(5..=6), went([4]), false, T), [1, 2, 3, 4]);
+    fn departures_of_at_most_half_the_instances_are_no_mass() {
+        let mut guard = MassExpiryGuard::new(GRACE);
+        assert_eq!(guard.observe(&view(1..=6), Vec::new(), false, T), [0; 0]);
+        assert_eq!(guard.observe(&view(2..=6), went([1]), false, T), [0; 0]);
+        assert_eq!(guard.observe(&view(4..=6), went([2, 3]), false, T), [0; 0]);
+        assert_eq!(
+            guard.observe(&view(5..=6), went([4]), false, T),
+            [1, 2, 3, 4]
+        );
     }
 
-    /// A store that has slept loses them one after the other, and the quick ones are back before the
-    /// last of them is lost.
+    /// A paused store expires leases one by one, and the first instances rejoin before the last lease expires.
     #[test]
-    fn who_is_back_has_vanished_with_the_others_all_the_same() {
-        let mut protect = MassExpiryGuard::new(GRACE);
-        assert_eq!(protect.see(&view(5..=8), went(1..=4), false, T), [0; 0]);
-        let back = (1..=4).map(|port| MembershipChange::Came(instance(port, 900)));
-        assert_eq!(protect.see(&view(1..=8), back.collect(), false, T), [0; 0]);
-        assert_eq!(protect.see(&view(1..=7), went([8]), false, T), [8]);
-        let late = T + TOGETHER * 2;
-        assert_eq!(protect.see(&view(1..=6), went([7]), false, late), [0; 0]);
+    fn a_rejoined_instance_counts_for_the_mass() {
+        let mut guard = MassExpiryGuard::new(GRACE);
+        assert_eq!(guard.observe(&view(5..=8), went(1..=4), false, T), [0; 0]);
+        let back = (1..=4).map(|port| MembershipChange::Joined(instance(port, 900)));
+        assert_eq!(
+            guard.observe(&view(1..=8), back.collect(), false, T),
+            [0; 0]
+        );
+        assert_eq!(guard.observe(&view(1..=7), went([8]), false, T), [8]);
+        let late = T + MASS_WINDOW * 2;
+        assert_eq!(guard.observe(&view(1..=6), went([7]), false, late), [0; 0]);
     }
 
     #[test]
-    fn few_have_no_mass_and_those_that_go_slowly_neither() {
-        let mut protect = MassExpiryGuard::new(GRACE);
-        assert_eq!(protect.see(&view([]), went(1..=4), false, T), [0; 0]);
-        let mut protect = MassExpiryGuard::new(GRACE);
+    fn small_sets_and_slow_departures_are_no_mass() {
+        let mut guard = MassExpiryGuard::new(GRACE);
+        assert_eq!(guard.observe(&view([]), went(1..=4), false, T), [0; 0]);
+        let mut guard = MassExpiryGuard::new(GRACE);
         for port in 1..=9u16 {
-            let now = T + TOGETHER * u32::from(port) * 2;
+            let now = T + MASS_WINDOW * u32::from(port) * 2;
             assert_eq!(
-                protect.see(&view(port + 1..=9), went([port]), false, now),
+                guard.observe(&view(port + 1..=9), went([port]), false, now),
                 [0; 0]
             );
         }
     }
 
     #[test]
-    fn what_was_deleted_goes_and_what_expired_is_held_until_it_is_back_or_its_time_is_over() {
-        let mut protect = MassExpiryGuard::new(GRACE);
-        let asked = protect.see(&view([]), went(1..=6), false, T);
-        protect.judge(&asked, &[1, 2, 3], T);
+    fn deleted_instances_go_and_expired_ones_stay_suspect_until_they_rejoin_or_the_grace_ends() {
+        let mut guard = MassExpiryGuard::new(GRACE);
+        let asked = guard.observe(&view([]), went(1..=6), false, T);
+        guard.apply_evidence(&asked, &[1, 2, 3], T);
         let held = [(1, true), (2, true), (3, true)];
-        assert_eq!(names(&protect.add_suspects(view([]))), held);
-        let back = vec![MembershipChange::Came(instance(2, 900))];
+        assert_eq!(names(&guard.add_suspects(view([]))), held);
+        let back = vec![MembershipChange::Joined(instance(2, 900))];
         let now = T + Duration::from_secs(1);
-        assert_eq!(protect.see(&view([]), back, false, now), [0; 0]);
-        assert_eq!(
-            names(&protect.add_suspects(view([]))),
-            [(1, true), (3, true)]
-        );
-        assert!(protect.expire(now).is_none());
-        assert_eq!(protect.wake(), Some(T + GRACE));
-        assert_eq!(names(&protect.expire(T + GRACE).unwrap()), []);
-        assert_eq!(protect.wake(), None);
+        assert_eq!(guard.observe(&view([]), back, false, now), [0; 0]);
+        assert_eq!(names(&guard.add_suspects(view([]))), [(1, true), (3, true)]);
+        assert!(guard.expire(now).is_none());
+        assert_eq!(guard.next_expiry(), Some(T + GRACE));
+        assert_eq!(names(&guard.expire(T + GRACE).unwrap()), []);
+        assert_eq!(guard.next_expiry(), None);
     }
 
     #[test]
-    fn after_a_loss_whose_grant_is_gone_is_in_doubt_until_the_others_are_known() {
+    fn after_a_reconnect_an_expiry_is_doubted_until_the_others_are_known() {
         let after = |ms: u64| T + Duration::from_millis(ms);
-        let suspects = |protect: &MassExpiryGuard, there: View| {
-            let all = names(&protect.add_suspects(there)).into_iter();
+        let suspects = |guard: &MassExpiryGuard, there: View| {
+            let all = names(&guard.add_suspects(there)).into_iter();
             let held = all.filter(|(_, suspect)| *suspect).map(|(port, _)| port);
             held.collect::<Vec<_>>()
         };
-        let mut protect = MassExpiryGuard::new(GRACE);
-        assert_eq!(protect.see(&view(3..=8), went([1, 2]), true, T), [1, 2]);
-        protect.judge(&[1, 2], &[1], T);
-        assert_eq!(suspects(&protect, view(3..=8)), [1], "2 was deleted");
-        assert_eq!(protect.wake(), Some(T + DOUBT));
+        let mut guard = MassExpiryGuard::new(GRACE);
+        assert_eq!(guard.observe(&view(3..=8), went([1, 2]), true, T), [1, 2]);
+        guard.apply_evidence(&[1, 2], &[1], T);
+        assert_eq!(suspects(&guard, view(3..=8)), [1], "2 was deleted");
+        assert_eq!(guard.next_expiry(), Some(T + DOUBT_PERIOD));
 
-        let asked = protect.see(&view(4..=8), went([3]), true, after(600));
-        assert_eq!(asked, [3], "1 was asked about already");
-        protect.judge(&asked, &[3], after(600));
-        assert!(protect.expire(after(999)).is_none());
-        let told = protect.expire(after(1000)).unwrap();
-        assert_eq!(names(&told)[0], (3, true), "1 is dead");
+        let asked = guard.observe(&view(4..=8), went([3]), true, after(600));
+        assert_eq!(asked, [3], "the answer for 1 is known");
+        guard.apply_evidence(&asked, &[3], after(600));
+        assert!(guard.expire(after(999)).is_none());
+        let told = guard.expire(after(1000)).unwrap();
+        assert_eq!(names(&told)[0], (3, true), "the doubt about 1 has ended");
 
-        let asked = protect.see(&view(7..=8), went([4, 5, 6]), true, after(1500));
-        assert_eq!(asked, [1, 3, 4, 5, 6], "with those before, it is a mass");
-        protect.judge(&asked, &asked, after(1500));
-        assert_eq!(suspects(&protect, view(7..=8)), [1, 3, 4, 5, 6]);
-        assert_eq!(protect.wake(), Some(after(1500) + GRACE));
+        let asked = guard.observe(&view(7..=8), went([4, 5, 6]), true, after(1500));
+        assert_eq!(
+            asked,
+            [1, 3, 4, 5, 6],
+            "together with the earlier departures it is a mass"
+        );
+        guard.apply_evidence(&asked, &asked, after(1500));
+        assert_eq!(suspects(&guard, view(7..=8)), [1, 3, 4, 5, 6]);
+        assert_eq!(guard.next_expiry(), Some(after(1500) + GRACE));
     }
 }

@@ -1,4 +1,4 @@
-//! A store seen through layouts.
+//! The backend of key-value stores: a [`Store`] read and written in one or more layouts.
 
 mod mass_expiry;
 mod shared_record;
@@ -24,40 +24,41 @@ use crate::model::{
     SharedAttributes, View,
 };
 use crate::store::{Store, Terms};
-use view_stream::Views;
+use view_stream::ViewStream;
 
-/// How long to wait for a value, and for the list of all services.
-const READ: Duration = Duration::from_secs(5);
+/// The timeout for reading a value or the list of services.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `create renew update remove guard watch` over entries become
-/// `register heartbeat update unregister guard subscribe` over registrations.
+/// A backend on a [`Store`]: converts registrations to entries and key changes to views.
 ///
-/// With several layouts all of them are read as one set, and a registration is written in each. One must
-/// be able to say all of it; the others say what they can.
+/// With several layouts a service is read in all of them as one set, and a registration is written in each. At
+/// least one layout must be able to express the registration; the others write it with fewer tags or
+/// attributes.
 pub struct KvBackend {
     store: Arc<dyn Store>,
     layouts: Arc<[Arc<dyn Layout>]>,
-    /// For how long what vanished in a mass expiry is held; none without protection.
+    /// The grace period of mass-expiry protection; `None` without protection.
     grace: Option<Duration>,
     invalid: Arc<AtomicU64>,
-    /// The layouts, each a bit, of which it was told that they do not say all.
+    /// The layouts, one bit each, for which the warning of a reduced registration was logged.
     reduced: AtomicU64,
 }
 
-/// An entry, and the number of the layout that it is of.
-type Written = (usize, Entry);
+/// The index of a layout, and an entry in it.
+type LayoutEntry = (usize, Entry);
 
 impl KvBackend {
-    /// For how long instances that vanished in a mass expiry are held, unless something else is said.
+    /// The default grace period of mass-expiry protection.
     pub const GRACE: Duration = Duration::from_secs(30);
 
-    /// Reads and writes `store` in `layout`.
+    /// Creates a backend that reads and writes `store` in one layout.
     pub fn new(store: Arc<dyn Store>, layout: Arc<dyn Layout>) -> KvBackend {
-        KvBackend::several(store, vec![layout])
+        KvBackend::with_layouts(store, vec![layout])
     }
 
-    /// Reads and writes `store` in several layouts at once, the first of which counts most.
-    pub fn several(store: Arc<dyn Store>, layouts: Vec<Arc<dyn Layout>>) -> KvBackend {
+    /// Creates a backend that reads and writes `store` in several layouts. On conflicting values the first layout
+    /// counts.
+    pub fn with_layouts(store: Arc<dyn Store>, layouts: Vec<Arc<dyn Layout>>) -> KvBackend {
         KvBackend {
             store,
             layouts: layouts.into(),
@@ -67,13 +68,14 @@ impl KvBackend {
         }
     }
 
-    /// For how long instances that vanished in a mass expiry are held as suspect; `None`: not at all.
+    /// Sets the time for which instances that vanished in a mass expiry stay visible as suspect; `None` switches
+    /// the protection off.
     pub fn grace(self, grace: Option<Duration>) -> KvBackend {
         KvBackend { grace, ..self }
     }
 
-    /// The names of the services that have instances, in the layouts that can tell.
-    async fn list(&self) -> Result<Vec<ServiceName>> {
+    /// Returns the names of the services that have instances, in the layouts that can be listed.
+    async fn list_services(&self) -> Result<Vec<ServiceName>> {
         let mut names = BTreeSet::new();
         let mut known = false;
         for layout in self.layouts.iter() {
@@ -96,15 +98,22 @@ impl KvBackend {
         root: &Prefix,
         names: &mut BTreeSet<ServiceName>,
     ) -> Result<()> {
-        let mut changes = self.store.watch(&Scope::Under(root.clone()));
-        let slow = || Error::new(ErrorKind::Timeout, format!("no list within {READ:?}"));
-        let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
+        let mut changes = self.store.watch(&Scope::Prefix(root.clone()));
+        let slow = || {
+            Error::new(
+                ErrorKind::Timeout,
+                format!("no list within {READ_TIMEOUT:?}"),
+            )
+        };
+        let item = timeout(READ_TIMEOUT, changes.next())
+            .await
+            .map_err(|_| slow())?;
         for change in item.ok_or_else(slow)??.changes {
             let Change::Reset(nodes) = change else {
                 continue;
             };
             for node in nodes {
-                let rest = node.key.under(root);
+                let rest = node.key.strip_prefix(root);
                 let name = rest.and_then(|rest| rest.split('/').next());
                 let service = name.and_then(|name| ServiceName::new(name).ok());
                 let lives = |service: &ServiceName| {
@@ -116,13 +125,13 @@ impl KvBackend {
         Ok(())
     }
 
-    /// The entries of a registration itself in all layouts.
+    /// Returns the leased entries of a registration in all layouts.
     fn encode(&self, r: &Registration) -> Result<Vec<Entry>> {
         let mut all: Vec<Entry> = match &self.layouts[..] {
-            // It was looked at when it was registered.
+            // It was checked when it was registered.
             [only] => only.encode(r)?,
             _ => self
-                .accept(r)?
+                .encode_checked(r)?
                 .into_iter()
                 .map(|(_, entry)| entry)
                 .collect(),
@@ -131,17 +140,22 @@ impl KvBackend {
         Ok(all)
     }
 
-    /// The same, after a look at whether it can be said.
-    fn accept(&self, r: &Registration) -> Result<Vec<Written>> {
-        let said = |layout: &Arc<dyn Layout>, r: &Registration| layout::check(&**layout, r);
-        let full: Vec<Result<_>> = self.layouts.iter().map(|layout| said(layout, r)).collect();
-        let somebody_says_all = full.iter().any(Result::is_ok);
-        let mut written: Vec<Written> = Vec::new();
+    /// Encodes a registration in all layouts and checks that it can be read back.
+    fn encode_checked(&self, r: &Registration) -> Result<Vec<LayoutEntry>> {
+        let checked = |layout: &Arc<dyn Layout>, r: &Registration| layout::check(&**layout, r);
+        let full: Vec<Result<_>> = self
+            .layouts
+            .iter()
+            .map(|layout| checked(layout, r))
+            .collect();
+        let is_fully_expressed = full.iter().any(Result::is_ok);
+        let mut written: Vec<LayoutEntry> = Vec::new();
         for ((number, layout), full) in self.layouts.iter().enumerate().zip(full) {
             let entries = match full {
-                Err(why) if somebody_says_all => {
-                    let less = said(layout, &r.without_tags()).or_else(|_| said(layout, &r.bare()));
-                    self.note_reduced(number, r, &why);
+                Err(why) if is_fully_expressed => {
+                    let less = checked(layout, &r.without_tags())
+                        .or_else(|_| checked(layout, &r.without_attributes()));
+                    self.warn_reduced(number, r, &why);
                     less?
                 }
                 full => full?,
@@ -150,18 +164,19 @@ impl KvBackend {
                 written.push((number, entry));
             }
         }
-        self.check_folders(&r.service, &written)?;
+        self.check_directories(&r.service, &written)?;
         Ok(written)
     }
 
-    /// Refuses a record where the programs of another layout look for theirs: most fail on all of the
-    /// service at one that they cannot read.
-    fn check_folders(&self, service: &ServiceName, written: &[Written]) -> Result<()> {
+    /// Refuses a key in the directory of another layout: most programs fail to read the whole service if they
+    /// find a record of another format.
+    fn check_directories(&self, service: &ServiceName, written: &[LayoutEntry]) -> Result<()> {
         for (number, layout) in self.layouts.iter().enumerate() {
             let folder = layout.prefix(service)?;
-            let is_theirs = |(other, entry): &&Written| {
-                let same = |(by, mine): &Written| *by == number && mine.key == entry.key;
-                *other != number && (entry.key.under(&folder).is_some() || written.iter().any(same))
+            let is_theirs = |(other, entry): &&LayoutEntry| {
+                let same = |(by, mine): &LayoutEntry| *by == number && mine.key == entry.key;
+                *other != number
+                    && (entry.key.strip_prefix(&folder).is_some() || written.iter().any(same))
             };
             if let Some((other, entry)) = written.iter().find(is_theirs) {
                 let other = self.layouts.get(*other).map_or("", |layout| layout.name());
@@ -175,8 +190,8 @@ impl KvBackend {
         Ok(())
     }
 
-    /// Says once for each layout that it does not say all.
-    fn note_reduced(&self, number: usize, r: &Registration, why: &Error) {
+    /// Logs once for each layout that it writes a registration with fewer tags or attributes.
+    fn warn_reduced(&self, number: usize, r: &Registration, why: &Error) {
         let before = self.reduced.fetch_or(1 << (number % 64), Ordering::Relaxed);
         if before & (1 << (number % 64)) == 0 {
             tracing::warn!(
@@ -190,8 +205,9 @@ impl KvBackend {
         }
     }
 
-    /// Refuses what would move a registration: it is renewed and taken away where it was registered.
-    fn check_place(&self, r: &Registration, written: &[Written]) -> Result<()> {
+    /// Refuses an update that would change the keys of a registration, which is renewed and removed at the keys it
+    /// was registered at.
+    fn check_keys_unchanged(&self, r: &Registration, written: &[LayoutEntry]) -> Result<()> {
         let Some(first) = &r.first else {
             return Ok(());
         };
@@ -200,8 +216,8 @@ impl KvBackend {
             first: None,
             ..r.clone()
         };
-        let before = places(&self.accept(&with(first.clone()))?);
-        let now = places(written);
+        let before = own_keys(&self.encode_checked(&with(first.clone()))?);
+        let now = own_keys(written);
         if before == now {
             return Ok(());
         }
@@ -212,8 +228,8 @@ impl KvBackend {
                 Some(value) => other.insert((*name).clone(), value.clone()),
                 None => other.remove(*name),
             };
-            let moved = self.accept(&with(other));
-            moved.is_ok_and(|moved| places(&moved) != before)
+            let moved = self.encode_checked(&with(other));
+            moved.is_ok_and(|moved| own_keys(&moved) != before)
         };
         let what = match names.into_iter().find(moves) {
             Some(name) => format!("attribute {name} is part of the key"),
@@ -224,24 +240,24 @@ impl KvBackend {
             keys.join(", ")
         };
         Err(Error::invalid(format!(
-            "{what}: an update cannot move the registration from {} to {}; unregister it and register it anew",
+            "{what}: an update cannot change the key of the registration from {} to {}; unregister and register again",
             keys(&before),
             keys(&now)
         )))
     }
 
-    /// What is to be written, in view of what is there: the entries of the registration itself, and those
-    /// that it shares with others, which have their own way.
-    async fn compose(
+    /// Returns the entries to write, merged with existing records: the leased entries of the registration, and the
+    /// unmerged entries that it shares with other registrations.
+    async fn prepare_write(
         &self,
         r: &Registration,
-        claim: OnConflict,
-    ) -> Result<(Vec<Entry>, Vec<Written>)> {
-        let written = self.accept(r)?;
-        self.check_place(r, &written)?;
-        let is_own = |(_, entry): &Written| entry.lifetime.is_leased();
+        on_conflict: OnConflict,
+    ) -> Result<(Vec<Entry>, Vec<LayoutEntry>)> {
+        let written = self.encode_checked(r)?;
+        self.check_keys_unchanged(r, &written)?;
+        let is_own = |(_, entry): &LayoutEntry| entry.lifetime.is_leased();
         let (own, mut shared): (Vec<_>, Vec<_>) = written.into_iter().partition(is_own);
-        // Who adopted what others said has nothing to say to them.
+        // Attributes adopted from the shared record are not published to it again.
         shared.retain(|_| !r.adopted);
         let own = own.into_iter().map(|(number, entry)| async move {
             let rewrites = |layout: &&Arc<dyn Layout>| !layout.known_fields().is_empty();
@@ -249,31 +265,31 @@ impl KvBackend {
             let Some(layout) = layout else {
                 return Ok(Some(entry));
             };
-            let before = shared_record::read(&*self.store, &entry.key).await?;
-            Ok(shared_record::over(
+            let before = self.store.get(&entry.key).await?;
+            Ok(shared_record::merge(
                 &**layout,
                 entry,
                 before.as_ref(),
-                claim,
+                on_conflict,
             ))
         });
         let own: Vec<Option<Entry>> = try_join_all(own).await?;
         Ok((own.into_iter().flatten().collect(), shared))
     }
 
-    /// Says what all registrations of a service share.
-    async fn share(&self, entries: Vec<Written>, claim: OnConflict) -> Result<()> {
+    /// Writes the records that the registrations of a service share.
+    async fn write_shared(&self, entries: Vec<LayoutEntry>, on_conflict: OnConflict) -> Result<()> {
         for (number, entry) in entries {
             if let Some(layout) = self.layouts.get(number) {
-                shared_record::say(&*self.store, &**layout, entry, claim).await?;
+                shared_record::write(&*self.store, &**layout, entry, on_conflict).await?;
             }
         }
         Ok(())
     }
 }
 
-/// Where a registration is, itself.
-fn places(written: &[Written]) -> Vec<Key> {
+/// Returns the keys of the leased entries.
+fn own_keys(written: &[LayoutEntry]) -> Vec<Key> {
     let own = written
         .iter()
         .filter(|(_, entry)| entry.lifetime.is_leased());
@@ -288,16 +304,16 @@ impl Backend for KvBackend {
     fn register<'a>(
         &'a self,
         r: &'a Registration,
-        claim: OnConflict,
+        on_conflict: OnConflict,
     ) -> BoxFuture<'a, Result<Grant>> {
         let terms = Terms {
             ttl: r.ttl.unwrap_or(Duration::from_secs(10)),
-            claim,
+            on_conflict,
             dedicated: r.heartbeat == Heartbeat::Manual,
         };
         async move {
-            let (own, shared) = self.compose(r, claim).await?;
-            self.share(shared, claim).await?;
+            let (own, shared) = self.prepare_write(r, on_conflict).await?;
+            self.write_shared(shared, on_conflict).await?;
             self.store.create(&own, terms).await
         }
         .boxed()
@@ -319,15 +335,15 @@ impl Backend for KvBackend {
         &'a self,
         r: &'a Registration,
         grant: Grant,
-        claim: OnConflict,
+        on_conflict: OnConflict,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
-            let (own, shared) = self.compose(r, claim).await?;
+            let (own, shared) = self.prepare_write(r, on_conflict).await?;
             if !shared.is_empty() {
-                // Only who is still registered says anything; and what the others may not be told is
-                // refused before anything is written.
+                // The renewal proves that the registration still exists. The shared record is written first, so
+                // that an update that must not be shared changes nothing.
                 self.store.renew(&own, grant).await?;
-                self.share(shared, claim).await?;
+                self.write_shared(shared, on_conflict).await?;
             }
             self.store.update(&own, grant).await
         }
@@ -354,13 +370,13 @@ impl Backend for KvBackend {
             let entries = layout.encode(r).ok()?;
             let own = entries.into_iter().find(|entry| entry.key == key);
             let own = own.map(|entry| layout.decode_shared(Some(&entry.value)));
-            let silent = SharedAttributes::Present(Attributes::new());
-            // Who writes without a look at what is there may have blanked what it says.
-            let blanks = own.is_some_and(|own| own != silent);
-            let said = shared_record::follow(self.store.clone(), layout.clone(), key);
-            Some(said.map(move |said| match said == silent {
-                true if blanks => SharedAttributes::Absent,
-                _ => said,
+            let no_attributes = SharedAttributes::Present(Attributes::new());
+            // A program that overwrites the record without reading it may have blanked the attributes.
+            let may_be_blanked = own.is_some_and(|own| own != no_attributes);
+            let updates = shared_record::follow(self.store.clone(), layout.clone(), key);
+            Some(updates.map(move |shared| match shared == no_attributes {
+                true if may_be_blanked => SharedAttributes::Absent,
+                _ => shared,
             }))
         };
         let all: Vec<_> = self.layouts.iter().filter_map(shared).collect();
@@ -368,7 +384,7 @@ impl Backend for KvBackend {
     }
 
     fn subscribe(&self, service: &ServiceName, last: View) -> BoxStream<'static, Result<View>> {
-        match Views::open(self, service, last) {
+        match ViewStream::open(self, service, last) {
             Ok(views) => stream::unfold(views, |mut views| async move {
                 let view = views.next().await?;
                 Some((view, views))
@@ -379,7 +395,7 @@ impl Backend for KvBackend {
     }
 
     fn catalog(&self) -> BoxFuture<'_, Result<Vec<ServiceName>>> {
-        self.list().boxed()
+        self.list_services().boxed()
     }
 
     fn connection(&self) -> BoxStream<'static, ConnectionState> {

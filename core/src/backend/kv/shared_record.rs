@@ -1,13 +1,13 @@
-//! Records that others write too: the one that all registrations of a service share, and those that are
-//! there already. They are read, changed, and written in view of what was read.
+//! Read-modify-write of records that other programs write as well: the record that the registrations of a
+//! service share, and existing records of an instance.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::READ;
+use super::READ_TIMEOUT;
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Change, Changes, Entry, Key, Node, Scope};
@@ -15,87 +15,75 @@ use crate::layout::Layout;
 use crate::model::{OnConflict, SharedAttributes};
 use crate::store::Store;
 
-/// How long to wait before a record is read again that somebody else was faster to write, at first.
-const AGAIN: Duration = Duration::from_millis(5);
-/// The same, after many times.
-const MOST: Duration = Duration::from_millis(200);
+/// The bounds of the wait after another program has changed the record between read and write.
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(5);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The key as it is now.
-pub(super) async fn read(store: &dyn Store, key: &Key) -> Result<Option<Node>> {
-    let mut changes = store.watch(&Scope::Only(key.clone()));
-    let slow = || {
-        Error::new(
-            ErrorKind::Timeout,
-            format!("{key} was not read within {READ:?}"),
-        )
-    };
-    let item = timeout(READ, changes.next()).await.map_err(|_| slow())?;
-    let changes = item.ok_or_else(slow)??.changes;
-    let node = changes.into_iter().find_map(|change| node_of(change, key));
-    Ok(node.flatten())
-}
-
-/// What is to be written where `before` is; none where that says it already.
-pub(super) fn over(
+/// Returns the entry to write over `before`; `None` if nothing is to be written.
+pub(super) fn merge(
     layout: &dyn Layout,
     mut entry: Entry,
     before: Option<&Node>,
-    claim: OnConflict,
+    on_conflict: OnConflict,
 ) -> Option<Entry> {
     if let Some(before) = before {
-        entry.value = layout.merge_existing(&entry, &before.value, claim)?;
+        entry.value = layout.merge_existing(&entry, &before.value, on_conflict)?;
     }
     Some(entry)
 }
 
-/// Says what all share. What somebody else wrote between our look and our word is looked at again, so
-/// that nobody's word is lost.
-pub(super) async fn say(
+/// Writes a shared record with compare-and-swap. If another program changed the record since it was read, it is
+/// read and merged again, so that no write is lost.
+pub(super) async fn write(
     store: &dyn Store,
     layout: &dyn Layout,
     entry: Entry,
-    claim: OnConflict,
+    on_conflict: OnConflict,
 ) -> Result<()> {
-    let (mut backoff, began) = (Backoff::new(AGAIN, MOST), Instant::now());
+    let (mut backoff, began) = (
+        Backoff::new(MIN_RETRY_INTERVAL, MAX_RETRY_INTERVAL),
+        Instant::now(),
+    );
     let key = &entry.key;
     loop {
-        let before = read(store, key).await?;
-        let Some(entry) = over(layout, entry.clone(), before.as_ref(), claim) else {
+        let before = store.get(key).await?;
+        let Some(entry) = merge(layout, entry.clone(), before.as_ref(), on_conflict) else {
             return Ok(());
         };
         if store.put(&entry, before.as_ref()).await? {
             return Ok(());
         }
-        // Reading and putting end by themselves, so this is about others who are always faster.
-        if began.elapsed() >= READ {
-            let text =
-                format!("{key} changed all the time for {READ:?}, so that it was not written");
+        // `get` and `put` have timeouts of their own; this bounds lost races only.
+        if began.elapsed() >= READ_TIMEOUT {
+            let text = format!(
+                "{key} changed all the time for {READ_TIMEOUT:?}, so that it was not written"
+            );
             return Err(Error::new(ErrorKind::Unavailable, text));
         }
         sleep(backoff.next_wait()).await;
     }
 }
 
-/// What a change says about a key.
-fn node_of(change: Change, key: &Key) -> Option<Option<Node>> {
+/// Returns the effect of a change on a key: the new node, or `None` inside for a deletion.
+fn change_of_key(change: Change, key: &Key) -> Option<Option<Node>> {
     match change {
         Change::Reset(nodes) => Some(nodes.into_iter().find(|node| node.key == *key)),
         Change::Put(node) => (node.key == *key).then_some(Some(node)),
         Change::Delete(deleted) => {
-            let gone = deleted == *key || key.under(&deleted.beneath()).is_some();
+            let gone = deleted == *key || key.strip_prefix(&deleted.as_prefix()).is_some();
             gone.then_some(None)
         }
     }
 }
 
-/// What the key says, at once and whenever it says something else; never ends.
+/// Streams the shared attributes of a record: the current ones at once, then each change. Never ends.
 pub(super) fn follow(
     store: Arc<dyn Store>,
     layout: Arc<dyn Layout>,
     key: Key,
 ) -> BoxStream<'static, SharedAttributes> {
-    let values = Values {
-        changes: store.watch(&Scope::Only(key.clone())),
+    let values = ValueStream {
+        changes: store.watch(&Scope::Key(key.clone())),
         store,
         key,
         last: None,
@@ -109,7 +97,7 @@ pub(super) fn follow(
 }
 
 /// The values of one key.
-struct Values {
+struct ValueStream {
     store: Arc<dyn Store>,
     key: Key,
     changes: BoxStream<'static, Result<Changes>>,
@@ -117,15 +105,15 @@ struct Values {
     backoff: Backoff,
 }
 
-impl Values {
-    /// The next value that is another than the last.
+impl ValueStream {
+    /// Waits for a value that differs from the last one.
     async fn next(&mut self) -> Option<Arc<[u8]>> {
         loop {
             match self.changes.next().await {
                 Some(Ok(item)) => {
                     self.backoff.reset();
                     let changes = item.changes.into_iter();
-                    let said = changes.filter_map(|change| node_of(change, &self.key));
+                    let said = changes.filter_map(|change| change_of_key(change, &self.key));
                     let value = said.last().map(|node| node.map(|node| node.value));
                     if let Some(value) = value
                         && self.last.as_ref() != Some(&value)
@@ -134,11 +122,11 @@ impl Values {
                         return value;
                     }
                 }
-                // The sets of the client tell that the store is lost; here there is nothing to be said.
+                // The sets of the client report that the store is lost.
                 Some(Err(_)) => {}
                 None => {
                     sleep(self.backoff.next_wait()).await;
-                    self.changes = self.store.watch(&Scope::Only(self.key.clone()));
+                    self.changes = self.store.watch(&Scope::Key(self.key.clone()));
                 }
             }
         }
@@ -157,14 +145,14 @@ mod tests {
     use crate::model::{Registration, ServiceName};
     use crate::store::memory::MemoryStore;
 
-    /// Between our look at a record and our word, somebody else says these.
-    struct Overtaken {
+    /// A layout during whose merges other programs write these records.
+    struct RacingLayout {
         layout: Scalingo,
         store: Arc<MemoryStore>,
         others: Mutex<Vec<String>>,
     }
 
-    impl Layout for Overtaken {
+    impl Layout for RacingLayout {
         fn name(&self) -> &str {
             self.layout.name()
         }
@@ -185,39 +173,44 @@ mod tests {
             &self,
             entry: &Entry,
             before: &[u8],
-            claim: OnConflict,
+            on_conflict: OnConflict,
         ) -> Option<Vec<u8>> {
             if let Some(other) = self.others.lock().unwrap().pop() {
                 put(&self.store, &entry.key, &other);
             }
-            self.layout.merge_existing(entry, before, claim)
+            self.layout.merge_existing(entry, before, on_conflict)
         }
     }
 
     fn value(store: &MemoryStore, key: &Key) -> Option<String> {
-        let node = read(store, key).now_or_never().unwrap().unwrap()?;
+        let node = store.get(key).now_or_never().unwrap().unwrap()?;
         Some(String::from_utf8(node.value.to_vec()).unwrap())
     }
 
     fn put(store: &MemoryStore, key: &Key, value: &str) {
         let (key, value) = (key.clone(), value.into());
-        let lifetime = Lifetime::Kept;
+        let lifetime = Lifetime::Persistent;
         let entry = Entry {
             key,
             value,
             lifetime,
         };
-        let seen = read(store, &entry.key).now_or_never().unwrap().unwrap();
+        let seen = store.get(&entry.key).now_or_never().unwrap().unwrap();
         let written = store.put(&entry, seen.as_ref()).now_or_never().unwrap();
         assert!(written.unwrap());
     }
 
-    /// What is there after a public host with the credentials `u:p` says its word over `before`, while
-    /// the others say theirs.
-    async fn said(name: &str, before: &str, others: &[&str], claim: OnConflict) -> String {
+    /// Returns the record after a public host with the credentials `u:p` has written over `before` while others
+    /// wrote theirs.
+    async fn record_after_race(
+        name: &str,
+        before: &str,
+        others: &[&str],
+        on_conflict: OnConflict,
+    ) -> String {
         let store = Arc::new(MemoryStore::open(name));
         let others = others.iter().rev().map(|other| (*other).to_owned());
-        let layout = Overtaken {
+        let layout = RacingLayout {
             layout: Scalingo::new(Scalingo::PREFIX, Scalingo::INFOS).unwrap(),
             store: store.clone(),
             others: Mutex::new(others.collect()),
@@ -228,17 +221,17 @@ mod tests {
         let entry = layout.encode(&host).unwrap().remove(0);
         let key = entry.key.clone();
         put(&store, &key, before);
-        say(&*store, &layout, entry, claim).await.unwrap();
+        write(&*store, &layout, entry, on_conflict).await.unwrap();
         value(&store, &key).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_overtaken_keeps_what_the_others_said_and_has_the_last_word() {
+    async fn a_write_that_lost_races_preserves_members_of_others_and_wins_in_the_end() {
         let others = [
             r#"{"name":"api","public":true,"user":"v","a":1}"#,
             r#"{"name":"api","public":true,"user":"w","a":1,"b":2}"#,
         ];
-        let said = said("overtaken-1", "{}", &others, OnConflict::Replace).await;
+        let said = record_after_race("overtaken-1", "{}", &others, OnConflict::Replace).await;
         assert!(
             said.contains(r#""user":"u","password":"p""#) && said.ends_with(r#","a":1,"b":2}"#),
             "{said}"
@@ -246,17 +239,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_put_back_does_not_undo_what_was_said_meanwhile() {
+    async fn a_restore_does_not_undo_later_writes() {
         let other = r#"{"name":"api","public":true,"user":"new"}"#;
-        let said = said("overtaken-2", "rubbish", &[other], OnConflict::RestoreOnly).await;
+        let said =
+            record_after_race("overtaken-2", "rubbish", &[other], OnConflict::RestoreOnly).await;
         assert_eq!(said, other);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_overtaken_for_ever_gives_up() {
+    async fn a_write_that_loses_every_race_gives_up() {
         let store = Arc::new(MemoryStore::open("overtaken-3"));
         let endless = (0..100_000).map(|i| format!(r#"{{"n":{i}}}"#)).collect();
-        let layout = Overtaken {
+        let layout = RacingLayout {
             layout: Scalingo::new(Scalingo::PREFIX, Scalingo::INFOS).unwrap(),
             store: store.clone(),
             others: Mutex::new(endless),
@@ -264,7 +258,7 @@ mod tests {
         let host = Registration::at("api", "h:1").unwrap();
         let entry = layout.encode(&host).unwrap().remove(0);
         put(&store, &entry.key, "{}");
-        let error = say(&*store, &layout, entry, OnConflict::Replace).await;
+        let error = write(&*store, &layout, entry, OnConflict::Replace).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }

@@ -1,4 +1,4 @@
-//! Edges folded into whole views: one instance for each identity, whatever records say it.
+//! Applies key changes to the view of a service and merges the records of all layouts.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -7,72 +7,72 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use imbl::OrdMap;
 
-use crate::backend::kv::mass_expiry::FEW;
+use crate::backend::kv::mass_expiry::MIN_MASS_SIZE;
 use crate::kv::{Change, Changes, Key, Node};
 use crate::layout::{Decoded, Layout};
 use crate::model::{Instance, InstanceOrder, MetadataInterner, ServiceName, View};
 use crate::rate_limited_log::LogRateLimit;
 
-/// Folds edges into whole views, and is silent about what changes nothing.
+/// Builds the view of one service from the key changes of its layouts. Changes that do not affect the view
+/// produce none.
 ///
-/// In one layout an instance is known by its id. In several it is known by its address, because each has
-/// ids of its own; what the first of them says counts before what the others say.
+/// With one layout the identity of an instance is its id. With several layouts it is the address, because each
+/// layout has its own ids; on conflict, the value of the first layout counts.
 pub(super) struct ViewBuilder {
     layouts: Arc<[Arc<dyn Layout>]>,
-    /// What is said of an instance that was found in each.
+    /// The value of [`Instance::layouts`] for each layout.
     found_in: Vec<Arc<[String]>>,
     service: ServiceName,
-    /// The view before this watch, whose instances are used again where they are the same.
+    /// The view before this watch. Its instances are reused if they did not change.
     last: View,
     records: BTreeMap<RecordKey, Record>,
-    /// What was written since somebody looked, and is not read yet: of what is written again and again
-    /// only the last is.
-    unread: HashMap<RecordKey, Node>,
+    /// Nodes that are not decoded yet. Of several writes of a key only the last is decoded.
+    pending: HashMap<RecordKey, Node>,
     members: HashMap<Arc<str>, MergedInstance>,
-    /// Whose records changed, and who is not yet shown as they say.
-    touched: Vec<Arc<str>>,
+    /// The identities whose records changed since the view was updated.
+    changed_members: Vec<Arc<str>>,
     view: View,
-    /// What was said in the list that is read just now.
-    said: Option<Box<MetadataInterner>>,
-    /// The instances that were given out last.
-    given: OrdMap<InstanceOrder, Arc<Instance>>,
-    /// Whether the view is other than the one given out last. The first is, even when it is empty.
+    /// The metadata interner while a list is decoded.
+    interner: Option<Box<MetadataInterner>>,
+    /// The instances of the last published view.
+    published: OrdMap<InstanceOrder, Arc<Instance>>,
+    /// True if the view differs from the last published one. True for the first view, even if it is empty.
     changed: bool,
-    /// Who came and who went, with the owner, since somebody asked.
-    moves: Vec<MembershipChange>,
-    /// How many bad records were read, here and by others.
+    /// The membership changes since `take_membership_changes`.
+    membership_changes: Vec<MembershipChange>,
+    /// The counter of malformed records, shared with the other sets of the backend.
     invalid: Arc<AtomicU64>,
     malformed_log: LogRateLimit,
 }
 
-/// The number of a layout, and a key in it.
+/// The index of a layout, and a key in it.
 type RecordKey = (usize, Key);
 
-/// What a key holds.
+/// The decoded value of a key.
 struct Record {
-    /// None for one that cannot be read.
+    /// `None` if the value is malformed.
     instance: Option<Arc<Instance>>,
     owner: u64,
 }
 
-/// Who is known by one identity.
+/// The instance of one identity, merged from its records.
 #[derive(Default)]
 struct MergedInstance {
-    /// The records that say so, in order. Nearly always one.
-    places: Vec<RecordKey>,
-    /// As it is in the view, with its grant.
-    shown: Option<(Arc<Instance>, u64)>,
-    /// Whether all of its records went since then: what comes after is another one.
-    is_another: bool,
-    /// Whether its records changed since then.
-    is_touched: bool,
+    /// The keys of its records, in order; nearly always one.
+    keys: Vec<RecordKey>,
+    /// The instance in the view, with its grant.
+    visible: Option<(Arc<Instance>, u64)>,
+    /// True if all records were removed since then; a later record is a new instance.
+    is_new_identity: bool,
+    /// True if its records changed since then.
+    is_queued: bool,
 }
 
-/// An instance that came or went.
+/// An instance that joined or left.
 pub(super) enum MembershipChange {
-    Came(Arc<Instance>),
-    /// With the grant that it had.
-    Went(Arc<Instance>, u64),
+    Joined(Arc<Instance>),
+    /// With its grant.
+    Left(Arc<Instance>, u64),
 }
 
 impl ViewBuilder {
@@ -82,7 +82,8 @@ impl ViewBuilder {
         last: View,
         invalid: Arc<AtomicU64>,
     ) -> ViewBuilder {
-        let (records, unread, members, touched, view, given, moves) = Default::default();
+        let (records, pending, members, changed_members, view, published, membership_changes) =
+            Default::default();
         let name = |layout: &Arc<dyn Layout>| [layout.name().to_owned()].into();
         ViewBuilder {
             found_in: layouts.iter().map(name).collect(),
@@ -90,92 +91,94 @@ impl ViewBuilder {
             service,
             last,
             records,
-            unread,
+            pending,
             members,
-            touched,
-            said: None,
+            changed_members,
+            interner: None,
             view,
-            given,
+            published,
             changed: true,
-            moves,
+            membership_changes,
             invalid,
             malformed_log: LogRateLimit::default(),
         }
     }
 
-    /// Takes note of changes in the folder of a layout.
-    pub(super) fn fold(&mut self, layout: usize, item: Changes) {
+    /// Applies changes in the directory of a layout.
+    pub(super) fn apply(&mut self, layout: usize, item: Changes) {
         let mut changes = item.changes.into_iter().peekable();
         while let Some(change) = changes.next() {
             match change {
                 Change::Reset(nodes) => {
-                    self.read();
-                    self.forget_all_but(layout, &nodes);
+                    self.decode_pending();
+                    self.remove_unlisted(layout, &nodes);
                     self.members.reserve(nodes.len());
-                    // Many of a service say the same of themselves.
-                    self.said = Some(Box::default());
-                    nodes.into_iter().for_each(|node| self.put(layout, node));
-                    self.said = None;
-                    self.settle_all();
+                    // Many instances of a service have identical metadata.
+                    self.interner = Some(Box::default());
+                    nodes
+                        .into_iter()
+                        .for_each(|node| self.put_node(layout, node));
+                    self.interner = None;
+                    self.update_members();
                 }
                 Change::Put(node) => {
-                    self.unread.insert((layout, node.key.clone()), node);
+                    self.pending.insert((layout, node.key.clone()), node);
                 }
                 Change::Delete(key) => {
-                    self.read();
+                    self.decode_pending();
                     self.delete(layout, &key);
-                    // Who went and is back has come, too: nobody is missed between the two.
+                    // Updated before the next put, so that an instance that is deleted and rejoins counts as both.
                     if !matches!(changes.peek(), Some(Change::Delete(_))) {
-                        self.settle_all();
+                        self.update_members();
                     }
                 }
             }
         }
-        // Each folder is told of for itself; what is told is never older than what was.
+        // The directories report independently; epoch and revision never decrease.
         if item.epoch > self.view.epoch {
             (self.view.epoch, self.view.revision) = (item.epoch, item.revision);
         }
         self.view.revision = self.view.revision.max(item.revision);
     }
 
-    /// Reads what was written.
-    fn read(&mut self) {
-        for ((layout, _), node) in std::mem::take(&mut self.unread) {
-            self.put(layout, node);
+    /// Decodes the pending nodes.
+    fn decode_pending(&mut self) {
+        for ((layout, _), node) in std::mem::take(&mut self.pending) {
+            self.put_node(layout, node);
         }
-        self.settle_all();
+        self.update_members();
     }
 
-    fn settle_all(&mut self) {
-        for identity in std::mem::take(&mut self.touched) {
-            self.settle(&identity);
+    fn update_members(&mut self) {
+        for identity in std::mem::take(&mut self.changed_members) {
+            self.update_member(&identity);
         }
     }
 
-    /// The whole view, if it is another than before. To be asked when all folders are known.
+    /// Returns the view if it changed. Call it once all directories are known.
     pub(super) fn view(&mut self) -> Option<View> {
-        self.read();
+        self.decode_pending();
         self.last = View::default();
         std::mem::take(&mut self.changed).then(|| self.view.clone())
     }
 
-    /// The next view is told even if it is as it was: it says that it holds again.
-    pub(super) fn tell_again(&mut self) {
+    /// Makes `view` return the next view even if it did not change, as the signal of a recovery.
+    pub(super) fn force_next_view(&mut self) {
         self.changed = true;
     }
 
-    /// Whether some of several went, with a grant that may be gone.
-    pub(super) fn may_be_a_mass(&self) -> bool {
-        let went = |step: &&MembershipChange| matches!(step, MembershipChange::Went(_, owner) if *owner != 0);
-        let went = self.moves.iter().filter(went).count();
-        went > 0 && went + self.view.instances.len() >= FEW
+    /// Returns true if instances with a grant left a set that is large enough for protection.
+    pub(super) fn may_be_mass_expiry(&self) -> bool {
+        let went = |step: &&MembershipChange| matches!(step, MembershipChange::Left(_, owner) if *owner != 0);
+        let went = self.membership_changes.iter().filter(went).count();
+        went > 0 && went + self.view.instances.len() >= MIN_MASS_SIZE
     }
 
-    /// Who came and who went since the last time this was asked, in order.
-    pub(super) fn moves(&mut self) -> Vec<MembershipChange> {
-        self.read();
-        self.given = self.view.instances.clone();
-        std::mem::take(&mut self.moves)
+    /// Returns and clears the membership changes, in order.
+    pub(super) fn take_membership_changes(&mut self) -> Vec<MembershipChange> {
+        self.decode_pending();
+        self.published = self.view.instances.clone();
+        std::mem::take(&mut self.membership_changes)
     }
 
     fn identity(&self, instance: &Instance) -> Arc<str> {
@@ -185,10 +188,10 @@ impl ViewBuilder {
         }
     }
 
-    fn put(&mut self, layout: usize, node: Node) {
+    fn put_node(&mut self, layout: usize, node: Node) {
         let instance = match self.decode(layout, &node) {
             Decoded::Instance(new) => Some(new),
-            Decoded::Ignored => return self.forget(&(layout, node.key)),
+            Decoded::Ignored => return self.remove_record(&(layout, node.key)),
             Decoded::Malformed(why) => {
                 self.invalid.fetch_add(1, Ordering::Relaxed);
                 if let Some(suppressed) = self.malformed_log.permit() {
@@ -200,27 +203,27 @@ impl ViewBuilder {
         let identity = instance.as_ref().map(|new| self.identity(new));
         let is_bad = instance.is_none();
         let by_id = self.layouts.len() == 1;
-        let (place, owner) = ((layout, node.key), node.owner);
-        let (is_new, before) = match self.records.entry(place.clone()) {
+        let (key_of_record, owner) = ((layout, node.key), node.owner);
+        let (is_new, before) = match self.records.entry(key_of_record.clone()) {
             Entry::Vacant(free) => {
                 let instance = instance.map(Arc::new);
                 free.insert(Record { instance, owner });
                 (true, None)
             }
             Entry::Occupied(mut there) => {
-                let goes_on = there.get().goes_on(instance.as_ref(), by_id);
-                // The same instance, changed, keeps its count of calls in flight.
-                let older = there.get().instance.as_deref().filter(|_| goes_on);
+                let is_same_instance = there.get().is_same_instance(instance.as_ref(), by_id);
+                // A changed instance keeps its count of calls in flight.
+                let older = there.get().instance.as_deref().filter(|_| is_same_instance);
                 let instance = instance.map(|new| match older {
                     Some(older) => Arc::new(new.with_load_of(older)),
                     None => Arc::new(new),
                 });
                 let before = there.insert(Record { instance, owner });
-                (!goes_on, (!goes_on).then_some(before))
+                (!is_same_instance, (!is_same_instance).then_some(before))
             }
         };
         if let Some(before) = before {
-            self.leave(&place, before);
+            self.detach_record(&key_of_record, before);
         }
         if is_new && is_bad {
             self.view.invalid += 1;
@@ -228,13 +231,13 @@ impl ViewBuilder {
         }
         if let Some(identity) = identity {
             let member = self.members.entry(identity.clone()).or_default();
-            if let Err(at) = member.places.binary_search(&place) {
-                // Room for more than one is rarely needed.
-                member.places.reserve_exact(1);
-                member.places.insert(at, place);
+            if let Err(at) = member.keys.binary_search(&key_of_record) {
+                // More than one key is rare.
+                member.keys.reserve_exact(1);
+                member.keys.insert(at, key_of_record);
             }
-            if !std::mem::replace(&mut member.is_touched, true) {
-                self.touched.push(identity);
+            if !std::mem::replace(&mut member.is_queued, true) {
+                self.changed_members.push(identity);
             }
         }
     }
@@ -244,8 +247,8 @@ impl ViewBuilder {
         else {
             return Decoded::Ignored;
         };
-        let decoded = match &mut self.said {
-            Some(said) => form.decode_among(&self.service, node, said),
+        let decoded = match &mut self.interner {
+            Some(interner) => form.decode_among(&self.service, node, interner),
             None => form.decode(&self.service, node),
         };
         match decoded {
@@ -255,38 +258,43 @@ impl ViewBuilder {
     }
 
     fn delete(&mut self, layout: usize, key: &Key) {
-        let place = (layout, key.clone());
-        self.forget(&place);
-        let beneath = key.beneath();
-        let from_here = self.records.range(place..).map(|(place, _)| place);
+        let key_of_record = (layout, key.clone());
+        self.remove_record(&key_of_record);
+        let beneath = key.as_prefix();
+        let from_here = self
+            .records
+            .range(key_of_record..)
+            .map(|(key_of_record, _)| key_of_record);
         let near =
             from_here.take_while(|(of, k)| *of == layout && k.as_str().starts_with(key.as_str()));
         let gone: Vec<RecordKey> = near
-            .filter(|(_, k)| k.under(&beneath).is_some())
+            .filter(|(_, k)| k.strip_prefix(&beneath).is_some())
             .cloned()
             .collect();
-        gone.iter().for_each(|place| self.forget(place));
+        gone.iter()
+            .for_each(|key_of_record| self.remove_record(key_of_record));
     }
 
-    /// Forgets what is in the folder of a layout, but for what was listed just now.
-    fn forget_all_but(&mut self, layout: usize, nodes: &[Node]) {
+    /// Removes all records of a layout that are not among the listed nodes.
+    fn remove_unlisted(&mut self, layout: usize, nodes: &[Node]) {
         if self.records.is_empty() {
             return;
         }
         let listed: HashSet<&Key> = nodes.iter().map(|node| &node.key).collect();
         let gone = |(of, key): &&RecordKey| *of == layout && !listed.contains(key);
         let gone: Vec<RecordKey> = self.records.keys().filter(gone).cloned().collect();
-        gone.iter().for_each(|place| self.forget(place));
+        gone.iter()
+            .for_each(|key_of_record| self.remove_record(key_of_record));
     }
 
-    fn forget(&mut self, place: &RecordKey) {
-        if let Some(record) = self.records.remove(place) {
-            self.leave(place, record);
+    fn remove_record(&mut self, key_of_record: &RecordKey) {
+        if let Some(record) = self.records.remove(key_of_record) {
+            self.detach_record(key_of_record, record);
         }
     }
 
-    /// What this record said there, it says no more.
-    fn leave(&mut self, place: &RecordKey, record: Record) {
+    /// Detaches a removed or replaced record from its member.
+    fn detach_record(&mut self, key_of_record: &RecordKey, record: Record) {
         let Some(instance) = record.instance else {
             self.view.invalid -= 1;
             self.changed = true;
@@ -294,66 +302,69 @@ impl ViewBuilder {
         };
         let identity = self.identity(&instance);
         if let Some(member) = self.members.get_mut(&identity) {
-            member.places.retain(|other| other != place);
-            member.is_another |= member.places.is_empty();
-            if !std::mem::replace(&mut member.is_touched, true) {
-                self.touched.push(identity);
+            member.keys.retain(|other| other != key_of_record);
+            member.is_new_identity |= member.keys.is_empty();
+            if !std::mem::replace(&mut member.is_queued, true) {
+                self.changed_members.push(identity);
             }
         }
     }
 
-    /// Brings the view in line with what the records say about one instance.
-    fn settle(&mut self, identity: &str) {
+    /// Updates the view with the records of one member.
+    fn update_member(&mut self, identity: &str) {
         let Some(member) = self.members.get_mut(identity) else {
             return;
         };
-        member.is_touched = false;
-        let old = member.shown.take();
-        let is_another = std::mem::take(&mut member.is_another);
-        let Some((mut new, owner)) = merged(&self.records, &member.places) else {
+        member.is_queued = false;
+        let old = member.visible.take();
+        let is_new_identity = std::mem::take(&mut member.is_new_identity);
+        let Some((mut new, owner)) = merge_records(&self.records, &member.keys) else {
             self.members.remove(identity);
             if let Some((old, owner)) = old {
-                hide(&mut self.view, &old);
+                remove_from_view(&mut self.view, &old);
                 self.changed = true;
-                self.moves.push(MembershipChange::Went(old, owner));
+                self.membership_changes
+                    .push(MembershipChange::Left(old, owner));
             }
             return;
         };
-        // One record of several that goes, or comes, makes nobody younger or older.
+        // Adding or removing one of several records does not change the age.
         if let Some((old, _)) = &old
-            && !is_another
+            && !is_new_identity
             && old.created() != new.created()
-            && self.given.contains_key(&old.seniority())
+            && self.published.contains_key(&old.order())
         {
-            new = Arc::new(new.another().created_at(old.created()));
+            new = Arc::new(new.new_version().created_at(old.created()));
         }
-        let seniority = new.seniority();
+        let seniority = new.order();
         let known = old.as_ref().map(|(old, _)| old);
-        let known = known.filter(|old| old.seniority() == seniority);
+        let known = known.filter(|old| old.order() == seniority);
         let new = match known.or_else(|| self.last.instances.get(&seniority)) {
             Some(known) if **known == *new => known.clone(),
-            Some(known) if !new.has_load_of(known) => Arc::new(new.another().with_load_of(known)),
+            Some(known) if !new.has_load_of(known) => {
+                Arc::new(new.new_version().with_load_of(known))
+            }
             _ => new,
         };
-        member.shown = Some((new.clone(), owner));
+        member.visible = Some((new.clone(), owner));
         if old.as_ref().is_some_and(|(old, _)| Arc::ptr_eq(old, &new)) {
             return;
         }
-        // Who keeps its place is written over: to take it out first would copy twice as much of the tree.
+        // Inserting over the same key copies half as much of the tree as removing it first.
         if let Some((old, _)) = &old
-            && old.seniority() != seniority
+            && old.order() != seniority
         {
-            hide(&mut self.view, old);
+            remove_from_view(&mut self.view, old);
         }
         self.view.instances.insert(seniority, new.clone());
-        self.moves.push(MembershipChange::Came(new));
+        self.membership_changes.push(MembershipChange::Joined(new));
         self.changed = true;
     }
 }
 
 impl Record {
-    /// Whether it says now of the one of whom it spoke before, whatever else it says.
-    fn goes_on(&self, now: Option<&Instance>, by_id: bool) -> bool {
+    /// Returns true if the new value describes the same instance as before.
+    fn is_same_instance(&self, now: Option<&Instance>, by_id: bool) -> bool {
         match (&self.instance, now) {
             (Some(before), Some(now)) => {
                 let same = match by_id {
@@ -368,34 +379,34 @@ impl Record {
     }
 }
 
-/// Takes an instance from the view, unless another one is in its place.
-fn hide(view: &mut View, old: &Arc<Instance>) {
-    let seniority = old.seniority();
+/// Removes an instance from the view, unless another instance has taken its position.
+fn remove_from_view(view: &mut View, old: &Arc<Instance>) {
+    let seniority = old.order();
     let there = view.instances.get(&seniority);
     if there.is_some_and(|there| Arc::ptr_eq(there, old)) {
         view.instances.remove(&seniority);
     }
 }
 
-/// What the records at these places say together: where the first of them says it is, with what the
-/// others add, and as old as the oldest.
-fn merged(
+/// Merges the records of an instance: the address and values of the first, completed by the others, with the
+/// age of the oldest.
+fn merge_records(
     records: &BTreeMap<RecordKey, Record>,
-    places: &[RecordKey],
+    keys: &[RecordKey],
 ) -> Option<(Arc<Instance>, u64)> {
-    let said = |place: &RecordKey| {
-        let record = records.get(place)?;
+    let said = |key_of_record: &RecordKey| {
+        let record = records.get(key_of_record)?;
         Some((record.instance.as_ref()?, record.owner))
     };
-    if let [only] = places {
+    if let [only] = keys {
         return said(only).map(|(instance, owner)| (instance.clone(), owner));
     }
-    let (all, owners): (Vec<_>, Vec<u64>) = places.iter().filter_map(said).unzip();
+    let (all, owners): (Vec<_>, Vec<u64>) = keys.iter().filter_map(said).unzip();
     let owner = owners.into_iter().max()?;
     match all[..] {
         [] => None,
         [only] => Some((only.clone(), owner)),
-        [first, ref others @ ..] => Some((Arc::new(first.joined_by(others)), owner)),
+        [first, ref others @ ..] => Some((Arc::new(first.merged_with(others)), owner)),
     }
 }
 

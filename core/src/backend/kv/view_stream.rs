@@ -1,4 +1,4 @@
-//! The views of one service: the folders of all its layouts, folded into one set.
+//! The stream of views of one service, built from the watched directories of all layouts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,114 +15,121 @@ use crate::kv::{Changes, Scope};
 use crate::model::{ServiceName, View};
 use crate::store::Store;
 
-/// How long to wait for the others, where some of several instances vanished, or where one folder of
-/// several is told of before the others.
-const GATHER: Duration = Duration::from_millis(100);
+/// The wait for further changes after a possible mass expiry, or while the directories of several layouts have
+/// different revisions.
+const GATHER_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long a view may wait for what comes without an end.
-const FLOOD: Duration = Duration::from_millis(10);
-/// How long the next view waits for each change that the last one was made of. It is a few times what one
-/// takes to be read and told: faster than this they are a flood.
-const EACH: Duration = Duration::from_micros(10);
+/// The longest delay of a view while changes keep arriving.
+const MAX_VIEW_DELAY: Duration = Duration::from_millis(10);
+/// The delay of the next view for each change in the last one: a few times the cost of decoding and delivering
+/// one change.
+const DELAY_PER_CHANGE: Duration = Duration::from_micros(10);
 
-/// For how long the store was away until lately, once it is back.
-const LATELY: Duration = Duration::from_secs(5);
+/// The time after a reconnect in which a departure may be the first of a mass expiry.
+const RECENT_RECONNECT: Duration = Duration::from_secs(5);
 
-/// News of the folder of a layout, or that there will be no more.
-type News = (usize, Option<Result<Changes>>);
+/// The index of a layout, with changes in its directory, an error, or `None` for the end of the watch.
+type DirectoryEvent = (usize, Option<Result<Changes>>);
 
-/// See the module.
-pub(super) struct Views {
-    changes: BoxStream<'static, News>,
-    folders: Vec<Folder>,
-    mirror: ViewBuilder,
-    protect: Option<MassExpiryGuard>,
+/// The state of the stream.
+pub(super) struct ViewStream {
+    changes: BoxStream<'static, DirectoryEvent>,
+    directories: Vec<DirectoryState>,
+    builder: ViewBuilder,
+    mass_expiry: Option<MassExpiryGuard>,
     store: Arc<dyn Store>,
     start: Instant,
-    /// What came while more was gathered, and is no change: it is looked at next.
-    waiting: Option<Option<News>>,
-    /// Since when the store is back, once it was lost.
-    back: Option<Instant>,
-    /// How many changes were noted since the last view.
-    noted: u32,
+    /// An error or end that arrived while changes were gathered; it is handled next.
+    deferred: Option<Option<DirectoryEvent>>,
+    /// The time of the last reconnect.
+    reconnected_at: Option<Instant>,
+    /// The number of changes since the last view.
+    changes_since_view: u32,
 }
 
-/// What is known of the folder of one layout.
+/// The state of the directory of one layout.
 #[derive(Clone, Default)]
-struct Folder {
-    /// Whether it was told of, and not lost since.
+struct DirectoryState {
+    /// True if its content was received and the watch was not lost since.
     known: bool,
     revision: u64,
 }
 
-impl Views {
-    pub(super) fn open(backend: &KvBackend, service: &ServiceName, last: View) -> Result<Views> {
+impl ViewStream {
+    pub(super) fn open(
+        backend: &KvBackend,
+        service: &ServiceName,
+        last: View,
+    ) -> Result<ViewStream> {
         let watch = |(number, layout): (usize, &Arc<dyn crate::layout::Layout>)| {
-            let scope = Scope::Under(layout.prefix(service)?);
+            let scope = Scope::Prefix(layout.prefix(service)?);
             let news = backend.store.watch(&scope).map(Some);
             let end = stream::iter([None]);
             Ok(news.chain(end).map(move |item| (number, item)).boxed())
         };
         let layouts = backend.layouts.iter().enumerate();
-        let mut changes: Vec<BoxStream<'static, News>> =
+        let mut changes: Vec<BoxStream<'static, DirectoryEvent>> =
             layouts.map(watch).collect::<Result<_>>()?;
-        let folders = vec![Folder::default(); changes.len()];
+        let directories = vec![DirectoryState::default(); changes.len()];
         let (layouts, invalid) = (backend.layouts.clone(), backend.invalid.clone());
-        Ok(Views {
-            folders,
-            // What joins several wakes its task once more after each item, and so another thread.
+        Ok(ViewStream {
+            directories,
+            // `select_all` wakes the task once more after each item, which costs a thread switch.
             changes: match changes.len() {
                 1 => changes.remove(0),
                 _ => stream::select_all(changes).boxed(),
             },
-            mirror: ViewBuilder::new(layouts, service.clone(), last, invalid),
-            protect: backend.grace.map(MassExpiryGuard::new),
+            builder: ViewBuilder::new(layouts, service.clone(), last, invalid),
+            mass_expiry: backend.grace.map(MassExpiryGuard::new),
             store: backend.store.clone(),
             start: Instant::now(),
-            waiting: None,
-            back: None,
-            noted: 0,
+            deferred: None,
+            reconnected_at: None,
+            changes_since_view: 0,
         })
     }
 
     pub(super) async fn next(&mut self) -> Option<Result<View>> {
-        // The last one is told by now.
-        let free = Instant::now() + (EACH * std::mem::take(&mut self.noted)).min(FLOOD);
+        // The last view is delivered by now.
+        let earliest = Instant::now()
+            + (DELAY_PER_CHANGE * std::mem::take(&mut self.changes_since_view)).min(MAX_VIEW_DELAY);
         loop {
-            let item = match self.waiting.take() {
+            let item = match self.deferred.take() {
                 Some(item) => item,
-                None => match self.item().await {
+                None => match self.next_event().await {
                     Ok(item) => item,
                     Err(expired) => return Some(Ok(expired)),
                 },
             };
-            // One that ends ends all: they are opened again together.
+            // If one watch ends, the stream ends, and all are opened again together.
             let (number, item) = item?;
-            if let Err(error) = self.fold(number, item?) {
-                self.mirror.tell_again();
+            if let Err(error) = self.apply(number, item?) {
+                self.builder.force_next_view();
                 return Some(Err(error));
             }
-            rest(free).await;
-            // What has come as well by now is told with it: of a burst, nobody wants to hear each step.
-            // What never stops coming is told all the same.
-            let until = Instant::now() + FLOOD;
-            while self.waiting.is_none()
+            throttle(earliest).await;
+            // Changes that have arrived meanwhile belong to the same view, within a bound.
+            let until = Instant::now() + MAX_VIEW_DELAY;
+            while self.deferred.is_none()
                 && Instant::now() < until
                 && let Some(item) = self.changes.next().now_or_never()
             {
-                self.note(item);
+                self.apply_or_defer(item);
             }
-            if let Some(view) = self.view() {
+            if let Some(view) = self.changed_view() {
                 let view = self.gather(view).await;
-                return Some(Ok(self.shield(view).await));
+                return Some(Ok(self.add_suspects(view).await));
             }
         }
     }
 
-    /// What comes next, or the view without those whose time is over by then.
-    async fn item(&mut self) -> std::result::Result<Option<News>, View> {
+    /// Waits for the next event. Returns a view as `Err` if suspects expire first.
+    async fn next_event(&mut self) -> std::result::Result<Option<DirectoryEvent>, View> {
         loop {
-            let wake = self.protect.as_ref().and_then(MassExpiryGuard::wake);
+            let wake = self
+                .mass_expiry
+                .as_ref()
+                .and_then(MassExpiryGuard::next_expiry);
             let expiry = async {
                 match wake {
                     Some(wake) => sleep_until(self.start + wake).await,
@@ -133,7 +140,7 @@ impl Views {
                 item = self.changes.next() => return Ok(item),
                 () = expiry => {
                     let now = self.start.elapsed();
-                    if let Some(view) = self.protect.as_mut().and_then(|p| p.expire(now)) {
+                    if let Some(view) = self.mass_expiry.as_mut().and_then(|p| p.expire(now)) {
                         return Err(view);
                     }
                 }
@@ -141,85 +148,89 @@ impl Views {
         }
     }
 
-    /// Takes note of a change; what is none waits.
-    fn note(&mut self, item: Option<News>) {
+    /// Applies changes; defers an error or the end of a watch.
+    fn apply_or_defer(&mut self, item: Option<DirectoryEvent>) {
         match item {
-            Some((number, Some(change @ Ok(_)))) => drop(self.fold(number, change)),
-            other => self.waiting = Some(other),
+            Some((number, Some(change @ Ok(_)))) => drop(self.apply(number, change)),
+            other => self.deferred = Some(other),
         }
     }
 
-    /// Takes note of what is told of a folder.
-    fn fold(&mut self, number: usize, item: Result<Changes>) -> Result<()> {
-        let Some(folder) = self.folders.get_mut(number) else {
+    /// Applies an event of a directory.
+    fn apply(&mut self, number: usize, item: Result<Changes>) -> Result<()> {
+        let Some(directory) = self.directories.get_mut(number) else {
             return Ok(());
         };
-        let was_lost = !folder.known && folder.revision > 0;
-        folder.known = item.is_ok();
+        let was_lost = !directory.known && directory.revision > 0;
+        directory.known = item.is_ok();
         let changes = item?;
         if was_lost {
-            self.back = Some(Instant::now());
+            self.reconnected_at = Some(Instant::now());
         }
-        folder.revision = changes.revision;
-        self.noted = self.noted.saturating_add(changes.changes.len() as u32);
-        self.mirror.fold(number, changes);
+        directory.revision = changes.revision;
+        self.changes_since_view = self
+            .changes_since_view
+            .saturating_add(changes.changes.len() as u32);
+        self.builder.apply(number, changes);
         Ok(())
     }
 
-    /// The whole, if it is another than before and all folders are known.
-    fn view(&mut self) -> Option<View> {
-        let whole = self.folders.iter().all(|folder| folder.known);
-        whole.then(|| self.mirror.view()).flatten()
+    /// Returns the view if it changed and all directories are known.
+    fn changed_view(&mut self) -> Option<View> {
+        let whole = self.directories.iter().all(|directory| directory.known);
+        whole.then(|| self.builder.view()).flatten()
     }
 
-    /// Whether one folder is told of at a later time than another.
-    fn is_uneven(&self) -> bool {
-        let mut revisions = self.folders.iter().map(|folder| folder.revision);
+    /// Returns true if the directories have different revisions.
+    fn revisions_differ(&self) -> bool {
+        let mut revisions = self.directories.iter().map(|directory| directory.revision);
         let first = revisions.next();
         revisions.any(|revision| Some(revision) != first)
     }
 
-    /// Waits a moment for more: for the other folders, and where some of several lost their grants, for
-    /// the others: a store that has lost everybody says so one by one.
+    /// Waits for related changes: of the other directories, and of further expiries, which a store reports one by
+    /// one.
     async fn gather(&mut self, mut view: View) -> View {
-        let protects = self.protect.is_some() && self.mirror.may_be_a_mass();
-        let until = Instant::now() + GATHER;
-        while (protects || self.is_uneven())
-            && self.waiting.is_none()
+        let is_mass_possible = self.mass_expiry.is_some() && self.builder.may_be_mass_expiry();
+        let until = Instant::now() + GATHER_TIMEOUT;
+        while (is_mass_possible || self.revisions_differ())
+            && self.deferred.is_none()
             && let Ok(item) = timeout_at(until, self.changes.next()).await
         {
-            self.note(item);
-            view = self.view().unwrap_or(view);
+            self.apply_or_defer(item);
+            view = self.changed_view().unwrap_or(view);
         }
         view
     }
 
-    /// Adds to what the store has those that it may have lost.
-    async fn shield(&mut self, view: View) -> View {
-        let moves = self.mirror.moves();
-        let Some(protect) = &mut self.protect else {
+    /// Adds the instances that the store may have lost.
+    async fn add_suspects(&mut self, view: View) -> View {
+        let membership_changes = self.builder.take_membership_changes();
+        let Some(guard) = &mut self.mass_expiry else {
             return view;
         };
         let now = self.start.elapsed();
-        let lately = self.back.is_some_and(|back| back.elapsed() < LATELY);
-        let asked = protect.see(&view, moves, lately, now);
+        let recently_disconnected = self
+            .reconnected_at
+            .is_some_and(|back| back.elapsed() < RECENT_RECONNECT);
+        let asked = guard.observe(&view, membership_changes, recently_disconnected, now);
         if !asked.is_empty() {
-            // Without an answer there is no evidence that anybody is gone.
-            let gone = self
+            // Without an answer all grants count as expired, so that the instances stay as suspect.
+            let expired = self
                 .store
                 .expired_grants(&asked)
                 .await
                 .unwrap_or_else(|_| asked.clone());
-            protect.judge(&asked, &gone, now);
+            guard.apply_evidence(&asked, &expired, now);
         }
-        protect.add_suspects(view)
+        guard.add_suspects(view)
     }
 }
 
-/// In a flood, views take a part of the time only: what is written again until the next needs not be read.
-/// What is too short for a timer is not waited for, and so nothing that comes alone or by the dozen.
-async fn rest(free: Instant) {
-    if free >= Instant::now() + Duration::from_millis(1) {
-        sleep_until(free).await;
+/// Waits until `earliest`, so that many changes in a row produce few views. Waits below 1 ms, the resolution of
+/// the timer, are skipped, so that single changes are not delayed.
+async fn throttle(earliest: Instant) {
+    if earliest >= Instant::now() + Duration::from_millis(1) {
+        sleep_until(earliest).await;
     }
 }

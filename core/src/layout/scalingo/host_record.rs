@@ -51,7 +51,10 @@ impl HostRecord {
                 "attribute {name} is {other:?}: layout scalingo takes \"true\"; leave it out else"
             ))),
         };
-        let place = (crate::layout::host(registration), registration.port);
+        let place = (
+            crate::layout::registered_host(registration),
+            registration.port,
+        );
         let own = || uuid(service, place.0, place.1);
         let id = registration.id.clone().unwrap_or_else(own);
         let host = HostRecord {
@@ -147,16 +150,16 @@ impl HostRecord {
             .value("name", self.hostname.as_str())
             .value("service_name", self.service_name.as_str())
             .map("ports", &self.ports)
-            .some_text("user", &self.user)
-            .some_text("password", &self.password)
-            .some_flag("public", self.public)
-            .some_text("private_hostname", &self.private_hostname)
-            .some_map("private_ports", &self.private_ports)
-            .some_flag("critical", self.critical)
-            .some_text("shard", &self.shard)
-            .some_text("uuid", &self.uuid)
-            .some_map("attributes", &self.attributes)
-            .some_list("tags", &self.tags)
+            .optional_string("user", &self.user)
+            .optional_string("password", &self.password)
+            .optional_bool("public", self.public)
+            .optional_string("private_hostname", &self.private_hostname)
+            .optional_map("private_ports", &self.private_ports)
+            .optional_bool("critical", self.critical)
+            .optional_string("shard", &self.shard)
+            .optional_string("uuid", &self.uuid)
+            .optional_map("attributes", &self.attributes)
+            .optional_list("tags", &self.tags)
             .finish()
     }
 

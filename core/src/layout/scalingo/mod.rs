@@ -10,7 +10,7 @@ mod service_record;
 
 use crate::error::{Error, Result};
 use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
-use crate::layout::{Decoded, Folder, Layout, endpoint, json};
+use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint};
 use crate::model::{Instance, OnConflict, Registration, ServiceName, SharedAttributes};
 use crate::net::HostPort;
 pub(crate) use host_record::{HTTP, HTTPS, HostRecord, parse_port};
@@ -68,7 +68,7 @@ impl Layout for Scalingo {
     }
 
     fn prefix(&self, service: &ServiceName) -> Result<Prefix> {
-        self.hosts.of(service)
+        self.hosts.prefix(service)
     }
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
@@ -77,7 +77,7 @@ impl Layout for Scalingo {
             Entry {
                 key: self.info_key(&registration.service)?,
                 value: ServiceRecord::from_host(&host).write()?,
-                lifetime: Lifetime::Kept,
+                lifetime: Lifetime::Persistent,
             },
             Entry {
                 key: self.hosts.key(NAME, &registration.service, &host.uuid)?,
@@ -89,7 +89,7 @@ impl Layout for Scalingo {
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
         // Deeper keys and other records belong to the others that live in this folder.
-        let name = self.hosts.name(service, node);
+        let name = self.hosts.child_name(service, node);
         let Some(name) = name.filter(|_| !is_bare(&node.value)) else {
             return Decoded::Ignored;
         };
@@ -111,7 +111,7 @@ impl Layout for Scalingo {
     /// The description of a service is nobody's own: a host that says less leaves it, and one that is
     /// put back says nothing new.
     fn merge_existing(&self, entry: &Entry, before: &[u8], claim: OnConflict) -> Option<Vec<u8>> {
-        if entry.key.under(&self.infos).is_some() {
+        if entry.key.strip_prefix(&self.infos).is_some() {
             return service_record::merge(&entry.value, before, claim);
         }
         let kept = json::keep_unknown(&entry.value, before, &KNOWN);
@@ -136,7 +136,7 @@ impl Layout for Scalingo {
 
 /// The record of another registry in this folder.
 fn is_bare(value: &[u8]) -> bool {
-    std::str::from_utf8(value).is_ok_and(|text| endpoint(text.trim()).is_some())
+    std::str::from_utf8(value).is_ok_and(|text| parse_endpoint(text.trim()).is_some())
 }
 
 fn read(

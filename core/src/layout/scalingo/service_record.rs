@@ -63,11 +63,11 @@ impl ServiceRecord {
         json::Writer::new()
             .value("name", self.name.as_str())
             .value("critical", self.critical)
-            .some_text("hostname", &self.hostname)
-            .some_text("user", &self.user)
-            .some_text("password", &self.password)
-            .some_map("ports", &self.ports)
-            .some_flag("public", self.public)
+            .optional_string("hostname", &self.hostname)
+            .optional_string("user", &self.user)
+            .optional_string("password", &self.password)
+            .optional_map("ports", &self.ports)
+            .optional_bool("public", self.public)
             .finish()
     }
 

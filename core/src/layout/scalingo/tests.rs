@@ -24,7 +24,7 @@ fn public() -> Registration {
 
 fn info(registration: &Registration) -> (String, String) {
     let entry = layout().encode(registration).unwrap().remove(0);
-    assert_eq!(entry.lifetime, Lifetime::Kept);
+    assert_eq!(entry.lifetime, Lifetime::Persistent);
     (
         entry.key.as_str().to_owned(),
         String::from_utf8(entry.value).unwrap(),

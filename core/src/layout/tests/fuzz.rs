@@ -41,7 +41,7 @@ fn holds(layout: &dyn Layout, (place, value): &Seed) -> std::result::Result<u8, 
 }
 
 fn sound(web: &ServiceName, instance: &Instance) -> std::result::Result<(), String> {
-    let long = instance.id().len() > MAX_NAME + crate::kv::MAX_KEY;
+    let long = instance.id().len() > MAX_NAME + crate::kv::MAX_KEY_BYTES;
     if instance.port() == 0 || instance.id().is_empty() || long {
         return Err(format!("no instance: {instance:?}"));
     }
@@ -50,7 +50,7 @@ fn sound(web: &ServiceName, instance: &Instance) -> std::result::Result<(), Stri
         return Err(format!("{} attributes", instance.attributes().len()));
     }
     // As the agent and the cache tell it, and as a host.
-    if instance_json::read(web, &instance_json::write(instance)).as_ref() != Some(instance) {
+    if instance_json::decode(web, &instance_json::encode(instance)).as_ref() != Some(instance) {
         return Err(format!("not told as it is: {instance:?}"));
     }
     let _ = Host::from_instance(instance).url("", "/");
@@ -65,7 +65,7 @@ fn over(
     let prefix = layout.prefix(&mine.service).map_err(|e| e.to_string())?;
     for entry in layout.encode(mine).map_err(|e| e.to_string())? {
         let written = layout.merge_existing(&entry, before, OnConflict::Replace);
-        if entry.key.under(&prefix).is_none() {
+        if entry.key.strip_prefix(&prefix).is_none() {
             continue;
         }
         let node = Node {
@@ -96,7 +96,7 @@ fn records_changed_in_every_way() {
             );
         }
         let met = Cell::new(0);
-        prove::holds(file!(), RECORDS, mutated(seeds), |seed| {
+        prove::check_property(file!(), RECORDS, mutated(seeds), |seed| {
             met.set(met.get() | holds(&*layout, &seed)?);
             Ok(())
         });
@@ -113,7 +113,7 @@ fn descriptions_changed_in_every_way() {
     let host = at("web", "h:1").attributes(fields).unwrap();
     let entry = layout.encode(&host).unwrap().remove(0);
     let said = layout.decode_shared(Some(&entry.value));
-    prove::holds(
+    prove::check_property(
         file!(),
         RECORDS,
         mutated(seeds("scalingo")),

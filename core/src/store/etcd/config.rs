@@ -167,8 +167,8 @@ impl EtcdConfig {
     )]
     pub(crate) fn scope_name(&self, scope: &Scope) -> String {
         match scope {
-            Scope::Under(prefix) => format!("{}*", self.path(prefix.as_str())),
-            Scope::Only(key) => self.path(key.as_str()),
+            Scope::Prefix(prefix) => format!("{}*", self.path(prefix.as_str())),
+            Scope::Key(key) => self.path(key.as_str()),
         }
     }
 

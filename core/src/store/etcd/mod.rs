@@ -1,4 +1,4 @@
-//! etcd, through its v3 API (gRPC) and its v2 API (HTTP).
+//! Stores in etcd, over its v3 API (gRPC) and its v2 API (HTTP).
 
 pub(crate) mod config;
 #[cfg(feature = "etcd2")]

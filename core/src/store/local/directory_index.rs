@@ -1,5 +1,5 @@
-//! What is in the directory, mirrored as a tree. Where several files hold one key, because a new owner
-//! took it over or an update is under way, the newest counts.
+//! Index of the directory, mirrored as a tree. If a takeover or an update leaves several files of one key,
+//! the newest counts.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,35 +8,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::stream::BoxStream;
 
 use crate::error::{Error, Result};
-use crate::kv::{Changes, Entry, Key, Scope};
-use crate::store::local::entry_file::{self, ProbeResult, Record, failed};
+use crate::kv::{Changes, Entry, Key, Node, Scope};
+use crate::store::local::entry_file::{self, EntryRecord, ProbeResult, file_error};
 use crate::store::memory::Tree;
 
-/// See the module.
+/// The live files of the directory, and the tree that shows them.
 pub(super) struct DirectoryIndex {
     directory: PathBuf,
     tree: Arc<Tree>,
     files: Mutex<Files>,
 }
 
-/// What a look at a file found.
+/// Result of looking at a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// It is there, and its owner lives.
-    Alive,
-    /// It is not there any more, or was none of ours.
-    Gone,
-    /// It could not be looked at: out of descriptors, perhaps. ProbeResult again.
+pub(super) enum FileState {
+    /// The file exists and its owner is alive.
+    Live,
+    /// The file does not exist, or is not an entry.
+    Absent,
+    /// The file could not be read, for instance for lack of descriptors; try again.
     Unreadable,
 }
 
 #[derive(Default)]
 struct Files {
-    records: HashMap<String, Record>,
+    records: HashMap<String, EntryRecord>,
     /// The files of each key, by serial and name; the last one counts.
     of_key: HashMap<Key, BTreeSet<(u64, String)>>,
-    /// Those that we have written, until the kernel tells us of that.
-    untold: HashSet<String>,
+    /// Files that this process wrote and inotify has not reported yet.
+    own_writes: HashSet<String>,
 }
 
 impl DirectoryIndex {
@@ -52,12 +52,28 @@ impl DirectoryIndex {
         &self.directory
     }
 
-    /// Looks at each change of the entries whether they are still held, until they are not.
-    pub(super) async fn guard(&self, entries: &[Entry], check: impl Fn() -> Result<()>) -> Error {
-        self.tree.guard(entries, check).await
+    /// Runs `check` at each change of the entries, until it fails; returns the error.
+    pub(super) async fn wait_for_loss(
+        &self,
+        entries: &[Entry],
+        check: impl Fn() -> Result<()>,
+    ) -> Error {
+        self.tree.wait_for_loss(entries, check).await
     }
 
-    /// Begins with all that was registered before the call, told by the kernel or not yet.
+    /// Reads one key, after a look at the files that the kernel has not reported yet.
+    pub(super) fn get(&self, key: &Key) -> Result<Option<Node>> {
+        self.catch_up()?;
+        Ok(self.tree.get(key))
+    }
+
+    /// Reads the keys of a scope, after a look at the files that the kernel has not reported yet.
+    pub(super) fn list(&self, scope: &Scope) -> Result<Vec<Node>> {
+        self.catch_up()?;
+        Ok(self.tree.list(scope))
+    }
+
+    /// Watches a scope; the first item includes everything that was registered before the call.
     pub(super) fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
         if let Err(error) = self.catch_up() {
             tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
@@ -65,7 +81,7 @@ impl DirectoryIndex {
         self.tree.watch(scope)
     }
 
-    /// Whether somebody else than the holder of these serials lives at `key`.
+    /// Returns true if another live owner than those with these serials has the key.
     pub(super) fn is_taken(&self, key: &Key, ours: impl Fn(u64) -> bool) -> bool {
         loop {
             let newest = self
@@ -75,8 +91,8 @@ impl DirectoryIndex {
                 .and_then(|files| files.last().cloned());
             match newest {
                 Some((serial, name)) if !ours(serial) => {
-                    // Its owner may have died a moment ago.
-                    if self.refresh(&name) != Seen::Gone {
+                    // Its owner may have just died.
+                    if self.refresh(&name) != FileState::Absent {
                         return true;
                     }
                 }
@@ -85,41 +101,43 @@ impl DirectoryIndex {
         }
     }
 
-    /// When the live instance at `key` came online.
+    /// Returns the time at which the live instance at the key came online.
     pub(super) fn created(&self, key: &Key) -> Option<u64> {
         self.files().newest(key).map(|record| record.created)
     }
 
-    /// Looks at one file again.
-    pub(super) fn refresh(&self, name: &str) -> Seen {
+    /// Re-reads one file.
+    pub(super) fn refresh(&self, name: &str) -> FileState {
         let seen = self.refresh_all(&[name]);
-        seen.first().copied().unwrap_or(Seen::Gone)
+        seen.first().copied().unwrap_or(FileState::Absent)
     }
 
-    /// Looks at files again; says of each what was seen.
-    pub(super) fn refresh_all(&self, names: &[&str]) -> Vec<Seen> {
+    /// Re-reads files; returns the result for each.
+    pub(super) fn refresh_all(&self, names: &[&str]) -> Vec<FileState> {
         let mut files = self.files();
         let mut keys = Vec::new();
-        let mut look = |name: &&str| match entry_file::look(&self.directory, name) {
-            Ok(ProbeResult::Alive(record)) => {
+        let mut look = |name: &&str| match entry_file::probe(&self.directory, name) {
+            Ok(ProbeResult::Live(record)) => {
                 keys.extend(files.set(name, Some(record)));
-                Seen::Alive
+                FileState::Live
             }
-            // Its owner died over it.
+            // The owner died.
             Ok(ProbeResult::Dead) => {
                 keys.extend(files.set(name, None));
-                Seen::Gone
+                FileState::Absent
             }
-            Ok(ProbeResult::Nothing) => Seen::Gone,
+            Ok(ProbeResult::Absent) => FileState::Absent,
             Err(error) => {
                 tracing::warn!(backend = "local", error = %error.report(), "cannot read an entry, retrying");
-                Seen::Unreadable
+                FileState::Unreadable
             }
         };
-        let mut seen: Vec<Seen> = names.iter().map(&mut look).collect();
+        let mut seen: Vec<FileState> = names.iter().map(&mut look).collect();
         let gone = names.iter().zip(&mut seen);
-        let mut gone: Vec<_> = gone.filter(|(_, seen)| **seen == Seen::Gone).collect();
-        match self.came_since(&files, gone.iter().map(|(name, _)| **name)) {
+        let mut gone: Vec<_> = gone
+            .filter(|(_, seen)| **seen == FileState::Absent)
+            .collect();
+        match self.find_replacements(&files, gone.iter().map(|(name, _)| **name)) {
             Ok(since) => {
                 for (name, record) in since {
                     keys.extend(files.set(&name, Some(record)));
@@ -131,47 +149,46 @@ impl DirectoryIndex {
             Err(error) => {
                 tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
                 gone.iter_mut()
-                    .for_each(|(_, seen)| **seen = Seen::Unreadable);
+                    .for_each(|(_, seen)| **seen = FileState::Unreadable);
             }
         }
         for key in keys {
-            self.show(&files, &key);
+            self.update_tree(&files, &key);
         }
         seen
     }
 
-    /// Takes note of a file that its owner, who is us, has just written. Whether it is still there is seen
-    /// by whoever guards it.
-    pub(super) fn add(&self, name: &str, record: Record) {
+    /// Adds a file that this process has just written. The watcher of the lease checks that it stays.
+    pub(super) fn add(&self, name: &str, record: EntryRecord) {
         let mut files = self.files();
-        files.untold.insert(name.to_owned());
+        files.own_writes.insert(name.to_owned());
         for key in files.set(name, Some(record)) {
-            self.show(&files, &key);
+            self.update_tree(&files, &key);
         }
     }
 
-    /// Whether the news that this file came is what we did ourselves, and so nothing to look at.
-    pub(super) fn is_own_news(&self, name: &str) -> bool {
-        self.files().untold.remove(name)
+    /// Returns true if the inotify event of this file reports an own write, which needs no look.
+    pub(super) fn is_own_write(&self, name: &str) -> bool {
+        self.files().own_writes.remove(name)
     }
 
-    /// Forgets a file that its owner, who is us, took away.
-    pub(super) fn forget(&self, name: &str) {
+    /// Removes a file that this process deleted.
+    pub(super) fn remove(&self, name: &str) {
         let mut files = self.files();
-        files.untold.remove(name);
+        files.own_writes.remove(name);
         for key in files.set(name, None) {
-            self.show(&files, &key);
+            self.update_tree(&files, &key);
         }
     }
 
-    /// What came in the place of files that are gone, where we know no other of their keys. An owner
-    /// that updates faster than we look has taken away again what we are told of, or what we have just
-    /// listed, and must not seem to have gone, or never to have been there.
-    fn came_since<'a>(
+    /// Finds the files that replaced files which are gone, for keys without another known file. An owner
+    /// that updates faster than this process reads has already deleted the files of which inotify reports,
+    /// and must not seem to be offline.
+    fn find_replacements<'a>(
         &self,
         files: &Files,
         gone: impl Iterator<Item = &'a str>,
-    ) -> Result<Vec<(String, Record)>> {
+    ) -> Result<Vec<(String, EntryRecord)>> {
         let keys = files.keys_without(&gone.collect());
         let (mut since, mut before) = (Vec::new(), Vec::new());
         if keys.is_empty() {
@@ -180,12 +197,12 @@ impl DirectoryIndex {
         loop {
             let mut names = self.names_of(&keys)?;
             for name in &names {
-                if let ProbeResult::Alive(record) = entry_file::look(&self.directory, name)? {
+                if let ProbeResult::Live(record) = entry_file::probe(&self.directory, name)? {
                     since.push((name.clone(), record));
                 }
             }
             names.sort();
-            // Others than the last time: one may have come and gone between the list and the look.
+            // Retries if the names changed: a file may be replaced between listing and reading.
             let found: HashSet<&Key> = since.iter().map(|(_, record)| &record.key).collect();
             if found.len() == keys.len() || names == before {
                 return Ok(since);
@@ -194,24 +211,23 @@ impl DirectoryIndex {
         }
     }
 
-    /// Looks at the whole directory again, at every file of it.
-    /// Gives those that could not be looked at.
+    /// Re-reads every file of the directory. Returns the files that could not be read.
     pub(super) fn rescan(&self) -> Result<Vec<String>> {
-        self.files().untold.clear();
-        let (listed, known) = (self.list()?, self.known());
-        let unreadable = |name: &&String| self.refresh(name) == Seen::Unreadable;
+        self.files().own_writes.clear();
+        let (listed, known) = (self.file_names()?, self.known());
+        let unreadable = |name: &&String| self.refresh(name) == FileState::Unreadable;
         Ok(listed.union(&known).filter(unreadable).cloned().collect())
     }
 
-    /// Looks at the files that came, went or were written over without our having been told yet. Only those
-    /// that stay are written over.
+    /// Reads the files that were created, deleted or overwritten and not yet reported by inotify. Only
+    /// persistent files are overwritten.
     pub(super) fn catch_up(&self) -> Result<()> {
-        let (listed, known) = (self.list()?, self.known());
+        let (listed, known) = (self.file_names()?, self.known());
         let differing = listed.symmetric_difference(&known);
-        let kept = listed
+        let persistent = listed
             .intersection(&known)
-            .filter(|name| entry_file::is_kept(name));
-        let looked_at = differing.chain(kept).map(String::as_str);
+            .filter(|name| entry_file::is_persistent(name));
+        let looked_at = differing.chain(persistent).map(String::as_str);
         self.refresh_all(&looked_at.collect::<Vec<_>>());
         Ok(())
     }
@@ -220,28 +236,28 @@ impl DirectoryIndex {
         self.files().records.keys().cloned().collect()
     }
 
-    /// The names in the directory, the leftovers of the dead swept away.
-    fn list(&self) -> Result<HashSet<String>> {
-        let unreadable = |e| failed("cannot list", &self.directory, e);
+    /// Returns the file names of the directory, and removes the leftovers of dead processes.
+    fn file_names(&self) -> Result<HashSet<String>> {
+        let unreadable = |e| file_error("cannot list", &self.directory, e);
         let mut names = HashSet::new();
         for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {
             let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() else {
                 continue;
             };
-            entry_file::sweep(&self.directory, &name);
+            entry_file::remove_if_abandoned(&self.directory, &name);
             names.insert(name);
         }
         Ok(names)
     }
 
-    /// The names in the directory of files of these keys, escaped as in names.
+    /// Returns the names of files of these keys, which are escaped as in names.
     fn names_of(&self, keys: &HashSet<String>) -> Result<Vec<String>> {
-        let unreadable = |e| failed("cannot list", &self.directory, e);
+        let unreadable = |e| file_error("cannot list", &self.directory, e);
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
             if let Some(name) = name.to_str()
-                && entry_file::key_of(name).is_some_and(|key| keys.contains(key))
+                && entry_file::escaped_key(name).is_some_and(|key| keys.contains(key))
             {
                 names.push(name.to_owned());
             }
@@ -253,9 +269,9 @@ impl DirectoryIndex {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the tree in line with what counts for `key`. Called with the files locked, so that the
-    /// tree takes changes in the order in which they were seen.
-    fn show(&self, files: &Files, key: &Key) {
+    /// Updates the tree for a key. The caller holds the lock of the files, so that changes reach the tree in
+    /// order.
+    fn update_tree(&self, files: &Files, key: &Key) {
         self.tree.edit(|edit| match files.newest(key) {
             Some(record) => edit.put(
                 key,
@@ -269,16 +285,16 @@ impl DirectoryIndex {
 }
 
 impl Files {
-    fn newest(&self, key: &Key) -> Option<&Record> {
+    fn newest(&self, key: &Key) -> Option<&EntryRecord> {
         let (_, name) = self.of_key.get(key)?.last()?;
         self.records.get(name)
     }
 
-    /// The keys, escaped as in names, of which no file but these is known.
+    /// Returns the keys, escaped as in names, that have no file except these.
     fn keys_without(&self, gone: &HashSet<&str>) -> HashSet<String> {
         let key_of = |name: &&str| match self.records.get(*name) {
             Some(record) => Some(record.key.clone()),
-            None => entry_file::full_key_of(name),
+            None => entry_file::key_of_name(name),
         };
         let is_left = |key: &Key| {
             let mut files = self.of_key.get(key).into_iter().flatten();
@@ -288,8 +304,8 @@ impl Files {
         keys.map(|key| entry_file::escape(&key)).collect()
     }
 
-    /// Notes what a file holds now; gives the keys concerned.
-    fn set(&mut self, name: &str, found: Option<Record>) -> Vec<Key> {
+    /// Records the content of a file. Returns the keys that it concerns.
+    fn set(&mut self, name: &str, found: Option<EntryRecord>) -> Vec<Key> {
         let mut keys = Vec::new();
         if let Some(old) = self.records.remove(name) {
             if let Some(names) = self.of_key.get_mut(&old.key) {
@@ -317,45 +333,45 @@ mod tests {
     use crate::kv::{Entry, Lifetime};
     use crate::store::local::entry_file::OwnedFile;
 
-    /// An owner that updates twice while we look elsewhere: each file that we are told of is gone.
+    /// An owner updates twice between two looks: every reported file is gone.
     #[test]
-    fn an_owner_that_is_faster_than_we_are_told_does_not_seem_to_go() {
+    fn an_owner_that_updates_faster_than_inotify_reports_stays_online() {
         let directory = tempfile::tempdir().unwrap();
-        let shelf = DirectoryIndex::new(directory.path().to_owned());
+        let index = DirectoryIndex::new(directory.path().to_owned());
         let key = Key::new("/services/web/a:1").unwrap();
         let entry = Entry {
             key: key.clone(),
             value: "1".into(),
             lifetime: Lifetime::Leased,
         };
-        let write = || OwnedFile::new(shelf.directory(), &entry, 1, 1).unwrap();
+        let write = || OwnedFile::new(index.directory(), &entry, 1, 1).unwrap();
 
         let first = write();
-        assert!(shelf.refresh(first.name()) == Seen::Alive);
+        assert!(index.refresh(first.name()) == FileState::Live);
         let second = write();
         first.remove();
         let third = write();
         second.remove();
-        assert!(shelf.refresh(second.name()) == Seen::Gone);
-        assert!(shelf.refresh(first.name()) == Seen::Gone);
-        assert_eq!(shelf.created(&key), Some(1));
+        assert!(index.refresh(second.name()) == FileState::Absent);
+        assert!(index.refresh(first.name()) == FileState::Absent);
+        assert_eq!(index.created(&key), Some(1));
 
-        // It has known both that are gone, and is told so at once.
+        // This process knows the replacement of both files, and looks at once.
         let fourth = write();
-        assert!(shelf.refresh(fourth.name()) == Seen::Alive);
+        assert!(index.refresh(fourth.name()) == FileState::Live);
         let fifth = write();
         third.remove();
         fourth.remove();
-        shelf.refresh_all(&[third.name(), fourth.name()]);
-        assert_eq!(shelf.created(&key), Some(1));
+        index.refresh_all(&[third.name(), fourth.name()]);
+        assert_eq!(index.created(&key), Some(1));
 
-        // Who comes new has listed one that is gone as it looks.
+        // A new index has listed a file that is gone when it is read.
         let late = DirectoryIndex::new(directory.path().to_owned());
-        assert!(late.refresh(second.name()) == Seen::Gone);
+        assert!(late.refresh(second.name()) == FileState::Absent);
         assert_eq!(late.created(&key), Some(1));
 
         fifth.remove();
-        assert!(shelf.refresh(fifth.name()) == Seen::Gone);
-        assert_eq!(shelf.created(&key), None);
+        assert!(index.refresh(fifth.name()) == FileState::Absent);
+        assert_eq!(index.created(&key), None);
     }
 }

@@ -1,8 +1,8 @@
-//! One entry as a file: its name, its form, and the lock that says that its owner lives.
+//! File of one entry: its name, its format, and the lock that shows that its owner is alive.
 //!
-//! Name: the key, escaped, then `~` and numbers that are unique to the owner and grow with time.
-//! Form: `libdiscover 1 CREATED KEY\n`, then the value. A file is written under a hidden name, locked,
-//! and then renamed, so that whoever sees it sees it whole and locked.
+//! The name is the escaped key, then `~` and numbers that are unique to the owner and grow with time. The
+//! format is a line `libdiscover 1 CREATED KEY`, then the value. A file is written under a temporary name,
+//! locked, and then renamed, so that other processes only see complete and locked files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -18,31 +18,31 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork_safety::NotInherited;
-use crate::kv::{Entry, Key, Lifetime, MAX_VALUE};
+use crate::kv::{Entry, Key, Lifetime, MAX_VALUE_BYTES};
 
 const MAGIC: &str = "libdiscover 1";
-/// The longest file name that Linux file systems take.
+/// Maximum length of a file name on Linux.
 const MAX_FILE_NAME: usize = 255;
-/// Readable in a listing: slashes become `+`, addresses stay as they are.
+/// Keeps names readable: slashes become `+`, addresses stay.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'-')
     .remove(b'_')
     .remove(b':');
-/// The end of the name of an entry that outlives its writer.
-const KEPT: &str = "~kept";
-/// The beginning of the name of a file that is being written.
-const HIDDEN: &str = ".libdiscover-";
+/// Suffix of the name of a persistent entry.
+const PERSISTENT_SUFFIX: &str = "~kept";
+/// Prefix of the name of an incomplete file.
+const TEMP_PREFIX: &str = ".libdiscover-";
 
-/// An entry that this process wrote; its owner lives as long as the file is open.
+/// An entry that this process wrote. The entry is live while the file is open.
 pub(super) struct OwnedFile {
-    file: NotInherited<OwnFd>,
+    file: NotInherited<LockedFile>,
     path: PathBuf,
     name: String,
 }
 
 impl OwnedFile {
-    /// Writes the entry so that other processes see it whole.
+    /// Writes the entry so that other processes see it complete or not at all.
     pub(super) fn new(
         directory: &Path,
         entry: &Entry,
@@ -51,21 +51,23 @@ impl OwnedFile {
     ) -> Result<OwnedFile> {
         let name = file_name(entry, grant)?;
         let path = directory.join(&name);
-        let hidden = directory.join(hidden_name());
+        let temp_path = directory.join(temp_name());
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let mut text = format!("{MAGIC} {created} {}\n", entry.key).into_bytes();
         text.extend_from_slice(&entry.value);
-        let publish = || -> std::io::Result<NotInherited<OwnFd>> {
-            let file = NotInherited::open(|| Ok(OwnFd(lock(options.open(&hidden)?)?)))?;
+        let publish = || -> std::io::Result<NotInherited<LockedFile>> {
+            let file = NotInherited::open(|| {
+                Ok(LockedFile(lock_exclusively(options.open(&temp_path)?)?))
+            })?;
             let mut writer: &File = &file.0;
             writer.write_all(&text)?;
-            fs::rename(&hidden, &path)?;
+            fs::rename(&temp_path, &path)?;
             Ok(file)
         };
         let file = publish().map_err(|e| {
-            let _ = fs::remove_file(&hidden);
-            failed("cannot write", &path, e)
+            let _ = fs::remove_file(&temp_path);
+            file_error("cannot write", &path, e)
         })?;
         Ok(OwnedFile { file, path, name })
     }
@@ -78,7 +80,7 @@ impl OwnedFile {
         &self.path
     }
 
-    /// Whether the file that others see is still this one.
+    /// Returns true if the path still names this file.
     pub(super) fn is_in_place(&self) -> bool {
         match (fs::symlink_metadata(&self.path), self.file.0.metadata()) {
             (Ok(seen), Ok(own)) => seen.ino() == own.ino() && seen.dev() == own.dev(),
@@ -86,7 +88,7 @@ impl OwnedFile {
         }
     }
 
-    /// Takes the file away from the eyes of others. The name is ours alone, so it is no one else's.
+    /// Deletes the file. Its name is unique, so no other owner's file is deleted.
     pub(super) fn remove(&self) {
         if self.is_in_place() {
             let _ = fs::remove_file(&self.path);
@@ -94,30 +96,30 @@ impl OwnedFile {
     }
 }
 
-/// What a look at a file found.
+/// Result of probing a file.
 pub(super) enum ProbeResult {
     /// A live entry.
-    Alive(Record),
-    /// The owner is dead; the file has been removed.
+    Live(EntryRecord),
+    /// The owner is dead; the file was removed.
     Dead,
-    /// There is no such file, or it is none of ours.
-    Nothing,
+    /// The file does not exist or is not an entry.
+    Absent,
 }
 
 /// A live entry as read.
 #[derive(Clone)]
-pub(super) struct Record {
+pub(super) struct EntryRecord {
     pub(super) key: Key,
     pub(super) value: Vec<u8>,
     pub(super) created: u64,
-    /// Which of several files for one key counts: the highest.
+    /// The file with the highest serial counts if a key has several.
     pub(super) serial: u64,
 }
 
-impl Record {
-    /// What is read in a file that was written so.
-    pub(super) fn of(entry: &Entry, created: u64, grant: u64) -> Record {
-        Record {
+impl EntryRecord {
+    /// Returns the record of a file that was written with these values.
+    pub(super) fn new(entry: &Entry, created: u64, grant: u64) -> EntryRecord {
+        EntryRecord {
             key: entry.key.clone(),
             value: entry.value.to_vec(),
             created,
@@ -126,28 +128,28 @@ impl Record {
     }
 }
 
-/// Reads a file if its owner lives, and removes it if not. What we did not write is left alone.
-pub(super) fn look(directory: &Path, name: &str) -> Result<ProbeResult> {
+/// Reads a file if its owner is alive, and removes it otherwise. Foreign files are left alone.
+pub(super) fn probe(directory: &Path, name: &str) -> Result<ProbeResult> {
     let Some((key, serial)) = parse_name(name) else {
-        return Ok(ProbeResult::Nothing);
+        return Ok(ProbeResult::Absent);
     };
     let path = directory.join(name);
-    let unreadable = |e| failed("cannot read", &path, e);
+    let unreadable = |e| file_error("cannot read", &path, e);
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let mut options = OpenOptions::new();
     let mut file = match options.read(true).custom_flags(flags.bits()).open(&path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(ProbeResult::Nothing),
-        // A symbolic link is none of ours.
-        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Ok(ProbeResult::Nothing),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(ProbeResult::Absent),
+        // A symbolic link is foreign.
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Ok(ProbeResult::Absent),
         Err(e) => return Err(unreadable(e)),
     };
     let about = file.metadata().map_err(unreadable)?;
     if !about.is_file() {
-        return Ok(ProbeResult::Nothing);
+        return Ok(ProbeResult::Absent);
     }
-    let limit = (MAX_VALUE + 4096) as u64;
-    // Room for all of it and some more, so that the first read takes it and the second finds the end.
+    let limit = (MAX_VALUE_BYTES + 4096) as u64;
+    // Room for more than the content, so that the second read finds the end.
     let mut bytes = Vec::with_capacity(about.len().min(limit) as usize + 64);
     (&mut file)
         .take(limit)
@@ -155,14 +157,14 @@ pub(super) fn look(directory: &Path, name: &str) -> Result<ProbeResult> {
         .map_err(unreadable)?;
     let Some(record) = parse(&bytes, serial).filter(|record| escape(&record.key) == key) else {
         tracing::warn!(backend = "local", file = %path.display(), "ignoring file not written by libdiscover");
-        return Ok(ProbeResult::Nothing);
+        return Ok(ProbeResult::Absent);
     };
-    if is_kept(name) {
-        return Ok(ProbeResult::Alive(record));
+    if is_persistent(name) {
+        return Ok(ProbeResult::Live(record));
     }
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        Err((_, Errno::EWOULDBLOCK)) => Ok(ProbeResult::Alive(record)),
-        Err((_, errno)) => Err(failed("cannot lock", &path, errno.into())),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(ProbeResult::Live(record)),
+        Err((_, errno)) => Err(file_error("cannot lock", &path, errno.into())),
         Ok(_) => {
             let _ = fs::remove_file(&path);
             Ok(ProbeResult::Dead)
@@ -170,8 +172,8 @@ pub(super) fn look(directory: &Path, name: &str) -> Result<ProbeResult> {
     }
 }
 
-/// Removes a file half-written by a process that died over it.
-pub(super) fn sweep(directory: &Path, name: &str) {
+/// Removes an incomplete file of a process that died.
+pub(super) fn remove_if_abandoned(directory: &Path, name: &str) {
     let path = directory.join(name);
     let old = |path: &Path| {
         let found = fs::symlink_metadata(path)
@@ -184,16 +186,16 @@ pub(super) fn sweep(directory: &Path, name: &str) {
             .ok()
             .filter(|age| age.as_secs() > 60)
     };
-    if is_hidden_name(name)
+    if is_temp_name(name)
         && old(&path).is_some()
-        && File::open(&path).is_ok_and(|file| lock(file).is_ok())
+        && File::open(&path).is_ok_and(|file| lock_exclusively(file).is_ok())
     {
         let _ = fs::remove_file(&path);
     }
 }
 
-/// Microseconds since the machine started, the same clock for all its processes, never twice the same
-/// in one. Half the microseconds of 570 years fit into the integers of JavaScript.
+/// Returns microseconds since boot, on the clock that all processes of the machine share. Never returns a
+/// value twice in one process. The values of 285 years are exact in JavaScript.
 pub(super) fn now_micros() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |t| {
@@ -205,8 +207,8 @@ pub(super) fn now_micros() -> u64 {
     }
 }
 
-/// An error about a file, of the kind that a program can act on.
-pub(super) fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
+/// Returns an error about a file, with the kind that callers act on.
+pub(super) fn file_error(what: &str, path: &Path, error: std::io::Error) -> Error {
     let kind = match error.kind() {
         std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
         std::io::ErrorKind::NotFound => ErrorKind::Unavailable,
@@ -215,20 +217,20 @@ pub(super) fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
     Error::caused_by(kind, format!("{what} {}", path.display()), error)
 }
 
-/// What says that the owner lives.
-pub(super) struct OwnFd(pub(super) Flock<File>);
+/// A locked file; the lock shows that the owner is alive.
+pub(super) struct LockedFile(pub(super) Flock<File>);
 
-impl AsRawFd for OwnFd {
+impl AsRawFd for LockedFile {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 }
 
-pub(super) fn lock(file: File) -> std::io::Result<Flock<File>> {
+pub(super) fn lock_exclusively(file: File) -> std::io::Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
 }
 
-/// A key as it is written in names.
+/// Escapes a key for a file name.
 pub(super) fn escape(key: &Key) -> String {
     let part = |part| utf8_percent_encode(part, ESCAPED).to_string();
     key.as_str()
@@ -238,23 +240,23 @@ pub(super) fn escape(key: &Key) -> String {
         .join("+")
 }
 
-/// The key that is escaped so.
+/// Reverses [`escape`].
 fn unescape(escaped: &str) -> Option<Key> {
     let path = escaped.replace('+', "/");
     let path = percent_decode_str(&path).decode_utf8().ok()?;
     Key::new(&path).ok()
 }
 
-/// The name of the file of an entry.
+/// Returns the file name of an entry.
 pub(super) fn file_name(entry: &Entry, grant: u64) -> Result<String> {
     let key = escape(&entry.key);
     let name = match entry.lifetime {
-        // Every writing has a name of its own, an update too, so that none replaces another.
-        Lifetime::Leased | Lifetime::LeasedFolder => {
+        // Every write has a name of its own, so that none replaces another.
+        Lifetime::Leased | Lifetime::LeasedDirectory => {
             let (process, now) = (std::process::id(), now_micros());
             format!("{key}~{grant:016x}.{process:x}.{now:016x}")
         }
-        Lifetime::Kept => format!("{key}{KEPT}"),
+        Lifetime::Persistent => format!("{key}{PERSISTENT_SUFFIX}"),
     };
     if name.len() > MAX_FILE_NAME {
         return Err(Error::invalid(format!(
@@ -265,25 +267,25 @@ pub(super) fn file_name(entry: &Entry, grant: u64) -> Result<String> {
     Ok(name)
 }
 
-/// The escaped key of a name that is of our form.
-pub(super) fn key_of(name: &str) -> Option<&str> {
+/// Returns the escaped key of the file name of an entry.
+pub(super) fn escaped_key(name: &str) -> Option<&str> {
     parse_name(name).map(|(key, _)| key)
 }
 
-/// The key of a file of ours by its name alone.
-pub(super) fn full_key_of(name: &str) -> Option<Key> {
-    key_of(name).and_then(unescape)
+/// Returns the key of the file name of an entry.
+pub(super) fn key_of_name(name: &str) -> Option<Key> {
+    escaped_key(name).and_then(unescape)
 }
 
-/// Whether a file of that name outlives its writer.
-pub(super) fn is_kept(name: &str) -> bool {
-    name.ends_with(KEPT)
+/// Returns true if the file name is that of a persistent entry.
+pub(super) fn is_persistent(name: &str) -> bool {
+    name.ends_with(PERSISTENT_SUFFIX)
 }
 
-/// The escaped key and the serial of a name that is of our form.
+/// Returns the escaped key and the serial of the file name of an entry.
 fn parse_name(name: &str) -> Option<(&str, u64)> {
     let (key, tail) = name.rsplit_once('~')?;
-    if tail == &KEPT[1..] {
+    if tail == &PERSISTENT_SUFFIX[1..] {
         return Some((key, 0));
     }
     let (serial, rest) = tail.split_once('.')?;
@@ -292,32 +294,36 @@ fn parse_name(name: &str) -> Option<(&str, u64)> {
     Some((key, hexadecimal(serial)?)).filter(|_| hexadecimal(now).is_some())
 }
 
-fn hidden_name() -> String {
-    format!("{HIDDEN}{:x}.{:016x}", std::process::id(), now_micros())
+fn temp_name() -> String {
+    format!(
+        "{TEMP_PREFIX}{:x}.{:016x}",
+        std::process::id(),
+        now_micros()
+    )
 }
 
-fn is_hidden_name(name: &str) -> bool {
+fn is_temp_name(name: &str) -> bool {
     let rest = name
-        .strip_prefix(HIDDEN)
+        .strip_prefix(TEMP_PREFIX)
         .and_then(|rest| rest.split_once('.'));
     rest.is_some_and(|(process, now)| {
         u32::from_str_radix(process, 16).is_ok() && hexadecimal(now).is_some()
     })
 }
 
-/// Sixteen hexadecimal digits.
+/// Parses sixteen hexadecimal digits.
 fn hexadecimal(text: &str) -> Option<u64> {
     (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok())?
 }
 
-fn parse(bytes: &[u8], serial: u64) -> Option<Record> {
+fn parse(bytes: &[u8], serial: u64) -> Option<EntryRecord> {
     let end = bytes.iter().position(|b| *b == b'\n')?;
     let line = std::str::from_utf8(&bytes[..end])
         .ok()?
         .strip_prefix(MAGIC)?
         .strip_prefix(' ')?;
     let (created, key) = line.split_once(' ')?;
-    Some(Record {
+    Some(EntryRecord {
         key: Key::new(key).ok()?,
         value: bytes[end + 1..].to_vec(),
         created: created.parse().ok()?,

@@ -1,9 +1,9 @@
-//! Every process of this machine, without a server: a directory in which each entry is a file that
-//! its owner keeps open and locked.
+//! Store of all processes of this machine, without a server: a directory with one file per entry, which its
+//! owner keeps open and locked.
 //!
-//! The kernel drops the lock and reports the close when the owner dies, however it dies, so a death is
-//! seen at once and without a heartbeat. File names are unique to their owner, so cleaning up after
-//! the dead can never remove a file of the living.
+//! The kernel releases the lock and reports the close when the owner dies in any way, so a death is detected
+//! at once and without heartbeats. File names are unique to their owner, so the clean-up after a dead owner
+//! never removes a file of a live one.
 
 mod directory_index;
 mod entry_file;
@@ -25,29 +25,29 @@ use crate::kv::{Changes, Entry, Key, Node, Scope};
 use crate::model::{Grant, OnConflict};
 use crate::store::{Store, Terms, replaced};
 use directory_index::DirectoryIndex;
-use entry_file::{OwnedFile, Record};
+use entry_file::{EntryRecord, OwnedFile};
 
-/// See the module. Must be opened on a tokio runtime.
+/// The store of one client. Must be opened on a tokio runtime.
 pub(crate) struct LocalStore {
-    shelf: Arc<DirectoryIndex>,
-    /// The open, locked files of each grant. Dropping them is what a death does.
+    index: Arc<DirectoryIndex>,
+    /// The open, locked files of each grant. Dropping them has the effect of a death.
     owned: Mutex<HashMap<u64, Vec<OwnedFile>>>,
     watcher: AbortHandle,
 }
 
 impl LocalStore {
-    /// Opens the directory `path`, or the user's own one when it is empty, and reads it.
+    /// Opens and reads the directory `path`, or the default directory of the user if `path` is empty.
     pub(crate) fn open(path: &str) -> Result<LocalStore> {
         let directory = if path.is_empty() {
             default_directory()
         } else {
             PathBuf::from(path)
         };
-        prepare(&directory)?;
-        let shelf = Arc::new(DirectoryIndex::new(directory));
-        let watcher = watcher::start(shelf.clone())?;
+        prepare_directory(&directory)?;
+        let index = Arc::new(DirectoryIndex::new(directory));
+        let watcher = watcher::start(index.clone())?;
         Ok(LocalStore {
-            shelf,
+            index,
             owned: Mutex::default(),
             watcher,
         })
@@ -57,65 +57,65 @@ impl LocalStore {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the entries as files of `grant`; all of them or none that others see for long.
+    /// Writes the entries as files of the grant. If one fails, the others are removed.
     fn write(&self, entries: &[Entry], grant: u64) -> Result<Vec<OwnedFile>> {
         let mut written = Vec::with_capacity(entries.len());
         let mut records = Vec::with_capacity(entries.len());
         for entry in entries {
-            let created = self.shelf.created(&entry.key).unwrap_or(grant);
-            match OwnedFile::new(self.shelf.directory(), entry, created, grant) {
+            let created = self.index.created(&entry.key).unwrap_or(grant);
+            match OwnedFile::new(self.index.directory(), entry, created, grant) {
                 Ok(file) => {
                     written.push(file);
-                    records.push(Record::of(entry, created, grant));
+                    records.push(EntryRecord::new(entry, created, grant));
                 }
                 Err(error) => {
-                    self.take_away(&written);
+                    self.remove_files(&written);
                     return Err(error);
                 }
             }
         }
-        // Our own view has them at once; others are told by the kernel.
+        // Updates this process's own index; inotify notifies the others.
         for (file, record) in written.iter().zip(records) {
-            self.shelf.add(file.name(), record);
+            self.index.add(file.name(), record);
         }
         Ok(written)
     }
 
-    fn take_away(&self, files: &[OwnedFile]) {
+    fn remove_files(&self, files: &[OwnedFile]) {
         for file in files {
             file.remove();
-            self.shelf.forget(file.name());
+            self.index.remove(file.name());
         }
     }
 
-    fn end(&self, grant: Grant) {
+    fn end_grant(&self, grant: Grant) {
         let files = self.owned().remove(&grant.id);
-        self.take_away(&files.unwrap_or_default());
+        self.remove_files(&files.unwrap_or_default());
     }
 
-    fn check(&self, entries: &[Entry], grant: Grant) -> Result<()> {
+    fn check_ownership(&self, entries: &[Entry], grant: Grant) -> Result<()> {
         let gone = |what: &str| Err(Error::new(ErrorKind::LeaseLost, format!("{what} is gone")));
         match self.owned().get(&grant.id) {
             None => return gone("the registration"),
             Some(files) => {
                 if let Some(file) = files.iter().find(|file| !file.is_in_place()) {
-                    self.shelf.refresh(file.name());
+                    self.index.refresh(file.name());
                     return gone(&file.path().display().to_string());
                 }
             }
         }
-        if let Some(taken) = self.taken(entries, |serial| serial <= grant.id) {
-            // What we hold would come to light again when the other one goes.
-            self.end(grant);
+        if let Some(taken) = self.taken_key(entries, |serial| serial <= grant.id) {
+            // Otherwise this entry would reappear when the other owner goes offline.
+            self.end_grant(grant);
             return Err(replaced(taken));
         }
         Ok(())
     }
 
-    /// The first of the keys that has another owner.
-    fn taken<'a>(&self, entries: &'a [Entry], ours: impl Fn(u64) -> bool) -> Option<&'a Key> {
+    /// Returns the first of the keys that has another owner.
+    fn taken_key<'a>(&self, entries: &'a [Entry], ours: impl Fn(u64) -> bool) -> Option<&'a Key> {
         let mut keys = entries.iter().map(|entry| &entry.key);
-        keys.find(|key| self.shelf.is_taken(key, &ours))
+        keys.find(|key| self.index.is_taken(key, &ours))
     }
 }
 
@@ -124,25 +124,33 @@ impl Drop for LocalStore {
         self.watcher.abort();
         self.owned()
             .values()
-            .for_each(|files| self.take_away(files));
+            .for_each(|files| self.remove_files(files));
     }
 }
 
 impl Store for LocalStore {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
-        ready(prepare(self.shelf.directory())).boxed()
+        ready(prepare_directory(self.index.directory())).boxed()
     }
 
-    // The files are small and the directory is in memory, as a rule; no call here waits for anybody.
+    // Calls finish without waiting: the files are small and usually on a memory file system.
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
+        ready(self.index.get(key)).boxed()
+    }
+
+    fn list<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Vec<Node>>> {
+        ready(self.index.list(scope)).boxed()
+    }
 
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
         async move {
-            prepare(self.shelf.directory())?;
-            if terms.claim == OnConflict::RestoreOnly {
-                // Who came meanwhile may not have been told to us yet.
-                self.shelf.catch_up()?;
+            prepare_directory(self.index.directory())?;
+            if terms.on_conflict == OnConflict::RestoreOnly {
+                // inotify may not have reported another owner yet.
+                self.index.catch_up()?;
                 let ours: HashSet<u64> = self.owned().keys().copied().collect();
-                if let Some(taken) = self.taken(entries, |serial| ours.contains(&serial)) {
+                if let Some(taken) = self.taken_key(entries, |serial| ours.contains(&serial)) {
                     return Err(replaced(taken));
                 }
             }
@@ -156,48 +164,48 @@ impl Store for LocalStore {
 
     fn put<'a>(&'a self, entry: &'a Entry, seen: Option<&'a Node>) -> BoxFuture<'a, Result<bool>> {
         async move {
-            prepare(self.shelf.directory())?;
-            // Other processes have revisions of their own, so what counts is the value.
+            prepare_directory(self.index.directory())?;
+            // Revisions are local to a process, so the value is compared.
             let seen = seen.map(|node| &*node.value);
-            let (name, written) = persistent_entry::put(self.shelf.directory(), entry, seen)?;
-            self.shelf.refresh(&name);
+            let (name, written) = persistent_entry::put(self.index.directory(), entry, seen)?;
+            self.index.refresh(&name);
             Ok(written)
         }
         .boxed()
     }
 
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        ready(self.check(entries, grant)).boxed()
+        ready(self.check_ownership(entries, grant)).boxed()
     }
 
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            self.check(entries, grant)?;
+            self.check_ownership(entries, grant)?;
             let written = self.write(entries, grant.id)?;
             let old = self.owned().insert(grant.id, written);
-            self.take_away(&old.unwrap_or_default());
+            self.remove_files(&old.unwrap_or_default());
             Ok(())
         }
         .boxed()
     }
 
     fn remove<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        self.end(grant);
+        self.end_grant(grant);
         ready(Ok(())).boxed()
     }
 
     fn lease_lost<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
-        self.shelf
-            .guard(entries, move || self.check(entries, grant))
+        self.index
+            .wait_for_loss(entries, move || self.check_ownership(entries, grant))
             .boxed()
     }
 
     fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
-        self.shelf.watch(scope)
+        self.index.watch(scope)
     }
 }
 
-/// `$XDG_RUNTIME_DIR/libdiscover`, else a directory of this user under the temporary directory.
+/// Returns `$XDG_RUNTIME_DIR/libdiscover`, or a directory of this user below the temporary directory.
 fn default_directory() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         Some(dir) => Path::new(&dir).join("libdiscover"),
@@ -205,8 +213,8 @@ fn default_directory() -> PathBuf {
     }
 }
 
-/// Makes the directory, readable by its owner only, or checks that it is ours alone.
-fn prepare(directory: &Path) -> Result<()> {
+/// Creates the directory with access for its owner only, or checks that an existing one is safe.
+fn prepare_directory(directory: &Path) -> Result<()> {
     let refuse = |kind, why: &str| {
         Err(Error::new(
             kind,
@@ -227,6 +235,6 @@ fn prepare(directory: &Path) -> Result<()> {
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .map_err(|e| entry_file::failed("cannot make", directory, e)),
+            .map_err(|e| entry_file::file_error("cannot make", directory, e)),
     }
 }

@@ -1,5 +1,5 @@
-//! What stays when its writer goes. Anybody may write it, so writers take turns: who holds the lock of
-//! the directory reads, compares and writes.
+//! Persistent entries, which survive their writer. Any process may write them, under the lock of the
+//! directory.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,21 +7,25 @@ use std::path::Path;
 use crate::error::Result;
 use crate::fork_safety::NotInherited;
 use crate::kv::Entry;
-use crate::store::local::entry_file::{self, OwnFd, OwnedFile, ProbeResult, failed};
+use crate::store::local::entry_file::{self, LockedFile, OwnedFile, ProbeResult, file_error};
 
-/// Writes the entry if its file says what was `seen`, none being no file. Gives the name of the file, and
-/// whether it was written; somebody else's turn counts as a change.
+/// Writes the entry if its file has the value `seen`; `None` means that there is no file. Returns the file
+/// name, and whether the entry was written. A locked directory counts as a changed file.
 pub(super) fn put(directory: &Path, entry: &Entry, seen: Option<&[u8]>) -> Result<(String, bool)> {
     let name = entry_file::file_name(entry, 0)?;
-    let lock = || File::open(directory).and_then(entry_file::lock).map(OwnFd);
+    let lock = || {
+        File::open(directory)
+            .and_then(entry_file::lock_exclusively)
+            .map(LockedFile)
+    };
     let _turn = match NotInherited::open(lock) {
         Ok(turn) => turn,
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok((name, false)),
-        Err(e) => return Err(failed("cannot lock", directory, e)),
+        Err(e) => return Err(file_error("cannot lock", directory, e)),
     };
-    let now = match entry_file::look(directory, &name)? {
-        ProbeResult::Alive(record) => Some(record),
-        ProbeResult::Dead | ProbeResult::Nothing => None,
+    let now = match entry_file::probe(directory, &name)? {
+        ProbeResult::Live(record) => Some(record),
+        ProbeResult::Dead | ProbeResult::Absent => None,
     };
     let unchanged = now.as_ref().map(|record| &record.value[..]) == seen;
     if unchanged {
@@ -40,12 +44,12 @@ mod tests {
         Entry {
             key: Key::new("/infos/web").unwrap(),
             value: value.into(),
-            lifetime: Lifetime::Kept,
+            lifetime: Lifetime::Persistent,
         }
     }
 
     #[test]
-    fn only_who_knows_what_is_there_writes_and_nobody_while_another_does() {
+    fn an_entry_is_written_only_over_the_value_that_was_read_and_not_under_a_foreign_lock() {
         let directory = tempfile::tempdir().unwrap();
         let put = |value, seen: Option<&str>| {
             let seen = seen.map(str::as_bytes);
@@ -54,12 +58,12 @@ mod tests {
         assert!(!put("1", Some("0")));
         assert!(put("1", None));
         assert!(!put("2", None));
-        let other = entry_file::lock(File::open(directory.path()).unwrap()).unwrap();
+        let other = entry_file::lock_exclusively(File::open(directory.path()).unwrap()).unwrap();
         assert!(!put("2", Some("1")));
         drop(other);
         assert!(put("2", Some("1")));
         let name = entry_file::file_name(&entry(""), 0).unwrap();
-        let ProbeResult::Alive(record) = entry_file::look(directory.path(), &name).unwrap() else {
+        let ProbeResult::Live(record) = entry_file::probe(directory.path(), &name).unwrap() else {
             panic!("it stays without a writer")
         };
         assert_eq!(record.value, b"2");

@@ -1,4 +1,4 @@
-//! Follows the directory by inotify.
+//! Watcher of the directory, based on inotify.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -16,55 +16,54 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::Backoff;
 use crate::error::Result;
-use crate::store::local::directory_index::{DirectoryIndex, Seen};
-use crate::store::local::entry_file::failed;
-use crate::store::local::prepare;
+use crate::store::local::directory_index::{DirectoryIndex, FileState};
+use crate::store::local::entry_file::file_error;
+use crate::store::local::prepare_directory;
 
-/// How long the kernel may take from telling that a file is closed to dropping its lock.
-const UNLOCK: Duration = Duration::from_secs(1);
-/// How often to see that the directory is still the one that is watched, and the slowest pace of
-/// looking again at what could not be looked at.
-const TICK: Duration = Duration::from_secs(1);
-/// How often to look at everything, in case that something was not told.
-const SCAN: Duration = Duration::from_secs(60);
+/// Bound of the time between the kernel's report of a close and the release of the lock.
+const UNLOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Interval of checks that the directory is still the watched one, and the longest interval of retries.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of full scans, in case an event was lost.
+const SCAN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Reads the directory and keeps following it until aborted.
-pub(super) fn start(shelf: Arc<DirectoryIndex>) -> Result<AbortHandle> {
-    let watcher = Watcher::open(shelf)?;
+/// Reads the directory and watches it until aborted.
+pub(super) fn start(index: Arc<DirectoryIndex>) -> Result<AbortHandle> {
+    let watcher = Watcher::open(index)?;
     Ok(tokio::spawn(watcher.run()).abort_handle())
 }
 
 struct Watcher {
-    shelf: Arc<DirectoryIndex>,
+    index: Arc<DirectoryIndex>,
     inotify: AsyncFd<Descriptor>,
-    /// Device and inode of the directory that is watched.
+    /// Device and inode of the watched directory.
     watched: (u64, u64),
     next_tick: Instant,
     next_scan: Instant,
-    again: Vec<Again>,
+    retries: Vec<Retry>,
 }
 
-/// A file to look at again.
-struct Again {
+/// A file to read again.
+struct Retry {
     name: String,
     next: Instant,
     wait: Duration,
-    /// Until when it may still be locked although its owner has closed it.
+    /// Until this time the file may still be locked although its owner has closed it.
     unlocked_by: Instant,
 }
 
-/// What to do after some events.
+/// What to do after a batch of events.
 #[derive(PartialEq)]
-enum Next {
+enum NextStep {
     Continue,
-    /// The directory is another one, or none.
+    /// The directory was replaced or removed.
     Reopen,
 }
 
 impl Watcher {
-    /// First the watch, then the list: nothing falls between them.
-    fn open(shelf: Arc<DirectoryIndex>) -> Result<Watcher> {
-        let directory = shelf.directory();
+    /// Adds the watch before listing, so that no change is missed.
+    fn open(index: Arc<DirectoryIndex>) -> Result<Watcher> {
+        let directory = index.directory();
         let open = || -> io::Result<AsyncFd<Descriptor>> {
             let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
             let wanted = AddWatchFlags::IN_MOVED_TO
@@ -75,134 +74,137 @@ impl Watcher {
                 | AddWatchFlags::IN_MOVE_SELF
                 | AddWatchFlags::IN_ONLYDIR;
             inotify.add_watch(directory, wanted)?;
-            // What replaces this is unsafe to call; that our descriptor stays the same is plain here.
+            // The replacement of this function is unsafe; the descriptor of `Descriptor` never changes.
             #[allow(deprecated, reason = "the descriptor of `Descriptor` never changes")]
             AsyncFd::with_interest(Descriptor(inotify), Interest::READABLE)
         };
-        // A directory that is exchanged in between is found out by the first tick.
-        let unwatchable = |e| failed("cannot watch", directory, e);
+        // The first tick detects a directory that is replaced in between.
+        let unwatchable = |e| file_error("cannot watch", directory, e);
         let watched = identity(directory).map_err(unwatchable)?;
         let inotify = open().map_err(unwatchable)?;
         let now = Instant::now();
         let mut watcher = Watcher {
-            shelf: shelf.clone(),
+            index: index.clone(),
             inotify,
             watched,
-            next_tick: now + TICK,
-            // Once more soon: a file whose owner died as we looked may have seemed alive.
-            next_scan: now + UNLOCK,
-            again: Vec::new(),
+            next_tick: now + TICK_INTERVAL,
+            // Scan again soon: a file whose owner died during the scan may have seemed live.
+            next_scan: now + UNLOCK_TIMEOUT,
+            retries: Vec::new(),
         };
-        watcher.look_again_at(shelf.rescan()?);
+        watcher.schedule_retry(index.rescan()?);
         Ok(watcher)
     }
 
     async fn run(mut self) {
         loop {
-            if self.step().await == Next::Reopen {
+            if self.step().await == NextStep::Reopen {
                 self = self.reopen().await;
             }
         }
     }
 
-    async fn step(&mut self) -> Next {
-        let due = self.again.iter().map(|again| again.next).min();
+    async fn step(&mut self) -> NextStep {
+        let due = self.retries.iter().map(|retry| retry.next).min();
         let due = due.unwrap_or(self.next_tick).min(self.next_tick);
         tokio::select! {
             events = read(&self.inotify) => match events {
-                Ok(events) => self.take(&events),
-                Err(_) => Next::Reopen,
+                Ok(events) => self.handle_events(&events),
+                Err(_) => NextStep::Reopen,
             },
             () = sleep_until(due) => self.tick(),
         }
     }
 
-    fn take<'a>(&mut self, events: &'a [InotifyEvent]) -> Next {
+    fn handle_events<'a>(&mut self, events: &'a [InotifyEvent]) -> NextStep {
         let lost =
             AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_IGNORED;
         if events.iter().any(|event| event.mask.intersects(lost)) {
-            return Next::Reopen;
+            return NextStep::Reopen;
         }
         if events
             .iter()
             .any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW))
         {
-            // The kernel dropped events: look at everything, now.
+            // The kernel dropped events: scan now.
             (self.next_tick, self.next_scan) = (Instant::now(), Instant::now());
         }
         let named = |event: &'a InotifyEvent| {
             let name = event.name.as_ref()?.to_str()?;
             let came = event.mask == AddWatchFlags::IN_MOVED_TO;
-            (!came || !self.shelf.is_own_news(name)).then_some((name, event.mask))
+            (!came || !self.index.is_own_write(name)).then_some((name, event.mask))
         };
         let (names, masks): (Vec<_>, Vec<_>) = events.iter().filter_map(named).unzip();
-        let seen = self.shelf.refresh_all(&names);
+        let seen = self.index.refresh_all(&names);
         for ((name, mask), seen) in names.iter().zip(masks).zip(seen) {
             match seen {
-                Seen::Gone => {}
-                // The kernel tells of the close just before it drops the lock.
-                Seen::Alive if !mask.contains(AddWatchFlags::IN_CLOSE_WRITE) => {}
-                Seen::Alive | Seen::Unreadable => self.look_again_at([(*name).to_owned()]),
+                FileState::Absent => {}
+                // The kernel reports the close just before it releases the lock.
+                FileState::Live if !mask.contains(AddWatchFlags::IN_CLOSE_WRITE) => {}
+                FileState::Live | FileState::Unreadable => {
+                    self.schedule_retry([(*name).to_owned()])
+                }
             }
         }
-        Next::Continue
+        NextStep::Continue
     }
 
-    fn look_again_at(&mut self, names: impl IntoIterator<Item = String>) {
+    fn schedule_retry(&mut self, names: impl IntoIterator<Item = String>) {
         let (now, wait) = (Instant::now(), Duration::from_millis(1));
-        self.again.extend(names.into_iter().map(|name| Again {
+        self.retries.extend(names.into_iter().map(|name| Retry {
             name,
             next: now + wait,
             wait,
-            unlocked_by: now + UNLOCK,
+            unlocked_by: now + UNLOCK_TIMEOUT,
         }));
     }
 
-    fn tick(&mut self) -> Next {
+    fn tick(&mut self) -> NextStep {
         let now = Instant::now();
-        let shelf = &self.shelf;
-        self.again.retain_mut(|again| {
-            if again.next > now {
+        let index = &self.index;
+        self.retries.retain_mut(|retry| {
+            if retry.next > now {
                 return true;
             }
-            again.wait = (again.wait * 2).min(TICK);
-            again.next = now + again.wait;
-            match shelf.refresh(&again.name) {
-                Seen::Gone => false,
-                Seen::Alive => now < again.unlocked_by,
-                Seen::Unreadable => true,
+            retry.wait = (retry.wait * 2).min(TICK_INTERVAL);
+            retry.next = now + retry.wait;
+            match index.refresh(&retry.name) {
+                FileState::Absent => false,
+                FileState::Live => now < retry.unlocked_by,
+                FileState::Unreadable => true,
             }
         });
         if self.next_tick > now {
-            return Next::Continue;
+            return NextStep::Continue;
         }
-        self.next_tick = now + TICK;
-        // A removed directory that somebody still has open tells nothing of its removal.
-        if identity(self.shelf.directory()).ok() != Some(self.watched) {
-            return Next::Reopen;
+        self.next_tick = now + TICK_INTERVAL;
+        // A removed directory that another process still has open reports no event.
+        if identity(self.index.directory()).ok() != Some(self.watched) {
+            return NextStep::Reopen;
         }
         if self.next_scan <= now {
-            match self.shelf.rescan() {
+            match self.index.rescan() {
                 Ok(unreadable) => {
-                    self.next_scan = now + SCAN;
-                    self.look_again_at(unreadable);
+                    self.next_scan = now + SCAN_INTERVAL;
+                    self.schedule_retry(unreadable);
                 }
-                // Again at the next tick.
+                // The next tick retries.
                 Err(error) => {
                     tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
                 }
             }
         }
-        Next::Continue
+        NextStep::Continue
     }
 
-    /// Makes the directory again and starts over; the owners of what was in it put it back.
+    /// Creates the directory again and watches it; the owners restore their entries.
     async fn reopen(self) -> Watcher {
-        let mut backoff = Backoff::new(Duration::from_millis(10), TICK);
-        let shelf = self.shelf;
+        let mut backoff = Backoff::new(Duration::from_millis(10), TICK_INTERVAL);
+        let index = self.index;
         loop {
-            let again = prepare(shelf.directory()).and_then(|()| Watcher::open(shelf.clone()));
-            match again {
+            let watcher =
+                prepare_directory(index.directory()).and_then(|()| Watcher::open(index.clone()));
+            match watcher {
                 Ok(watcher) => return watcher,
                 Err(error) => {
                     tracing::warn!(backend = "local", error = %error.report(), "cannot open the directory, retrying");
@@ -218,7 +220,7 @@ fn identity(directory: &Path) -> io::Result<(u64, u64)> {
     Ok((found.dev(), found.ino()))
 }
 
-/// What tokio needs to know of inotify.
+/// inotify as a file descriptor for tokio.
 struct Descriptor(Inotify);
 
 impl AsRawFd for Descriptor {
@@ -227,15 +229,16 @@ impl AsRawFd for Descriptor {
     }
 }
 
-/// So many events leave room for the longest one in what is read at once: there are no more then.
-const FEW: usize = 8;
+/// Maximum number of events that leave room for the longest one in a read buffer: after so few, none is
+/// left.
+const MAX_EVENTS_WITH_ROOM: usize = 8;
 
 async fn read(inotify: &AsyncFd<Descriptor>) -> io::Result<Vec<InotifyEvent>> {
     loop {
         let mut ready = inotify.readable().await?;
         match inotify.get_ref().0.read_events() {
             Ok(events) => {
-                if events.len() <= FEW {
+                if events.len() <= MAX_EVENTS_WITH_ROOM {
                     ready.clear_ready();
                 }
                 return Ok(events);

@@ -1,8 +1,8 @@
-//! What a tree holds, written down as it changes, so that a process that is killed finds it again.
+//! Journal of a tree: a file from which a restarted process restores it.
 //!
-//! A file of lines in JSON, each a change: `{"put":KEY,"value":HEX,"created":N,"ttl_ms":N}`, without a
-//! time for what stays, or `{"delete":KEY}`; and at times `{"revision":N}`. Whatever else is in it, a
-//! half line at the end for instance, is passed over. It is written anew when it has become long.
+//! The file has one JSON object per line: `{"put":KEY,"value":HEX,"created":N,"ttl_ms":N}`, where `ttl_ms`
+//! is absent for a persistent key, `{"delete":KEY}`, or `{"revision":N}`. Any other line, for instance a
+//! partial last one, is skipped. The file is rewritten when it has grown long.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,28 +15,28 @@ use serde_json::{Value, json};
 
 use crate::kv::Key;
 
-/// A file that is longer than this is none of ours.
-const LONGEST: u64 = 1024 * 1024 * 1024;
-/// How many lines more than there are keys are borne.
-const SPARE: usize = 4096;
+/// Maximum size of a journal in bytes.
+const MAX_JOURNAL_BYTES: u64 = 1024 * 1024 * 1024;
+/// Number of lines in excess of the keys at which the file is rewritten.
+const MAX_EXTRA_LINES: usize = 4096;
 
-/// What is known of a key.
+/// State of a key in the journal.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Record {
+pub(super) struct JournalRecord {
     pub(super) value: Vec<u8>,
     pub(super) created: u64,
-    /// For how long it stays without its owner; for ever without one.
+    /// How long the key waits for its owner; `None` for a persistent key.
     pub(super) ttl: Option<Duration>,
 }
 
-/// All that is known.
+/// Content of a journal.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Kept {
+pub(super) struct JournalContent {
     pub(super) revision: u64,
-    pub(super) records: BTreeMap<Key, Record>,
+    pub(super) records: BTreeMap<Key, JournalRecord>,
 }
 
-/// See the module.
+/// An open journal file.
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
@@ -45,43 +45,43 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Reads what was written, and goes on from there.
-    pub(super) fn open(path: &Path) -> io::Result<(Journal, Kept)> {
-        let kept = match read(path) {
+    /// Reads a journal, or creates it, and opens it for appending.
+    pub(super) fn open(path: &Path) -> io::Result<(Journal, JournalContent)> {
+        let content = match read(path) {
             Ok(text) => replay(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => JournalContent::default(),
             Err(error) => return Err(error),
         };
         let mut journal = Journal {
             path: path.to_owned(),
-            file: create(path, &kept)?,
-            lines: kept.records.len(),
+            file: create(path, &content)?,
+            lines: content.records.len(),
             failed: false,
         };
         journal.file.flush()?;
-        Ok((journal, kept))
+        Ok((journal, content))
     }
 
-    /// Writes lines; what cannot be written is said once, and is missing after a restart.
+    /// Appends lines. The first failure is logged; the lines are then missing after a restart.
     pub(super) fn write(&mut self, lines: &str) {
         self.lines += lines.lines().count();
         let done = self.file.write_all(lines.as_bytes());
-        self.note(done);
+        self.record_result(done);
     }
 
-    /// Whether it has become long for so many keys.
+    /// Returns true if the file is long for this number of keys.
     pub(super) fn is_long(&self, keys: usize) -> bool {
-        self.lines > 2 * keys + SPARE
+        self.lines > 2 * keys + MAX_EXTRA_LINES
     }
 
-    /// Begins a new file with this.
-    pub(super) fn renew(&mut self, kept: &Kept) {
-        self.lines = kept.records.len();
-        let done = create(&self.path, kept).map(|file| self.file = file);
-        self.note(done);
+    /// Replaces the file by the content.
+    pub(super) fn rewrite(&mut self, content: &JournalContent) {
+        self.lines = content.records.len();
+        let done = create(&self.path, content).map(|file| self.file = file);
+        self.record_result(done);
     }
 
-    fn note(&mut self, done: io::Result<()>) {
+    fn record_result(&mut self, done: io::Result<()>) {
         if let Err(error) = done
             && !std::mem::replace(&mut self.failed, true)
         {
@@ -95,7 +95,7 @@ impl Journal {
     }
 }
 
-/// The line of a key that was written.
+/// Returns the line of a written key.
 pub(super) fn put(key: &Key, value: &[u8], created: u64, ttl: Option<Duration>) -> String {
     let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
     let digits = value.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -105,20 +105,20 @@ pub(super) fn put(key: &Key, value: &[u8], created: u64, ttl: Option<Duration>) 
     format!("{line}\n")
 }
 
-/// The line of a key that was deleted.
+/// Returns the line of a deleted key.
 pub(super) fn delete(key: &Key) -> String {
     format!("{}\n", json!({ "delete": key.as_str() }))
 }
 
-/// The line that says how far it is.
+/// Returns the line of a revision.
 pub(super) fn revision(revision: u64) -> String {
     format!("{}\n", json!({ "revision": revision }))
 }
 
-/// A whole new file in place of the old one.
-fn create(path: &Path, kept: &Kept) -> io::Result<File> {
-    let mut text = revision(kept.revision);
-    for (key, record) in &kept.records {
+/// Writes a new file and moves it over the old one.
+fn create(path: &Path, content: &JournalContent) -> io::Result<File> {
+    let mut text = revision(content.revision);
+    for (key, record) in &content.records {
         text += &put(key, &record.value, record.created, record.ttl);
     }
     let mut fresh = path.as_os_str().to_owned();
@@ -140,44 +140,45 @@ fn read(path: &Path) -> io::Result<String> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
     let file = options.open(path)?;
     let about = file.metadata()?;
-    if !about.is_file() || about.len() > LONGEST {
+    if !about.is_file() || about.len() > MAX_JOURNAL_BYTES {
         return Err(io::Error::other("it is no file of ours"));
     }
     let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes)?;
+    file.take(MAX_JOURNAL_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn replay(text: &str) -> Kept {
-    let mut kept = Kept::default();
+fn replay(text: &str) -> JournalContent {
+    let mut content = JournalContent::default();
     for line in text.lines() {
         if let Ok(line) = serde_json::from_str(line) {
-            // One line that means nothing hides no other.
-            let _ = apply(&line, &mut kept);
+            // An invalid line does not affect the others.
+            let _ = apply(&line, &mut content);
         }
     }
-    kept
+    content
 }
 
-fn apply(line: &Value, kept: &mut Kept) -> Option<()> {
+fn apply(line: &Value, content: &mut JournalContent) -> Option<()> {
     if let Some(revision) = line["revision"].as_u64() {
-        kept.revision = kept.revision.max(revision);
+        content.revision = content.revision.max(revision);
     } else if let Some(key) = line["delete"].as_str() {
-        kept.records.remove(&Key::new(key).ok()?);
+        content.records.remove(&Key::new(key).ok()?);
     } else {
-        let record = Record {
-            value: bytes(line["value"].as_str()?)?,
+        let record = JournalRecord {
+            value: decode_hex(line["value"].as_str()?)?,
             created: line["created"].as_u64()?,
             ttl: line["ttl_ms"].as_u64().map(Duration::from_millis),
         };
-        kept.revision = kept.revision.max(record.created);
-        kept.records
+        content.revision = content.revision.max(record.created);
+        content
+            .records
             .insert(Key::new(line["put"].as_str()?).ok()?, record);
     }
     Some(())
 }
 
-fn bytes(hex: &str) -> Option<Vec<u8>> {
+fn decode_hex(hex: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = hex
         .chars()
         .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
@@ -201,24 +202,24 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_found_again_but_for_a_half_line() {
+    fn a_journal_is_read_back_without_a_partial_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
-        let (mut journal, kept) = Journal::open(&path).unwrap();
-        assert_eq!(kept, Kept::default());
+        let (mut journal, content) = Journal::open(&path).unwrap();
+        assert_eq!(content, JournalContent::default());
         let ttl = Some(Duration::from_secs(3));
         journal.write(&put(&key("a"), b"\x00\xffx", 4, ttl));
         journal.write(&put(&key("b"), b"", 5, None));
         journal.write(&put(&key("c"), b"1", 6, ttl));
         journal.write(&(delete(&key("c")) + &revision(9)));
         journal.write("nonsense\n{\"put\":3}\n{\"put\":\"/s/d\",\"val");
-        let (_, kept) = Journal::open(&path).unwrap();
-        assert_eq!(kept.revision, 9);
-        assert_eq!(kept.records.len(), 2);
-        assert_eq!(kept.records[&key("a")].value, b"\x00\xffx");
-        assert_eq!(kept.records[&key("a")].ttl, ttl);
-        // And what was written anew says the same.
-        assert_eq!(Journal::open(&path).unwrap().1, kept);
+        let (_, content) = Journal::open(&path).unwrap();
+        assert_eq!(content.revision, 9);
+        assert_eq!(content.records.len(), 2);
+        assert_eq!(content.records[&key("a")].value, b"\x00\xffx");
+        assert_eq!(content.records[&key("a")].ttl, ttl);
+        // The rewritten file has the same content.
+        assert_eq!(Journal::open(&path).unwrap().1, content);
     }
 
     proptest::proptest! {

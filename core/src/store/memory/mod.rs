@@ -1,7 +1,8 @@
-//! A tree in this process: the store behind `memory://NAME`, and the mirror inside `local://`.
+//! Store in the memory of this process, for `memory://NAME`; also the mirror of the files of `local://`.
 
 mod journal;
 mod tree;
+mod tree_watches;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -10,10 +11,11 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::BoxStream;
+use once_cell::sync::Lazy;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork_safety::{generation, hold_forks};
-use crate::kv::{Changes, Entry, Node, Scope};
+use crate::kv::{Changes, Entry, Key, Node, Scope};
 use crate::model::{Grant, OnConflict};
 use crate::store::{Store, Terms};
 use journal::Journal;
@@ -21,27 +23,26 @@ use tree::Edit;
 
 pub(crate) use tree::Tree;
 
-/// For how long at least what was held before a restart waits for its owner, who must notice first.
-const LEFT: Duration = Duration::from_secs(3);
+/// Minimum time that a restored key waits for its owner, which must notice the restart first.
+const MIN_RESTORE_WAIT: Duration = Duration::from_secs(3);
 
-/// The store of one client. What it registered goes when it is dropped, as a process's would.
+/// The store of one client. Its entries are deleted when it is dropped.
 pub(crate) struct MemoryStore {
     tree: Arc<Tree>,
     grants: Mutex<HashSet<u64>>,
 }
 
 impl MemoryStore {
-    /// The tree that all clients of this process share under `name`.
+    /// Opens the tree that all clients of this process share under `name`.
     pub(crate) fn open(name: &str) -> MemoryStore {
-        // The one global of the core besides the log: `memory://NAME` means the same tree to every
-        // client of the process. Weak, so a tree goes with its last client.
+        // A global, so that `memory://NAME` is one tree for all clients of the process. Weak, so that the
+        // tree ends with its last client.
         type Trees = HashMap<(u32, String), Weak<Tree>>;
-        static TREES: Mutex<Option<Trees>> = Mutex::new(None);
-        // A forked child begins anew: what it inherits is its parent's.
+        static TREES: Lazy<Mutex<Trees>> = Lazy::new(Mutex::default);
+        // A forked child process has trees of its own.
         let name = (generation(), name.to_owned());
         let tree = hold_forks(|| {
             let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
-            let trees = trees.get_or_insert_with(HashMap::new);
             trees.retain(|_, tree| tree.strong_count() > 0);
             let tree = trees.get(&name).and_then(Weak::upgrade).unwrap_or_default();
             trees.insert(name, Arc::downgrade(&tree));
@@ -53,25 +54,29 @@ impl MemoryStore {
         }
     }
 
-    /// The same, with what it holds written down in a file, from which it begins. What was held for
-    /// owners is kept for their TTL, so that they find it again. Must be called on a tokio runtime.
+    /// Opens the tree with a journal file, from which it is restored. Restored keys wait for their owners
+    /// for their TTL. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::InvalidArgument`] if the file cannot be used.
     pub(crate) fn open_with_state(name: &str, path: &Path) -> Result<MemoryStore> {
         let store = MemoryStore::open(name);
         if store.tree.lock().journal.is_some() {
             return Ok(store);
         }
-        let (journal, kept) = Journal::open(path).map_err(|e| {
+        let (journal, content) = Journal::open(path).map_err(|e| {
             let text = format!("option state: cannot use the file {}", path.display());
             Error::caused_by(ErrorKind::InvalidArgument, text, e)
         })?;
-        let left = store.tree.restore(kept);
+        let waiting = store.tree.restore(content);
         store.tree.lock().journal = Some(journal);
-        for (ttl, grant) in left {
+        for (ttl, grant) in waiting {
             let tree = Arc::downgrade(&store.tree);
             tokio::spawn(async move {
-                tokio::time::sleep(ttl.max(LEFT)).await;
+                tokio::time::sleep(ttl.max(MIN_RESTORE_WAIT)).await;
                 if let Some(tree) = tree.upgrade() {
-                    tree.edit(|edit| edit.end(grant));
+                    tree.edit(|edit| edit.end_grant(grant));
                 }
             });
         }
@@ -87,7 +92,7 @@ impl Drop for MemoryStore {
     fn drop(&mut self) {
         let grants = std::mem::take(&mut *self.grants());
         self.tree
-            .edit(|edit| grants.iter().for_each(|grant| edit.end(*grant)));
+            .edit(|edit| grants.iter().for_each(|grant| edit.end_grant(*grant)));
     }
 }
 
@@ -96,10 +101,18 @@ impl Store for MemoryStore {
         ready(Ok(())).boxed()
     }
 
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
+        ready(Ok(self.tree.get(key))).boxed()
+    }
+
+    fn list<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Vec<Node>>> {
+        ready(Ok(self.tree.list(scope))).boxed()
+    }
+
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
         let mut grants = self.grants();
         let create = |edit: &mut Edit<'_>| {
-            if terms.claim == OnConflict::RestoreOnly {
+            if terms.on_conflict == OnConflict::RestoreOnly {
                 edit.check_free(entries, |holder| grants.contains(&holder))?;
             }
             let grant = edit.new_grant();
@@ -133,11 +146,11 @@ impl Store for MemoryStore {
 
     fn lease_lost<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Error> {
         let check = move || self.tree.edit(|edit| edit.check(entries, grant.id));
-        self.tree.guard(entries, check).boxed()
+        self.tree.wait_for_loss(entries, check).boxed()
     }
 
     fn remove<'a>(&'a self, _: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        self.tree.edit(|edit| edit.end(grant.id));
+        self.tree.edit(|edit| edit.end_grant(grant.id));
         self.grants().remove(&grant.id);
         ready(Ok(())).boxed()
     }
@@ -150,11 +163,11 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Change, Key, Lifetime, Prefix};
+    use crate::kv::{Change, Lifetime, Prefix};
     use futures_util::StreamExt;
 
     fn scope() -> Scope {
-        Scope::Under(Prefix::new("/s").unwrap())
+        Scope::Prefix(Prefix::new("/s").unwrap())
     }
 
     fn key(name: &str) -> Key {
@@ -162,12 +175,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_written_down_is_there_again_as_old_as_it_was_and_waits_for_its_owner() {
+    async fn journaled_keys_are_restored_with_their_age_and_wait_for_their_owners() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         let terms = Terms {
             ttl: Duration::from_secs(3),
-            claim: OnConflict::Replace,
+            on_conflict: OnConflict::Replace,
             dedicated: false,
         };
         let entry = |name: &str| Entry {
@@ -178,7 +191,7 @@ mod tests {
         let first = MemoryStore::open_with_state("state-1", &path).unwrap();
         first.create(&[entry("a")], terms).await.unwrap();
         first.create(&[entry("b")], terms).await.unwrap();
-        // Killed: nothing of it is dropped.
+        // Simulates a killed process: nothing is dropped.
         std::mem::forget(first);
         let again = MemoryStore::open_with_state("state-2", &path).unwrap();
         let mut watch = again.watch(&scope());
@@ -189,7 +202,7 @@ mod tests {
         let created: Vec<u64> = nodes.iter().map(|node| node.created).collect();
         assert_eq!(created, [1, 2]);
         assert!(begin.revision > 2);
-        // The owner of one comes back, and nobody is told; that of the other does not.
+        // The owner of one key returns without an event; the owner of the other does not return.
         again.create(&[entry("a")], terms).await.unwrap();
         let gone = watch.next().await.unwrap().unwrap();
         assert_eq!(gone.changes, [Change::Delete(key("b"))]);

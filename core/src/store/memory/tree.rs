@@ -1,4 +1,4 @@
-//! A tree of keys in this process, with revisions and watchers.
+//! In-memory tree of keys with revisions and watches.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -11,53 +11,48 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Change, Changes, Entry, Key, Node, Scope};
-use crate::store::memory::journal::{self, Journal, Kept, Record};
+use crate::store::memory::journal::{self, Journal, JournalContent, JournalRecord};
+use crate::store::memory::tree_watches::{MAX_LAG, TreeWatches};
 use crate::store::replaced;
 
-/// How many changes a watcher may be behind before it is given a Reset instead.
-const BACKLOG: usize = 1024;
-
-/// A tree with revisions and watchers. No lock is held while anything waits.
+/// A tree of keys with revisions and watches. Its lock is never held across an await.
 #[derive(Default)]
 pub(crate) struct Tree {
-    state: Mutex<State>,
+    state: Mutex<TreeState>,
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct TreeState {
     revision: u64,
     grants: u64,
-    pub(super) nodes: BTreeMap<Key, Held>,
-    /// What each grant holds, so that its end looks at nothing else.
-    granted: HashMap<u64, Vec<Key>>,
-    /// Those of folders.
-    watchers: Vec<(Scope, mpsc::Sender<Changes>)>,
-    /// Those of single keys: each registration has one, so they are found without a walk.
-    of_keys: HashMap<Key, Vec<mpsc::Sender<Changes>>>,
-    /// Where each change is written down, if anywhere.
+    pub(super) nodes: BTreeMap<Key, StoredNode>,
+    /// The keys of each grant.
+    grant_keys: HashMap<u64, Vec<Key>>,
+    watches: TreeWatches,
+    /// Receives each change, if there is a journal.
     pub(super) journal: Option<Journal>,
 }
 
-pub(super) struct Held {
+pub(super) struct StoredNode {
     node: Node,
     grant: Option<u64>,
-    /// For how long it is kept for an owner who comes back after a restart.
+    /// How long the key waits for its owner after a restart.
     ttl: Option<Duration>,
 }
 
-/// Changes being made at one revision.
+/// A transaction: changes with one revision.
 pub(crate) struct Edit<'a> {
-    state: &'a mut State,
+    state: &'a mut TreeState,
     changes: Vec<Change>,
 }
 
 impl Tree {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere does not make the tree wrong: each edit is applied whole.
+    pub(super) fn lock(&self) -> MutexGuard<'_, TreeState> {
+        // A panic elsewhere leaves the tree consistent: each transaction is applied completely.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes changes that become visible together, and tells the watchers.
+    /// Commits a transaction and notifies the watches.
     pub(crate) fn edit<R>(&self, change: impl FnOnce(&mut Edit<'_>) -> R) -> R {
         let mut state = self.lock();
         state.revision += 1;
@@ -70,18 +65,37 @@ impl Tree {
         if changes.is_empty() {
             state.revision -= 1;
         } else {
-            state.write_down(&changes);
-            state.tell(&changes);
+            state.write_journal(&changes);
+            let revision = state.revision;
+            state.watches.notify(revision, &changes);
         }
         result
     }
 
-    /// The current nodes in `scope` and the changes from there on.
+    /// Returns the node of a key.
+    pub(crate) fn get(&self, key: &Key) -> Option<Node> {
+        self.lock().nodes.get(key).map(|stored| stored.node.clone())
+    }
+
+    /// Returns the nodes of a scope, sorted by key.
+    pub(crate) fn list(&self, scope: &Scope) -> Vec<Node> {
+        let state = self.lock();
+        state
+            .nodes_in(scope)
+            .map(|stored| stored.node.clone())
+            .collect()
+    }
+
+    /// Registers a watch; returns the nodes of the scope and the channel of later changes.
     fn attach(&self, scope: &Scope) -> (Changes, mpsc::Receiver<Changes>) {
         let mut state = self.lock();
-        let (sender, receiver) = mpsc::channel(BACKLOG);
-        state.admit(scope, sender);
-        let nodes = state.inside(scope).map(|held| held.node.clone()).collect();
+        let (sender, receiver) = mpsc::channel(MAX_LAG);
+        let keys = state.nodes.len();
+        state.watches.add(scope, sender, keys);
+        let nodes = state
+            .nodes_in(scope)
+            .map(|stored| stored.node.clone())
+            .collect();
         (
             Changes {
                 revision: state.revision,
@@ -92,7 +106,7 @@ impl Tree {
         )
     }
 
-    /// What is in `scope`, then what changes; never ends.
+    /// Watches a scope: emits its nodes, then every change. Never ends.
     pub(crate) fn watch(self: &Arc<Tree>, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
         let start = (self.clone(), scope.clone(), None);
         stream::unfold(start, |(tree, scope, receiver)| async move {
@@ -102,7 +116,7 @@ impl Tree {
                     return Some((Ok(changes), (tree, scope, Some(receiver))));
                 }
             }
-            // New here, or so far behind that the tree let go of us: start again from the whole.
+            // New, or dropped because of its lag: starts with a Reset.
             let (reset, receiver) = tree.attach(&scope);
             Some((Ok(reset), (tree, scope, Some(receiver))))
         })
@@ -111,18 +125,18 @@ impl Tree {
 }
 
 impl Tree {
-    /// Looks at each change of the entries whether they are still held, until they are not.
-    pub(crate) async fn guard(
+    /// Runs `check` at each change of the entries, until it fails; returns the error.
+    pub(crate) async fn wait_for_loss(
         self: &Arc<Tree>,
         entries: &[Entry],
         check: impl Fn() -> Result<()>,
     ) -> Error {
-        let watch = |entry: &Entry| self.watch(&Scope::Only(entry.key.clone()));
+        let watch = |entry: &Entry| self.watch(&Scope::Key(entry.key.clone()));
         let mut changes = match entries {
             [only] => watch(only),
             _ => stream::select_all(entries.iter().map(watch)).boxed(),
         };
-        // The first of each says what is there: that is when to look for the first time.
+        // The first item of each watch triggers the first check.
         while changes.next().await.is_some() {
             if let Err(lost) = check() {
                 return lost;
@@ -133,66 +147,46 @@ impl Tree {
 }
 
 impl Tree {
-    /// Takes in what was kept; gives the grants that stand for owners who are away, and for how long.
-    pub(super) fn restore(&self, kept: Kept) -> BTreeMap<Duration, u64> {
-        let mut left = BTreeMap::new();
+    /// Restores the content of a journal. Returns the grant for each TTL, under which keys wait for their
+    /// owners.
+    pub(super) fn restore(&self, content: JournalContent) -> BTreeMap<Duration, u64> {
+        let mut waiting = BTreeMap::new();
         self.edit(|edit| {
-            // What is made from here on is younger than all that was.
-            edit.state.revision = edit.state.revision.max(kept.revision + 1);
-            for (key, record) in kept.records {
+            // New keys must be younger than the restored ones.
+            edit.state.revision = edit.state.revision.max(content.revision + 1);
+            for (key, record) in content.records {
                 let grant = record.ttl.map(|ttl| {
                     let next = edit.state.grants + 1;
-                    let grant = *left.entry(ttl).or_insert(next);
+                    let grant = *waiting.entry(ttl).or_insert(next);
                     edit.state.grants = edit.state.grants.max(grant);
                     grant
                 });
                 edit.put(&key, &record.value, Some(record.created), grant);
-                if let Some(held) = edit.state.nodes.get_mut(&key) {
-                    held.ttl = record.ttl;
+                if let Some(stored) = edit.state.nodes.get_mut(&key) {
+                    stored.ttl = record.ttl;
                 }
             }
         });
-        left
+        waiting
     }
 }
 
-impl State {
-    fn admit(&mut self, scope: &Scope, sender: mpsc::Sender<Changes>) {
-        match scope {
-            Scope::Under(_) => {
-                self.watchers.retain(|(_, sender)| !sender.is_closed());
-                self.watchers.push((scope.clone(), sender));
-            }
-            Scope::Only(key) => {
-                // KeyRevisions that were watched once and never written again are let go of now and then.
-                if self.of_keys.len() > 2 * self.nodes.len() + 1024 {
-                    self.of_keys.retain(|_, senders| {
-                        senders.retain(|sender| !sender.is_closed());
-                        !senders.is_empty()
-                    });
-                }
-                let senders = self.of_keys.entry(key.clone()).or_default();
-                senders.retain(|sender| !sender.is_closed());
-                senders.push(sender);
-            }
-        }
-    }
-
-    fn inside<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Held> {
+impl TreeState {
+    fn nodes_in<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a StoredNode> {
         let from = match scope {
-            Scope::Under(prefix) => prefix.as_str(),
-            Scope::Only(key) => key.as_str(),
+            Scope::Prefix(prefix) => prefix.as_str(),
+            Scope::Key(key) => key.as_str(),
         };
-        // KeyRevisions are in order, so those of a scope stand together.
+        // Keys are sorted, so those of a scope are adjacent.
         let after = self
             .nodes
             .range::<str, _>((Bound::Included(from), Bound::Unbounded));
         after
-            .map(|(_, held)| held)
-            .take_while(|held| scope.has(&held.node.key))
+            .map(|(_, stored)| stored)
+            .take_while(|stored| scope.contains(&stored.node.key))
     }
 
-    fn write_down(&mut self, changes: &[Change]) {
+    fn write_journal(&mut self, changes: &[Change]) {
         let Some(journal) = &mut self.journal else {
             return;
         };
@@ -200,7 +194,7 @@ impl State {
         for change in changes {
             match change {
                 Change::Put(Node { key, .. }) => {
-                    if let Some(Held { node, ttl, .. }) = self.nodes.get(key) {
+                    if let Some(StoredNode { node, ttl, .. }) = self.nodes.get(key) {
                         lines += &journal::put(key, &node.value, node.created, *ttl);
                     }
                 }
@@ -210,67 +204,18 @@ impl State {
         }
         journal.write(&lines);
         if journal.is_long(self.nodes.len()) {
-            let record = |(key, held): (&Key, &Held)| (key.clone(), held.record());
-            journal.renew(&Kept {
+            let record = |(key, stored): (&Key, &StoredNode)| (key.clone(), stored.record());
+            journal.rewrite(&JournalContent {
                 revision: self.revision,
                 records: self.nodes.iter().map(record).collect(),
             });
         }
     }
-
-    fn tell(&mut self, changes: &[Change]) {
-        let revision = self.revision;
-        let keyed = || changes.iter().filter_map(|c| Some((key_of(c)?, c)));
-        self.watchers.retain(|(scope, sender)| {
-            let theirs = keyed().filter(|(key, _)| scope.has(key));
-            pass_on(revision, theirs.map(|(_, change)| change.clone()), sender)
-        });
-        // Those of one key together, and in their order: the end of a client deletes all that it held at
-        // once, and each of its keys is watched.
-        let mut keyed: Vec<(&Key, &Change)> = keyed().collect();
-        keyed.sort_by_key(|(key, _)| *key);
-        for same in keyed.chunk_by(|(one, _), (other, _)| one == other) {
-            let key = same[0].0;
-            let Some(senders) = self.of_keys.get_mut(key) else {
-                continue;
-            };
-            let theirs = same.iter().map(|(_, change)| (*change).clone());
-            senders.retain(|sender| pass_on(revision, theirs.clone(), sender));
-            if senders.is_empty() {
-                self.of_keys.remove(key);
-            }
-        }
-    }
 }
 
-fn key_of(change: &Change) -> Option<&Key> {
-    match change {
-        Change::Put(Node { key, .. }) | Change::Delete(key) => Some(key),
-        Change::Reset(_) => None,
-    }
-}
-
-/// Tells one watcher what concerns it; false when it is to be let go of.
-fn pass_on(
-    revision: u64,
-    theirs: impl Iterator<Item = Change>,
-    sender: &mpsc::Sender<Changes>,
-) -> bool {
-    let changes: Vec<Change> = theirs.collect();
-    if changes.is_empty() {
-        return !sender.is_closed();
-    }
-    let changes = Changes {
-        revision,
-        changes,
-        ..Changes::default()
-    };
-    sender.try_send(changes).is_ok()
-}
-
-impl Held {
-    fn record(&self) -> Record {
-        Record {
+impl StoredNode {
+    fn record(&self) -> JournalRecord {
+        JournalRecord {
             value: self.node.value.to_vec(),
             created: self.node.created,
             ttl: self.ttl,
@@ -278,34 +223,35 @@ impl Held {
     }
 }
 
-impl State {
-    /// Notes that a key went from one grant to another.
-    fn hand(&mut self, key: &Key, from: Option<u64>, to: Option<u64>) {
+impl TreeState {
+    /// Moves a key from one grant to another.
+    fn move_key(&mut self, key: &Key, from: Option<u64>, to: Option<u64>) {
         if from == to {
             return;
         }
         if let Some(grant) = from
-            && let Some(keys) = self.granted.get_mut(&grant)
+            && let Some(keys) = self.grant_keys.get_mut(&grant)
         {
-            keys.retain(|held| held != key);
+            keys.retain(|stored| stored != key);
             if keys.is_empty() {
-                self.granted.remove(&grant);
+                self.grant_keys.remove(&grant);
             }
         }
         if let Some(grant) = to {
-            self.granted.entry(grant).or_default().push(key.clone());
+            self.grant_keys.entry(grant).or_default().push(key.clone());
         }
     }
 }
 
 impl Edit<'_> {
-    /// A number that no other grant of this tree has.
+    /// Returns an id that no other grant of this tree has.
     pub(super) fn new_grant(&mut self) -> u64 {
         self.state.grants += 1;
         self.state.grants
     }
 
-    /// Writes a node. Age survives a rewrite unless `created` says otherwise; the same value is silent.
+    /// Writes a node. An existing key keeps its age unless `created` is given; an unchanged value emits no
+    /// event.
     pub(crate) fn put(
         &mut self,
         key: &Key,
@@ -314,16 +260,16 @@ impl Edit<'_> {
         grant: Option<u64>,
     ) {
         let old = self.state.nodes.get(key);
-        let before = old.as_ref().and_then(|held| held.grant);
-        let age = old.map_or(self.state.revision, |held| held.node.created);
-        self.state.hand(key, before, grant);
+        let before = old.as_ref().and_then(|stored| stored.grant);
+        let age = old.map_or(self.state.revision, |stored| stored.node.created);
+        self.state.move_key(key, before, grant);
         let old = self.state.nodes.get_mut(key);
         let created = created.unwrap_or(age);
-        if let Some(held) = old
-            && *held.node.value == *value
-            && held.node.created == created
+        if let Some(stored) = old
+            && *stored.node.value == *value
+            && stored.node.created == created
         {
-            held.grant = grant;
+            stored.grant = grant;
             return;
         }
         let node = Node {
@@ -335,14 +281,14 @@ impl Edit<'_> {
         };
         self.changes.push(Change::Put(node.clone()));
         let ttl = None;
-        let held = Held { node, grant, ttl };
-        self.state.nodes.insert(key.clone(), held);
+        let stored = StoredNode { node, grant, ttl };
+        self.state.nodes.insert(key.clone(), stored);
     }
 
-    /// Deletes a node, if it is there.
+    /// Deletes a node if it exists.
     pub(crate) fn delete(&mut self, key: &Key) {
-        if let Some(held) = self.state.nodes.remove(key) {
-            self.state.hand(key, held.grant, None);
+        if let Some(stored) = self.state.nodes.remove(key) {
+            self.state.move_key(key, stored.grant, None);
             self.changes.push(Change::Delete(key.clone()));
         }
     }
@@ -350,26 +296,26 @@ impl Edit<'_> {
     pub(super) fn write(&mut self, entries: &[Entry], grant: u64, ttl: Duration) {
         for Entry { key, value, .. } in entries {
             self.put(key, value, None, Some(grant));
-            if let Some(held) = self.state.nodes.get_mut(key) {
-                held.ttl = Some(ttl);
+            if let Some(stored) = self.state.nodes.get_mut(key) {
+                stored.ttl = Some(ttl);
             }
         }
     }
 
-    /// Writes what stays, if nobody did since it was seen; says whether.
+    /// Writes a persistent key if it is unchanged since it was read; returns whether it did.
     pub(super) fn put_if_unchanged(&mut self, entry: &Entry, seen: Option<&Node>) -> bool {
         let now = self.state.nodes.get(&entry.key);
-        let unchanged = now.map(|held| held.node.modified) == seen.map(|node| node.modified);
+        let unchanged = now.map(|stored| stored.node.modified) == seen.map(|node| node.modified);
         if unchanged {
             self.put(&entry.key, &entry.value, None, None);
         }
         unchanged
     }
 
-    /// Whether `grant` still holds all entries.
+    /// Checks that the grant owns all entries.
     pub(super) fn check(&self, entries: &[Entry], grant: u64) -> Result<()> {
         for Entry { key, .. } in entries {
-            match self.state.nodes.get(key).map(|held| held.grant) {
+            match self.state.nodes.get(key).map(|stored| stored.grant) {
                 Some(Some(holder)) if holder == grant => {}
                 Some(Some(_)) => {
                     return Err(replaced(key));
@@ -380,10 +326,14 @@ impl Edit<'_> {
         Ok(())
     }
 
-    /// Whether nobody but the holders of our grants is there.
+    /// Checks that no grant except `ours` owns one of the entries.
     pub(super) fn check_free(&self, entries: &[Entry], ours: impl Fn(u64) -> bool) -> Result<()> {
         let foreign = |entry: &&Entry| {
-            let holder = self.state.nodes.get(&entry.key).and_then(|held| held.grant);
+            let holder = self
+                .state
+                .nodes
+                .get(&entry.key)
+                .and_then(|stored| stored.grant);
             holder.is_some_and(|holder| !ours(holder))
         };
         match entries.iter().find(foreign) {
@@ -392,8 +342,8 @@ impl Edit<'_> {
         }
     }
 
-    pub(super) fn end(&mut self, grant: u64) {
-        let mut keys = self.state.granted.remove(&grant).unwrap_or_default();
+    pub(super) fn end_grant(&mut self, grant: u64) {
+        let mut keys = self.state.grant_keys.remove(&grant).unwrap_or_default();
         keys.sort_unstable();
         keys.iter().for_each(|key| self.delete(key));
     }
@@ -405,7 +355,7 @@ mod tests {
     use crate::kv::Prefix;
 
     fn scope() -> Scope {
-        Scope::Under(Prefix::new("/s").unwrap())
+        Scope::Prefix(Prefix::new("/s").unwrap())
     }
 
     fn key(name: &str) -> Key {
@@ -413,29 +363,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watcher_that_falls_behind_is_reset_to_the_truth() {
+    async fn a_lagging_watch_is_reset_to_the_current_state() {
         let tree = Arc::new(Tree::default());
         let mut watch = tree.watch(&scope());
         assert_eq!(
             watch.next().await.unwrap().unwrap().changes,
             [Change::Reset(vec![])]
         );
-        for i in 0..BACKLOG + 2 {
+        for i in 0..MAX_LAG + 2 {
             tree.edit(|edit| edit.put(&key("a"), i.to_string().as_bytes(), None, None));
         }
         let mut last = None;
-        for _ in 0..=BACKLOG {
+        for _ in 0..=MAX_LAG {
             last = watch.next().await;
         }
         let Change::Reset(nodes) = &last.unwrap().unwrap().changes[0] else {
             panic!("no reset")
         };
-        assert_eq!(&*nodes[0].value, (BACKLOG + 1).to_string().as_bytes());
+        assert_eq!(&*nodes[0].value, (MAX_LAG + 1).to_string().as_bytes());
         assert_eq!(nodes[0].created, 1, "age survives rewrites");
     }
 
     #[tokio::test]
-    async fn an_edit_is_one_item_and_silence_is_none() {
+    async fn a_transaction_is_one_item_and_an_unchanged_value_is_none() {
         let tree = Arc::new(Tree::default());
         let mut watch = tree.watch(&scope());
         watch.next().await;
@@ -451,9 +401,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_watches_a_key_is_told_its_changes_of_an_edit_together_and_no_others() {
+    async fn a_watch_of_a_key_receives_its_changes_of_a_transaction_together_and_no_others() {
         let tree = Arc::new(Tree::default());
-        let mut watch = tree.watch(&Scope::Only(key("b")));
+        let mut watch = tree.watch(&Scope::Key(key("b")));
         watch.next().await;
         tree.edit(|edit| {
             edit.put(&key("b"), b"1", None, None);

@@ -1,9 +1,9 @@
-//! A connection to the store: what it answers and tells, and when that arrives.
+//! Model of a connection to the store: its responses and watch events, and when they arrive.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::harness::{Check, Harness, Net};
+use super::harness::{Check, Harness, Network};
 use super::store_model::{Event, State, change, name, node};
 use crate::error::{Error, ErrorKind};
 use crate::watch_sync::{
@@ -11,98 +11,103 @@ use crate::watch_sync::{
     WatchId,
 };
 
-/// How long making a connection may take: the driver's bound.
-pub(super) const OPEN: Duration = Duration::from_secs(3);
+/// Bound of establishing a connection, as in the driver.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A connection.
+/// Model of an established connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionModel {
-    /// The other end is no more.
+    /// Whether the other end has closed it.
     pub(super) dead: bool,
-    pub(super) heard: Time,
-    /// When it was first asked for a sign since.
-    pub(super) asked: Option<Time>,
+    pub(super) last_activity: Time,
+    /// Time of the first progress request since the last activity.
+    pub(super) probed_since: Option<Time>,
     pub(super) watches: BTreeMap<WatchId, Watch>,
-    pub(super) wire: VecDeque<Msg>,
+    pub(super) in_flight: VecDeque<StreamMessage>,
     pub(super) calls: Vec<Call>,
-    /// Something has happened for which it may be given up.
-    pub(super) doubtful: bool,
+    /// Whether the machine may fail the connection because of something that happened.
+    pub(super) failure_expected: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Watch {
-    pub(super) part: RangeId,
-    /// The revision it is to go on with.
+    pub(super) range: RangeId,
+    /// The next revision to deliver.
     pub(super) next: u64,
     pub(super) created: bool,
 }
 
-/// On its way on the stream.
+/// A message in flight on the watch stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Msg {
-    Watching(WatchId),
+pub(super) enum StreamMessage {
+    Created(WatchId),
     Events(WatchId, Vec<Event>),
-    Canceled(WatchId, Why),
-    Sign,
+    Canceled(WatchId, CancelCause),
+    Progress,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Why {
+pub(super) enum CancelCause {
     Compacted,
-    Refused,
+    PermissionDenied,
     Other,
 }
 
-/// A request beside the stream.
+/// A unary request, outside the watch stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Call {
-    pub(super) part: RangeId,
+    pub(super) range: RangeId,
     pub(super) list: bool,
-    /// What the store has answered.
-    pub(super) read: Option<Result<(u64, State), Why>>,
+    /// The store's response, once it has read.
+    pub(super) read: Option<Result<(u64, State), CancelCause>>,
 }
 
-pub(super) fn error(why: Why) -> Error {
+pub(super) fn error(why: CancelCause) -> Error {
     match why {
-        Why::Refused => Error::new(ErrorKind::PermissionDenied, "refused"),
-        Why::Compacted | Why::Other => Error::new(ErrorKind::Unavailable, "no leader"),
+        CancelCause::PermissionDenied => Error::new(ErrorKind::PermissionDenied, "refused"),
+        CancelCause::Compacted | CancelCause::Other => {
+            Error::new(ErrorKind::Unavailable, "no leader")
+        }
     }
 }
 
 impl Harness {
-    /// The outcome of connecting, once there is one.
-    pub(super) fn opened(&mut self) -> Option<Input> {
-        let (since, mark) = self.opening.as_ref()?;
+    /// Returns the outcome of connecting, once there is one.
+    pub(super) fn connection_outcome(&mut self) -> Option<Input> {
+        let (since, checkpoint) = self.connecting.as_ref()?;
         match self.net {
-            Net::Refused => Some(Input::Broken(error(Why::Other))),
-            Net::Silent | Net::Mute => {
-                let late = self.now >= *since + OPEN;
-                late.then(|| Input::Broken(Error::new(ErrorKind::Timeout, "slow")))
+            Network::RefusesConnections => Some(Input::ConnectionFailed(error(CancelCause::Other))),
+            Network::DropsAll | Network::DropsRequests => {
+                let late = self.now >= *since + CONNECT_TIMEOUT;
+                late.then(|| Input::ConnectionFailed(Error::new(ErrorKind::Timeout, "slow")))
             }
-            Net::Up => {
-                let (verdict, head) = self.verdict(mark.as_ref());
-                self.opening = None;
-                self.tries.since = self.now;
-                self.line = Some(ConnectionModel {
-                    heard: self.now,
+            Network::Up => {
+                let (checkpoint, revision) = self.checkpoint_status(checkpoint.as_ref());
+                self.connecting = None;
+                self.attempts.since = self.now;
+                self.connection = Some(ConnectionModel {
+                    last_activity: self.now,
                     ..ConnectionModel::default()
                 });
-                Some(Input::Opened { verdict, head })
+                Some(Input::Connected {
+                    checkpoint,
+                    revision,
+                })
             }
         }
     }
 
-    fn verdict(&self, mark: Option<&Checkpoint>) -> (CheckpointStatus, u64) {
+    fn checkpoint_status(&self, checkpoint: Option<&Checkpoint>) -> (CheckpointStatus, u64) {
         let head = self.store.head();
-        // Whoever may not read is not told the revision either.
-        if self.barred {
+        // A login without permission does not get the revision either.
+        if self.reads_denied {
             return (CheckpointStatus::Unknown, 0);
         }
-        let Some(Checkpoint { node: marked }) = mark else {
+        let Some(Checkpoint { node: marked }) = checkpoint else {
             return (CheckpointStatus::Unknown, head);
         };
         if marked.modified > head {
-            return (CheckpointStatus::Other, head);
+            return (CheckpointStatus::Diverged, head);
         }
         if marked.modified < self.store.compacted {
             return (CheckpointStatus::Unknown, head);
@@ -113,134 +118,172 @@ impl Harness {
         let same = there.as_ref() == Some(marked);
         (
             if same {
-                CheckpointStatus::Same
+                CheckpointStatus::Unchanged
             } else {
-                CheckpointStatus::Other
+                CheckpointStatus::Diverged
             },
             head,
         )
     }
 
-    /// The end of a connection, where it is noticed.
-    pub(super) fn ended(&self) -> Option<Input> {
-        let dead = self.line.as_ref()?.dead && self.net != Net::Silent;
-        dead.then(|| Input::Broken(Error::new(ErrorKind::Unavailable, "reset")))
+    /// Returns the end of the connection, once the client can notice it.
+    pub(super) fn connection_closed(&self) -> Option<Input> {
+        let dead = self.connection.as_ref()?.dead && self.net != Network::DropsAll;
+        dead.then(|| Input::ConnectionFailed(Error::new(ErrorKind::Unavailable, "reset")))
     }
 
-    /// The store reads for the n-th request.
+    /// Lets the store read for the n-th request.
     pub(super) fn read(&mut self, n: usize) {
-        let reachable = matches!(self.net, Net::Up | Net::Refused);
-        let (store, barred) = (&self.store, self.barred);
-        let Some(line) = self.line.as_mut().filter(|line| !line.dead && reachable) else {
+        let reachable = matches!(self.net, Network::Up | Network::RefusesConnections);
+        let (store, reads_denied) = (&self.store, self.reads_denied);
+        let Some(connection) = self
+            .connection
+            .as_mut()
+            .filter(|connection| !connection.dead && reachable)
+        else {
             return;
         };
-        let Some(call) = line.calls.get_mut(n) else {
+        let Some(call) = connection.calls.get_mut(n) else {
             return;
         };
-        let scope = self.parts.get(&call.part).map_or(0, |told| told.scope);
-        call.read.get_or_insert_with(|| match barred {
-            true => Err(Why::Refused),
+        let scope = self
+            .ranges
+            .get(&call.range)
+            .map_or(0, |observer| observer.scope);
+        call.read.get_or_insert_with(|| match reads_denied {
+            true => Err(CancelCause::PermissionDenied),
             false => Ok((store.head(), store.now().at(u64::MAX, scope))),
         });
-        if let (false, Some(Ok((revision, _))), Some(told)) =
-            (call.list, &call.read, self.parts.get_mut(&call.part))
+        if let (false, Some(Ok((revision, _))), Some(observer)) =
+            (call.list, &call.read, self.ranges.get_mut(&call.range))
         {
-            told.compared(*revision);
+            observer.compared(*revision);
         }
     }
 
-    /// The answer to the n-th request arrives; false if there is none.
+    /// Delivers the response to the n-th request. Returns false if there is none.
     pub(super) fn answer(&mut self, n: usize) -> Result<bool, String> {
         self.read(n);
-        let reachable = self.net != Net::Silent;
-        let Some(line) = self.line.as_mut().filter(|_| reachable) else {
+        let reachable = self.net != Network::DropsAll;
+        let Some(connection) = self.connection.as_mut().filter(|_| reachable) else {
             return Ok(false);
         };
-        if line.calls.get(n).is_none_or(|call| call.read.is_none()) {
+        if connection
+            .calls
+            .get(n)
+            .is_none_or(|call| call.read.is_none())
+        {
             return Ok(false);
         }
-        let Call { part, list, read } = line.calls.remove(n);
-        let read = read.unwrap_or(Err(Why::Other)).map_err(error);
+        let Call { range, list, read } = connection.calls.remove(n);
+        let read = read.unwrap_or(Err(CancelCause::Other)).map_err(error);
         let input = match list {
             true => Input::Listed(
-                part,
+                range,
                 read.map(|(revision, state)| listing(revision, &state)),
             ),
-            false => Input::Compared(part, read.map(|(revision, state)| keys(revision, &state))),
+            false => Input::KeysListed(range, read.map(|(revision, state)| keys(revision, &state))),
         };
         self.step(input)?;
         Ok(true)
     }
 
-    /// The n-th request fails; false if there is none.
+    /// Fails the n-th request, if there is one.
     pub(super) fn fail(&mut self, n: usize) -> Check {
-        match self.line.as_mut().and_then(|line| line.calls.get_mut(n)) {
-            Some(call) => call.read = Some(Err(Why::Other)),
+        match self
+            .connection
+            .as_mut()
+            .and_then(|connection| connection.calls.get_mut(n))
+        {
+            Some(call) => call.read = Some(Err(CancelCause::Other)),
             None => return Ok(()),
         }
         self.answer(n).map(drop)
     }
 
-    pub(super) fn pump_all(&mut self) -> bool {
-        let watches = self.line.as_ref().map_or(0, |line| line.watches.len());
-        (0..watches).any(|n| self.pump(n, u64::MAX))
+    pub(super) fn serve_all(&mut self) -> bool {
+        let watches = self
+            .connection
+            .as_ref()
+            .map_or(0, |connection| connection.watches.len());
+        (0..watches).any(|n| self.serve_watch(n, u64::MAX))
     }
 
-    /// The store says what it has to say of the n-th watch, up to so many revisions; false if nothing.
-    pub(super) fn pump(&mut self, n: usize, revisions: u64) -> bool {
-        let (reachable, asked) = (self.net != Net::Silent, self.net != Net::Mute);
-        let Some(line) = self.line.as_mut().filter(|line| !line.dead && reachable) else {
+    /// Lets the store produce messages of the n-th watch, up to this number of revisions. Returns false if
+    /// there are none.
+    pub(super) fn serve_watch(&mut self, n: usize, revisions: u64) -> bool {
+        let (reachable, probed_since) = (
+            self.net != Network::DropsAll,
+            self.net != Network::DropsRequests,
+        );
+        let Some(connection) = self
+            .connection
+            .as_mut()
+            .filter(|connection| !connection.dead && reachable)
+        else {
             return false;
         };
-        // They are made in the order in which they were asked for.
-        let unmade = line.watches.iter().find(|(_, watch)| !watch.created);
-        let nth = line.watches.iter().nth(n);
-        let Some(ticket) = unmade.filter(|_| asked).or(nth).map(|(ticket, _)| *ticket) else {
+        // Watches are created in the order in which they were requested.
+        let unmade = connection.watches.iter().find(|(_, watch)| !watch.created);
+        let nth = connection.watches.iter().nth(n);
+        let Some(watch_id) = unmade
+            .filter(|_| probed_since)
+            .or(nth)
+            .map(|(watch_id, _)| *watch_id)
+        else {
             return false;
         };
-        let Some(watch) = line.watches.get_mut(&ticket) else {
+        let Some(watch) = connection.watches.get_mut(&watch_id) else {
             return false;
         };
-        let told = self.parts.get_mut(&watch.part);
+        let observer = self.ranges.get_mut(&watch.range);
         let head = self.store.head();
-        let message = if !watch.created && self.barred {
-            Msg::Canceled(ticket, Why::Refused)
+        let message = if !watch.created && self.reads_denied {
+            StreamMessage::Canceled(watch_id, CancelCause::PermissionDenied)
         } else if !watch.created {
             watch.created = true;
-            Msg::Watching(ticket)
+            StreamMessage::Created(watch_id)
         } else if watch.next < self.store.compacted {
-            Msg::Canceled(ticket, Why::Compacted)
+            StreamMessage::Canceled(watch_id, CancelCause::Compacted)
         } else if watch.next <= head {
             let to = watch.next.saturating_add(revisions.max(1) - 1).min(head);
-            let scope = told.as_ref().map_or(0, |told| told.scope);
+            let scope = observer.as_ref().map_or(0, |observer| observer.scope);
             let (events, swallowed) = self.store.events(watch.next, to, scope);
-            if let Some(told) = told {
-                told.swallowed.extend(swallowed);
+            if let Some(observer) = observer {
+                observer.swallowed.extend(swallowed);
             }
             watch.next = to + 1;
-            Msg::Events(ticket, events)
+            StreamMessage::Events(watch_id, events)
         } else {
             return false;
         };
         match message {
-            // Nothing of it for this part: the store says nothing.
-            Msg::Events(_, events) if events.is_empty() => return true,
-            Msg::Canceled(..) => drop(line.watches.remove(&ticket)),
+            // No event in this range: the store sends nothing.
+            StreamMessage::Events(_, events) if events.is_empty() => return true,
+            StreamMessage::Canceled(..) => drop(connection.watches.remove(&watch_id)),
             _ => {}
         }
-        line.wire.push_back(message);
+        connection.in_flight.push_back(message);
         true
     }
 
-    /// The store says again what it has said already.
+    /// Lets the store send events again.
     pub(super) fn repeat(&mut self, n: usize, revisions: u64) {
-        let Some(line) = self.line.as_mut().filter(|line| !line.dead) else {
+        let Some(connection) = self
+            .connection
+            .as_mut()
+            .filter(|connection| !connection.dead)
+        else {
             return;
         };
-        let Some((ticket, watch)) = line.watches.iter().filter(|(_, w)| w.created).nth(n) else {
+        let Some((watch_id, watch)) = connection.watches.iter().filter(|(_, w)| w.created).nth(n)
+        else {
             return;
         };
-        let scope = self.parts.get(&watch.part).map_or(0, |told| told.scope);
+        let scope = self
+            .ranges
+            .get(&watch.range)
+            .map_or(0, |observer| observer.scope);
         let from = watch.next.saturating_sub(revisions);
         let (events, _) = self.store.events(from, watch.next - 1, scope);
         let again = events
@@ -248,45 +291,52 @@ impl Harness {
             .filter(|(at, ..)| *at >= self.store.compacted);
         let again: Vec<Event> = again.collect();
         if !again.is_empty() {
-            line.wire.push_back(Msg::Events(*ticket, again));
+            connection
+                .in_flight
+                .push_back(StreamMessage::Events(*watch_id, again));
         }
     }
 
-    /// The store ends the n-th watch.
-    pub(super) fn cancel(&mut self, n: usize, why: Why) {
-        if let Some(line) = self.line.as_mut()
-            && let Some(ticket) = line.watches.keys().nth(n).copied()
+    /// Lets the store cancel the n-th watch.
+    pub(super) fn cancel(&mut self, n: usize, why: CancelCause) {
+        if let Some(connection) = self.connection.as_mut()
+            && let Some(watch_id) = connection.watches.keys().nth(n).copied()
         {
-            line.watches.remove(&ticket);
-            line.wire.push_back(Msg::Canceled(ticket, why));
+            connection.watches.remove(&watch_id);
+            connection
+                .in_flight
+                .push_back(StreamMessage::Canceled(watch_id, why));
         }
     }
 
-    /// The next message on the stream arrives; false if there is none.
+    /// Delivers the next message of the stream. Returns false if there is none.
     pub(super) fn deliver(&mut self) -> Result<bool, String> {
-        let reachable = self.net != Net::Silent;
-        let Some(line) = self.line.as_mut().filter(|_| reachable) else {
+        let reachable = self.net != Network::DropsAll;
+        let Some(connection) = self.connection.as_mut().filter(|_| reachable) else {
             return Ok(false);
         };
-        let Some(message) = line.wire.pop_front() else {
+        let Some(message) = connection.in_flight.pop_front() else {
             return Ok(false);
         };
-        (line.heard, line.asked) = (self.now, None);
+        (connection.last_activity, connection.probed_since) = (self.now, None);
         let input = match message {
-            Msg::Watching(ticket) => Input::Watching(ticket),
-            Msg::Events(ticket, events) => {
-                Input::Events(ticket, events.iter().map(change).collect())
+            StreamMessage::Created(watch_id) => Input::WatchCreated(watch_id),
+            StreamMessage::Events(watch_id, events) => {
+                Input::Events(watch_id, events.iter().map(change).collect())
             }
-            Msg::Canceled(ticket, Why::Compacted) => {
-                Input::Canceled(ticket, CancelReason::Compacted)
+            StreamMessage::Canceled(watch_id, CancelCause::Compacted) => {
+                Input::WatchCanceled(watch_id, CancelReason::Compacted)
             }
-            Msg::Canceled(ticket, Why::Refused) => {
-                Input::Canceled(ticket, CancelReason::Refused(error(Why::Refused)))
+            StreamMessage::Canceled(watch_id, CancelCause::PermissionDenied) => {
+                Input::WatchCanceled(
+                    watch_id,
+                    CancelReason::PermissionDenied(error(CancelCause::PermissionDenied)),
+                )
             }
-            Msg::Canceled(ticket, Why::Other) => {
-                Input::Canceled(ticket, CancelReason::Other(error(Why::Other)))
+            StreamMessage::Canceled(watch_id, CancelCause::Other) => {
+                Input::WatchCanceled(watch_id, CancelReason::Other(error(CancelCause::Other)))
             }
-            Msg::Sign => Input::Heard,
+            StreamMessage::Progress => Input::Activity,
         };
         self.step(input)?;
         Ok(true)

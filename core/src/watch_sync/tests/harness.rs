@@ -1,93 +1,99 @@
-//! A store, a network, and time, driving a real [`Follower`] the way its driver does.
+//! Harness that drives a real [`WatchSync`] as its driver does, against a model of the store, the network
+//! and time.
 //!
-//! What the driver keeps to, the world keeps to: answers of a connection that was given up are never
-//! heard; answers on the stream come in order, others may overtake; what is refused says so.
+//! The harness has the guarantees of the driver: responses of a closed connection are dropped, responses on
+//! the stream arrive in order, unary responses may overtake them, and every denied request gets a response.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::connection_model::{Call, ConnectionModel, Msg, OPEN, Watch, Why, keys};
+use super::connection_model::{
+    CONNECT_TIMEOUT, Call, CancelCause, ConnectionModel, StreamMessage, Watch, keys,
+};
 use super::observer::Observer;
 use super::store_model::{Scope, Store};
 use crate::error::Error;
-use crate::watch_sync::{Checkpoint, Follower, Input, Output, RangeId, Time};
+use crate::watch_sync::{Checkpoint, Input, Output, RangeId, Time, WatchSync};
 
 pub(super) type Check = Result<(), String>;
 
-/// How many members the store has.
+/// Number of endpoints.
 pub(super) const MEMBERS: usize = 3;
-/// A link on which something came more lately is not dead.
-const QUIET: Duration = Duration::from_millis(1400);
-/// In what time a dead link must be noticed.
-const NOTICED: Duration = Duration::from_secs(3);
+/// A connection with activity in this time must not be declared dead.
+const MIN_SILENCE: Duration = Duration::from_millis(1400);
+/// Bound of declaring a silent connection dead.
+const DETECTION_BOUND: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Net {
+pub(super) enum Network {
     Up,
-    /// What is connected stays so; nobody new is let in.
-    Refused,
-    /// Nothing arrives, in either direction, and nobody says so.
-    Silent,
-    /// What we say does not arrive; what the store says does.
-    Mute,
+    /// Established connections work; new ones are refused.
+    RefusesConnections,
+    /// Drops everything in both directions, without an error.
+    DropsAll,
+    /// Drops what the client sends; what the store sends arrives.
+    DropsRequests,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Harness {
-    pub(super) follower: Follower,
+    pub(super) sync: WatchSync,
     pub(super) store: Store,
     pub(super) now: Time,
-    pub(super) net: Net,
-    /// Answers on the stream, and other answers, come only when they are let.
-    pub(super) slow_stream: bool,
-    pub(super) slow_calls: bool,
-    /// We may not read.
-    pub(super) barred: bool,
-    pub(super) parts: BTreeMap<RangeId, Observer>,
-    pub(super) followed: RangeId,
-    pub(super) line: Option<ConnectionModel>,
-    pub(super) opening: Option<(Time, Option<Checkpoint>)>,
-    /// What is known of the tries to connect, to judge their pace.
-    pub(super) tries: Tries,
-    /// All that the machine has said.
-    pub(super) trace: Trace,
+    pub(super) net: Network,
+    /// Whether messages of the stream, and unary responses, are delivered only by an operation.
+    pub(super) manual_stream: bool,
+    pub(super) manual_calls: bool,
+    /// Whether the store denies reads.
+    pub(super) reads_denied: bool,
+    pub(super) ranges: BTreeMap<RangeId, Observer>,
+    pub(super) last_range: RangeId,
+    pub(super) connection: Option<ConnectionModel>,
+    pub(super) connecting: Option<(Time, Option<Checkpoint>)>,
+    /// State for the check of the backoff and of the endpoint order.
+    pub(super) attempts: ConnectAttempts,
+    /// Hash of all outputs of the machine.
+    pub(super) output_hash: OutputHash,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Tries {
+pub(super) struct ConnectAttempts {
     endpoint: Option<usize>,
     failures: u32,
     pub(super) since: Time,
     not_before: Time,
 }
 
-/// A hash of all that was said. Worlds that differ in their past alone are the same.
+/// Hash of all outputs. Ignored in comparisons, so that states with different histories can be equal.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trace(pub(super) u64);
+pub(super) struct OutputHash(pub(super) u64);
 
-impl PartialEq for Trace {
-    fn eq(&self, _: &Trace) -> bool {
+impl PartialEq for OutputHash {
+    fn eq(&self, _: &OutputHash) -> bool {
         true
     }
 }
 
-impl Eq for Trace {}
+impl Eq for OutputHash {}
 
-impl Hash for Trace {
+impl Hash for OutputHash {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
-impl Trace {
-    fn note(&mut self, output: &Output, now: Time) {
+impl OutputHash {
+    fn record(&mut self, output: &Output, now: Time) {
         let mut hasher = DefaultHasher::new();
         (self.0, now).hash(&mut hasher);
         match output {
-            Output::Tell(id, told) => {
-                (id, told.epoch, told.revision, &told.changes).hash(&mut hasher);
+            Output::Emit(id, emitted) => {
+                (id, emitted.epoch, emitted.revision, &emitted.changes).hash(&mut hasher);
             }
-            Output::Watch(id, ticket, from) => (id, ticket, from).hash(&mut hasher),
-            Output::Open { endpoint, mark } => (endpoint, mark).hash(&mut hasher),
+            Output::Watch(id, watch_id, from) => (id, watch_id, from).hash(&mut hasher),
+            Output::Connect {
+                endpoint,
+                checkpoint,
+            } => (endpoint, checkpoint).hash(&mut hasher),
             other => std::mem::discriminant(other).hash(&mut hasher),
         }
         self.0 = hasher.finish();
@@ -97,176 +103,204 @@ impl Trace {
 impl Harness {
     pub(super) fn new(store: Store, seed: u64) -> Harness {
         Harness {
-            follower: Follower::new(MEMBERS, seed),
+            sync: WatchSync::new(MEMBERS, seed),
             store,
             now: Duration::from_secs(1),
-            net: Net::Up,
-            slow_stream: false,
-            slow_calls: false,
-            barred: false,
-            parts: BTreeMap::new(),
-            followed: 0,
-            line: None,
-            opening: None,
-            tries: Tries::default(),
-            trace: Trace(0),
+            net: Network::Up,
+            manual_stream: false,
+            manual_calls: false,
+            reads_denied: false,
+            ranges: BTreeMap::new(),
+            last_range: 0,
+            connection: None,
+            connecting: None,
+            attempts: ConnectAttempts::default(),
+            output_hash: OutputHash(0),
         }
     }
 
-    /// Somebody follows the scope, from nothing or from what was read just now.
-    pub(super) fn follow(&mut self, scope: Scope, known: bool) -> Check {
-        // No name is used twice.
-        self.followed += 1;
-        let id = self.followed;
+    /// Adds a range, without known state or with the state of this moment.
+    pub(super) fn add_range(&mut self, scope: Scope, known: bool) -> Check {
+        // Ids are never reused.
+        self.last_range += 1;
+        let id = self.last_range;
         let known = known.then(|| (self.store.head(), self.store.now().at(u64::MAX, scope)));
-        self.parts.insert(id, Observer::new(scope, known.clone()));
+        self.ranges.insert(id, Observer::new(scope, known.clone()));
         let known = known.map(|(revision, state)| keys(revision, &state));
-        self.step(Input::Follow(id, known))
+        self.step(Input::AddRange(id, known))
     }
 
-    pub(super) fn forget(&mut self, id: RangeId) -> Check {
-        self.parts.remove(&id);
-        self.step(Input::Forget(id))
+    pub(super) fn remove_range(&mut self, id: RangeId) -> Check {
+        self.ranges.remove(&id);
+        self.step(Input::RemoveRange(id))
     }
 
-    /// One step of the machine, and what it says is to be done.
+    /// Runs one step of the machine and performs its outputs.
     pub(super) fn step(&mut self, input: Input) -> Check {
-        if let (None, Some(line)) = (self.follower.heard(), &mut self.line) {
-            // Nobody listens.
-            (line.heard, line.asked) = (self.now, None);
+        if let (None, Some(connection)) = (self.sync.last_activity(), &mut self.connection) {
+            // Without a watch, silence does not count.
+            (connection.last_activity, connection.probed_since) = (self.now, None);
         }
-        if let Input::Broken(_)
-        | Input::Canceled(..)
+        if let Input::ConnectionFailed(_)
+        | Input::WatchCanceled(..)
         | Input::Listed(_, Err(_))
-        | Input::Compared(_, Err(_)) = &input
-            && let Some(line) = &mut self.line
+        | Input::KeysListed(_, Err(_)) = &input
+            && let Some(connection) = &mut self.connection
         {
-            line.doubtful = true;
+            connection.failure_expected = true;
         }
-        for output in self.follower.step(input, self.now) {
-            self.obey(output)?;
+        for output in self.sync.step(input, self.now) {
+            self.perform(output)?;
         }
         Ok(())
     }
 
-    fn obey(&mut self, output: Output) -> Check {
-        self.trace.note(&output, self.now);
+    fn perform(&mut self, output: Output) -> Check {
+        self.output_hash.record(&output, self.now);
         match output {
-            Output::Open { endpoint, mark } => self.open(endpoint, mark),
-            Output::Close(error) => self.close(&error),
+            Output::Connect {
+                endpoint,
+                checkpoint,
+            } => self.connect(endpoint, checkpoint),
+            Output::Disconnect(error) => self.disconnect(&error),
             Output::List(id) => self.call(id, true),
-            Output::Compare(id) => self.call(id, false),
-            Output::Watch(part, ticket, next) => {
-                let (line, told) = (self.line.as_mut(), self.parts.get_mut(&part));
-                let (line, told) = line.zip(told).ok_or("a watch on no connection")?;
-                told.watched();
+            Output::ListKeys(id) => self.call(id, false),
+            Output::Watch(range, watch_id, next) => {
+                let (connection, observer) =
+                    (self.connection.as_mut(), self.ranges.get_mut(&range));
+                let (connection, observer) =
+                    connection.zip(observer).ok_or("a watch on no connection")?;
+                observer.watched();
                 let created = false;
-                let fresh = line.watches.insert(
-                    ticket,
+                let fresh = connection.watches.insert(
+                    watch_id,
                     Watch {
-                        part,
+                        range,
                         next,
                         created,
                     },
                 );
-                fresh.map_or(Ok(()), |_| Err(format!("ticket {ticket} used twice")))
+                fresh.map_or(Ok(()), |_| Err(format!("watch id {watch_id} used twice")))
             }
-            Output::Unwatch(ticket) => {
-                let line = self
-                    .line
+            Output::CancelWatch(watch_id) => {
+                let connection = self
+                    .connection
                     .as_mut()
                     .ok_or("an end of a watch on no connection")?;
-                if line.watches.remove(&ticket).is_some() {
-                    line.wire.push_back(Msg::Canceled(ticket, Why::Other));
+                if connection.watches.remove(&watch_id).is_some() {
+                    connection
+                        .in_flight
+                        .push_back(StreamMessage::Canceled(watch_id, CancelCause::Other));
                 }
                 Ok(())
             }
-            Output::AskSign => {
+            Output::RequestProgress => {
                 let now = self.now;
-                let line = self.line.as_mut().ok_or("a sign on no connection")?;
-                line.asked.get_or_insert(now);
-                if self.net != Net::Silent && self.net != Net::Mute && !line.dead {
-                    line.wire.push_back(Msg::Sign);
+                let connection = self
+                    .connection
+                    .as_mut()
+                    .ok_or("a progress request on no connection")?;
+                connection.probed_since.get_or_insert(now);
+                if self.net != Network::DropsAll
+                    && self.net != Network::DropsRequests
+                    && !connection.dead
+                {
+                    connection.in_flight.push_back(StreamMessage::Progress);
                 }
                 Ok(())
             }
-            Output::Tell(id, told) => {
-                let part = self.parts.get_mut(&id).ok_or("told to nobody")?;
-                let checked = part.tell(&told, &self.store);
-                checked.map_err(|error| format!("part {id} at {:?}: {error}", self.now))
+            Output::Emit(id, emitted) => {
+                let observer = self.ranges.get_mut(&id).ok_or("emitted for no range")?;
+                let checked = observer.check_emitted(&emitted, &self.store);
+                checked.map_err(|error| format!("range {id} at {:?}: {error}", self.now))
             }
-            Output::Lost(id, _) => {
-                self.parts.get_mut(&id).ok_or("told to nobody")?.current = false;
+            Output::MarkStale(id, _) => {
+                self.ranges
+                    .get_mut(&id)
+                    .ok_or("emitted for no range")?
+                    .current = false;
                 Ok(())
             }
         }
     }
 
-    fn open(&mut self, endpoint: usize, mark: Option<Checkpoint>) -> Check {
-        if self.opening.is_some() || self.line.is_some() {
+    fn connect(&mut self, endpoint: usize, checkpoint: Option<Checkpoint>) -> Check {
+        if self.connecting.is_some() || self.connection.is_some() {
             return Err("a second connection".into());
         }
-        if self.now < self.tries.not_before {
-            let early = self.tries.not_before - self.now;
+        if self.now < self.attempts.not_before {
+            let early = self.attempts.not_before - self.now;
             return Err(format!("a try {early:?} too early"));
         }
-        if self.tries.endpoint == Some(endpoint) {
+        if self.attempts.endpoint == Some(endpoint) {
             return Err(format!("endpoint {endpoint} twice in a row"));
         }
-        self.tries.endpoint = Some(endpoint);
-        self.opening = Some((self.now, mark));
+        self.attempts.endpoint = Some(endpoint);
+        self.connecting = Some((self.now, checkpoint));
         Ok(())
     }
 
-    fn close(&mut self, why: &Error) -> Check {
-        let line = self.line.take();
-        if line.is_none() && self.opening.take().is_none() {
+    fn disconnect(&mut self, why: &Error) -> Check {
+        let connection = self.connection.take();
+        if connection.is_none() && self.connecting.take().is_none() {
             return Err("closed what was not open".into());
         }
-        let at_fault = |line: &ConnectionModel| {
-            line.doubtful || line.asked.is_some_and(|at| self.now - at >= QUIET)
+        let at_fault = |connection: &ConnectionModel| {
+            connection.failure_expected
+                || connection
+                    .probed_since
+                    .is_some_and(|at| self.now - at >= MIN_SILENCE)
         };
-        if line.as_ref().is_some_and(|line| !at_fault(line)) {
+        if connection
+            .as_ref()
+            .is_some_and(|connection| !at_fault(connection))
+        {
             return Err(format!("a good connection was given up: {why}"));
         }
-        if line.is_some() && self.now - self.tries.since >= Duration::from_secs(5) {
-            self.tries.failures = 0;
+        if connection.is_some() && self.now - self.attempts.since >= Duration::from_secs(5) {
+            self.attempts.failures = 0;
         }
-        // A tenth of a wait that doubles from 200 ms to 1.5 s is what it is at least.
-        let least =
-            Duration::from_millis(20 << self.tries.failures.min(8)).min(Duration::from_millis(150));
-        self.tries.failures += 1;
-        self.tries.not_before = self.now + least;
+        // The lower bound of the backoff is a tenth of a wait that doubles from 200 ms to 1.5 s.
+        let least = Duration::from_millis(20 << self.attempts.failures.min(8))
+            .min(Duration::from_millis(150));
+        self.attempts.failures += 1;
+        self.attempts.not_before = self.now + least;
         Ok(())
     }
 
-    fn call(&mut self, part: RangeId, list: bool) -> Check {
-        let line = self.line.as_mut().ok_or("a request on no connection")?;
+    fn call(&mut self, range: RangeId, list: bool) -> Check {
+        let connection = self
+            .connection
+            .as_mut()
+            .ok_or("a request on no connection")?;
         let read = None;
-        line.calls.push(Call { part, list, read });
-        let same = line
+        connection.calls.push(Call { range, list, read });
+        let same = connection
             .calls
             .iter()
-            .filter(|call| call.part == part && call.list == list);
+            .filter(|call| call.range == range && call.list == list);
         match same.count() {
             1 => Ok(()),
-            // A comparison whose answer is not awaited any more may still be under way.
+            // The list of an abandoned audit may still be in flight.
             n if n <= 4 && !list => Ok(()),
             n => Err(format!("{n} requests at a time")),
         }
     }
 
-    /// What comes by itself, comes.
+    /// Delivers everything that needs no operation.
     pub(super) fn flow(&mut self) -> Check {
         for _ in 0..10_000 {
-            let more = match self.opened().or_else(|| self.ended()) {
+            let more = match self
+                .connection_outcome()
+                .or_else(|| self.connection_closed())
+            {
                 Some(input) => {
                     self.step(input)?;
                     true
                 }
                 None => {
-                    !self.slow_calls && self.answer(0)?
-                        || !self.slow_stream && (self.deliver()? || self.pump_all())
+                    !self.manual_calls && self.answer(0)?
+                        || !self.manual_stream && (self.deliver()? || self.serve_all())
                 }
             };
             if !more {
@@ -276,45 +310,51 @@ impl Harness {
         Err("no rest".into())
     }
 
-    /// Time passes, and all that comes by itself comes.
+    /// Lets time pass, and delivers everything that needs no operation.
     pub(super) fn wait(&mut self, time: Duration) -> Check {
         let until = self.now + time;
         for _ in 0..20_000 {
             self.flow()?;
-            let slow = self.opening.as_ref().map(|(since, _)| *since + OPEN);
-            let wake = self.follower.wake().into_iter().chain(slow).min();
+            let slow = self
+                .connecting
+                .as_ref()
+                .map(|(since, _)| *since + CONNECT_TIMEOUT);
+            let wake = self.sync.next_timer().into_iter().chain(slow).min();
             match wake.filter(|wake| *wake <= until) {
                 Some(wake) => self.now = self.now.max(wake),
                 None => {
                     self.now = until;
-                    return self.check_noticed();
+                    return self.check_detection();
                 }
             }
-            if self.follower.wake().is_some_and(|wake| wake <= self.now) {
+            if self.sync.next_timer().is_some_and(|wake| wake <= self.now) {
                 self.step(Input::Tick)?;
             }
-            self.check_noticed()?;
+            self.check_detection()?;
         }
         Err("it never sleeps".into())
     }
 
-    /// We are stopped for a while, and see nothing of it.
+    /// Suspends the process for a while.
     pub(super) fn sleep(&mut self, time: Duration) -> Check {
         self.now += time;
-        if let Some(line) = &mut self.line {
-            (line.heard, line.asked) = (self.now, None);
-            line.doubtful = true;
+        if let Some(connection) = &mut self.connection {
+            (connection.last_activity, connection.probed_since) = (self.now, None);
+            connection.failure_expected = true;
         }
         self.step(Input::Tick)
     }
 
-    /// A link on which nothing comes is not kept.
-    fn check_noticed(&self) -> Check {
-        match &self.line {
-            Some(line) if !line.watches.is_empty() && self.now > line.heard + NOTICED => {
+    /// Checks that a silent connection was closed in time.
+    fn check_detection(&self) -> Check {
+        match &self.connection {
+            Some(connection)
+                if !connection.watches.is_empty()
+                    && self.now > connection.last_activity + DETECTION_BOUND =>
+            {
                 Err(format!(
                     "silent since {:?}, and not noticed at {:?}",
-                    line.heard, self.now
+                    connection.last_activity, self.now
                 ))
             }
             _ => Ok(()),

@@ -1,5 +1,5 @@
-//! The follower against a scripted world: a store with the semantics of a real one, a network that fails
-//! in every way that is known, and time.
+//! Model tests of the state machine: a harness with a store that has the semantics of etcd, a network with
+//! every known fault, and time.
 
 mod connection_model;
 mod exhaustive;

@@ -1,4 +1,4 @@
-//! Who follows a part, and what must be so of all that it is told.
+//! Subscriber of a range, with the invariants of everything that is emitted to it.
 
 use super::store_model::{Scope, State, Store, key, set, value};
 use crate::kv::{Change, Changes};
@@ -7,16 +7,16 @@ use crate::kv::{Change, Changes};
 pub(super) struct Observer {
     pub(super) scope: Scope,
     pub(super) view: State,
-    /// The epoch and the revision of what was told last.
+    /// Epoch and revision of the last emitted changes.
     at: Option<(u64, u64)>,
     known: bool,
-    /// Whether what was told holds, as far as is known.
+    /// Whether the view is current, as far as the machine knows.
     pub(super) current: bool,
-    /// The revisions of what the store has swallowed since the view was right.
+    /// Revisions whose changes the store has lost since the view was right.
     pub(super) swallowed: Vec<u64>,
-    /// Nothing was told since the watch was resumed.
+    /// Whether nothing was emitted since the watch was resumed.
     resumed: bool,
-    /// The newest comparison that the store has answered since.
+    /// Revision of the newest list of keys since then.
     evidence: u64,
 }
 
@@ -24,7 +24,7 @@ impl Observer {
     pub(super) fn new(scope: Scope, known: Option<(u64, State)>) -> Observer {
         Observer {
             scope,
-            // Who follows from what it knows is told of differences alone.
+            // A subscriber with known state receives only differences.
             current: known.is_some(),
             known: known.is_some(),
             at: None,
@@ -35,7 +35,7 @@ impl Observer {
         }
     }
 
-    /// A watch was asked for. After a loss nothing may be told of it that is not compared.
+    /// Records that a watch was requested. After a resume nothing may be emitted before an audit.
     pub(super) fn watched(&mut self) {
         (self.resumed, self.evidence) = (!self.current && (self.known || self.at.is_some()), 0);
     }
@@ -44,31 +44,31 @@ impl Observer {
         self.evidence = self.evidence.max(revision);
     }
 
-    pub(super) fn tell(&mut self, told: &Changes, store: &Store) -> Result<(), String> {
-        let (epoch, revision) = self.at.unwrap_or((told.epoch, 0));
-        let reset = matches!(told.changes.first(), Some(Change::Reset(_)));
-        if told.epoch < epoch || told.epoch > epoch && !reset {
+    pub(super) fn check_emitted(&mut self, emitted: &Changes, store: &Store) -> Result<(), String> {
+        let (epoch, revision) = self.at.unwrap_or((emitted.epoch, 0));
+        let reset = matches!(emitted.changes.first(), Some(Change::Reset(_)));
+        if emitted.epoch < epoch || emitted.epoch > epoch && !reset {
             return Err(format!(
                 "epoch {} after {epoch}, reset: {reset}",
-                told.epoch
+                emitted.epoch
             ));
         }
-        if told.epoch == epoch && told.revision < revision {
-            return Err(format!("revision {} after {revision}", told.revision));
+        if emitted.epoch == epoch && emitted.revision < revision {
+            return Err(format!("revision {} after {revision}", emitted.revision));
         }
-        for change in &told.changes {
-            self.fold(change, told, revision, epoch)?;
+        for change in &emitted.changes {
+            self.fold(change, emitted, revision, epoch)?;
         }
-        self.at = Some((told.epoch, told.revision));
+        self.at = Some((emitted.epoch, emitted.revision));
         self.current = true;
         let resumed = std::mem::take(&mut self.resumed) && !reset;
-        self.check_view(told.revision, resumed, store)
+        self.check_view(emitted.revision, resumed, store)
     }
 
     fn fold(
         &mut self,
         change: &Change,
-        told: &Changes,
+        emitted: &Changes,
         last: u64,
         epoch: u64,
     ) -> Result<(), String> {
@@ -77,10 +77,10 @@ impl Observer {
                 self.view = nodes.iter().map(|n| (key(&n.key), value(n))).collect();
             }
             Change::Put(node) => {
-                let once = told.epoch > epoch || node.modified > last;
-                if !once || node.modified > told.revision {
-                    let (at, to) = (node.modified, told.revision);
-                    return Err(format!("told of revision {at} between {last} and {to}"));
+                let once = emitted.epoch > epoch || node.modified > last;
+                if !once || node.modified > emitted.revision {
+                    let (at, to) = (node.modified, emitted.revision);
+                    return Err(format!("emitted revision {at} between {last} and {to}"));
                 }
                 set(&mut self.view, key(&node.key), Some(value(node)));
             }
@@ -89,14 +89,14 @@ impl Observer {
         Ok(())
     }
 
-    /// The view is what the store was at the revision, whole: no revision is split, none is missing.
+    /// Checks that the view equals the store at the revision: no revision is split, none is missing.
     fn check_view(&mut self, revision: u64, resumed: bool, store: &Store) -> Result<(), String> {
         if store.ever_was(&self.view, revision, self.scope) {
             self.swallowed.retain(|at| *at > revision);
             return Ok(());
         }
-        // Only what the store itself has not told can be missing; and nothing of that which a
-        // comparison has shown before anything was told.
+        // A change may be missing only if the store lost it, and if no list of keys showed it before the
+        // first emission.
         let unseen = |at: &u64| *at <= revision && !(resumed && *at <= self.evidence);
         if self.swallowed.iter().any(unseen) {
             return Ok(());

@@ -1,101 +1,114 @@
-//! A day of a busy store, compressed.
+//! Soak test: a compressed day of a busy store.
 
 use std::time::Duration;
 
-use super::connection_model::Why;
-use super::harness::{Check, Harness, Net};
+use super::connection_model::CancelCause;
+use super::harness::{Check, Harness, Network};
 use super::operations::Operation;
 use crate::prove;
 
-/// What happens in a day.
+/// Operations of a day.
 const CHANGES: u32 = 100_000;
 const PARTITIONS: u32 = 500;
 const COMPACTIONS: u32 = 50;
 const ROLLBACKS: u32 = 10;
-const LEADERS: u32 = 200;
-/// How long after each other the changes come.
-const PACE: Duration = Duration::from_millis(24 * 3600 * 1000 / CHANGES as u64);
+const CANCELED_WATCHES: u32 = 200;
+/// Mean interval of the changes.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(24 * 3600 * 1000 / CHANGES as u64);
 
-/// What happened, and a hash of all that was said of it.
+/// Number of operations, and a hash of the outputs.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Story {
+struct DaySummary {
     changes: u32,
     partitions: u32,
     compactions: u32,
     rollbacks: u32,
-    leaders: u32,
-    trace: u64,
+    canceled_watches: u32,
+    output_hash: u64,
     connects: u64,
     epochs: u64,
 }
 
-/// A part of the day: the whole of it with 1.
-fn live(part: u32, seed: u64) -> Result<Story, String> {
+/// Runs the n-th part of a day.
+fn run_day(divisor: u32, seed: u64) -> Result<DaySummary, String> {
     let mut chance = fastrand::Rng::with_seed(seed);
-    let mut world = Harness::started(true, seed)?;
-    let mut story = Story::default();
-    for change in 1..=CHANGES / part {
+    let mut harness = Harness::started(true, seed)?;
+    let mut summary = DaySummary::default();
+    for change in 1..=CHANGES / divisor {
         let keys: Vec<(u8, bool)> = (0..5).map(|key| (key, chance.f32() < 0.7)).collect();
         let some = chance.usize(1..3);
         let at = chance.usize(..4);
-        world.store.write(&keys[at..(at + some).min(5)]);
-        story.changes += 1;
+        harness.store.write(&keys[at..(at + some).min(5)]);
+        summary.changes += 1;
         if change % (CHANGES / PARTITIONS) == 0 {
-            story.partitions += 1;
-            world.net = chance
-                .choice([Net::Silent, Net::Refused, Net::Mute])
-                .unwrap_or(Net::Silent);
-            world.apply(&Operation::Reset)?;
+            summary.partitions += 1;
+            harness.net = chance
+                .choice([
+                    Network::DropsAll,
+                    Network::RefusesConnections,
+                    Network::DropsRequests,
+                ])
+                .unwrap_or(Network::DropsAll);
+            harness.apply(&Operation::Reset)?;
         }
         if change % (CHANGES / PARTITIONS) == 7 {
-            world.net = Net::Up;
+            harness.net = Network::Up;
         }
         if change % (CHANGES / COMPACTIONS) == 1_003 {
-            story.compactions += 1;
-            world.store.compact(world.store.head() - chance.u64(..4));
-            world
+            summary.compactions += 1;
+            harness
                 .store
-                .forget_before(world.store.head().saturating_sub(2000));
+                .compact(harness.store.head() - chance.u64(..4));
+            harness
+                .store
+                .trim_before(harness.store.head().saturating_sub(2000));
         }
         if change % (CHANGES / ROLLBACKS) == 5_003 {
-            story.rollbacks += 1;
-            world.apply(&Operation::RollBackAndWrite(chance.u64(1..60), keys))?;
+            summary.rollbacks += 1;
+            harness.apply(&Operation::RollBackAndWrite(chance.u64(1..60), keys))?;
         }
-        if change % (CHANGES / LEADERS) == 250 {
-            story.leaders += 1;
-            world.cancel(0, Why::Other);
+        if change % (CHANGES / CANCELED_WATCHES) == 250 {
+            summary.canceled_watches += 1;
+            harness.cancel(0, CancelCause::Other);
         }
-        rest(&mut world, &mut chance)?;
+        advance(&mut harness, &mut chance)?;
     }
-    world.settle()?;
-    let counts = world.follower.counts();
-    (story.connects, story.epochs) = (counts.connects, counts.epochs);
-    story.trace = world.trace.0;
-    Ok(story)
+    harness.recover_and_check()?;
+    let counts = harness.sync.counters();
+    (summary.connects, summary.epochs) = (counts.connects, counts.epochs);
+    summary.output_hash = harness.output_hash.0;
+    Ok(summary)
 }
 
-/// Time passes until the next change, now and then with answers that are late.
-fn rest(world: &mut Harness, chance: &mut fastrand::Rng) -> Check {
-    (world.slow_stream, world.slow_calls) = (chance.f32() < 0.05, chance.f32() < 0.05);
-    world.wait(PACE.mul_f32(chance.f32() * 2.0))
+/// Lets time pass until the next change; sometimes responses are late.
+fn advance(harness: &mut Harness, chance: &mut fastrand::Rng) -> Check {
+    (harness.manual_stream, harness.manual_calls) = (chance.f32() < 0.05, chance.f32() < 0.05);
+    harness.wait(CHANGE_INTERVAL.mul_f32(chance.f32() * 2.0))
 }
 
 #[test]
-fn a_compressed_day_goes_well_and_the_same_again() {
-    let part = if prove::asked().is_some() { 1 } else { 10 };
-    let day = live(part, 7).unwrap_or_else(|wrong| panic!("{wrong}"));
+fn a_compressed_day_passes_and_is_reproducible() {
+    let divisor = if prove::requested_cases().is_some() {
+        1
+    } else {
+        10
+    };
+    let day = run_day(divisor, 7).unwrap_or_else(|wrong| panic!("{wrong}"));
     println!("{day:?}");
-    assert_eq!(day.changes, CHANGES / part);
-    assert_eq!(day.partitions, PARTITIONS / part);
-    assert_eq!(day.compactions, COMPACTIONS / part);
-    assert_eq!(day.rollbacks, ROLLBACKS / part);
-    assert_eq!(day.leaders, LEADERS / part);
-    // A restore that took nothing but deletes shows in the comparison, not as another history.
+    assert_eq!(day.changes, CHANGES / divisor);
+    assert_eq!(day.partitions, PARTITIONS / divisor);
+    assert_eq!(day.compactions, COMPACTIONS / divisor);
+    assert_eq!(day.rollbacks, ROLLBACKS / divisor);
+    assert_eq!(day.canceled_watches, CANCELED_WATCHES / divisor);
+    // A restore that undid only deletes shows in an audit, not as a new epoch.
     assert!(day.epochs > 0 && day.connects > u64::from(day.partitions));
     assert_eq!(
-        live(part, 7).as_ref(),
+        run_day(divisor, 7).as_ref(),
         Ok(&day),
-        "the same seed, another story"
+        "the same seed, another summary"
     );
-    assert_ne!(live(10, 8).map(|other| other.trace), Ok(day.trace));
+    assert_ne!(
+        run_day(10, 8).map(|other| other.output_hash),
+        Ok(day.output_hash)
+    );
 }

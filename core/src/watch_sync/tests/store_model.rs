@@ -1,18 +1,18 @@
-//! A store with the semantics of etcd: revisions, compaction, restored backups, and a mistake that its
-//! released versions make.
+//! Model of a store with the semantics of etcd: revisions, compaction, restored backups, and a defect of its
+//! released versions.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::kv::{Change, Key, Node};
 
-/// A key of the model. Each has its bit in a [`Scope`].
+/// A key of the model. Each key has one bit in a [`Scope`].
 pub(super) type K = u8;
 
-/// How many keys there are.
-pub(super) const KEYS: K = 16;
+/// Number of keys.
+pub(super) const KEY_COUNT: K = 16;
 
-/// The keys of a part, one bit each.
+/// The keys of a range, one bit each.
 pub(super) type Scope = u16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,10 +24,10 @@ pub(super) struct Value {
 
 pub(super) type State = BTreeMap<K, Value>;
 
-/// What one revision did to a key: what it was, what it is.
+/// A change of a key in a revision: the values before and after.
 type Step = (K, Option<Value>, Option<Value>);
 
-/// One history of the store, from its first revision on.
+/// One history of the store since its first revision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct History {
     pub(super) head: u64,
@@ -41,7 +41,7 @@ impl History {
         History { head, state, log }
     }
 
-    /// The keys of the scope as they were at a revision.
+    /// Returns the keys of the scope at a revision.
     pub(super) fn at(&self, revision: u64, scope: Scope) -> State {
         let mut state = self.state.clone();
         state.retain(|key, _| has(scope, *key));
@@ -64,11 +64,11 @@ impl History {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Store {
-    /// The histories that it has had, the present one last.
+    /// All histories; the last one is current.
     pub(super) histories: Vec<History>,
     pub(super) compacted: u64,
-    /// It makes etcd's mistake: of a delete at the revision of a compaction a watch that has not come
-    /// that far is never told.
+    /// Whether the store has etcd's defect: a watch that has not reached the revision of a compaction does
+    /// not receive the deletes of that revision.
     pub(super) loses_deletes: bool,
     values: u32,
 }
@@ -95,8 +95,8 @@ impl Store {
         self.now().head
     }
 
-    /// One transaction: true puts, false deletes. Deleting what is not there is no change, and no key
-    /// is changed twice.
+    /// Commits a transaction; true puts, false deletes. Deleting an absent key changes nothing. Each key is
+    /// changed at most once.
     pub(super) fn write(&mut self, wanted: &[(K, bool)]) {
         let mut values = self.values;
         let now = self.now_mut();
@@ -125,8 +125,8 @@ impl Store {
         self.values = values;
     }
 
-    /// Others write what nobody follows.
-    pub(super) fn elsewhere(&mut self, revisions: u64) {
+    /// Adds revisions that change no key of the model.
+    pub(super) fn write_unwatched(&mut self, revisions: u64) {
         self.now_mut().head += revisions;
     }
 
@@ -134,7 +134,7 @@ impl Store {
         self.compacted = self.compacted.max(revision.min(self.head()));
     }
 
-    /// Restores a backup that was taken so many revisions ago.
+    /// Restores a backup of this number of revisions ago.
     pub(super) fn roll_back(&mut self, revisions: u64) {
         let to = self.head().saturating_sub(revisions).max(1);
         self.histories.push(self.now().restored(to));
@@ -146,7 +146,7 @@ impl Store {
         self.compacted = 0;
     }
 
-    /// What a watch is told of the revisions `from..=to`, and what it is not told although it should be.
+    /// Returns the events of the revisions `from..=to`, and the last revision of which a delete was lost.
     pub(super) fn events(&self, from: u64, to: u64, scope: Scope) -> (Vec<Event>, Option<u64>) {
         let log = &self.now().log;
         let start = log.partition_point(|(at, _)| *at < from);
@@ -163,15 +163,15 @@ impl Store {
         (events, swallowed)
     }
 
-    /// Whether some history of the store had this in the scope at the revision.
+    /// Returns true if some history had this state of the scope at the revision.
     pub(super) fn ever_was(&self, view: &State, revision: u64, scope: Scope) -> bool {
         let histories = self.histories.iter().rev();
         let mut reached = histories.filter(|history| history.head >= revision);
         reached.any(|history| history.at(revision, scope) == *view)
     }
 
-    /// Lets go of what is older than anybody still asks for, for long runs.
-    pub(super) fn forget_before(&mut self, revision: u64) {
+    /// Drops old histories and revisions, for long runs.
+    pub(super) fn trim_before(&mut self, revision: u64) {
         let late = self.histories.len().saturating_sub(3);
         self.histories.drain(..late);
         let log = &mut self.now_mut().log;
@@ -180,7 +180,7 @@ impl Store {
     }
 }
 
-/// A change, with its revision.
+/// A change with its revision.
 pub(super) type Event = (u64, K, Option<Value>);
 
 pub(super) fn has(scope: Scope, key: K) -> bool {
@@ -194,14 +194,14 @@ pub(super) fn set(state: &mut State, key: K, value: Option<Value>) {
     };
 }
 
-/// The name of a key.
+/// Returns the name of a key.
 pub(super) fn name(key: K) -> Key {
     static NAMES: OnceLock<Vec<Key>> = OnceLock::new();
     let make = |key: K| Key::new(&format!("/keys/{key:02}")).expect("a good name");
-    NAMES.get_or_init(|| (0..KEYS).map(make).collect())[usize::from(key)].clone()
+    NAMES.get_or_init(|| (0..KEY_COUNT).map(make).collect())[usize::from(key)].clone()
 }
 
-/// The key of a name.
+/// Returns the key of a name.
 pub(super) fn key(name: &Key) -> K {
     name.as_str()[6..].parse().expect("a key of the model")
 }

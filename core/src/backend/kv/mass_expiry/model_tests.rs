@@ -1,4 +1,4 @@
-//! Random lives and deaths against protection.
+//! Model test of mass-expiry protection: random expiries, deletions and rejoins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::*;
 use crate::prove;
 
 const GRACE: Time = Duration::from_secs(30);
-const LATELY: Time = Duration::from_secs(5);
+const RECENT_RECONNECT: Time = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -18,150 +18,156 @@ enum Operation {
     Expire(u8),
     /// These are deleted while their leases live.
     Delete(u8),
-    /// One registers again.
-    Back(u16),
-    /// The store is back after a loss.
-    Loss,
+    /// This instance registers again.
+    Rejoin(u16),
+    /// The store is reachable again.
+    Reconnect,
     Wait(u64),
 }
 
-fn any_op() -> impl Strategy<Value = Operation> {
+fn any_operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         2 => any::<u8>().prop_map(Operation::Expire),
         2 => (0..8u8).prop_map(|port| Operation::Expire(1 << port)),
         2 => any::<u8>().prop_map(Operation::Delete),
-        4 => (0..8u16).prop_map(Operation::Back),
-        1 => Just(Operation::Loss),
+        4 => (0..8u16).prop_map(Operation::Rejoin),
+        1 => Just(Operation::Reconnect),
         3 => prop_oneof![0..4000u64, 4000..40_000u64].prop_map(Operation::Wait),
     ]
 }
 
 struct Harness {
-    protect: MassExpiryGuard,
+    guard: MassExpiryGuard,
     now: Time,
-    /// Until when the store was away lately.
-    lately: Time,
+    /// The end of the time that counts as soon after a reconnect.
+    recently_disconnected: Time,
     created: u64,
-    /// Who is there, by port, with when it came.
-    there: BTreeMap<u16, u64>,
-    /// Whose lease has ended, and when.
+    /// The registered instances by port, with the time they registered.
+    present: BTreeMap<u16, u64>,
+    /// The instances whose lease expired, by port, with the time of the expiry.
     expired: BTreeMap<u16, Time>,
-    /// The leases that have ended; each instance has one of its own, named by when it came.
+    /// The expired leases. Each instance has its own, numbered by its registration time.
     ended: BTreeSet<u64>,
-    /// Who must be held until when.
-    owed: BTreeMap<u16, Time>,
-    /// Who went and when, of those that are back.
-    back: BTreeMap<u16, Time>,
+    /// The instances that must be shown, with the end of that period.
+    must_be_shown: BTreeMap<u16, Time>,
+    /// The instances that rejoined, with the time they left.
+    rejoined: BTreeMap<u16, Time>,
 }
 
 impl Harness {
     fn new() -> Harness {
         Harness {
-            protect: MassExpiryGuard::new(GRACE),
+            guard: MassExpiryGuard::new(GRACE),
             now: Duration::from_secs(100),
-            lately: Duration::ZERO,
+            recently_disconnected: Duration::ZERO,
             created: 8,
-            there: (0..8).map(|port| (port, u64::from(port) + 1)).collect(),
+            present: (0..8).map(|port| (port, u64::from(port) + 1)).collect(),
             expired: BTreeMap::new(),
             ended: BTreeSet::new(),
-            owed: BTreeMap::new(),
-            back: BTreeMap::new(),
+            must_be_shown: BTreeMap::new(),
+            rejoined: BTreeMap::new(),
         }
     }
 
-    fn apply(&mut self, op: &Operation) -> Result<(), String> {
-        match op {
-            Operation::Expire(who) => {
-                let all = self.there.len();
-                let gone = self.take(*who);
-                let back = self.back.values();
-                let back = back.filter(|at| self.now <= **at + TOGETHER).count();
+    fn apply(&mut self, operation: &Operation) -> Result<(), String> {
+        match operation {
+            Operation::Expire(ports) => {
+                let all = self.present.len();
+                let gone = self.take(*ports);
+                let back = self.rejoined.values();
+                let back = back.filter(|at| self.now <= **at + MASS_WINDOW).count();
                 for (port, lease) in &gone {
                     self.ended.insert(*lease);
                     self.expired.insert(*port, self.now);
-                    if (gone.len() + back) * 2 > all && all >= FEW {
-                        self.owed.insert(*port, self.now + GRACE);
-                    } else if self.now < self.lately && all >= FEW {
-                        self.owed.insert(*port, self.now + DOUBT);
+                    if (gone.len() + back) * 2 > all && all >= MIN_MASS_SIZE {
+                        self.must_be_shown.insert(*port, self.now + GRACE);
+                    } else if self.now < self.recently_disconnected && all >= MIN_MASS_SIZE {
+                        self.must_be_shown.insert(*port, self.now + DOUBT_PERIOD);
                     }
                 }
-                self.went(gone)
+                self.depart(gone)
             }
-            Operation::Delete(who) => {
-                let gone = self.take(*who);
+            Operation::Delete(ports) => {
+                let gone = self.take(*ports);
                 for (port, _) in &gone {
                     self.expired.remove(port);
-                    self.owed.remove(port);
+                    self.must_be_shown.remove(port);
                 }
-                self.went(gone)
+                self.depart(gone)
             }
-            Operation::Back(port) => {
-                if self.there.contains_key(port) {
+            Operation::Rejoin(port) => {
+                if self.present.contains_key(port) {
                     return Ok(());
                 }
                 self.created += 1;
-                self.there.insert(*port, self.created);
+                self.present.insert(*port, self.created);
                 if let Some(at) = self.expired.remove(port) {
-                    self.back.insert(*port, at);
+                    self.rejoined.insert(*port, at);
                 }
-                self.owed.remove(port);
-                self.see(vec![MembershipChange::Came(instance(
+                self.must_be_shown.remove(port);
+                self.observe(vec![MembershipChange::Joined(instance(
                     *port + 1,
                     self.created,
                 ))])
             }
-            Operation::Loss => {
-                self.lately = self.now + LATELY;
+            Operation::Reconnect => {
+                self.recently_disconnected = self.now + RECENT_RECONNECT;
                 Ok(())
             }
             Operation::Wait(ms) => {
                 self.now += Duration::from_millis(*ms);
-                let due = self.protect.wake().is_some_and(|wake| wake <= self.now);
-                match due.then(|| self.protect.expire(self.now)).flatten() {
+                let due = self
+                    .guard
+                    .next_expiry()
+                    .is_some_and(|wake| wake <= self.now);
+                match due.then(|| self.guard.expire(self.now)).flatten() {
                     Some(view) => self.check(&view),
-                    None if due => Err("nothing to do when it is time".into()),
+                    None if due => Err("`expire` changed nothing at its time".into()),
                     None => Ok(()),
                 }
             }
         }
     }
 
-    fn take(&mut self, who: u8) -> Vec<(u16, u64)> {
-        let there = std::mem::take(&mut self.there);
-        let (gone, left): (BTreeMap<_, _>, _) = there
+    fn take(&mut self, ports: u8) -> Vec<(u16, u64)> {
+        let present = std::mem::take(&mut self.present);
+        let (gone, left): (BTreeMap<_, _>, _) = present
             .into_iter()
-            .partition(|(port, _)| who & (1 << port) != 0);
-        self.there = left;
-        self.back.retain(|port, _| !gone.contains_key(port));
+            .partition(|(port, _)| ports & (1 << port) != 0);
+        self.present = left;
+        self.rejoined.retain(|port, _| !gone.contains_key(port));
         gone.into_iter().collect()
     }
 
-    fn went(&mut self, gone: Vec<(u16, u64)>) -> Result<(), String> {
+    fn depart(&mut self, gone: Vec<(u16, u64)>) -> Result<(), String> {
         if gone.is_empty() {
             return Ok(());
         }
         let went = |(port, created): (u16, u64)| {
-            MembershipChange::Went(instance(port + 1, created), created)
+            MembershipChange::Left(instance(port + 1, created), created)
         };
-        self.see(gone.into_iter().map(went).collect())
+        self.observe(gone.into_iter().map(went).collect())
     }
 
-    /// As `tree/views.rs` does it, with a store that knows which leases have ended.
-    fn see(&mut self, moves: Vec<MembershipChange>) -> Result<(), String> {
+    /// Does what `view_stream.rs` does, with a store that knows which leases have expired.
+    fn observe(&mut self, changes: Vec<MembershipChange>) -> Result<(), String> {
         let mut now = view([]);
-        for (port, created) in &self.there {
+        for (port, created) in &self.present {
             let instance = instance(*port + 1, *created);
-            now.instances.insert(instance.seniority(), instance);
+            now.instances.insert(instance.order(), instance);
         }
-        let asked = self
-            .protect
-            .see(&now, moves, self.now < self.lately, self.now);
+        let asked = self.guard.observe(
+            &now,
+            changes,
+            self.now < self.recently_disconnected,
+            self.now,
+        );
         if !asked.is_empty() {
             let ended = |owner: &u64| self.ended.contains(owner);
             let gone: Vec<u64> = asked.iter().copied().filter(ended).collect();
-            self.protect.judge(&asked, &gone, self.now);
+            self.guard.apply_evidence(&asked, &gone, self.now);
         }
-        let shown = self.protect.add_suspects(now);
+        let shown = self.guard.add_suspects(now);
         self.check(&shown)
     }
 
@@ -176,17 +182,20 @@ impl Harness {
             }
         }
         for port in 0..8 {
-            let (shown, there) = (seen.get(&port), self.there.contains_key(&port));
+            let (shown, present) = (seen.get(&port), self.present.contains_key(&port));
             let expired = self.expired.get(&port);
-            let owed = self.owed.get(&port).is_some_and(|until| self.now < *until);
-            match (there, shown) {
-                (true, Some(false)) | (false, None) if !owed => {}
+            let must_be_shown = self
+                .must_be_shown
+                .get(&port)
+                .is_some_and(|until| self.now < *until);
+            match (present, shown) {
+                (true, Some(false)) | (false, None) if !must_be_shown => {}
                 (true, Some(false)) => {}
                 (false, Some(true))
-                    if expired.is_some_and(|at| self.now < *at + TOGETHER + GRACE) => {}
+                    if expired.is_some_and(|at| self.now < *at + MASS_WINDOW + GRACE) => {}
                 other => {
                     return Err(format!(
-                        "{port} is there, shown as suspect: {other:?}, owed: {owed}"
+                        "{port} present, shown as suspect: {other:?}, must_be_shown: {must_be_shown}"
                     ));
                 }
             }
@@ -195,27 +204,29 @@ impl Harness {
     }
 }
 
-fn holds(ops: Vec<Operation>) -> Result<(), String> {
-    let mut world = Harness::new();
-    ops.iter().try_for_each(|op| world.apply(op))?;
-    world.apply(&Operation::Wait(60_000))
+fn holds(operations: Vec<Operation>) -> Result<(), String> {
+    let mut harness = Harness::new();
+    operations
+        .iter()
+        .try_for_each(|operation| harness.apply(operation))?;
+    harness.apply(&Operation::Wait(60_000))
 }
 
-/// Whoever is there is shown once and as what it is; who was deleted is not; who expired with most of
-/// the others is held, for the grace and no longer.
+/// A registered instance is shown once and not as suspect, a deleted one is not shown, and one that expired in
+/// a mass is shown as suspect for the grace period and no longer.
 #[test]
-fn protection_holds_whom_the_store_has_lost_and_nobody_else() {
-    prove::holds(
+fn protection_keeps_expired_instances_and_no_others() {
+    prove::check_property(
         file!(),
         2_000,
-        prop::collection::vec(any_op(), 1..30),
+        prop::collection::vec(any_operation(), 1..30),
         holds,
     );
 }
 
 #[cfg(feature = "mutants")]
 #[test]
-fn every_mutant_of_protection_is_found() {
-    let ops = prop::collection::vec(any_op(), 1..30);
-    prove::each_is_found("backend", 2_000, Vec::new, &ops, &holds);
+fn every_mutant_of_mass_expiry_protection_is_found() {
+    let operations = prop::collection::vec(any_operation(), 1..30);
+    prove::check_mutants("backend", 2_000, Vec::new, &operations, &holds);
 }

@@ -1,11 +1,11 @@
-//! What must be so of all that the machine says and does.
+//! Safety properties of the outputs of the lease machine.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::store_model::TTL;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::machine::{Call, OrderId, Time};
+use crate::lease::machine::{RequestId, StoreCall, Time};
 use crate::model::Grant;
 
 pub(super) type Check = Result<(), String>;
@@ -18,140 +18,145 @@ pub(super) enum Standing {
     Released,
 }
 
-/// What the owner and the store have seen of the machine.
+/// The outputs of the machine as the owner and the store observed them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Seen {
+pub(super) struct Observed {
     pub(super) standing: Standing,
-    /// The value that the owner may rely on.
+    /// The value in force.
     pub(super) value: u32,
-    /// When the last call that was confirmed began.
+    /// The start of the last confirmed call.
     confirmed: Time,
-    /// The grant that it speaks of.
+    /// The current grant.
     grant: Grant,
-    pub(super) unanswered: BTreeSet<OrderId>,
-    given: OrderId,
-    /// It was told that there is another owner.
-    hands_off: bool,
-    /// When it was put back last, without an order since.
+    pub(super) unanswered: BTreeSet<RequestId>,
+    request_count: RequestId,
+    /// True once the machine received `Replaced`.
+    replaced_reported: bool,
+    /// The time of the last restore, if no request followed.
     restored: Option<Time>,
     pub(super) lapses: u32,
 }
 
-impl Seen {
-    pub(super) fn new(value: u32, grant: Grant) -> Seen {
-        Seen {
+impl Observed {
+    pub(super) fn new(value: u32, grant: Grant) -> Observed {
+        Observed {
             standing: Standing::Live,
             value,
             confirmed: Duration::ZERO,
             grant,
             unanswered: BTreeSet::new(),
-            given: 0,
-            hands_off: false,
+            request_count: 0,
+            replaced_reported: false,
             restored: None,
             lapses: 0,
         }
     }
 
-    /// The name of a new order.
-    pub(super) fn order(&mut self) -> OrderId {
-        self.given += 1;
-        self.unanswered.insert(self.given);
+    /// Returns the number of a new request.
+    pub(super) fn next_request(&mut self) -> RequestId {
+        self.request_count += 1;
+        self.unanswered.insert(self.request_count);
         self.restored = None;
-        self.given
+        self.request_count
     }
 
     pub(super) fn released(&self) -> bool {
         self.standing == Standing::Released
     }
 
-    /// The machine calls the store.
-    pub(super) fn call(&self, call: &Call<u32>, manual: bool) -> Check {
+    /// Checks a call to the store.
+    pub(super) fn call(&self, call: &StoreCall<u32>, manual: bool) -> Check {
         if self.released() {
-            return Err(format!("{call:?} after the end"));
+            return Err(format!("{call:?} after the release"));
         }
-        if self.hands_off {
-            return Err(format!("{call:?} although another owner is there"));
+        if self.replaced_reported {
+            return Err(format!("{call:?} although another owner holds the id"));
         }
         match call {
-            Call::Renew(grant) | Call::Update(_, grant) | Call::Settle(_, grant)
+            StoreCall::Renew(grant)
+            | StoreCall::Update(_, grant)
+            | StoreCall::Rewrite(_, grant)
                 if *grant != self.grant =>
             {
-                Err(format!("{call:?}, and {:?} is what is held", self.grant))
+                Err(format!(
+                    "{call:?}, but the current grant is {:?}",
+                    self.grant
+                ))
             }
-            Call::Renew(_) if manual && self.unanswered.is_empty() => {
-                Err("renewed although the program did not say so".into())
+            StoreCall::Renew(_) if manual && self.unanswered.is_empty() => {
+                Err("renewed without a heartbeat of the program".into())
             }
             _ => Ok(()),
         }
     }
 
-    /// An answer comes to the machine.
+    /// Records an answer that the machine receives.
     pub(super) fn answered(
         &mut self,
-        call: &Call<u32>,
+        call: &StoreCall<u32>,
         since: Time,
         answer: &Result<Option<Grant>>,
     ) {
         match (call, answer) {
-            (Call::Renew(_), Ok(_)) => self.confirmed = self.confirmed.max(since),
-            (Call::RestoreOnly(_), Ok(grant)) => {
+            (StoreCall::Renew(_), Ok(_)) => self.confirmed = self.confirmed.max(since),
+            (StoreCall::Restore(_), Ok(grant)) => {
                 self.grant = grant.unwrap_or(self.grant);
                 self.confirmed = since;
             }
-            (_, Err(error)) => self.told_of(error),
+            (_, Err(error)) => self.error_delivered(error),
             _ => {}
         }
     }
 
-    /// The grant was renewed without a call of the machine.
-    pub(super) fn kept(&mut self, grant: Grant, now: Time) {
+    /// Records a shared renewal.
+    pub(super) fn shared_renewal(&mut self, grant: Grant, now: Time) {
         if grant == self.grant {
             self.confirmed = now;
         }
     }
 
-    pub(super) fn told_of(&mut self, error: &Error) {
-        self.hands_off |= error.kind() == ErrorKind::Replaced;
+    pub(super) fn error_delivered(&mut self, error: &Error) {
+        self.replaced_reported |= error.kind() == ErrorKind::Replaced;
     }
 
-    pub(super) fn stands(&mut self, standing: Standing) -> Check {
+    pub(super) fn standing_reported(&mut self, standing: Standing) -> Check {
         if self.released() || self.standing == standing {
             return Err(format!("{standing:?} after {:?}", self.standing));
         }
         if self.standing == Standing::Replaced && standing != Standing::Released {
-            return Err(format!("{standing:?} after another owner came"));
+            return Err(format!("{standing:?} after `replaced`"));
         }
-        if standing == Standing::Replaced && !self.hands_off {
-            return Err("replaced by nobody".into());
+        if standing == Standing::Replaced && !self.replaced_reported {
+            return Err("replaced without another owner".into());
         }
         self.lapses += u32::from(standing == Standing::Lapsed);
         self.standing = standing;
         Ok(())
     }
 
-    /// Each order is answered once.
-    pub(super) fn reply(&mut self, id: OrderId) -> Check {
+    /// Checks that each request is answered once.
+    pub(super) fn reply(&mut self, id: RequestId) -> Check {
         let first = self.unanswered.remove(&id);
         first
             .then_some(())
-            .ok_or(format!("order {id} answered again"))
+            .ok_or(format!("request {id} answered again"))
     }
 
     pub(super) fn restored(&mut self, now: Time) -> Check {
         let last = self.restored.replace(now);
         match last {
             Some(last) if now < last + Duration::from_secs(1) && self.unanswered.is_empty() => {
-                Err(format!("put back at {last:?} and again at {now:?}"))
+                Err(format!("restored at {last:?} and again at {now:?}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Believed alive implies confirmed within a TTL.
-    pub(super) fn check_belief(&self, now: Time) -> Check {
+    /// Checks that `live` implies a confirmation within one TTL.
+    pub(super) fn check_liveness(&self, now: Time) -> Check {
         if self.standing == Standing::Live && now > self.confirmed + TTL {
             return Err(format!(
-                "said live at {now:?}, confirmed at {:?}",
+                "live at {now:?}, confirmed at {:?}",
                 self.confirmed
             ));
         }

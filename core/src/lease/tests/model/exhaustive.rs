@@ -1,4 +1,4 @@
-//! Every order in which a few things can happen to one registration.
+//! Exhaustive search over all orders of a few events.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::prove;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Point {
-    world: Harness,
+    harness: Harness,
     orders: u8,
     faults: u8,
     waits: u8,
@@ -28,12 +28,12 @@ impl Model for Search {
     type Action = Operation;
 
     fn init_states(&self) -> Vec<Point> {
-        let mut world = Harness::started(self.manual, self.shared, 1);
-        (world.slow_calls, world.slow_guard) = (true, true);
+        let mut harness = Harness::started(self.manual, self.shared, 1);
+        (harness.delay_answers, harness.delay_loss) = (true, true);
         let (orders, faults, waits) = self.bounds;
         let broken = None;
         vec![Point {
-            world,
+            harness,
             orders,
             faults,
             waits,
@@ -61,67 +61,71 @@ impl Model for Search {
             ]);
             actions.extend([Operation::Revoke, Operation::Elect]);
             if self.shared {
-                actions.push(Operation::Kept);
+                actions.push(Operation::SharedRenewal);
             }
-            if at.world.call.is_some() {
+            if at.harness.call.is_some() {
                 actions.extend([Operation::Lose(false), Operation::Lose(true)]);
             }
         }
         if at.waits > 0 {
-            // To the next moment at which something is due.
+            // To the next time at which something is due.
             actions.push(Operation::Wait(0));
         }
-        if at.world.call.is_some() {
+        if at.harness.call.is_some() {
             actions.extend([Operation::Serve, Operation::Answer]);
         }
-        if !at.world.strays.is_empty() {
-            actions.push(Operation::Stray);
+        if !at.harness.abandoned_calls.is_empty() {
+            actions.push(Operation::RunAbandonedCall);
         }
-        actions.push(Operation::GuardSpeaks);
+        actions.push(Operation::DeliverLoss);
     }
 
-    fn next_state(&self, last: &Point, op: Operation) -> Option<Point> {
+    fn next_state(&self, last: &Point, operation: Operation) -> Option<Point> {
         let mut next = last.clone();
-        let world = &mut next.world;
-        let done = match &op {
+        let harness = &mut next.harness;
+        let done = match &operation {
             Operation::Wait(_) => {
                 next.waits -= 1;
-                let ends = [world.wake(), world.store.next_end()];
-                let wake = ends.into_iter().flatten().min().unwrap_or(world.now);
-                world.wait(wake.saturating_sub(world.now))
+                let ends = [harness.wake(), harness.store.next_end()];
+                let wake = ends.into_iter().flatten().min().unwrap_or(harness.now);
+                harness.wait(wake.saturating_sub(harness.now))
             }
-            _ => world.apply(&op),
+            _ => harness.apply(&operation),
         };
-        match &op {
+        match &operation {
             Operation::Heartbeat | Operation::Update | Operation::Unregister => next.orders -= 1,
             Operation::Wait(_)
             | Operation::Serve
             | Operation::Answer
-            | Operation::Stray
-            | Operation::GuardSpeaks => {}
+            | Operation::RunAbandonedCall
+            | Operation::DeliverLoss => {}
             _ => next.faults -= 1,
         }
-        next.world.note_guard();
-        next.broken = done.and_then(|()| next.world.wait(Duration::ZERO)).err();
+        next.harness.observe_grant();
+        next.broken = done.and_then(|()| next.harness.wait(Duration::ZERO)).err();
         Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Search>> {
         vec![
-            Property::always("what is said is right", |_, at: &Point| at.broken.is_none()),
+            Property::always("every output is correct", |_, at: &Point| {
+                at.broken.is_none()
+            }),
             Property::always(
-                "it is as it should be soon after all is well",
-                |_, at: &Point| at.broken.is_some() || at.world.clone().settle().is_ok(),
+                "the registration is correct within bounds after the last fault",
+                |_, at: &Point| {
+                    at.broken.is_some() || at.harness.clone().recover_and_check().is_ok()
+                },
             ),
         ]
     }
 }
 
 #[test]
-fn every_order_of_a_few_events_keeps_the_registration() {
-    let full = prove::asked().is_some();
+fn every_order_of_a_few_events_keeps_the_registration_correct() {
+    let full = prove::requested_cases().is_some();
     for (manual, shared) in [(false, false), (false, true), (true, false)] {
-        // Without renewals of its own a registration has more orders in which things can happen.
+        // Without automatic renewals there are more orders of events.
         let bounds = match (full, manual) {
             (_, true) => (1, 1, 0),
             (true, false) => (2, 2, 1),
@@ -132,7 +136,11 @@ fn every_order_of_a_few_events_keeps_the_registration() {
             shared,
             bounds,
         };
-        let why = |end: &Point| end.broken.clone().or(end.world.clone().settle().err());
-        prove::every_order(model, 100, why);
+        let why = |end: &Point| {
+            end.broken
+                .clone()
+                .or(end.harness.clone().recover_and_check().err())
+        };
+        prove::check_model(model, 100, why);
     }
 }

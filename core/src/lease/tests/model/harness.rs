@@ -1,177 +1,181 @@
-//! A store, a way to it, and time, driving a real [`Machine`] the way its keeper does.
+//! A model of store, network and time that drives a real [`LeaseMachine`] like its keeper.
 
 use std::time::Duration;
 
-use super::checks::{Check, Seen, Standing};
-use super::store_model::{Stage, Store, TTL};
+use super::checks::{Check, Observed, Standing};
+use super::store_model::{CallStage, Store, TTL};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::machine::{Adopt, Call, Input, Machine, Order, Output, Time};
+use crate::lease::machine::{Input, LeaseMachine, Merge, Output, Request, StoreCall, Time};
 use crate::model::Grant;
 
-/// How long a call waits for its answer.
-const CALL: Duration = Duration::from_secs(5);
+/// The timeout of a call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Net {
+pub(super) enum Network {
     Up,
     /// Calls fail at once.
     Down,
     /// Calls get no answer.
     Silent,
-    /// The store refuses us.
+    /// The store refuses calls for lack of permission.
     Refusing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Harness {
-    pub(super) machine: Machine<u32>,
+    pub(super) machine: LeaseMachine<u32>,
     pub(super) store: Store,
-    pub(super) seen: Seen,
+    pub(super) observed: Observed,
     pub(super) manual: bool,
     pub(super) now: Time,
-    pub(super) net: Net,
-    pub(super) slow_calls: bool,
-    pub(super) slow_guard: bool,
-    pub(super) call: Option<Doing>,
-    /// Calls that were given up, and may yet be done by the store before it does the next one.
-    pub(super) strays: Vec<Doing>,
-    /// Leases of calls that were given up: their keys are deleted when the store can be asked.
+    pub(super) network: Network,
+    pub(super) delay_answers: bool,
+    pub(super) delay_loss: bool,
+    pub(super) call: Option<PendingCall>,
+    /// Calls that timed out, which the store may still execute before it executes the next one.
+    pub(super) abandoned_calls: Vec<PendingCall>,
+    /// Leases of abandoned calls, whose keys are deleted once the store is reachable.
     orphans: Vec<u64>,
-    guard: Option<Guard>,
-    /// The lease that was renewed for all that share it, and when.
-    kept: Option<(u64, Time)>,
-    /// Whether that goes on by itself, and when it was tried last.
-    pub(super) keeps: bool,
-    tried: Time,
-    /// The values of updates that are not answered, in order.
+    grant_watch: Option<GrantWatch>,
+    /// The lease and time of the last shared renewal.
+    shared_renewal: Option<(u64, Time)>,
+    /// True if shared renewals repeat by themselves.
+    pub(super) shared_renewals: bool,
+    shared_renewal_tried_at: Time,
+    /// The requests without an answer, in order, with the values of updates.
     pub(super) values: Vec<(u64, Option<u32>)>,
     pub(super) value: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Doing {
-    call: Call<u32>,
+pub(super) struct PendingCall {
+    call: StoreCall<u32>,
     since: Time,
-    stage: Stage,
-    /// What the store has answered, as far as it did: a grant, or a kind of error.
+    stage: CallStage,
+    /// The answer of the store, once there is one.
     answer: Option<std::result::Result<Option<Grant>, ErrorKind>>,
 }
 
-/// The watch over a grant, and the first that was seen of its loss.
+/// The watch for the loss of a grant, with the first loss observed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Guard {
+struct GrantWatch {
     grant: Grant,
     lost: Option<ErrorKind>,
 }
 
-impl Adopt for u32 {
-    fn adopt(&mut self, said: u32) -> Option<u32> {
-        let before = std::mem::replace(self, said);
-        (before != said).then_some(before)
+impl Merge for u32 {
+    fn merge(&mut self, update: u32) -> Option<u32> {
+        let before = std::mem::replace(self, update);
+        (before != update).then_some(before)
     }
 }
 
 fn error(kind: ErrorKind) -> Error {
-    Error::new(kind, "as it happened")
+    Error::new(kind, "injected error")
 }
 
 impl Harness {
     pub(super) fn started(manual: bool, shared: bool, seed: u64) -> Harness {
         let (store, grant) = Store::new(0, shared);
         Harness {
-            machine: Machine::new(0, manual, grant, seed, Duration::ZERO),
+            machine: LeaseMachine::new(0, manual, grant, seed, Duration::ZERO),
             store,
-            seen: Seen::new(0, grant),
+            observed: Observed::new(0, grant),
             manual,
             now: Duration::from_millis(3),
-            net: Net::Up,
-            slow_calls: false,
-            slow_guard: false,
+            network: Network::Up,
+            delay_answers: false,
+            delay_loss: false,
             call: None,
-            strays: Vec::new(),
+            abandoned_calls: Vec::new(),
             orphans: Vec::new(),
-            guard: Some(Guard { grant, lost: None }),
-            kept: None,
-            keeps: false,
-            tried: Duration::ZERO,
+            grant_watch: Some(GrantWatch { grant, lost: None }),
+            shared_renewal: None,
+            shared_renewals: false,
+            shared_renewal_tried_at: Duration::ZERO,
             values: Vec::new(),
             value: 0,
         }
     }
 
-    pub(super) fn order(&mut self, order: Order<u32>) -> Check {
-        let id = self.seen.order();
-        let value = match order {
-            Order::Update(value) => Some(value),
-            Order::Heartbeat | Order::Unregister | Order::Adopt(_) => None,
+    pub(super) fn request(&mut self, request: Request<u32>) -> Check {
+        let id = self.observed.next_request();
+        let value = match request {
+            Request::Update(value) => Some(value),
+            Request::Heartbeat | Request::Unregister | Request::Merge(_) => None,
         };
         self.values.push((id, value));
-        self.step(Input::Order(id, order))
+        self.step(Input::Request(id, request))
     }
 
-    /// One step of the machine, and what it says is to be done.
+    /// Steps the machine and applies its outputs.
     pub(super) fn step(&mut self, input: Input<u32>) -> Check {
-        if let Some(confirmed) = self.machine.held().and_then(|grant| self.confirmed(grant)) {
-            self.machine.kept(confirmed);
+        if let Some(confirmed) = self
+            .machine
+            .current_grant()
+            .and_then(|grant| self.confirmed(grant))
+        {
+            self.machine.record_shared_renewal(confirmed);
         }
         for output in self.machine.step(input, self.now) {
-            self.obey(output)?;
+            self.apply_output(output)?;
         }
         Ok(())
     }
 
-    fn obey(&mut self, output: Output<u32>) -> Check {
-        if self.seen.released() && !matches!(output, Output::Reply(..)) {
-            return Err(format!("{output:?} after the end"));
+    fn apply_output(&mut self, output: Output<u32>) -> Check {
+        if self.observed.released() && !matches!(output, Output::Reply(..)) {
+            return Err(format!("{output:?} after the release"));
         }
         match output {
             Output::Call(call) => {
-                self.seen.call(&call, self.manual)?;
-                let (since, stage, answer) = (self.now, Stage::Asked, None);
-                let doing = Doing {
+                self.observed.call(&call, self.manual)?;
+                let (since, stage, answer) = (self.now, CallStage::Sent, None);
+                let pending = PendingCall {
                     call,
                     since,
                     stage,
                     answer,
                 };
-                let before = self.call.replace(doing);
+                let before = self.call.replace(pending);
                 before.map_or(Ok(()), |before| Err(format!("a call beside {before:?}")))
             }
-            Output::Guard(grant) => {
-                self.guard = grant.map(|grant| Guard { grant, lost: None });
-                self.note_guard();
+            Output::WatchGrant(grant) => {
+                self.grant_watch = grant.map(|grant| GrantWatch { grant, lost: None });
+                self.observe_grant();
                 Ok(())
             }
             Output::Reply(id, answer) => {
-                self.seen.reply(id)?;
-                let at = self.values.iter().position(|(order, _)| *order == id);
-                let (_, value) = self.values.remove(at.ok_or("an answer to nothing")?);
+                self.observed.reply(id)?;
+                let at = self.values.iter().position(|(request, _)| *request == id);
+                let (_, value) = self.values.remove(at.ok_or("an answer without a request")?);
                 if let (Ok(()), Some(value)) = (answer, value) {
-                    self.seen.value = value;
+                    self.observed.value = value;
                 }
                 Ok(())
             }
-            Output::Live => self.seen.stands(Standing::Live),
-            Output::Lapsed(_) => self.seen.stands(Standing::Lapsed),
-            Output::Replaced(_) => self.seen.stands(Standing::Replaced),
-            Output::Value(value) => {
-                self.seen.value = value;
+            Output::Live => self.observed.standing_reported(Standing::Live),
+            Output::Lapsed(_) => self.observed.standing_reported(Standing::Lapsed),
+            Output::Replaced(_) => self.observed.standing_reported(Standing::Replaced),
+            Output::ValueWritten(value) => {
+                self.observed.value = value;
                 Ok(())
             }
-            Output::Released => self.seen.stands(Standing::Released),
-            Output::Restored(_) => self.seen.restored(self.now),
-            // The value that the owner may rely on is still the one before.
-            Output::Refused(_) => Ok(()),
+            Output::Released => self.observed.standing_reported(Standing::Released),
+            Output::Restored(_) => self.observed.restored(self.now),
+            // The value in force is still the one before the merge.
+            Output::MergeRefused(_) => Ok(()),
         }
     }
 
-    /// The watch over the grant sees the first that becomes of its key.
-    pub(super) fn note_guard(&mut self) {
+    /// Records the first loss of the watched grant.
+    pub(super) fn observe_grant(&mut self) {
         let owner = self.store.owner();
-        if let Some(Guard {
+        if let Some(GrantWatch {
             grant,
             lost: lost @ None,
-        }) = &mut self.guard
+        }) = &mut self.grant_watch
             && owner != Some(grant.id)
         {
             let other = owner.is_some_and(|owner| owner != 0);
@@ -183,157 +187,178 @@ impl Harness {
         }
     }
 
-    /// What was seen of the grant is told; false if nothing was.
-    pub(super) fn guard_speaks(&mut self) -> std::result::Result<bool, String> {
-        let reachable = self.net == Net::Up;
-        let Some(Guard {
+    /// Delivers the recorded loss of the grant; false if there is none.
+    pub(super) fn deliver_loss(&mut self) -> std::result::Result<bool, String> {
+        let reachable = self.network == Network::Up;
+        let Some(GrantWatch {
             grant,
             lost: Some(kind),
-        }) = self.guard.clone().filter(|_| reachable)
+        }) = self.grant_watch.clone().filter(|_| reachable)
         else {
             return Ok(false);
         };
-        self.guard = None;
-        self.seen.told_of(&error(kind));
-        self.step(Input::Guard(grant, error(kind)))?;
+        self.grant_watch = None;
+        self.observed.error_delivered(&error(kind));
+        self.step(Input::LeaseLost(grant, error(kind)))?;
         Ok(true)
     }
 
-    /// The store does one more step of the call; false if there is none to do.
+    /// The store executes one more step of the call; false if there is none.
     pub(super) fn serve(&mut self) -> bool {
-        let Some(doing) = self.call.as_mut().filter(|doing| doing.answer.is_none()) else {
+        let Some(pending) = self
+            .call
+            .as_mut()
+            .filter(|pending| pending.answer.is_none())
+        else {
             return false;
         };
-        match self.net {
-            Net::Up => {
-                // What was given up before is never done after this.
-                self.strays.clear();
-                let answer = self.store.serve(&doing.call, &mut doing.stage, self.now);
-                doing.answer = answer.map(|answer| answer.map_err(|error| error.kind()));
+        match self.network {
+            Network::Up => {
+                // Abandoned calls are never executed after this one.
+                self.abandoned_calls.clear();
+                let answer = self
+                    .store
+                    .serve(&pending.call, &mut pending.stage, self.now);
+                pending.answer = answer.map(|answer| answer.map_err(|error| error.kind()));
             }
-            Net::Down => doing.answer = Some(Err(ErrorKind::Unavailable)),
-            Net::Refusing => doing.answer = Some(Err(ErrorKind::PermissionDenied)),
-            Net::Silent => return false,
+            Network::Down => pending.answer = Some(Err(ErrorKind::Unavailable)),
+            Network::Refusing => pending.answer = Some(Err(ErrorKind::PermissionDenied)),
+            Network::Silent => return false,
         }
-        self.note_guard();
+        self.observe_grant();
         true
     }
 
-    /// What the store has answered arrives; false if it has not.
+    /// Delivers the answer of the store; false if there is none.
     pub(super) fn answer(&mut self) -> std::result::Result<bool, String> {
         let answered = self
             .call
             .as_ref()
-            .is_some_and(|doing| doing.answer.is_some());
-        if !answered || self.net == Net::Silent {
+            .is_some_and(|pending| pending.answer.is_some());
+        if !answered || self.network == Network::Silent {
             return Ok(false);
         }
-        let Some(doing) = self.call.take() else {
+        let Some(pending) = self.call.take() else {
             return Ok(false);
         };
-        if let (Call::Unregister(grant), true, Some(Err(_))) =
-            (&doing.call, self.store.shared, &doing.answer)
+        if let (StoreCall::Unregister(grant), true, Some(Err(_))) =
+            (&pending.call, self.store.shared, &pending.answer)
         {
             self.orphans.push(grant.id);
         }
-        let answer = doing.answer.unwrap_or(Ok(None)).map_err(error);
-        self.done(&doing.call, doing.since, answer)?;
+        let answer = pending.answer.unwrap_or(Ok(None)).map_err(error);
+        self.done(&pending.call, pending.since, answer)?;
         Ok(true)
     }
 
-    fn done(&mut self, call: &Call<u32>, since: Time, answer: Result<Option<Grant>>) -> Check {
-        self.seen.answered(call, since, &answer);
-        self.step(Input::Done(answer))
+    fn done(&mut self, call: &StoreCall<u32>, since: Time, answer: Result<Option<Grant>>) -> Check {
+        self.observed.answered(call, since, &answer);
+        self.step(Input::CallCompleted(answer))
     }
 
-    /// The answer to the call is lost. What the store has not done yet it may do later, if it is `late`.
+    /// Loses the answer to the call. With `late`, the store may still execute the rest of the call later.
     pub(super) fn lose(&mut self, kind: ErrorKind, late: bool) -> Check {
-        let Some(doing) = self.call.take() else {
+        let Some(pending) = self.call.take() else {
             return Ok(());
         };
-        if let (Call::RestoreOnly(_), Stage::Free(lease, _)) = (&doing.call, &doing.stage) {
+        if let (StoreCall::Restore(_), CallStage::KeyFree(lease, _)) =
+            (&pending.call, &pending.stage)
+        {
             self.orphans.push(*lease);
         }
-        if let (Call::Unregister(grant), true) = (&doing.call, self.store.shared) {
-            // What is left under a lease that lives on for others does not go with a ttl.
+        if let (StoreCall::Unregister(grant), true) = (&pending.call, self.store.shared) {
+            // A key under a shared lease does not expire, because others keep the lease alive.
             self.orphans.push(grant.id);
         }
-        let (call, since) = (doing.call.clone(), doing.since);
-        if late && doing.answer.is_none() {
-            self.strays.push(doing);
+        let (call, since) = (pending.call.clone(), pending.since);
+        if late && pending.answer.is_none() {
+            self.abandoned_calls.push(pending);
         }
         self.done(&call, since, Err(error(kind)))
     }
 
-    /// The store does a call that was given up.
-    pub(super) fn stray(&mut self) {
-        if let Some(mut doing) = self.strays.pop() {
+    /// The store executes an abandoned call.
+    pub(super) fn run_abandoned_call(&mut self) {
+        if let Some(mut pending) = self.abandoned_calls.pop() {
             while self
                 .store
-                .serve(&doing.call, &mut doing.stage, self.now)
+                .serve(&pending.call, &mut pending.stage, self.now)
                 .is_none()
             {}
-            if let Stage::Free(lease, _) = doing.stage {
+            if let CallStage::KeyFree(lease, _) = pending.stage {
                 self.orphans.push(lease);
             }
-            self.note_guard();
+            self.observe_grant();
         }
     }
 
-    /// What comes by itself, comes.
-    pub(super) fn flow(&mut self) -> Check {
+    /// Runs everything that happens without a wait.
+    pub(super) fn run_due(&mut self) -> Check {
         for _ in 0..1000 {
-            self.store.pass(self.now);
-            self.note_guard();
+            self.store.advance(self.now);
+            self.observe_grant();
             let late = self
                 .call
                 .as_ref()
-                .is_some_and(|doing| self.now >= doing.since + CALL);
-            let clean = self.net == Net::Up && !self.orphans.is_empty();
+                .is_some_and(|pending| self.now >= pending.since + CALL_TIMEOUT);
+            let clean = self.network == Network::Up && !self.orphans.is_empty();
             if clean && self.call.is_none() {
-                // Not of a grant that is held by now.
+                // Except the lease of the current grant.
                 let mut orphans = std::mem::take(&mut self.orphans);
-                orphans.retain(|lease| self.guard.as_ref().is_none_or(|g| g.grant.id != *lease));
+                orphans.retain(|lease| {
+                    self.grant_watch
+                        .as_ref()
+                        .is_none_or(|g| g.grant.id != *lease)
+                });
                 orphans
                     .iter()
                     .for_each(|lease| self.store.delete_held(*lease));
-                self.note_guard();
+                self.observe_grant();
             }
             if late {
                 self.lose(ErrorKind::Timeout, true)?;
                 continue;
             }
-            let more = !self.slow_guard && self.guard_speaks()?
-                || !self.slow_calls && (self.serve() || self.answer()?);
+            let more = !self.delay_loss && self.deliver_loss()?
+                || !self.delay_answers && (self.serve() || self.answer()?);
             if !more {
                 return Ok(());
             }
         }
-        Err("no rest".into())
+        Err("the machine does not become idle".into())
     }
 
-    /// Time passes, and all that comes by itself comes.
+    /// Advances time and runs everything that is due.
     pub(super) fn wait(&mut self, time: Duration) -> Check {
         let until = self.now + time;
-        let mut same = 0;
+        let mut steps_without_progress = 0;
         loop {
-            self.flow()?;
-            let late = self.call.as_ref().map(|doing| doing.since + CALL);
-            let keep = self.keeps.then_some(self.tried + TTL / 3);
+            self.run_due()?;
+            let late = self
+                .call
+                .as_ref()
+                .map(|pending| pending.since + CALL_TIMEOUT);
+            let keep = self
+                .shared_renewals
+                .then_some(self.shared_renewal_tried_at + TTL / 3);
             let ends = [late, self.store.next_end(), self.wake(), keep];
             let next = ends.into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= until) else {
                 self.now = until;
-                self.flow()?;
-                return self.seen.check_belief(self.now);
+                self.run_due()?;
+                return self.observed.check_liveness(self.now);
             };
-            same = if next > self.now { 0 } else { same + 1 };
-            if same > 100 {
-                return Err("it never sleeps".into());
+            steps_without_progress = if next > self.now {
+                0
+            } else {
+                steps_without_progress + 1
+            };
+            if steps_without_progress > 100 {
+                return Err("the machine never sleeps".into());
             }
             self.now = self.now.max(next);
             if keep.is_some_and(|keep| keep <= self.now) {
-                self.hear_kept();
+                self.run_shared_renewal();
             }
             if self.wake().is_some_and(|wake| wake <= self.now) {
                 self.step(Input::Tick)?;
@@ -341,56 +366,60 @@ impl Harness {
         }
     }
 
-    /// The client renews by itself what is shared, if it can, and notes when.
-    pub(super) fn hear_kept(&mut self) {
-        self.tried = self.now;
-        // What is manual is left to its program.
-        let Some(grant) = self.machine.held().filter(|_| !self.manual) else {
+    /// Renews a shared lease as the client does by itself, and records the time.
+    pub(super) fn run_shared_renewal(&mut self) {
+        self.shared_renewal_tried_at = self.now;
+        // Manual registrations are renewed by their program only.
+        let Some(grant) = self.machine.current_grant().filter(|_| !self.manual) else {
             return;
         };
-        if self.store.shared && self.net == Net::Up && self.store.renew(grant.id, self.now) {
-            self.kept = Some((grant.id, self.now));
-            self.seen.kept(grant, self.now);
+        if self.store.shared && self.network == Network::Up && self.store.renew(grant.id, self.now)
+        {
+            self.shared_renewal = Some((grant.id, self.now));
+            self.observed.shared_renewal(grant, self.now);
         }
     }
 
-    /// When the client last renewed a grant by itself.
+    /// Returns the time of the last shared renewal of a grant.
     fn confirmed(&self, grant: Grant) -> Option<Time> {
-        self.kept
+        self.shared_renewal
             .filter(|(id, _)| *id == grant.id)
             .map(|(_, at)| at)
     }
 
-    /// When the keeper wakes: not while what rests is renewed for it in time.
+    /// Returns the time at which the keeper wakes: not while shared renewals suffice.
     pub(super) fn wake(&self) -> Option<Time> {
-        let kept = self.machine.rests().and_then(|grant| self.confirmed(grant));
-        let overdue = kept.map(|confirmed| confirmed + Grant::patience(TTL));
-        let wake = self.machine.wake()?;
+        let kept = self
+            .machine
+            .idle_grant()
+            .and_then(|grant| self.confirmed(grant));
+        let overdue = kept.map(|confirmed| confirmed + Grant::overdue_after(TTL));
+        let wake = self.machine.next_wake()?;
         Some(overdue.map_or(wake, |overdue| overdue.max(wake)))
     }
 
-    /// The store stands still for a while, and forgets who was due meanwhile, before it answers anybody.
+    /// Pauses the store. Leases that are due meanwhile expire before the store answers calls again.
     pub(super) fn pause(&mut self, time: Duration) -> Check {
-        let net = std::mem::replace(&mut self.net, Net::Silent);
+        let network = std::mem::replace(&mut self.network, Network::Silent);
         self.store.frozen = true;
         self.wait(time)?;
-        self.store.pass(self.now);
-        (self.net, self.store.frozen) = (net, false);
-        self.note_guard();
+        self.store.advance(self.now);
+        (self.network, self.store.frozen) = (network, false);
+        self.observe_grant();
         Ok(())
     }
 
-    /// We are stopped for a while, and see nothing of it.
+    /// Suspends this process.
     pub(super) fn sleep(&mut self, time: Duration) -> Check {
         self.now += time;
-        self.store.pass(self.now);
-        self.note_guard();
+        self.store.advance(self.now);
+        self.observe_grant();
         self.step(Input::Tick)?;
         self.wait(Duration::ZERO)
     }
 }
 
-/// In what time a registration that was lost is back: one try each second, and a pause of one.
-pub(super) const BACK: Duration = Duration::from_millis(2100);
-/// In what time what is in doubt is settled: by the next renewal.
-pub(super) const SETTLED: Duration = Duration::from_secs(TTL.as_secs() / 3 + 1);
+/// The time within which a lost registration is restored: one retry interval and one restore interval.
+pub(super) const RESTORE_BOUND: Duration = Duration::from_millis(2100);
+/// The time within which an uncertain value is rewritten: until the next renewal.
+pub(super) const VALUE_BOUND: Duration = Duration::from_secs(TTL.as_secs() / 3 + 1);

@@ -1,5 +1,5 @@
-//! The machine that keeps a registration against a scripted store: leases by its clock, calls whose
-//! answers are lost, other owners, and hands that delete.
+//! Model tests of the lease machine against a model of a store with expiring leases, lost answers, other
+//! owners and manual deletions.
 
 mod checks;
 mod exhaustive;

@@ -1,33 +1,38 @@
-//! Random fates of a registration, made smaller when one of them shows a mistake.
+//! Random scenarios of one registration, shrunk when one fails.
 
 use proptest::prelude::*;
 
 use super::harness::Harness;
-use super::operations::{Operation, any_op};
+use super::operations::{Operation, any_operation};
 use crate::prove;
 
-type Fate = (bool, bool, u64, Vec<Operation>);
+type Scenario = (bool, bool, u64, Vec<Operation>);
 
-pub(super) fn fate() -> impl Strategy<Value = Fate> {
-    let ops = prop::collection::vec(any_op(), 1..40);
-    (prop::bool::weighted(0.25), any::<bool>(), 0..1000u64, ops)
+pub(super) fn scenario() -> impl Strategy<Value = Scenario> {
+    let operations = prop::collection::vec(any_operation(), 1..40);
+    (
+        prop::bool::weighted(0.25),
+        any::<bool>(),
+        0..1000u64,
+        operations,
+    )
 }
 
-pub(super) fn holds((manual, shared, seed, ops): Fate) -> Result<(), String> {
-    Harness::started(manual, shared, seed).run(&ops)
+pub(super) fn holds((manual, shared, seed, operations): Scenario) -> Result<(), String> {
+    Harness::started(manual, shared, seed).run(&operations)
 }
 
-/// What once showed a mistake: another owner while a beat is on its way; a store that takes its time, and
-/// then takes the lease away twice; and a value in doubt under a lease that others renew for ever.
-fn kept() -> Vec<Fate> {
-    let slow = || Operation::Slow(true, true);
-    let taken = vec![slow(), Operation::Replace, Operation::Heartbeat];
-    let told_twice = vec![
-        Operation::Slow(true, false),
+/// Scenarios that failed once: another owner during a heartbeat; a slow store that then revokes the lease
+/// twice; an uncertain value under a lease that shared renewals keep alive.
+fn past_failures() -> Vec<Scenario> {
+    let slow = || Operation::Delay(true, true);
+    let replaced = vec![slow(), Operation::Replace, Operation::Heartbeat];
+    let loss_reported_twice = vec![
+        Operation::Delay(true, false),
         Operation::Update,
         Operation::Replace,
     ];
-    let settled = vec![
+    let rewritten = vec![
         slow(),
         Operation::Update,
         Operation::Heartbeat,
@@ -43,38 +48,40 @@ fn kept() -> Vec<Fate> {
         Operation::Serve,
     ];
     let mut paused = vec![
-        Operation::Slow(true, false),
+        Operation::Delay(true, false),
         Operation::Delete,
         Operation::Heartbeat,
     ];
     paused.extend(again);
     paused.extend([Operation::Delete, Operation::Update]);
-    let alone = [taken, told_twice, settled, paused].map(|ops| (false, false, 0, ops));
+    let single = [replaced, loss_reported_twice, rewritten, paused]
+        .map(|operations| (false, false, 0, operations));
     let mut renewed = vec![
-        Operation::Slow(true, false),
-        Operation::Keeps(true),
+        Operation::Delay(true, false),
+        Operation::SharedRenewals(true),
         Operation::Wait(2100),
     ];
     renewed.extend([Operation::Update, Operation::Serve, Operation::Lose(false)]);
-    let shared = [renewed].map(|ops| (false, true, 0, ops));
-    alone.into_iter().chain(shared).collect()
+    let shared = [renewed].map(|operations| (false, true, 0, operations));
+    single.into_iter().chain(shared).collect()
 }
 
 #[test]
-fn what_once_went_wrong_for_a_registration_goes_well() {
-    for fate in kept() {
-        assert_eq!(holds(fate), Ok(()));
+fn past_failures_do_not_recur() {
+    for scenario in past_failures() {
+        assert_eq!(holds(scenario), Ok(()));
     }
 }
 
-/// Never believed alive without proof, never a ghost, never forgotten, never a fight.
+/// Never live without confirmation, never present after its release, always restored, never in conflict with
+/// a new owner.
 #[test]
-fn a_registration_is_kept_through_every_fate() {
-    prove::holds(file!(), 20_000, fate(), holds);
+fn a_registration_survives_every_random_scenario() {
+    prove::check_property(file!(), 20_000, scenario(), holds);
 }
 
 #[cfg(feature = "mutants")]
 #[test]
-fn every_mutant_of_the_keeper_is_found() {
-    prove::each_is_found("lease", 20_000, kept, &fate(), &holds);
+fn every_mutant_of_the_lease_machine_is_found() {
+    prove::check_mutants("lease", 20_000, past_failures, &scenario(), &holds);
 }

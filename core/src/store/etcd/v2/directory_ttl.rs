@@ -1,7 +1,7 @@
-//! Entries whose time to live is that of their folder: the file stays as long as that does.
+//! Entries that expire with their directory: the TTL is set on the directory, the file itself has none.
 //!
-//! A folder has no value to compare, so whose it is, its file says: before the folder is kept alive the
-//! file is looked at, and what is there besides is never deleted.
+//! A directory has no value for a precondition, so its file tells the owner: it is read before the directory
+//! is renewed. Foreign files in the directory are never deleted.
 
 use std::time::Duration;
 
@@ -10,32 +10,34 @@ use hyper::Method;
 use crate::error::Result;
 use crate::kv::{Entry, Key, Lifetime, Node};
 use crate::model::Grant;
-use crate::store::etcd::v2::http::ONE;
-use crate::store::etcd::v2::response::{Answer, EXISTS, KEY_NOT_FOUND};
-use crate::store::etcd::v2::{EtcdV2Store, TRIES, busy, http, key_index};
+use crate::store::etcd::v2::http::MAX_KEY_RESPONSE;
+use crate::store::etcd::v2::response::{ApiResult, EXISTS, KEY_NOT_FOUND};
+use crate::store::etcd::v2::{EtcdV2Store, MAX_WRITE_ATTEMPTS, conflict_error, decode, http};
 use crate::store::lost;
 
-/// The folder that the entry dies with, if it does.
-pub(super) fn of(entry: &Entry) -> Option<&str> {
-    let (folder, _) = entry.key.as_str().rsplit_once('/')?;
-    (entry.lifetime == Lifetime::LeasedFolder).then_some(folder)
+/// Returns the directory with which the entry expires, if there is one.
+pub(super) fn directory_of(entry: &Entry) -> Option<&str> {
+    let (directory, _) = entry.key.as_str().rsplit_once('/')?;
+    (entry.lifetime == Lifetime::LeasedDirectory).then_some(directory)
 }
 
-/// The time to live of the key itself.
-pub(super) fn ttl_beside(entry: &Entry, grant: Grant) -> Option<Duration> {
+/// Returns the TTL of the key itself.
+pub(super) fn key_ttl(entry: &Entry, grant: Grant) -> Option<Duration> {
     (entry.lifetime == Lifetime::Leased).then_some(grant.ttl)
 }
 
 impl EtcdV2Store {
-    /// The key as its folder has it, which says with whom it dies.
-    pub(super) async fn look_into(&self, folder: &str, key: &Key) -> Result<Option<Node>> {
-        let path = format!("{}?quorum=true", self.folder_path(folder));
-        let answer = self.run(async |http| Ok(http.get(&path, ONE).await?.1));
+    /// Reads a key through the listing of its directory, which tells its owner.
+    pub(super) async fn read_in_directory(
+        &self,
+        directory: &str,
+        key: &Key,
+    ) -> Result<Option<Node>> {
+        let path = format!("{}?quorum=true", self.directory_path(directory));
+        let answer = self.run(async |http| Ok(http.get(&path, MAX_KEY_RESPONSE).await?.1));
         match answer.await? {
             Ok(reply) => {
-                let mut nodes = key_index::leaves(&self.config, reply.node)
-                    .nodes
-                    .into_iter();
+                let mut nodes = decode::leaves(&self.config, reply.node).nodes.into_iter();
                 Ok(nodes.find(|node| node.key == *key))
             }
             Err(refusal) if refusal.code == KEY_NOT_FOUND => Ok(None),
@@ -43,72 +45,80 @@ impl EtcdV2Store {
         }
     }
 
-    /// Has the folder of the entry, if it needs one, live for the time of the grant. One that is there
-    /// is kept: to make it anew is refused as long as it lives.
-    pub(super) async fn make_folder(&self, entry: &Entry, grant: Grant) -> Result<()> {
-        let Some(folder) = of(entry) else {
+    /// Creates or renews the directory of the entry, if it has one, with the TTL of the grant. An existing
+    /// directory is kept: v2 refuses to create it again.
+    pub(super) async fn create_directory(&self, entry: &Entry, grant: Grant) -> Result<()> {
+        let Some(directory) = directory_of(entry) else {
             return Ok(());
         };
-        for condition in ["prevExist=true", "prevExist=false"].repeat(TRIES as usize) {
-            match self.put_folder(folder, condition, grant).await? {
+        for condition in ["prevExist=true", "prevExist=false"].repeat(MAX_WRITE_ATTEMPTS as usize) {
+            match self.put_directory(directory, condition, grant).await? {
                 Ok(_) => return Ok(()),
                 Err(refusal) if [EXISTS, KEY_NOT_FOUND].contains(&refusal.code) => {}
                 Err(refusal) => return Err(self.refused(&refusal, &entry.key)),
             }
         }
-        Err(busy(&entry.key))
+        Err(conflict_error(&entry.key))
     }
 
-    /// Keeps the folder alive while its file is ours.
-    pub(super) async fn renew_folder(
+    /// Renews the directory while its file is owned.
+    pub(super) async fn renew_directory(
         &self,
-        folder: &str,
+        directory: &str,
         entry: &Entry,
         grant: Grant,
     ) -> Result<()> {
-        self.seen(entry, grant).await?;
-        match self.put_folder(folder, "prevExist=true", grant).await? {
+        self.refresh_ownership(entry, grant).await?;
+        match self
+            .put_directory(directory, "prevExist=true", grant)
+            .await?
+        {
             Ok(_) => {
-                self.held.prolong(&entry.key, grant);
+                self.ownership.record_renewal(&entry.key, grant);
                 Ok(())
             }
             Err(refusal) if refusal.code == KEY_NOT_FOUND => {
-                self.held.release(&entry.key, grant);
+                self.ownership.release(&entry.key, grant);
                 Err(lost(&entry.key))
             }
             Err(refusal) => Err(self.refused(&refusal, &entry.key)),
         }
     }
 
-    /// Removes the folder of the entry, if it has one and that is empty; else it runs out.
-    pub(super) async fn remove_folder(&self, entry: &Entry) -> Result<()> {
-        let Some(folder) = of(entry) else {
+    /// Deletes the directory of the entry, if it has one and it is empty; otherwise it expires.
+    pub(super) async fn remove_directory(&self, entry: &Entry) -> Result<()> {
+        let Some(directory) = directory_of(entry) else {
             return Ok(());
         };
-        let path = format!("{}?dir=true", self.folder_path(folder));
+        let path = format!("{}?dir=true", self.directory_path(directory));
         let delete = async |http: http::Http| {
             let pending = http.begin(Method::DELETE, &path, None).await?;
-            Ok(pending.read(ONE).await?.1)
+            Ok(pending.read(MAX_KEY_RESPONSE).await?.1)
         };
         self.run(delete).await.map(drop)
     }
 
-    async fn put_folder(&self, folder: &str, condition: &str, grant: Grant) -> Result<Answer> {
-        let path = format!("{}?dir=true&{condition}", self.folder_path(folder));
+    async fn put_directory(
+        &self,
+        directory: &str,
+        condition: &str,
+        grant: Grant,
+    ) -> Result<ApiResult> {
+        let path = format!("{}?dir=true&{condition}", self.directory_path(directory));
         let put = async |http: http::Http| {
             let ttl = grant.ttl.as_secs();
-            // Without an event, where the server knows how.
+            // A refresh, where the server supports it, emits no event.
             let form = match condition == "prevExist=true" && http.refreshes {
                 true => format!("refresh=true&ttl={ttl}"),
                 false => format!("ttl={ttl}"),
             };
             let pending = http.begin(Method::PUT, &path, Some(form)).await?;
-            Ok(pending.read(ONE).await?.1)
+            Ok(pending.read(MAX_KEY_RESPONSE).await?.1)
         };
         self.run(put).await
     }
 
-    fn folder_path(&self, folder: &str) -> String {
-        http::keys(&self.config.path(folder))
+    fn directory_path(&self, directory: &str) -> String {
+        http::keys(&self.config.path(directory))
     }
 }

@@ -13,14 +13,14 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::etcd::config::EtcdConfig;
-use crate::store::etcd::v2::response::{self, Answer};
+use crate::store::etcd::v2::response::{self, ApiResult};
 use crate::transport::http_client::{HttpClient, HttpClientOptions, HttpResponse, ServerAddress};
 use crate::transport::network_error::Peer;
 
 /// The longest response about one key: a value and its predecessor, with every byte escaped.
-pub(super) const ONE: usize = 32 << 20;
+pub(super) const MAX_KEY_RESPONSE: usize = 32 << 20;
 /// The longest listing that is read.
-pub(super) const LIST: usize = 256 << 20;
+pub(super) const MAX_LIST_RESPONSE: usize = 256 << 20;
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an idle connection is kept.
@@ -79,7 +79,7 @@ impl Pending {
     }
 
     /// Reads the body, which may have `longest` bytes.
-    pub(super) async fn read(self, longest: usize) -> Result<(Head, Answer)> {
+    pub(super) async fn read(self, longest: usize) -> Result<(Head, ApiResult)> {
         let (peer, status, mut head) = (self.peer, self.response.status, self.head);
         let is_discoverd = self.response.headers.contains_key(DISCOVERD_HEADER);
         let body = self.response.bytes(longest).await?;
@@ -90,7 +90,7 @@ impl Pending {
                 "write discoverd:// instead of etcd2://",
             ));
         }
-        let answer = response::read(&peer, status, &body)?;
+        let answer = response::parse(&peer, status, &body)?;
         if let Err(refusal) = &answer {
             head.index = head.index.max(refusal.index);
         }
@@ -166,7 +166,7 @@ impl Http {
     }
 
     /// Sends a GET request and reads the whole response.
-    pub(super) async fn get(&self, path: &str, longest: usize) -> Result<(Head, Answer)> {
+    pub(super) async fn get(&self, path: &str, longest: usize) -> Result<(Head, ApiResult)> {
         let pending = self.begin(Method::GET, path, None).await?;
         pending.read(longest).await
     }
@@ -174,7 +174,7 @@ impl Http {
     /// Returns the body of the server's `/version`.
     pub(super) async fn version(&self) -> Result<Vec<u8>> {
         let pending = self.begin(Method::GET, "/version", None).await?;
-        Ok(pending.response.bytes(ONE).await?.to_vec())
+        Ok(pending.response.bytes(MAX_KEY_RESPONSE).await?.to_vec())
     }
 }
 

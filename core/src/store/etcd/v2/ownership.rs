@@ -1,8 +1,8 @@
-//! What this client holds. v2 has no leases: whose a key is, its index says. Ours has the index that
-//! our own last write gave it, so each write that we make names the one before.
+//! Ownership of keys in etcd v2, which has no leases: a key is owned if it has the index of this client's
+//! last write. Each write is therefore conditional on the index of the one before.
 //!
-//! A write that got no answer may have been made. Its value is remembered until an answer shows how the
-//! key stands; a key that has such a value is ours too.
+//! A write whose response is lost may have succeeded. Its value is kept as unconfirmed until a response
+//! shows the state of the key; a key with an unconfirmed value is owned, too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,35 +16,35 @@ use crate::kv::{Key, Node};
 use crate::model::Grant;
 use crate::store::{lost, replaced};
 
-/// A key of ours.
+/// An owned key.
 #[derive(Clone, Debug)]
-pub(super) struct OwnedKeys {
+pub(super) struct OwnedKey {
     grant: u64,
-    /// The index of our last confirmed write; 0 before the first.
+    /// Index of the last confirmed write; 0 before the first.
     pub(super) modified: u64,
-    /// The value of that write.
-    pub(super) written: String,
-    /// The values of writes that got no answer yet.
-    tried: Vec<String>,
-    /// When the store has forgotten it, if nobody renews it.
-    until: Instant,
+    /// Value of that write.
+    pub(super) value: String,
+    /// Values of writes without a response.
+    unconfirmed: Vec<String>,
+    /// Time at which the store has expired the key if it was not renewed.
+    expires_at: Instant,
 }
 
-impl OwnedKeys {
-    /// Whether that is what we wrote, or may have written.
-    pub(super) fn wrote(&self, node: &Node) -> bool {
+impl OwnedKey {
+    /// Returns true if this client wrote the node, or may have written it.
+    pub(super) fn may_have_written(&self, node: &Node) -> bool {
         let is = |value: &String| value.as_bytes() == &*node.value;
         node.modified == self.modified
-            || !self.tried.is_empty() && (is(&self.written) || self.tried.iter().any(is))
+            || !self.unconfirmed.is_empty() && (is(&self.value) || self.unconfirmed.iter().any(is))
     }
 }
 
-/// See the module.
+/// The keys that this client owns.
 pub(super) struct Ownership {
-    keys: Mutex<HashMap<Key, OwnedKeys>>,
+    keys: Mutex<HashMap<Key, OwnedKey>>,
     grants: AtomicU64,
-    /// Each answer.
-    answered: watch::Sender<()>,
+    /// Signals each response.
+    responses: watch::Sender<()>,
 }
 
 impl Default for Ownership {
@@ -52,122 +52,133 @@ impl Default for Ownership {
         Ownership {
             keys: Mutex::default(),
             grants: AtomicU64::new(0),
-            answered: watch::Sender::new(()),
+            responses: watch::Sender::new(()),
         }
     }
 }
 
 impl Ownership {
-    fn keys(&self) -> MutexGuard<'_, HashMap<Key, OwnedKeys>> {
+    fn keys(&self) -> MutexGuard<'_, HashMap<Key, OwnedKey>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number that no other grant of this client has.
+    /// Returns an id that no other grant of this client has.
     pub(super) fn new_grant(&self) -> u64 {
         self.grants.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether any grant of ours wrote that.
-    pub(super) fn wrote(&self, node: &Node) -> bool {
-        self.keys().get(&node.key).is_some_and(|h| h.wrote(node))
+    /// Returns true if any grant of this client wrote the node.
+    pub(super) fn may_have_written(&self, node: &Node) -> bool {
+        self.keys()
+            .get(&node.key)
+            .is_some_and(|h| h.may_have_written(node))
     }
 
-    /// The value is about to be written under this grant. Whichever grant had the key, has it no more.
-    /// Gives what was held before.
-    pub(super) fn claim(&self, key: &Key, grant: Grant, value: &str) -> Option<OwnedKeys> {
+    /// Records that the value is about to be written under this grant, which takes the key from any other.
+    /// Returns the previous record.
+    pub(super) fn record_attempt(&self, key: &Key, grant: Grant, value: &str) -> Option<OwnedKey> {
         let mut keys = self.keys();
         let now = Instant::now();
-        keys.retain(|_, held| held.until > now);
+        keys.retain(|_, owned| owned.expires_at > now);
         let before = keys.get(key).cloned();
-        let held = keys.entry(key.clone()).or_insert_with(|| OwnedKeys {
+        let owned = keys.entry(key.clone()).or_insert_with(|| OwnedKey {
             grant: grant.id,
             modified: 0,
-            written: value.to_owned(),
-            tried: Vec::new(),
-            until: now,
+            value: value.to_owned(),
+            unconfirmed: Vec::new(),
+            expires_at: now,
         });
-        held.grant = grant.id;
-        held.until = now + grant.ttl * 2;
-        if !held.tried.iter().any(|tried| tried == value) {
-            held.tried.push(value.to_owned());
+        owned.grant = grant.id;
+        owned.expires_at = now + grant.ttl * 2;
+        if !owned
+            .unconfirmed
+            .iter()
+            .any(|unconfirmed| unconfirmed == value)
+        {
+            owned.unconfirmed.push(value.to_owned());
         }
         before
     }
 
-    /// The key lives on without having been written.
-    pub(super) fn prolong(&self, key: &Key, grant: Grant) {
-        if let Some(held) = self.of(&mut self.keys(), key, grant) {
-            held.until = Instant::now() + grant.ttl * 2;
+    /// Records that the key was renewed without a write.
+    pub(super) fn record_renewal(&self, key: &Key, grant: Grant) {
+        if let Some(owned) = self.find(&mut self.keys(), key, grant) {
+            owned.expires_at = Instant::now() + grant.ttl * 2;
         }
     }
 
-    /// The write was refused: all is as it was before.
-    pub(super) fn restore(&self, key: &Key, grant: Grant, before: Option<OwnedKeys>) {
+    /// Restores the previous record after a rejected write.
+    pub(super) fn undo_attempt(&self, key: &Key, grant: Grant, before: Option<OwnedKey>) {
         let mut keys = self.keys();
-        if self.of(&mut keys, key, grant).is_some() {
+        if self.find(&mut keys, key, grant).is_some() {
             match before {
                 Some(before) => keys.insert(key.clone(), before),
                 None => keys.remove(key),
             };
         }
         drop(keys);
-        self.answered.send_replace(());
+        self.responses.send_replace(());
     }
 
-    /// The value was written, or the key was seen, at that index.
+    /// Records that the key has the value at the index, because it was written or read.
     pub(super) fn confirm(&self, key: &Key, grant: Grant, modified: u64, value: &str) {
-        if let Some(held) = self.of(&mut self.keys(), key, grant) {
-            (held.modified, held.written) = (modified, value.to_owned());
-            held.tried.clear();
+        if let Some(owned) = self.find(&mut self.keys(), key, grant) {
+            (owned.modified, owned.value) = (modified, value.to_owned());
+            owned.unconfirmed.clear();
         }
-        self.answered.send_replace(());
+        self.responses.send_replace(());
     }
 
-    /// The key is not ours, or not any more.
+    /// Records that the grant does not own the key.
     pub(super) fn release(&self, key: &Key, grant: Grant) {
         let mut keys = self.keys();
-        if self.of(&mut keys, key, grant).is_some() {
+        if self.find(&mut keys, key, grant).is_some() {
             keys.remove(key);
         }
         drop(keys);
-        self.answered.send_replace(());
+        self.responses.send_replace(());
     }
 
-    /// What the grant holds there; else whether the key is another's of this client, or nobody's.
-    pub(super) fn get(&self, key: &Key, grant: Grant) -> Result<OwnedKeys> {
+    /// Returns the record of a key of the grant.
+    ///
+    /// # Errors
+    ///
+    /// Fails with `Replaced` if another grant of this client owns the key, and with `LeaseLost` if none
+    /// does.
+    pub(super) fn get(&self, key: &Key, grant: Grant) -> Result<OwnedKey> {
         match self.keys().get(key) {
-            Some(held) if held.grant == grant.id => Ok(held.clone()),
+            Some(owned) if owned.grant == grant.id => Ok(owned.clone()),
             Some(_) => Err(replaced(key)),
             None => Err(lost(key)),
         }
     }
 
-    /// The same, once no write of it waits for its answer.
-    pub(super) async fn settled(&self, key: &Key, grant: Grant) -> Result<OwnedKeys> {
-        let mut answered = self.answered.subscribe();
+    /// Waits until no write of the key is in flight, then returns its record like [`Ownership::get`].
+    pub(super) async fn get_confirmed(&self, key: &Key, grant: Grant) -> Result<OwnedKey> {
+        let mut responses = self.responses.subscribe();
         loop {
-            let held = self.get(key, grant)?;
-            if held.tried.is_empty() {
-                return Ok(held);
+            let owned = self.get(key, grant)?;
+            if owned.unconfirmed.is_empty() {
+                return Ok(owned);
             }
-            // The sender is ours: there is always a next.
-            let _ = answered.changed().await;
+            // `self` owns the sender, so a next signal comes.
+            let _ = responses.changed().await;
         }
     }
 
-    fn of<'a>(
+    fn find<'a>(
         &self,
-        keys: &'a mut HashMap<Key, OwnedKeys>,
+        keys: &'a mut HashMap<Key, OwnedKey>,
         key: &Key,
         grant: Grant,
-    ) -> Option<&'a mut OwnedKeys> {
-        keys.get_mut(key).filter(|held| held.grant == grant.id)
+    ) -> Option<&'a mut OwnedKey> {
+        keys.get_mut(key).filter(|owned| owned.grant == grant.id)
     }
 }
 
-/// What a key that we did not write says: one that stays is no owner's. Somebody wrote over ours by hand,
-/// and we put it back.
-pub(super) fn not_ours(node: &Node) -> Error {
+/// Returns the error for a key that another client wrote. A persistent key has no owner: it was overwritten
+/// by hand and is restored.
+pub(super) fn lost_error(node: &Node) -> Error {
     match node.owner {
         0 => lost(&node.key),
         _ => replaced(&node.key),
@@ -201,45 +212,57 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_our_index_is_ours_and_what_has_our_value_only_while_an_answer_is_missing() {
-        let holdings = Ownership::default();
-        holdings.claim(&key(), grant(1), "one");
-        assert!(holdings.wrote(&node(5, "one")) && !holdings.wrote(&node(5, "other")));
-        holdings.confirm(&key(), grant(1), 5, "one");
-        assert!(holdings.wrote(&node(5, "one")) && !holdings.wrote(&node(6, "one")));
-        holdings.claim(&key(), grant(1), "two");
-        let before = holdings.claim(&key(), grant(1), "three");
+    async fn a_key_is_owned_by_its_index_and_by_its_value_only_while_a_write_is_unconfirmed() {
+        let ownership = Ownership::default();
+        ownership.record_attempt(&key(), grant(1), "one");
+        assert!(
+            ownership.may_have_written(&node(5, "one"))
+                && !ownership.may_have_written(&node(5, "other"))
+        );
+        ownership.confirm(&key(), grant(1), 5, "one");
+        assert!(
+            ownership.may_have_written(&node(5, "one"))
+                && !ownership.may_have_written(&node(6, "one"))
+        );
+        ownership.record_attempt(&key(), grant(1), "two");
+        let before = ownership.record_attempt(&key(), grant(1), "three");
         for ours in ["one", "two", "three"] {
-            assert!(holdings.wrote(&node(7, ours)), "{ours}");
+            assert!(ownership.may_have_written(&node(7, ours)), "{ours}");
         }
-        holdings.restore(&key(), grant(1), before);
-        assert!(!holdings.wrote(&node(7, "three")), "that one was refused");
-        holdings.confirm(&key(), grant(1), 8, "two");
-        assert!(!holdings.wrote(&node(9, "two")));
+        ownership.undo_attempt(&key(), grant(1), before);
+        assert!(
+            !ownership.may_have_written(&node(7, "three")),
+            "that one was refused"
+        );
+        ownership.confirm(&key(), grant(1), 8, "two");
+        assert!(!ownership.may_have_written(&node(9, "two")));
     }
 
     #[tokio::test]
-    async fn a_new_grant_takes_the_key_from_the_old_one_and_the_old_one_ends_nothing() {
-        let holdings = Ownership::default();
-        holdings.claim(&key(), grant(1), "one");
-        holdings.confirm(&key(), grant(1), 5, "one");
-        holdings.claim(&key(), grant(2), "two");
-        assert!(holdings.wrote(&node(5, "one")), "what was ours still is");
-        holdings.release(&key(), grant(1));
-        let old = holdings.get(&key(), grant(1)).unwrap_err();
+    async fn a_new_grant_takes_the_key_and_the_old_grant_releases_nothing() {
+        let ownership = Ownership::default();
+        ownership.record_attempt(&key(), grant(1), "one");
+        ownership.confirm(&key(), grant(1), 5, "one");
+        ownership.record_attempt(&key(), grant(2), "two");
+        assert!(
+            ownership.may_have_written(&node(5, "one")),
+            "what was ours still is"
+        );
+        ownership.release(&key(), grant(1));
+        let old = ownership.get(&key(), grant(1)).unwrap_err();
         assert_eq!(old.kind(), ErrorKind::Replaced);
-        assert!(holdings.get(&key(), grant(2)).is_ok());
-        holdings.release(&key(), grant(2));
-        let gone = holdings.get(&key(), grant(1)).unwrap_err();
+        assert!(ownership.get(&key(), grant(2)).is_ok());
+        ownership.release(&key(), grant(2));
+        let gone = ownership.get(&key(), grant(1)).unwrap_err();
         assert_eq!(gone.kind(), ErrorKind::LeaseLost);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_nobody_renews_is_forgotten_as_the_store_forgets_it() {
-        let holdings = Ownership::default();
-        holdings.claim(&key(), grant(1), "one");
+    async fn an_unrenewed_key_is_forgotten_when_it_has_expired_in_the_store() {
+        let ownership = Ownership::default();
+        ownership.record_attempt(&key(), grant(1), "one");
         tokio::time::advance(Duration::from_secs(30)).await;
-        holdings.claim(&Key::new("/b").unwrap(), grant(2), "b");
-        assert!(holdings.get(&key(), grant(1)).is_err());
+        ownership.record_attempt(&Key::new("/b").unwrap(), grant(2), "b");
+        assert!(ownership.get(&key(), grant(1)).is_err());
     }
 }

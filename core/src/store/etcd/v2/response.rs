@@ -12,36 +12,36 @@ pub(super) const COMPARE_FAILED: u32 = 101;
 const NOT_A_FILE: u32 = 102;
 pub(super) const EXISTS: u32 = 105;
 const UNAUTHORIZED: u32 = 110;
-/// The history that a watch asks for is cleared.
-pub(super) const CLEARED: u32 = 401;
+/// The events that a watch asks for are not kept any more.
+pub(super) const EVENTS_CLEARED: u32 = 401;
 
-/// What was read or done, or what happened.
+/// Body of a successful response or of an event.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Reply {
+pub(super) struct KeysResponse {
     pub(super) action: String,
-    pub(super) node: Option<Tree>,
-    pub(super) prev_node: Option<Tree>,
+    pub(super) node: Option<KeyTree>,
+    pub(super) prev_node: Option<KeyTree>,
 }
 
-/// A key with what is beneath it.
+/// A key, or a directory with its content.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Tree {
+pub(super) struct KeyTree {
     pub(super) key: String,
     pub(super) value: Option<String>,
     pub(super) dir: bool,
-    /// In seconds; none for one that stays.
+    /// Remaining TTL in seconds; `None` for a persistent key.
     pub(super) ttl: Option<i64>,
-    pub(super) nodes: Option<Vec<Tree>>,
+    pub(super) nodes: Option<Vec<KeyTree>>,
     pub(super) modified_index: u64,
     pub(super) created_index: u64,
 }
 
-/// An answer that is no.
+/// Body of an error response.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     #[serde(rename = "errorCode")]
     pub(super) code: u32,
     message: String,
@@ -49,16 +49,16 @@ pub(super) struct Refusal {
     pub(super) index: u64,
 }
 
-pub(super) type Answer = Result<Reply, Refusal>;
+pub(super) type ApiResult = Result<KeysResponse, ApiError>;
 
-impl Reply {
-    /// Whether something went away by itself, or was deleted.
-    pub(super) fn is_end(&self) -> bool {
+impl KeysResponse {
+    /// Returns true if the event deleted or expired something.
+    pub(super) fn is_removal(&self) -> bool {
         ["delete", "expire", "compareAndDelete"].contains(&self.action.as_str())
     }
 }
 
-impl Refusal {
+impl ApiError {
     /// Returns the kind of the refusal.
     pub(super) fn kind(&self) -> ErrorKind {
         match self.code {
@@ -93,10 +93,10 @@ impl Refusal {
 }
 
 /// Reads a response. An empty body is a response without contents; a body that is not of this API is an error.
-pub(super) fn read(peer: &Peer, status: StatusCode, body: &[u8]) -> Result<Answer> {
+pub(super) fn parse(peer: &Peer, status: StatusCode, body: &[u8]) -> Result<ApiResult> {
     if status.is_success() {
         if body.trim_ascii().is_empty() {
-            return Ok(Ok(Reply::default()));
+            return Ok(Ok(KeysResponse::default()));
         }
         let parsed = serde_json::from_slice(body);
         return match parsed {
@@ -104,10 +104,10 @@ pub(super) fn read(peer: &Peer, status: StatusCode, body: &[u8]) -> Result<Answe
             Err(_) => Err(peer.wrong_protocol(ErrorKind::Unavailable)),
         };
     }
-    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let refusal: ApiError = serde_json::from_slice(body).unwrap_or_default();
     match status {
         _ if refusal.code > 0 => Ok(Err(refusal)),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(Err(Refusal {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(Err(ApiError {
             code: UNAUTHORIZED,
             message: "not allowed".to_owned(),
             ..refusal
@@ -134,12 +134,12 @@ pub(super) fn read(peer: &Peer, status: StatusCode, body: &[u8]) -> Result<Answe
     }
 }
 
-/// Whether a server of this version knows how to refresh a key without a change: 2.3 and later.
-pub(super) fn refreshes(version: &[u8]) -> bool {
+/// Returns true if the server supports refreshing a key without an event: version 2.3 and later.
+pub(super) fn supports_refresh(version: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Version {
         etcdserver: String,
-        // What all members of the cluster understand.
+        // The version that all members support.
         etcdcluster: Option<String>,
     }
     let Ok(Version {
@@ -153,7 +153,7 @@ pub(super) fn refreshes(version: &[u8]) -> bool {
         let mut parts = text.split('.').map_while(|part| part.parse::<u32>().ok());
         Some((parts.next()?, parts.next()?) >= (2, 3))
     };
-    // A cluster that is just coming up does not know its own version yet.
+    // A cluster that is starting does not know its version yet.
     let cluster = etcdcluster.as_deref().and_then(known);
     cluster.or_else(|| known(&etcdserver)).unwrap_or(false)
 }
@@ -166,12 +166,12 @@ mod tests {
         EtcdConfig::read(&crate::url::Url::parse("etcd2://h/root").unwrap(), false).unwrap()
     }
 
-    fn read(status: StatusCode, body: &[u8]) -> Result<Answer> {
-        super::read(&config().peer(None), status, body)
+    fn read(status: StatusCode, body: &[u8]) -> Result<ApiResult> {
+        super::parse(&config().peer(None), status, body)
     }
 
     #[test]
-    fn an_answer_is_read_and_a_foreign_one_is_named() {
+    fn a_response_is_parsed_and_a_foreign_one_is_named() {
         let get = br#"{"action":"get","node":{"key":"/a","dir":true,"nodes":[{"key":"/a/b",
             "value":"x","ttl":18,"modifiedIndex":7,"createdIndex":4}],"modifiedIndex":4}}"#;
         let reply = read(StatusCode::OK, get).unwrap().unwrap();
@@ -205,29 +205,29 @@ mod tests {
             (r#"{"etcdserver":"2.2.5"}"#, false),
             ("etcd 0.4.9", false),
         ] {
-            assert_eq!(refreshes(version.as_bytes()), new, "{version}");
+            assert_eq!(supports_refresh(version.as_bytes()), new, "{version}");
         }
     }
 
-    /// Whatever the server says, or something that is none: it is an answer or an error, and what is read
-    /// of it are nodes of ours.
+    /// Any response is either an error or a tree whose nodes have valid keys.
     #[test]
-    fn fuzz_answers_changed_in_every_way() {
+    fn fuzz_mutated_responses() {
         use crate::mutate::{mutated, seeds};
-        use crate::store::etcd::v2::key_index::{KeyIndex, leaves};
+        use crate::store::etcd::v2::decode::leaves;
+        use crate::store::etcd::v2::key_index::KeyIndex;
         let config = config();
         let answers = mutated(seeds("answer"));
-        crate::prove::holds(file!(), 3000, answers, |(status, body)| {
+        crate::prove::check_property(file!(), 3000, answers, |(status, body)| {
             let status = status.parse().ok();
             let status = status.and_then(|code: u16| StatusCode::from_u16(code).ok());
-            refreshes(&body);
+            supports_refresh(&body);
             let Ok(answer) = read(status.unwrap_or(StatusCode::OK), &body) else {
                 return Ok(());
             };
             let Ok(reply) = answer else { return Ok(()) };
             let mut known = KeyIndex::default();
             for tree in [reply.node, reply.prev_node] {
-                for node in known.list(1, leaves(&config, tree)) {
+                for node in known.replace(1, leaves(&config, tree)) {
                     if crate::kv::Key::new(node.key.as_str()).is_err() {
                         return Err(format!("no key: {node:?}"));
                     }

@@ -1,7 +1,7 @@
-//! One connection: an endpoint, the requests that are under way to it, and what is polled there.
+//! Session with one endpoint of etcd v2: requests in flight and long polls.
 //!
-//! A heartbeat raises the index of a key without a change and without an event. So of each key the
-//! index of its last *change* is kept, and told where a list shows the key as it was.
+//! A heartbeat raises the index of a key without a change and without an event. The session therefore keeps
+//! the index of the last *change* of each key, and reports that one when a list returns the key unchanged.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,71 +12,72 @@ use tokio::time::timeout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Node, Scope};
 use crate::store::etcd::config::EtcdConfig;
-use crate::store::etcd::v2::http::{self, Head, Http, LIST, ONE};
-use crate::store::etcd::v2::key_index::{self, KeyIndex, Leaves};
-use crate::store::etcd::v2::long_poll::{Heard, LongPolls};
+use crate::store::etcd::v2::decode;
+use crate::store::etcd::v2::http::{self, Head, Http, MAX_KEY_RESPONSE, MAX_LIST_RESPONSE};
+use crate::store::etcd::v2::key_index::{KeyIndex, Leaves};
+use crate::store::etcd::v2::long_poll::{LongPolls, PollEvent};
 use crate::store::etcd::v2::recent_deletes::RecentDeletes;
-use crate::store::etcd::v2::response::{self, KEY_NOT_FOUND, Refusal};
-use crate::store::watch_driver::{self, EventSender, Tasks};
+use crate::store::etcd::v2::response::{self, ApiError, KEY_NOT_FOUND};
+use crate::store::session::{self, ConnectionTasks, EventSender};
 use crate::transport::network_error::Peer;
 use crate::watch_sync::{
     Checkpoint, CheckpointStatus, Input, KeyRevisions, Listing, RangeId, WatchId,
 };
 
-/// How long making a connection may take: connect, log in, read. A server takes its time to check a
-/// password, with each request.
-const OPEN: Duration = Duration::from_secs(4);
-/// How long a list may take. A dead link is noticed long before.
-const LISTING: Duration = Duration::from_secs(60);
-/// How long a member may take for what needs the others.
-const AGREED: Duration = Duration::from_secs(5);
-/// Each so many signs of life one is asked for that only a member in touch with the others can give.
-const OF_ALL: u32 = 5;
+/// Timeout of connecting: connect, log in, read. A server is slow to check a password, which it does on each
+/// request.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Timeout of a list. A dead connection is detected long before.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout of a request that needs a quorum.
+const QUORUM_TIMEOUT: Duration = Duration::from_secs(5);
+/// Every n-th progress request is one that only a member in contact with a quorum can answer.
+const QUORUM_CHECK_INTERVAL: u32 = 5;
 
-pub(super) type SessionEvent = watch_driver::SessionEvent<Session>;
+pub(super) type SessionEvent = session::SessionEvent<Session>;
 
-/// What the session reads.
+/// A response that the session interprets.
 pub(super) enum Response {
     Listed(RangeId, Listed),
-    Compared(RangeId, Listed),
-    Heard(Heard),
+    KeysListed(RangeId, Listed),
+    Poll(PollEvent),
 }
 
-/// See the module.
+/// A connection to one endpoint, with its requests and long polls.
 pub(super) struct Session {
     config: Arc<EtcdConfig>,
     http: Option<Http>,
-    tasks: Tasks<Session>,
+    tasks: ConnectionTasks<Session>,
     polls: LongPolls,
-    /// What is known of each part, and in which cluster.
+    /// Index of the keys of each range, and the cluster to which it belongs.
     known: HashMap<RangeId, KeyIndex>,
-    known_in: Option<String>,
-    ended: Arc<RecentDeletes>,
-    /// Which cluster it was.
+    known_cluster: Option<String>,
+    recent_deletes: Arc<RecentDeletes>,
+    /// Id of the cluster at the last connection.
     cluster: Arc<Mutex<Option<String>>>,
-    signs: u32,
+    progress_requests: u32,
 }
 
 impl Session {
     pub(super) fn new(
         config: Arc<EtcdConfig>,
-        ended: Arc<RecentDeletes>,
-        tell: EventSender<Session>,
+        recent_deletes: Arc<RecentDeletes>,
+        events: EventSender<Session>,
     ) -> Session {
         Session {
             config,
             http: None,
-            tasks: Tasks::new(tell),
+            tasks: ConnectionTasks::new(events),
             polls: LongPolls::default(),
             known: HashMap::new(),
-            known_in: None,
-            ended,
+            known_cluster: None,
+            recent_deletes,
             cluster: Arc::default(),
-            signs: 0,
+            progress_requests: 0,
         }
     }
 
-    /// Reads a scope, and tells it as `response` says.
+    /// Lists a scope and sends the result as `response` makes it.
     fn request(
         &mut self,
         scope: &Scope,
@@ -86,17 +87,17 @@ impl Session {
             return;
         };
         let (config, scope) = (self.config.clone(), scope.clone());
-        self.tasks.run(async move {
+        self.tasks.spawn(async move {
             let listed = list(&config, &http, &scope).await;
             SessionEvent::Response(response(listed))
         });
     }
 }
 
-/// What was listed, and at which index.
+/// The nodes of a scope, with the index at which they were read.
 pub(super) type Listed = Result<(u64, Leaves)>;
 
-impl watch_driver::Session for Session {
+impl session::Session for Session {
     type Client = Http;
     type Response = Response;
 
@@ -104,40 +105,43 @@ impl watch_driver::Session for Session {
         self.tasks.number()
     }
 
-    /// v2 does not read at old revisions, so there is no mark to compare: whatever was known is listed
-    /// again. That the cluster is another is said by its name, or by an index that is lower.
-    fn open(&mut self, endpoint: usize, _: Option<Checkpoint>) {
-        self.close();
-        self.tasks.begin();
+    /// Connects without reading the checkpoint: v2 cannot read old revisions, so every range is listed
+    /// again. A new epoch shows as another cluster id or as a lower index.
+    fn connect(&mut self, endpoint: usize, _: Option<Checkpoint>) {
+        self.disconnect();
+        self.tasks.start_connection();
         let (config, cluster) = (self.config.clone(), self.cluster.clone());
         let at = config.endpoints[endpoint % config.endpoints.len()].clone();
-        self.tasks.run(async move {
-            let slow = |_| Err(no_answer(&config.peer(Some(&at)), OPEN));
-            match timeout(OPEN, open(&config, &at)).await.unwrap_or_else(slow) {
+        self.tasks.spawn(async move {
+            let slow = |_| Err(timeout_error(&config.peer(Some(&at)), CONNECT_TIMEOUT));
+            match timeout(CONNECT_TIMEOUT, connect(&config, &at))
+                .await
+                .unwrap_or_else(slow)
+            {
                 Ok((http, head)) => {
-                    let verdict = match is_other(&cluster, &head) {
-                        true => CheckpointStatus::Other,
+                    let status = match is_other_cluster(&cluster, &head) {
+                        true => CheckpointStatus::Diverged,
                         false => CheckpointStatus::Unknown,
                     };
-                    SessionEvent::Opened(http.into(), verdict, head.index)
+                    SessionEvent::Connected(http.into(), status, head.index)
                 }
-                Err(error) => SessionEvent::Answer(Input::Broken(error)),
+                Err(error) => SessionEvent::Input(Input::ConnectionFailed(error)),
             }
         });
     }
 
-    fn opened(&mut self, client: Http) {
+    fn connected(&mut self, client: Http) {
         let cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.known_in != *cluster {
-            self.known_in.clone_from(&cluster);
+        if self.known_cluster != *cluster {
+            self.known_cluster.clone_from(&cluster);
             self.known.clear();
         }
         drop(cluster);
         self.http = Some(client);
     }
 
-    fn close(&mut self) {
-        self.tasks.end();
+    fn disconnect(&mut self) {
+        self.tasks.abort_all();
         self.polls.clear();
         self.http = None;
     }
@@ -147,71 +151,78 @@ impl watch_driver::Session for Session {
         self.request(scope, move |listed| Response::Listed(id, listed));
     }
 
-    fn compare(&mut self, id: RangeId, scope: &Scope) {
-        self.request(scope, move |listed| Response::Compared(id, listed));
+    fn list_keys(&mut self, id: RangeId, scope: &Scope) {
+        self.request(scope, move |listed| Response::KeysListed(id, listed));
     }
 
-    fn watch(&mut self, id: RangeId, ticket: WatchId, scope: &Scope, from: u64) {
+    fn watch(&mut self, id: RangeId, watch_id: WatchId, scope: &Scope, from: u64) {
         if let Some(http) = &self.http {
             let (config, http) = (&self.config, http.clone());
             self.polls
-                .add(config, http, &mut self.tasks, (id, ticket, scope, from));
+                .add(config, http, &mut self.tasks, (id, watch_id, scope, from));
         }
     }
 
-    fn unwatch(&mut self, ticket: WatchId) {
-        self.polls.remove(ticket);
+    fn cancel_watch(&mut self, watch_id: WatchId) {
+        self.polls.remove(watch_id);
     }
 
-    fn forget(&mut self, id: RangeId) {
+    fn remove_range(&mut self, id: RangeId) {
         self.known.remove(&id);
     }
 
-    fn ask_sign(&mut self) {
+    fn request_progress(&mut self) {
         let Some(http) = self.http.clone() else {
             return;
         };
-        self.signs = self.signs.wrapping_add(1);
-        if self.signs.is_multiple_of(OF_ALL) {
-            let (http, path) = (http.clone(), no_key(&self.config));
-            self.tasks.run(async move { agreed(&http, &path).await });
+        self.progress_requests = self.progress_requests.wrapping_add(1);
+        if self.progress_requests.is_multiple_of(QUORUM_CHECK_INTERVAL) {
+            let (http, path) = (http.clone(), absent_key_path(&self.config));
+            self.tasks
+                .spawn(async move { check_quorum(&http, &path).await });
         }
-        self.tasks.run(async move {
-            // Any answer will do, and this one costs the server least.
-            SessionEvent::Answer(match http.version().await {
-                Ok(_) => Input::Heard,
-                Err(error) => Input::Broken(error),
+        self.tasks.spawn(async move {
+            // Any response is a sign of life; this one costs the server least.
+            SessionEvent::Input(match http.version().await {
+                Ok(_) => Input::Activity,
+                Err(error) => Input::ConnectionFailed(error),
             })
         });
     }
 
-    fn read(&mut self, response: Response) -> Vec<Input> {
+    fn handle_response(&mut self, response: Response) -> Vec<Input> {
         match response {
             Response::Listed(id, Ok((revision, leaves))) => {
                 let Some(known) = self.known.get_mut(&id) else {
-                    // Nobody follows it any more.
+                    // The range was removed.
                     return Vec::new();
                 };
-                let nodes = known.list(revision, leaves);
+                let nodes = known.replace(revision, leaves);
                 vec![Input::Listed(id, Ok(Listing { revision, nodes }))]
             }
-            Response::Compared(id, Ok((revision, leaves))) => {
+            Response::KeysListed(id, Ok((revision, leaves))) => {
                 let Some(known) = self.known.get(&id) else {
                     return Vec::new();
                 };
                 let changed = |node: &Node| (node.key.clone(), known.last_change(node));
                 let modified = leaves.nodes.iter().map(changed).collect();
-                vec![Input::Compared(id, Ok(KeyRevisions { revision, modified }))]
+                vec![Input::KeysListed(
+                    id,
+                    Ok(KeyRevisions { revision, modified }),
+                )]
             }
             Response::Listed(id, Err(error)) => vec![Input::Listed(id, Err(error))],
-            Response::Compared(id, Err(error)) => vec![Input::Compared(id, Err(error))],
-            Response::Heard(heard) => self.polls.read(heard, &mut self.known, &self.ended),
+            Response::KeysListed(id, Err(error)) => vec![Input::KeysListed(id, Err(error))],
+            Response::Poll(heard) => {
+                self.polls
+                    .handle_event(heard, &mut self.known, &self.recent_deletes)
+            }
         }
     }
 }
 
-/// Whether it is the cluster that it was before. One that does not say its name may be.
-fn is_other(before: &Mutex<Option<String>>, head: &Head) -> bool {
+/// Returns true if the cluster id differs from the last one. A cluster without an id counts as the same.
+fn is_other_cluster(before: &Mutex<Option<String>>, head: &Head) -> bool {
     let Some(now) = &head.cluster else {
         return false;
     };
@@ -219,24 +230,23 @@ fn is_other(before: &Mutex<Option<String>>, head: &Head) -> bool {
     before.replace(now.clone()).is_some_and(|was| was != *now)
 }
 
-/// A key that is not there, to be asked for as all members agree on it: v2 tells its index with any
-/// answer.
-fn no_key(config: &EtcdConfig) -> String {
+/// Returns the path of a key that does not exist, read from a quorum: every v2 response contains the index.
+fn absent_key_path(config: &EtcdConfig) -> String {
     http::keys(&config.path("/_")) + "?quorum=true"
 }
 
-/// Asks which server it is, and for something that only a member in touch with the others can answer.
-async fn open(config: &EtcdConfig, at: &str) -> Result<(Http, Head)> {
+/// Opens a client, with a read that only a member in contact with a quorum can answer.
+async fn connect(config: &EtcdConfig, at: &str) -> Result<(Http, Head)> {
     let mut http = Http::new(config, at)?;
-    let (head, answer) = http.get(&no_key(config), ONE).await?;
-    http.refreshes = response::refreshes(&http.version().await?);
+    let (head, answer) = http.get(&absent_key_path(config), MAX_KEY_RESPONSE).await?;
+    http.refreshes = response::supports_refresh(&http.version().await?);
     match answer {
         Ok(_) => Ok((http, head)),
         Err(refusal) if refusal.code == KEY_NOT_FOUND => Ok((http, head)),
         Err(refusal) => {
             let error = refusal.error(config, Some(at), &config.path("/"));
-            // Any key will do: a user need not be allowed to read this one. That a login is wrong, v2
-            // says with the same words; who has one learns it with the first call.
+            // The user need not have permission for this key. v2 reports a wrong password in the same way;
+            // the first call then fails.
             match error.kind() {
                 ErrorKind::PermissionDenied if config.proves_who_we_are() => {
                     Ok((http, Head::default()))
@@ -247,26 +257,26 @@ async fn open(config: &EtcdConfig, at: &str) -> Result<(Http, Head)> {
     }
 }
 
-/// Everything in a scope, as all members agree on it.
-async fn list(config: &EtcdConfig, http: &Http, scope: &Scope) -> Listed {
+/// Lists all nodes of a scope from a quorum.
+pub(super) async fn list(config: &EtcdConfig, http: &Http, scope: &Scope) -> Listed {
     let place = match scope {
-        Scope::Under(prefix) => prefix.as_str().trim_end_matches('/'),
-        Scope::Only(key) => key.as_str(),
+        Scope::Prefix(prefix) => prefix.as_str().trim_end_matches('/'),
+        Scope::Key(key) => key.as_str(),
     };
     let path = http::keys(&config.path(place)) + "?recursive=true&quorum=true";
-    let whole = http.get(&path, LIST);
-    let slow = |_| Err(no_answer(http.peer(), LISTING));
-    let (head, answer) = timeout(LISTING, whole).await.unwrap_or_else(slow)?;
+    let whole = http.get(&path, MAX_LIST_RESPONSE);
+    let slow = |_| Err(timeout_error(http.peer(), LIST_TIMEOUT));
+    let (head, answer) = timeout(LIST_TIMEOUT, whole).await.unwrap_or_else(slow)?;
     match answer {
         Ok(reply) => {
-            let mut leaves = key_index::leaves(config, reply.node);
+            let mut leaves = decode::leaves(config, reply.node);
             if leaves.nodes.len() as u64 > config.most {
                 return Err(config.too_many(leaves.nodes.len()));
             }
-            leaves.nodes.retain(|node| scope.has(&node.key));
+            leaves.nodes.retain(|node| scope.contains(&node.key));
             Ok((head.index, leaves))
         }
-        Err(Refusal {
+        Err(ApiError {
             code: KEY_NOT_FOUND,
             ..
         }) => Ok((head.index, Leaves::default())),
@@ -276,21 +286,23 @@ async fn list(config: &EtcdConfig, http: &Http, scope: &Scope) -> Listed {
     }
 }
 
-/// A sign of life of all members.
-async fn agreed(http: &Http, path: &str) -> SessionEvent {
-    let slow = |_| Err(no_answer(http.peer(), AGREED));
-    let asked = timeout(AGREED, http.get(path, ONE)).await;
-    SessionEvent::Answer(match asked.unwrap_or_else(slow) {
-        Ok((_, Err(refusal))) if refusal.kind().is_retriable() => Input::Broken(Error::new(
-            refusal.kind(),
-            format!("{}: the cluster does not answer", http.peer()),
-        )),
-        Ok(_) => Input::Heard,
-        Err(error) => Input::Broken(error),
+/// Checks that the member is in contact with a quorum.
+async fn check_quorum(http: &Http, path: &str) -> SessionEvent {
+    let slow = |_| Err(timeout_error(http.peer(), QUORUM_TIMEOUT));
+    let asked = timeout(QUORUM_TIMEOUT, http.get(path, MAX_KEY_RESPONSE)).await;
+    SessionEvent::Input(match asked.unwrap_or_else(slow) {
+        Ok((_, Err(refusal))) if refusal.kind().is_retriable() => {
+            Input::ConnectionFailed(Error::new(
+                refusal.kind(),
+                format!("{}: the cluster does not answer", http.peer()),
+            ))
+        }
+        Ok(_) => Input::Activity,
+        Err(error) => Input::ConnectionFailed(error),
     })
 }
 
-fn no_answer(peer: &Peer, within: Duration) -> Error {
+fn timeout_error(peer: &Peer, within: Duration) -> Error {
     let text = format!("{peer}: no answer within {within:?}");
     Error::new(ErrorKind::Timeout, text)
 }

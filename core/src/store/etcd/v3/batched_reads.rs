@@ -1,6 +1,6 @@
-//! Lists that wait for their turn are asked for together, in one transaction: who follows a thousand
-//! services, or has registered ten thousand instances, would otherwise ask as often. One that comes alone
-//! goes at once. What is written never goes together: who is older than whom is told by the revision.
+//! Lists for the watches, batched into transactions: a client that watches a thousand services or has
+//! registered ten thousand instances would otherwise send as many requests. A single list is sent at once.
+//! Writes are never batched, because the revision decides which instance is older.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,77 +18,78 @@ use crate::store::etcd::v3::error::request_error;
 use crate::store::etcd::v3::revision;
 use crate::watch_sync::{Input, KeyRevisions, Listing, RangeId};
 
-/// How long a list may take. A dead link is noticed long before.
-const LIST: Duration = Duration::from_secs(60);
-/// How many requests are under way at once; each has buffers of forty kilobytes.
-const AT_ONCE: usize = 4;
-/// How many go together. Etcd takes 128 unless it is told otherwise; what it refuses goes one by one.
-const MOST: usize = 100;
+/// Timeout of a list. A dead connection is detected long before.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum number of concurrent requests; each has buffers of 40 kB.
+const MAX_CONCURRENT_BATCHES: usize = 4;
+/// Maximum number of lists in a transaction. etcd's default limit is 128; a refused batch is sent one by
+/// one.
+const MAX_BATCH: usize = 100;
 
-/// A part that is to be listed.
-pub(super) struct Read {
+/// A request for a list of a range.
+pub(super) struct ReadRequest {
     pub(super) id: RangeId,
     pub(super) scope: Scope,
-    /// Only the keys, to compare them.
-    pub(super) only_keys: bool,
+    /// Whether to list the keys only, for an audit.
+    pub(super) keys_only: bool,
 }
 
-/// Lists what is asked for, and tells the answers, for as long as anybody may ask.
-pub(super) async fn read(
+/// Serves list requests until the sender is dropped.
+pub(super) async fn serve(
     config: Arc<EtcdConfig>,
     client: Client,
-    inbox: mpsc::UnboundedReceiver<Read>,
-    tell: impl Fn(Input),
+    inbox: mpsc::UnboundedReceiver<ReadRequest>,
+    send_event: impl Fn(Input),
 ) {
     let kv = client.kv_client().max_decoding_message_size(usize::MAX);
-    let answer = |batch: Vec<Read>| Box::pin(answer(&config, kv.clone(), batch));
+    let answer = |batch: Vec<ReadRequest>| Box::pin(serve_batch(&config, kv.clone(), batch));
     let batches = stream::unfold(inbox, async |mut inbox| {
         let mut batch = Vec::new();
-        let some = inbox.recv_many(&mut batch, MOST).await > 0;
+        let some = inbox.recv_many(&mut batch, MAX_BATCH).await > 0;
         some.then_some((batch, inbox))
     });
     let answers = batches
         .map(answer)
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(MAX_CONCURRENT_BATCHES)
         .flat_map(stream::iter);
-    answers.for_each(async |answer| tell(answer)).await;
+    answers.for_each(async |answer| send_event(answer)).await;
 }
 
-async fn answer(config: &EtcdConfig, mut kv: KvClient, batch: Vec<Read>) -> Vec<Input> {
+async fn serve_batch(config: &EtcdConfig, mut kv: KvClient, batch: Vec<ReadRequest>) -> Vec<Input> {
     let mut inputs = Vec::with_capacity(batch.len());
-    let together = ask(config, &mut kv, &batch).await;
-    let refused = matches!(&together, Err(error) if !is_away(error));
+    let response = send_batch(config, &mut kv, &batch).await;
+    let refused = matches!(&response, Err(error) if !is_unreachable(error));
     if refused && batch.len() > 1 {
-        // Which of them, they find out each for itself.
-        for one in &batch {
-            let asked = ask(config, &mut kv, std::slice::from_ref(one)).await;
-            inputs.extend(said(config, std::slice::from_ref(one), asked));
+        // Finds out which of the requests was refused.
+        for request in &batch {
+            let responses = send_batch(config, &mut kv, std::slice::from_ref(request)).await;
+            inputs.extend(inputs_of(config, std::slice::from_ref(request), responses));
         }
     } else {
-        inputs.extend(said(config, &batch, together));
+        inputs.extend(inputs_of(config, &batch, response));
     }
     inputs
 }
 
-/// Everything in each scope at one revision, in one shot: a page costs the server as much as all that
+/// Lists each scope completely at one revision. A page would cost the server as much as all pages that
 /// follow it.
-async fn ask(
+async fn send_batch(
     config: &EtcdConfig,
     kv: &mut KvClient,
-    batch: &[Read],
+    batch: &[ReadRequest],
 ) -> Result<(u64, Vec<GetResponse>)> {
     let slow = |_| {
-        let text = format!("{}: no listing within {LIST:?}", config.peer(None));
+        let text = format!("{}: no listing within {LIST_TIMEOUT:?}", config.peer(None));
         Err(Error::new(ErrorKind::Timeout, text))
     };
-    let asked = async {
+    let responses = async {
         if let [only] = batch {
             let (key, options) = options(config, only);
             let answer = kv.get(key, Some(options)).await?;
             let revision = answer.header().map_or(0, |header| header.revision()) as u64;
             return Ok((revision, vec![answer]));
         }
-        let get = |read: &Read| {
+        let get = |read: &ReadRequest| {
             let (key, options) = options(config, read);
             TxnOp::get(key, Some(options))
         };
@@ -108,39 +109,43 @@ async fn ask(
         scopes.collect::<Vec<_>>().join(", ")
     };
     let explained = async {
-        asked
+        responses
             .await
             .map_err(|e| request_error(config, &keys_read(), &e))
     };
-    timeout(LIST, explained).await.unwrap_or_else(slow)
+    timeout(LIST_TIMEOUT, explained).await.unwrap_or_else(slow)
 }
 
-fn options(config: &EtcdConfig, read: &Read) -> (Vec<u8>, GetOptions) {
+fn options(config: &EtcdConfig, read: &ReadRequest) -> (Vec<u8>, GetOptions) {
     let (key, is_prefix) = config.range(&read.scope);
     let mut options = GetOptions::new();
     if is_prefix {
         options = options.with_prefix().with_limit(config.most as i64);
     }
-    if read.only_keys {
+    if read.keys_only {
         options = options.with_keys_only();
     }
     (key, options)
 }
 
-fn said(config: &EtcdConfig, batch: &[Read], asked: Result<(u64, Vec<GetResponse>)>) -> Vec<Input> {
-    let (revision, answers) = match asked {
+fn inputs_of(
+    config: &EtcdConfig,
+    batch: &[ReadRequest],
+    responses: Result<(u64, Vec<GetResponse>)>,
+) -> Vec<Input> {
+    let (revision, answers) = match responses {
         Ok(answers) => answers,
         Err(error) => {
-            let failed = |read: &Read| match read.only_keys {
-                true => Input::Compared(read.id, Err(error.clone())),
+            let failed = |read: &ReadRequest| match read.keys_only {
+                true => Input::KeysListed(read.id, Err(error.clone())),
                 false => Input::Listed(read.id, Err(error.clone())),
             };
             return batch.iter().map(failed).collect();
         }
     };
     let each = batch.iter().zip(answers);
-    each.map(|(read, answer)| match read.only_keys {
-        true => Input::Compared(read.id, keys(config, revision, answer)),
+    each.map(|(read, answer)| match read.keys_only {
+        true => Input::KeysListed(read.id, keys(config, revision, answer)),
         false => Input::Listed(read.id, listing(config, revision, answer)),
     })
     .collect()
@@ -169,7 +174,7 @@ fn check(config: &EtcdConfig, answer: &GetResponse) -> Result<()> {
     }
 }
 
-/// Whether nobody answered, so that it cannot be one of the requests.
-fn is_away(error: &Error) -> bool {
+/// Returns true if the store did not respond, so that no single request can be the cause.
+fn is_unreachable(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
 }

@@ -1,4 +1,4 @@
-//! What etcd's answers say, in our words.
+//! Translation of etcd v3 responses into nodes and changes.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use crate::kv::{Change, Node, Scope};
 use crate::store::etcd::config::EtcdConfig;
 
 impl EtcdConfig {
-    /// The key or prefix of a scope as etcd has it, and whether it is a prefix.
+    /// Returns the etcd key or prefix of a scope, and whether it is a prefix.
     pub(super) fn range(&self, scope: &Scope) -> (Vec<u8>, bool) {
         match scope {
-            Scope::Under(prefix) => (self.path(prefix.as_str()).into_bytes(), true),
-            Scope::Only(key) => (self.path(key.as_str()).into_bytes(), false),
+            Scope::Prefix(prefix) => (self.path(prefix.as_str()).into_bytes(), true),
+            Scope::Key(key) => (self.path(key.as_str()).into_bytes(), false),
         }
     }
 
@@ -20,7 +20,8 @@ impl EtcdConfig {
         self.node_of(kv, kv.value().into())
     }
 
-    /// All of a list. What neighbours say alike is held once: those of one service often do.
+    /// Returns the nodes of a list. Equal values of adjacent keys, which are common in a service, are
+    /// shared.
     pub(super) fn nodes(&self, kvs: Vec<KeyValue>) -> Vec<Node> {
         let mut last: Arc<[u8]> = Arc::default();
         let node = |kv: KeyValue| {
@@ -29,8 +30,8 @@ impl EtcdConfig {
             }
             self.node_of(&kv, last.clone())
         };
-        // Each is let go as soon as it is read, and this list takes the place of that one: both at once would
-        // be twice the memory.
+        // Converts in place: each key-value pair is freed as soon as it is converted, so that memory does
+        // not double.
         kvs.into_iter().filter_map(node).collect()
     }
 
@@ -44,7 +45,7 @@ impl EtcdConfig {
         })
     }
 
-    /// A change with its revision.
+    /// Returns a change with its revision.
     pub(super) fn change(&self, event: &Event) -> Option<(u64, Change)> {
         let kv = event.kv()?;
         let change = match event.event_type() {

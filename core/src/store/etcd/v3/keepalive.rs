@@ -1,5 +1,5 @@
-//! LeasePool are renewed together, a third of their time after the last time: ten thousand registrations are
-//! fifty renewals at a time, and nobody wakes for one of them dedicated, unless it was not renewed in time.
+//! Renewal of the pooled leases, at a third of their TTL. Ten thousand registrations need fifty renewals at
+//! a time; their owners are woken only if a renewal is overdue.
 
 use std::sync::Arc;
 
@@ -7,58 +7,61 @@ use futures_util::future::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
-use crate::store::etcd::v3::lease_pool::{LeasePool, PooledLease};
-use crate::store::etcd::v3::{AT_A_TIME, EtcdV3Store};
+use crate::store::etcd::v3::lease_pool::LeasePool;
+use crate::store::etcd::v3::pooled_lease::PooledLease;
+use crate::store::etcd::v3::{EtcdV3Store, MAX_CONCURRENT_LEASE_CALLS};
 
-/// Renews all leases that have keys, for as long as there are any.
-pub(super) async fn all(calls: EtcdV3Store) {
-    let mut abandoned = Abandoned(Some(calls.leases.clone()));
+/// Renews all leases that have keys, until none is left.
+pub(super) async fn run(calls: EtcdV3Store) {
+    let mut abandoned = AbandonOnDrop(Some(calls.leases.clone()));
     tokio::select! {
         () = renewals(&calls) => abandoned.0 = None,
-        () = alarms(&calls.leases) => {}
+        () = overdue_signals(&calls.leases) => {}
     }
 }
 
-/// What fails is tried again; who holds a key is told by the alarm.
+/// Renews what is due. Failed renewals are retried; the owners learn of them from the overdue signal.
 async fn renewals(calls: &EtcdV3Store) {
     loop {
-        // First listen, then look.
-        let news = calls.leases.news.notified();
-        let kept = calls.leases.kept();
+        // Subscribes before the check, so that no signal is lost.
+        let changed = calls.leases.changed.notified();
+        let kept = calls.leases.due_renewals();
         let Some(next) = kept.iter().map(|(due, _)| *due).min() else {
             return;
         };
         tokio::select! {
             () = sleep_until(next) => {}
-            // One may be due before all others, or there are none any more.
-            () = news => continue,
+            // The set of leases has changed.
+            () = changed => continue,
         }
         let now = Instant::now();
-        // Those that are due a little later go with them, so that they stay together.
+        // Leases that are due soon are renewed in the same round, which keeps them together.
         let due = kept
             .into_iter()
             .filter(|(due, lease)| *due <= now + lease.ttl / 12);
         let renew = |(_, lease)| renew(calls, lease).boxed();
-        let renewals = stream::iter(due).map(renew).buffer_unordered(AT_A_TIME);
+        let renewals = stream::iter(due)
+            .map(renew)
+            .buffer_unordered(MAX_CONCURRENT_LEASE_CALLS);
         renewals.for_each(async |()| {}).await;
     }
 }
 
-/// Wakes those who hold keys of a lease that was not confirmed in time, however long an answer takes.
-async fn alarms(leases: &LeasePool) {
+/// Wakes the owners of overdue leases, however long a renewal takes.
+async fn overdue_signals(leases: &LeasePool) {
     loop {
-        let news = leases.news.notified();
-        let next = leases.sound_alarms();
+        let changed = leases.changed.notified();
+        let next = leases.signal_overdue();
         tokio::select! {
             () = sleep_until(next) => {}
-            // One may run out before all others.
-            () = news => {}
+            // The set of leases has changed.
+            () = changed => {}
         }
     }
 }
 
 async fn renew(calls: &EtcdV3Store, lease: Arc<PooledLease>) {
-    // Why not, who holds a key is told when it asks.
+    // The owners learn of the failure from their next call.
     if let Err(error) = calls.renew(&lease).await {
         tracing::debug!(
             backend = "etcd",
@@ -69,10 +72,10 @@ async fn renew(calls: &EtcdV3Store, lease: Arc<PooledLease>) {
     }
 }
 
-/// Should the task end before its time, nobody is left to rely on it.
-struct Abandoned(Option<Arc<LeasePool>>);
+/// Abandons the pool if the task ends unexpectedly.
+struct AbandonOnDrop(Option<Arc<LeasePool>>);
 
-impl Drop for Abandoned {
+impl Drop for AbandonOnDrop {
     fn drop(&mut self) {
         if let Some(leases) = self.0.take() {
             leases.abandon();

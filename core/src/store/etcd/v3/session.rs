@@ -1,4 +1,4 @@
-//! One connection: the requests that are under way on it and its one watch stream.
+//! Session with one endpoint of etcd v3: requests in flight and the watch stream.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,80 +15,81 @@ use tokio::time::timeout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::Scope;
 use crate::store::etcd::config::EtcdConfig;
-use crate::store::etcd::v3::batched_reads::{self, Read};
+use crate::store::etcd::v3::batched_reads::{self, ReadRequest};
 use crate::store::etcd::v3::error::{connect_error, request_error};
-use crate::store::watch_driver::{self, EventSender, Tasks};
+use crate::store::session::{self, ConnectionTasks, EventSender};
 use crate::watch_sync::{CancelReason, Checkpoint, CheckpointStatus, Input, RangeId, WatchId};
 
-/// How long making a connection may take: connect, log in, read.
-const OPEN: Duration = Duration::from_secs(2);
-/// How many answers of the watches are taken at once, if so many have come.
-const MOST: usize = 1024;
+/// Timeout of connecting: connect, log in, read.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum number of watch responses that are taken at once.
+const MAX_RESPONSES_PER_TURN: usize = 1024;
 
-type SessionEvent = watch_driver::SessionEvent<Session>;
+type SessionEvent = session::SessionEvent<Session>;
 
-/// See the module.
+/// A connection to one endpoint, with its requests and its watch stream.
 pub(super) struct Session {
     config: Arc<EtcdConfig>,
     client: Option<Client>,
-    reads: Option<mpsc::UnboundedSender<Read>>,
-    tasks: Tasks<Session>,
-    stream: Option<mpsc::UnboundedSender<Ask>>,
-    /// What the stream answers, once it is there.
-    answers: Option<Box<WatchResponseStream>>,
-    /// Whether there may be more answers, after a turn of the others.
-    more: bool,
-    /// Watches that were asked for and not answered yet, in that order.
-    unanswered: VecDeque<WatchId>,
+    reads: Option<mpsc::UnboundedSender<ReadRequest>>,
+    tasks: ConnectionTasks<Session>,
+    stream: Option<mpsc::UnboundedSender<StreamRequest>>,
+    /// Receiving half of the watch stream, once it is open.
+    responses: Option<Box<WatchResponseStream>>,
+    /// Whether more responses may be available after yielding.
+    may_have_more: bool,
+    /// Watches without a response, in the order of their requests.
+    pending_watches: VecDeque<WatchId>,
 }
 
-/// What is asked on the watch stream.
-enum Ask {
+/// A request on the watch stream.
+enum StreamRequest {
     Watch(Vec<u8>, WatchOptions),
-    Unwatch(WatchId),
-    Sign,
+    Cancel(WatchId),
+    Progress,
 }
 
 impl Session {
-    pub(super) fn new(config: Arc<EtcdConfig>, tell: EventSender<Session>) -> Session {
+    pub(super) fn new(config: Arc<EtcdConfig>, events: EventSender<Session>) -> Session {
         Session {
             config,
             client: None,
             reads: None,
-            tasks: Tasks::new(tell),
+            tasks: ConnectionTasks::new(events),
             stream: None,
-            answers: None,
-            more: false,
-            unanswered: VecDeque::new(),
+            responses: None,
+            may_have_more: false,
+            pending_watches: VecDeque::new(),
         }
     }
 
-    fn ask(&mut self, ask: Ask) {
-        // A stream that has ended has said so, and `close` comes next.
-        let ask = match &self.stream {
-            Some(stream) => return drop(stream.send(ask)),
-            None => ask,
+    fn send_request(&mut self, request: StreamRequest) {
+        // A closed stream has reported its end; `close` follows.
+        let request = match &self.stream {
+            Some(stream) => return drop(stream.send(request)),
+            None => request,
         };
-        let (Some(client), Ask::Watch(key, options)) = (self.client.clone(), ask) else {
+        let (Some(client), StreamRequest::Watch(key, options)) = (self.client.clone(), request)
+        else {
             return;
         };
-        let (asks, inbox) = mpsc::unbounded_channel();
-        self.stream = Some(asks);
-        let (config, tell) = (self.config.clone(), self.tasks.teller());
-        self.tasks.run(async move {
-            let error = ask_all(&config, client, key, options, inbox, tell).await;
-            SessionEvent::Answer(Input::Broken(error))
+        let (requests, inbox) = mpsc::unbounded_channel();
+        self.stream = Some(requests);
+        let (config, send_event) = (self.config.clone(), self.tasks.event_sender());
+        self.tasks.spawn(async move {
+            let error = run_stream(&config, client, key, options, inbox, send_event).await;
+            SessionEvent::Input(Input::ConnectionFailed(error))
         });
     }
 
-    /// Takes an answer from the stream, or its end.
-    fn take(
+    /// Handles a response of the watch stream, or its end.
+    fn handle_stream_item(
         &mut self,
         answer: std::result::Result<Option<WatchResponse>, etcd_client::Error>,
         inputs: &mut Vec<Input>,
     ) {
         let error = match answer {
-            Ok(Some(response)) => return self.hear(&response, inputs),
+            Ok(Some(response)) => return self.decode_response(&response, inputs),
             Ok(None) => {
                 let text = format!(
                     "{}: the server ended the watch stream",
@@ -98,146 +99,148 @@ impl Session {
             }
             Err(error) => request_error(&self.config, "", &error),
         };
-        self.answers = None;
-        inputs.push(Input::Broken(error));
+        self.responses = None;
+        inputs.push(Input::ConnectionFailed(error));
     }
 
-    /// What an answer of the watches says. What several say of one watch, one after the other, is said
-    /// at once.
-    fn hear(&mut self, response: &WatchResponse, inputs: &mut Vec<Input>) {
-        let mut ticket = response.watch_id();
+    /// Translates a watch response into inputs. Consecutive events of one watch are merged.
+    fn decode_response(&mut self, response: &WatchResponse, inputs: &mut Vec<Input>) {
+        let mut watch_id = response.watch_id();
         if response.created() {
-            // Answers come in the order of the questions; a refusal may come without its name.
-            ticket = self.unanswered.pop_front().unwrap_or(ticket);
+            // Responses have the order of the requests; a refusal may lack the watch id.
+            watch_id = self.pending_watches.pop_front().unwrap_or(watch_id);
         }
         if response.canceled() {
-            inputs.push(Input::Canceled(ticket, why_canceled(response)));
+            inputs.push(Input::WatchCanceled(watch_id, cancel_reason(response)));
         } else if response.created() {
-            inputs.push(Input::Watching(ticket));
+            inputs.push(Input::WatchCreated(watch_id));
         } else if response.events().is_empty() {
-            inputs.push(Input::Heard);
+            inputs.push(Input::Activity);
         } else {
             let events = response.events().iter();
             let changes = events.filter_map(|event| self.config.change(event));
             match inputs.last_mut() {
-                Some(Input::Events(of, before)) if *of == ticket => before.extend(changes),
-                _ => inputs.push(Input::Events(ticket, changes.collect())),
+                Some(Input::Events(of, before)) if *of == watch_id => before.extend(changes),
+                _ => inputs.push(Input::Events(watch_id, changes.collect())),
             }
         }
     }
 
-    /// Asks for a list.
-    fn read(&mut self, id: RangeId, scope: &Scope, only_keys: bool) {
+    /// Requests a list.
+    fn request_list(&mut self, id: RangeId, scope: &Scope, keys_only: bool) {
         let scope = scope.clone();
-        let read = Read {
+        let read = ReadRequest {
             id,
             scope,
-            only_keys,
+            keys_only,
         };
         if let Some(reads) = &self.reads {
-            // They end with the connection.
+            // The reader ends with the connection.
             let _ = reads.send(read);
         }
     }
 }
 
-impl watch_driver::Session for Session {
+impl session::Session for Session {
     type Client = Client;
-    /// What the watch stream answers, to be heard from now on.
+    /// Receiving half of the watch stream, once it is open.
     type Response = Box<WatchResponseStream>;
 
     fn number(&self) -> u64 {
         self.tasks.number()
     }
 
-    fn open(&mut self, endpoint: usize, mark: Option<Checkpoint>) {
-        self.close();
-        self.tasks.begin();
+    fn connect(&mut self, endpoint: usize, checkpoint: Option<Checkpoint>) {
+        self.disconnect();
+        self.tasks.start_connection();
         let config = self.config.clone();
         let at = config.endpoints[endpoint % config.endpoints.len()].clone();
-        self.tasks.run(async move {
+        self.tasks.spawn(async move {
             let slow = |_| {
-                let text = format!("{}: no answer within {OPEN:?}", config.peer(Some(&at)));
+                let text = format!(
+                    "{}: no answer within {CONNECT_TIMEOUT:?}",
+                    config.peer(Some(&at))
+                );
                 Err(Error::new(ErrorKind::Timeout, text))
             };
-            let opening = open(&config, &at, mark);
-            match timeout(OPEN, opening).await.unwrap_or_else(slow) {
-                Ok((client, verdict, head)) => SessionEvent::Opened(client.into(), verdict, head),
-                Err(error) => SessionEvent::Answer(Input::Broken(error)),
+            let opening = connect(&config, &at, checkpoint);
+            match timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(slow) {
+                Ok((client, status, head)) => SessionEvent::Connected(client.into(), status, head),
+                Err(error) => SessionEvent::Input(Input::ConnectionFailed(error)),
             }
         });
     }
 
-    fn opened(&mut self, client: Client) {
+    fn connected(&mut self, client: Client) {
         let (reads, inbox) = mpsc::unbounded_channel();
         self.reads = Some(reads);
-        let tell = self.tasks.teller();
-        let read = batched_reads::read(self.config.clone(), client.clone(), inbox, move |input| {
-            tell(SessionEvent::Answer(input))
+        let send_event = self.tasks.event_sender();
+        let read = batched_reads::serve(self.config.clone(), client.clone(), inbox, move |input| {
+            send_event(SessionEvent::Input(input))
         });
         self.client = Some(client);
-        self.tasks.run(read.then(|()| std::future::pending()));
+        self.tasks.spawn(read.then(|()| std::future::pending()));
     }
 
-    fn close(&mut self) {
-        self.tasks.end();
+    fn disconnect(&mut self) {
+        self.tasks.abort_all();
         self.client = None;
         self.reads = None;
         self.stream = None;
-        self.answers = None;
-        self.unanswered.clear();
+        self.responses = None;
+        self.pending_watches.clear();
     }
 
     fn list(&mut self, id: RangeId, scope: &Scope) {
-        self.read(id, scope, false);
+        self.request_list(id, scope, false);
     }
 
-    fn compare(&mut self, id: RangeId, scope: &Scope) {
-        self.read(id, scope, true);
+    fn list_keys(&mut self, id: RangeId, scope: &Scope) {
+        self.request_list(id, scope, true);
     }
 
-    fn watch(&mut self, _: RangeId, ticket: WatchId, scope: &Scope, from: u64) {
+    fn watch(&mut self, _: RangeId, watch_id: WatchId, scope: &Scope, from: u64) {
         let (key, is_prefix) = self.config.range(scope);
         let mut options = WatchOptions::new()
-            .with_watch_id(ticket)
+            .with_watch_id(watch_id)
             .with_start_revision(from as i64);
         if is_prefix {
             options = options.with_prefix();
         }
-        self.unanswered.push_back(ticket);
-        self.ask(Ask::Watch(key, options));
+        self.pending_watches.push_back(watch_id);
+        self.send_request(StreamRequest::Watch(key, options));
     }
 
-    fn unwatch(&mut self, ticket: WatchId) {
-        self.ask(Ask::Unwatch(ticket));
+    fn cancel_watch(&mut self, watch_id: WatchId) {
+        self.send_request(StreamRequest::Cancel(watch_id));
     }
 
-    fn ask_sign(&mut self) {
-        self.ask(Ask::Sign);
+    fn request_progress(&mut self) {
+        self.send_request(StreamRequest::Progress);
     }
 
-    fn read(&mut self, answers: Box<WatchResponseStream>) -> Vec<Input> {
-        // One of a connection that was given up meanwhile is nothing to hear.
-        self.answers = self.client.is_some().then_some(answers);
+    fn handle_response(&mut self, answers: Box<WatchResponseStream>) -> Vec<Input> {
+        // A stream of a closed connection is dropped.
+        self.responses = self.client.is_some().then_some(answers);
         Vec::new()
     }
 
-    async fn heard(&mut self) -> Vec<Input> {
-        if self.more {
+    async fn next_inputs(&mut self) -> Vec<Input> {
+        if self.may_have_more {
             tokio::task::yield_now().await;
-            self.more = false;
+            self.may_have_more = false;
         }
-        let Some(answers) = &mut self.answers else {
+        let Some(answers) = &mut self.responses else {
             return pending().await;
         };
         let mut next = Some(answers.message().await);
         let (mut inputs, mut taken) = (Vec::new(), 0);
         while let Some(answer) = next {
-            self.take(answer, &mut inputs);
+            self.handle_stream_item(answer, &mut inputs);
             taken += 1;
-            self.more = taken == MOST;
-            next = match &mut self.answers {
-                Some(answers) if !self.more => answers.message().now_or_never(),
+            self.may_have_more = taken == MAX_RESPONSES_PER_TURN;
+            next = match &mut self.responses {
+                Some(answers) if !self.may_have_more => answers.message().now_or_never(),
                 _ => None,
             };
         }
@@ -245,27 +248,31 @@ impl watch_driver::Session for Session {
     }
 }
 
-async fn open(
+async fn connect(
     config: &EtcdConfig,
     at: &str,
-    mark: Option<Checkpoint>,
+    checkpoint: Option<Checkpoint>,
 ) -> Result<(Client, CheckpointStatus, u64)> {
-    let read = mark.as_ref().map_or("/", |mark| mark.node.key.as_str());
+    let read = checkpoint
+        .as_ref()
+        .map_or("/", |checkpoint| checkpoint.node.key.as_str());
     let keys_read = config.path(read);
     let explain = |error| connect_error(config, at, &keys_read, &error);
     let options = ConnectOptions::new()
         .with_require_leader(true)
         .with_auto_token_refresh(true)
-        .with_connect_timeout(OPEN)
-        // The server forbids pings closer than 5 s, and any while there is no stream. The watches
-        // have a quicker sign of life.
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        // etcd forbids HTTP/2 pings more often than every 5 s, and any without a stream. Progress requests
+        // on the watch stream are faster.
         .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
         .with_keep_alive_while_idle(false);
     let mut client = Client::connect([at], Some(config.apply(options)?))
         .await
         .map_err(explain)?;
-    let Some(Checkpoint { node }) = mark else {
-        let head = head(config, &mut client).await.map_err(explain)?;
+    let Some(Checkpoint { node }) = checkpoint else {
+        let head = current_revision(config, &mut client)
+            .await
+            .map_err(explain)?;
         return Ok((client, CheckpointStatus::Unknown, head));
     };
     let then = GetOptions::new().with_revision(node.modified as i64);
@@ -273,41 +280,46 @@ async fn open(
         Ok(answer) => {
             let head = answer.header().map_or(0, |header| header.revision()) as u64;
             let same = answer.kvs().first().and_then(|kv| config.node(kv)) == Some(node);
-            let verdict = if same {
-                CheckpointStatus::Same
+            let status = if same {
+                CheckpointStatus::Unchanged
             } else {
-                CheckpointStatus::Other
+                CheckpointStatus::Diverged
             };
-            Ok((client, verdict, head))
+            Ok((client, status, head))
         }
         Err(error) => {
-            let verdict = what_it_means(&error).ok_or_else(|| explain(error))?;
-            let head = head(config, &mut client).await.map_err(explain)?;
-            Ok((client, verdict, head))
+            let status = status_of_error(&error).ok_or_else(|| explain(error))?;
+            let head = current_revision(config, &mut client)
+                .await
+                .map_err(explain)?;
+            Ok((client, status, head))
         }
     }
 }
 
-/// What a refusal to read the mark says of the store's history.
-fn what_it_means(error: &etcd_client::Error) -> Option<CheckpointStatus> {
+/// Returns what a failed read of the checkpoint tells about the epoch; `None` if it tells nothing.
+fn status_of_error(error: &etcd_client::Error) -> Option<CheckpointStatus> {
     let etcd_client::Error::GRpcStatus(status) = error else {
         return None;
     };
     let text = status.message();
-    // It has forgotten what it told us.
+    // The store does not have the revision any more.
     let forgotten = text
         .contains("future revision")
-        .then_some(CheckpointStatus::Other);
+        .then_some(CheckpointStatus::Diverged);
     let unreadable = text.contains("compacted") || text.contains("permission denied");
     forgotten.or(unreadable.then_some(CheckpointStatus::Unknown))
 }
 
-/// The store's revision, read in a way that only a member in touch with the others can answer.
-async fn head(config: &EtcdConfig, client: &mut Client) -> Result<u64, etcd_client::Error> {
+/// Returns the store's revision, read so that only a member in contact with a quorum can answer.
+async fn current_revision(
+    config: &EtcdConfig,
+    client: &mut Client,
+) -> Result<u64, etcd_client::Error> {
     let any = Some(GetOptions::new().with_count_only());
     match client.get(config.path("/"), any).await {
         Ok(answer) => Ok(answer.header().map_or(0, |header| header.revision()) as u64),
-        // Any key will do: a user whose login was taken need not be allowed to read this one.
+        // Any key will do: the authenticated user need not have permission for this one.
         Err(etcd_client::Error::GRpcStatus(status))
             if config.proves_who_we_are() && status.message().contains("permission denied") =>
         {
@@ -317,14 +329,14 @@ async fn head(config: &EtcdConfig, client: &mut Client) -> Result<u64, etcd_clie
     }
 }
 
-/// Opens the watch stream, tells what answers there, and asks on it until it fails.
-async fn ask_all(
+/// Opens the watch stream, hands over its responses, and sends requests on it until it fails.
+async fn run_stream(
     config: &EtcdConfig,
     client: Client,
     key: Vec<u8>,
     options: WatchOptions,
-    mut asks: mpsc::UnboundedReceiver<Ask>,
-    tell: impl Fn(SessionEvent),
+    mut requests: mpsc::UnboundedReceiver<StreamRequest>,
+    send_event: impl Fn(SessionEvent),
 ) -> Error {
     let explain = |error| request_error(config, "", &error);
     let mut watches = client.watch_client().max_decoding_message_size(usize::MAX);
@@ -332,31 +344,34 @@ async fn ask_all(
         Ok(stream) => WatchStream::split(stream),
         Err(error) => return explain(error),
     };
-    tell(SessionEvent::Response(answers.into()));
-    while let Some(ask) = asks.recv().await {
-        if let Err(error) = send(&mut sender, ask).await {
+    send_event(SessionEvent::Response(answers.into()));
+    while let Some(request) = requests.recv().await {
+        if let Err(error) = send_on_stream(&mut sender, request).await {
             return explain(error);
         }
     }
     pending().await
 }
 
-async fn send(sender: &mut WatchRequestSender, ask: Ask) -> Result<(), etcd_client::Error> {
-    match ask {
-        Ask::Watch(key, options) => sender.watch(key, Some(options)).await,
-        Ask::Unwatch(ticket) => sender.cancel(ticket).await,
-        Ask::Sign => sender.request_progress().await,
+async fn send_on_stream(
+    sender: &mut WatchRequestSender,
+    request: StreamRequest,
+) -> Result<(), etcd_client::Error> {
+    match request {
+        StreamRequest::Watch(key, options) => sender.watch(key, Some(options)).await,
+        StreamRequest::Cancel(watch_id) => sender.cancel(watch_id).await,
+        StreamRequest::Progress => sender.request_progress().await,
     }
 }
 
-fn why_canceled(response: &WatchResponse) -> CancelReason {
+fn cancel_reason(response: &WatchResponse) -> CancelReason {
     let reason = response.cancel_reason();
     if response.compact_revision() > 0 {
         return CancelReason::Compacted;
     }
     let error = |kind| Error::new(kind, format!("etcd cancelled the watch: {reason}"));
     match reason.contains("permission denied") || reason.contains("auth") {
-        true => CancelReason::Refused(error(ErrorKind::PermissionDenied)),
+        true => CancelReason::PermissionDenied(error(ErrorKind::PermissionDenied)),
         false => CancelReason::Other(error(ErrorKind::Unavailable)),
     }
 }
