@@ -1,4 +1,4 @@
-"""The agent's API: as its description says, and against those who mean no good."""
+"""The HTTP API of the agent: its OpenAPI description, its behaviour, and its resistance to hostile clients."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from languages import BUILT, ROOT
 from servers import Agent, eventually
 from test_agent_tls import TOKEN, certificate
 
-PATIENCE = 30
+TIMEOUT = 30
 WEB = "/v1/services/web/instances/127.0.0.1:8080"
 
 
-def ask(
+def call(
     agent: Agent, method: str, path: str, body: Any = None, **headers: str
 ) -> tuple[int, Any, http.client.HTTPMessage]:
-    """The status, the JSON and the headers of an answer."""
-    connection = http.client.HTTPConnection(agent.address, timeout=PATIENCE)
+    """Returns the status, the JSON and the headers of a response."""
+    connection = http.client.HTTPConnection(agent.address, timeout=TIMEOUT)
     try:
         text = None if body is None else body if isinstance(body, str) else json.dumps(body)
         sent = {} if body is None else {"Content-Type": "application/json"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, text, sent)
-        answer = connection.getresponse()
-        read = answer.read()
-        return answer.status, json.loads(read) if read else None, answer.headers
+        response = connection.getresponse()
+        read = response.read()
+        return response.status, json.loads(read) if read else None, response.headers
     finally:
         connection.close()
 
 
-def told(agent: Agent, path: str, **headers: str) -> Iterator[tuple[str, str, str]]:
-    """The events of a stream: id, name and data."""
-    connection = http.client.HTTPConnection(agent.address, timeout=PATIENCE)
+def stream_events(agent: Agent, path: str, **headers: str) -> Iterator[tuple[str, str, str]]:
+    """Yields the events of a stream: id, name and data."""
+    connection = http.client.HTTPConnection(agent.address, timeout=TIMEOUT)
     connection.request("GET", path, headers={name.replace("_", "-"): v for name, v in headers.items()})
-    answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
+    response = connection.getresponse()
+    assert response.status == 200, response.read()
     event: dict[str, str] = {}
     try:
-        for line in answer:
+        for line in response:
             field, _, value = line.decode().rstrip("\n").partition(": ")
             if field:
                 event[field] = value
@@ -61,12 +61,11 @@ def told(agent: Agent, path: str, **headers: str) -> Iterator[tuple[str, str, st
         connection.close()
 
 
-def test_the_api_is_as_its_description_says(agents: Callable[..., Agent]) -> None:
+def test_the_api_conforms_to_its_openapi_description(agents: Callable[..., Agent]) -> None:
     agent = agents()
     program = [str(Path(sys.executable).parent / "schemathesis"), "run"]
-    where = f"http://{agent.address}"
-    # A stream has no end, so it cannot be asked for like the others.
-    options = ["--url", where, "--max-examples", "15"]
+    # Event streams do not end, so schemathesis cannot read them.
+    options = ["--url", f"http://{agent.address}", "--max-examples", "15"]
     options += ["--exclude-operation-id", "watchService", "--exclude-operation-id", "watchEverything"]
     options += ["--seed", "1", "--phases", "examples,coverage,fuzzing", "--generation-deterministic"]
     options += ["--exclude-checks", "unsupported_method,ignored_auth,positive_data_acceptance"]
@@ -75,48 +74,48 @@ def test_the_api_is_as_its_description_says(agents: Callable[..., Agent]) -> Non
         [*program, str(ROOT / "agent/openapi.json"), *options], capture_output=True, text=True, timeout=170
     )
     assert found.returncode == 0, found.stdout[-8000:] + found.stderr[-2000:]
-    status, described, _ = ask(agent, "GET", "/v1/openapi.json")
+    status, described, _ = call(agent, "GET", "/v1/openapi.json")
     assert status == 200
     assert described == json.loads((ROOT / "agent/openapi.json").read_text())
 
 
-def test_an_instance_is_registered_changed_and_taken_away(agents: Callable[..., Agent]) -> None:
+def test_an_instance_is_registered_updated_and_unregistered(agents: Callable[..., Agent]) -> None:
     agent = agents()
     body = {"attributes": {"zone": "eu"}, "tags": ["fast"], "ttl_ms": 60_000}
-    status, granted, _ = ask(agent, "PUT", WEB, body)
+    status, granted, _ = call(agent, "PUT", WEB, body)
     assert (status, granted["address"], granted["ttl_ms"]) == (200, "127.0.0.1:8080", 60_000)
-    assert ask(agent, "GET", "/v1/services")[1] == {"services": ["web"]}
-    _, web, headers = ask(agent, "GET", "/v1/services/web?tag=fast&attribute=zone%3Deu")
+    assert call(agent, "GET", "/v1/services")[1] == {"services": ["web"]}
+    _, web, headers = call(agent, "GET", "/v1/services/web?tag=fast&attribute=zone%3Deu")
     (instance,) = web["instances"]
     assert (instance["attributes"], instance["tags"], instance["zone"]) == ({"zone": "eu"}, ["fast"], "eu")
-    assert web["leader"] == instance == ask(agent, "GET", "/v1/services/web/leader")[1]
+    assert web["leader"] == instance == call(agent, "GET", "/v1/services/web/leader")[1]
     assert headers["discoverd-index"] == web["status"]["index"]
-    assert ask(agent, "GET", "/v1/services/web?tag=slow")[1]["instances"] == []
+    assert call(agent, "GET", "/v1/services/web?tag=slow")[1]["instances"] == []
     grant = granted["grant"]
-    assert ask(agent, "POST", f"{WEB}/heartbeat", {"grant": grant})[0] == 204
-    assert ask(agent, "POST", f"{WEB}/heartbeat", {})[0] == 204
-    assert ask(agent, "PATCH", WEB, {"grant": grant, "attributes": {"zone": "us"}})[0] == 204
-    assert ask(agent, "DELETE", f"{WEB}?grant={'0' * 16}")[0] == 204, "another's is left alone"
-    status, problem, headers = ask(agent, "POST", f"{WEB}/heartbeat", {"grant": "0" * 16})
+    assert call(agent, "POST", f"{WEB}/heartbeat", {"grant": grant})[0] == 204
+    assert call(agent, "POST", f"{WEB}/heartbeat", {})[0] == 204
+    assert call(agent, "PATCH", WEB, {"grant": grant, "attributes": {"zone": "us"}})[0] == 204
+    assert call(agent, "DELETE", f"{WEB}?grant={'0' * 16}")[0] == 204, "a registration with another grant stays"
+    status, problem, headers = call(agent, "POST", f"{WEB}/heartbeat", {"grant": "0" * 16})
     assert (status, problem["kind"], problem["retriable"]) == (409, "replaced", False)
     assert headers["content-type"] == "application/problem+json"
-    assert ask(agent, "DELETE", WEB)[0] == 204
-    assert ask(agent, "POST", f"{WEB}/heartbeat", {"grant": grant})[1]["kind"] == "lease_lost"
-    assert ask(agent, "DELETE", WEB)[1]["kind"] == "not_found"
-    assert ask(agent, "GET", "/v1/services/web/leader")[0] == 404
+    assert call(agent, "DELETE", WEB)[0] == 204
+    assert call(agent, "POST", f"{WEB}/heartbeat", {"grant": grant})[1]["kind"] == "lease_lost"
+    assert call(agent, "DELETE", WEB)[1]["kind"] == "not_found"
+    assert call(agent, "GET", "/v1/services/web/leader")[0] == 404
 
 
-def test_a_port_alone_is_a_port_of_this_host(agents: Callable[..., Agent]) -> None:
+def test_an_address_without_a_host_is_on_this_host(agents: Callable[..., Agent]) -> None:
     agent = agents(None, "--advertise", "static:192.0.2.7")
-    granted = ask(agent, "PUT", "/v1/services/web/instances/:8080", {})[1]
+    granted = call(agent, "PUT", "/v1/services/web/instances/:8080", {})[1]
     assert granted["id"] == granted["address"] == "192.0.2.7:8080"
-    assert ask(agent, "GET", "/v1/status")[1]["address"] == "192.0.2.7"
+    assert call(agent, "GET", "/v1/status")[1]["address"] == "192.0.2.7"
 
 
-def test_without_heartbeats_an_instance_runs_out(agents: Callable[..., Agent]) -> None:
+def test_an_instance_without_heartbeats_expires(agents: Callable[..., Agent]) -> None:
     agent = agents()
-    events = told(agent, "/v1/services/web/events")
-    ask(agent, "PUT", WEB, {"ttl_ms": 1000})
+    events = stream_events(agent, "/v1/services/web/events")
+    call(agent, "PUT", WEB, {"ttl_ms": 1000})
     seen = []
     for _, name, _ in events:
         seen += [name] if name in ("up", "down") else []
@@ -129,49 +128,49 @@ def test_without_heartbeats_an_instance_runs_out(agents: Callable[..., Agent]) -
     assert "\ndiscoverd_expired_total 1\n" in metrics.stdout
 
 
-def test_a_read_waits_for_another_state_than_it_knows(agents: Callable[..., Agent]) -> None:
+def test_a_long_poll_waits_for_a_state_other_than_the_index(agents: Callable[..., Agent]) -> None:
     agent = agents()
-    index = ask(agent, "GET", "/v1/services/web")[1]["status"]["index"]
-    assert ask(agent, "GET", f"/v1/services/web?index={index}&wait=50ms")[1]["status"]["index"] == index
-    later = threading.Timer(0.2, ask, (agent, "PUT", WEB, {}))
+    index = call(agent, "GET", "/v1/services/web")[1]["status"]["index"]
+    assert call(agent, "GET", f"/v1/services/web?index={index}&wait=50ms")[1]["status"]["index"] == index
+    later = threading.Timer(0.2, call, (agent, "PUT", WEB, {}))
     later.start()
-    begun = time.monotonic()
-    web = ask(agent, "GET", f"/v1/services/web?index={index}&wait=25s")[1]
+    started = time.monotonic()
+    web = call(agent, "GET", f"/v1/services/web?index={index}&wait=25s")[1]
     later.join()
     assert len(web["instances"]) == 1
-    assert time.monotonic() - begun < 20
-    # Of another run, or another life: it is not waited for.
-    assert ask(agent, "GET", "/v1/services/web?index=beef.0.1&wait=25s")[0] == 200
-    assert time.monotonic() - begun < 24
+    assert time.monotonic() - started < 20
+    # The index of another process is unknown, so the response is immediate.
+    assert call(agent, "GET", "/v1/services/web?index=beef.0.1&wait=25s")[0] == 200
+    assert time.monotonic() - started < 24
 
 
-def test_a_stream_tells_what_there_is_and_resumes_with_what_differs(agents: Callable[..., Agent]) -> None:
+def test_a_stream_begins_with_the_full_state_and_resumes_with_the_changes(agents: Callable[..., Agent]) -> None:
     agent = agents()
-    ask(agent, "PUT", WEB, {"ttl_ms": 60_000})
-    events = told(agent, "/v1/services/web/events")
+    call(agent, "PUT", WEB, {"ttl_ms": 60_000})
+    events = stream_events(agent, "/v1/services/web/events")
     first = [next(events) for _ in range(5)]
     assert [name for _, name, _ in first] == ["reset", "up", "leader", "current", "status"]
     assert json.loads(first[1][2])["address"] == "127.0.0.1:8080"
     last = first[-1][0]
-    assert last and not any(id for id, _, _ in first[:-1]), "what is told together ends with its id"
+    assert last and not any(id for id, _, _ in first[:-1]), "only the last event of a message has an id"
     events.close()
-    ask(agent, "PUT", "/v1/services/web/instances/127.0.0.1:9", {"ttl_ms": 60_000})
-    ask(agent, "PATCH", WEB, {"attributes": {"v": "2"}})
-    resumed = told(agent, "/v1/services/web/events", Last_Event_ID=last)
+    call(agent, "PUT", "/v1/services/web/instances/127.0.0.1:9", {"ttl_ms": 60_000})
+    call(agent, "PATCH", WEB, {"attributes": {"v": "2"}})
+    resumed = stream_events(agent, "/v1/services/web/events", Last_Event_ID=last)
     names = []
     for _, name, _ in resumed:
         names.append(name)
         if {"up", "update"} <= set(names):
             break
     assert "reset" not in names and names.count("up") == 1
-    unknown = told(agent, "/v1/services/web/events", Last_Event_ID="beef.0.7")
+    unknown = stream_events(agent, "/v1/services/web/events", Last_Event_ID="beef.0.7")
     assert next(unknown)[1] == "reset"
 
 
-def test_a_stream_ends_with_the_agent_and_its_registrations_go_first(agents: Callable[..., Agent]) -> None:
+def test_a_stream_reports_that_the_agent_unregisters_before_it_ends(agents: Callable[..., Agent]) -> None:
     agent = agents()
-    ask(agent, "PUT", WEB, {"ttl_ms": 60_000})
-    events = told(agent, "/v1/services/web/events")
+    call(agent, "PUT", WEB, {"ttl_ms": 60_000})
+    events = stream_events(agent, "/v1/services/web/events")
     while next(events)[1] != "status":
         pass
     assert agent.stop() == 0
@@ -181,8 +180,8 @@ def test_a_stream_ends_with_the_agent_and_its_registrations_go_first(agents: Cal
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "part"),
     [
-        ("PUT", WEB, "{", 400, "not as it should be"),
-        ("PUT", WEB, [], 400, "no JSON object"),
+        ("PUT", WEB, "{", 400, "invalid body"),
+        ("PUT", WEB, [], 400, "must be a JSON object"),
         ("PUT", WEB, {"colour": "red"}, 400, "unknown field `colour`"),
         ("PUT", WEB, {"ttl_ms": 5}, 400, "ttl"),
         ("PUT", WEB, {"attributes": {"weight": "heavy"}}, 400, "weight"),
@@ -199,83 +198,83 @@ def test_a_stream_ends_with_the_agent_and_its_registrations_go_first(agents: Cal
         ("GET", WEB, None, 405, "method"),
     ],
 )
-def test_a_refusal_says_what_was_wrong(
+def test_an_invalid_request_is_refused_with_its_cause(
     agents: Callable[..., Agent], method: str, path: str, body: Any, status: int, part: str
 ) -> None:
-    found, problem, headers = ask(agents(), method, path, body)
+    found, problem, headers = call(agents(), method, path, body)
     assert (found, headers["content-type"]) == (status, "application/problem+json"), problem
     assert part in problem["detail"], problem
 
 
-def test_pages_of_others_are_refused(agents: Callable[..., Agent]) -> None:
+def test_requests_of_pages_of_other_origins_are_refused(agents: Callable[..., Agent]) -> None:
     agent = agents()
-    assert ask(agent, "GET", "/v1/services", Host="evil.example")[0] == 421
+    assert call(agent, "GET", "/v1/services", Host="evil.example")[0] == 421
     for path in ("/v1/services", "/v1/registrations", "/v1/status", "/metrics"):
-        assert ask(agent, "GET", path, Origin="http://evil.example")[0] == 403
-        # An image names no origin.
-        assert ask(agent, "GET", path, Sec_Fetch_Site="cross-site")[0] == 403
-        assert ask(agent, "HEAD", path, Origin=f"http://{agent.address}")[0] == 200
-    assert ask(agent, "PUT", WEB, {}, Origin="http://evil.example")[0] == 403
-    assert ask(agent, "PUT", WEB, "{}", Content_Type="text/plain")[0] == 415
+        assert call(agent, "GET", path, Origin="http://evil.example")[0] == 403
+        # Requests for images have no Origin.
+        assert call(agent, "GET", path, Sec_Fetch_Site="cross-site")[0] == 403
+        assert call(agent, "HEAD", path, Origin=f"http://{agent.address}")[0] == 200
+    assert call(agent, "PUT", WEB, {}, Origin="http://evil.example")[0] == 403
+    assert call(agent, "PUT", WEB, "{}", Content_Type="text/plain")[0] == 415
     for method in ("GET", "HEAD", "OPTIONS"):
-        status, _, headers = ask(agent, method, WEB, Origin="http://evil.example")
+        status, _, headers = call(agent, method, WEB, Origin="http://evil.example")
         assert status >= 400
         assert not any(name.lower().startswith("access-control") for name in headers)
-    assert ask(agent, "GET", "/v1/services")[1] == {"services": []}
+    assert call(agent, "GET", "/v1/services")[1] == {"services": []}
 
 
-def test_the_token_is_asked_for_over_tcp(agents: Callable[..., Agent], tmp_path: Path) -> None:
+def test_the_token_is_required_over_tcp(agents: Callable[..., Agent], tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a-token-of-the-tests\n")
     agent = agents(None, "--token-file", str(token))
-    status, problem, _ = ask(agent, "GET", "/v1/services")
+    status, problem, _ = call(agent, "GET", "/v1/services")
     assert (status, problem["kind"]) == (401, "permission_denied")
-    assert ask(agent, "PUT", WEB, {}, Authorization="Bearer wrong")[0] == 401
-    assert ask(agent, "GET", "/v1/services", Authorization="Bearer a-token-of-the-tests")[0] == 200
-    assert ask(agent, "GET", "/v1/health")[0] == 200
+    assert call(agent, "PUT", WEB, {}, Authorization="Bearer wrong")[0] == 401
+    assert call(agent, "GET", "/v1/services", Authorization="Bearer a-token-of-the-tests")[0] == 200
+    assert call(agent, "GET", "/v1/health")[0] == 200
     assert "a-token-of-the-tests" not in Path(agent.log).read_text()
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
-def test_it_does_not_listen_to_the_network_without_protection(address: str) -> None:
+def test_the_agent_refuses_to_listen_on_the_network_without_tls_and_token(address: str) -> None:
     command = [str(BUILT / "discoverd"), "run", "--socket", "none", "--bind", address]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     assert refused.returncode == 1
     assert "open to the network" in refused.stderr
 
 
-def test_the_socket_is_for_the_owner_and_the_group(agents: Callable[..., Agent]) -> None:
+def test_the_socket_is_accessible_to_its_owner_and_group_only(agents: Callable[..., Agent]) -> None:
     agent = agents()
     assert Path(agent.socket).stat().st_mode & 0o777 == 0o660
 
 
-def test_who_is_slow_or_many_keeps_nobody_out(agents: Callable[..., Agent]) -> None:
+def test_slow_or_many_clients_do_not_block_others(agents: Callable[..., Agent]) -> None:
     agent = agents(None, "--connections", "20", "--connections-of-one", "15")
     host, port = agent.address.rsplit(":", 1)
     slow = [socket.create_connection((host, int(port))) for _ in range(30)]
     for connection in slow:
         connection.sendall(b"GET /v1/services HTTP/1.1\r\nHost: localhost\r\n")
-    # Those of the socket have room left, whatever the address does.
+    # The Unix socket has a connection limit of its own.
     with socket.socket(socket.AF_UNIX) as local:
-        local.settimeout(PATIENCE)
+        local.settimeout(TIMEOUT)
         local.connect(agent.socket)
         local.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert local.recv(100).startswith(b"HTTP/1.1 200")
-    # And the slow ones are let go of.
+    # The agent closes the slow connections.
     for connection in slow:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT)
         try:
             while connection.recv(1000):
                 pass
         except ConnectionResetError:
             pass
         connection.close()
-    assert ask(agent, "GET", "/v1/health")[0] == 200
+    assert call(agent, "GET", "/v1/health")[0] == 200
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(agents: Callable[..., Agent]) -> None:
+def test_a_body_that_does_not_arrive_is_a_timeout(agents: Callable[..., Agent]) -> None:
     host, port = agents().address.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT) as connection:
         head = f"PUT {WEB} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(head.encode() + b"Content-Length: 100\r\n\r\n{")
         assert connection.recv(1000).startswith(b"HTTP/1.1 408")
@@ -293,84 +292,84 @@ def test_a_body_that_does_not_come_is_not_waited_for(agents: Callable[..., Agent
         ({"tcp": ":80", "start": "10ms"}, 400, "check_interval"),
     ],
 )
-def test_not_everything_is_looked_at_for_everybody(
+def test_a_check_that_the_policy_forbids_is_refused(
     agents: Callable[..., Agent], check: dict[str, Any], status: int, part: str
 ) -> None:
     agent = agents()
-    found, problem, _ = ask(agent, "PUT", WEB, {"check": check})
+    found, problem, _ = call(agent, "PUT", WEB, {"check": check})
     assert (found, part in problem["detail"]) == (status, True), problem
-    assert ask(agent, "GET", "/v1/registrations")[1]["registrations"] == []
+    assert call(agent, "GET", "/v1/registrations")[1]["registrations"] == []
 
 
-def test_what_may_be_looked_at_is_a_setting_and_so_is_how_many(agents: Callable[..., Agent]) -> None:
+def test_check_targets_and_the_number_of_checks_are_settings(agents: Callable[..., Agent]) -> None:
     agent = agents(None, "--check-targets", "10.0.0.0/8,169.254.0.0/16", "--checks", "1")
     check = {"check": {"tcp": "169.254.169.254:80", "start": "1h"}}
-    assert ask(agent, "PUT", WEB, check)[0] == 200
-    status, problem, _ = ask(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)
+    assert call(agent, "PUT", WEB, check)[0] == 200
+    status, problem, _ = call(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)
     assert (status, problem["kind"]) == (503, "resource") and "the setting checks" in problem["detail"]
-    assert ask(agent, "DELETE", WEB)[0] == 204
-    # The place is free once nobody looks any more.
-    eventually(lambda: ask(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)[0] == 200)
-    # Whoever has it may register again, and whoever says itself how it is takes none.
-    assert ask(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)[0] == 200
-    assert ask(agent, "PUT", WEB, {"check": {"ttl": "10s"}})[0] == 200
-    assert ask(agent, "PUT", WEB, check)[0] == 503
+    assert call(agent, "DELETE", WEB)[0] == 204
+    # The check of the unregistered instance ends and makes room.
+    eventually(lambda: call(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)[0] == 200)
+    # Registering again replaces the check. A check by reports does not count.
+    assert call(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)[0] == 200
+    assert call(agent, "PUT", WEB, {"check": {"ttl": "10s"}})[0] == 200
+    assert call(agent, "PUT", WEB, check)[0] == 503
 
 
-def test_who_asks_from_another_host_has_only_its_own_address_looked_at(tmp_path: Path) -> None:
-    """Over the address of this host that others reach; the agent sees somebody who is not on the loopback."""
+def test_a_remote_client_may_define_checks_of_its_own_address_only(tmp_path: Path) -> None:
+    """Connects over a network address of this host, so that the agent sees a client that is not on the loopback."""
     own = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()
     if not own:
         pytest.skip("this host has no address but the loopback")
     _, cert, key = certificate(tmp_path, "own", own[0])
     (tmp_path / "token").write_text(TOKEN)
-    secrets = ["--token-file", str(tmp_path / "token"), "--tls-cert", str(cert), "--tls-key", str(key)]
-    agent = Agent(str(tmp_path), None, "--bind", f"{own[0]}:0", *secrets)
+    credentials = ["--token-file", str(tmp_path / "token"), "--tls-cert", str(cert), "--tls-key", str(key)]
+    agent = Agent(str(tmp_path), None, "--bind", f"{own[0]}:0", *credentials)
     try:
         for target, expected in [(f"{own[0]}:1", "200"), ("127.0.0.1:1", "403"), ("192.0.2.1:1", "403"), (":1", "200")]:
             body = json.dumps({"check": {"tcp": target}, "address": f"{own[0]}:8080"})
             command = ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", "--json", body]
             command += ["-H", f"Authorization: Bearer {TOKEN}"]
             url = f"https://{agent.address}/v1/services/web/instances/{own[0]}:8080"
-            answer = subprocess.run([*command, url], capture_output=True, text=True, timeout=PATIENCE)
-            assert answer.stdout == expected, (target, Path(agent.log).read_text())
-        # Others than the loopback have their own, narrower number of connections.
+            response = subprocess.run([*command, url], capture_output=True, text=True, timeout=TIMEOUT)
+            assert response.stdout == expected, (target, Path(agent.log).read_text())
+        # A remote host has a lower connection limit than the loopback.
         port = int(agent.address.rsplit(":", 1)[1])
-        many = [socket.create_connection((own[0], port), PATIENCE) for _ in range(129)]
-        many[-1].settimeout(PATIENCE)
-        assert many[-1].recv(10) == b"", "one too many"
-        # Whoever says nothing for long is let go of as well; that was not it, for the first one would go first.
+        many = [socket.create_connection((own[0], port), TIMEOUT) for _ in range(129)]
+        many[-1].settimeout(TIMEOUT)
+        assert many[-1].recv(10) == b"", "the connection beyond the limit is closed"
+        # The idle timeout is not the cause: it would have closed the first connection before the last.
         many[0].setblocking(False)
         with pytest.raises(BlockingIOError):
             many[0].recv(10)
-        for each in many:
-            each.close()
+        for connection in many:
+            connection.close()
     finally:
         agent.kill()
 
 
-def test_a_head_that_is_too_large_is_refused(agents: Callable[..., Agent]) -> None:
+def test_a_request_head_that_is_too_large_is_refused(agents: Callable[..., Agent]) -> None:
     agent = agents()
     host, port = agent.address.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000 + b"\r\n\r\n")
         assert connection.recv(100).split(b" ")[1] in (b"431", b"400", b"414")
 
 
-def test_a_reader_that_does_not_read_delays_nobody_and_gets_the_last_state(agents: Callable[..., Agent]) -> None:
+def test_a_slow_stream_reader_delays_no_one_and_gets_the_last_state(agents: Callable[..., Agent]) -> None:
     agent = agents()
-    ask(agent, "PUT", WEB, {"ttl_ms": 600_000})
+    call(agent, "PUT", WEB, {"ttl_ms": 600_000})
     host, port = agent.address.rsplit(":", 1)
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.settimeout(PATIENCE)
+        slow.settimeout(TIMEOUT)
         slow.connect((host, int(port)))
         slow.sendall(b"GET /v1/services/web/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         for n in range(200):
-            # Far more than fits between the two of them.
-            assert ask(agent, "PATCH", WEB, {"attributes": {"n": str(n), "x": "x" * 50_000}})[0] == 204
-        assert ask(agent, "GET", "/v1/services/web")[1]["instances"][0]["attributes"]["n"] == "199"
+            # Much more than the socket buffers hold.
+            assert call(agent, "PATCH", WEB, {"attributes": {"n": str(n), "x": "x" * 50_000}})[0] == 204
+        assert call(agent, "GET", "/v1/services/web")[1]["instances"][0]["attributes"]["n"] == "199"
         read = b""
         while b'"n":"199"' not in read[-200_000:]:
             read += slow.recv(65536)
-        assert read.count(b"event: update") < 150, "states in between were left out"
+        assert read.count(b"event: update") < 150, "intermediate states are skipped"

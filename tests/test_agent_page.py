@@ -1,4 +1,4 @@
-"""The agent's page, as a person sees it in a browser without a screen."""
+"""The web page of the agent, in a headless browser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from languages import BUILT, ROOT
 from servers import Agent
 
 PAGE = ROOT / "tests/page"
-PATIENCE = 150
+TIMEOUT = 150
 
 
 @pytest.fixture(scope="module")
@@ -29,30 +29,30 @@ def chromium() -> str:
     return found
 
 
-def test_the_page_shows_what_is_there_and_what_happens(
+def test_the_page_shows_the_instances_and_their_changes(
     agents: Callable[..., Agent], chromium: str, tmp_path: Path
 ) -> None:
     agent = agents()
     screenshot = BUILT.parent / "agent-page.png"
     command = ["node", "page.mjs", f"http://{agent.address}/", f"discoverd://{agent.address}"]
     command += [str(BUILT / "discoverd"), chromium, str(screenshot), str(agent.process.pid)]
-    seen = look(command, tmp_path)
-    assert [line[:3] for line in seen.splitlines()] == ["ok "] * 9, seen
+    output = run_page_test(command, tmp_path)
+    assert [line[:3] for line in output.splitlines()] == ["ok "] * 9, output
     assert screenshot.stat().st_size > 10_000
 
 
-def test_the_page_asks_for_the_token(agents: Callable[..., Agent], chromium: str, tmp_path: Path) -> None:
+def test_the_page_requires_the_token(agents: Callable[..., Agent], chromium: str, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a-token-of-the-tests")
     agent = agents(None, "--token-file", str(token))
-    look(["node", "token.mjs", f"http://{agent.address}/", token.read_text(), chromium], tmp_path)
+    run_page_test(["node", "token.mjs", f"http://{agent.address}/", token.read_text(), chromium], tmp_path)
 
 
-def look(command: list[str], home: Path) -> str:
-    # Chromium wants a home that is its own.
+def run_page_test(command: list[str], home: Path) -> str:
+    # Chromium needs a home directory that it may write to.
     environment = {**os.environ, "HOME": str(home)}
-    seen = subprocess.run(
-        command, cwd=PAGE, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    result = subprocess.run(
+        command, cwd=PAGE, env=environment, capture_output=True, text=True, timeout=TIMEOUT
     )
-    assert seen.returncode == 0, seen.stdout + seen.stderr
-    return seen.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout

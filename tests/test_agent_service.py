@@ -1,4 +1,4 @@
-"""The agent as a service of a host: what its document says is tried, systemd is told, the unit is sound."""
+"""The agent as a system service: the examples of its document, notifications to systemd, and the unit file."""
 
 from __future__ import annotations
 
@@ -17,64 +17,64 @@ import pytest
 from languages import BUILT, ROOT
 from servers import Agent
 
-PATIENCE = 60
+TIMEOUT = 60
 UNIT = ROOT / "agent/systemd/discoverd.service"
 
 
 def blocks(section: str, language: str) -> list[str]:
-    """The blocks of one section of the agent's document."""
+    """Returns the code blocks of one section of docs/agent.md."""
     text = (ROOT / "docs/agent.md").read_text()
     body = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
     return re.findall(rf"```{language}\n(.*?)```", body, re.DOTALL)
 
 
-def test_what_the_document_says_of_health_works_as_it_stands(agents: Callable[..., Agent]) -> None:
+def test_the_health_examples_of_the_document_work(agents: Callable[..., Agent]) -> None:
     agent = agents()
     environment = {**os.environ, "PATH": f"{BUILT}:{os.environ['PATH']}"}
     environment["DISCOVER_URL"] = f"discoverd://{agent.address}"
-    found = blocks("Health", "sh")
-    assert len(found) == 2
-    for block in found:
+    scripts = blocks("Health", "sh")
+    assert len(scripts) == 2
+    for block in scripts:
         script = block.replace("127.0.0.1:1111", agent.address).replace("curl ", "curl -sS --fail-with-body ")
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
-            env=environment, capture_output=True, text=True, timeout=PATIENCE,
+            env=environment, capture_output=True, text=True, timeout=TIMEOUT,
         )  # fmt: skip
         assert ran.returncode == 0, (block, ran.stdout, ran.stderr)
     assert "maintenance: 1 instances\ndraining: 2 instances\noff: 2 instances" in ran.stdout
-    counted = subprocess.run(
+    metrics = subprocess.run(
         ["curl", "-sS", f"http://{agent.address}/metrics"], capture_output=True, text=True, check=True
     )
-    assert 'discoverd_instances{state="warning"} 1' in counted.stdout
-    assert "\ndiscoverd_checks 1\n" in counted.stdout
+    assert 'discoverd_instances{state="warning"} 1' in metrics.stdout
+    assert "\ndiscoverd_checks 1\n" in metrics.stdout
 
 
-def test_the_file_in_the_document_is_taken(agents: Callable[..., Agent], tmp_path: Path) -> None:
+def test_the_configuration_file_of_the_document_is_valid(agents: Callable[..., Agent], tmp_path: Path) -> None:
     (config,) = blocks("Programs that know nothing of us", "toml")
     file = tmp_path / "discoverd.toml"
     file.write_text(config)
     agent = agents(None, "--config", str(file))
-    told = subprocess.run(
+    listed = subprocess.run(
         ["curl", "-sS", f"http://{agent.address}/v1/registrations"], capture_output=True, text=True, check=True
     )
-    assert '"service":"shop"' in told.stdout and '"tags":["blue"]' in told.stdout
+    assert '"service":"shop"' in listed.stdout and '"tags":["blue"]' in listed.stdout
 
 
-def test_systemd_is_told_when_the_agent_is_ready_and_when_it_stops(tmp_path: Path) -> None:
+def test_systemd_is_notified_when_the_agent_is_ready_and_when_it_stops(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        place = str(tmp_path / "notify")
-        listener.bind(place)
-        listener.settimeout(PATIENCE)
+        path = str(tmp_path / "notify")
+        listener.bind(path)
+        listener.settimeout(TIMEOUT)
         command = ["setpriv", "--pdeathsig", "KILL", str(BUILT / "discoverd"), "run"]
         command += ["--bind", "127.0.0.1:0", "--socket", "none"]
-        environment = {**os.environ, "NOTIFY_SOCKET": place}
+        environment = {**os.environ, "NOTIFY_SOCKET": path}
         agent = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
             assert listener.recv(1000) == b"FDSTORE=1\nFDNAME=discoverd=tcp\n"
             assert listener.recv(1000) == b"READY=1\n"
             assert agent.stdout is not None
-            assert agent.stdout.readline().startswith(b"listening on "), "said before"
-            # Without a file there is nothing to read again, and that is no reason to end.
+            assert agent.stdout.readline().startswith(b"listening on "), "printed before READY"
+            # SIGHUP without a configuration file reloads nothing and does not end the agent.
             agent.send_signal(signal.SIGHUP)
             assert listener.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
             assert listener.recv(1000) == b"READY=1\n"
@@ -84,7 +84,7 @@ def test_systemd_is_told_when_the_agent_is_ready_and_when_it_stops(tmp_path: Pat
             assert listener.recv(1000) == b"READY=1\n"
             agent.send_signal(signal.SIGTERM)
             assert listener.recv(1000) == b"STOPPING=1\n"
-            assert agent.wait(PATIENCE) == 0
+            assert agent.wait(TIMEOUT) == 0
         finally:
             agent.kill()
             agent.wait()
@@ -92,26 +92,26 @@ def test_systemd_is_told_when_the_agent_is_ready_and_when_it_stops(tmp_path: Pat
                 agent.stdout.close()
 
 
-def test_the_unit_is_sound_and_gives_away_little(tmp_path: Path) -> None:
+def test_the_unit_is_valid_and_sandboxed(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     unit = tmp_path / "discoverd.service"
     unit.write_text(UNIT.read_text().replace("/usr/bin/discoverd", str(BUILT / "discoverd")))
-    sound = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
-    assert (sound.returncode, sound.stderr) == (0, ""), sound.stderr
-    # Of 100 that a unit without any protection has.
-    exposed = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
-    given = subprocess.run(exposed, capture_output=True, text=True)
-    assert given.returncode == 0, given.stdout[-2000:]
+    verified = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    assert (verified.returncode, verified.stderr) == (0, ""), verified.stderr
+    # The exposure must be below 20; a unit without any sandboxing has 100.
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
+    analyzed = subprocess.run(command, capture_output=True, text=True)
+    assert analyzed.returncode == 0, analyzed.stdout[-2000:]
 
 
-def test_an_agent_that_ends_leaves_no_command_behind(agents: Callable[..., Agent], tmp_path: Path) -> None:
+def test_an_agent_that_stops_leaves_no_command_running(agents: Callable[..., Agent], tmp_path: Path) -> None:
     file = tmp_path / "jobs.toml"
     check = "check = { exec = 'sleep 1000', interval = '10ms', timeout = '1h' }"
     watch = "[[watch]]\nservice = 'a'\nonChange = 'sleep 1000'\n"
     file.write_text(f"[[service]]\nname = 'a'\nport = 1\n[[service]]\nname = 'b'\nport = 2\n{check}\n{watch}")
     agent = agents(None, "--config", str(file))
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while len(commands := sleeping(agent.process.pid)) < 2:
         assert time.monotonic() < deadline, Path(agent.log).read_text()
     assert agent.stop() == 0
@@ -120,13 +120,13 @@ def test_an_agent_that_ends_leaves_no_command_behind(agents: Callable[..., Agent
 
 
 def sleeping(parent: int) -> list[int]:
-    """The processes that this one has started and that sleep."""
+    """Returns the ids of the `sleep` processes that `parent` started."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             name, rest = (process / "stat").read_text().split("(", 1)[1].rsplit(") ", 1)
         except (OSError, IndexError):
-            continue  # It ended while we looked.
+            continue  # The process has ended meanwhile.
         if name == "sleep" and int(rest.split()[1]) == parent:
             found.append(int(process.name))
     return found

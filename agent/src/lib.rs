@@ -1,6 +1,6 @@
-//! discoverd, the agent of libdiscover on every host.
+//! discoverd, the agent of libdiscover, which runs on every host.
 //!
-//! | module | responsibility | pure half, with its tests |
+//! | module | responsibility | modules without I/O |
 //! |---|---|---|
 //! | [`runtime`] | starts the components in order, stops them in reverse, hands their state to the next process | |
 //! | [`config`] | settings: flags, environment, configuration file, defaults | all of it |

@@ -1,9 +1,9 @@
-//! See the library.
+//! The program `discoverd`.
 
 use std::process::ExitCode;
 
-/// With that of the C library, memory grows for minutes while registrations change, though no more of it is
-/// in use; and musl's, which the static build would have, is slow where several threads allocate.
+/// The allocator. With that of glibc, resident memory grows for minutes while registrations change, though the
+/// memory in use does not. That of musl, in the static build, is slow with several threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

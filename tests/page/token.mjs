@@ -1,4 +1,4 @@
-// How a person gets in where the agent asks for a token: see page.mjs.
+// Tests the token form of the web page. page.mjs shows the command line.
 
 import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
@@ -11,16 +11,16 @@ try {
   await page.goto(url);
   const field = page.locator("#token");
   await field.waitFor();
-  await page.keyboard.type("not-the-one-that-is-asked-for");
+  await page.keyboard.type("not-the-token-of-the-agent");
   await page.keyboard.press("Enter");
   await field.waitFor({ state: "visible" });
-  await page.locator("#link", { hasText: /^live$/ }).waitFor({ state: "hidden" });
+  await page.locator("#connection", { hasText: /^live$/ }).waitFor({ state: "hidden" });
   await field.fill(token);
   await page.keyboard.press("Enter");
-  await page.locator("#link", { hasText: /^live$/ }).waitFor();
-  assert.ok(!(await page.content()).includes(token), "shown nowhere");
-  assert.ok(!page.url().includes(token), "and in no address");
-  console.log("ok with the token it is live, and with another it is not");
+  await page.locator("#connection", { hasText: /^live$/ }).waitFor();
+  assert.ok(!(await page.content()).includes(token), "the token is not in the page");
+  assert.ok(!page.url().includes(token), "the token is not in the URL");
+  console.log("ok the page is live with the token, and not with another token");
 } finally {
   await browser.close();
 }

@@ -1,4 +1,4 @@
-//! Who may ask at all: the right host, no foreign page, the token.
+//! Access control of the API: the accepted hosts, the origin of web pages, and the bearer token.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,61 +14,68 @@ use discover_core::{Error, ErrorKind};
 use crate::api::problem::Problem;
 use crate::net::credentials::Credentials;
 
-/// What a browser says of the page that asks, though it may leave out its origin.
-const SITE: &str = "sec-fetch-site";
+/// The header in which a browser reports how the page that fetches is related to this origin. Unlike `Origin`, the
+/// header is also sent with requests for images.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// What is asked of a request that comes over one kind of listener.
+/// The conditions that requests over one listener must meet.
 #[derive(Clone, Default)]
 pub struct AccessPolicy {
-    /// The hosts by which this listener may be called, besides the loopback's; none on a socket, which
-    /// no page reaches.
+    /// The accepted host names besides those of the loopback interface. `None` for a Unix socket, which no web page
+    /// can reach.
     pub hosts: Option<Vec<String>>,
-    /// Where the token is from that is asked for; nobody is asked for any where there is none.
-    pub secrets: Option<Arc<Credentials>>,
+    /// The source of the token that requests must carry. Without a token, requests need none.
+    pub credentials: Option<Arc<Credentials>>,
 }
 
+/// Refuses requests that do not meet the policy of their listener.
 pub async fn check(
-    State(guard): State<Arc<AccessPolicy>>,
+    State(policy): State<Arc<AccessPolicy>>,
     request: Request,
     next: Next,
 ) -> Response<Body> {
-    // The page itself tells nothing; it asks for a token like everybody.
-    let open = matches!(request.uri().path(), "/" | "/v1/health");
-    match guard.judge(request.headers(), open) {
+    // The page contains no data; its script asks for the token.
+    let is_public = matches!(request.uri().path(), "/" | "/v1/health");
+    match policy.authorize(request.headers(), is_public) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
 impl AccessPolicy {
-    fn judge(&self, headers: &HeaderMap, open: bool) -> Result<(), Problem> {
+    fn authorize(&self, headers: &HeaderMap, is_public: bool) -> Result<(), Problem> {
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         if let Some(hosts) = &self.hosts {
-            let host =
-                text(HOST.as_str()).ok_or_else(|| refused(400, "the request names no Host"))?;
-            if !is_ours(host, hosts) {
-                // A name that a page made to point here.
-                return Err(refused(421, "the request's Host is none of this agent's"));
+            let host = text(HOST.as_str())
+                .ok_or_else(|| refusal(400, "the request has no Host header"))?;
+            if !is_accepted_host(host, hosts) {
+                // Protects from DNS rebinding: a page may point a name of its own at this address.
+                return Err(refusal(
+                    421,
+                    "the request's Host is not a name of this agent; add it to the setting hosts",
+                ));
             }
-            let foreign = |origin: &str| !is_same(origin, host);
-            if text(ORIGIN.as_str()).is_some_and(foreign) || (!open && is_embedded(text(SITE))) {
-                return Err(refused(
+            let is_foreign = |origin: &str| !is_same_origin(origin, host);
+            let is_cross_site = !is_public && is_embedded(text(SEC_FETCH_SITE));
+            if text(ORIGIN.as_str()).is_some_and(is_foreign) || is_cross_site {
+                return Err(refusal(
                     403,
-                    "a page of another origin may ask nothing here, and change nothing",
+                    "requests from web pages of other origins are refused",
                 ));
             }
         }
-        let token = self.secrets.as_ref().and_then(|secrets| secrets.token());
+        let credentials = self.credentials.as_ref();
+        let token = credentials.and_then(|credentials| credentials.token());
         match &token {
-            Some(token) if !open => {
+            Some(token) if !is_public => {
                 let given =
                     text(AUTHORIZATION.as_str()).and_then(|given| given.strip_prefix("Bearer "));
                 match given {
                     Some(given) if is_equal(given, token) => Ok(()),
-                    Some(_) => Err(refused(401, "the token is not the one")),
-                    None => Err(refused(
+                    Some(_) => Err(refusal(401, "the token is not the token of this agent")),
+                    None => Err(refusal(
                         401,
-                        "a token is needed: Authorization: Bearer TOKEN",
+                        "the request has no token; send Authorization: Bearer TOKEN",
                     )),
                 }
             }
@@ -77,26 +84,25 @@ impl AccessPolicy {
     }
 }
 
-fn refused(status: u16, why: &str) -> Problem {
+fn refusal(status: u16, reason: &str) -> Problem {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
     let kind = match status {
         StatusCode::BAD_REQUEST => ErrorKind::InvalidArgument,
         _ => ErrorKind::PermissionDenied,
     };
-    Problem::new(status, Error::new(kind, why))
+    Problem::new(status, Error::new(kind, reason))
 }
 
-/// Whether `Host` names the loopback or one of ours; the port does not matter.
-fn is_ours(host: &str, ours: &[String]) -> bool {
-    let name = bare(host);
-    let loopback = name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    loopback
-        || name.eq_ignore_ascii_case("localhost")
-        || ours.iter().any(|own| name.eq_ignore_ascii_case(bare(own)))
+/// Returns true if `Host` names the loopback interface or one of the accepted hosts, with any port.
+fn is_accepted_host(host: &str, accepted: &[String]) -> bool {
+    let name = without_port(host);
+    let is_loopback = name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let is_accepted = |accepted: &String| name.eq_ignore_ascii_case(without_port(accepted));
+    is_loopback || name.eq_ignore_ascii_case("localhost") || accepted.iter().any(is_accepted)
 }
 
-/// The host without its port and brackets.
-fn bare(host: &str) -> &str {
+/// Returns the host without its port and brackets.
+fn without_port(host: &str) -> &str {
     match host.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => match host.rsplit_once(':') {
@@ -106,17 +112,18 @@ fn bare(host: &str) -> &str {
     }
 }
 
-fn is_same(origin: &str, host: &str) -> bool {
+fn is_same_origin(origin: &str, host: &str) -> bool {
     let authority = origin.split_once("://").map(|(_, authority)| authority);
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
-/// Whether a page of another origin fetches this, as an image for instance, which names no origin.
+/// Returns true if a page of another origin embeds the resource, for example as an image. Such requests have no
+/// `Origin`.
 fn is_embedded(site: Option<&str>) -> bool {
     matches!(site, Some("cross-site" | "same-site"))
 }
 
-/// In a time that does not tell where they differ.
+/// Compares in a time that does not depend on the position of the first difference.
 fn is_equal(given: &str, token: &str) -> bool {
     let (given, token) = (given.as_bytes(), token.as_bytes());
     let differ = given
@@ -130,29 +137,29 @@ fn is_equal(given: &str, token: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn judge(guard: &AccessPolicy, headers: &[(&str, &str)]) -> u16 {
+    fn status(policy: &AccessPolicy, headers: &[(&str, &str)]) -> u16 {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             let name: axum::http::HeaderName = name.parse().unwrap();
             map.insert(name, value.parse().unwrap());
         }
-        let judged = guard.judge(&map, false);
-        judged.map_or_else(
+        let authorized = policy.authorize(&map, false);
+        authorized.map_or_else(
             |problem| problem.into_response().status().as_u16(),
             |()| 200,
         )
     }
 
-    fn on_tcp(token: Option<&str>) -> AccessPolicy {
+    fn tcp_policy(token: Option<&str>) -> AccessPolicy {
         AccessPolicy {
             hosts: Some(vec!["agent.example:1111".to_owned()]),
-            secrets: token.map(|token| Arc::new(Credentials::from_token(token))),
+            credentials: token.map(|token| Arc::new(Credentials::from_token(token))),
         }
     }
 
     #[test]
-    fn a_host_that_is_not_ours_is_refused_and_none_too() {
-        let guard = on_tcp(None);
+    fn requests_without_an_accepted_host_are_refused() {
+        let policy = tcp_policy(None);
         for (host, status) in [
             ("localhost:1111", 200),
             ("LOCALHOST", 200),
@@ -164,14 +171,14 @@ mod tests {
             ("10.0.0.1:1111", 421),
             ("", 421),
         ] {
-            assert_eq!(judge(&guard, &[("host", host)]), status, "{host}");
+            assert_eq!(self::status(&policy, &[("host", host)]), status, "{host}");
         }
-        assert_eq!(judge(&guard, &[]), 400);
-        assert_eq!(judge(&AccessPolicy::default(), &[]), 200, "a socket");
+        assert_eq!(status(&policy, &[]), 400);
+        assert_eq!(status(&AccessPolicy::default(), &[]), 200, "Unix socket");
     }
 
     #[test]
-    fn a_page_of_another_origin_asks_nothing_and_changes_nothing() {
+    fn requests_of_pages_of_other_origins_are_refused() {
         let host = ("host", "localhost:1111");
         for (name, value, status) in [
             ("origin", "http://localhost:1111", 200),
@@ -183,19 +190,19 @@ mod tests {
             ("sec-fetch-site", "same-site", 403),
             ("sec-fetch-site", "cross-site", 403),
         ] {
-            let judged = judge(&on_tcp(None), &[host, (name, value)]);
-            assert_eq!(judged, status, "{name}: {value}");
+            let found = self::status(&tcp_policy(None), &[host, (name, value)]);
+            assert_eq!(found, status, "{name}: {value}");
         }
-        // Following a link to the page is no crime.
+        // A link on another site may lead to the page itself.
         let mut linked = HeaderMap::new();
         linked.insert(HOST, "localhost:1111".parse().unwrap());
-        linked.insert(SITE, "cross-site".parse().unwrap());
-        assert!(on_tcp(None).judge(&linked, true).is_ok());
+        linked.insert(SEC_FETCH_SITE, "cross-site".parse().unwrap());
+        assert!(tcp_policy(None).authorize(&linked, true).is_ok());
     }
 
     #[test]
-    fn the_token_is_asked_for_where_there_is_one() {
-        let guard = on_tcp(Some("secret"));
+    fn requests_need_the_token_if_one_is_configured() {
+        let policy = tcp_policy(Some("secret"));
         let host = ("host", "localhost");
         for (authorization, status) in [
             ("Bearer secret", 200),
@@ -204,8 +211,8 @@ mod tests {
             ("Basic secret", 401),
         ] {
             let headers = [host, ("authorization", authorization)];
-            assert_eq!(judge(&guard, &headers), status, "{authorization}");
+            assert_eq!(self::status(&policy, &headers), status, "{authorization}");
         }
-        assert_eq!(judge(&guard, &[host]), 401);
+        assert_eq!(status(&policy, &[host]), 401);
     }
 }

@@ -1,31 +1,24 @@
-//! The metrics of the API, and the resource `/metrics`.
+//! The metrics of the HTTP API.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Response, header};
-use discover_core::{Error, ErrorKind};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::api::problem::Problem;
-use crate::api::state::ApiState;
 use crate::net::limits::ConnectionMetrics;
-use crate::runtime::metrics::{MetricsFormat, MetricsWriter};
+use crate::runtime::metrics::MetricsWriter;
 
 /// Upper bounds of the latency buckets, in seconds. Long polls take up to ten minutes.
 const LATENCY_BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 60.0,
 ];
 
-/// The metrics of the API.
+/// Counters and latencies of the HTTP API.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
-    /// Connections of all listeners.
+    /// The connection counters of all listeners.
     pub connections: ConnectionMetrics,
     responses: Family<[(&'static str, &'static str); 1], Counter>,
     latency: Family<[(&'static str, String); 2], Histogram, fn() -> Histogram>,
@@ -90,28 +83,4 @@ impl HttpMetrics {
             &self.latency,
         )
     }
-}
-
-/// `GET /metrics`: the metrics of all components.
-///
-/// # Errors
-///
-/// Fails with [`ErrorKind::Internal`] if a component fails to write its metrics.
-pub async fn metrics(
-    State(state): State<Arc<ApiState>>,
-    headers: HeaderMap,
-) -> Result<Response<Body>, Problem> {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok());
-    let format = MetricsFormat::negotiate(accept.unwrap_or_default());
-    let text = state.exposition.encode(format);
-    let text =
-        text.map_err(|e| Error::caused_by(ErrorKind::Internal, "cannot encode the metrics", e))?;
-    let mut response = Response::new(Body::from(text));
-    let content_type = HeaderValue::from_static(format.content_type());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, content_type);
-    Ok(response)
 }

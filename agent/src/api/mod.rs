@@ -30,15 +30,15 @@ use v1::{all_events, maintenance, read, write};
 
 pub use auth::AccessPolicy;
 
-/// The response header with the random text of the process, which distinguishes it from the previous process.
-const BOOT: HeaderName = HeaderName::from_static("discoverd-boot");
+/// The response header with [`AgentIdentity::boot`](state::AgentIdentity::boot).
+const BOOT_HEADER: HeaderName = HeaderName::from_static("discoverd-boot");
 
 /// Time that requests get to finish when the agent hands over.
-const HAND_OVER_GRACE: Duration = Duration::from_secs(1);
+const HAND_OVER_GRACE_TIME: Duration = Duration::from_secs(1);
 /// The route label of requests that match no route.
 const UNKNOWN_ROUTE: &str = "unknown";
 
-/// Creates the router of one listener. Requests that its access policy refuses reach no handler.
+/// Creates the router of one listener. A request that the access policy refuses reaches no handler.
 pub fn router(state: Arc<ApiState>, policy: Arc<AccessPolicy>) -> Router {
     Router::new()
         .route("/v1/services", get(read::services))
@@ -59,13 +59,13 @@ pub fn router(state: Arc<ApiState>, policy: Arc<AccessPolicy>) -> Router {
         .route("/v1/registrations", get(maintenance::registrations))
         .route(
             "/v1/maintenance",
-            get(maintenance::held_back).put(maintenance::hold),
+            get(maintenance::modes).put(maintenance::set_mode),
         )
         .route("/", get(ui::page))
         .route("/v1/status", get(read::status))
         .route("/v1/health", get(read::health))
-        .route("/v1/metrics", get(metrics::metrics))
-        .route("/metrics", get(metrics::metrics))
+        .route("/v1/metrics", get(read::metrics))
+        .route("/metrics", get(read::metrics))
         .route("/v1/openapi.json", get(read::openapi))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -75,18 +75,18 @@ pub fn router(state: Arc<ApiState>, policy: Arc<AccessPolicy>) -> Router {
 }
 
 async fn not_found() -> Problem {
-    let text = "there is nothing here; the API is described by /v1/openapi.json";
+    let text = "no such resource; /v1/openapi.json describes the API";
     Error::new(ErrorKind::NotFound, text).into()
 }
 
 async fn method_not_allowed() -> Problem {
-    let text = "this method does nothing here; the API is described by /v1/openapi.json";
+    let text = "the resource does not support this method; /v1/openapi.json describes the API";
     let error = Error::new(ErrorKind::InvalidArgument, text);
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, error)
 }
 
-/// Adds the header [`BOOT`] to each response and records it. Ends requests that wait for a change when the agent
-/// hands over.
+/// Adds the header [`BOOT_HEADER`] to each response and records the response in the metrics. When the agent hands
+/// over, ends requests that wait for a change.
 async fn instrument(
     State(state): State<Arc<ApiState>>,
     request: Request,
@@ -96,14 +96,14 @@ async fn instrument(
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut phase = state.phase.clone();
-    let cut_off = async {
+    let grace_expired = async {
         until_handing_over(&mut phase).await;
-        sleep(HAND_OVER_GRACE).await;
+        sleep(HAND_OVER_GRACE_TIME).await;
     };
     let mut response = tokio::select! {
         response = next.run(request) => response,
-        () = cut_off => {
-            let text = "the agent hands over to its next run; ask again";
+        () = grace_expired => {
+            let text = "the agent hands over to its next process; repeat the request";
             Problem::from(Error::new(ErrorKind::Unavailable, text)).into_response()
         }
     };
@@ -117,12 +117,12 @@ async fn instrument(
         start.elapsed(),
     );
     if let Ok(boot) = HeaderValue::from_str(&state.identity.boot) {
-        response.headers_mut().insert(BOOT, boot);
+        response.headers_mut().insert(BOOT_HEADER, boot);
     }
     response
 }
 
-/// Returns the method if the API uses it, so that clients cannot create series.
+/// Returns the method if the API uses it, otherwise `other`: clients must not be able to create metric series.
 fn known_method(method: &str) -> &str {
     match method {
         "GET" | "HEAD" | "PUT" | "POST" | "PATCH" | "DELETE" => method,

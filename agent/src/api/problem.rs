@@ -1,4 +1,4 @@
-//! Errors as problem documents (RFC 9457), by the names of their kinds.
+//! Error responses of the API: problem documents (RFC 9457) with the name of the error kind.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 use discover_core::{Error, ErrorKind};
 use serde_json::json;
 
-/// An error on its way out.
+/// An error response: a status and the error that the document describes.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -14,7 +14,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// With a status of its own.
+    /// Creates a response with a status other than that of the error kind.
     pub fn new(status: StatusCode, error: Error) -> Problem {
         Problem { status, error }
     }
@@ -42,13 +42,15 @@ impl IntoResponse for Problem {
         });
         let mut response = Response::new(Body::from(document.to_string()));
         *response.status_mut() = self.status;
-        let form = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, form);
+        let media_type = HeaderValue::from_static("application/problem+json");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, media_type);
         response
     }
 }
 
-/// The status that says the same as a kind, to those who know no kinds.
+/// Returns the HTTP status of an error kind.
 pub fn status_of(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,

@@ -1,8 +1,7 @@
-//! A set as server-sent events: what there is, `current`, then each change.
+//! The event stream of one service, as server-sent events: the full state, `current`, then each change.
 //!
-//! Events become true together: those of one moment end with a `status`, which has the id that a
-//! listener comes back with. A listener holds one old state, not a queue; and where many go the same
-//! step, what they are told is written once.
+//! The changes of one moment end with a `status` event. Its id is the index from which a client resumes. A stream
+//! keeps one previous snapshot instead of a queue of events. Streams that make the same step share one text.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -17,92 +16,90 @@ use tokio::time::{sleep, timeout};
 use crate::api::v1::json;
 use crate::service_cache::CachedService;
 
-/// How often a stream says at least something, so that a dead one is noticed.
-const SIGN: Duration = Duration::from_secs(2);
-/// The least time between two messages of one stream: what changes meanwhile is told at once.
-const PACE: Duration = Duration::from_millis(20);
+/// Interval of keepalive comments on a stream without changes, by which clients detect a dead connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// Minimum time between two messages of one stream. Changes in the meantime are sent together.
+const MIN_MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
+/// The comment that keeps a stream alive.
+const KEEPALIVE: &[u8] = b": keepalive\n\n";
 
-struct Told {
-    kept: Arc<CachedService>,
-    /// The set that is told of: all of it, or those that match a filter.
+struct EventStream {
+    cached: Arc<CachedService>,
+    /// The set whose events are sent: all instances of the service, or the ones that match a filter.
     set: ServiceSet,
-    is_whole: bool,
-    /// Wakes us.
-    news: Cursor,
-    /// The state that was told; none before the first.
-    seen: Option<Arc<Snapshot>>,
-    fresh: bool,
-    over: bool,
+    is_filtered: bool,
+    /// Wakes the stream when the set changes.
+    wakeups: Cursor,
+    /// The snapshot that was sent last. `None` before the first message of a stream that does not resume.
+    sent: Option<Arc<Snapshot>>,
+    is_first_message: bool,
+    is_closed: bool,
 }
 
-/// The events of a set that is kept, or of a part of it, from the state that the listener was told, if
-/// that is known.
+/// Returns the events of a service, or of the instances that match a filter. The stream resumes from the snapshot
+/// `sent` if there is one, and ends when the client of the store closes.
 pub fn stream(
-    kept: Arc<CachedService>,
-    part: Option<ServiceSet>,
-    seen: Option<Arc<Snapshot>>,
+    cached: Arc<CachedService>,
+    filtered: Option<ServiceSet>,
+    sent: Option<Arc<Snapshot>>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
-    let is_whole = part.is_none();
-    let set = part.unwrap_or_else(|| kept.set.clone());
-    let told = Told {
-        news: set.cursor(),
-        kept,
+    let is_filtered = filtered.is_some();
+    let set = filtered.unwrap_or_else(|| cached.set.clone());
+    let events = EventStream {
+        wakeups: set.cursor(),
+        cached,
         set,
-        is_whole,
-        seen,
-        fresh: true,
-        over: false,
+        is_filtered,
+        sent,
+        is_first_message: true,
+        is_closed: false,
     };
-    stream::unfold(told, |mut told| async move {
-        let bytes = told.next().await?;
-        Some((Ok(bytes), told))
+    stream::unfold(events, |mut events| async move {
+        let bytes = events.next().await?;
+        Some((Ok(bytes), events))
     })
 }
 
-impl Told {
-    /// None once the agent closes and all was told.
+impl EventStream {
+    /// Returns the next message, or `None` after the last one.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.over {
+        if self.is_closed {
             return None;
         }
-        if !self.fresh {
-            sleep(PACE).await;
+        if !self.is_first_message {
+            sleep(MIN_MESSAGE_INTERVAL).await;
         }
         loop {
-            match timeout(SIGN, self.news.changed()).await {
-                Err(_) => return Some(Bytes::from_static(b": still here\n\n")),
-                Ok(open) => self.over = !open,
+            match timeout(KEEPALIVE_INTERVAL, self.wakeups.changed()).await {
+                Err(_) => return Some(Bytes::from_static(KEEPALIVE)),
+                Ok(is_open) => self.is_closed = !is_open,
             }
             let now = self.set.snapshot();
-            let before = self.seen.as_ref().map(|seen| seen.version());
-            if !self.fresh && before == Some(now.version()) {
-                // It was told already, a moment before we were woken for it.
-                match self.over {
+            let sent = self.sent.as_ref().map(|sent| sent.version());
+            // A message may already contain the change that wakes the stream.
+            let is_sent = !self.is_first_message && sent == Some(now.version());
+            // The first message waits until the store has answered.
+            let is_pending = self.is_first_message && !now.is_ready() && now.fault().is_none();
+            if is_sent || is_pending {
+                match self.is_closed {
                     true => return None,
                     false => continue,
                 }
             }
-            if self.fresh && !now.is_ready() && now.fault().is_none() {
-                // Nothing was heard yet, so there is nothing to tell.
-                match self.over {
-                    true => return None,
-                    false => continue,
-                }
-            }
-            self.fresh = false;
-            let (text, now) = match self.is_whole {
-                true => self.kept.transition(before, now, || self.write()),
-                false => self.write(),
+            self.is_first_message = false;
+            let (text, now) = match self.is_filtered {
+                true => self.encode(),
+                false => self.cached.transition(sent, now, || self.encode()),
             };
-            self.seen = Some(now);
+            self.sent = Some(now);
             return Some(text);
         }
     }
 
-    /// What leads from the state that was told to the state as it is, and that state.
-    fn write(&self) -> (Bytes, Arc<Snapshot>) {
-        let (mut text, mut cursor) = match &self.seen {
-            Some(seen) => (String::new(), self.set.cursor_from(seen.clone())),
+    /// Encodes the step from the snapshot that was sent to the current one, and returns the latter.
+    fn encode(&self) -> (Bytes, Arc<Snapshot>) {
+        let (mut text, mut cursor) = match &self.sent {
+            Some(sent) => (String::new(), self.set.cursor_from(sent.clone())),
             None => ("event: reset\ndata: {}\n\n".to_owned(), self.set.cursor()),
         };
         let events = cursor.drain();
@@ -110,7 +107,7 @@ impl Told {
             .iter()
             .for_each(|event| write_event(&mut text, event));
         let now = cursor.seen();
-        let index = self.kept.index(now);
+        let index = self.cached.index(now);
         let status = json::status(now, &index);
         // Writing to a string does not fail.
         let _ = write!(text, "id: {index}\nevent: status\ndata: {status}\n\n");

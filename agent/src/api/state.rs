@@ -12,22 +12,22 @@ use crate::api::stream_limit::StreamLimiter;
 use crate::health::Checks;
 use crate::health::policy::CheckPolicy;
 use crate::registry::Registry;
-use crate::runtime::metrics::Exposition;
+use crate::runtime::exposition::Exposition;
 use crate::runtime::phase::Phase;
 use crate::service_cache::ServiceCache;
 use crate::service_cache::catalog_cache::CatalogCache;
 
 /// The state that all handlers of the API share.
 pub struct ApiState {
-    /// This process.
+    /// The identity of this process.
     pub identity: AgentIdentity,
     /// The client of the store.
     pub client: Client,
     /// The registrations of this agent.
     pub registry: Arc<Registry>,
-    /// The services that are watched.
+    /// The services that this agent watches.
     pub service_cache: Arc<ServiceCache>,
-    /// The names of all services.
+    /// The cached names of all services in the store.
     pub catalog: CatalogCache,
     /// The health checks that run.
     pub checks: Arc<Checks>,
@@ -43,19 +43,19 @@ pub struct ApiState {
     pub phase: watch::Receiver<Phase>,
 }
 
-/// What distinguishes this process from other agents, and from the previous process of the same agent.
+/// The identity of this process, which differs from that of other agents and of the previous process of this agent.
 pub struct AgentIdentity {
-    /// A random text that is different for each process.
+    /// A random text, new for each process.
     pub boot: String,
-    /// The host of registrations that name none.
+    /// The host of registrations without a host.
     pub address: IpAddr,
-    /// The start of the process.
+    /// The time at which the process started.
     pub start: Instant,
 }
 
 impl ApiState {
-    /// Returns the names of all services in the store. If the store cannot list them, returns those that have
-    /// instances registered with this agent.
+    /// Returns the names of all services in the store. If the store cannot list them, returns the services with
+    /// instances that are registered with this agent.
     ///
     /// # Errors
     ///

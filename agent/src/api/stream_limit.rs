@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::runtime::phase::{Phase, until_handing_over};
 
-/// A part of an event stream. Streams do not fail.
+/// A chunk of an event stream. Streams do not fail.
 type StreamItem = std::result::Result<Bytes, Infallible>;
 
 /// Counts the event streams, and ends them when the agent hands over.
@@ -50,7 +50,9 @@ impl StreamLimiter {
         let open = OpenStream(self.open.clone());
         if open.0.fetch_add(1, Ordering::Relaxed) >= self.max {
             let max = self.max;
-            let text = format!("{max} streams are open already; the limit is {max}");
+            let text = format!(
+                "the limit of {max} event streams is reached; increase the setting streams"
+            );
             return Err(Error::new(ErrorKind::Resource, text));
         }
         let mut phase = self.phase.clone();

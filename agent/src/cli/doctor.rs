@@ -1,4 +1,4 @@
-//! `doctor`: whether all is well, one look after the other, and what to do where it is not.
+//! The command `doctor`, which checks the settings, the clock, the store and a registration.
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,55 +6,60 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use discover_core::{Client, Registration, Result};
 use tokio::time::Instant;
 
-use crate::cli::{At, env, output};
+use crate::cli::{RegistryArgs, env, output};
 
-/// How long one look may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A clock before this was never set: 2024.
-const CLOCK: Duration = Duration::from_secs(1_704_067_200);
+/// Limit on the time of one check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The beginning of 2024, since the Unix epoch. A clock with an earlier time was never set.
+const MIN_CLOCK: Duration = Duration::from_secs(1_704_067_200);
 
-struct Looks {
-    failed: bool,
+#[derive(Default)]
+struct Report {
+    has_failed: bool,
 }
 
-impl Looks {
-    fn say(&mut self, what: &str, found: std::result::Result<String, String>) {
-        let (mark, text) = match found {
+impl Report {
+    fn print(&mut self, check: &str, result: std::result::Result<String, String>) {
+        let (mark, text) = match result {
             Ok(text) => ("ok  ", text),
             Err(text) => {
-                self.failed = true;
+                self.has_failed = true;
                 ("FAIL", text)
             }
         };
-        output::print(&format!("{mark} {what}: {text}\n"));
+        output::print(&format!("{mark} {check}: {text}\n"));
     }
 }
 
-/// Looks at all that is needed; fails if something is not well. A quick one writes nothing.
-pub async fn doctor(at: &At, quick: bool) -> Result<ExitCode> {
-    env::env(at)?;
-    let mut looks = Looks { failed: false };
-    looks.say("clock", clock());
+/// Runs all checks and prints their results. The exit code reports whether one failed. With `quick`, nothing is
+/// registered.
+pub async fn doctor(registry: &RegistryArgs, quick: bool) -> Result<ExitCode> {
+    env::env(registry)?;
+    let mut report = Report::default();
+    report.print("clock", clock());
     let begin = Instant::now();
-    match at.client().await {
+    match registry.client().await {
         Ok(client) => {
             let took = begin.elapsed();
-            looks.say(
+            report.print(
                 "store",
-                Ok(format!("{} answered in {took:.1?}", client.uri())),
+                Ok(format!("{} responded in {took:.1?}", client.uri())),
             );
-            looks.say("catalog", catalog(&client).await);
+            report.print("catalog", catalog(&client).await);
             if !quick {
-                looks.say("lease", round_trip(&client).await);
+                report.print("lease", round_trip(&client).await);
             }
-            looks.say(
+            report.print(
                 "close",
-                told(client.close(PATIENCE).await, "all was released"),
+                described(
+                    client.close(CHECK_TIMEOUT).await,
+                    "all registrations were released",
+                ),
             );
         }
-        Err(error) => looks.say("store", Err(error.report())),
+        Err(error) => report.print("store", Err(error.report())),
     }
-    Ok(match looks.failed {
+    Ok(match report.has_failed {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
@@ -64,8 +69,11 @@ fn clock() -> std::result::Result<String, String> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    if now < CLOCK {
-        return Err("it was never set; certificates will not be valid".to_owned());
+    if now < MIN_CLOCK {
+        return Err(
+            "the clock was never set, so certificates are not valid yet; set the time of this host"
+                .to_owned(),
+        );
     }
     Ok(format!("{} seconds since 1970", now.as_secs()))
 }
@@ -78,27 +86,27 @@ async fn catalog(client: &Client) -> std::result::Result<String, String> {
     }
 }
 
-/// Registers, looks whether it is seen, changes it, and takes it away.
+/// Registers an instance, waits until it is visible, updates and unregisters it.
 async fn round_trip(client: &Client) -> std::result::Result<String, String> {
     let name = format!("discoverd-doctor-{:08x}", fastrand::u32(..));
-    let done = async {
+    let steps = async {
         let begin = Instant::now();
         let registration = Registration::at(&name, "127.0.0.1:1")?;
         let lease = client.register(registration).await?;
         let set = client.services(&name)?;
-        set.wait(1, PATIENCE).await?;
-        let seen = begin.elapsed();
+        set.wait(1, CHECK_TIMEOUT).await?;
+        let visible_after = begin.elapsed();
         lease.heartbeat().await?;
         lease.update([("doctor", "was here")]).await?;
         lease.unregister().await?;
         Ok(format!(
-            "registered and seen in {seen:.1?}, changed, and taken away"
+            "registered and visible after {visible_after:.1?}, updated, unregistered"
         ))
     };
-    let done: Result<String> = done.await;
-    done.map_err(|error| error.report())
+    let result: Result<String> = steps.await;
+    result.map_err(|error| error.report())
 }
 
-fn told(done: Result<()>, well: &str) -> std::result::Result<String, String> {
-    done.map(|()| well.to_owned()).map_err(|e| e.report())
+fn described(result: Result<()>, success: &str) -> std::result::Result<String, String> {
+    result.map(|()| success.to_owned()).map_err(|e| e.report())
 }

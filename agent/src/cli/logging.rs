@@ -1,4 +1,4 @@
-//! The log of the agent, on standard error: lines of text, or of JSON.
+//! The log of the agent on the standard error output, as lines of text or of JSON.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -21,7 +21,7 @@ const LEADING_FIELDS: [&str; 5] = ["service", "instance", "endpoint", "backend",
 /// Prefix of the fields that carry the metadata of records of the `log` crate.
 const LOG_CRATE_PREFIX: &str = "log.";
 
-/// Starts to write the log. Other crates are logged from the level `warn` on.
+/// Installs the subscriber that writes the log. Of other crates, only warnings and errors are logged.
 pub fn start(config: LogConfig) {
     let filter = Targets::new()
         .with_default(config.level.min(Level::WARN.into()))

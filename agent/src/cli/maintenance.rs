@@ -1,38 +1,38 @@
-//! `maintenance`: holds back what an agent has registered.
+//! The command `maintenance`, which switches the maintenance mode of an agent's registrations.
 
 use std::time::Duration;
 
 use discover_core::{AgentApi, Result, Url};
 use serde_json::{Value, json};
 
-use crate::cli::{At, output};
+use crate::cli::{RegistryArgs, output};
 use crate::config::default_socket;
 
-/// How long the agent may take: its store may be slow.
-const CALL: Duration = Duration::from_secs(15);
+/// Limit on the time of the request, which includes writes to the store.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What becomes of them.
+/// The mode to switch to.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Switch {
-    /// Hold them back: others do not see them
+pub enum MaintenanceSwitch {
+    /// Withdraw the instances from the store until the mode is switched off
     On,
-    /// Hold them back, and say that they finish what they have begun
+    /// Withdraw the instances, and report that they finish the requests in progress
     Drain,
-    /// Let go of them
+    /// Publish the instances again
     Off,
 }
 
-/// Holds back or lets go: one instance, one service, or all that is registered with the agent.
+/// Switches the mode of one instance, of one service, or of all registrations of the agent.
 pub async fn maintenance(
-    at: &At,
-    switch: Switch,
+    registry: &RegistryArgs,
+    switch: MaintenanceSwitch,
     service: Option<&str>,
     id: Option<&str>,
 ) -> Result<()> {
     let mode = match switch {
-        Switch::On => "maintenance",
-        Switch::Drain => "draining",
-        Switch::Off => "off",
+        MaintenanceSwitch::On => "maintenance",
+        MaintenanceSwitch::Drain => "draining",
+        MaintenanceSwitch::Off => "off",
     };
     let mut body = json!({ "mode": mode });
     for (name, value) in [("service", service), ("id", id)] {
@@ -40,25 +40,25 @@ pub async fn maintenance(
             body[name] = Value::from(value);
         }
     }
-    let agent = AgentApi::open(&url(at)?)?;
-    let asked = agent.request("PUT", "/v1/maintenance", Some(&body), CALL);
-    let answer = asked.await?;
-    let count = answer["instances"].as_u64().unwrap_or_default();
+    let agent = AgentApi::open(&agent_url(registry)?)?;
+    let response = agent.request("PUT", "/v1/maintenance", Some(&body), REQUEST_TIMEOUT);
+    let response = response.await?;
+    let count = response["instances"].as_u64().unwrap_or_default();
     output::print(&format!("{mode}: {count} instances\n"));
     Ok(())
 }
 
-/// The URL, if it is an agent's; else the socket of this user, if there is one; else the address where
-/// agents listen.
-fn url(at: &At) -> Result<String> {
-    if let Some(given) = &at.url
+/// Returns the given URL if it is that of an agent. Otherwise returns the socket of this user if it exists, or else
+/// the default address of an agent.
+fn agent_url(registry: &RegistryArgs) -> Result<String> {
+    if let Some(given) = &registry.url
         && Url::parse(given)?.scheme().starts_with("discoverd")
     {
         return Ok(given.clone());
     }
     let env = |name: &str| std::env::var(name).ok();
-    let own = default_socket(env, nix::unistd::geteuid().is_root());
-    Ok(match own.filter(|path| path.exists()) {
+    let socket = default_socket(env, nix::unistd::geteuid().is_root());
+    Ok(match socket.filter(|path| path.exists()) {
         Some(path) => format!("discoverd+unix://{}", path.display()),
         None => "discoverd://".to_owned(),
     })

@@ -1,4 +1,4 @@
-//! The commands. All but `run` are clients like any other, of any registry.
+//! The command line. All commands but `run` are clients of any registry.
 
 mod doctor;
 mod env;
@@ -21,7 +21,7 @@ use crate::runtime::handover::Inherited;
 
 pub use run::RunArgs;
 
-/// Service discovery on this host: the agent, and the commands that look at a registry or change it.
+/// Service discovery agent, and commands that read and change a registry.
 #[derive(Debug, Parser)]
 #[command(name = "discoverd", version, about, propagate_version = true)]
 pub struct Cli {
@@ -36,113 +36,113 @@ enum Command {
     /// List the names of all services
     Services {
         #[command(flatten)]
-        at: At,
-        /// As JSON
+        registry: RegistryArgs,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show the instances of a service
+    /// Print the instances of a service
     Get {
         #[command(flatten)]
-        at: At,
+        registry: RegistryArgs,
         #[command(flatten)]
-        which: Which,
-        /// As JSON
+        selector: InstanceSelector,
+        /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Wait until there is at least this many
+        /// Minimum number of instances to wait for
         #[arg(long, value_name = "COUNT", default_value_t = 0)]
         wait: usize,
-        /// How long to wait
+        /// Limit on the time to wait
         #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
         timeout: Duration,
     },
-    /// Show a service as it changes, until interrupted
+    /// Print the events of a service until interrupted
     Watch {
         #[command(flatten)]
-        at: At,
+        registry: RegistryArgs,
         #[command(flatten)]
-        which: Which,
-        /// As lines of JSON
+        selector: InstanceSelector,
+        /// Print one JSON object a line
         #[arg(long)]
         json: bool,
     },
-    /// Register an instance, for as long as a command runs, or until interrupted
+    /// Register an instance while a command runs, or until interrupted
     Register {
         #[command(flatten)]
-        at: At,
+        registry: RegistryArgs,
         #[command(flatten)]
-        what: register::What,
-        /// The command; its exit status is ours
+        instance: register::InstanceArgs,
+        /// Command to run; its exit status becomes that of discoverd
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
-    /// Take an instance away that is registered with an agent
+    /// Unregister an instance, whichever program registered it
     Unregister {
         #[command(flatten)]
-        at: At,
-        /// The service
+        registry: RegistryArgs,
+        /// Name of the service
         service: String,
-        /// The instance's id, mostly its address
+        /// Id of the instance; by default its address
         id: String,
     },
-    /// Hold back what is registered with an agent, so that others do not see it, or let go of it
+    /// Switch maintenance mode of instances that are registered with an agent
     Maintenance {
         #[command(flatten)]
-        at: At,
-        /// What becomes of them
-        switch: maintenance::Switch,
-        /// Only this service [default: all that is registered there]
+        registry: RegistryArgs,
+        /// The mode
+        switch: maintenance::MaintenanceSwitch,
+        /// Service to which the mode applies [default: all registrations of the agent]
         service: Option<String>,
-        /// Only this instance of it
+        /// Id of the instance to which the mode applies [default: all instances of the service]
         id: Option<String>,
     },
-    /// Look whether all is well: the settings, the store, the clock, a registration and back
+    /// Check the settings, the clock, the store, and a test registration
     Doctor {
         #[command(flatten)]
-        at: At,
-        /// Register nothing
+        registry: RegistryArgs,
+        /// Skip the test registration
         #[arg(long)]
         quick: bool,
     },
-    /// Show the settings that a program here would use, and where they come from
+    /// Print the settings that a program on this host uses, and their origin
     Env {
         #[command(flatten)]
-        at: At,
+        registry: RegistryArgs,
     },
-    /// Write the completions of a shell to the standard output
+    /// Print the completion script of a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Write the manual page to the standard output
+    /// Print the manual page
     Man,
 }
 
-/// Which registry.
+/// The registry to use.
 #[derive(Clone, Debug, clap::Args)]
-pub struct At {
-    /// The registry's URL
+pub struct RegistryArgs {
+    /// URL of the registry
     #[arg(long, env = "DISCOVER_URL", hide_env_values = true, value_name = "URL")]
     url: Option<String>,
 }
 
-/// Which instances.
+/// The instances to print.
 #[derive(Clone, Debug, clap::Args)]
-struct Which {
-    /// The service
+struct InstanceSelector {
+    /// Name of the service
     service: String,
-    /// Only those with this attribute
+    /// Attribute that the instances must have; may be repeated
     #[arg(long = "attribute", short, value_name = "NAME=VALUE", value_parser = pair)]
     attributes: Vec<(String, String)>,
-    /// Only those with this tag
+    /// Tag that the instances must have; may be repeated
     #[arg(long = "tag", short, value_name = "TAG")]
     tags: Vec<String>,
 }
 
-impl At {
+impl RegistryArgs {
     async fn client(&self) -> Result<Client> {
-        // The client reads DISCOVER_URL itself, and names the variable in errors.
+        // The client reads DISCOVER_URL itself, so that its errors name the variable.
         let is_environment = |url: &&String| std::env::var("DISCOVER_URL").as_ref() == Ok(*url);
         match self.url.as_ref().filter(|url| !is_environment(url)) {
             Some(url) => Client::connect(url).await,
@@ -151,10 +151,10 @@ impl At {
     }
 }
 
-/// Runs the command of this process's arguments.
+/// Runs the command that the arguments of this process name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Before there is a second thread.
+    // Changes the environment, which requires that there is only one thread.
     let inherited = match &cli.command {
         Command::Run(_) => Inherited::take(),
         _ => Ok(Inherited::default()),
@@ -162,7 +162,7 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    let done = match runtime {
+    let result = match runtime {
         Ok(runtime) => {
             inherited.and_then(|inherited| runtime.block_on(run(cli.command, inherited)))
         }
@@ -172,41 +172,57 @@ pub fn main() -> ExitCode {
             error,
         )),
     };
-    done.unwrap_or_else(|error| {
+    result.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "discoverd: {error:#}");
         ExitCode::FAILURE
     })
 }
 
 async fn run(command: Command, inherited: Inherited) -> Result<ExitCode> {
-    let done = ExitCode::SUCCESS;
+    let success = ExitCode::SUCCESS;
     match command {
-        Command::Run(arguments) => run::run(*arguments, inherited).await.map(|()| done),
-        Command::Services { at, json } => query::services(&at, json).await.map(|()| done),
+        Command::Run(arguments) => run::run(*arguments, inherited).await.map(|()| success),
+        Command::Services { registry, json } => {
+            query::services(&registry, json).await.map(|()| success)
+        }
         Command::Get {
-            at,
-            which,
+            registry,
+            selector,
             json,
             wait,
             timeout,
-        } => query::get(&at, &which, json, wait, timeout)
+        } => query::get(&registry, &selector, json, wait, timeout)
             .await
-            .map(|()| done),
-        Command::Watch { at, which, json } => query::watch(&at, &which, json).await.map(|()| done),
-        Command::Register { at, what, command } => register::register(&at, what, command).await,
-        Command::Unregister { at, service, id } => register::unregister(&at, &service, &id)
+            .map(|()| success),
+        Command::Watch {
+            registry,
+            selector,
+            json,
+        } => query::watch(&registry, &selector, json)
             .await
-            .map(|()| done),
+            .map(|()| success),
+        Command::Register {
+            registry,
+            instance,
+            command,
+        } => register::register(&registry, instance, command).await,
+        Command::Unregister {
+            registry,
+            service,
+            id,
+        } => register::unregister(&registry, &service, &id)
+            .await
+            .map(|()| success),
         Command::Maintenance {
-            at,
+            registry,
             switch,
             service,
             id,
-        } => maintenance::maintenance(&at, switch, service.as_deref(), id.as_deref())
+        } => maintenance::maintenance(&registry, switch, service.as_deref(), id.as_deref())
             .await
-            .map(|()| done),
-        Command::Doctor { at, quick } => doctor::doctor(&at, quick).await,
-        Command::Env { at } => env::env(&at).map(|()| done),
+            .map(|()| success),
+        Command::Doctor { registry, quick } => doctor::doctor(&registry, quick).await,
+        Command::Env { registry } => env::env(&registry).map(|()| success),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -214,15 +230,15 @@ async fn run(command: Command, inherited: Inherited) -> Result<ExitCode> {
                 "discoverd",
                 &mut std::io::stdout(),
             );
-            Ok(done)
+            Ok(success)
         }
-        Command::Man => man().map(|()| done),
+        Command::Man => man().map(|()| success),
     }
 }
 
 fn man() -> Result<()> {
     let mut page = Vec::new();
-    let cannot = |e| {
+    let failed = |e| {
         let text = "cannot write the manual page";
         Error::caused_by(discover_core::ErrorKind::Resource, text, e)
     };
@@ -233,15 +249,17 @@ fn man() -> Result<()> {
     });
     let first = clap_mangen::Man::new(command.clone());
     for part in std::iter::once(first).chain(pages) {
-        part.render(&mut page).map_err(cannot)?;
+        part.render(&mut page).map_err(failed)?;
     }
     output::print(&String::from_utf8_lossy(&page));
     Ok(())
 }
 
-/// `name=value`
+/// Parses `NAME=VALUE`.
 fn pair(text: &str) -> std::result::Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("an attribute must be NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -254,16 +272,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commands_make_sense_to_clap() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_command_follows_two_dashes() {
+    fn the_command_to_run_follows_two_dashes() {
         let text = "discoverd register web :8080 -a zone=eu -- sleep 1 --now";
         let cli = Cli::try_parse_from(text.split(' ')).unwrap();
         let Command::Register { command, .. } = cli.command else {
-            panic!("another command")
+            panic!("not register")
         };
         assert_eq!(command, ["sleep", "1", "--now"]);
         assert!(Cli::try_parse_from(["discoverd", "get", "web", "-a", "zone"]).is_err());

@@ -1,23 +1,23 @@
-//! What is shown to people, and to programs.
+//! Output of the commands: tables and lines for people, JSON for programs.
 
 use std::io::{IsTerminal, Write};
 
 use discover_core::{Event, Instance, Snapshot};
 use serde_json::{Value, json};
 
-/// Writes to the standard output; a reader that is gone is no error.
+/// Writes to the standard output. Ignores a reader that has closed its end.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Whether a person is looking, who likes colours.
-pub fn colours() -> bool {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stdout().is_terminal() && !unwanted
+/// Returns true if the standard output is a terminal and `NO_COLOR` is not set.
+pub fn use_colours() -> bool {
+    let is_disabled = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !is_disabled
 }
 
-/// A set as a table, oldest first.
+/// Formats the online instances of a set as a table, oldest first.
 pub fn table(snapshot: &Snapshot) -> String {
     let leader = snapshot.leader().map(|leader| leader.id());
     let rows: Vec<[String; 3]> = snapshot
@@ -26,7 +26,7 @@ pub fn table(snapshot: &Snapshot) -> String {
         .map(|i| {
             let mark = if Some(i.id()) == leader { "leader" } else { "" };
             let mark = if i.is_suspect() { "suspect" } else { mark };
-            [plain(i.address()), mark.to_owned(), about(i)]
+            [printable(i.address()), mark.to_owned(), details(i)]
         })
         .collect();
     let width = |at: usize| {
@@ -36,14 +36,14 @@ pub fn table(snapshot: &Snapshot) -> String {
             .unwrap_or(0)
     };
     let (first, second) = (width(0), width(1));
-    let line = |[address, mark, about]: &[String; 3]| {
-        let line = format!("{address:<first$}  {mark:<second$}  {about}");
+    let line = |[address, mark, details]: &[String; 3]| {
+        let line = format!("{address:<first$}  {mark:<second$}  {details}");
         format!("{}\n", line.trim_end())
     };
     rows.iter().map(line).collect()
 }
 
-/// A set as JSON.
+/// Returns a set as JSON.
 pub fn set(snapshot: &Snapshot) -> Value {
     let online: Vec<Value> = snapshot.online().iter().map(|i| instance(i)).collect();
     json!({
@@ -53,11 +53,11 @@ pub fn set(snapshot: &Snapshot) -> Value {
     })
 }
 
-/// An event as a line of JSON.
+/// Formats an event as one line of JSON.
 pub fn event_json(event: &Event) -> String {
     let mut line = json!({ "event": event.kind() });
-    if let Some(of) = event.instance() {
-        line["instance"] = instance(of);
+    if let Some(found) = event.instance() {
+        line["instance"] = instance(found);
     }
     if let Some(error) = event.error() {
         line["error"] = json!({ "kind": error.kind().name(), "detail": error.report() });
@@ -65,7 +65,7 @@ pub fn event_json(event: &Event) -> String {
     format!("{line}\n")
 }
 
-/// An event as a line for people.
+/// Formats an event as one line for people.
 pub fn event_text(event: &Event, colours: bool) -> String {
     let colour = match event {
         Event::Up(_) | Event::Fresh => "32",
@@ -79,45 +79,48 @@ pub fn event_text(event: &Event, colours: bool) -> String {
         false => kind,
     };
     let rest = match (event.instance(), event.error()) {
-        (Some(of), _) => format!("{}  {}", plain(of.address()), about(of)),
-        (None, Some(error)) => plain(&error.report()),
+        (Some(instance), _) => format!("{}  {}", printable(instance.address()), details(instance)),
+        (None, Some(error)) => printable(&error.report()),
         (None, None) => String::new(),
     };
     format!("{}\n", format!("{kind}{rest}").trim_end())
 }
 
-fn instance(of: &Instance) -> Value {
+fn instance(instance: &Instance) -> Value {
     json!({
-        "id": of.id(),
-        "address": of.address(),
-        "attributes": of.attributes(),
-        "tags": of.tags(),
-        "created": of.created(),
-        "suspect": of.is_suspect(),
+        "id": instance.id(),
+        "address": instance.address(),
+        "attributes": instance.attributes(),
+        "tags": instance.tags(),
+        "created": instance.created(),
+        "suspect": instance.is_suspect(),
     })
 }
 
-fn about(of: &Instance) -> String {
-    let attributes = of.attributes().iter();
-    let attributes = attributes.map(|(name, value)| plain(&format!("{name}={value}")));
-    let tags = of.tags().iter().map(|tag| plain(&format!("#{tag}")));
+fn details(instance: &Instance) -> String {
+    let attributes = instance.attributes().iter();
+    let attributes = attributes.map(|(name, value)| printable(&format!("{name}={value}")));
+    let tags = instance
+        .tags()
+        .iter()
+        .map(|tag| printable(&format!("#{tag}")));
     attributes.chain(tags).collect::<Vec<String>>().join(" ")
 }
 
-/// What others wrote, without what a terminal would take for an order.
-fn plain(text: &str) -> String {
-    let shown = |c: char| {
-        if c.is_control() || is_invisible(c) {
+/// Replaces characters of foreign text that a terminal interprets: control characters and direction marks.
+fn printable(text: &str) -> String {
+    let replace = |c: char| {
+        if c.is_control() || is_direction_mark(c) {
             '\u{fffd}'
         } else {
             c
         }
     };
-    text.chars().map(shown).collect()
+    text.chars().map(replace).collect()
 }
 
-/// Marks that turn the direction of what follows.
-fn is_invisible(c: char) -> bool {
+/// Returns true for characters that change the direction of the text after them.
+fn is_direction_mark(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -127,7 +130,7 @@ mod tests {
     use discover_core::Registration;
     use std::sync::Arc;
 
-    fn made(value: &str) -> Arc<Instance> {
+    fn web_instance(value: &str) -> Arc<Instance> {
         let web = Registration::new("web", 80).unwrap().host("h").unwrap();
         let web = web.attributes([("v", value)]).unwrap();
         Arc::new(web.tags(["a"]).unwrap().instance(3))
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_and_coloured_only_for_terminals() {
-        let up = Event::Up(made("1"));
+        let up = Event::Up(web_instance("1"));
         assert_eq!(event_text(&up, false), "up      h:80  v=1 #a\n");
         assert!(event_text(&up, true).starts_with("\u{1b}[32mup"));
         assert_eq!(event_text(&Event::Leader(None), false), "leader\n");
@@ -144,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_gives_a_terminal_no_orders() {
-        let text = event_text(&Event::Up(made("\u{1b}[2J\n\u{202e}x")), false);
+    fn control_characters_of_instances_do_not_reach_the_terminal() {
+        let text = event_text(&Event::Up(web_instance("\u{1b}[2J\n\u{202e}x")), false);
         assert_eq!(text.matches(char::is_control).count(), 1, "{text:?}");
         assert!(!text.contains('\u{202e}'));
     }

@@ -1,4 +1,4 @@
-//! `services`, `get` and `watch`: what is there.
+//! The commands `services`, `get` and `watch`, which read a registry.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use discover_core::{Result, ServiceSet};
 use futures_util::StreamExt;
 use serde_json::json;
 
-use crate::cli::{At, Which, output, signals};
+use crate::cli::{InstanceSelector, RegistryArgs, output, signals};
 
-/// The names of all services.
-pub async fn services(at: &At, as_json: bool) -> Result<()> {
-    let client = at.client().await?;
+/// Prints the names of all services.
+pub async fn services(registry: &RegistryArgs, as_json: bool) -> Result<()> {
+    let client = registry.client().await?;
     let names = client.catalog().await?;
     let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
     if as_json {
@@ -22,16 +22,16 @@ pub async fn services(at: &At, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The instances of a service, once.
+/// Waits for at least `count` instances of a service and prints its instances once.
 pub async fn get(
-    at: &At,
-    which: &Which,
+    registry: &RegistryArgs,
+    selector: &InstanceSelector,
     as_json: bool,
     count: usize,
     timeout: Duration,
 ) -> Result<()> {
-    let client = at.client().await?;
-    let set = narrowed(&client, which)?;
+    let client = registry.client().await?;
+    let set = filtered(&client, selector)?;
     set.wait(count, timeout).await?;
     let now = set.snapshot();
     match as_json {
@@ -41,16 +41,20 @@ pub async fn get(
     Ok(())
 }
 
-/// A service as it changes.
-pub async fn watch(at: &At, which: &Which, as_json: bool) -> Result<()> {
-    let ended = signals::ending()?;
-    let mut ended = std::pin::pin!(ended);
-    let client = at.client().await?;
-    let mut events = narrowed(&client, which)?.subscribe();
-    let colours = output::colours();
+/// Prints the events of a service until a signal ends the command.
+pub async fn watch(
+    registry: &RegistryArgs,
+    selector: &InstanceSelector,
+    as_json: bool,
+) -> Result<()> {
+    let terminated = signals::termination()?;
+    let mut terminated = std::pin::pin!(terminated);
+    let client = registry.client().await?;
+    let mut events = filtered(&client, selector)?.subscribe();
+    let colours = output::use_colours();
     loop {
         tokio::select! {
-            _ = &mut ended => return Ok(()),
+            _ = &mut terminated => return Ok(()),
             event = events.next() => match event {
                 Some(event) if as_json => output::print(&output::event_json(&event)),
                 Some(event) => output::print(&output::event_text(&event, colours)),
@@ -60,7 +64,7 @@ pub async fn watch(at: &At, which: &Which, as_json: bool) -> Result<()> {
     }
 }
 
-fn narrowed(client: &discover_core::Client, which: &Which) -> Result<ServiceSet> {
-    let set = client.services(&which.service)?;
-    Ok(set.filter(which.attributes.clone(), which.tags.clone()))
+fn filtered(client: &discover_core::Client, selector: &InstanceSelector) -> Result<ServiceSet> {
+    let set = client.services(&selector.service)?;
+    Ok(set.filter(selector.attributes.clone(), selector.tags.clone()))
 }

@@ -1,4 +1,4 @@
-//! `register` and `unregister`: on behalf of programs that know nothing of us.
+//! The commands `register` and `unregister`, for programs that do not use libdiscover.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,41 +8,46 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use crate::cli::{At, output, pair, signals, time};
+use crate::cli::{RegistryArgs, output, pair, signals, time};
 
-/// How long closing may take.
-const ENDING: Duration = Duration::from_secs(5);
+/// Limit on the time to close the client, and on the time that the command gets to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What to register.
+/// The instance to register.
 #[derive(Clone, Debug, clap::Args)]
-pub struct What {
-    /// The service
+pub struct InstanceArgs {
+    /// Name of the service
     service: String,
-    /// host:port, or :port on this host
+    /// Address of the instance, host:port, or :port for this host
     address: String,
-    /// An attribute
+    /// Attribute of the instance; may be repeated
     #[arg(long = "attribute", short, value_name = "NAME=VALUE", value_parser = pair)]
     attributes: Vec<(String, String)>,
-    /// A tag
+    /// Tag of the instance; may be repeated
     #[arg(long = "tag", short, value_name = "TAG")]
     tags: Vec<String>,
-    /// How long it outlives us, if we are killed
+    /// Time after which the registration expires if this program is killed
     #[arg(long, value_name = "TIME", value_parser = time)]
     ttl: Option<Duration>,
 }
 
-/// Registers while the command runs; without one, until interrupted.
-pub async fn register(at: &At, what: What, command: Vec<String>) -> Result<ExitCode> {
-    let ended = signals::ending()?;
-    let registration = Registration::at(&what.service, &what.address)?
-        .attributes(what.attributes)?
-        .tags(what.tags)?;
-    let registration = match what.ttl {
+/// Registers an instance while a command runs. Without a command, registers it until a signal arrives. Returns the
+/// exit code of the command.
+pub async fn register(
+    registry: &RegistryArgs,
+    instance: InstanceArgs,
+    command: Vec<String>,
+) -> Result<ExitCode> {
+    let terminated = signals::termination()?;
+    let registration = Registration::at(&instance.service, &instance.address)?
+        .attributes(instance.attributes)?
+        .tags(instance.tags)?;
+    let registration = match instance.ttl {
         Some(ttl) => registration.ttl(ttl)?,
         None => registration,
     };
-    let client = at.client().await?;
-    // Started after we know that the registry is there, and before others are told of it.
+    let client = registry.client().await?;
+    // The command starts once the registry is reachable, and before the instance is published.
     let mut child = spawn(&command)?;
     let lease = match client.register(registration).await {
         Ok(lease) => lease,
@@ -52,15 +57,16 @@ pub async fn register(at: &At, what: What, command: Vec<String>) -> Result<ExitC
         }
     };
     output::print(&format!("registered {}\n", lease.registration().address()));
-    let code = follow(child, ended, &lease).await;
-    client.close(ENDING).await?;
+    let code = unregister_at_end(child, terminated, &lease).await;
+    client.close(STOP_TIMEOUT).await?;
     code
 }
 
-/// Waits for the end of the command, or of us; the registration goes before the command does.
-async fn follow(
+/// Waits until the command ends or a signal arrives, and unregisters the instance. After a signal, the command ends
+/// only once the instance is unregistered.
+async fn unregister_at_end(
     mut child: Option<Child>,
-    ended: impl Future<Output = &'static str>,
+    terminated: impl Future<Output = &'static str>,
     lease: &Lease,
 ) -> Result<ExitCode> {
     let exit = async {
@@ -73,10 +79,10 @@ async fn follow(
         status = exit => {
             lease.unregister().await?;
             let status = status.map_err(|e| failed("cannot wait for the command", e))?;
-            // One that a signal ended has no code; shells say 128 and more.
+            // A command that a signal ended has no exit code; shells use 128 and more.
             Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(128)))
         }
-        _ = ended => {
+        _ = terminated => {
             let released = lease.unregister().await;
             stop(&mut child).await;
             released.map(|()| ExitCode::SUCCESS)
@@ -96,43 +102,50 @@ fn spawn(command: &[String]) -> Result<Option<Child>> {
     Ok(Some(child))
 }
 
-/// Asks the command to end, and waits for it a while.
+/// Sends SIGTERM to the command, and SIGKILL if it does not end in time.
 async fn stop(child: &mut Option<Child>) {
     let Some(child) = child else {
         return;
     };
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     if let Some(pid) = pid {
-        // It may have ended by itself.
+        // The command may have ended already.
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
-    if tokio::time::timeout(ENDING, child.wait()).await.is_err() {
+    if tokio::time::timeout(STOP_TIMEOUT, child.wait())
+        .await
+        .is_err()
+    {
         let _ = child.kill().await;
     }
 }
 
-/// Takes an instance away, whoever registered it: by taking it over as it is, and ending that. The one
-/// before is told, and does not come back.
-pub async fn unregister(at: &At, service: &str, id: &str) -> Result<()> {
-    let client = at.client().await?;
+/// Unregisters an instance of any owner: replaces its registration by an equal one, and unregisters that. The
+/// previous owner receives the error `replaced` and does not register again.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::NotFound`] if no such instance is online.
+pub async fn unregister(registry: &RegistryArgs, service: &str, id: &str) -> Result<()> {
+    let client = registry.client().await?;
     let set = client.services(service)?;
-    let online = set.wait(0, ENDING).await?;
-    let none = || {
+    let online = set.wait(0, STOP_TIMEOUT).await?;
+    let not_found = || {
         Error::new(
             ErrorKind::NotFound,
-            format!("{service} has no instance {id:?} online"),
+            format!("no instance {id:?} of {service} is online"),
         )
     };
-    let there = online.iter().find(|i| i.id() == id).ok_or_else(none)?;
-    let attributes = there.attributes().clone();
-    let mut registration = Registration::at(service, there.address())?
+    let found = online.iter().find(|i| i.id() == id).ok_or_else(not_found)?;
+    let attributes = found.attributes().clone();
+    let mut registration = Registration::at(service, found.address())?
         .attributes(attributes)?
-        .tags(there.tags().iter().cloned())?;
-    if there.id() != there.address() {
+        .tags(found.tags().iter().cloned())?;
+    if found.id() != found.address() {
         registration = registration.id(id)?;
     }
     client.register(registration).await?.unregister().await?;
-    client.close(ENDING).await
+    client.close(STOP_TIMEOUT).await
 }
 
 fn failed(what: &str, cause: std::io::Error) -> Error {

@@ -61,7 +61,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
         return Ok(());
     }
     logging::start(config.log);
-    let mut ended = std::pin::pin!(signals::ending()?);
+    let mut terminated = std::pin::pin!(signals::termination()?);
     let signals = Signals {
         hangups: signals::hangups()?,
         replacements: signals::replacements()?,
@@ -73,7 +73,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     })?;
     let agent = tokio::select! {
         started = lifecycle::start(&config, inherited) => started?,
-        signal = &mut ended => {
+        signal = &mut terminated => {
             tracing::info!(signal, "signal received during the start, stopping");
             return Ok(());
         }
@@ -81,7 +81,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     let serving = serve(&agent, &config, config_file.as_deref(), &program, signals);
     let next = tokio::select! {
         next = serving => next?,
-        signal = &mut ended => Next::Stop(signal),
+        signal = &mut terminated => Next::Stop(signal),
     };
     let signal = match next {
         Next::Stop(signal) => signal,
@@ -89,7 +89,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
             notify_systemd(&reloading());
             let (sockets, state) = agent.hand_over().await;
             // A signal to stop applies to the next process, too.
-            match ended.as_mut().now_or_never() {
+            match terminated.as_mut().now_or_never() {
                 None => return Err(handover::replace(&program, &sockets, &state)),
                 Some(signal) => signal,
             }
@@ -100,7 +100,7 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     tracing::info!(
         signal,
         registrations,
-        "signal received, withdrawing all registrations"
+        "signal received, unregistering all instances"
     );
     agent.stop().await;
     Ok(())

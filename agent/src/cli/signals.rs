@@ -1,12 +1,17 @@
-//! When a program is asked to end.
+//! Handlers of the signals that stop, reload or replace the agent.
 
 use discover_core::{Error, ErrorKind, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for SIGINT or SIGTERM, and names it. From here on they do not end the process by themselves.
-pub fn ending() -> Result<impl Future<Output = &'static str>> {
-    let mut interrupt = on(SignalKind::interrupt())?;
-    let mut terminate = on(SignalKind::terminate())?;
+/// Installs handlers of SIGINT and SIGTERM, which then no longer end the process by themselves. The future resolves
+/// with the name of the first signal.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::Resource`] if a handler cannot be installed, as the other functions do.
+pub fn termination() -> Result<impl Future<Output = &'static str>> {
+    let mut interrupt = install(SignalKind::interrupt())?;
+    let mut terminate = install(SignalKind::terminate())?;
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => "SIGINT",
@@ -15,16 +20,17 @@ pub fn ending() -> Result<impl Future<Output = &'static str>> {
     })
 }
 
-fn on(kind: SignalKind) -> Result<Signal> {
-    signal(kind).map_err(|e| Error::caused_by(ErrorKind::Resource, "cannot listen to signals", e))
+fn install(kind: SignalKind) -> Result<Signal> {
+    signal(kind)
+        .map_err(|e| Error::caused_by(ErrorKind::Resource, "cannot install a signal handler", e))
 }
 
-/// Hears SIGHUP, which from here on does not end the process.
+/// Installs a handler of SIGHUP, which then no longer ends the process.
 pub fn hangups() -> Result<Signal> {
-    on(SignalKind::hangup())
+    install(SignalKind::hangup())
 }
 
-/// Hears SIGUSR2, which from here on does not end the process.
+/// Installs a handler of SIGUSR2, which then no longer ends the process.
 pub fn replacements() -> Result<Signal> {
-    on(SignalKind::user_defined2())
+    install(SignalKind::user_defined2())
 }

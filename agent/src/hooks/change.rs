@@ -1,4 +1,4 @@
-//! What a command is told of a change. Pure.
+//! The input of a hook's command: the changes of a service, and its instances after them. Pure.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::api::v1::json;
 
-/// The longest list of addresses that is put into the environment, in bytes; the kernel has a limit.
-const LONGEST: usize = 32 * 1024;
+/// Maximum length of the address list in the environment, in bytes, because the kernel limits the environment.
+const MAX_ADDRESSES_BYTES: usize = 32 * 1024;
 
-/// What happened to one service since its command was run last.
+/// The changes of one service since the last run of its command.
 pub struct Change {
-    /// `up`, `down` or `update`; `change` where there were several.
+    /// `up`, `down` or `update`, or `change` for events of several kinds.
     pub kind: &'static str,
     events: Vec<Event>,
     now: Arc<Snapshot>,
@@ -20,23 +20,23 @@ pub struct Change {
 }
 
 impl Change {
-    /// None where nothing came, went, or became another: who leads, and how fresh the set is, is no
-    /// change. Nobody there to begin with is none either.
-    pub fn of(service: &str, events: Vec<Event>, now: Arc<Snapshot>) -> Option<Change> {
-        let told =
+    /// Combines events into one change. Returns `None` if no instance came online, was updated or went offline: a new
+    /// leader or a stale set is not a change.
+    pub fn new(service: &str, events: Vec<Event>, now: Arc<Snapshot>) -> Option<Change> {
+        let is_change =
             |event: &Event| matches!(event, Event::Up(_) | Event::Update(_) | Event::Down(_));
-        let events: Vec<Event> = events.into_iter().filter(told).collect();
+        let events: Vec<Event> = events.into_iter().filter(is_change).collect();
         let first = events.first()?.kind();
-        let same = events.iter().all(|event| event.kind() == first);
+        let is_uniform = events.iter().all(|event| event.kind() == first);
         Some(Change {
-            kind: if same { first } else { "change" },
+            kind: if is_uniform { first } else { "change" },
             events,
             now,
             service: service.to_owned(),
         })
     }
 
-    /// For the environment of the command.
+    /// Returns the environment variables for the command.
     pub fn env(&self) -> Vec<(String, String)> {
         let online = self.now.online();
         let addresses: Vec<&str> = online.iter().map(|i| i.address()).collect();
@@ -46,8 +46,8 @@ impl Change {
             ("DISCOVER_EVENT", self.kind.to_owned()),
             ("DISCOVER_COUNT", addresses.len().to_string()),
         ];
-        // Strangers wrote the addresses, and an environment holds no zero bytes.
-        if joined.len() <= LONGEST && !joined.contains('\0') {
+        // Addresses from the store may contain a zero byte, which no environment variable can.
+        if joined.len() <= MAX_ADDRESSES_BYTES && !joined.contains('\0') {
             env.push(("DISCOVER_ADDRESSES", joined));
         }
         env.into_iter()
@@ -55,15 +55,15 @@ impl Change {
             .collect()
     }
 
-    /// For its standard input: what happened, and who is there now.
+    /// Returns the standard input for the command: the events, and the online instances after them.
     pub fn input(&self) -> Vec<u8> {
         let instances: Vec<Value> = self.now.online().iter().map(|i| json::value(i)).collect();
         let events: Vec<Value> = self
             .events
             .iter()
             .map(|event| {
-                let of = event.instance().map(|i| json::value(i));
-                json!({ "event": event.kind(), "instance": of })
+                let instance = event.instance().map(|i| json::value(i));
+                json!({ "event": event.kind(), "instance": instance })
             })
             .collect();
         let text = json!({

@@ -115,7 +115,7 @@ impl Component for Hooks {
 async fn run(hook: Hook, mut cursor: Cursor) {
     while cursor.changed().await {
         let events = cursor.drain();
-        let Some(change) = Change::of(&hook.service, events, cursor.seen().clone()) else {
+        let Some(change) = Change::new(&hook.service, events, cursor.seen().clone()) else {
             continue;
         };
         let (command, timeout) = (hook.command.text(), hook.command_timeout());

@@ -70,7 +70,7 @@ impl Listener {
         }
         if is_socket(path) {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                let text = format!("cannot {action}: another agent is there");
+                let text = format!("cannot {action}: another process listens on it");
                 return Err(Error::new(ErrorKind::Busy, text));
             }
             std::fs::remove_file(path).map_err(failed)?;

@@ -10,7 +10,7 @@ use crate::registry::key::InstanceKey;
 use crate::registry::published::PublishedInstance;
 use crate::registry::state::{Health, InstanceSelector, MaintenanceMode};
 use crate::registry::table::{LivenessSource, TableEntry};
-use crate::registry::{DEFAULT_TTL, RegisterRequest, Registry};
+use crate::registry::{DEFAULT_TTL, RegistrationRequest, Registry};
 
 /// A registration in the hand-over state. The names of the fields are part of its format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -101,7 +101,7 @@ impl Registry {
 
     fn restore_registration(&self, saved: SavedRegistration) -> Result<()> {
         let service = ServiceName::new(&saved.service)?;
-        let request = RegisterRequest {
+        let request = RegistrationRequest {
             service: service.clone(),
             id: saved.id,
             address: saved.address,

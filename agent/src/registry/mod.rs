@@ -42,7 +42,7 @@ const KEY_LOCK_STRIPES: usize = 64;
 
 /// Request to register an instance.
 #[derive(Clone, Debug)]
-pub struct RegisterRequest {
+pub struct RegistrationRequest {
     /// Service name.
     pub service: ServiceName,
     /// Instance id; may equal the address.
@@ -69,9 +69,9 @@ pub struct RegisterRequest {
     pub is_deferred: bool,
 }
 
-/// Response to a [`RegisterRequest`].
+/// Response to a [`RegistrationRequest`].
 #[derive(Clone, Debug)]
-pub struct RegisterResponse {
+pub struct RegistrationGrant {
     /// Number that identifies the registration.
     pub grant: u64,
     /// TTL of the entry in the store; also the longest time between two heartbeats, unless `heartbeat_interval` is set.
@@ -125,7 +125,7 @@ impl Registry {
 
     /// Registers an instance and publishes it, unless its health or maintenance prevents that. When this
     /// returns, readers of this agent and of the store see the instance, unless the request is deferred.
-    pub async fn register(&self, request: RegisterRequest) -> Result<RegisterResponse> {
+    pub async fn register(&self, request: RegistrationRequest) -> Result<RegistrationGrant> {
         let registration = self.registration(&request)?;
         let key = (request.service.clone(), registration.instance_id());
         let _key_lock = self.lock_key(&key).await;
@@ -186,7 +186,7 @@ impl Registry {
             )
             .await;
         }
-        Ok(RegisterResponse {
+        Ok(RegistrationGrant {
             grant,
             ttl: request.ttl,
             id: key.1,
@@ -357,7 +357,7 @@ impl Registry {
     }
 
     /// Returns the core's registration for a request, with the host of this agent if the address has none.
-    pub fn registration(&self, request: &RegisterRequest) -> Result<Registration> {
+    pub fn registration(&self, request: &RegistrationRequest) -> Result<Registration> {
         let mut registration = Registration::at(request.service.as_str(), &request.address)?
             .attributes(request.attributes.clone())?
             .tags(request.tags.clone())?

@@ -3,12 +3,12 @@ use tokio::time::sleep;
 use super::*;
 
 /// Returns a registry with a memory store of its own, and a request to register an instance.
-async fn registry() -> (Arc<Registry>, RegisterRequest) {
+async fn registry() -> (Arc<Registry>, RegistrationRequest) {
     let name = fastrand::u64(..);
     let client = Client::connect(&format!("memory://{name:016x}")).await;
     let client = client.unwrap();
     let service_cache = ServiceCache::new(client.clone(), "boot".to_owned(), 9);
-    let request = RegisterRequest {
+    let request = RegistrationRequest {
         service: ServiceName::new("web").unwrap(),
         id: "10.0.0.1:80".to_owned(),
         address: "10.0.0.1:80".to_owned(),
@@ -28,7 +28,7 @@ async fn registry() -> (Arc<Registry>, RegisterRequest) {
     )
 }
 
-fn key(request: &RegisterRequest) -> InstanceKey {
+fn key(request: &RegistrationRequest) -> InstanceKey {
     (request.service.clone(), request.id.clone())
 }
 

@@ -26,9 +26,9 @@ use crate::net::listener::Listener;
 use crate::registry::Registry;
 use crate::registry::component::RegistryComponent;
 use crate::runtime::component::Component;
+use crate::runtime::exposition::Exposition;
 use crate::runtime::handover::{self, Inherited};
 use crate::runtime::handover_state::HandOverState;
-use crate::runtime::metrics::Exposition;
 use crate::runtime::phase::Phase;
 use crate::runtime::process_metrics::ProcessMetrics;
 use crate::runtime::supervisor::Supervisor;
@@ -253,7 +253,7 @@ fn access_policy(
     let own = [bound.ip(), address].map(|ip| ip.to_string());
     AccessPolicy {
         hosts: Some(config.hosts.iter().cloned().chain(own).collect()),
-        secrets: Some(credentials.clone()),
+        credentials: Some(credentials.clone()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The page that people look at: one file, and a policy that lets it load nothing else.
+//! The web page of the agent: one file, with a content security policy that lets it load nothing else.
 
 use std::sync::OnceLock;
 
@@ -10,28 +10,29 @@ use sha2::{Digest, Sha256};
 
 const PAGE: &str = include_str!("index.html");
 
-/// `GET /`
+/// `GET /`: the page.
 pub async fn page() -> Response<Body> {
     static POLICY: OnceLock<String> = OnceLock::new();
-    let policy = POLICY.get_or_init(|| policy(PAGE));
+    let policy = POLICY.get_or_init(|| security_policy(PAGE));
     let mut response = Response::new(Body::from(PAGE));
     let headers = response.headers_mut();
-    let mut put = |name: HeaderName, value: &str| {
+    let mut insert = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     };
-    put(header::CONTENT_TYPE, "text/html; charset=utf-8");
-    put(header::CACHE_CONTROL, "no-cache");
-    put(header::CONTENT_SECURITY_POLICY, policy);
-    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    put(header::X_FRAME_OPTIONS, "DENY");
-    put(header::REFERRER_POLICY, "no-referrer");
+    insert(header::CONTENT_TYPE, "text/html; charset=utf-8");
+    insert(header::CACHE_CONTROL, "no-cache");
+    insert(header::CONTENT_SECURITY_POLICY, policy);
+    insert(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    insert(header::X_FRAME_OPTIONS, "DENY");
+    insert(header::REFERRER_POLICY, "no-referrer");
     response
 }
 
-/// Only the scripts and styles that are in the page, each by its hash, and only this agent to talk to.
-fn policy(page: &str) -> String {
+/// Returns the content security policy: the scripts and styles of the page are allowed by their hashes, and
+/// connections are allowed to this agent only.
+fn security_policy(page: &str) -> String {
     format!(
         "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -56,7 +57,7 @@ mod tests {
 
     #[test]
     fn the_policy_names_each_script_and_style_by_its_hash() {
-        let policy = policy("<style>a</style><script>b</script><script>c</script>");
+        let policy = security_policy("<style>a</style><script>b</script><script>c</script>");
         assert!(policy.contains("style-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs='"));
         assert_eq!(policy.matches("sha256-").count(), 3);
         assert!(!policy.contains("unsafe"));
@@ -64,10 +65,16 @@ mod tests {
 
     #[test]
     fn the_page_loads_nothing_from_elsewhere() {
-        for elsewhere in ["src=\"http", "href=\"http", "url(http", "@import", "//cdn"] {
-            assert!(!PAGE.contains(elsewhere), "{elsewhere}");
+        for external in ["src=\"http", "href=\"http", "url(http", "@import", "//cdn"] {
+            assert!(!PAGE.contains(external), "{external}");
         }
-        assert!(!PAGE.contains(" style=\""), "the policy would refuse it");
-        assert!(!PAGE.contains("innerHTML"), "what strangers wrote is text");
+        assert!(
+            !PAGE.contains(" style=\""),
+            "the policy refuses inline style attributes"
+        );
+        assert!(
+            !PAGE.contains("innerHTML"),
+            "text of the store must not become HTML"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! All services in one stream of events, for those who look at everything: a browser has only a few
-//! connections. It begins whole each time, so it needs no ids.
+//! The event stream of all services, for clients that show everything: a browser opens only a few connections. Each
+//! stream begins with the full state, so its events have no ids to resume from.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,89 +22,101 @@ use crate::api::v1::json;
 use crate::api::v1::query::Query;
 use crate::service_cache::CachedService;
 
-/// The least time between two messages: what changes meanwhile is told at once.
-const PACE: Duration = Duration::from_millis(200);
-/// How often the store is asked for the names of all services.
-const NAMES: Duration = Duration::from_secs(2);
-/// How often it says at least something.
-const SIGN: Duration = Duration::from_secs(2);
+/// Minimum time between two messages. Changes in the meantime are sent together.
+const MIN_MESSAGE_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval at which the store is asked for the names of all services.
+const CATALOG_INTERVAL: Duration = Duration::from_secs(2);
+/// Interval of keepalive comments on a stream without changes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The stream.
+/// `GET /v1/events`: the event stream of all services.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::Resource`] if the maximum number of streams is open.
 pub async fn events(
     State(state): State<Arc<ApiState>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
-    let told = Told {
+    let events = AllEventsStream {
         state: state.clone(),
-        followed: BTreeMap::new(),
-        named: None,
-        said: None,
-        current: false,
+        watched: BTreeMap::new(),
+        listed_at: None,
+        sent_at: None,
+        is_current: false,
     };
-    let events = stream::unfold(told, |mut told| async move {
-        let bytes = told.next().await?;
-        Some((Ok::<Bytes, Infallible>(bytes), told))
+    let events = stream::unfold(events, |mut events| async move {
+        let bytes = events.next().await?;
+        Some((Ok::<Bytes, Infallible>(bytes), events))
     });
     let events = state.streams.admit(Box::pin(events))?;
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
-    let form = HeaderValue::from_static("text/event-stream");
-    headers.insert(header::CONTENT_TYPE, form);
+    let media_type = HeaderValue::from_static("text/event-stream");
+    headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-struct Told {
+struct AllEventsStream {
     state: Arc<ApiState>,
-    followed: BTreeMap<ServiceName, (Arc<CachedService>, Cursor)>,
-    /// When the names were asked for last.
-    named: Option<Instant>,
-    /// When something was said last.
-    said: Option<Instant>,
-    /// Whether all that was there at the beginning has been told.
-    current: bool,
+    watched: BTreeMap<ServiceName, (Arc<CachedService>, Cursor)>,
+    /// The time of the last request for the names of all services.
+    listed_at: Option<Instant>,
+    /// The time of the last message.
+    sent_at: Option<Instant>,
+    /// Whether the event `current` was sent, which follows the full state.
+    is_current: bool,
 }
 
-impl Told {
-    /// None once the agent closes.
+impl AllEventsStream {
+    /// Returns the next message, or `None` once the client of the store is closed.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let mut text = String::new();
-            match self.said {
+            match self.sent_at {
                 None => text.push_str("event: reset\ndata: {}\n\n"),
-                Some(_) => sleep(PACE).await,
+                Some(_) => sleep(MIN_MESSAGE_INTERVAL).await,
             }
-            if self.named.is_none_or(|at| at.elapsed() >= NAMES) {
-                self.name(&mut text).await?;
-                self.named = Some(Instant::now());
+            if self
+                .listed_at
+                .is_none_or(|at| at.elapsed() >= CATALOG_INTERVAL)
+            {
+                self.update_watched(&mut text).await?;
+                self.listed_at = Some(Instant::now());
             }
-            for (service, (_, cursor)) in &mut self.followed {
-                tell(&mut text, service, cursor);
+            for (service, (_, cursor)) in &mut self.watched {
+                write_changes(&mut text, service, cursor);
             }
-            let heard = |(kept, _): &(Arc<CachedService>, Cursor)| {
-                let now = kept.set.snapshot();
+            let is_known = |(cached, _): &(Arc<CachedService>, Cursor)| {
+                let now = cached.set.snapshot();
                 now.is_ready() || now.fault().is_some()
             };
-            if !self.current && self.said.is_some() && self.followed.values().all(heard) {
-                self.current = true;
+            if !self.is_current && self.sent_at.is_some() && self.watched.values().all(is_known) {
+                self.is_current = true;
                 text.push_str("event: current\ndata: {}\n\n");
             }
-            if text.is_empty() && self.said.is_some_and(|at| at.elapsed() >= SIGN) {
-                text.push_str(": still here\n\n");
+            let is_silent = |at: Instant| at.elapsed() >= KEEPALIVE_INTERVAL;
+            if text.is_empty() && self.sent_at.is_some_and(is_silent) {
+                text.push_str(": keepalive\n\n");
             }
             if !text.is_empty() {
-                self.said = Some(Instant::now());
+                self.sent_at = Some(Instant::now());
                 return Some(Bytes::from(text));
             }
         }
     }
 
-    /// Follows all services that there are, and lets go of those that are gone and empty.
-    async fn name(&mut self, text: &mut String) -> Option<()> {
-        // However many look, the store is asked once.
+    /// Watches all services of the catalog. Ends the watch of a service that is not in the catalog and has no
+    /// instance online. Returns `None` if the client of the store is closed.
+    async fn update_watched(&mut self, text: &mut String) -> Option<()> {
+        // All streams share one request to the store.
         let state = &self.state;
-        let names = state.catalog.get_or_fetch(NAMES, || state.services()).await;
+        let names = state
+            .catalog
+            .get_or_fetch(CATALOG_INTERVAL, || state.services())
+            .await;
         let names = match names {
             Ok(names) => names,
             Err(error) if error.kind() == ErrorKind::Closed => return None,
@@ -113,8 +125,8 @@ impl Told {
                 return Some(());
             }
         };
-        self.followed.retain(|service, (kept, _)| {
-            let stays = names.contains(service) || !kept.set.snapshot().online().is_empty();
+        self.watched.retain(|service, (cached, _)| {
+            let stays = names.contains(service) || !cached.set.snapshot().online().is_empty();
             if !stays {
                 let data = json!({ "service": service.as_str() });
                 let _ = write!(text, "event: gone\ndata: {data}\n\n");
@@ -122,28 +134,28 @@ impl Told {
             stays
         });
         for name in names {
-            if !self.followed.contains_key(&name) {
-                // Too many are left out; the limit is there for a reason.
-                let Ok(kept) = self.state.service_cache.open(&name) else {
+            if !self.watched.contains_key(&name) {
+                // Services beyond the limit of watched services are left out.
+                let Ok(cached) = self.state.service_cache.open(&name) else {
                     break;
                 };
-                let cursor = kept.set.cursor();
-                self.followed.insert(name, (kept, cursor));
+                let cursor = cached.set.cursor();
+                self.watched.insert(name, (cached, cursor));
             }
         }
         Some(())
     }
 }
 
-/// What changed in one service, and how it is then.
-fn tell(text: &mut String, service: &ServiceName, cursor: &mut Cursor) {
+/// Writes the changes of one service, and its state after them.
+fn write_changes(text: &mut String, service: &ServiceName, cursor: &mut Cursor) {
     let events = cursor.drain();
     if events.is_empty() {
         return;
     }
     for event in &events {
-        if let Event::Up(of) | Event::Update(of) | Event::Down(of) = event {
-            let (kind, data) = (event.kind(), json::instance(of));
+        if let Event::Up(instance) | Event::Update(instance) | Event::Down(instance) = event {
+            let (kind, data) = (event.kind(), json::instance(instance));
             // Writing to a string does not fail.
             let _ = write!(text, "event: {kind}\ndata: {data}\n\n");
         }

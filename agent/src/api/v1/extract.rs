@@ -1,4 +1,4 @@
-//! What a request says, checked: the place, the query, the body.
+//! Extractors that validate the path and the body of a request.
 
 use std::time::Duration;
 
@@ -15,90 +15,93 @@ use tokio::time::timeout;
 use crate::api::problem::Problem;
 use crate::registry::key::InstanceKey;
 
-/// The largest body that is taken, in bytes: what the largest registration has in JSON.
-const LONGEST: usize = 512 * 1024;
-/// The longest id, in bytes: one has the length of a host and a port at most.
-const LONGEST_ID: usize = 260;
-/// How long a body may take to come.
-const SLOWEST: Duration = Duration::from_secs(10);
+/// Maximum size of a body, in bytes. The largest registration fits.
+const MAX_BODY_BYTES: usize = 512 * 1024;
+/// Maximum length of an id, in bytes: that of the longest host and port.
+const MAX_ID_BYTES: usize = 260;
+/// Limit on the time to receive a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `/v1/services/{service}…`
-pub struct Service(pub ServiceName);
+/// The service of the path `/v1/services/{service}…`.
+pub struct ServicePath(pub ServiceName);
 
-impl<S: Send + Sync> FromRequestParts<S> for Service {
+impl<S: Send + Sync> FromRequestParts<S> for ServicePath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Service, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<ServicePath, Problem> {
         let Path(name) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map_err(|_| unreadable())?;
-        Ok(Service(ServiceName::new(&name)?))
+            .map_err(|_| invalid_path())?;
+        Ok(ServicePath(ServiceName::new(&name)?))
     }
 }
 
-/// `/v1/services/{service}/instances/{id}…`
-pub struct Place(pub InstanceKey);
+/// The instance of the path `/v1/services/{service}/instances/{id}…`.
+pub struct InstancePath(pub InstanceKey);
 
-impl<S: Send + Sync> FromRequestParts<S> for Place {
+impl<S: Send + Sync> FromRequestParts<S> for InstancePath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Place, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<InstancePath, Problem> {
         let Path((name, id)) = Path::<(String, String)>::from_request_parts(parts, state)
             .await
-            .map_err(|_| unreadable())?;
+            .map_err(|_| invalid_path())?;
         let service = ServiceName::new(&name)?;
-        if id.is_empty() || id.len() > LONGEST_ID {
+        if id.is_empty() || id.len() > MAX_ID_BYTES {
             let n = id.len();
-            let text = format!("id has {n} bytes; it must have 1 to {LONGEST_ID}");
+            let text = format!("id has {n} bytes; it must have 1 to {MAX_ID_BYTES}");
             return Err(Error::invalid(text).into());
         }
-        Ok(Place((service, id)))
+        Ok(InstancePath((service, id)))
     }
 }
 
-/// A body in JSON. A page of another origin cannot send one without asking first.
+/// A body that is a JSON object. The media type must be `application/json`, which a browser lets pages of other
+/// origins send only with permission (CORS preflight).
 pub struct Json<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Json<T>, Problem> {
-        let form = request.headers().get(CONTENT_TYPE);
-        let form = form.and_then(|form| form.to_str().ok()).unwrap_or_default();
-        let form = form.split(';').next().unwrap_or_default().trim();
-        if !form.eq_ignore_ascii_case("application/json") {
-            let text = format!("the body is of type {form:?}; it must be application/json");
+        let media_type = request.headers().get(CONTENT_TYPE);
+        let media_type = media_type
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            let text = format!("the Content-Type is {media_type:?}; it must be application/json");
             let error = Error::invalid(text);
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
         }
-        let body = whole(request).await?;
-        // A list would be taken for the fields in their order.
+        let body = read_body(request).await?;
+        // serde also accepts an array with the fields in their order.
         if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Error::invalid("the body is no JSON object").into());
+            return Err(Error::invalid("the body must be a JSON object").into());
         }
         let value = serde_json::from_slice(&body)
-            .map_err(|e| Error::invalid(format!("the body is not as it should be: {e}")))?;
+            .map_err(|e| Error::invalid(format!("invalid body: {e}")))?;
         Ok(Json(value))
     }
 }
 
-async fn whole(request: Request) -> Result<Bytes, Problem> {
-    let body = Limited::new(request.into_body(), LONGEST).collect();
+async fn read_body(request: Request) -> Result<Bytes, Problem> {
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
     let slow = |_| {
         let error = Error::new(
             ErrorKind::Timeout,
-            format!("no whole body within {SLOWEST:?}"),
+            format!("the body did not arrive within {BODY_TIMEOUT:?}"),
         );
         Problem::new(StatusCode::REQUEST_TIMEOUT, error)
     };
     let large = |_| {
-        let text = format!("the body is cut short, or larger than {LONGEST} bytes");
+        let text = format!("the body is incomplete or larger than {MAX_BODY_BYTES} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Error::invalid(text))
     };
-    let collected = timeout(SLOWEST, body).await.map_err(slow)?;
+    let collected = timeout(BODY_TIMEOUT, body).await.map_err(slow)?;
     Ok(collected.map_err(large)?.to_bytes())
 }
 
-fn unreadable() -> Problem {
+fn invalid_path() -> Problem {
     Error::invalid("the path is not UTF-8 after percent-decoding").into()
 }

@@ -1,22 +1,22 @@
-//! What the API says, as JSON. Pure.
+//! The JSON documents of the API. Pure.
 
 use std::sync::Arc;
 
 use discover_core::{Error, Instance, Snapshot};
 use serde_json::{Value, json};
 
-/// An instance; written once, however many are told of it.
+/// Encodes an instance. The text is cached in the instance, so all responses and streams share it.
 pub fn instance(instance: &Instance) -> Arc<str> {
-    let made = instance
+    let cached = instance
         .binding_cache()
         .get_or_init(|| Box::new(Arc::<str>::from(value(instance).to_string())));
-    match made.downcast_ref::<Arc<str>>() {
+    match cached.downcast_ref::<Arc<str>>() {
         Some(text) => text.clone(),
         None => value(instance).to_string().into(),
     }
 }
 
-/// The same, to be a part of something.
+/// Returns an instance as a value, to be part of another document.
 pub fn value(instance: &Instance) -> Value {
     json!({
         "service": instance.service().as_str(),
@@ -34,7 +34,7 @@ pub fn value(instance: &Instance) -> Value {
     })
 }
 
-/// How fresh a set is, and where it stands.
+/// Returns the state of a set and its position in the history of the store.
 pub fn status(snapshot: &Snapshot, index: &str) -> Value {
     json!({
         "state": snapshot.state().name(),
@@ -46,7 +46,7 @@ pub fn status(snapshot: &Snapshot, index: &str) -> Value {
     })
 }
 
-/// A set, with those of its instances that are online, oldest first.
+/// Encodes a set with its online instances, oldest first.
 pub fn set(service: &str, snapshot: &Snapshot, index: &str) -> String {
     let instances: Vec<Arc<str>> = snapshot.online().iter().map(|i| instance(i)).collect();
     let leader = snapshot
@@ -60,7 +60,7 @@ pub fn set(service: &str, snapshot: &Snapshot, index: &str) -> String {
     )
 }
 
-/// An error, by the name of its kind.
+/// Returns an error as the name of its kind and its text.
 pub fn problem(error: &Error) -> Value {
     json!({ "kind": error.kind().name(), "detail": error.report() })
 }

@@ -1,4 +1,4 @@
-//! What this agent answers for, and what operators hold back.
+//! Handlers of maintenance mode, and the list of the registrations of this agent.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::api::state::ApiState;
 use crate::api::v1::extract::Json;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
-use crate::api::v1::read::answer;
+use crate::api::v1::read::json_response;
 use crate::registry::reconcile::RegistrationStatus;
 use crate::registry::state::{InstanceSelector, MaintenanceMode};
 use crate::registry::table::LivenessSource;
 
-type Answer = Result<Response<Body>, Problem>;
+type ApiResult = Result<Response<Body>, Problem>;
 
-/// Who is held back.
+/// The body of a change of the maintenance mode. Without `service` and `id`, it applies to all registrations.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Holding {
-    mode: Wanted,
+pub struct MaintenanceRequest {
+    mode: RequestedMode,
     #[serde(default)]
     service: Option<String>,
     #[serde(default)]
@@ -33,24 +33,24 @@ pub struct Holding {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Wanted {
+enum RequestedMode {
     Maintenance,
     Draining,
     Off,
 }
 
-/// All that is registered here, seen by others or not.
+/// `GET /v1/registrations`: all registrations of this agent, including the ones that are not published.
 pub async fn registrations(
     State(state): State<Arc<ApiState>>,
     RawQuery(query): RawQuery,
-) -> Answer {
+) -> ApiResult {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
-    let all: Vec<Value> = state.registry.list().iter().map(known).collect();
-    Ok(answer(json!({ "registrations": all }).to_string()))
+    let all: Vec<Value> = state.registry.list().iter().map(registration).collect();
+    Ok(json_response(json!({ "registrations": all }).to_string()))
 }
 
-/// InstanceSelector operators hold back.
-pub async fn held_back(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> Answer {
+/// `GET /v1/maintenance`: the modes that are in effect.
+pub async fn modes(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> ApiResult {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
     let all = state.registry.maintenance_rules();
     let all: Vec<Value> = all
@@ -63,38 +63,41 @@ pub async fn held_back(State(state): State<Arc<ApiState>>, RawQuery(query): RawQ
             json!({ "mode": mode, "service": whom.service(), "id": whom.id() })
         })
         .collect();
-    Ok(answer(json!({ "held": all }).to_string()))
+    Ok(json_response(json!({ "held": all }).to_string()))
 }
 
-/// Holds back, or lets go.
-pub async fn hold(State(state): State<Arc<ApiState>>, Json(holding): Json<Holding>) -> Answer {
-    let whom = InstanceSelector::new(holding.service.as_deref(), holding.id.as_deref())?;
-    let mode = match holding.mode {
-        Wanted::Maintenance => Some(MaintenanceMode::Maintenance),
-        Wanted::Draining => Some(MaintenanceMode::Draining),
-        Wanted::Off => None,
+/// `PUT /v1/maintenance`: switches maintenance or draining mode on or off.
+pub async fn set_mode(
+    State(state): State<Arc<ApiState>>,
+    Json(request): Json<MaintenanceRequest>,
+) -> ApiResult {
+    let whom = InstanceSelector::new(request.service.as_deref(), request.id.as_deref())?;
+    let mode = match request.mode {
+        RequestedMode::Maintenance => Some(MaintenanceMode::Maintenance),
+        RequestedMode::Draining => Some(MaintenanceMode::Draining),
+        RequestedMode::Off => None,
     };
     let count = state.registry.set_maintenance(whom, mode).await;
-    Ok(answer(json!({ "instances": count }).to_string()))
+    Ok(json_response(json!({ "instances": count }).to_string()))
 }
 
-fn known(known: &RegistrationStatus) -> Value {
+fn registration(known: &RegistrationStatus) -> Value {
     let instance = &known.instance;
-    let kept = match known.liveness {
+    let kept_by = match known.liveness {
         LivenessSource::Heartbeats => "heartbeats",
         LivenessSource::HealthReports(_) => "reports",
         LivenessSource::AgentCheck(_) => "agent",
     };
-    let mut shown = json!({
+    let mut document = json!({
         "state": known.state.name(),
         "note": known.note,
         "error": known.error,
         "since_ms": known.health_age.as_millis() as u64,
-        "kept_by": kept,
+        "kept_by": kept_by,
     });
-    let whole = json::value(instance);
+    let fields = json::value(instance);
     for name in ["service", "id", "address", "attributes", "tags"] {
-        shown[name] = whole[name].clone();
+        document[name] = fields[name].clone();
     }
-    shown
+    document
 }

@@ -1,29 +1,33 @@
-//! What a query string asks. Pure.
+//! The options of a query string. Pure.
 
 use std::time::Duration;
 
 use discover_core::{Attributes, Error, HumanDuration, Result, parse_duration};
 
-/// The longest time that a read waits.
-const LONGEST: Duration = Duration::from_secs(600);
+/// Maximum of the option `wait`.
+const MAX_WAIT: Duration = Duration::from_secs(600);
 
-/// The options of a read, as they may stand in a query.
+/// The parsed options of a query string.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
-    /// Only those with all of these attributes.
+    /// Attributes that an instance must have.
     pub attributes: Attributes,
-    /// Only those with all of these tags.
+    /// Tags that an instance must have.
     pub tags: Vec<String>,
-    /// How long to wait for another state than `index`.
+    /// Limit on the time to wait for a state other than `index`.
     pub wait: Option<Duration>,
-    /// The state that is known.
+    /// The index of the state that the client knows.
     pub index: Option<String>,
-    /// The registration that is meant.
+    /// The grant of the registration.
     pub grant: Option<u64>,
 }
 
 impl Query {
-    /// Reads `tag=a&attribute=zone=eu`; an option that is not among `allowed` is refused.
+    /// Parses a query string such as `tag=a&attribute=zone=eu`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an option is not among `allowed` or has an invalid value; the message names the option.
     pub fn parse(text: &str, allowed: &[&str]) -> Result<Query> {
         let mut query = Query::default();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -31,14 +35,14 @@ impl Query {
             let (name, value) = (decode(name)?, decode(value)?);
             if !allowed.contains(&name.as_str()) {
                 let known = allowed.join(", ");
-                let text = format!("there is no query option {name:?}; there are: {known}");
+                let text = format!("unknown query option {name:?}; allowed options: {known}");
                 return Err(Error::invalid(text));
             }
             match name.as_str() {
                 "attribute" => {
                     let (key, wanted) = value.split_once('=').ok_or_else(|| {
                         Error::invalid(format!(
-                            "attribute is {value:?}; write attribute=NAME=VALUE"
+                            "attribute is {value:?}; it must be attribute=NAME=VALUE"
                         ))
                     })?;
                     query.attributes.insert(key.to_owned(), wanted.to_owned());
@@ -53,24 +57,32 @@ impl Query {
     }
 }
 
-/// The agent's number of a registration, as it tells it.
+/// Parses a grant, the number of a registration, as the response to the registration contains it.
+///
+/// # Errors
+///
+/// Fails if the text is not 16 hexadecimal digits.
 pub fn grant(text: &str) -> Result<u64> {
     let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let number = u64::from_str_radix(text, 16).ok().filter(|_| digits);
     number.ok_or_else(|| {
         Error::invalid(format!(
-            "grant is {text:?}; it must be the 16 digits that the registration got"
+            "grant is {text:?}; it must be the 16 hexadecimal digits from the response to the registration"
         ))
     })
 }
 
-/// Parses the `wait` of a request, such as `500ms`, `1.5s`, `2m`, or a number of seconds.
+/// Parses a waiting time such as `500ms`, `1.5s`, `2m`, or a number of seconds.
+///
+/// # Errors
+///
+/// Fails if the text is not a duration, or longer than ten minutes.
 pub fn duration(text: &str) -> Result<Duration> {
     let duration = parse_duration(text).map_err(|e| Error::invalid(format!("wait: {e}")))?;
-    if duration > LONGEST {
-        let most = HumanDuration(LONGEST);
+    if duration > MAX_WAIT {
+        let max = HumanDuration(MAX_WAIT);
         return Err(Error::invalid(format!(
-            "wait is {text}; it must be at most {most}"
+            "wait is {text}; it must be at most {max}"
         )));
     }
     Ok(duration)
@@ -78,9 +90,9 @@ pub fn duration(text: &str) -> Result<Duration> {
 
 fn decode(text: &str) -> Result<String> {
     let spaced = text.replace('+', " ");
-    let bad = || Error::invalid("the query is not UTF-8 after percent-decoding");
+    let invalid = || Error::invalid("the query is not UTF-8 after percent-decoding");
     let decoded = percent_encoding::percent_decode_str(&spaced);
-    Ok(decoded.decode_utf8().map_err(|_| bad())?.into_owned())
+    Ok(decoded.decode_utf8().map_err(|_| invalid())?.into_owned())
 }
 
 #[cfg(test)]
@@ -90,7 +102,7 @@ mod tests {
     const ALL: [&str; 5] = ["attribute", "tag", "wait", "index", "grant"];
 
     #[test]
-    fn a_query_has_its_options_decoded() {
+    fn the_options_of_a_query_are_decoded() {
         let text = "tag=a&tag=b+c&attribute=zone=e%75&wait=30s&index=x.1.2&grant=00000000000000ff";
         let query = Query::parse(text, &ALL).unwrap();
         assert_eq!(query.tags, ["a", "b c"]);
@@ -102,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_option_is_refused_with_those_that_are() {
+    fn an_unknown_or_invalid_option_is_refused() {
         for bad in [
             "color=red",
             "wait=soon",
@@ -117,6 +129,6 @@ mod tests {
             assert!(Query::parse(bad, &ALL).is_err(), "{bad}");
         }
         let error = Query::parse("wait=1s", &["tag"]).unwrap_err().to_string();
-        assert!(error.contains("there are: tag"), "{error:#}");
+        assert!(error.contains("allowed options: tag"), "{error:#}");
     }
 }

@@ -1,4 +1,4 @@
-//! What may be asked without changing anything.
+//! Handlers that read: services, events, status, health and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,98 +13,101 @@ use tokio::time::timeout;
 use crate::api::problem::Problem;
 use crate::api::sse;
 use crate::api::state::ApiState;
-use crate::api::v1::extract::Service;
+use crate::api::v1::extract::ServicePath;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
+use crate::runtime::exposition::MetricsFormat;
 use crate::service_cache::CachedService;
 
-/// The description of the API, for programs.
+/// The OpenAPI description of the API.
 const OPENAPI: &str = include_str!("../../../openapi.json");
 
-type Answer = Result<Response<Body>, Problem>;
+type ApiResult = Result<Response<Body>, Problem>;
 
-/// How long a read waits for a set that was not open before.
-const FIRST: Duration = Duration::from_secs(5);
+/// Limit on the time that a read waits for the first state of a service that was not watched before.
+const FIRST_STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The names of all services; of those known here, where the store cannot list them.
-pub async fn services(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> Answer {
+/// `GET /v1/services`: the names of all services. If the store cannot list them, the services that are registered
+/// with this agent.
+pub async fn services(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> ApiResult {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
     let names = state.services().await?;
     let names: Vec<&str> = names.iter().map(ServiceName::as_str).collect();
-    Ok(answer(json!({ "services": names }).to_string()))
+    Ok(json_response(json!({ "services": names }).to_string()))
 }
 
-/// One service: now, or once it is other than it was.
+/// `GET /v1/services/{service}`: the instances of a service. With `index`, waits until the state differs from the
+/// one with this index, up to the time `wait`.
 pub async fn service(
     State(state): State<Arc<ApiState>>,
-    Service(service): Service,
+    ServicePath(service): ServicePath,
     RawQuery(query): RawQuery,
-) -> Answer {
+) -> ApiResult {
     let allowed = ["attribute", "tag", "wait", "index"];
     let query = Query::parse(query.as_deref().unwrap_or_default(), &allowed)?;
-    let kept = state.service_cache.open(&service)?;
-    let set = narrowed(&kept, &query);
+    let cached = state.service_cache.open(&service)?;
+    let set = filtered(&cached, &query);
     let wait = query.wait.unwrap_or(Duration::ZERO);
     if let Some(index) = &query.index {
-        // Nothing else happened in this time: that is an answer, too.
-        let _ = timeout(wait, other_than(&kept, index)).await;
+        // The response is the same whether the state has changed or the time has passed.
+        let _ = timeout(wait, until_other_than(&cached, index)).await;
     }
-    let now = ready(&set).await?;
-    let index = kept.index(&now);
-    let mut response = answer(json::set(service.as_str(), &now, &index));
+    let now = first_state(&set).await?;
+    let index = cached.index(&now);
+    let mut response = json_response(json::set(service.as_str(), &now, &index));
     if let Ok(index) = HeaderValue::from_str(&index) {
         response.headers_mut().insert("discoverd-index", index);
     }
     Ok(response)
 }
 
-/// The oldest instance online.
+/// `GET /v1/services/{service}/leader`: the leader, which is the oldest online instance.
 pub async fn leader(
     State(state): State<Arc<ApiState>>,
-    Service(service): Service,
+    ServicePath(service): ServicePath,
     RawQuery(query): RawQuery,
-) -> Answer {
+) -> ApiResult {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["attribute", "tag"])?;
-    let kept = state.service_cache.open(&service)?;
-    let now = ready(&narrowed(&kept, &query)).await?;
-    let none = || {
+    let cached = state.service_cache.open(&service)?;
+    let now = first_state(&filtered(&cached, &query)).await?;
+    let not_found = || {
         Error::new(
             ErrorKind::NotFound,
             format!("{service} has no instance online"),
         )
     };
-    let leader = now.leader().ok_or_else(none)?;
-    Ok(answer(json::instance(leader).to_string()))
+    let leader = now.leader().ok_or_else(not_found)?;
+    Ok(json_response(json::instance(leader).to_string()))
 }
 
-/// One service as a stream of events.
+/// `GET /v1/services/{service}/events`: the event stream of a service.
 pub async fn events(
     State(state): State<Arc<ApiState>>,
-    Service(service): Service,
+    ServicePath(service): ServicePath,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["attribute", "tag"])?;
-    let kept = state.service_cache.open(&service)?;
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    // A filter makes states of its own, which are not kept.
-    let is_whole = query.attributes.is_empty() && query.tags.is_empty();
-    let part = (!is_whole).then(|| narrowed(&kept, &query));
-    let seen = last
-        .filter(|_| is_whole)
-        .and_then(|last| kept.state_at(last));
-    let stream = sse::stream(kept, part, seen);
+    let cached = state.service_cache.open(&service)?;
+    let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    // The history contains only unfiltered states, so a filtered stream does not resume.
+    let is_filtered = !query.attributes.is_empty() || !query.tags.is_empty();
+    let subset = is_filtered.then(|| filtered(&cached, &query));
+    let sent = last_id
+        .filter(|_| !is_filtered)
+        .and_then(|last_id| cached.state_at(last_id));
+    let stream = sse::stream(cached, subset, sent);
     let stream = state.streams.admit(stream)?;
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
-    let form = HeaderValue::from_static("text/event-stream");
-    headers.insert(header::CONTENT_TYPE, form);
+    let media_type = HeaderValue::from_static("text/event-stream");
+    headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-/// What this agent is, and how it fares.
-pub async fn status(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> Answer {
+/// `GET /v1/status`: the version of the agent, its store and its counters.
+pub async fn status(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> ApiResult {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
     let connection = state.client.connection();
     let (registrations, _) = state.registry.counts();
@@ -120,57 +123,78 @@ pub async fn status(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuer
         "watched": state.service_cache.len(),
         "streams": state.streams.open(),
     });
-    Ok(answer(text.to_string()))
+    Ok(json_response(text.to_string()))
 }
 
-/// Whether the agent can do its work.
-pub async fn health(State(state): State<Arc<ApiState>>) -> Answer {
+/// `GET /v1/health`: the state of the connection to the store. The status is 503 if the connection is lost.
+pub async fn health(State(state): State<Arc<ApiState>>) -> ApiResult {
     let connection = state.client.connection();
-    let mut response = answer(json!({ "connection": connection.name() }).to_string());
+    let mut response = json_response(json!({ "connection": connection.name() }).to_string());
     if matches!(connection, ConnectionState::Lost(_)) {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     Ok(response)
 }
 
-/// Returns the description of the API.
-pub async fn openapi() -> Response<Body> {
-    answer(OPENAPI.to_owned())
+/// `GET /v1/metrics` and `GET /metrics`: the metrics of all components.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::Internal`] if a component fails to write its metrics.
+pub async fn metrics(State(state): State<Arc<ApiState>>, headers: HeaderMap) -> ApiResult {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let format = MetricsFormat::negotiate(accept.unwrap_or_default());
+    let text = state.exposition.encode(format);
+    let text =
+        text.map_err(|e| Error::caused_by(ErrorKind::Internal, "cannot encode the metrics", e))?;
+    let mut response = Response::new(Body::from(text));
+    let media_type = HeaderValue::from_static(format.content_type());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
+    Ok(response)
 }
 
-fn narrowed(kept: &CachedService, query: &Query) -> ServiceSet {
+/// `GET /v1/openapi.json`: the OpenAPI description of the API.
+pub async fn openapi() -> Response<Body> {
+    json_response(OPENAPI.to_owned())
+}
+
+fn filtered(cached: &CachedService, query: &Query) -> ServiceSet {
     if query.attributes.is_empty() && query.tags.is_empty() {
-        return kept.set.clone();
+        return cached.set.clone();
     }
     let attributes = query.attributes.clone();
-    kept.set.filter(attributes, query.tags.iter().cloned())
+    cached.set.filter(attributes, query.tags.iter().cloned())
 }
 
-/// Waits until the set is another than this index says.
-async fn other_than(kept: &CachedService, index: &str) {
-    let mut cursor = kept.set.cursor();
-    while kept.index(&kept.set.snapshot()) == index {
+/// Waits until the index of the set differs from `index`.
+async fn until_other_than(cached: &CachedService, index: &str) {
+    let mut cursor = cached.set.cursor();
+    while cached.index(&cached.set.snapshot()) == index {
         if !cursor.changed().await {
             return;
         }
     }
 }
 
-/// The set, once anything was heard of it.
-async fn ready(set: &ServiceSet) -> Result<Arc<Snapshot>, Problem> {
+/// Returns the current snapshot, after the store has reported a first one.
+async fn first_state(set: &ServiceSet) -> Result<Arc<Snapshot>, Problem> {
     let now = set.snapshot();
     if now.is_ready() {
         return Ok(now);
     }
-    set.wait(0, FIRST).await?;
+    set.wait(0, FIRST_STATE_TIMEOUT).await?;
     Ok(set.snapshot())
 }
 
-pub(super) fn answer(text: String) -> Response<Body> {
+pub(super) fn json_response(text: String) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     let headers = response.headers_mut();
-    let form = HeaderValue::from_static("application/json");
-    headers.insert(header::CONTENT_TYPE, form);
+    let media_type = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

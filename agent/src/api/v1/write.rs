@@ -1,4 +1,4 @@
-//! What changes something: register, heartbeat, change, unregister.
+//! Handlers that change registrations: register, heartbeat, update, unregister.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,32 +12,32 @@ use serde_json::json;
 
 use crate::api::problem::Problem;
 use crate::api::state::ApiState;
-use crate::api::v1::extract::{Json, Place};
+use crate::api::v1::extract::{InstancePath, Json};
 use crate::api::v1::query::{self, Query};
 use crate::health::check::{CheckDefinition, HealthSource};
 use crate::net::peer::Peer;
 use crate::registry::state::Health;
 use crate::registry::table::LivenessSource;
-use crate::registry::{DEFAULT_TTL, RegisterRequest};
+use crate::registry::{DEFAULT_TTL, RegistrationRequest};
 
-type Answer = Result<Response<Body>, Problem>;
+type ApiResult = Result<Response<Body>, Problem>;
 
-/// The body of a registration. All of it may be left out.
+/// The body of a registration. All fields are optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Registering {
+pub struct RegisterRequest {
     address: Option<String>,
     attributes: Attributes,
     tags: Vec<String>,
     ttl_ms: Option<u64>,
-    claim: Wanted,
+    claim: RequestedClaim,
     owner: String,
     check: Option<CheckDefinition>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Wanted {
+enum RequestedClaim {
     #[default]
     #[serde(rename = "take_over")]
     Replace,
@@ -48,28 +48,28 @@ enum Wanted {
 /// The body of a heartbeat.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Beat {
+pub struct HeartbeatRequest {
     grant: Option<String>,
     health: Option<Health>,
 }
 
-/// The body of a change.
+/// The body of an update.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Changed {
+pub struct UpdateRequest {
     grant: Option<String>,
     attributes: Attributes,
 }
 
-/// Makes an instance visible.
+/// `PUT …/instances/{id}`: registers an instance.
 pub async fn register(
     State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
-    Place((service, id)): Place,
-    Json(body): Json<Registering>,
-) -> Answer {
+    InstancePath((service, id)): InstancePath,
+    Json(body): Json<RegisterRequest>,
+) -> ApiResult {
     let check = body.check;
-    let asked = RegisterRequest {
+    let asked = RegistrationRequest {
         service: service.clone(),
         address: body.address.unwrap_or_else(|| id.clone()),
         id,
@@ -77,8 +77,8 @@ pub async fn register(
         tags: body.tags,
         ttl: body.ttl_ms.map_or(DEFAULT_TTL, Duration::from_millis),
         on_conflict: match body.claim {
-            Wanted::Replace => OnConflict::Replace,
-            Wanted::RestoreOnly => OnConflict::RestoreOnly,
+            RequestedClaim::Replace => OnConflict::Replace,
+            RequestedClaim::RestoreOnly => OnConflict::RestoreOnly,
         },
         owner: body.owner,
         liveness: LivenessSource::Heartbeats,
@@ -87,11 +87,11 @@ pub async fn register(
         is_deferred: false,
     };
     let (asked, watch) = match check {
-        Some(check) => checked(&state, peer, asked, &check)?,
+        Some(check) => add_check(&state, peer, asked, &check)?,
         None => (asked, None),
     };
     let health = asked.health;
-    // To the end, though whoever asked may be gone: half a registration helps nobody.
+    // A task of its own completes the registration even if the client disconnects.
     let registry = state.registry.clone();
     let checks = state.checks.clone();
     let granted = tokio::spawn(async move {
@@ -101,7 +101,7 @@ pub async fn register(
         }
         Ok::<_, Error>(granted)
     });
-    let granted = granted.await.map_err(crashed)??;
+    let granted = granted.await.map_err(task_failed)??;
     let text = json!({
         "grant": format!("{:016x}", granted.grant),
         "ttl_ms": granted.ttl.as_millis() as u64,
@@ -110,60 +110,65 @@ pub async fn register(
         "state": granted.state.name(),
     });
     let mut response = Response::new(Body::from(text.to_string()));
-    let form = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, form);
+    let media_type = HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
     Ok(response)
 }
 
-/// Says that the instance lives.
+/// `POST …/heartbeat`: renews a registration and sets the health that the instance reports.
 pub async fn heartbeat(
     State(state): State<Arc<ApiState>>,
-    Place(key): Place,
-    Json(beat): Json<Beat>,
-) -> Answer {
-    let grant = grant(beat.grant)?;
-    state.registry.heartbeat(&key, grant, beat.health).await?;
-    Ok(done())
-}
-
-/// Replaces the attributes.
-pub async fn update(
-    State(state): State<Arc<ApiState>>,
-    Place(key): Place,
-    Json(changed): Json<Changed>,
-) -> Answer {
-    let grant = grant(changed.grant)?;
-    // What nobody may have is refused whoever holds it, and if nobody does.
-    Registration::new(key.0.as_str(), 1)?.attributes(changed.attributes.clone())?;
+    InstancePath(key): InstancePath,
+    Json(request): Json<HeartbeatRequest>,
+) -> ApiResult {
+    let grant = parse_grant(request.grant)?;
     state
         .registry
-        .update(&key, grant, changed.attributes)
+        .heartbeat(&key, grant, request.health)
         .await?;
-    Ok(done())
+    Ok(no_content())
 }
 
-/// Takes an instance away.
+/// `PATCH …/instances/{id}`: replaces the attributes of an instance.
+pub async fn update(
+    State(state): State<Arc<ApiState>>,
+    InstancePath(key): InstancePath,
+    Json(request): Json<UpdateRequest>,
+) -> ApiResult {
+    let grant = parse_grant(request.grant)?;
+    // Invalid attributes are refused before the grant is checked.
+    Registration::new(key.0.as_str(), 1)?.attributes(request.attributes.clone())?;
+    state
+        .registry
+        .update(&key, grant, request.attributes)
+        .await?;
+    Ok(no_content())
+}
+
+/// `DELETE …/instances/{id}`: unregisters an instance.
 pub async fn unregister(
     State(state): State<Arc<ApiState>>,
-    Place(key): Place,
+    InstancePath(key): InstancePath,
     RawQuery(query): RawQuery,
-) -> Answer {
+) -> ApiResult {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["grant"])?;
     let registry = state.registry.clone();
     let removed = tokio::spawn(async move { registry.unregister(&key, query.grant).await });
-    removed.await.map_err(crashed)??;
-    Ok(done())
+    removed.await.map_err(task_failed)??;
+    Ok(no_content())
 }
 
-/// With what says that it lives: a check of ours, or its own word.
-fn checked(
+/// Adds the health check of a registration: one that the agent makes, or reports of the instance.
+fn add_check(
     state: &ApiState,
     peer: Peer,
-    mut asked: RegisterRequest,
+    mut asked: RegistrationRequest,
     check: &CheckDefinition,
-) -> discover_core::Result<(RegisterRequest, Option<HealthSource>)> {
+) -> discover_core::Result<(RegistrationRequest, Option<HealthSource>)> {
     let registration = state.registry.registration(&asked)?;
-    // Whoever registers again is looked at in place of itself.
+    // A registration that replaces another one with a check adds nothing to the number of checks.
     let key = (asked.service.clone(), registration.instance_id());
     state
         .check_policy
@@ -182,17 +187,17 @@ fn checked(
     Ok((asked, Some(watch)))
 }
 
-fn grant(text: Option<String>) -> discover_core::Result<Option<u64>> {
+fn parse_grant(text: Option<String>) -> discover_core::Result<Option<u64>> {
     text.as_deref().map(query::grant).transpose()
 }
 
-fn done() -> Response<Body> {
+fn no_content() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-fn crashed(error: tokio::task::JoinError) -> discover_core::Error {
-    let text = "a bug in the agent ended the call";
+fn task_failed(error: tokio::task::JoinError) -> discover_core::Error {
+    let text = "internal error: the task of the request panicked";
     discover_core::Error::caused_by(discover_core::ErrorKind::Internal, text, error)
 }

@@ -23,10 +23,10 @@ use crate::health::target_policy::TargetPolicy;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
 use crate::registry::table::LivenessSource;
-use crate::registry::{DEFAULT_TTL, RegisterRequest, Registry};
+use crate::registry::{DEFAULT_TTL, RegistrationRequest, Registry};
 use crate::runtime::component::{Component, HandOver};
 use crate::runtime::metrics::MetricsWriter;
-use plan::{Placed, Service, Steps};
+use plan::{Placed, Service, ServiceChanges};
 
 /// The component that registers the services of the configuration file.
 pub struct ConfigFileServices {
@@ -58,14 +58,14 @@ struct ServiceState {
 /// The result of [`ConfigFileServices::prepare`]: the changes to make. Holds the lock of the services.
 pub struct PreparedServices<'a> {
     registered: MutexGuard<'a, Vec<RegisteredService>>,
-    end: Vec<Placed>,
-    begin: Vec<PreparedService>,
+    unregister: Vec<Placed>,
+    register: Vec<PreparedService>,
 }
 
 /// A service to register.
 struct PreparedService {
     placed: Placed,
-    asked: RegisterRequest,
+    asked: RegistrationRequest,
     watch: Option<check::HealthSource>,
 }
 
@@ -97,14 +97,17 @@ impl ConfigFileServices {
     /// Fails if no address matches the `interfaces` of a service, or if a service is invalid.
     pub async fn prepare(&self, services: &[Service]) -> Result<PreparedServices<'_>> {
         let registered = self.registered.lock().await;
-        let current: Vec<Placed> = registered.iter().map(|one| one.placed.clone()).collect();
-        let wanted = plan::placed(services, |service| self.host(service, &current))?;
-        let steps = Steps::new(&current, &wanted);
-        let begin = steps.begin.into_iter().map(prepare_service);
+        let current: Vec<Placed> = registered
+            .iter()
+            .map(|service| service.placed.clone())
+            .collect();
+        let wanted = plan::place(services, |service| self.host(service, &current))?;
+        let changes = ServiceChanges::new(&current, &wanted);
+        let new = changes.register.into_iter().map(prepare_service);
         Ok(PreparedServices {
             registered,
-            end: steps.end,
-            begin: begin.collect::<Result<_>>()?,
+            unregister: changes.unregister,
+            register: new.collect::<Result<_>>()?,
         })
     }
 
@@ -113,14 +116,14 @@ impl ConfigFileServices {
     pub async fn commit(&self, mut prepared: PreparedServices<'_>) {
         let (ended, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut *prepared.registered)
             .into_iter()
-            .partition(|one| prepared.end.contains(&one.placed));
+            .partition(|entry| prepared.unregister.contains(&entry.placed));
         *prepared.registered = kept;
         // A changed service is registered over the previous registration, so that subscribers see one update.
         let (mut replaced, removed): (Vec<_>, Vec<_>) = ended
             .into_iter()
-            .partition(|one| prepared.begin.iter().any(|new| new.key() == one.key));
-        let unregistered = removed.iter().map(async |one| {
-            let (key, grant) = (&one.key, Some(one.grant));
+            .partition(|entry| prepared.register.iter().any(|new| new.key() == entry.key));
+        let unregistered = removed.iter().map(async |entry| {
+            let (key, grant) = (&entry.key, Some(entry.grant));
             if let Err(error) = self.registry.unregister(key, grant).await {
                 let (service, id) = key;
                 tracing::warn!(
@@ -132,13 +135,13 @@ impl ConfigFileServices {
             }
         });
         join_all(unregistered).await;
-        let begun = prepared.begin.into_iter().map(|new| {
-            let previous = replaced.iter().position(|one| new.key() == one.key);
+        let registered = prepared.register.into_iter().map(|new| {
+            let previous = replaced.iter().position(|entry| new.key() == entry.key);
             self.register(new, previous.map(|index| replaced.swap_remove(index)))
         });
-        let begun: Vec<_> = begun.collect();
-        let begun = join_all(begun).await;
-        prepared.registered.extend(begun.into_iter().flatten());
+        let registered: Vec<_> = registered.collect();
+        let registered = join_all(registered).await;
+        prepared.registered.extend(registered.into_iter().flatten());
     }
 
     /// Registers a service. If that fails, returns the previous registration, which is still valid.
@@ -150,8 +153,10 @@ impl ConfigFileServices {
         // The result of an unchanged check holds until its next run.
         let same_check = previous
             .as_ref()
-            .filter(|one| one.placed.service.check == new.placed.service.check);
-        if let Some(health) = same_check.and_then(|one| self.registry.health(&one.key, one.grant)) {
+            .filter(|entry| entry.placed.service.check == new.placed.service.check);
+        if let Some(health) =
+            same_check.and_then(|entry| self.registry.health(&entry.key, entry.grant))
+        {
             new.asked.health = health;
         }
         let (key, health) = (new.key(), new.asked.health);
@@ -185,7 +190,7 @@ impl ConfigFileServices {
             rules => rules,
         };
         let chosen = advertise::candidates().and_then(|found| advertise::choose(rules, found));
-        let current = registered.iter().find(|one| one.service == *service);
+        let current = registered.iter().find(|entry| entry.service == *service);
         chosen.or_else(|error| match current {
             Some(current) => Ok(current.host),
             None => Err(in_service(service, &error)),
@@ -227,7 +232,7 @@ impl Component for ConfigFileServices {
                 tracing::warn!(component = self.name(), %error, "skipping invalid hand-over state");
                 Vec::new()
             });
-            let adopted = state.into_iter().filter_map(|one| self.adopt(one));
+            let adopted = state.into_iter().filter_map(|entry| self.adopt(entry));
             self.registered.lock().await.extend(adopted);
             Ok(())
         }
@@ -237,11 +242,11 @@ impl Component for ConfigFileServices {
     fn hand_over(&self) -> BoxFuture<'_, HandOver> {
         async move {
             let registered = self.registered.lock().await;
-            let state = registered.iter().map(|one| ServiceState {
-                service: one.placed.service.clone(),
-                host: Some(one.placed.host),
-                id: one.key.1.clone(),
-                grant: one.grant,
+            let state = registered.iter().map(|entry| ServiceState {
+                service: entry.placed.service.clone(),
+                host: Some(entry.placed.host),
+                id: entry.key.1.clone(),
+                grant: entry.grant,
             });
             HandOver {
                 state: serde_json::to_value(state.collect::<Vec<_>>()).ok(),
@@ -286,7 +291,7 @@ fn prepare_service(placed: Placed) -> Result<PreparedService> {
     let watch =
         check.map(|check| check.resolve(&host.to_string(), service.port, TargetPolicy::Anywhere));
     let watch = watch.transpose().map_err(failed)?;
-    let asked = RegisterRequest {
+    let asked = RegistrationRequest {
         service: ServiceName::new(&service.name)?,
         id: registration.instance_id(),
         address: registration.address(),

@@ -1,4 +1,4 @@
-//! The services of a configuration file, and the steps from one file to the next. Pure.
+//! The services of a configuration file, and the changes from one file to the next. Pure.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -10,30 +10,30 @@ use crate::config::one_or_many::OneOrMany;
 use crate::health::check::CheckDefinition;
 use crate::health::target_policy::TargetPolicy;
 
-/// `[[service]]`: a program that knows nothing of us.
+/// `[[service]]`: a program that does not register itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// The service.
+    /// The name of the service.
     pub name: String,
-    /// Where the program listens.
+    /// The port on which the program listens.
     pub port: u16,
-    /// The id; the address, if there is none.
+    /// The id of the instance. Default: its address.
     #[serde(default)]
     pub id: Option<String>,
-    /// Rules for the address, as in `advertise`; the agent's, if there are none.
+    /// Rules for the host of the instance, as in `advertise`. Default: the address of the agent.
     #[serde(default)]
     pub interfaces: OneOrMany,
-    /// Attributes.
+    /// The attributes of the instance.
     #[serde(default)]
     pub attributes: Attributes,
-    /// Tags.
+    /// The tags of the instance.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// How long the instance outlives the agent, if that is killed.
+    /// Time after which the registration expires if the agent is killed.
     #[serde(default)]
     pub ttl: Option<HumanDuration>,
-    /// What says that it lives; without a check it always does.
+    /// The health check. An instance without a check is always `passing`.
     #[serde(default)]
     pub check: Option<CheckDefinition>,
 }
@@ -42,9 +42,9 @@ pub struct Service {
 ///
 /// # Errors
 ///
-/// Fails with the first service that can never be registered; the message names it.
+/// Fails if a service can never be registered; the message names the first such service.
 pub fn validate(services: &[Service]) -> Result<()> {
-    let mut places = HashSet::new();
+    let mut identities = HashSet::new();
     for service in services {
         let failed = |e: Error| Error::invalid(format!("service {:?}: {e:#}", service.name));
         ServiceName::new(&service.name).map_err(failed)?;
@@ -53,15 +53,16 @@ pub fn validate(services: &[Service]) -> Result<()> {
         }
         if let Some(check) = &service.check {
             if check.ttl.is_some() {
-                let text = "check: ttl is for programs that speak to us; use tcp, http or exec";
+                let text =
+                    "check: ttl requires a program that sends heartbeats; use tcp, http or exec";
                 return Err(failed(Error::invalid(text)));
             }
             check
                 .resolve("localhost", service.port, TargetPolicy::Anywhere)
                 .map_err(failed)?;
         }
-        if !places.insert((&service.name, service.place())) {
-            let text = "is there twice; give each another id";
+        if !identities.insert((&service.name, service.identity())) {
+            let text = "is defined twice; set a different id for each";
             return Err(failed(Error::invalid(text)));
         }
     }
@@ -73,55 +74,55 @@ pub fn validate(services: &[Service]) -> Result<()> {
 /// # Errors
 ///
 /// Fails with the first error of `host`.
-pub fn placed(
+pub fn place(
     services: &[Service],
     host: impl Fn(&Service) -> Result<IpAddr>,
 ) -> Result<Vec<Placed>> {
-    let placed = |service: &Service| {
+    let place = |service: &Service| {
         let host = host(service)?;
         let service = service.clone();
         Ok(Placed { service, host })
     };
-    services.iter().map(placed).collect()
+    services.iter().map(place).collect()
 }
 
-/// A service, and where it is.
+/// A service with its host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placed {
     /// The service.
     pub service: Service,
-    /// The host that its rules lead to.
+    /// The host that the rules of the service choose.
     pub host: IpAddr,
 }
 
-/// The way from what is registered to what is to be.
+/// The changes that lead from the registered services to the wanted ones.
 #[derive(Debug, PartialEq)]
-pub struct Steps {
-    /// Services to be unregistered, unless they begin anew.
-    pub end: Vec<Placed>,
-    /// Services to be registered.
-    pub begin: Vec<Placed>,
+pub struct ServiceChanges {
+    /// Services to unregister, unless `register` contains a new version.
+    pub unregister: Vec<Placed>,
+    /// Services to register.
+    pub register: Vec<Placed>,
 }
 
-impl Steps {
-    /// What stays as and where it is, is left alone.
-    pub fn new(registered: &[Placed], wanted: &[Placed]) -> Steps {
+impl ServiceChanges {
+    /// Compares the services. Services with the same definition and host are in neither list.
+    pub fn new(registered: &[Placed], wanted: &[Placed]) -> ServiceChanges {
         let without = |all: &[Placed], others: &[Placed]| {
-            let only = all.iter().filter(|one| !others.contains(one));
-            only.cloned().collect()
+            let remaining = all.iter().filter(|placed| !others.contains(placed));
+            remaining.cloned().collect()
         };
-        Steps {
-            end: without(registered, wanted),
-            begin: without(wanted, registered),
+        ServiceChanges {
+            unregister: without(registered, wanted),
+            register: without(wanted, registered),
         }
     }
 }
 
 impl Service {
-    /// What tells it from others of its name in one file.
-    fn place(&self) -> String {
-        let own = || format!("{}:{}", self.interfaces.0.join(","), self.port);
-        self.id.clone().unwrap_or_else(own)
+    /// Returns the text that distinguishes this service from others of the same name in one file.
+    fn identity(&self) -> String {
+        let by_address = || format!("{}:{}", self.interfaces.0.join(","), self.port);
+        self.id.clone().unwrap_or_else(by_address)
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_says_what_to_register_and_what_to_watch() {
+    fn a_file_defines_services_and_hooks() {
         let plan = plan(
             r#"
             [[service]]
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_name() {
+    fn an_invalid_entry_is_refused_with_its_name() {
         for (bad, why) in [
             ("[[service]]\nname = ''\nport = 1", "service \"\""),
             ("[[service]]\nname = 'a'\nport = 0", "port is 0"),
@@ -192,7 +193,7 @@ mod tests {
             ),
             (
                 "[[service]]\nname = 'a'\nport = 1\n[[service]]\nname = 'a'\nport = 1",
-                "is there twice",
+                "is defined twice",
             ),
             ("[[watch]]\nservice = 'a'", "missing field `onChange`"),
             (
@@ -207,19 +208,19 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_as_it_is_is_left_alone() {
-        let one = |name: &str, port| format!("[[service]]\nname = '{name}'\nport = {port}\n");
-        let before = plan(&format!("{}{}", one("a", 1), one("b", 2))).unwrap();
-        let after = plan(&format!("{}{}", one("a", 1), one("b", 3))).unwrap();
-        let at = |plan: &Plan, host: [u8; 4]| placed(&plan.services, |_| Ok(host.into())).unwrap();
+    fn unchanged_services_are_in_neither_list() {
+        let service = |name: &str, port| format!("[[service]]\nname = '{name}'\nport = {port}\n");
+        let before = plan(&format!("{}{}", service("a", 1), service("b", 2))).unwrap();
+        let after = plan(&format!("{}{}", service("a", 1), service("b", 3))).unwrap();
+        let at = |plan: &Plan, host: [u8; 4]| place(&plan.services, |_| Ok(host.into())).unwrap();
         let (here, next) = (at(&before, [10, 0, 0, 1]), at(&after, [10, 0, 0, 1]));
-        let steps = Steps::new(&here, &next);
-        assert_eq!(steps.end, here[1..]);
-        assert_eq!(steps.begin, next[1..]);
-        let none = Steps::new(&here, &here);
-        assert!(none.end.is_empty() && none.begin.is_empty());
+        let changes = ServiceChanges::new(&here, &next);
+        assert_eq!(changes.unregister, here[1..]);
+        assert_eq!(changes.register, next[1..]);
+        let unchanged = ServiceChanges::new(&here, &here);
+        assert!(unchanged.unregister.is_empty() && unchanged.register.is_empty());
         let moved = at(&before, [10, 0, 0, 2]);
-        let steps = Steps::new(&here, &moved);
-        assert_eq!((steps.end, steps.begin), (here, moved));
+        let changes = ServiceChanges::new(&here, &moved);
+        assert_eq!((changes.unregister, changes.register), (here, moved));
     }
 }

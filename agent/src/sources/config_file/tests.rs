@@ -15,32 +15,36 @@ fn services(text: &str) -> Vec<Service> {
 }
 
 #[tokio::test]
-async fn a_service_that_changes_its_tags_is_seen_all_the_while() {
+async fn a_service_stays_online_while_its_tags_change() {
     let url = format!("memory://{:016x}", fastrand::u64(..));
     let client = Client::connect(&url).await.unwrap();
-    let sets = ServiceCache::new(client.clone(), "boot".to_owned(), 9);
+    let service_cache = ServiceCache::new(client.clone(), "boot".to_owned(), 9);
     let address = [127, 0, 0, 1].into();
-    let registry = Registry::new(client.clone(), sets, address);
+    let registry = Registry::new(client.clone(), service_cache, address);
     let _tending = tokio::spawn(registry.clone().reconcile());
     let checks = Arc::new(Checks::new(registry.clone()));
     let component = ConfigFileServices::new(registry, checks, address);
     let set = client.services("web").unwrap();
     let mut events = set.subscribe();
     let mut until = async |wanted: &str| {
-        let heard = async {
+        let received = async {
             loop {
                 match events.next().await.unwrap() {
-                    Event::Up(one) | Event::Update(one) if one.tags() == [wanted] => return,
-                    Event::Down(one) => panic!("{} went", one.id()),
+                    Event::Up(instance) | Event::Update(instance)
+                        if instance.tags() == [wanted] =>
+                    {
+                        return;
+                    }
+                    Event::Down(instance) => panic!("{} went offline", instance.id()),
                     _ => {}
                 }
             }
         };
-        timeout(Duration::from_secs(60), heard).await.unwrap();
+        timeout(Duration::from_secs(60), received).await.unwrap();
     };
-    let one = "[[service]]\nname = 'web'\nport = 1\n";
+    let header = "[[service]]\nname = 'web'\nport = 1\n";
     for tag in ["blue", "green"] {
-        let wanted = services(&format!("{one}tags = ['{tag}']\n"));
+        let wanted = services(&format!("{header}tags = ['{tag}']\n"));
         let prepared = component.prepare(&wanted).await.unwrap();
         component.commit(prepared).await;
         until(tag).await;
