@@ -38,7 +38,7 @@ const COUNTER_HELP: &[(&str, &str)] = &[
     ),
 ];
 
-/// Connects to the store. An unreachable store is no error: the client keeps trying, and `/v1/status` reports
+/// Connects to the store. If the store is unreachable, the client keeps trying, and `/v1/status` reports
 /// the error.
 ///
 /// # Errors
