@@ -124,7 +124,7 @@ mod tests {
                 &format!(r#"{{"Only": ["10.0.0.1", {networks}]}}"#)
             ),
         );
-        let state: Vec<Looked> = serde_json::from_str(&state).unwrap();
+        let state: Vec<SavedCheck> = serde_json::from_str(&state).unwrap();
         assert_eq!(state.len(), 3);
     }
 }
