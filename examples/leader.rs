@@ -31,7 +31,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     let own = lease.registration().address();
 
-    // A leader is told at once, and again whenever it is another.
+    // The leader is reported immediately, and again whenever it changes.
     let mut events = client.services("worker")?.subscribe();
     let told = tokio::spawn(async move {
         while let Some(event) = events.next().await {

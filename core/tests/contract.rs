@@ -146,8 +146,8 @@ async fn a_closed_client_reports_it(place: &Place) {
     assert_eq!(set.online().len(), 0, "reads go on");
 }
 
-/// G4, G6: whoever registers a live id again takes it over; the one before is told, and its going
-/// takes nothing away.
+/// G4, G6: registering a live id replaces its owner; the previous owner is notified, and ending its lease
+/// deletes nothing.
 async fn a_taken_over_id_is_reported_and_left_alone(place: &Place) {
     let (first, second) = (place.client().await, place.client().await);
     let mut old = first
@@ -371,7 +371,7 @@ fn store(place: &Place) -> Arc<dyn Store> {
     open_store(&place.url).unwrap()
 }
 
-/// Writes the entries with a lease that nobody else renews.
+/// Writes the entries with a lease that only this test renews.
 async fn create(store: &dyn Store, entries: &[Entry]) -> Grant {
     let terms = Terms {
         ttl: Duration::from_secs(60),

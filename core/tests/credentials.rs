@@ -10,7 +10,7 @@ use support::etcd::Etcd;
 use support::fleet::{Fleet, Record, at};
 use support::{PATIENCE, Place, eventually};
 
-/// S2.4 to S2.6, S2.44, S2.60: the last that registers says the credentials of all public hosts; their owners are told.
+/// S2.4 to S2.6, S2.44, S2.60: the host registered last sets the credentials of all public hosts; their owners are notified.
 async fn credentials_are_shared_by_public_hosts(place: &Place) {
     let client = Place::join(place, "layout=scalingo").client().await;
     let public = |address: &str, user: &str, password: &str| {
@@ -38,7 +38,7 @@ async fn credentials_are_shared_by_public_hosts(place: &Place) {
         online.len() == 2 && online.iter().all(|i| i.attributes()["password"] == "two")
     })
     .await;
-    // S2.6, S2.60: a private one keeps its own, and changes nobody else's.
+    // S2.6, S2.60: a private host keeps its own credentials and changes no others.
     let mine = [("user", "me"), ("password", "mine")];
     let private = client.register(at("api", "n3:80", &mine)).await.unwrap();
     // An update is said to all as well, what it says nothing about is kept.
@@ -109,9 +109,9 @@ async fn a_lost_description_is_restored() {
     assert_eq!(lease.standing().name(), "live");
 }
 
-/// S2.4, S2.60: hosts that register at the same time as other programs write the same description, each
-/// in view of what is there: nobody's word is lost, and in the end all have the credentials of the last.
-async fn nobodys_word_is_lost_in_a_race(place: &Place) {
+/// S2.4, S2.60: hosts register while other programs write the same service description, each conditional on the
+/// current contents: no write is lost, and finally all hosts have the credentials of the last one.
+async fn concurrent_writers_lose_nothing(place: &Place) {
     const HOSTS: usize = 6;
     const OTHERS: usize = 4;
     const MEMBERS: usize = 40;
@@ -200,4 +200,4 @@ async fn an_update_that_may_not_be_shared_changes_nothing() {
 }
 
 support::on!(memory local etcd etcd2; credentials_are_shared_by_public_hosts);
-support::on!(etcd etcd2; nobodys_word_is_lost_in_a_race);
+support::on!(etcd etcd2; concurrent_writers_lose_nothing);

@@ -225,7 +225,7 @@ fn a_feed_that_is_drained_elsewhere_misses_no_bell() {
         assert!(queue_end.send(added).is_ok());
         let (drained, read) = (flags, scenario.clone());
         let user = thread::spawn(move || {
-            // Waits for ever, which is found, where a bell is missing.
+            // Without a wake-up this blocks indefinitely, which the model checker reports.
             while read.delivered() != 2 {
                 rings.recv().unwrap();
                 drained.acknowledge();

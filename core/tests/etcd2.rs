@@ -371,8 +371,8 @@ async fn logins_are_checked() {
     let _lease = right.register(web(1)).await.unwrap();
     let set = right.services("web").unwrap();
     set.wait(1, PATIENCE).await.unwrap();
-    let nobody = Client::connect(&url("")).await.unwrap_err();
-    assert_eq!(nobody.kind(), ErrorKind::PermissionDenied, "{nobody}");
+    let anonymous = Client::connect(&url("")).await.unwrap_err();
+    assert_eq!(anonymous.kind(), ErrorKind::PermissionDenied, "{anonymous}");
     let wrong = Client::connect(&url("root:wrong@")).await.unwrap();
     let error = wrong.register(web(2)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");

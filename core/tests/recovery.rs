@@ -45,9 +45,10 @@ async fn registrations_share_leases_and_are_released_alone() {
     assert!(leases.iter().all(|lease| lease.standing().name() == "live"));
     // The same id again in the same client: the newer registration owns it, under another lease.
     let newer = client.register(web(1)).await.unwrap();
-    eventually("the older one is told", async || {
-        leases[0].standing().name() == "replaced"
-    })
+    eventually(
+        "the older registration is reported as replaced",
+        async || leases[0].standing().name() == "replaced",
+    )
     .await;
     drop(leases.remove(0));
     assert_eq!(newer.standing().name(), "live");
@@ -75,7 +76,7 @@ async fn many_services_share_one_stream() {
     .await;
     assert_eq!(etcd.metric("etcd_debugging_mvcc_watch_stream_total"), 1);
     drop(sets);
-    eventually("what nobody follows is not watched", async || {
+    eventually("an unused set is not watched", async || {
         etcd.metric("etcd_debugging_mvcc_watcher_total") == 20
     })
     .await;
@@ -101,7 +102,10 @@ async fn repeated_deletes_are_rate_limited_and_an_owner_is_left_alone() {
     eventually("it is live", async || lease.standing().name() == "live").await;
     let other = self::client(&etcd, "ttl=60s").await;
     let owner = other.register(web(1)).await.unwrap();
-    eventually("it is told", async || lease.standing().name() == "replaced").await;
+    eventually("the lease is replaced", async || {
+        lease.standing().name() == "replaced"
+    })
+    .await;
     let before = client.metrics().restored;
     lease.unregister().await.unwrap();
     assert_eq!(owner.standing().name(), "live");

@@ -71,7 +71,7 @@ impl Teller {
             ["update", attributes @ ..] => self.lease()?.update(parse(attributes)?).await?,
             ["unregister"] => self.lease()?.unregister().await?,
             ["spawn", service, address] => self.member = Some(spawn(url, service, address)?),
-            ["kill"] => self.member.take().ok_or("nobody to kill")?.kill()?,
+            ["kill"] => self.member.take().ok_or("no member to kill")?.kill()?,
             ["close"] => self.client()?.close(PATIENCE).await?,
             ["hear", ..] => {
                 let event = tokio::time::timeout(PATIENCE, self.events()?.next()).await;

@@ -21,7 +21,7 @@ pub fn run(stages: Vec<Stage>, names: &[&str]) -> Result<(), String> {
     print_table(&outcomes);
     let sum: Counts = outcomes.iter().map(|outcome| outcome.counts).sum();
     println!("\n{sum}");
-    // Whoever reads the output finds the sum last, so there is nothing left to say.
+    // The sum is the last line of the output, so the error carries no message.
     let success = sum.failed == 0 && sum.passed > 0;
     success.then_some(()).ok_or_else(String::new)
 }

@@ -267,6 +267,6 @@ fn own_address(config: &Config) -> Result<IpAddr> {
     if config.store.url == EMBEDDED_STORE {
         return Ok(loopback);
     }
-    let rules = advertise::DEFAULT.map(str::to_owned);
+    let rules = advertise::DEFAULT_RULES.map(str::to_owned);
     Ok(advertise::choose(&rules, advertise::candidates()?).unwrap_or(loopback))
 }

@@ -40,7 +40,7 @@ pub fn web(port: u16) -> Registration {
         .unwrap()
 }
 
-/// A URL nobody else uses, and what must live as long as it.
+/// A registry for one test: its URL, and the servers that must live as long.
 pub struct Place {
     pub url: String,
     _directory: Option<tempfile::TempDir>,

@@ -44,7 +44,7 @@ struct FakeState {
     sent: AtomicU64,
     /// The time that is written in changes.
     at: u64,
-    /// The watch that was asked for last, and where it is told.
+    /// The watch that was created last, with the sender of its changes.
     watch: watch::Sender<Option<Watch>>,
     /// How often keys were asked for, to compare them.
     compared: watch::Sender<u64>,
@@ -230,7 +230,7 @@ impl FakeState {
     ) -> WatchResponse {
         let mut answer = WatchResponse {
             header: LoadScript::header(LoadScript::revision(self.sent_changes())),
-            // That of an answer to nobody in particular.
+            // The id of responses that belong to no watch.
             watch_id: -1,
             ..WatchResponse::default()
         };

@@ -33,7 +33,6 @@ const IDIOMS: &[&str] = &[
     "are told",
     "let go of",
     "nobody",
-    "those that",
     "who says",
     "whoever",
 ];

@@ -11,16 +11,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::kv::view_builder::MembershipChange;
+use crate::backend::kv::membership::{MIN_MASS_SIZE, MembershipChange};
 use crate::model::{Instance, View};
 use crate::mutants::mutant;
 
 /// Departures within this time count as one mass.
 const MASS_WINDOW: Duration = Duration::from_secs(5);
-/// The period for which a single expiry after a reconnect is doubted_until, because more expiries may follow.
+/// The period for which a single expiry after a reconnect is doubted, because more expiries may follow.
 const DOUBT_PERIOD: Duration = Duration::from_secs(1);
-/// The smallest set that is protected.
-pub(super) const MIN_MASS_SIZE: usize = 5;
 
 type Time = Duration;
 
@@ -28,7 +26,7 @@ type Time = Duration;
 pub(super) struct MassExpiryGuard {
     grace: Duration,
     /// Instances that left within the mass window, by id.
-    departed: BTreeMap<Box<str>, Departure>,
+    departed: BTreeMap<Box<str>, ExpiredInstance>,
     /// Instances that left within the mass window and rejoined, by id, with the time they left. The first
     /// instances of a mass expiry may rejoin before the last ones leave.
     rejoined: BTreeMap<Box<str>, Time>,
@@ -40,7 +38,7 @@ pub(super) struct MassExpiryGuard {
     view: View,
 }
 
-struct Departure {
+struct ExpiredInstance {
     at: Time,
     instance: Arc<Instance>,
     owner: u64,
@@ -98,7 +96,7 @@ impl MassExpiryGuard {
         let away = self.departed.len() + self.suspects.len();
         let all = view.instances.len() + away;
         self.is_mass = all >= MIN_MASS_SIZE && (away + self.rejoined.len()) * 2 > all;
-        let asked = |gone: &&Departure| {
+        let asked = |gone: &&ExpiredInstance| {
             self.is_mass || recently_disconnected && all >= MIN_MASS_SIZE && gone.at == now
         };
         let owners = self.departed.values().filter(asked).map(|gone| gone.owner);
@@ -110,7 +108,7 @@ impl MassExpiryGuard {
 
     fn record_departure(&mut self, instance: Arc<Instance>, owner: u64, now: Time) {
         let id = instance.id().into();
-        let gone = Departure {
+        let gone = ExpiredInstance {
             at: now,
             instance,
             owner,

@@ -1,6 +1,7 @@
 //! The backend of key-value stores: a [`Store`] read and written in one or more layouts.
 
 mod mass_expiry;
+mod membership;
 mod shared_record;
 mod view_builder;
 mod view_stream;

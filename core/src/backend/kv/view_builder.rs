@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use imbl::OrdMap;
 
-use crate::backend::kv::mass_expiry::MIN_MASS_SIZE;
+use crate::backend::kv::membership::{MIN_MASS_SIZE, MembershipChange};
 use crate::kv::{Change, Changes, Key, Node};
 use crate::layout::{Decoded, Layout};
 use crate::model::{Instance, InstanceOrder, MetadataInterner, ServiceName, View};
@@ -66,13 +66,6 @@ struct MergedInstance {
     is_new_identity: bool,
     /// True if its records changed since then.
     is_queued: bool,
-}
-
-/// An instance that joined or left.
-pub(super) enum MembershipChange {
-    Joined(Arc<Instance>),
-    /// With its grant.
-    Left(Arc<Instance>, u64),
 }
 
 impl ViewBuilder {

@@ -1,10 +1,10 @@
-//! A host of a service, as its record and as the attributes of an instance say it.
+//! Conversion between the record of a host and the attributes of an instance.
 
 use crate::error::{Error, Result};
 use crate::layout::json;
 use crate::model::{Attributes, Instance, Registration, check_host};
 
-/// All that a record says. The ports are texts, as there.
+/// The contents of a record. Ports are strings, as in the record.
 #[derive(Default)]
 pub(crate) struct HostRecord {
     pub(crate) hostname: String,
@@ -28,11 +28,11 @@ pub(crate) const HTTP: &str = "http";
 pub(crate) const HTTPS: &str = "https";
 
 impl HostRecord {
-    /// What an instance says as a host.
+    /// Converts an instance to a host.
     pub(crate) fn from_instance(instance: &Instance) -> HostRecord {
         let all = instance.attributes();
         let place = (instance.host(), instance.port());
-        // An instance that was read may say anything; what is no flag is not set.
+        // An instance that was read may contain any text; a value that is not a boolean counts as false.
         let flag = |name: &str| all.get(name).is_some_and(|said| said == "true");
         let (public, critical) = (flag("public"), flag("critical"));
         HostRecord {
@@ -62,7 +62,7 @@ impl HostRecord {
             critical: flag("critical")?,
             ..HostRecord::from_attributes(service, place, &id, all)
         };
-        // What the members do not say, as a rule because it goes without saying, rides along.
+        // Attributes that the members cannot express, usually default values, are stored in `attributes`.
         let fields = host.fields();
         let rest = all.iter().filter(|(k, v)| fields.get(*k) != Some(*v));
         let attributes = rest.map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -103,7 +103,7 @@ impl HostRecord {
         }
     }
 
-    /// Private host and port of the scheme that counts: `http`, else `https`, else the first one.
+    /// Returns the private host and port of the preferred scheme: `http`, else `https`, else the first one.
     pub(crate) fn place(&self) -> Option<(&str, u16)> {
         let ports = or_map(&self.private_ports, &self.ports);
         let private = or(&self.private_hostname, &self.hostname);
@@ -111,7 +111,7 @@ impl HostRecord {
         Some((private, parse_port(ports.get(scheme)?)?))
     }
 
-    /// What the members say that goes beyond the address, as attributes.
+    /// Returns the contents of the members, except the address, as attributes.
     pub(crate) fn fields(&self) -> Attributes {
         let mut all = Attributes::new();
         let mut say = |name: &str, value: &str| {
@@ -185,7 +185,7 @@ impl HostRecord {
     }
 }
 
-/// The attributes that begin with `prefix`, without it.
+/// Returns the attributes that begin with `prefix`, without the prefix.
 fn by_scheme(prefix: &str, all: &Attributes) -> Attributes {
     let named = |(name, port): (&String, &String)| {
         Some((name.strip_prefix(prefix)?.to_owned(), port.clone()))
@@ -203,7 +203,7 @@ fn main_scheme(ports: &Attributes) -> Option<&str> {
     usual.chain(ports.keys().map(String::as_str)).find(is_port)
 }
 
-/// A port that is one.
+/// Parses a valid port.
 pub(crate) fn parse_port(port: &str) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0)
 }
@@ -216,10 +216,10 @@ fn or_map<'a>(map: &'a Attributes, other: &'a Attributes) -> &'a Attributes {
     if map.is_empty() { other } else { map }
 }
 
-/// The name of a host that has none: a version 4 UUID to look at, the same each time for the same
-/// place, and the host after it.
+/// Returns the name of a host without an id: a UUID in the form of version 4, derived from the address, followed by the
+/// host.
 pub(crate) fn uuid(service: &str, host: &str, port: u16) -> String {
-    // FNV-1a of 128 bits: names that differ are to differ, nothing else.
+    // FNV-1a with 128 bits: different addresses only need different names.
     let step = |sum: u128, byte: u8| {
         (sum ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
     };

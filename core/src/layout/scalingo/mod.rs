@@ -1,9 +1,9 @@
-//! The layout of Scalingo's etcd-discovery: `/services/NAME/UUID` holds a host, `/services_infos/NAME`
-//! what all hosts of the service share: where it is for the public, and with which credentials.
+//! The layout of Scalingo's etcd-discovery: `/services/NAME/UUID` contains a host, `/services_infos/NAME` the service
+//! description shared by all hosts: the public address and the credentials.
 //!
 //! The address of an instance is the private one. The attributes `public`, `hostname`, `ports.SCHEME`,
-//! `private_ports.SCHEME`, `scheme`, `user`, `password`, `critical` and `shard` are members of the host;
-//! all others ride along in its member `attributes`, the tags in `tags`.
+//! `private_ports.SCHEME`, `scheme`, `user`, `password`, `critical` and `shard` are members of the host; all others are
+//! stored in its member `attributes`, the tags in `tags`.
 
 mod host_record;
 mod service_record;
@@ -16,7 +16,7 @@ use crate::net::HostPort;
 pub(crate) use host_record::{HTTP, HTTPS, HostRecord, parse_port};
 use service_record::ServiceRecord;
 
-/// See the module.
+/// The layout of Scalingo's etcd-discovery.
 pub struct Scalingo {
     hosts: Folder,
     infos: Prefix,
@@ -40,12 +40,12 @@ const KNOWN: [&str; 13] = [
 ];
 
 impl Scalingo {
-    /// Where the hosts are, if nothing else is said.
+    /// The default prefix of the hosts.
     pub const PREFIX: &str = "/services";
-    /// Where the services are described, if nothing else is said.
+    /// The default prefix of the service descriptions.
     pub const INFOS: &str = "/services_infos";
 
-    /// With the hosts under `hosts` and the descriptions of services under `infos`.
+    /// Creates the layout with the hosts under `hosts` and the service descriptions under `infos`.
     pub fn new(hosts: &str, infos: &str) -> Result<Scalingo> {
         let (hosts, infos) = (Prefix::new(hosts)?, Prefix::new(infos)?);
         if hosts == infos {
@@ -88,7 +88,7 @@ impl Layout for Scalingo {
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {
-        // Deeper keys and other records belong to the others that live in this folder.
+        // Deeper keys and other records belong to other programs that use this directory.
         let name = self.hosts.child_name(service, node);
         let Some(name) = name.filter(|_| !is_bare(&node.value)) else {
             return Decoded::Ignored;
@@ -108,11 +108,15 @@ impl Layout for Scalingo {
         &KNOWN
     }
 
-    /// The description of a service is nobody's own: a host that says less leaves it, and one that is
-    /// put back says nothing new.
-    fn merge_existing(&self, entry: &Entry, before: &[u8], claim: OnConflict) -> Option<Vec<u8>> {
+    /// Keeps a service description that has more than the host, and one that is newer than a restored host.
+    fn merge_existing(
+        &self,
+        entry: &Entry,
+        before: &[u8],
+        on_conflict: OnConflict,
+    ) -> Option<Vec<u8>> {
         if entry.key.strip_prefix(&self.infos).is_some() {
-            return service_record::merge(&entry.value, before, claim);
+            return service_record::merge(&entry.value, before, on_conflict);
         }
         let kept = json::keep_unknown(&entry.value, before, &KNOWN);
         Some(kept.unwrap_or_else(|| entry.value.clone()))
@@ -134,7 +138,7 @@ impl Layout for Scalingo {
     }
 }
 
-/// The record of another registry in this folder.
+/// Returns true for the record of another registry in this directory.
 fn is_bare(value: &[u8]) -> bool {
     std::str::from_utf8(value).is_ok_and(|text| parse_endpoint(text.trim()).is_some())
 }

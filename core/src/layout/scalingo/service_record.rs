@@ -1,11 +1,11 @@
-//! What the hosts of a service share.
+//! The service description that all hosts of a service share.
 
 use crate::error::Result;
 use crate::layout::json;
 use crate::layout::scalingo::host_record::HostRecord;
 use crate::model::{Attributes, OnConflict};
 
-/// The description of a service. Only of a public one there is more to say than its name.
+/// The service description. Only that of a public service contains more than its name.
 pub(super) struct ServiceRecord {
     name: String,
     critical: bool,
@@ -21,9 +21,9 @@ const KNOWN: [&str; 7] = [
 ];
 
 impl ServiceRecord {
-    /// What a host says of its service.
+    /// Returns the description that a host implies.
     pub(super) fn from_host(host: &HostRecord) -> ServiceRecord {
-        let said = |text: &str| {
+        let fresh_record = |text: &str| {
             if host.public {
                 text.to_owned()
             } else {
@@ -33,9 +33,9 @@ impl ServiceRecord {
         ServiceRecord {
             name: host.service_name.clone(),
             critical: host.critical,
-            hostname: said(&host.hostname),
-            user: said(&host.user),
-            password: said(&host.password),
+            hostname: fresh_record(&host.hostname),
+            user: fresh_record(&host.user),
+            password: fresh_record(&host.password),
             ports: if host.public {
                 host.ports.clone()
             } else {
@@ -71,7 +71,7 @@ impl ServiceRecord {
             .finish()
     }
 
-    /// The credentials that it names, as attributes; what it does not name is nobody's to blank.
+    /// Returns the credentials in the record as attributes; a missing credential clears nothing.
     pub(super) fn credentials(&self) -> Attributes {
         let both = [("user", &self.user), ("password", &self.password)];
         let named = both.into_iter().filter(|(_, text)| !text.is_empty());
@@ -81,21 +81,22 @@ impl ServiceRecord {
     }
 }
 
-/// What becomes of the description `before` when a host says `fresh`. The last who registers as public
-/// says where and with which credentials. Who says no credentials blanks none, who is not public says
-/// nothing about a public service, and who is put back after a loss leaves what others said since.
-pub(super) fn merge(fresh: &[u8], before: &[u8], claim: OnConflict) -> Option<Vec<u8>> {
-    let (Ok(mut said), Ok(old)) = (ServiceRecord::parse(fresh), ServiceRecord::parse(before))
+/// Merges the description `fresh` of a host into the existing one. The public host registered last determines the address
+/// and the credentials. A host without credentials clears none, a private host changes nothing of a public service, and a
+/// restored host keeps what others have written since.
+pub(super) fn merge(fresh: &[u8], before: &[u8], on_conflict: OnConflict) -> Option<Vec<u8>> {
+    let (Ok(mut fresh_record), Ok(old)) =
+        (ServiceRecord::parse(fresh), ServiceRecord::parse(before))
     else {
         return Some(fresh.to_vec());
     };
-    if old.public && (claim == OnConflict::RestoreOnly || !said.public) {
+    if old.public && (on_conflict == OnConflict::RestoreOnly || !fresh_record.public) {
         return None;
     }
-    if said.public && said.user.is_empty() && said.password.is_empty() {
-        (said.user, said.password) = (old.user, old.password);
+    if fresh_record.public && fresh_record.user.is_empty() && fresh_record.password.is_empty() {
+        (fresh_record.user, fresh_record.password) = (old.user, old.password);
     }
-    let said = said.write().ok()?;
-    let kept = json::keep_unknown(&said, before, &KNOWN).unwrap_or(said);
+    let fresh_record = fresh_record.write().ok()?;
+    let kept = json::keep_unknown(&fresh_record, before, &KNOWN).unwrap_or(fresh_record);
     (kept != before).then_some(kept)
 }

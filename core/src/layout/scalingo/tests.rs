@@ -73,7 +73,7 @@ fn writes_the_description_that_etcd_discovery_writes() {
     );
 }
 
-/// S2.3: a private host is found at its hostname, with its ports.
+/// S2.3: the address of a private host is its hostname with its ports.
 #[test]
 fn writes_the_defaults_of_a_private_host() {
     let (key, value) = entry(&layout(), &at("web", "node-1:8080"));
@@ -91,7 +91,7 @@ fn writes_the_defaults_of_a_private_host() {
     assert_eq!((&uuid[14..15], &uuid[19..20]), ("4", "a"));
 }
 
-/// S2.14, and whatever has no member rides along.
+/// S2.14; attributes without a member are stored in `attributes`.
 #[test]
 fn shards_schemes_and_attributes_ride_along() {
     for fields in [
@@ -138,7 +138,7 @@ fn reads_hosts_of_all_versions() {
     assert_eq!(all, ["scheme=https", "user=u"]);
 }
 
-/// S2.65 and the collisions under /services: a bad child is said, a neighbour is passed over.
+/// S2.65 and the collisions under /services: a malformed record is reported, another program's record is ignored.
 #[test]
 fn a_bad_child_hides_no_other() {
     let read = |name: &str, value: &str| {
@@ -169,7 +169,7 @@ fn a_bad_child_hides_no_other() {
     }
 }
 
-/// S2.4, S2.60, S2.62: the last public host says the credentials; nobody blanks them.
+/// S2.4, S2.60, S2.62: the last public host sets the credentials; no host clears them.
 #[test]
 fn credentials_are_said_by_the_last_and_blanked_by_nobody() {
     let before = info(&public()).1;
@@ -192,7 +192,7 @@ fn credentials_are_said_by_the_last_and_blanked_by_nobody() {
     let said = merged(&new, &before, OnConflict::Replace).unwrap();
     assert!(said.contains(r#""user":"new","password":"pw""#));
     assert_eq!(merged(&new, &before, OnConflict::RestoreOnly), None);
-    // What is damaged, or of no public service, is written anew.
+    // A damaged description, and one of a private service, is rewritten.
     assert!(merged(&new, "rubbish", OnConflict::RestoreOnly).is_some());
     assert!(merged(&new, &info(&private).1, OnConflict::RestoreOnly).is_some());
     let odd = r#"{"name":"spec-svc","critical":false,"sla":"gold"}"#;
@@ -203,7 +203,7 @@ fn credentials_are_said_by_the_last_and_blanked_by_nobody() {
     );
 }
 
-/// S2.4, S2.6, S2.62: a public host follows the credentials, and hears no blanks.
+/// S2.4, S2.6, S2.62: a public host adopts credentials, and empty ones change nothing.
 #[test]
 fn public_hosts_follow_the_description() {
     let private = at("spec-svc", "n:1");
@@ -249,7 +249,7 @@ fn hosts_have_urls() {
     assert_eq!(plain.url("http", "/").unwrap(), "http://[::1]:80/");
 }
 
-/// S2.50: the other folder is an option.
+/// S2.50: the other directory is an option.
 #[test]
 fn the_folders_are_options() {
     let other = Scalingo::new("/svc", "/service_infos").unwrap();

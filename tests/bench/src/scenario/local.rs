@@ -129,7 +129,7 @@ async fn died(folder: &Path, language: &str) -> Result<f64, String> {
         pause().await;
         let killed = now();
         drop(member);
-        tokio::time::sleep(Duration::from_millis(200)).await; // tidy: sleep, until it is told
+        tokio::time::sleep(Duration::from_millis(200)).await; // tidy: sleep, until it is notified
         if let Some(down) = follower.finish()?.down() {
             took.push(down.saturating_sub(killed) as f64);
         }

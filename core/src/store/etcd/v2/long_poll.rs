@@ -19,8 +19,7 @@ use crate::store::etcd::v2::http::{self, Http, MAX_KEY_RESPONSE};
 use crate::store::etcd::v2::key_index::KeyIndex;
 use crate::store::etcd::v2::recent_deletes::RecentDeletes;
 use crate::store::etcd::v2::response::{ApiError, EVENTS_CLEARED, KeysResponse};
-use crate::store::etcd::v2::session::{Response, Session, SessionEvent};
-use crate::store::session::ConnectionTasks;
+use crate::store::session::{ConnectionTasks, Session, SessionEvent};
 use crate::watch_sync::{CancelReason, Input, RangeId, WatchId};
 
 /// Timeout of a silent poll, which is then repeated from the server's current index: the server keeps only a
@@ -81,11 +80,11 @@ impl LongPolls {
     }
 
     /// Adds a watch; starts or restarts the poll of its directory if needed.
-    pub(super) fn add(
+    pub(super) fn add<S: Session<Response: From<PollEvent>>>(
         &mut self,
         config: &Arc<EtcdConfig>,
         http: Http,
-        tasks: &mut ConnectionTasks<Session>,
+        tasks: &mut ConnectionTasks<S>,
         (id, watch_id, scope, from): NewWatch<'_>,
     ) {
         self.config = Some(config.clone());
@@ -113,11 +112,12 @@ impl LongPolls {
             let directory = directory.clone();
             move |outcome| {
                 let directory = directory.clone();
-                send_event(SessionEvent::Response(Response::Poll(PollEvent {
+                let event = PollEvent {
                     directory,
                     number,
                     outcome,
-                })));
+                };
+                send_event(SessionEvent::Response(event.into()));
             }
         };
         let directory_key = config.path(&directory);
@@ -250,12 +250,12 @@ fn directory_of(scope: &Scope) -> &str {
 }
 
 /// Polls until an error occurs.
-async fn poll(
+async fn poll<S: Session>(
     http: &Http,
     path: &str,
     mut from: u64,
     report: impl Fn(Result<PollOutcome, ApiError>),
-) -> SessionEvent {
+) -> SessionEvent<S> {
     loop {
         let earliest = Instant::now() + MIN_POLL_INTERVAL;
         match poll_once(http, path, from, &report).await {

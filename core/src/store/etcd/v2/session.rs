@@ -43,6 +43,12 @@ pub(super) enum Response {
     Poll(PollEvent),
 }
 
+impl From<PollEvent> for Response {
+    fn from(event: PollEvent) -> Response {
+        Response::Poll(event)
+    }
+}
+
 /// A connection to one endpoint, with its requests and long polls.
 pub(super) struct Session {
     config: Arc<EtcdConfig>,

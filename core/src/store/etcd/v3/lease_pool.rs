@@ -14,8 +14,8 @@ use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::Key;
 use crate::model::Grant;
+use crate::store::etcd::v3::EtcdV3Store;
 use crate::store::etcd::v3::pooled_lease::{PooledLease, RETRY_INTERVAL, RenewalTimes};
-use crate::store::etcd::v3::{EtcdV3Store, keepalive};
 
 /// The leases of this client; also ended ones, until their TTL is over.
 #[derive(Default)]
@@ -118,7 +118,7 @@ impl LeasePool {
             .find_or_grant(calls, keys, requested_ttl, dedicated)
             .await?;
         if !dedicated && !std::mem::replace(&mut self.state().is_renewing, true) {
-            tokio::spawn(keepalive::run(calls.clone()));
+            calls.start_renewals();
         }
         Ok(lease)
     }

@@ -51,6 +51,11 @@ pub(crate) struct EtcdV3Store {
 }
 
 impl EtcdV3Store {
+    /// Starts the task that renews the pooled leases.
+    fn start_renewals(&self) {
+        tokio::spawn(keepalive::run(self.clone()));
+    }
+
     pub(crate) fn new(config: EtcdConfig) -> EtcdV3Store {
         EtcdV3Store {
             config: config.into(),

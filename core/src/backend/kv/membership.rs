@@ -1,0 +1,15 @@
+//! Changes of the membership of a set, which the view builder reports to the mass-expiry guard.
+
+use std::sync::Arc;
+
+use crate::model::Instance;
+
+/// The smallest set that is protected against a mass expiry.
+pub(super) const MIN_MASS_SIZE: usize = 5;
+
+/// An instance that joined or left.
+pub(super) enum MembershipChange {
+    Joined(Arc<Instance>),
+    /// With its grant.
+    Left(Arc<Instance>, u64),
+}
