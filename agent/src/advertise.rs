@@ -1,4 +1,5 @@
-//! The address of this host that others reach, by rules such as `eth0:inet`, `inet` or `10.0.0.0/8`.
+//! Selects the address of this host that other hosts reach, by rules such as `eth0:inet`, `inet` or
+//! `10.0.0.0/8`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,13 +8,13 @@ use ipnet::IpNet;
 
 use crate::net::cidr::parse_network;
 
-/// An address of this host, and the interface that has it.
+/// Name of an interface and one of its addresses.
 pub type Candidate = (String, IpAddr);
 
-/// The rules of a registry of several hosts, where none are given.
-pub const DEFAULT: [&str; 2] = ["eth0:inet", "inet"];
+/// Default rules of an agent in front of a store.
+pub const DEFAULT_RULES: [&str; 2] = ["eth0:inet", "inet"];
 
-/// One rule.
+/// Rule that selects an address.
 #[derive(Clone, Debug, PartialEq)]
 enum Rule {
     /// `static:ADDRESS`, or just the address.
@@ -23,12 +24,17 @@ enum Rule {
     /// `IF`, `IF:inet` and `IF:inet6`.
     Interface { name: String, v6: bool },
     /// `IF[n]`: the n-th address of an interface, from 0.
-    Nth { name: String, at: usize },
+    Nth { name: String, index: usize },
     /// `NETWORK/BITS`.
     Network(IpNet),
 }
 
-/// The first address that a rule finds, the rules in their order.
+/// Returns the address that the first matching rule selects.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::InvalidArgument`] if a rule is invalid, and with [`ErrorKind::NotFound`] if none
+/// matches.
 pub fn choose(rules: &[String], mut candidates: Vec<Candidate>) -> Result<IpAddr> {
     candidates.sort_by(|a, b| (&a.0, v6_bytes(a.1)).cmp(&(&b.0, v6_bytes(b.1))));
     let parsed = rules
@@ -44,7 +50,7 @@ pub fn choose(rules: &[String], mut candidates: Vec<Candidate>) -> Result<IpAddr
         Error::new(
             ErrorKind::NotFound,
             format!(
-                "no address of this host matches {}; there are {}",
+                "no address of this host matches {}; candidates: {}",
                 rules.join(", "),
                 known.join(", ")
             ),
@@ -52,10 +58,14 @@ pub fn choose(rules: &[String], mut candidates: Vec<Candidate>) -> Result<IpAddr
     })
 }
 
-/// The addresses of this host, by interface.
+/// Lists the addresses of this host.
+///
+/// # Errors
+///
+/// Fails if the operating system does not list them.
 pub fn candidates() -> Result<Vec<Candidate>> {
     let all = nix::ifaddrs::getifaddrs().map_err(|e| {
-        let text = "the addresses of this host cannot be listed";
+        let text = "cannot list the addresses of this host";
         Error::caused_by(ErrorKind::Resource, text, e)
     })?;
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
@@ -70,7 +80,7 @@ pub fn candidates() -> Result<Vec<Candidate>> {
 fn parse(rule: &str) -> Result<Rule> {
     let bad = |why: &str| {
         Error::invalid(format!(
-            "advertise: {rule:?} {why}; write eth0, eth0:inet, eth0:inet6, eth0[1], inet, inet6, \
+            "advertise: {rule:?} {why}; use eth0, eth0:inet, eth0:inet6, eth0[1], inet, inet6, \
              10.0.0.0/8 or an address"
         ))
     };
@@ -78,18 +88,20 @@ fn parse(rule: &str) -> Result<Rule> {
         return Ok(Rule::Static(ip));
     }
     if rule.starts_with("static:") {
-        return Err(bad("is no address"));
+        return Err(bad("is not an address"));
     }
     if rule.contains('/') {
         return parse_network(rule)
             .map(Rule::Network)
-            .map_err(|_| bad("is no network"));
+            .map_err(|_| bad("is not a network"));
     }
-    if let Some((name, at)) = rule.strip_suffix(']').and_then(|r| r.split_once('[')) {
-        let at = at.parse().map_err(|_| bad("has no number in brackets"))?;
+    if let Some((name, index)) = rule.strip_suffix(']').and_then(|r| r.split_once('[')) {
+        let index = index
+            .parse()
+            .map_err(|_| bad("must have a number in brackets"))?;
         return Ok(Rule::Nth {
             name: name.to_owned(),
-            at,
+            index,
         });
     }
     let (name, family) = match rule.split_once(':') {
@@ -100,7 +112,7 @@ fn parse(rule: &str) -> Result<Rule> {
     let v6 = match family {
         "inet" => false,
         "inet6" => true,
-        _ => return Err(bad("names no family")),
+        _ => return Err(bad("has an unknown address family")),
     };
     match name {
         "" if rule.is_empty() => Err(bad("is empty")),
@@ -118,7 +130,7 @@ fn find(rule: &Rule, candidates: &[Candidate]) -> Option<IpAddr> {
         Rule::Static(ip) => return Some(*ip),
         Rule::Any { v6 } => all.find(|(_, ip)| ip.is_ipv6() == *v6 && !ip.is_loopback()),
         Rule::Interface { name, v6 } => all.find(|(n, ip)| n == name && ip.is_ipv6() == *v6),
-        Rule::Nth { name, at } => all.filter(|(n, _)| n == name).nth(*at),
+        Rule::Nth { name, index } => all.filter(|(n, _)| n == name).nth(*index),
         Rule::Network(network) => all.find(|(_, ip)| network.contains(ip)),
     };
     found.map(|(_, ip)| *ip)
@@ -136,13 +148,13 @@ mod tests {
     use super::*;
 
     fn chosen(rules: &[&str]) -> Result<String> {
-        let of = |name: &str, ip: &str| (name.to_owned(), ip.parse().unwrap());
+        let candidate = |name: &str, ip: &str| (name.to_owned(), ip.parse().unwrap());
         let candidates = vec![
-            of("lo", "127.0.0.1"),
-            of("eth1", "192.168.3.9"),
-            of("eth0", "fe80::1"),
-            of("eth0", "10.1.0.7"),
-            of("eth0", "10.0.0.7"),
+            candidate("lo", "127.0.0.1"),
+            candidate("eth1", "192.168.3.9"),
+            candidate("eth0", "fe80::1"),
+            candidate("eth0", "10.1.0.7"),
+            candidate("eth0", "10.0.0.7"),
         ];
         let rules: Vec<String> = rules.iter().map(|rule| (*rule).to_owned()).collect();
         choose(&rules, candidates).map(|ip| ip.to_string())
@@ -168,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn no_match_lists_the_rules_and_what_there_is() {
+    fn no_match_lists_the_rules_and_the_candidates() {
         let error = chosen(&["wlan0", "172.16.0.0/12"]).unwrap_err().to_string();
         for part in ["wlan0, 172.16.0.0/12", "eth0 10.0.0.7", "lo 127.0.0.1"] {
             assert!(error.contains(part), "{error:#}");
@@ -176,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_refused() {
+    fn invalid_rules_are_rejected() {
         for bad in ["", "static:x", "eth0[x]", "10.0.0.0/33", "x/8", "eth0:ipx"] {
             let error = chosen(&[bad]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}: {error:#}");

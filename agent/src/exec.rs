@@ -1,5 +1,4 @@
-//! Commands of others, run with a bound on everything: their time, their output, and what they leave
-//! behind.
+//! Runs commands with limits on their time, their output and the processes that they leave behind.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -13,40 +12,40 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
-/// How much of the output is kept: the first bytes.
-const KEPT: usize = 4096;
-/// How long the end of the output is waited for, once the command has ended.
-const REST: Duration = Duration::from_millis(200);
+/// Maximum number of bytes of the output that are kept, from its beginning.
+const MAX_OUTPUT_BYTES: usize = 4096;
+/// Time to read the rest of the output after the command has exited.
+const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A command: a text that is split at single spaces, or a list of words.
+/// Program and arguments of a command. Read from a text that is split at single spaces, or from a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Raw")]
-pub struct Words(Vec<String>);
+#[serde(try_from = "RawCommandLine")]
+pub struct CommandLine(Vec<String>);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Raw {
+enum RawCommandLine {
     Text(String),
     List(Vec<String>),
 }
 
-impl TryFrom<Raw> for Words {
+impl TryFrom<RawCommandLine> for CommandLine {
     type Error = String;
 
-    fn try_from(raw: Raw) -> std::result::Result<Words, String> {
+    fn try_from(raw: RawCommandLine) -> std::result::Result<CommandLine, String> {
         let words: Vec<String> = match raw {
-            Raw::Text(text) => text.split(' ').map(str::to_owned).collect(),
-            Raw::List(list) => list,
+            RawCommandLine::Text(text) => text.split(' ').map(str::to_owned).collect(),
+            RawCommandLine::List(list) => list,
         };
         match words.first() {
-            Some(program) if !program.is_empty() => Ok(Words(words)),
-            _ => Err("a command is empty; name a program".to_owned()),
+            Some(program) if !program.is_empty() => Ok(CommandLine(words)),
+            _ => Err("the command is empty; specify a program".to_owned()),
         }
     }
 }
 
-impl Words {
-    /// As it is shown.
+impl CommandLine {
+    /// Returns the words joined by spaces, for logs.
     pub fn text(&self) -> String {
         self.0.join(" ")
     }
@@ -62,31 +61,35 @@ impl Words {
     }
 }
 
-/// What became of a command.
+/// Result of a command.
 #[derive(Debug)]
-pub struct Ran {
-    /// None for one that was killed because its time was up.
+pub struct CommandOutput {
+    /// Exit status. `None` if the command was killed at its timeout.
     pub status: Option<ExitStatus>,
-    /// The beginning of what it wrote.
+    /// Standard output and standard error, up to a limit.
     pub output: String,
 }
 
-/// Runs a command in a process group of its own, which is killed when the time is up and when nobody
-/// waits for the command any more.
+/// Runs a command in a process group of its own. The group is killed at the timeout, and when the returned
+/// future is dropped.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::Resource`] if the command cannot be started.
 pub async fn run(
-    words: &Words,
+    command_line: &CommandLine,
     env: &[(String, String)],
     input: Vec<u8>,
-    within: Duration,
-) -> Result<Ran> {
+    limit: Duration,
+) -> Result<CommandOutput> {
     let failed = |e| {
         Error::caused_by(
             ErrorKind::Resource,
-            format!("cannot run {}", words.text()),
+            format!("cannot start {}", command_line.text()),
             e,
         )
     };
-    let mut child = words
+    let mut child = command_line
         .command()
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(if input.is_empty() {
@@ -100,29 +103,29 @@ pub async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    let group = Group::of(&child);
+    let group = ProcessGroup::new(&child);
     let output = Mutex::<Vec<u8>>::default();
-    let write = tell(child.stdin.take(), input);
-    let out = keep(child.stdout.take(), &output);
-    let err = keep(child.stderr.take(), &output);
-    let mut talk = std::pin::pin!(async { tokio::join!(write, out, err) });
-    let mut silent = false;
-    let ended = async {
+    let write = write_input(child.stdin.take(), input);
+    let out = read_output(child.stdout.take(), &output);
+    let err = read_output(child.stderr.take(), &output);
+    let mut pipes = std::pin::pin!(async { tokio::join!(write, out, err) });
+    let mut pipes_closed = false;
+    let exited = async {
         tokio::select! {
             biased;
             status = child.wait() => status,
-            _ = &mut talk => {
-                silent = true;
+            _ = &mut pipes => {
+                pipes_closed = true;
                 child.wait().await
             }
         }
     };
-    let status = match timeout(within, ended).await {
+    let status = match timeout(limit, exited).await {
         Ok(status) => {
-            group.leave();
-            // Whatever it left behind may hold its output open for ever.
-            if !silent {
-                let _ = timeout(REST, talk).await;
+            group.disarm();
+            // Processes that the command leaves behind may keep its output open.
+            if !pipes_closed {
+                let _ = timeout(OUTPUT_DRAIN_TIMEOUT, pipes).await;
             }
             Some(status.map_err(failed)?)
         }
@@ -134,18 +137,18 @@ pub async fn run(
     };
     let output = output.lock().unwrap_or_else(PoisonError::into_inner);
     let output = String::from_utf8_lossy(&output).trim_end().to_owned();
-    Ok(Ran { status, output })
+    Ok(CommandOutput { status, output })
 }
 
-async fn tell(pipe: Option<ChildStdin>, input: Vec<u8>) {
+async fn write_input(pipe: Option<ChildStdin>, input: Vec<u8>) {
     if let Some(mut pipe) = pipe {
-        // A command need not read what it is told.
+        // The command need not read its input.
         let _ = pipe.write_all(&input).await;
     }
 }
 
-/// Reads to the end; what there is no room for is dropped.
-async fn keep(pipe: Option<impl AsyncRead + Unpin>, kept: &Mutex<Vec<u8>>) {
+/// Reads a pipe to its end and drops what exceeds the limit.
+async fn read_output(pipe: Option<impl AsyncRead + Unpin>, output: &Mutex<Vec<u8>>) {
     let Some(mut pipe) = pipe else {
         return;
     };
@@ -153,31 +156,31 @@ async fn keep(pipe: Option<impl AsyncRead + Unpin>, kept: &Mutex<Vec<u8>>) {
     while let Ok(count) = pipe.read(&mut buffer).await
         && count > 0
     {
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = KEPT.saturating_sub(kept.len()).min(count);
-        kept.extend(buffer.iter().take(room));
+        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MAX_OUTPUT_BYTES.saturating_sub(output.len()).min(count);
+        output.extend(buffer.iter().take(room));
     }
 }
 
-/// The process group of a command. Killed when dropped.
-struct Group(Option<Pid>);
+/// Process group of a command. Killed on drop.
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
-    fn of(child: &Child) -> Group {
+impl ProcessGroup {
+    fn new(child: &Child) -> ProcessGroup {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        Group(pid.map(Pid::from_raw))
+        ProcessGroup(pid.map(Pid::from_raw))
     }
 
-    /// Its leader ended by itself: its number may be another's soon.
-    fn leave(mut self) {
+    /// Keeps the group from being killed: its leader has exited, and the id may be reused.
+    fn disarm(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // It may have ended by itself.
+            // The group may have exited.
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
@@ -188,52 +191,55 @@ mod tests {
     use super::*;
     use tokio::time::Instant;
 
-    fn words(text: &str) -> Words {
+    fn command_line(text: &str) -> CommandLine {
         serde_json::from_str(text).unwrap()
     }
 
-    async fn sh(script: &str, within: Duration) -> Ran {
-        let words = Words(["sh", "-c", script].map(str::to_owned).to_vec());
-        run(&words, &[], Vec::new(), within).await.unwrap()
+    async fn sh(script: &str, limit: Duration) -> CommandOutput {
+        let command_line = CommandLine(["sh", "-c", script].map(str::to_owned).to_vec());
+        run(&command_line, &[], Vec::new(), limit).await.unwrap()
     }
 
-    const LONG: Duration = Duration::from_secs(60);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_command_is_a_text_split_at_spaces_or_a_list() {
-        assert_eq!(words("\"a b  c\"").0, ["a", "b", "", "c"]);
-        assert_eq!(words("[\"a b\", \"c\"]").0, ["a b", "c"]);
+    fn a_command_line_is_a_text_split_at_spaces_or_a_list() {
+        assert_eq!(command_line("\"a b  c\"").0, ["a", "b", "", "c"]);
+        assert_eq!(command_line("[\"a b\", \"c\"]").0, ["a b", "c"]);
         for empty in ["\"\"", "[]", "[\"\"]"] {
-            assert!(serde_json::from_str::<Words>(empty).is_err(), "{empty}");
+            assert!(
+                serde_json::from_str::<CommandLine>(empty).is_err(),
+                "{empty}"
+            );
         }
     }
 
     #[tokio::test]
-    async fn the_output_is_kept_to_a_bound_and_the_rest_does_not_block_the_command() {
+    async fn output_is_truncated_and_the_rest_does_not_block_the_command() {
         let ran = sh(
             "echo first; head -c 1000000 /dev/zero | tr '\\0' x; exit 3",
-            LONG,
+            TEST_TIMEOUT,
         )
         .await;
         assert_eq!(ran.status.and_then(|s| s.code()), Some(3));
         assert!(ran.output.starts_with("first\n"));
-        assert_eq!(ran.output.len(), KEPT);
+        assert_eq!(ran.output.len(), MAX_OUTPUT_BYTES);
     }
 
     #[tokio::test]
-    async fn a_command_that_takes_too_long_is_killed_with_its_children() {
+    async fn a_command_is_killed_with_its_children_at_its_timeout() {
         let directory = tempfile::tempdir().unwrap();
         let pid = directory.path().join("pid");
         let script = format!(
             "trap '' TERM; sleep 987 & echo $! > {}; wait",
             pid.display()
         );
-        // The time must do for a shell to begin, on a slow machine, too.
+        // Long enough for a shell to start on a slow machine.
         let ran = sh(&script, Duration::from_secs(3)).await;
         assert!(ran.status.is_none());
         let pid = std::fs::read_to_string(pid).unwrap().trim().to_owned();
         let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let deadline = Instant::now() + LONG;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !(state().is_empty() || state().contains(") Z")) {
             assert!(Instant::now() < deadline, "still there: {}", state());
             tokio::task::yield_now().await;
@@ -241,19 +247,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_command_leaves_behind_does_not_delay_it() {
-        let ran = sh("sleep 30 & echo done", LONG);
-        let ran = timeout(LONG / 3, ran).await.expect("not delayed");
+    async fn processes_left_behind_do_not_delay_the_result() {
+        let ran = sh("sleep 30 & echo done", TEST_TIMEOUT);
+        let ran = timeout(TEST_TIMEOUT / 3, ran).await.expect("not delayed");
         assert_eq!(ran.output, "done");
     }
 
     #[tokio::test]
-    async fn a_command_has_its_environment_and_its_input() {
-        let words = Words(["sh", "-c", "echo $WHO; cat"].map(str::to_owned).to_vec());
+    async fn a_command_gets_its_environment_and_input() {
+        let command_line = CommandLine(["sh", "-c", "echo $WHO; cat"].map(str::to_owned).to_vec());
         let env = [("WHO".to_owned(), "me".to_owned())];
-        let ran = run(&words, &env, b"said".to_vec(), LONG).await.unwrap();
+        let ran = run(&command_line, &env, b"said".to_vec(), TEST_TIMEOUT)
+            .await
+            .unwrap();
         assert_eq!(ran.output, "me\nsaid");
-        let error = run(&Words(vec!["/no/such".to_owned()]), &[], Vec::new(), LONG).await;
+        let error = run(
+            &CommandLine(vec!["/no/such".to_owned()]),
+            &[],
+            Vec::new(),
+            TEST_TIMEOUT,
+        )
+        .await;
         assert!(error.unwrap_err().to_string().contains("/no/such"));
     }
 }

@@ -89,7 +89,7 @@ impl EventStream {
             self.is_first_message = false;
             let (text, now) = match self.is_filtered {
                 true => self.encode(),
-                false => self.cached.step(sent, now, || self.encode()),
+                false => self.cached.transition(sent, now, || self.encode()),
             };
             self.sent = Some(now);
             return Some(text);

@@ -169,9 +169,9 @@ pub fn resolve(
         max_streams: merged.streams.unwrap_or(DEFAULT_MAX_STREAMS),
         max_services: merged.services.unwrap_or(DEFAULT_MAX_SERVICES),
         check_policy: CheckPolicy {
-            exec: merged.allow_exec.unwrap_or(false),
-            most: merged.checks.unwrap_or(DEFAULT_MAX_CHECKS),
-            interval: merged
+            allow_exec: merged.allow_exec.unwrap_or(false),
+            max_checks: merged.checks.unwrap_or(DEFAULT_MAX_CHECKS),
+            min_interval: merged
                 .check_interval
                 .map_or(DEFAULT_MIN_CHECK_INTERVAL, Duration::from),
             targets: networks(merged.check_targets)?,

@@ -34,7 +34,7 @@ fn a_key_stands_at_the_top_level_or_in_the_table_of_its_component() {
         "[net]\nbind = '127.0.0.1:7'\n[health]\nchecks = 3\n[logging]\nlog_level = 'debug'";
     let config = resolved("", "", nested).unwrap();
     assert_eq!(config.net.bind.as_deref(), Some("127.0.0.1:7"));
-    assert_eq!(config.check_policy.most, 3);
+    assert_eq!(config.check_policy.max_checks, 3);
     assert_eq!(config.log.level, LevelFilter::DEBUG);
     assert_eq!(origin(&config, "bind"), "file");
     let twice = parse_file("bind = 'a'\n[net]\nbind = 'b'").unwrap_err();

@@ -1,4 +1,4 @@
-//! What a check is, as it is declared and as it is made. Pure.
+//! Health checks: their definition in a request or configuration file, and the checks resolved from it. Pure.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,115 +6,130 @@ use std::time::Duration;
 use discover_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::exec::Words;
+use crate::exec::CommandLine;
 use crate::health::target_policy::TargetPolicy;
 use crate::registry::state::Health;
 use discover_core::HumanDuration;
 
-/// How often a check is made that does not say.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// The beginnings of whole URLs.
-const HTTP: &str = "http://";
-const HTTPS: &str = "https://";
-/// How many failures in a row it takes.
-const DOWN: u32 = 3;
-/// How long an instance may be critical, which an application registered and maybe forgot.
-const GONE: Duration = Duration::from_secs(3600);
+/// Default interval of a check.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+/// URL schemes.
+const HTTP_SCHEME: &str = "http://";
+const HTTPS_SCHEME: &str = "https://";
+/// Default number of consecutive failures that make an instance critical.
+const DEFAULT_FAILURE_LIMIT: u32 = 3;
+/// Default time for which an instance may be critical before its registration is removed.
+const DEFAULT_CRITICAL_TTL: Duration = Duration::from_secs(3600);
 
-/// A check as it stands in a registration or in a configuration file.
+/// Definition of a check in a registration request or a configuration file. Exactly one of `tcp`, `http`,
+/// `exec` and `ttl` must be given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Declared {
-    /// Whether a connection to `host:port`, or `:port` of the instance's host, can be made.
+pub struct CheckDefinition {
+    /// Address that must accept a connection: `host:port`, or `:port` on the host of the instance.
     pub tcp: Option<String>,
-    /// Whether a URL, or `:port/path` or `/path` of the instance, answers with a status of 200 to 299.
+    /// URL that must respond with a status of 200 to 299: a whole URL, or `:port/path` or `/path` of the
+    /// instance.
     pub http: Option<String>,
-    /// The file of the authorities that an `https` URL is trusted by; the system's, if none is named.
+    /// File with the certificate authorities that an `https` URL is verified by. Default: those of the
+    /// system.
     pub ca: Option<PathBuf>,
-    /// Whether a command ends with the status 0.
-    pub exec: Option<Words>,
-    /// Whether the application says so, at least this often.
+    /// Command that must exit with status 0.
+    pub exec: Option<CommandLine>,
+    /// Longest time between two heartbeats by which the application reports its health.
     pub ttl: Option<HumanDuration>,
-    /// How often.
+    /// Time between two probes. Default: 10 s.
     pub interval: Option<HumanDuration>,
-    /// How long it may take.
+    /// Time that a probe may take. Default: the interval.
     pub timeout: Option<HumanDuration>,
-    /// How often until it has passed for the first time, and how long before the first of all.
+    /// Time before the first probe, and between probes until one has passed. Default: the interval.
     pub start: Option<HumanDuration>,
-    /// How many successes in a row it takes to be passing again.
+    /// Number of consecutive successes that end the critical state. Default: 1.
     pub up: Option<u32>,
-    /// How many failures in a row it takes to be critical.
+    /// Number of consecutive failures that make the instance critical. Default: 3.
     pub down: Option<u32>,
-    /// The exit status of a command that says: it works, and somebody should look at it.
+    /// Exit status of a command that means health `warning`.
     pub warning: Option<u8>,
-    /// How the instance is before the first check; critical, if nothing is said.
+    /// Health before the first probe. Default: critical.
     pub initial: Option<Health>,
-    /// For how long an instance may be critical before it is forgotten.
+    /// Time for which the instance may be critical before its registration is removed. Default: 1 h.
     pub gone: Option<HumanDuration>,
 }
 
-/// What is looked at.
+/// Target of a probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum What {
-    /// An address.
+pub enum CheckTarget {
+    /// Address to connect to.
     Tcp(String),
-    /// The address, what is sent as `Host`, and the path.
+    /// HTTP or HTTPS URL.
     Http {
-        /// `host:port`
+        /// `host:port`, also sent as `Host`.
         address: String,
         /// Path and query.
         path: String,
-        /// Whether it is asked over TLS, and trusted by which file.
-        tls: Option<Trust>,
+        /// `None` for plain HTTP.
+        tls: Option<TlsTrust>,
     },
-    /// A command, and the status by which it warns.
-    Exec(Words, Option<u8>),
+    /// Command to run, and the exit status that means health `warning`.
+    Exec(CommandLine, Option<u8>),
 }
 
-/// The file of the authorities; the system's, where there is none.
-pub type Trust = Option<PathBuf>;
+/// File with the certificate authorities to trust; `None` for those of the system.
+pub type TlsTrust = Option<PathBuf>;
 
-/// A check as it is made.
+/// A check that the agent makes. The serialized names of the fields are part of the hand-over state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// What is looked at.
-    pub what: What,
-    /// How often.
+    /// Target of the probe.
+    #[serde(rename = "what")]
+    pub target: CheckTarget,
+    /// Time between two probes.
     pub interval: Duration,
-    /// How long it may take.
+    /// Time that a probe may take.
     pub timeout: Duration,
-    /// How often until it has passed for the first time.
-    pub start: Duration,
-    /// How many successes in a row.
+    /// Time before the first probe, and between probes until one has passed.
+    #[serde(rename = "start")]
+    pub start_interval: Duration,
+    /// Number of consecutive successes that end the critical state.
     pub up: u32,
-    /// How many failures in a row.
+    /// Number of consecutive failures that make the instance critical.
     pub down: u32,
-    /// Which addresses may be looked at.
-    pub reach: TargetPolicy,
+    /// Addresses that the probe may connect to.
+    #[serde(rename = "reach")]
+    pub target_policy: TargetPolicy,
 }
 
-/// What says that an instance lives.
+/// Source of the health of a checked instance.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Watch {
-    /// The agent looks.
-    Check(Check),
-    /// The application says so, this often.
+pub enum HealthSource {
+    /// The agent probes the instance.
+    Agent(Check),
+    /// The application reports the health, at least this often.
     Reports(Duration),
 }
 
-impl Declared {
-    /// How the instance is before the first check.
+impl CheckDefinition {
+    /// Returns the health before the first probe.
     pub fn initial(&self) -> Health {
         self.initial.unwrap_or(Health::Critical)
     }
 
-    /// For how long it may be critical.
-    pub fn gone(&self) -> Duration {
-        self.gone.map_or(GONE, |gone| gone.0)
+    /// Returns the time for which the instance may be critical before its registration is removed.
+    pub fn critical_ttl(&self) -> Duration {
+        self.gone.map_or(DEFAULT_CRITICAL_TTL, |ttl| ttl.0)
     }
 
-    /// The check of an instance at this address.
-    pub fn watch(&self, host: &str, port: u16, reach: TargetPolicy) -> Result<Watch> {
+    /// Returns the check of an instance with this address.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the definition is contradictory or incomplete, or if the policy does not allow the target.
+    pub fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        target_policy: TargetPolicy,
+    ) -> Result<HealthSource> {
         let kinds = [
             self.tcp.is_some(),
             self.http.is_some(),
@@ -123,85 +138,93 @@ impl Declared {
         ];
         if kinds.iter().filter(|given| **given).count() != 1 {
             return Err(Error::invalid(
-                "check: name exactly one of tcp, http, exec and ttl",
+                "check: specify exactly one of tcp, http, exec and ttl",
             ));
         }
         if let Some(ttl) = self.ttl {
-            return self.reports(ttl.0);
+            return self.health_reports(ttl.0);
         }
         if self.warning.is_some() && self.exec.is_none() {
-            return Err(Error::invalid("check: warning is for exec alone"));
+            return Err(Error::invalid("check: warning applies only to exec"));
         }
-        let over_tls = self.http.as_ref().is_some_and(|url| url.starts_with(HTTPS));
+        let over_tls = self
+            .http
+            .as_ref()
+            .is_some_and(|url| url.starts_with(HTTPS_SCHEME));
         if self.ca.is_some() && !over_tls {
-            return Err(Error::invalid("check: ca is for an https URL alone"));
+            return Err(Error::invalid("check: ca applies only to an https URL"));
         }
         if self.up == Some(0) || self.down == Some(0) || self.warning == Some(0) {
-            return Err(Error::invalid("check: up, down and warning are at least 1"));
+            return Err(Error::invalid(
+                "check: up, down and warning must be at least 1",
+            ));
         }
-        let what = match (&self.tcp, &self.http, &self.exec) {
-            (Some(address), ..) => What::Tcp(complete(address, host)?),
+        let target = match (&self.tcp, &self.http, &self.exec) {
+            (Some(address), ..) => CheckTarget::Tcp(complete_address(address, host)?),
             (_, Some(url), _) => http(url, self.ca.clone(), host, port)?,
-            (.., Some(words)) => What::Exec(words.clone(), self.warning),
-            _ => return Err(Error::invalid("check: names nothing to look at")),
+            (.., Some(words)) => CheckTarget::Exec(words.clone(), self.warning),
+            _ => return Err(Error::invalid("check: no target")),
         };
-        if let Some(address) = what.address() {
-            reach.admit(address)?;
+        if let Some(address) = target.address() {
+            target_policy.admit(address)?;
         }
-        let interval = self.interval.map_or(INTERVAL, |time| time.0);
-        Ok(Watch::Check(Check {
-            what,
+        let interval = self.interval.map_or(DEFAULT_INTERVAL, |time| time.0);
+        Ok(HealthSource::Agent(Check {
+            target,
             interval,
             timeout: self.timeout.map_or(interval, |time| time.0),
-            start: self.start.map_or(interval, |time| time.0),
+            start_interval: self.start.map_or(interval, |time| time.0),
             up: self.up.unwrap_or(1),
-            down: self.down.unwrap_or(DOWN),
-            reach,
+            down: self.down.unwrap_or(DEFAULT_FAILURE_LIMIT),
+            target_policy,
         }))
     }
 
-    /// The application counts for itself.
-    fn reports(&self, ttl: Duration) -> Result<Watch> {
-        let of_checks = [self.interval, self.timeout, self.start];
-        let counts = self.up.is_some() || self.down.is_some() || self.warning.is_some();
-        if counts || of_checks.iter().any(Option::is_some) {
+    fn health_reports(&self, ttl: Duration) -> Result<HealthSource> {
+        let intervals = [self.interval, self.timeout, self.start];
+        let has_counts = self.up.is_some() || self.down.is_some() || self.warning.is_some();
+        if has_counts || intervals.iter().any(Option::is_some) {
             return Err(Error::invalid(
-                "check: interval, timeout, start, up, down and warning say nothing of ttl",
+                "check: interval, timeout, start, up, down and warning do not apply to ttl",
             ));
         }
-        Ok(Watch::Reports(ttl))
+        Ok(HealthSource::Reports(ttl))
     }
 }
 
-impl What {
+impl CheckTarget {
     /// Returns the `host:port` that the check connects to. `None` for a command.
     pub fn address(&self) -> Option<&str> {
         match self {
-            What::Tcp(address) | What::Http { address, .. } => Some(address),
-            What::Exec(..) => None,
+            CheckTarget::Tcp(address) | CheckTarget::Http { address, .. } => Some(address),
+            CheckTarget::Exec(..) => None,
         }
     }
 
-    /// As it is shown.
-    pub fn text(&self) -> String {
+    /// Returns a description for logs.
+    pub fn description(&self) -> String {
         match self {
-            What::Tcp(address) => format!("tcp {address}"),
-            What::Http { address, path, tls } => {
-                let scheme = if tls.is_some() { HTTPS } else { HTTP };
+            CheckTarget::Tcp(address) => format!("tcp {address}"),
+            CheckTarget::Http { address, path, tls } => {
+                let scheme = if tls.is_some() {
+                    HTTPS_SCHEME
+                } else {
+                    HTTP_SCHEME
+                };
                 format!("http {scheme}{address}{path}")
             }
-            What::Exec(words, _) => format!("exec {}", words.text()),
+            CheckTarget::Exec(words, _) => format!("exec {}", words.text()),
         }
     }
 }
 
-fn complete(address: &str, host: &str) -> Result<String> {
+fn complete_address(address: &str, host: &str) -> Result<String> {
     let port = address.rsplit_once(':').map(|(_, port)| port);
     if port
         .and_then(|port| port.parse::<u16>().ok())
         .is_none_or(|port| port == 0)
     {
-        let text = format!("check: {address:?} is no address; write host:port or :port");
+        let text = format!("check: {address:?} is not an address; use host:port or :port");
         return Err(Error::invalid(text));
     }
     Ok(match address.starts_with(':') {
@@ -217,75 +240,79 @@ fn bracketed(host: &str) -> String {
     }
 }
 
-fn http(url: &str, ca: Option<PathBuf>, host: &str, port: u16) -> Result<What> {
+fn http(url: &str, ca: Option<PathBuf>, host: &str, port: u16) -> Result<CheckTarget> {
     let bad = |why: &str| {
-        let text =
-            format!("check: {url:?} {why}; write http://host:port/path, :port/path or /path");
+        let text = format!("check: {url:?} {why}; use http://host:port/path, :port/path or /path");
         Error::invalid(text)
     };
-    let secure = url.strip_prefix(HTTPS);
-    let whole = secure.or_else(|| url.strip_prefix(HTTP));
-    if whole.is_none() && !url.starts_with([':', '/']) {
-        return Err(bad("is no place"));
+    let https = url.strip_prefix(HTTPS_SCHEME);
+    let absolute = https.or_else(|| url.strip_prefix(HTTP_SCHEME));
+    if absolute.is_none() && !url.starts_with([':', '/']) {
+        return Err(bad("is not a URL"));
     }
-    let rest = whole.unwrap_or(url);
+    let rest = absolute.unwrap_or(url);
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let clean = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
-    if !clean(rest) || authority.contains('@') {
-        return Err(bad("has what does not belong there"));
+    let is_graphic = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+    if !is_graphic(rest) || authority.contains('@') {
+        return Err(bad(
+            "contains a character or a user name that is not allowed",
+        ));
     }
     let address = match authority {
         "" => format!("{}:{port}", bracketed(host)),
-        own if own.starts_with(':') => complete(own, host)?,
+        own if own.starts_with(':') => complete_address(own, host)?,
         other => match other.rsplit_once(':') {
-            Some((_, port)) if !port.ends_with(']') => complete(other, host)?,
-            _ => format!("{other}:{}", if secure.is_some() { 443 } else { 80 }),
+            Some((_, port)) if !port.ends_with(']') => complete_address(other, host)?,
+            _ => format!("{other}:{}", if https.is_some() { 443 } else { 80 }),
         },
     };
     let path = if path.is_empty() { "/" } else { path }.to_owned();
-    let tls = secure.map(|_| ca);
-    Ok(What::Http { address, path, tls })
+    let tls = https.map(|_| ca);
+    Ok(CheckTarget::Http { address, path, tls })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn watch(json: &str) -> std::result::Result<Watch, String> {
-        let declared: Declared = serde_json::from_str(json).map_err(|e| e.to_string())?;
-        declared
-            .watch("10.0.0.7", 8080, TargetPolicy::Anywhere)
+    fn resolve(json: &str) -> std::result::Result<HealthSource, String> {
+        let definition: CheckDefinition = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        definition
+            .resolve("10.0.0.7", 8080, TargetPolicy::Anywhere)
             .map_err(|e| e.to_string())
     }
 
     #[test]
-    fn a_check_is_made_as_it_was_declared() {
+    fn a_definition_resolves_to_a_check() {
         let second = Duration::from_secs(1);
-        let made = watch(
+        let resolved = resolve(
             r#"{"tcp": ":8081", "interval": "5s", "timeout": 2, "up": 2, "down": 4, "start": "1s"}"#,
         );
         let expected = Check {
-            what: What::Tcp("10.0.0.7:8081".to_owned()),
+            target: CheckTarget::Tcp("10.0.0.7:8081".to_owned()),
             interval: second * 5,
             timeout: second * 2,
-            start: second,
+            start_interval: second,
             up: 2,
             down: 4,
-            reach: TargetPolicy::Anywhere,
+            target_policy: TargetPolicy::Anywhere,
         };
-        assert_eq!(made, Ok(Watch::Check(expected)));
-        assert_eq!(watch(r#"{"ttl": "15s"}"#), Ok(Watch::Reports(second * 15)));
-        let Ok(Watch::Check(plain)) = watch(r#"{"exec": "true"}"#) else {
-            panic!("no check")
+        assert_eq!(resolved, Ok(HealthSource::Agent(expected)));
+        assert_eq!(
+            resolve(r#"{"ttl": "15s"}"#),
+            Ok(HealthSource::Reports(second * 15))
+        );
+        let Ok(HealthSource::Agent(plain)) = resolve(r#"{"exec": "true"}"#) else {
+            panic!("not a check")
         };
         assert_eq!(
-            (plain.timeout, plain.start),
+            (plain.timeout, plain.start_interval),
             (plain.interval, plain.interval)
         );
     }
 
     #[test]
-    fn a_place_is_completed_with_the_instances_own() {
+    fn missing_parts_of_a_target_come_from_the_instance() {
         for (http, text) in [
             ("/up?x=1", "http http://10.0.0.7:8080/up?x=1"),
             (":9/up", "http http://10.0.0.7:9/up"),
@@ -294,16 +321,16 @@ mod tests {
             ("http://[::1]/x", "http http://[::1]:80/x"),
             ("http://[::1]:8/x", "http http://[::1]:8/x"),
         ] {
-            let made = watch(&format!(r#"{{"http": "{http}"}}"#));
-            let Ok(Watch::Check(check)) = made else {
-                panic!("{made:?}")
+            let resolved = resolve(&format!(r#"{{"http": "{http}"}}"#));
+            let Ok(HealthSource::Agent(check)) = resolved else {
+                panic!("{resolved:?}")
             };
-            assert_eq!(check.what.text(), text);
+            assert_eq!(check.target.description(), text);
         }
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_what_would() {
+    fn invalid_definitions_fail_with_a_remedy() {
         for (bad, why) in [
             ("{}", "exactly one of"),
             (r#"{"tcp": ":1", "http": "/"}"#, "exactly one of"),
@@ -311,17 +338,17 @@ mod tests {
             (r#"{"tcp": ":0"}"#, "host:port"),
             (r#"{"tcp": ":70000"}"#, "host:port"),
             (r#"{"tcp": ":1", "up": 0}"#, "at least 1"),
-            (r#"{"tcp": ":1", "warning": 1}"#, "exec alone"),
+            (r#"{"tcp": ":1", "warning": 1}"#, "only to exec"),
             (r#"{"http": "ftp://x"}"#, "http://host:port/path"),
-            (r#"{"http": "/up", "ca": "/x"}"#, "https URL alone"),
-            (r#"{"http": "/a b"}"#, "does not belong"),
-            (r#"{"http": "http://u:p@h/"}"#, "does not belong"),
-            (r#"{"exec": ""}"#, "name a program"),
-            (r#"{"ttl": "5s", "down": 2}"#, "nothing of ttl"),
+            (r#"{"http": "/up", "ca": "/x"}"#, "only to an https URL"),
+            (r#"{"http": "/a b"}"#, "not allowed"),
+            (r#"{"http": "http://u:p@h/"}"#, "not allowed"),
+            (r#"{"exec": ""}"#, "specify a program"),
+            (r#"{"ttl": "5s", "down": 2}"#, "do not apply to ttl"),
             (r#"{"ttl": "soon"}"#, "a duration such as"),
             (r#"{"tcp": ":1", "intervall": 1}"#, "unknown field"),
         ] {
-            let error = watch(bad).unwrap_err();
+            let error = resolve(bad).unwrap_err();
             assert!(error.contains(why), "{bad}: {error:#}");
         }
     }

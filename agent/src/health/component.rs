@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::health::policy::CheckPolicy;
-use crate::health::{Checks, Looked};
+use crate::health::{Checks, SavedCheck};
 use crate::registry::Registry;
 use crate::runtime::component::{Component, HandOver};
 use crate::runtime::metrics::MetricsWriter;
@@ -37,8 +37,8 @@ impl HealthComponent {
 
     /// Continues a check of the previous process. If the settings do not allow it any more, the registration is
     /// dropped, too: it would stay as it is without being checked.
-    fn resume(&self, looked: Looked) {
-        let Looked { service, id, check } = looked;
+    fn resume(&self, saved: SavedCheck) {
+        let SavedCheck { service, id, check } = saved;
         let Ok(service) = ServiceName::new(&service) else {
             return;
         };
@@ -46,7 +46,7 @@ impl HealthComponent {
         let Some((grant, health)) = self.registry.grant_and_health(&key) else {
             return;
         };
-        match self.policy.again(check) {
+        match self.policy.readmit(check) {
             Some(check) => self.checks.resume(key, grant, check, health),
             None => {
                 let (service, id) = &key;
@@ -55,7 +55,7 @@ impl HealthComponent {
                     instance = %id,
                     "cannot restore a registration: the settings do not allow its check any more"
                 );
-                self.registry.forget(&key, grant);
+                self.registry.drop_registration(&key, grant);
             }
         }
     }
@@ -68,11 +68,11 @@ impl Component for HealthComponent {
 
     fn start(&self, inherited: Option<Value>) -> BoxFuture<'_, Result<()>> {
         let state = inherited.map_or_else(|| Ok(Vec::new()), serde_json::from_value);
-        let state: Vec<Looked> = state.unwrap_or_else(|error| {
+        let state: Vec<SavedCheck> = state.unwrap_or_else(|error| {
             tracing::warn!(component = self.name(), %error, "skipping invalid hand-over state");
             Vec::new()
         });
-        state.into_iter().for_each(|looked| self.resume(looked));
+        state.into_iter().for_each(|saved| self.resume(saved));
         ready(Ok(())).boxed()
     }
 
@@ -82,7 +82,7 @@ impl Component for HealthComponent {
 
     fn hand_over(&self) -> BoxFuture<'_, HandOver> {
         ready(HandOver {
-            state: serde_json::to_value(self.checks.looked()).ok(),
+            state: serde_json::to_value(self.checks.export()).ok(),
             ..HandOver::default()
         })
         .boxed()
@@ -95,5 +95,36 @@ impl Component for HealthComponent {
     fn write_metrics(&self, out: &mut MetricsWriter<'_, '_>) -> fmt::Result {
         let help = "Instances whose health the agent checks";
         out.gauge("discoverd_checks", help, self.checks.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_of_the_release_before_are_read() {
+        let check = |what: &str, reach: &str| {
+            let time = r#"{"secs": 1, "nanos": 0}"#;
+            format!(
+                r#"{{"service": "web", "id": "10.0.0.1:80", "check": {{"what": {what}, "interval": {time},
+                "timeout": {time}, "start": {time}, "up": 1, "down": 3, "reach": {reach}}}}}"#
+            )
+        };
+        let networks = r#"[{"address": "10.9.0.0", "bits": 16}]"#;
+        let state = format!(
+            "[{}, {}, {}]",
+            check(r#"{"Tcp": "10.0.0.1:80"}"#, r#""Anywhere""#),
+            check(
+                r#"{"Http": {"address": "h:80", "path": "/", "tls": null}}"#,
+                &format!(r#"{{"Ordinary": {networks}}}"#)
+            ),
+            check(
+                r#"{"Exec": [["true"], null]}"#,
+                &format!(r#"{{"Only": ["10.0.0.1", {networks}]}}"#)
+            ),
+        );
+        let state: Vec<SavedCheck> = serde_json::from_str(&state).unwrap();
+        assert_eq!(state.len(), 3);
     }
 }

@@ -1,4 +1,4 @@
-//! Health checks: each looks at one instance again and again, and tells the registry how it is.
+//! Health checks: each probes one instance at intervals and reports its health to the registry.
 
 pub mod check;
 pub mod component;
@@ -23,45 +23,45 @@ use crate::registry::state::Health;
 use check::Check;
 use threshold::{Outcome, Threshold};
 
-/// How long the end of the checks is waited for.
-const ENDING: Duration = Duration::from_millis(500);
+/// Limit on the time until all checks have stopped.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// All checks that are made. They end with this, and with the registrations that they are about.
+/// Running health checks. A check stops with its registration, or when this is dropped.
 pub struct Checks {
     registry: Arc<Registry>,
-    running: Mutex<Running>,
+    running: Mutex<RunningChecks>,
 }
 
 #[derive(Default)]
-struct Running {
-    checks: HashMap<InstanceKey, Open>,
+struct RunningChecks {
+    checks: HashMap<InstanceKey, RunningCheck>,
     tasks: JoinSet<()>,
     /// Set by [`Checks::close`]: checks that are added later are recorded for the hand-over, and do not run.
     is_closed: bool,
 }
 
-/// A check that is made.
-struct Open {
+/// A running check.
+struct RunningCheck {
     /// The check ends when this is dropped. `None` if it does not run any more.
     stop: Option<oneshot::Sender<()>>,
-    /// The registration that it is about.
+    /// Grant of the registration that is checked.
     grant: u64,
     check: Check,
 }
 
-/// An instance that is looked at, on its way from one run of the agent to the next.
+/// A health check in the hand-over state. The names of the fields are part of its format.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Looked {
-    /// The service.
+pub struct SavedCheck {
+    /// Service name.
     pub service: String,
-    /// The instance.
+    /// Instance id.
     pub id: String,
-    /// How it is looked at.
+    /// The check.
     pub check: Check,
 }
 
 impl Checks {
-    /// None yet.
+    /// Creates an empty set of checks.
     pub fn new(registry: Arc<Registry>) -> Checks {
         Checks {
             registry,
@@ -69,45 +69,45 @@ impl Checks {
         }
     }
 
-    /// Begins to look at what has just been registered, and ends what was looked at there before. Must be
-    /// called on a tokio runtime.
-    pub fn begin(&self, key: InstanceKey, grant: u64, check: Check, initial: Health) {
-        let machine = Threshold::new(&check, initial);
-        self.look(key, grant, check, machine);
+    /// Starts to check a new registration, and stops the check of the one that it replaced. Call this on a
+    /// tokio runtime.
+    pub fn start(&self, key: InstanceKey, grant: u64, check: Check, initial: Health) {
+        let threshold = Threshold::new(&check, initial);
+        self.spawn(key, grant, check, threshold);
     }
 
-    /// Goes on with what the run before looked at. Must be called on a tokio runtime.
+    /// Continues a check of the previous process. Call this on a tokio runtime.
     pub fn resume(&self, key: InstanceKey, grant: u64, check: Check, health: Health) {
-        let machine = Threshold::resumed(&check, health);
-        self.look(key, grant, check, machine);
+        let threshold = Threshold::resumed(&check, health);
+        self.spawn(key, grant, check, threshold);
     }
 
-    fn look(&self, key: InstanceKey, grant: u64, check: Check, machine: Threshold) {
+    fn spawn(&self, key: InstanceKey, grant: u64, check: Check, threshold: Threshold) {
         let (stop, stopped) = oneshot::channel();
         let registry = self.registry.clone();
         let mut running = self.running();
         while running.tasks.try_join_next().is_some() {}
-        let open = Open {
+        let running_check = RunningCheck {
             stop: (!running.is_closed).then_some(stop),
             grant,
             check: check.clone(),
         };
-        running.checks.insert(key.clone(), open);
+        running.checks.insert(key.clone(), running_check);
         if running.is_closed {
             return;
         }
-        let task = tend(registry, key, grant, check, machine, stopped);
+        let task = run_check(registry, key, grant, check, threshold, stopped);
         running.tasks.spawn(task);
     }
 
-    /// All that are made.
-    pub fn looked(&self) -> Vec<Looked> {
+    /// Returns all checks.
+    pub fn export(&self) -> Vec<SavedCheck> {
         let running = self.running();
         let all = running.checks.iter();
-        all.map(|((service, id), open)| Looked {
+        all.map(|((service, id), running_check)| SavedCheck {
             service: service.to_string(),
             id: id.clone(),
-            check: open.check.clone(),
+            check: running_check.check.clone(),
         })
         .collect()
     }
@@ -117,23 +117,23 @@ impl Checks {
         self.running().checks.contains_key(key)
     }
 
-    /// How many are made.
+    /// Returns the number of checks.
     pub fn len(&self) -> usize {
         self.running().checks.len()
     }
 
-    /// How many are made of others than this one.
-    pub fn of_others(&self, key: &InstanceKey) -> usize {
+    /// Returns the number of checks of other instances.
+    pub fn count_except(&self, key: &InstanceKey) -> usize {
         let running = self.running();
         running.checks.keys().filter(|other| *other != key).count()
     }
 
-    /// Whether none is made.
+    /// Returns true if there are no checks.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Ends all, with the commands that they run. They are still listed by [`Checks::looked`].
+    /// Stops all checks and the commands that they run. [`Checks::export`] still returns them.
     pub async fn close(&self) {
         let mut tasks = {
             let mut running = self.running();
@@ -141,76 +141,77 @@ impl Checks {
             running
                 .checks
                 .values_mut()
-                .for_each(|open| open.stop = None);
+                .for_each(|running_check| running_check.stop = None);
             std::mem::take(&mut running.tasks)
         };
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        // A store that hangs may keep one from telling what it found.
-        if timeout(ENDING, ended).await.is_err() {
+        let stopped = async { while tasks.join_next().await.is_some() {} };
+        // A report may hang if the store does not respond.
+        if timeout(CLOSE_TIMEOUT, stopped).await.is_err() {
             tasks.shutdown().await;
         }
     }
 
-    /// Without those that are about nobody any more, which end with this.
-    fn running(&self) -> MutexGuard<'_, Running> {
+    /// Removes checks whose registration ended, and returns the rest. This stops them.
+    fn running(&self) -> MutexGuard<'_, RunningChecks> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let lives =
-            |key: &InstanceKey, open: &mut Open| self.registry.health(key, open.grant).is_some();
-        running.checks.retain(lives);
+        let is_registered = |key: &InstanceKey, running_check: &mut RunningCheck| {
+            self.registry.health(key, running_check.grant).is_some()
+        };
+        running.checks.retain(is_registered);
         running
     }
 }
 
-async fn tend(
+async fn run_check(
     registry: Arc<Registry>,
     key: InstanceKey,
     grant: u64,
     check: Check,
-    mut machine: Threshold,
+    mut threshold: Threshold,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let mut before = machine.health();
+    let mut last_health = threshold.health();
     loop {
-        let pause = spread(machine.pause());
-        let look = async {
-            sleep(pause).await;
-            probe::look(&check).await
+        let delay = jitter(threshold.next_delay());
+        let probe = async {
+            sleep(delay).await;
+            probe::run(&check).await
         };
-        // What is told to the registry is told to the end; only looking can be broken off.
+        // A report to the registry is not cancelled; only the probe is.
         let outcome = tokio::select! {
             _ = &mut stopped => return,
-            outcome = look => outcome,
+            outcome = probe => outcome,
         };
-        let health = machine.step(&outcome);
+        let health = threshold.record(&outcome);
         let (Outcome::Pass(note) | Outcome::Warn(note) | Outcome::Fail(note)) = outcome;
-        if health != before && health == Health::Critical {
+        if health != last_health && health == Health::Critical {
             let (service, id) = (&key.0, &key.1);
             tracing::warn!(
                 %service,
                 instance = %id,
-                check = check.what.text(),
+                check = check.target.description(),
                 result = note,
                 "instance is critical: its check failed"
             );
         }
-        before = health;
-        let told = registry.report(&key, grant, health, note).await;
-        // What else went wrong is tried again with the next check.
-        if told.is_err_and(|error| is_over(error.kind())) {
+        last_health = health;
+        let reported = registry.report(&key, grant, health, note).await;
+        // After other errors, the next check reports again.
+        if reported.is_err_and(|error| is_registration_lost(error.kind())) {
             return;
         }
     }
 }
 
-/// The registration is not there any more, or another's.
-fn is_over(kind: ErrorKind) -> bool {
+/// Returns true if the registration was removed or replaced.
+fn is_registration_lost(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::LeaseLost | ErrorKind::Replaced | ErrorKind::NotFound
     )
 }
 
-/// A tenth more or less, so that checks that began together do not stay together.
-fn spread(pause: Duration) -> Duration {
-    pause.mul_f64(0.9 + 0.2 * fastrand::f64())
+/// Varies an interval by up to 10 %, so that checks that start together spread out.
+fn jitter(delay: Duration) -> Duration {
+    delay.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

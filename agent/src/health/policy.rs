@@ -1,34 +1,34 @@
-//! What a check may look at that somebody declared over the API. Pure.
+//! Limits for checks that are defined over the API. Pure.
 //!
-//! Whoever declares a check has this host ask somebody else, in its name and from within its network. So
-//! somebody on this host may have all be looked at but what only ever answers the host itself, and somebody
-//! elsewhere only what is at their own address.
+//! A check makes this host send requests in its own name and from within its network. Clients on this host
+//! may check all addresses except those that respond only to the host itself. Clients on other hosts may
+//! check only their own address.
 
 use std::time::Duration;
 
 use discover_core::{Error, ErrorKind, Result};
 use ipnet::IpNet;
 
-use crate::health::check::{Check, Declared, What};
+use crate::health::check::{Check, CheckDefinition, CheckTarget};
 use crate::health::target_policy::TargetPolicy;
 use crate::net::peer::Peer;
 
-/// What the settings say.
+/// Limits from the settings.
 #[derive(Clone, Debug)]
 pub struct CheckPolicy {
-    /// Whether commands may be run, and files opened.
-    pub exec: bool,
-    /// The most instances that are looked at.
-    pub most: usize,
-    /// The shortest interval.
-    pub interval: Duration,
-    /// Networks that anybody may have looked at.
+    /// Whether checks may run commands and read files.
+    pub allow_exec: bool,
+    /// Maximum number of checked instances.
+    pub max_checks: usize,
+    /// Shortest allowed interval.
+    pub min_interval: Duration,
+    /// Networks that any client may check.
     pub targets: Vec<IpNet>,
 }
 
 impl CheckPolicy {
-    /// How far a check reaches that this one declared.
-    pub fn reach(&self, peer: Peer) -> TargetPolicy {
+    /// Returns the addresses that a check defined by this client may connect to.
+    pub fn target_policy(&self, peer: Peer) -> TargetPolicy {
         let targets = self.targets.clone();
         match peer {
             Peer::Address(ip) if !ip.is_loopback() => TargetPolicy::Only(ip, targets),
@@ -36,47 +36,53 @@ impl CheckPolicy {
         }
     }
 
-    /// A check that was declared to the run before, as far as it may reach now; none if it is not allowed
-    /// any more.
-    pub fn again(&self, mut check: Check) -> Option<Check> {
-        match &mut check.reach {
+    /// Returns a check of the previous process with the current limits, or `None` if it is not allowed any
+    /// more.
+    pub fn readmit(&self, mut check: Check) -> Option<Check> {
+        match &mut check.target_policy {
             TargetPolicy::Anywhere => return Some(check),
             TargetPolicy::Ordinary(targets) | TargetPolicy::Only(_, targets) => {
                 targets.clone_from(&self.targets)
             }
         }
-        let is_own = match &check.what {
-            What::Exec(..) => true,
-            What::Http { tls, .. } => matches!(tls, Some(Some(_))),
-            What::Tcp(_) => false,
+        let uses_agent_rights = match &check.target {
+            CheckTarget::Exec(..) => true,
+            CheckTarget::Http { tls, .. } => matches!(tls, Some(Some(_))),
+            CheckTarget::Tcp(_) => false,
         };
-        (self.exec || !is_own).then_some(check)
+        (self.allow_exec || !uses_agent_rights).then_some(check)
     }
 
-    /// Refuses what is not for everybody who may register; so many others are looked at already.
-    pub fn admit(&self, check: &Declared, others: usize) -> Result<()> {
-        // Both make the agent open files and run programs as itself.
+    /// Checks a definition against the limits. `others` is the number of other checked instances.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::PermissionDenied`], [`ErrorKind::InvalidArgument`] or [`ErrorKind::Resource`]
+    /// and the setting that allows the check.
+    pub fn admit(&self, check: &CheckDefinition, others: usize) -> Result<()> {
+        // Both make the agent run programs or open files as its user.
         let rights = [("exec", check.exec.is_some()), ("ca", check.ca.is_some())];
-        if let Some((what, _)) = rights.iter().find(|(_, given)| *given && !self.exec) {
+        if let Some((what, _)) = rights.iter().find(|(_, given)| *given && !self.allow_exec) {
             let text = format!(
-                "check: {what} is not for everybody who may register; \
-                 the agent allows it with allow_exec, or in its configuration file"
+                "check: {what} is not allowed over the API; \
+                 set allow_exec, or define the check in the configuration file"
             );
             return Err(Error::new(ErrorKind::PermissionDenied, text));
         }
         for (name, time) in [("interval", check.interval), ("start", check.start)] {
-            let least = self.interval;
-            if time.is_some_and(|time| time.0 < least) {
-                let text =
-                    format!("check: {name} is less than {least:?}, the setting check_interval");
+            let min = self.min_interval;
+            if time.is_some_and(|time| time.0 < min) {
+                let text = format!(
+                    "check: {name} is less than {min:?}, the minimum (setting check_interval)"
+                );
                 return Err(Error::invalid(text));
             }
         }
-        // Whoever says itself how it is has nobody look.
-        if check.ttl.is_none() && others >= self.most {
-            let most = self.most;
+        // The agent does not probe an instance that reports its own health.
+        if check.ttl.is_none() && others >= self.max_checks {
+            let max = self.max_checks;
             let text = format!(
-                "{most} instances are looked at already; the limit is {most}, the setting checks"
+                "check: the agent already checks {max} instances, the limit (setting checks)"
             );
             return Err(Error::new(ErrorKind::Resource, text));
         }
@@ -89,18 +95,18 @@ mod tests {
     use super::*;
     use std::net::IpAddr;
 
-    use crate::health::check::Watch;
+    use crate::health::check::HealthSource;
     use crate::net::cidr::parse_network;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
-    fn allowed(targets: &[&str]) -> CheckPolicy {
+    fn policy(targets: &[&str]) -> CheckPolicy {
         CheckPolicy {
-            exec: false,
-            most: 2,
-            interval: Duration::from_secs(1),
+            allow_exec: false,
+            max_checks: 2,
+            min_interval: Duration::from_secs(1),
             targets: targets
                 .iter()
                 .map(|text| parse_network(text).unwrap())
@@ -108,13 +114,13 @@ mod tests {
         }
     }
 
-    fn declared(json: &str) -> Declared {
+    fn definition(json: &str) -> CheckDefinition {
         serde_json::from_str(json).unwrap()
     }
 
     #[test]
-    fn who_is_elsewhere_has_only_their_own_address_looked_at() {
-        let remote = allowed(&["10.9.0.0/16"]).reach(Peer::Address(ip("10.0.0.7")));
+    fn remote_clients_may_check_only_their_own_address() {
+        let remote = policy(&["10.9.0.0/16"]).target_policy(Peer::Address(ip("10.0.0.7")));
         for (target, may) in [
             ("10.0.0.7", true),
             ("::ffff:10.0.0.7", true),
@@ -129,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn who_is_here_has_all_looked_at_but_what_answers_the_host_alone() {
+    fn local_clients_may_check_all_but_host_only_addresses() {
         for peer in [Peer::User(1000), Peer::Address(ip("127.0.0.1"))] {
-            let local = allowed(&[]).reach(peer);
+            let local = policy(&[]).target_policy(peer);
             for (target, may) in [
                 ("127.0.0.1", true),
                 ("10.0.0.8", true),
@@ -147,42 +153,54 @@ mod tests {
                 assert_eq!(local.allows(ip(target)), may, "{target}");
             }
         }
-        let more = allowed(&["169.254.0.0/16"]).reach(Peer::User(0));
-        assert!(more.allows(ip("169.254.169.254")), "somebody said so");
+        let more = policy(&["169.254.0.0/16"]).target_policy(Peer::User(0));
+        assert!(more.allows(ip("169.254.169.254")), "the settings allow it");
         assert!(TargetPolicy::Anywhere.allows(ip("169.254.169.254")));
     }
 
     #[test]
-    fn what_the_run_before_allowed_is_judged_anew() {
-        let made = |json: &str, reach| match declared(json).watch("10.0.0.7", 1, reach) {
-            Ok(Watch::Check(check)) => check,
+    fn checks_of_the_previous_process_get_the_current_limits() {
+        let check = |json: &str, target_policy| match definition(json).resolve(
+            "10.0.0.7",
+            1,
+            target_policy,
+        ) {
+            Ok(HealthSource::Agent(check)) => check,
             other => panic!("{other:?}"),
         };
-        let now = allowed(&["10.9.0.0/16"]);
+        let now = policy(&["10.9.0.0/16"]);
         let before = TargetPolicy::Only(ip("10.0.0.7"), Vec::new());
-        let again = now.again(made(r#"{"tcp": ":1"}"#, before.clone())).unwrap();
-        assert_eq!(again.reach, now.reach(Peer::Address(ip("10.0.0.7"))));
+        let readmitted = now
+            .readmit(check(r#"{"tcp": ":1"}"#, before.clone()))
+            .unwrap();
+        assert_eq!(
+            readmitted.target_policy,
+            now.target_policy(Peer::Address(ip("10.0.0.7")))
+        );
         let exec = r#"{"exec": "true"}"#;
-        assert_eq!(now.again(made(exec, before)), None);
-        let of_the_file = made(exec, TargetPolicy::Anywhere);
-        assert_eq!(now.again(of_the_file.clone()), Some(of_the_file));
+        assert_eq!(now.readmit(check(exec, before)), None);
+        let from_config_file = check(exec, TargetPolicy::Anywhere);
+        assert_eq!(
+            now.readmit(from_config_file.clone()),
+            Some(from_config_file)
+        );
     }
 
     #[test]
-    fn what_is_not_for_everybody_is_refused_with_the_setting_that_allows_it() {
+    fn forbidden_checks_fail_with_the_setting_that_allows_them() {
         for (bad, running, why) in [
             (r#"{"exec": "true"}"#, 0, "allow_exec"),
             (r#"{"http": "https://h/", "ca": "/x"}"#, 0, "allow_exec"),
             (r#"{"tcp": ":1", "interval": "999ms"}"#, 0, "check_interval"),
             (r#"{"tcp": ":1", "start": "10ms"}"#, 0, "check_interval"),
-            (r#"{"tcp": ":1"}"#, 2, "the setting checks"),
+            (r#"{"tcp": ":1"}"#, 2, "setting checks"),
         ] {
-            let error = allowed(&[]).admit(&declared(bad), running).unwrap_err();
+            let error = policy(&[]).admit(&definition(bad), running).unwrap_err();
             assert!(error.to_string().contains(why), "{bad}: {error:#}");
         }
         let fine = r#"{"tcp": ":1", "interval": "1s", "start": "1s"}"#;
-        assert!(allowed(&[]).admit(&declared(fine), 1).is_ok());
+        assert!(policy(&[]).admit(&definition(fine), 1).is_ok());
         let reports = r#"{"ttl": "10s"}"#;
-        assert!(allowed(&[]).admit(&declared(reports), 2).is_ok());
+        assert!(policy(&[]).admit(&definition(reports), 2).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! One look at an instance.
+//! Probe of an instance: one run of its health check.
 
 use std::time::Duration;
 
@@ -13,52 +13,53 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::exec::{self, Ran};
-use crate::health::check::{Check, Trust, What};
+use crate::exec::{self, CommandOutput};
+use crate::health::check::{Check, CheckTarget, TlsTrust};
 use crate::health::target_policy::{self, TargetPolicy};
 use crate::health::threshold::Outcome;
 use crate::health::tls;
 
-/// The most letters of a command's output that are told.
-const TOLD: usize = 512;
+/// Maximum length of a command's output in the note, in characters.
+const MAX_OUTPUT_CHARS: usize = 512;
 
-/// Looks, for as long as the check allows.
-pub async fn look(check: &Check) -> Outcome {
-    let look = async {
-        match &check.what {
-            What::Tcp(address) => connect(address, &check.reach)
+/// Probes an instance within the timeout of its check.
+pub async fn run(check: &Check) -> Outcome {
+    let probe = async {
+        match &check.target {
+            CheckTarget::Tcp(address) => connect(address, &check.target_policy)
                 .await
                 .map(|_| Outcome::Pass("connected".to_owned())),
-            What::Http { address, path, tls } => {
-                http(address, path, tls.as_ref(), &check.reach).await
+            CheckTarget::Http { address, path, tls } => {
+                http(address, path, tls.as_ref(), &check.target_policy).await
             }
-            What::Exec(words, warning) => {
-                let ran = exec::run(words, &[], Vec::new(), check.timeout).await;
-                return ran.map_or_else(
+            CheckTarget::Exec(words, warning) => {
+                let output = exec::run(words, &[], Vec::new(), check.timeout).await;
+                return output.map_or_else(
                     |error| Outcome::Fail(error.to_string()),
-                    |ran| judge(&ran, *warning, check.timeout),
+                    |output| command_outcome(&output, *warning, check.timeout),
                 );
             }
         }
         .unwrap_or_else(Outcome::Fail)
     };
-    // A command has its own time, so that it can be cleared away.
-    match &check.what {
-        What::Exec(..) => look.await,
-        _ => timeout(check.timeout, look)
+    // A command has its own timeout, which kills it and its children.
+    match &check.target {
+        CheckTarget::Exec(..) => probe.await,
+        _ => timeout(check.timeout, probe)
             .await
-            .unwrap_or_else(|_| Outcome::Fail(format!("no answer within {:?}", check.timeout))),
+            .unwrap_or_else(|_| Outcome::Fail(format!("no response within {:?}", check.timeout))),
     }
 }
 
-/// To an address that may be looked at: what a name means is looked up once, and that is asked.
-async fn connect(address: &str, reach: &TargetPolicy) -> Result<TcpStream, String> {
+/// Connects to an address that the policy allows. The name is resolved once, so that the checked addresses
+/// are the ones used.
+async fn connect(address: &str, policy: &TargetPolicy) -> Result<TcpStream, String> {
     let found = lookup_host(address).await;
     let found = found.map_err(|e| network_error_cause(&e))?;
-    let (may, not): (Vec<_>, Vec<_>) = found.partition(|at| reach.allows(at.ip()));
-    match not.first() {
-        Some(at) if may.is_empty() => Err(target_policy::refusal(at.ip())),
-        _ => TcpStream::connect(&may[..])
+    let (allowed, refused): (Vec<_>, Vec<_>) = found.partition(|at| policy.allows(at.ip()));
+    match refused.first() {
+        Some(at) if allowed.is_empty() => Err(target_policy::refusal(at.ip())),
+        _ => TcpStream::connect(&allowed[..])
             .await
             .map_err(|e| network_error_cause(&e)),
     }
@@ -67,20 +68,20 @@ async fn connect(address: &str, reach: &TargetPolicy) -> Result<TcpStream, Strin
 async fn http(
     address: &str,
     path: &str,
-    trust: Option<&Trust>,
-    reach: &TargetPolicy,
+    trust: Option<&TlsTrust>,
+    policy: &TargetPolicy,
 ) -> Result<Outcome, String> {
-    let stream = connect(address, reach).await?;
+    let stream = connect(address, policy).await?;
     match trust {
         Some(trust) => {
-            let stream = tls::over(stream, address, trust.as_deref()).await?;
-            ask(stream, address, path).await
+            let stream = tls::connect(stream, address, trust.as_deref()).await?;
+            send_get(stream, address, path).await
         }
-        None => ask(stream, address, path).await,
+        None => send_get(stream, address, path).await,
     }
 }
 
-async fn ask<S>(stream: S, address: &str, path: &str) -> Result<Outcome, String>
+async fn send_get<S>(stream: S, address: &str, path: &str) -> Result<Outcome, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -94,30 +95,30 @@ where
         .header(CONNECTION, "close")
         .body(Empty::new())
         .map_err(|e| e.to_string())?;
-    // The connection ends with this function: nobody is interested in the body.
+    // The connection ends with this function; the body is not read.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let answer = sender.send_request(request).await;
-    let answer = answer.map_err(|e| network_error_cause(&e))?;
-    let status = answer.status();
-    let said = format!("status {status}");
+    let response = sender.send_request(request).await;
+    let response = response.map_err(|e| network_error_cause(&e))?;
+    let status = response.status();
+    let note = format!("status {status}");
     Ok(match status.as_u16() {
-        200..=299 => Outcome::Pass(said),
-        // Too many requests: it works, and somebody should look at it.
-        429 => Outcome::Warn(said),
-        _ => Outcome::Fail(said),
+        200..=299 => Outcome::Pass(note),
+        // Too many requests: the instance works, but needs attention.
+        429 => Outcome::Warn(note),
+        _ => Outcome::Fail(note),
     })
 }
 
-fn judge(ran: &Ran, warning: Option<u8>, within: Duration) -> Outcome {
-    let output: String = ran.output.chars().take(TOLD).collect();
-    let Some(status) = ran.status else {
-        return Outcome::Fail(format!("killed: not done within {within:?}"));
+fn command_outcome(output: &CommandOutput, warning: Option<u8>, timeout: Duration) -> Outcome {
+    let text: String = output.output.chars().take(MAX_OUTPUT_CHARS).collect();
+    let Some(status) = output.status else {
+        return Outcome::Fail(format!("killed: not finished within {timeout:?}"));
     };
     let warns = warning.is_some_and(|code| status.code() == Some(i32::from(code)));
     match (status.success(), warns) {
-        (true, _) => Outcome::Pass(output),
-        (_, true) => Outcome::Warn(output),
-        _ => Outcome::Fail(format!("{status}: {output}")),
+        (true, _) => Outcome::Pass(text),
+        (_, true) => Outcome::Warn(text),
+        _ => Outcome::Fail(format!("{status}: {text}")),
     }
 }

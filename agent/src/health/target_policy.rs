@@ -16,12 +16,12 @@ pub enum TargetPolicy {
     /// All addresses: the check is defined in the configuration file.
     Anywhere,
     /// All unicast addresses except link-local ones and metadata services, and addresses in these networks.
-    Ordinary(#[serde(deserialize_with = "ignore")] Vec<IpNet>),
+    Ordinary(#[serde(deserialize_with = "skip")] Vec<IpNet>),
     /// This address, and addresses in these networks.
-    Only(IpAddr, #[serde(deserialize_with = "ignore")] Vec<IpNet>),
+    Only(IpAddr, #[serde(deserialize_with = "skip")] Vec<IpNet>),
 }
 
-fn ignore<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<IpNet>, D::Error> {
+fn skip<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<IpNet>, D::Error> {
     IgnoredAny::deserialize(from).map(|IgnoredAny| Vec::new())
 }
 
@@ -58,7 +58,7 @@ impl TargetPolicy {
 
 /// Returns the reason why a check may not connect to an address.
 pub fn refusal(ip: IpAddr) -> String {
-    format!("{ip} is not looked at for who asks from there; the setting check_targets allows more")
+    format!("this client may not check {ip}; the setting check_targets allows more addresses")
 }
 
 /// Returns false for unspecified, multicast, broadcast and link-local addresses and for metadata services of

@@ -1,22 +1,22 @@
-//! What the results of a check make of an instance: it takes some in a row to change anything. Pure.
+//! Threshold of a check: the number of consecutive results that change the health of an instance. Pure.
 
 use std::time::Duration;
 
 use crate::health::check::Check;
 use crate::registry::state::Health;
 
-/// The result of one check.
+/// Result of one probe.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// As it should be.
+    /// The instance works; with a text for the note.
     Pass(String),
-    /// It works, and somebody should look at it.
+    /// The instance works, but needs attention.
     Warn(String),
-    /// It does not work, and why.
+    /// The instance does not work; with the cause.
     Fail(String),
 }
 
-/// See the module.
+/// Derives the health of an instance from consecutive results.
 #[derive(Debug)]
 pub struct Threshold {
     health: Health,
@@ -24,68 +24,68 @@ pub struct Threshold {
     down: u32,
     interval: Duration,
     start: Duration,
-    /// Whether it has ever passed.
-    begun: bool,
-    good: u32,
-    bad: u32,
+    /// Whether the instance has ever passed.
+    has_passed: bool,
+    successes: u32,
+    failures: u32,
 }
 
 impl Threshold {
-    /// Of an instance that is like this before the first check.
+    /// Starts with the health of the instance before the first check.
     pub fn new(check: &Check, initial: Health) -> Threshold {
         Threshold {
             health: initial,
             up: check.up,
             down: check.down,
             interval: check.interval,
-            start: check.start,
-            begun: false,
-            good: 0,
-            bad: 0,
+            start: check.start_interval,
+            has_passed: false,
+            successes: 0,
+            failures: 0,
         }
     }
 
-    /// Of an instance that another run of the agent has looked at. One that is well is not starting any
-    /// more: it is looked at as often as ever, and does not wait for what a start may take.
+    /// Continues with the health that the previous process reported. If it is not critical, the instance is
+    /// not starting: the regular interval applies.
     pub fn resumed(check: &Check, health: Health) -> Threshold {
         Threshold {
-            begun: health != Health::Critical,
+            has_passed: health != Health::Critical,
             ..Threshold::new(check, health)
         }
     }
 
-    /// How the instance is.
+    /// Returns the current health.
     pub fn health(&self) -> Health {
         self.health
     }
 
-    /// How long to wait before the next check.
-    pub fn pause(&self) -> Duration {
-        match self.begun {
+    /// Returns the time until the next probe.
+    pub fn next_delay(&self) -> Duration {
+        match self.has_passed {
             true => self.interval,
             false => self.start,
         }
     }
 
-    /// How the instance is after one more check.
-    pub fn step(&mut self, outcome: &Outcome) -> Health {
-        let better = match outcome {
+    /// Records a result and returns the health after it.
+    pub fn record(&mut self, outcome: &Outcome) -> Health {
+        let reported = match outcome {
             Outcome::Pass(_) => Health::Passing,
             Outcome::Warn(_) => Health::Warning,
             Outcome::Fail(_) => Health::Critical,
         };
-        if better == Health::Critical {
-            self.good = 0;
-            self.bad = self.bad.saturating_add(1);
-            if self.bad >= self.down {
+        if reported == Health::Critical {
+            self.successes = 0;
+            self.failures = self.failures.saturating_add(1);
+            if self.failures >= self.down {
                 self.health = Health::Critical;
             }
         } else {
-            self.bad = 0;
-            self.good = self.good.saturating_add(1);
-            if self.health != Health::Critical || self.good >= self.up {
-                self.health = better;
-                self.begun = true;
+            self.failures = 0;
+            self.successes = self.successes.saturating_add(1);
+            if self.health != Health::Critical || self.successes >= self.up {
+                self.health = reported;
+                self.has_passed = true;
             }
         }
         self.health
@@ -95,86 +95,90 @@ impl Threshold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::check::What;
+    use crate::health::check::CheckTarget;
     use Health::{Critical, Passing, Warning};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn check(up: u32, down: u32) -> Check {
         Check {
-            what: What::Tcp(String::new()),
+            target: CheckTarget::Tcp(String::new()),
             interval: SECOND * 10,
             timeout: SECOND,
-            start: SECOND,
+            start_interval: SECOND,
             up,
             down,
-            reach: crate::health::target_policy::TargetPolicy::Anywhere,
+            target_policy: crate::health::target_policy::TargetPolicy::Anywhere,
         }
     }
 
-    fn machine(up: u32, down: u32, initial: Health) -> Threshold {
+    fn new_threshold(up: u32, down: u32, initial: Health) -> Threshold {
         Threshold::new(&check(up, down), initial)
     }
 
     /// `+` passes, `~` warns, `-` fails.
-    fn steps(machine: &mut Threshold, results: &str) -> Vec<Health> {
+    fn steps(threshold: &mut Threshold, results: &str) -> Vec<Health> {
         let text = String::new;
         results
             .chars()
             .map(|result| match result {
-                '+' => machine.step(&Outcome::Pass(text())),
-                '~' => machine.step(&Outcome::Warn(text())),
-                _ => machine.step(&Outcome::Fail(text())),
+                '+' => threshold.record(&Outcome::Pass(text())),
+                '~' => threshold.record(&Outcome::Warn(text())),
+                _ => threshold.record(&Outcome::Fail(text())),
             })
             .collect()
     }
 
     #[test]
-    fn it_takes_some_in_a_row_to_come_and_to_go() {
-        let mut machine = machine(2, 3, Critical);
+    fn consecutive_results_change_the_health() {
+        let mut threshold = new_threshold(2, 3, Critical);
         assert_eq!(
-            steps(&mut machine, "+-++"),
+            steps(&mut threshold, "+-++"),
             [Critical, Critical, Critical, Passing]
         );
-        assert_eq!(steps(&mut machine, "--+--"), [Passing; 5], "not in a row");
-        assert_eq!(steps(&mut machine, "-"), [Critical]);
+        assert_eq!(steps(&mut threshold, "--+--"), [Passing; 5], "not in a row");
+        assert_eq!(steps(&mut threshold, "-"), [Critical]);
         assert_eq!(
-            steps(&mut machine, "+~"),
+            steps(&mut threshold, "+~"),
             [Critical, Warning],
-            "warning is up, too"
+            "a warning counts as a success"
         );
-        assert_eq!(steps(&mut machine, "+"), [Passing]);
+        assert_eq!(steps(&mut threshold, "+"), [Passing]);
     }
 
     #[test]
-    fn an_initial_state_holds_until_it_is_refuted() {
-        let mut passing = machine(2, 2, Passing);
+    fn the_initial_health_lasts_until_results_contradict_it() {
+        let mut passing = new_threshold(2, 2, Passing);
         assert_eq!(steps(&mut passing, "-"), [Passing]);
         assert_eq!(steps(&mut passing, "-"), [Critical]);
-        assert_eq!(steps(&mut machine(2, 2, Warning), "+"), [Passing]);
+        assert_eq!(steps(&mut new_threshold(2, 2, Warning), "+"), [Passing]);
     }
 
     #[test]
-    fn it_is_looked_at_more_often_until_it_has_passed() {
-        let mut machine = machine(2, 2, Critical);
-        assert_eq!(machine.pause(), SECOND);
-        steps(&mut machine, "-+");
-        assert_eq!(machine.pause(), SECOND);
-        steps(&mut machine, "+");
-        assert_eq!(machine.pause(), SECOND * 10);
-        steps(&mut machine, "--");
-        assert_eq!(machine.pause(), SECOND * 10);
+    fn the_start_interval_applies_until_the_first_pass() {
+        let mut threshold = new_threshold(2, 2, Critical);
+        assert_eq!(threshold.next_delay(), SECOND);
+        steps(&mut threshold, "-+");
+        assert_eq!(threshold.next_delay(), SECOND);
+        steps(&mut threshold, "+");
+        assert_eq!(threshold.next_delay(), SECOND * 10);
+        steps(&mut threshold, "--");
+        assert_eq!(threshold.next_delay(), SECOND * 10);
     }
 
     #[test]
-    fn one_that_was_well_in_the_run_before_does_not_start_again() {
+    fn an_instance_that_passed_before_the_restart_is_not_starting() {
         for (health, pause) in [(Passing, 10), (Warning, 10), (Critical, 1)] {
             let resumed = Threshold::resumed(&check(1, 1), health);
             assert_eq!(
-                (resumed.health(), resumed.pause()),
+                (resumed.health(), resumed.next_delay()),
                 (health, SECOND * pause)
             );
         }
-        assert_eq!(machine(1, 1, Passing).pause(), SECOND, "it has just come");
+        assert_eq!(
+            new_threshold(1, 1, Passing).next_delay(),
+            SECOND,
+            "it is new"
+        );
     }
 }

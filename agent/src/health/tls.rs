@@ -1,4 +1,4 @@
-//! TLS to an instance that is looked at.
+//! TLS connections of health checks.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -11,9 +11,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-/// Trusts the authorities in this file, else those of the system. Files are read for each look, so that
-/// a new one holds without a restart.
-pub async fn over(
+/// Connects over TLS. Trusts the certificate authorities in the file `trust`, or else those of the system.
+/// The file is read for each connection, so that changes apply without a restart.
+pub async fn connect(
     stream: TcpStream,
     address: &str,
     trust: Option<&Path>,
@@ -29,9 +29,9 @@ pub async fn over(
             let failed = |e: &dyn std::fmt::Display| format!("ca {}: {e}", path.display());
             let certificates = CertificateDer::pem_file_iter(path).map_err(|e| failed(&e))?;
             let certificates: Result<Vec<_>, _> = certificates.collect();
-            trusting(certificates.map_err(|e| failed(&e))?)?
+            client_config(certificates.map_err(|e| failed(&e))?)?
         }
-        None => system()?,
+        None => system_config()?,
     };
     let connector = TlsConnector::from(config);
     connector
@@ -40,16 +40,17 @@ pub async fn over(
         .map_err(|e| network_error_cause(&e))
 }
 
-/// Those of the system are many, and read once.
-fn system() -> Result<Arc<ClientConfig>, String> {
+/// The authorities of the system, which are many, are read once.
+fn system_config() -> Result<Arc<ClientConfig>, String> {
     static SYSTEM: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    let made = SYSTEM.get_or_init(|| trusting(rustls_native_certs::load_native_certs().certs));
-    made.clone()
+    let config =
+        SYSTEM.get_or_init(|| client_config(rustls_native_certs::load_native_certs().certs));
+    config.clone()
 }
 
-fn trusting(certificates: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, String> {
+fn client_config(certificates: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
-    // Systems have some that nobody understands.
+    // The system may have certificates that cannot be parsed; they are skipped.
     roots.add_parsable_certificates(certificates);
     let provider = Arc::new(crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

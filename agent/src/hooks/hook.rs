@@ -6,7 +6,7 @@ use discover_core::{Attributes, Error, HumanDuration, Result, ServiceName};
 use serde::Deserialize;
 
 use crate::config::one_or_many::OneOrMany;
-use crate::exec::Words;
+use crate::exec::CommandLine;
 
 /// Limit on the time that a command takes, where the hook sets none.
 const DEFAULT_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ pub struct Hook {
     pub attributes: Attributes,
     /// The command.
     #[serde(rename = "onChange", alias = "on_change")]
-    pub command: Words,
+    pub command: CommandLine,
     /// Time after which the command is killed. Default: one minute.
     #[serde(default)]
     pub timeout: Option<HumanDuration>,

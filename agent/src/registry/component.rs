@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::registry::Registry;
-use crate::registry::handover::Registered;
-use crate::registry::state::Mode;
+use crate::registry::handover::SavedRegistration;
+use crate::registry::state::MaintenanceMode;
 use crate::runtime::component::{Component, HandOver};
 use crate::runtime::metrics::MetricsWriter;
 use crate::runtime::phase::{Phase, until_leaving, until_running};
@@ -33,13 +33,13 @@ pub struct RegistryComponent {
 /// The hand-over state, version 1.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct RegistryState {
-    registrations: Vec<Registered>,
+    registrations: Vec<SavedRegistration>,
     /// Services and ids in maintenance mode. A service that is `None` stands for all, and so does an id.
-    maintenance: Vec<(Option<String>, Option<String>, Mode)>,
+    maintenance: Vec<(Option<String>, Option<String>, MaintenanceMode)>,
 }
 
 impl RegistryComponent {
-    /// Wraps a registry. `phase` tells when its background tasks start and end.
+    /// Wraps a registry. `phase` controls when the background tasks start and end.
     pub fn new(registry: Arc<Registry>, phase: watch::Receiver<Phase>) -> RegistryComponent {
         RegistryComponent {
             registry,
@@ -63,13 +63,13 @@ impl Component for RegistryComponent {
                 tracing::warn!(component = self.name(), %error, "skipping invalid hand-over state");
                 RegistryState::default()
             });
-            self.registry.adopt_held(state.maintenance);
-            self.registry.adopt(state.registrations);
+            self.registry.restore_maintenance(state.maintenance);
+            self.registry.restore(state.registrations);
             let mut tasks = self.tasks.lock().await;
             let (registry, mut phase) = (self.registry.clone(), self.phase.clone());
             tasks.spawn(async move {
                 if until_running(&mut phase).await {
-                    registry.tend().await;
+                    registry.reconcile().await;
                 }
             });
             let (registry, mut phase) = (self.registry.clone(), self.phase.clone());
@@ -78,7 +78,7 @@ impl Component for RegistryComponent {
                     // Clients cannot send heartbeats during a hand-over, so nothing expires during it. The next
                     // process grants every registration a whole TTL.
                     tokio::select! {
-                        () = registry.reap() => {}
+                        () = registry.run_expiry() => {}
                         () = until_leaving(&mut phase) => {}
                     }
                 }
@@ -89,12 +89,17 @@ impl Component for RegistryComponent {
     }
 
     fn hand_over(&self) -> BoxFuture<'_, HandOver> {
-        let maintenance = self.registry.held_back().into_iter().map(|(whom, mode)| {
-            let [service, id] = [whom.service(), whom.id()].map(|part| part.map(str::to_owned));
-            (service, id, mode)
-        });
+        let maintenance = self
+            .registry
+            .maintenance_rules()
+            .into_iter()
+            .map(|(selector, mode)| {
+                let [service, id] =
+                    [selector.service(), selector.id()].map(|part| part.map(str::to_owned));
+                (service, id, mode)
+            });
         let state = serde_json::to_value(RegistryState {
-            registrations: self.registry.registered(),
+            registrations: self.registry.export(),
             maintenance: maintenance.collect(),
         });
         ready(HandOver {
@@ -131,9 +136,9 @@ impl Component for RegistryComponent {
                 .map(|(state, count)| ([state], count)),
         )?;
         let mut services: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
-        for known in self.registry.list() {
-            let service = known.instance.service().to_string();
-            *services.entry((service, known.state.name())).or_default() += 1;
+        for status in self.registry.list() {
+            let service = status.instance.service().to_string();
+            *services.entry((service, status.state.name())).or_default() += 1;
         }
         out.gauge_family(
             "discoverd_service_registrations",
@@ -148,5 +153,21 @@ impl Component for RegistryComponent {
             "Registrations that were removed because no heartbeat arrived within their TTL",
             expired,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registrations_of_the_release_before_are_read() {
+        let state = r#"{"registrations": [{"service": "web", "id": "10.0.0.1:80", "address": "10.0.0.1:80",
+            "attributes": {"zone": "eu"}, "tags": ["blue"], "owner": "me", "grant": 7,
+            "ttl": {"secs": 10, "nanos": 0}, "asked": {"secs": 30, "nanos": 0},
+            "keep": {"Reports": {"secs": 3600, "nanos": 0}}, "health": "warning", "note": "",
+            "left": null}], "maintenance": [["web", null, "draining"]]}"#;
+        let state: RegistryState = serde_json::from_str(state).unwrap();
+        assert_eq!((state.registrations.len(), state.maintenance.len()), (1, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! What is registered, on its way from one run of the agent to the next.
+//! Registrations in the hand-over state: export by one process of the agent, restore by the next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::key::InstanceKey;
 use crate::registry::published::PublishedInstance;
-use crate::registry::state::{Health, Mode, Whom};
-use crate::registry::table::{Held, Keep};
-use crate::registry::{Asked, DEFAULT_TTL, Registry};
+use crate::registry::state::{Health, InstanceSelector, MaintenanceMode};
+use crate::registry::table::{LivenessSource, TableEntry};
+use crate::registry::{DEFAULT_TTL, RegistrationRequest, Registry};
 
-/// One registration.
+/// A registration in the hand-over state. The names of the fields are part of its format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Registered {
+pub struct SavedRegistration {
     service: String,
     id: String,
     address: String,
@@ -22,48 +22,50 @@ pub struct Registered {
     tags: Vec<String>,
     owner: String,
     grant: u64,
-    /// How long it lives without a heartbeat.
+    /// Longest time between two heartbeats.
     ttl: Duration,
-    /// How long it stays in the store without the agent, where a run has said so: who reports does that
-    /// another often.
-    asked: Option<Duration>,
-    keep: Keep,
+    /// TTL of the entry in the store. Missing in the state of older releases.
+    #[serde(rename = "asked")]
+    store_ttl: Option<Duration>,
+    #[serde(rename = "keep")]
+    liveness: LivenessSource,
     health: Health,
     note: String,
-    /// For how long it may go on being critical.
-    left: Option<Duration>,
+    /// Time until a critical registration expires.
+    #[serde(rename = "left")]
+    time_to_expiry: Option<Duration>,
 }
 
 impl Registry {
-    /// All that is registered. Nothing of it is changed, nor taken away. Without those that have lost their
-    /// place and were not told yet: the next run writes over what is there, and would take it from whoever
-    /// has it rightly.
-    pub fn registered(&self) -> Vec<Registered> {
+    /// Returns all registrations. Nothing is changed or removed. Registrations that were replaced are left
+    /// out, even if their owners do not know yet: the next process would overwrite the entry of the new
+    /// owner.
+    pub fn export(&self) -> Vec<SavedRegistration> {
         let now = self.start.elapsed();
         let table = self.table();
-        let mut all: Vec<Registered> = table
+        let mut all: Vec<SavedRegistration> = table
             .iter()
-            .filter(|(_, held)| match held.lease.standing() {
+            .filter(|(_, entry)| match entry.published.standing() {
                 Standing::Live | Standing::Lapsed(_) => true,
                 Standing::Replaced(_) | Standing::Released => false,
             })
-            .map(|((service, id), held)| {
-                let instance = held.lease.instance();
-                let over = held.health == Health::Critical && held.until < Duration::MAX;
-                Registered {
+            .map(|((service, id), entry)| {
+                let instance = entry.published.instance();
+                let expires = entry.health == Health::Critical && entry.deadline < Duration::MAX;
+                SavedRegistration {
                     service: service.to_string(),
                     id: id.clone(),
                     address: instance.address().to_owned(),
                     attributes: instance.attributes().clone(),
                     tags: instance.tags().to_vec(),
-                    owner: held.owner.clone(),
-                    grant: held.grant,
-                    ttl: held.ttl,
-                    asked: Some(held.lease.ttl()),
-                    keep: held.keep,
-                    health: held.health,
-                    note: held.note.clone(),
-                    left: over.then(|| held.until.saturating_sub(now)),
+                    owner: entry.owner.clone(),
+                    grant: entry.grant,
+                    ttl: entry.ttl,
+                    store_ttl: Some(entry.published.ttl()),
+                    liveness: entry.liveness,
+                    health: entry.health,
+                    note: entry.note.clone(),
+                    time_to_expiry: expires.then(|| entry.deadline.saturating_sub(now)),
                 }
             })
             .collect();
@@ -71,83 +73,86 @@ impl Registry {
         all
     }
 
-    /// Goes on with what the run before had registered: under the same numbers, for a whole TTL more, to be
-    /// written again as soon as the store takes it, over what is there.
-    pub fn adopt(&self, all: Vec<Registered>) {
-        for one in all {
-            let (service, id) = (one.service.clone(), one.id.clone());
-            if let Err(error) = self.adopt_one(one) {
+    /// Restores the registrations of the previous process with their grants and a whole TTL. The reconciler
+    /// then publishes them, overwriting what is in the store.
+    pub fn restore(&self, all: Vec<SavedRegistration>) {
+        for saved in all {
+            let (service, id) = (saved.service.clone(), saved.id.clone());
+            if let Err(error) = self.restore_registration(saved) {
                 tracing::warn!(%service, instance = %id, error = %error.report(), "cannot restore a registration");
             }
         }
-        self.unsettled.notify_one();
-        self.changed.notify_one();
+        self.reconcile_needed.notify_one();
+        self.deadlines_changed.notify_one();
     }
 
     /// Returns the grant and the health of a registration.
     pub fn grant_and_health(&self, key: &InstanceKey) -> Option<(u64, Health)> {
         let table = self.table();
-        let held = table.get(key, None).ok()?;
-        Some((held.grant, held.health))
+        let entry = table.get(key, None).ok()?;
+        Some((entry.grant, entry.health))
     }
 
-    /// Drops a registration without withdrawing it from the store: the entry there expires with its TTL.
-    pub fn forget(&self, key: &InstanceKey, grant: u64) {
-        // The registration may have been replaced in the meantime.
+    /// Drops a registration without withdrawing it from the store, where the entry expires with its TTL.
+    pub fn drop_registration(&self, key: &InstanceKey, grant: u64) {
+        // Another grant may have replaced it in the meantime.
         let _ = self.table().remove(key, Some(grant));
     }
 
-    fn adopt_one(&self, one: Registered) -> Result<()> {
-        let service = ServiceName::new(&one.service)?;
-        let asked = Asked {
+    fn restore_registration(&self, saved: SavedRegistration) -> Result<()> {
+        let service = ServiceName::new(&saved.service)?;
+        let request = RegistrationRequest {
             service: service.clone(),
-            id: one.id,
-            address: one.address,
-            attributes: one.attributes,
-            tags: one.tags,
-            ttl: one.asked.unwrap_or(match one.keep {
-                // That is how often it reports.
-                Keep::Reports(_) => one.ttl.max(DEFAULT_TTL),
-                _ => one.ttl,
+            id: saved.id,
+            address: saved.address,
+            attributes: saved.attributes,
+            tags: saved.tags,
+            ttl: saved.store_ttl.unwrap_or(match saved.liveness {
+                // The interval of the heartbeats, not the TTL in the store.
+                LivenessSource::HealthReports(_) => saved.ttl.max(DEFAULT_TTL),
+                _ => saved.ttl,
             }),
-            claim: OnConflict::Replace,
-            owner: one.owner,
-            keep: one.keep,
-            beat: None,
-            health: one.health,
-            patient: true,
+            on_conflict: OnConflict::Replace,
+            owner: saved.owner,
+            liveness: saved.liveness,
+            heartbeat_interval: None,
+            health: saved.health,
+            is_deferred: true,
         };
-        let registration = self.registration(&asked)?;
+        let registration = self.registration(&request)?;
         let key: InstanceKey = (service, registration.instance_id());
         let now = self.start.elapsed();
-        let held = Held {
-            grant: one.grant,
-            owner: asked.owner,
-            ttl: one.ttl,
-            until: Duration::ZERO,
-            keep: one.keep,
-            health: one.health,
-            since: Duration::ZERO,
-            note: one.note,
-            lease: Arc::new(PublishedInstance::new(
+        let entry = TableEntry {
+            grant: saved.grant,
+            owner: request.owner,
+            ttl: saved.ttl,
+            deadline: Duration::ZERO,
+            liveness: saved.liveness,
+            health: saved.health,
+            health_since: Duration::ZERO,
+            note: saved.note,
+            published: Arc::new(PublishedInstance::new(
                 self.client.clone(),
                 registration,
-                asked.ttl,
+                request.ttl,
             )),
         };
-        let mut held = held.begun(now);
-        if let Some(left) = one.left {
-            held.until = now.saturating_add(left);
+        let mut entry = entry.started_at(now);
+        if let Some(time) = saved.time_to_expiry {
+            entry.deadline = now.saturating_add(time);
         }
-        drop(self.table().insert(key, held));
+        drop(self.table().insert(key, entry));
         Ok(())
     }
 
-    /// Holds back whom the run before did.
-    pub fn adopt_held(&self, held: Vec<(Option<String>, Option<String>, Mode)>) {
-        for (service, id, mode) in held {
-            match Whom::new(service.as_deref(), id.as_deref()) {
-                Ok(whom) => self.withheld().set(whom, Some(mode)),
+    /// Restores the maintenance modes of the previous process.
+    pub fn restore_maintenance(
+        &self,
+        modes: Vec<(Option<String>, Option<String>, MaintenanceMode)>,
+    ) {
+        for (service, id, mode) in modes {
+            match InstanceSelector::new(service.as_deref(), id.as_deref()) {
+                Ok(selector) => self.maintenance().set(selector, Some(mode)),
                 Err(error) => {
                     tracing::warn!(error = %error.report(), "cannot restore a maintenance mode");
                 }

@@ -1,5 +1,5 @@
-//! What applications registered with this agent: written to the store through the agent's one client, and
-//! kept there for as long as each application says that it lives.
+//! Registrations of this agent: instances that applications register, published in the store through the
+//! agent's client while they are alive and healthy.
 
 pub mod component;
 pub mod handover;
@@ -29,342 +29,379 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::service_cache::ServiceCache;
 use key::InstanceKey;
 use published::PublishedInstance;
-use state::{Health, State, Withheld};
-use table::{Held, Keep, Table, Verdict};
+use state::{Health, InstanceState, MaintenanceRules};
+use table::{ClaimCheck, LivenessSource, RegistrationTable, TableEntry};
 
-/// The TTL of who names none.
+/// TTL of a registration that requests none.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
-/// For how long, at least, after the start what is there may be what the last run left.
-const LEFT: Duration = Duration::from_secs(3);
-/// Calls about one instance come one after the other; those about others hardly ever wait for them.
-const GATES: usize = 64;
+/// Minimum time after the start of the agent in which an entry in the store may be one that the previous
+/// process wrote.
+const STARTUP_GRACE: Duration = Duration::from_secs(3);
+/// Number of locks that serialize the operations on one instance. Keys are hashed to locks.
+const KEY_LOCK_STRIPES: usize = 64;
 
-/// What an application asks for.
+/// Request to register an instance.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    /// The service.
+pub struct RegistrationRequest {
+    /// Service name.
     pub service: ServiceName,
-    /// The id; the address where it is the same.
+    /// Instance id; may equal the address.
     pub id: String,
-    /// `host:port`, or `:port` on this host.
+    /// `host:port`, or `:port` for the address of this host.
     pub address: String,
-    /// Its attributes.
+    /// Attributes of the instance.
     pub attributes: Attributes,
-    /// Its tags.
+    /// Tags of the instance.
     pub tags: Vec<String>,
-    /// How long it lives without a heartbeat.
+    /// TTL of the entry in the store; also the longest time between two heartbeats, unless `heartbeat_interval` is set.
     pub ttl: Duration,
-    /// What becomes of another owner.
-    pub claim: OnConflict,
-    /// Which client asks; empty for one that does not say.
+    /// Behavior if another owner has the instance.
+    pub on_conflict: OnConflict,
+    /// Name of the client; empty if it sent none.
     pub owner: String,
-    /// What says that it lives.
-    pub keep: Keep,
-    /// How often its owner says that it lives, where that is another time than the TTL.
-    pub beat: Option<Duration>,
-    /// How it is to begin with.
+    /// Source of the evidence that the instance is alive.
+    pub liveness: LivenessSource,
+    /// Longest time between two heartbeats, if it differs from the TTL.
+    pub heartbeat_interval: Option<Duration>,
+    /// Initial health.
     pub health: Health,
-    /// Whether it is only noted now, to be written as soon as the store takes it.
-    pub patient: bool,
+    /// If true, [`Registry::register`] only records the instance, and the reconciler publishes it.
+    pub is_deferred: bool,
 }
 
-/// What it gets.
+/// Response to a [`RegistrationRequest`].
 #[derive(Clone, Debug)]
-pub struct Granted {
-    /// The agent's number for it.
+pub struct RegistrationGrant {
+    /// Number that identifies the registration.
     pub grant: u64,
-    /// How long it lives without a heartbeat.
+    /// TTL of the entry in the store; also the longest time between two heartbeats, unless `heartbeat_interval` is set.
     pub ttl: Duration,
-    /// The id under which others see it.
+    /// Id under which the instance is published.
     pub id: String,
-    /// The whole address.
+    /// Address with the host.
     pub address: String,
-    /// How it is, and whether others see it.
-    pub state: State,
+    /// State of the instance.
+    pub state: InstanceState,
 }
 
-/// See the module.
+/// Registry of the agent: the registrations, their maintenance modes, and the locks that serialize changes of
+/// each.
 pub struct Registry {
     client: Client,
-    sets: Arc<ServiceCache>,
-    /// The host of who names none.
+    service_cache: Arc<ServiceCache>,
+    /// Host of registrations whose address has none.
     host: IpAddr,
     start: Instant,
-    table: Mutex<Table<Arc<PublishedInstance>>>,
-    withheld: Mutex<Withheld>,
-    /// Rung when somebody may be seen otherwise than they should be.
-    unsettled: Notify,
-    closed: AtomicBool,
-    gates: [Arc<tokio::sync::Mutex<()>>; GATES],
+    table: Mutex<RegistrationTable<Arc<PublishedInstance>>>,
+    maintenance: Mutex<MaintenanceRules>,
+    /// Notified when the store may not show the wanted state of an instance.
+    reconcile_needed: Notify,
+    is_closed: AtomicBool,
+    key_locks: [Arc<tokio::sync::Mutex<()>>; KEY_LOCK_STRIPES],
     hasher: RandomState,
-    changed: Notify,
+    deadlines_changed: Notify,
     expired: AtomicU64,
 }
 
 impl Registry {
-    /// Registers through `client`. Whoever calls it runs [`Registry::reap`] too.
-    pub fn new(client: Client, sets: Arc<ServiceCache>, host: IpAddr) -> Arc<Registry> {
+    /// Creates an empty registry that registers through `client`. The caller spawns [`Registry::run_expiry`]
+    /// and [`Registry::reconcile`].
+    pub fn new(client: Client, service_cache: Arc<ServiceCache>, host: IpAddr) -> Arc<Registry> {
         Arc::new(Registry {
             client,
-            sets,
+            service_cache,
             host,
             start: Instant::now(),
             table: Mutex::default(),
-            withheld: Mutex::default(),
-            unsettled: Notify::new(),
-            closed: AtomicBool::new(false),
-            gates: std::array::from_fn(|_| Arc::default()),
+            maintenance: Mutex::default(),
+            reconcile_needed: Notify::new(),
+            is_closed: AtomicBool::new(false),
+            key_locks: std::array::from_fn(|_| Arc::default()),
             hasher: RandomState::new(),
-            changed: Notify::new(),
+            deadlines_changed: Notify::new(),
             expired: AtomicU64::new(0),
         })
     }
 
-    /// Makes the instance visible, unless its health or an operator keeps it from that. Once it returns,
-    /// readers of this agent and of the store see it, unless it is patient.
-    pub async fn register(&self, asked: Asked) -> Result<Granted> {
-        let registration = self.registration(&asked)?;
-        let key = (asked.service.clone(), registration.instance_id());
-        let _gate = self.gate(&key).await;
+    /// Registers an instance and publishes it, unless its health or maintenance prevents that. When this
+    /// returns, readers of this agent and of the store see the instance, unless the request is deferred.
+    pub async fn register(&self, request: RegistrationRequest) -> Result<RegistrationGrant> {
+        let registration = self.registration(&request)?;
+        let key = (request.service.clone(), registration.instance_id());
+        let _key_lock = self.lock_key(&key).await;
         self.check_open(&key)?;
-        let verdict = self.table().judge(&key, &asked.owner, asked.claim)?;
-        // Soon after the start it may well be its own that is there: what the last run of the agent left,
-        // perhaps from before the last change.
-        let left = self.start.elapsed() < asked.ttl.max(LEFT);
-        if verdict == Verdict::Unknown && !left {
-            self.check_free(&key, &registration).await?;
+        let claim = self
+            .table()
+            .check_claim(&key, &request.owner, request.on_conflict)?;
+        // Soon after the start, an entry in the store may be the owner's own, written by the previous process
+        // before the owner's last change.
+        let is_startup = self.start.elapsed() < request.ttl.max(STARTUP_GRACE);
+        if claim == ClaimCheck::NotInTable && !is_startup {
+            self.check_id_is_free(&key, &registration).await?;
         }
-        let member = Arc::new(PublishedInstance::new(
+        let published = Arc::new(PublishedInstance::new(
             self.client.clone(),
             registration.clone(),
-            asked.ttl,
+            request.ttl,
         ));
-        let state = State::of(asked.health, self.withheld().of(&key));
-        if asked.patient {
+        let state = InstanceState::new(request.health, self.maintenance().mode_of(&key));
+        if request.is_deferred {
             if let Ok(before) = self.table().get(&key, None) {
-                member.follow(&before.lease);
+                published.take_over(&before.published);
             }
         } else if state.is_visible() {
-            member.show(state.warns()).await?;
+            published.publish(state.is_warning()).await?;
         }
-        if let Err(closing) = self.check_open(&key) {
-            member.hide().await?;
-            return Err(closing);
+        if let Err(error) = self.check_open(&key) {
+            published.withdraw().await?;
+            return Err(error);
         }
         let grant = fastrand::u64(1..);
-        let held = Held {
+        let entry = TableEntry {
             grant,
-            owner: asked.owner,
-            ttl: asked.beat.unwrap_or(asked.ttl),
-            until: Duration::ZERO,
-            keep: asked.keep,
-            health: asked.health,
-            since: Duration::ZERO,
+            owner: request.owner,
+            ttl: request.heartbeat_interval.unwrap_or(request.ttl),
+            deadline: Duration::ZERO,
+            liveness: request.liveness,
+            health: request.health,
+            health_since: Duration::ZERO,
             note: String::new(),
-            lease: member.clone(),
+            published: published.clone(),
         };
-        let held = held.begun(self.start.elapsed());
-        // The one before ends with the last who holds it; what is written now is not its own.
-        drop(self.table().insert(key.clone(), held));
-        self.changed.notify_one();
-        // An operator may have spoken meanwhile; whoever is patient is not written yet.
-        if !member.is_settled(State::of(asked.health, self.withheld().of(&key))) {
-            self.unsettled.notify_one();
+        let entry = entry.started_at(self.start.elapsed());
+        // The previous lease ends when its last reference is dropped; it does not delete the entry written
+        // here.
+        drop(self.table().insert(key.clone(), entry));
+        self.deadlines_changed.notify_one();
+        // Maintenance may have changed in the meantime. A deferred request is not published yet.
+        if !published.is_reconciled(InstanceState::new(
+            request.health,
+            self.maintenance().mode_of(&key),
+        )) {
+            self.reconcile_needed.notify_one();
         } else if state.is_visible() {
-            self.see(&key, Some(&member.seen(state.warns())?)).await;
+            self.wait_until_observed(
+                &key,
+                Some(&published.published_registration(state.is_warning())?),
+            )
+            .await;
         }
-        Ok(Granted {
+        Ok(RegistrationGrant {
             grant,
-            ttl: asked.ttl,
+            ttl: request.ttl,
             id: key.1,
             address: registration.address(),
             state,
         })
     }
 
-    /// The application says that it lives, and how it is if it is asked to say that.
+    /// Records a heartbeat, with the health if the registration has a `ttl` check.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the registration has another grant, was replaced or released, or if the store has not
+    /// confirmed it.
     pub async fn heartbeat(
         &self,
         key: &InstanceKey,
         grant: Option<u64>,
         health: Option<Health>,
     ) -> Result<()> {
-        // What follows is about who holds it now, and not about who may come meanwhile.
-        let (member, grant, reports) = {
+        // The rest is about this grant, not about one that may replace it in the meantime.
+        let (published, grant, reports) = {
             let mut table = self.table();
             let before = table.get(key, grant)?.health;
-            let held = table.beat(key, grant, health, self.start.elapsed())?;
-            if held.health != before {
-                self.changed.notify_one();
+            let entry = table.record_heartbeat(key, grant, health, self.start.elapsed())?;
+            if entry.health != before {
+                self.deadlines_changed.notify_one();
             }
-            let reports = matches!(held.keep, Keep::Reports(_));
-            (held.lease.clone(), Some(held.grant), reports)
+            let reports = matches!(entry.liveness, LivenessSource::HealthReports(_));
+            (entry.published.clone(), Some(entry.grant), reports)
         };
         if reports {
-            self.settle(key, grant).await?;
+            self.reconcile_one(key, grant).await?;
         }
-        match member.standing() {
+        match published.standing() {
             Standing::Live => Ok(()),
             Standing::Lapsed(error) => {
-                let text = format!("{} of {} is not confirmed by the store", key.1, key.0);
+                let text = format!(
+                    "{}/{}: the store has not confirmed the registration",
+                    key.0, key.1
+                );
                 Err(Error::caused_by(ErrorKind::Unavailable, text, error))
             }
             Standing::Replaced(_) => {
-                // To be forgotten, so that what its owner does next is judged anew.
+                // Removed so that the owner's next request is checked anew.
                 drop(self.table().remove(key, grant));
-                Err(table::replaced(key))
+                Err(table::replaced_error(key))
             }
             Standing::Released => {
                 drop(self.table().remove(key, grant));
-                let text = format!("{} of {} was released", key.1, key.0);
+                let text = format!("{}/{}: the registration was released", key.0, key.1);
                 Err(Error::new(ErrorKind::LeaseLost, text))
             }
         }
     }
 
-    /// Replaces the attributes; age and tags stay.
+    /// Replaces the attributes. The creation time and the tags stay.
     pub async fn update(
         &self,
         key: &InstanceKey,
         grant: Option<u64>,
         attributes: Attributes,
     ) -> Result<()> {
-        let gate = self.gate(key).await;
-        let (member, grant, health) = {
+        let key_lock = self.lock_key(key).await;
+        let (published, grant, health) = {
             let table = self.table();
-            let held = table.get(key, grant)?;
-            (held.lease.clone(), held.grant, held.as_it_is())
+            let entry = table.get(key, grant)?;
+            (
+                entry.published.clone(),
+                entry.grant,
+                entry.reported_health(),
+            )
         };
-        member.update(attributes).await?;
-        drop(gate);
-        // Whoever changes what it is, is alive, and no better than it said.
+        published.update(attributes).await?;
+        drop(key_lock);
+        // An update proves that the owner is alive, and leaves its health as last reported.
         self.heartbeat(key, Some(grant), health).await
     }
 
-    /// Takes the instance away. One that another owner holds, or that is gone, is left alone, and that is
-    /// no error for who names the grant.
+    /// Removes an instance. If `grant` is given and the instance is unknown or has another grant, nothing
+    /// happens.
     pub async fn unregister(&self, key: &InstanceKey, grant: Option<u64>) -> Result<()> {
-        let _gate = self.gate(key).await;
-        let held = match self.table().remove(key, grant) {
-            Ok(held) => held,
+        let _key_lock = self.lock_key(key).await;
+        let entry = match self.table().remove(key, grant) {
+            Ok(entry) => entry,
             Err(_) if grant.is_some() => return Ok(()),
             Err(error) => return Err(error),
         };
-        held.lease.hide().await?;
-        self.see(key, None).await;
+        entry.published.withdraw().await?;
+        self.wait_until_observed(key, None).await;
         Ok(())
     }
 
-    /// Takes all away, within this time, and waits for those that are being registered. Nobody is let in
-    /// any more.
+    /// Removes all instances within `within`, including those whose registration is in progress. Later
+    /// registrations fail.
     pub async fn close(&self, within: Duration) {
-        self.closed.store(true, Ordering::SeqCst);
-        let released = (0..GATES).map(|at| self.close_gate(at));
+        self.is_closed.store(true, Ordering::SeqCst);
+        let released = (0..KEY_LOCK_STRIPES).map(|stripe| self.close_stripe(stripe));
         let Ok(all) = timeout(within, join_all(released)).await else {
             tracing::warn!(timeout = ?within, "not all registrations were withdrawn in time");
             return;
         };
-        // Those who listen to a service hear of the end before their streams do.
+        // Event streams deliver the removal before they end.
         let last: HashMap<&ServiceName, &InstanceKey> =
             all.iter().flatten().map(|key| (&key.0, key)).collect();
-        let seen = last.values().map(|key| self.see(key, None));
-        // Whoever looks again finds the same; it only comes later.
-        let _ = timeout(within, join_all(seen)).await;
+        let observed = last.values().map(|key| self.wait_until_observed(key, None));
+        // If this times out, readers see the removal later.
+        let _ = timeout(within, join_all(observed)).await;
     }
 
-    /// Takes away those behind this gate, once whoever is in it has left it.
-    async fn close_gate(&self, at: usize) -> Vec<InstanceKey> {
-        let _gate = self.gates[at].lock().await;
-        let all = self.table().take(|key| self.gate_of(key) == at);
-        join_all(all.iter().map(|(_, held)| held.lease.hide())).await;
+    /// Removes the instances of one lock stripe, after the operation that holds the lock.
+    async fn close_stripe(&self, stripe: usize) -> Vec<InstanceKey> {
+        let _key_lock = self.key_locks[stripe].lock().await;
+        let all = self
+            .table()
+            .remove_where(|key| self.stripe_of(key) == stripe);
+        join_all(all.iter().map(|(_, entry)| entry.published.withdraw())).await;
         all.into_iter().map(|(key, _)| key).collect()
     }
 
-    /// Takes away those whose owners are silent, for ever.
-    pub async fn reap(self: Arc<Registry>) {
+    /// Removes registrations without heartbeats when they expire, until cancelled.
+    pub async fn run_expiry(self: Arc<Registry>) {
         loop {
-            // One moment for both: whoever fell silent between two would go without having been critical.
+            // Both steps use the same time: a registration that falls silent between two readings would
+            // expire without becoming critical first.
             let now = self.start.elapsed();
-            for (service, id) in self.table().silence(now) {
+            for (service, id) in self.table().mark_silent_critical(now) {
                 tracing::warn!(%service, instance = %id, "instance is critical: no heartbeat");
-                self.unsettled.notify_one();
+                self.reconcile_needed.notify_one();
             }
-            let over = self.table().expire(now);
-            for ((service, id), held) in over {
+            let expired = self.table().remove_expired(now);
+            for ((service, id), entry) in expired {
                 self.expired.fetch_add(1, Ordering::Relaxed);
-                match held.health {
+                match entry.health {
                     Health::Critical => {
                         tracing::warn!(%service, instance = %id, "registration removed: critical for too long");
                     }
                     _ => tracing::info!(
                         %service,
                         instance = %id,
-                        ttl = ?held.ttl,
+                        ttl = ?entry.ttl,
                         "registration removed: no heartbeat within the TTL"
                     ),
                 }
             }
-            let next = self.table().next().map(|next| self.start + next);
-            let asleep = async {
+            let next = self.table().next_deadline().map(|next| self.start + next);
+            let deadline_passed = async {
                 match next {
                     Some(next) => sleep_until(next).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = asleep => {}
-                () = self.changed.notified() => {}
+                () = deadline_passed => {}
+                () = self.deadlines_changed.notified() => {}
             }
         }
     }
 
-    /// How many registrations there are, and how many ran out since the start.
+    /// Returns the number of registrations, and how many have expired since the start.
     pub fn counts(&self) -> (usize, u64) {
         (self.table().len(), self.expired.load(Ordering::Relaxed))
     }
 
-    /// The services that have instances here.
+    /// Returns the services that have registrations, sorted.
     pub fn services(&self) -> Vec<ServiceName> {
         self.table().services()
     }
 
-    /// What is asked for, with this host where none is named.
-    pub fn registration(&self, asked: &Asked) -> Result<Registration> {
-        let mut made = Registration::at(asked.service.as_str(), &asked.address)?
-            .attributes(asked.attributes.clone())?
-            .tags(asked.tags.clone())?
-            .ttl(asked.ttl)?;
-        if asked.address.starts_with(':') {
-            made = made.host(&self.host.to_string())?;
+    /// Returns the core's registration for a request, with the host of this agent if the address has none.
+    pub fn registration(&self, request: &RegistrationRequest) -> Result<Registration> {
+        let mut registration = Registration::at(request.service.as_str(), &request.address)?
+            .attributes(request.attributes.clone())?
+            .tags(request.tags.clone())?
+            .ttl(request.ttl)?;
+        if request.address.starts_with(':') {
+            registration = registration.host(&self.host.to_string())?;
         }
-        let own_id = asked.id != made.address() && asked.id != asked.address;
-        if own_id { made.id(&asked.id) } else { Ok(made) }
+        let has_own_id = request.id != registration.address() && request.id != request.address;
+        if has_own_id {
+            registration.id(&request.id)
+        } else {
+            Ok(registration)
+        }
     }
 
-    async fn gate(&self, key: &InstanceKey) -> OwnedMutexGuard<()> {
-        self.gates[self.gate_of(key)].clone().lock_owned().await
+    async fn lock_key(&self, key: &InstanceKey) -> OwnedMutexGuard<()> {
+        self.key_locks[self.stripe_of(key)]
+            .clone()
+            .lock_owned()
+            .await
     }
 
-    fn gate_of(&self, key: &InstanceKey) -> usize {
-        self.hasher.hash_one(key) as usize % GATES
+    fn stripe_of(&self, key: &InstanceKey) -> usize {
+        self.hasher.hash_one(key) as usize % KEY_LOCK_STRIPES
     }
 
-    /// Refuses whoever comes while the agent ends: nobody would take it away.
+    /// Fails while the agent stops: a later registration would not be removed.
     fn check_open(&self, (service, id): &InstanceKey) -> Result<()> {
-        match self.closed.load(Ordering::SeqCst) {
+        match self.is_closed.load(Ordering::SeqCst) {
             true => Err(Error::new(
                 ErrorKind::Unavailable,
-                format!("{id} of {service} is not registered: the agent is ending"),
+                format!("{service}/{id}: not registered: the agent is stopping"),
             )),
             false => Ok(()),
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<Arc<PublishedInstance>>> {
+    fn table(&self) -> MutexGuard<'_, RegistrationTable<Arc<PublishedInstance>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn withheld(&self) -> MutexGuard<'_, Withheld> {
-        self.withheld.lock().unwrap_or_else(PoisonError::into_inner)
+    fn maintenance(&self) -> MutexGuard<'_, MaintenanceRules> {
+        self.maintenance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

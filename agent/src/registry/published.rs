@@ -1,182 +1,202 @@
-//! One instance that the agent answers for: in the store, or held back from it.
+//! A registered instance, and its lease while it is published in the store.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use discover_core::{Attributes, Client, Instance, Lease, Registration, Result, Standing};
 
-use crate::registry::state::{ATTRIBUTE, State};
+use crate::registry::state::{InstanceState, WARNING_ATTRIBUTE};
 
-/// How long a registration tries to reach the store.
-const WRITING: Duration = Duration::from_secs(5);
+/// Timeout of a registration in the store.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module. Whoever calls what changes it sees to it that nobody else does at the same time.
+/// A registered instance that is published in the store or withheld from it. Callers serialize the methods
+/// that change it.
 pub struct PublishedInstance {
     client: Client,
     ttl: Duration,
-    place: Mutex<Place>,
+    publication: Mutex<Publication>,
 }
 
-struct Place {
-    /// As it was asked for.
+struct Publication {
+    /// The registration as requested.
     registration: Registration,
-    /// Its own attributes; `health` is ours to add.
+    /// Attributes of the instance, without the `health` attribute that the agent adds.
     attributes: Attributes,
     lease: Option<Arc<Lease>>,
-    /// What others see until then: whoever was there before.
-    before: Option<Arc<Lease>>,
-    /// Whether others were told that it warns.
-    warns: bool,
-    /// Whether others have ever seen it.
-    known: bool,
-    /// Why others do not see what they should.
-    fault: Option<String>,
+    /// Lease of the registration that this one replaces. It stays published until this one is published or
+    /// withdrawn.
+    previous_lease: Option<Arc<Lease>>,
+    /// Whether the instance is published with `health=warning`.
+    is_warning: bool,
+    /// Whether the instance was ever published.
+    was_published: bool,
+    /// Reason why the store does not show the wanted state.
+    error: Option<String>,
 }
 
 impl PublishedInstance {
-    /// One that nobody sees yet, registered with this TTL.
+    /// Creates an instance that is not published yet.
     pub fn new(client: Client, registration: Registration, ttl: Duration) -> PublishedInstance {
         let attributes = registration.instance(0).attributes().clone();
         PublishedInstance {
             client,
             ttl,
-            place: Mutex::new(Place {
+            publication: Mutex::new(Publication {
                 registration,
                 attributes,
                 lease: None,
-                before: None,
-                warns: false,
-                known: false,
-                fault: None,
+                previous_lease: None,
+                is_warning: false,
+                was_published: false,
+                error: None,
             }),
         }
     }
 
-    /// The TTL that it was registered with.
+    /// Returns the requested TTL.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Whoever was at its place is seen until it is seen itself, or hidden.
-    pub fn follow(&self, other: &PublishedInstance) {
-        let lease = other.place().release();
-        self.place().before = lease;
+    /// Takes over the lease of a registration that this one replaces.
+    pub fn take_over(&self, other: &PublishedInstance) {
+        let lease = other.publication().take_lease();
+        self.publication().previous_lease = lease;
     }
 
-    /// Makes it visible, or changes how it is seen.
-    pub async fn show(&self, warns: bool) -> Result<()> {
+    /// Publishes the instance, or updates its `health` attribute.
+    pub async fn publish(&self, is_warning: bool) -> Result<()> {
         let (lease, registration) = {
-            let place = self.place();
-            if place.lease.is_some() && place.warns == warns {
+            let publication = self.publication();
+            if publication.lease.is_some() && publication.is_warning == is_warning {
                 return Ok(());
             }
-            (place.lease.clone(), place.seen(&place.attributes, warns)?)
+            (
+                publication.lease.clone(),
+                publication.registration_with(&publication.attributes, is_warning)?,
+            )
         };
         match lease {
             Some(lease) => {
                 let attributes = registration.instance(0).attributes().clone();
                 lease.update(attributes).await?;
-                self.place().warns = warns;
+                self.publication().is_warning = is_warning;
             }
             None => {
-                let made = self.client.register_within(registration, WRITING).await?;
-                let mut place = self.place();
-                (place.lease, place.warns, place.known) = (Some(Arc::new(made)), warns, true);
-                place.before = None;
+                let lease = self
+                    .client
+                    .register_within(registration, WRITE_TIMEOUT)
+                    .await?;
+                let mut publication = self.publication();
+                (
+                    publication.lease,
+                    publication.is_warning,
+                    publication.was_published,
+                ) = (Some(Arc::new(lease)), is_warning, true);
+                publication.previous_lease = None;
             }
         }
         Ok(())
     }
 
-    /// Takes it away. What the store does not hear now goes with its TTL.
-    pub async fn hide(&self) -> Result<()> {
-        let lease = self.place().release();
+    /// Removes the instance from the store. If the store is unreachable, the entry expires with its TTL.
+    pub async fn withdraw(&self) -> Result<()> {
+        let lease = self.publication().take_lease();
         match lease {
             Some(lease) => lease.unregister().await,
             None => Ok(()),
         }
     }
 
-    /// Replaces its own attributes.
+    /// Replaces the attributes.
     pub async fn update(&self, attributes: Attributes) -> Result<()> {
-        let (lease, seen) = {
-            let place = self.place();
-            (place.lease.clone(), place.seen(&attributes, place.warns)?)
+        let (lease, registration) = {
+            let publication = self.publication();
+            (
+                publication.lease.clone(),
+                publication.registration_with(&attributes, publication.is_warning)?,
+            )
         };
         if let Some(lease) = lease {
-            lease.update(seen.instance(0).attributes().clone()).await?;
+            lease
+                .update(registration.instance(0).attributes().clone())
+                .await?;
         }
-        self.place().attributes = attributes;
+        self.publication().attributes = attributes;
         Ok(())
     }
 
-    /// How it stands in the store; one that is held back is as it should be.
+    /// Returns the standing of the lease; `Live` for an instance that is not published.
     pub fn standing(&self) -> Standing {
-        let place = self.place();
-        place
+        let publication = self.publication();
+        publication
             .lease
             .as_ref()
             .map_or(Standing::Live, |l| l.standing())
     }
 
-    /// Whether others see what they should.
-    pub fn is_settled(&self, state: State) -> bool {
-        let place = self.place();
+    /// Returns true if the store shows the instance as `state` requires.
+    pub fn is_reconciled(&self, state: InstanceState) -> bool {
+        let publication = self.publication();
         match state.is_visible() {
-            true => place.lease.is_some() && place.warns == state.warns(),
-            false => place.lease.is_none() && place.before.is_none(),
+            true => publication.lease.is_some() && publication.is_warning == state.is_warning(),
+            false => publication.lease.is_none() && publication.previous_lease.is_none(),
         }
     }
 
-    /// Notes why others do not see what they should; says whether that is news.
-    pub fn fault(&self, fault: Option<String>) -> bool {
-        let mut place = self.place();
-        let news = place.fault != fault;
-        place.fault = fault;
-        news
+    /// Records why the store does not show the wanted state. Returns true if that differs from the last
+    /// reason.
+    pub fn set_error(&self, error: Option<String>) -> bool {
+        let mut publication = self.publication();
+        let is_new = publication.error != error;
+        publication.error = error;
+        is_new
     }
 
-    /// Why others do not see what they should.
+    /// Returns the reason why the store does not show the wanted state.
     pub fn error(&self) -> Option<String> {
-        self.place().fault.clone()
+        self.publication().error.clone()
     }
 
-    /// Whether it was seen before and is not now, so that its place may be another's meanwhile.
-    pub fn was_away(&self) -> bool {
-        let place = self.place();
-        place.known && place.lease.is_none()
+    /// Returns true if the instance was published and withdrawn, so that another owner may have taken its id.
+    pub fn was_withdrawn(&self) -> bool {
+        let publication = self.publication();
+        publication.was_published && publication.lease.is_none()
     }
 
-    /// What others see of it, or would.
-    pub fn seen(&self, warns: bool) -> Result<Registration> {
-        let place = self.place();
-        place.seen(&place.attributes, warns)
+    /// Returns the registration as it is, or would be, published.
+    pub fn published_registration(&self, is_warning: bool) -> Result<Registration> {
+        let publication = self.publication();
+        publication.registration_with(&publication.attributes, is_warning)
     }
 
-    /// The instance, without what is added for others.
+    /// Returns the instance without the `health` attribute that the agent adds.
     pub fn instance(&self) -> Instance {
-        let place = self.place();
-        let plain = place.seen(&place.attributes, false);
+        let publication = self.publication();
+        let plain = publication.registration_with(&publication.attributes, false);
         plain
-            .unwrap_or_else(|_| place.registration.clone())
+            .unwrap_or_else(|_| publication.registration.clone())
             .instance(0)
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn publication(&self) -> MutexGuard<'_, Publication> {
+        self.publication
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
-    /// What others see at its place, to be kept or ended by whoever asks.
-    fn release(&mut self) -> Option<Arc<Lease>> {
-        self.lease.take().or(self.before.take())
+impl Publication {
+    /// Takes the current lease out, or else the one that this registration replaces.
+    fn take_lease(&mut self) -> Option<Arc<Lease>> {
+        self.lease.take().or(self.previous_lease.take())
     }
 
-    fn seen(&self, attributes: &Attributes, warns: bool) -> Result<Registration> {
+    fn registration_with(&self, attributes: &Attributes, is_warning: bool) -> Result<Registration> {
         let mut attributes = attributes.clone();
-        if warns {
-            let (name, value) = ATTRIBUTE;
+        if is_warning {
+            let (name, value) = WARNING_ATTRIBUTE;
             attributes.insert(name.to_owned(), value.to_owned());
         }
         self.registration.clone().attributes(attributes)

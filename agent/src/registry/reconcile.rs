@@ -1,4 +1,5 @@
-//! What the registry makes of health, and of what operators say: who is in the store, and who is not.
+//! Reconciler: publishes instances in the store and withdraws them, according to their health and maintenance
+//! mode.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,32 +12,36 @@ use tokio::time::sleep;
 
 use super::Registry;
 use crate::registry::key::InstanceKey;
-use crate::registry::state::{Health, Mode, State, Whom};
-use crate::registry::table::{self, Keep};
+use crate::registry::state::{Health, InstanceSelector, InstanceState, MaintenanceMode};
+use crate::registry::table::{self, LivenessSource};
 
-/// How long to wait before what failed is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How many are shown or hidden at a time.
-const AT_ONCE: usize = 32;
+/// Interval between attempts to reconcile instances after a failure.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of instances that are published or withdrawn at a time.
+const MAX_CONCURRENT_RECONCILES: usize = 32;
 
-/// One registration, as the agent knows it.
-pub struct Known {
-    /// What it is. Its age is the store's affair.
+/// Status of a registration.
+pub struct RegistrationStatus {
+    /// The instance. Its creation time is not known here; it is in the store.
     pub instance: Instance,
-    /// How it is, and whether others see it.
-    pub state: State,
-    /// What was said about its health last.
+    /// State of the instance.
+    pub state: InstanceState,
+    /// Text of the last check result.
     pub note: String,
-    /// For how long its health has been as it is.
-    pub since: Duration,
-    /// What says that it lives.
-    pub keep: Keep,
-    /// Why others do not see what they should.
+    /// Time since the health last changed.
+    pub health_age: Duration,
+    /// Source of the evidence that the instance is alive.
+    pub liveness: LivenessSource,
+    /// Reason why the store does not show the wanted state.
     pub error: Option<String>,
 }
 
 impl Registry {
-    /// A check says how the instance is. Fails once it is not this grant's any more.
+    /// Records the result of a health check and reconciles the instance.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the registration was removed or has another grant, or if the store could not be changed.
     pub async fn report(
         &self,
         key: &InstanceKey,
@@ -45,55 +50,68 @@ impl Registry {
         note: String,
     ) -> Result<()> {
         let now = self.start.elapsed();
-        if self.table().report(key, Some(grant), health, note, now)? {
-            self.changed.notify_one();
+        if self
+            .table()
+            .record_check(key, Some(grant), health, note, now)?
+        {
+            self.deadlines_changed.notify_one();
         }
-        self.settle(key, Some(grant)).await
+        self.reconcile_one(key, Some(grant)).await
     }
 
-    /// How the instance is, if this grant holds it.
+    /// Returns the health of a registration, if it has this grant.
     pub fn health(&self, key: &InstanceKey, grant: u64) -> Option<Health> {
-        self.table().get(key, Some(grant)).ok().map(|h| h.health)
+        self.table()
+            .get(key, Some(grant))
+            .ok()
+            .map(|entry| entry.health)
     }
 
-    /// Holds instances back, those too that register later, or lets go of them. Says how many it concerns
-    /// now.
-    pub async fn hold(&self, whom: Whom, mode: Option<Mode>) -> usize {
-        self.withheld().set(whom.clone(), mode);
+    /// Sets or clears the maintenance mode of instances, including those that register later. Returns the
+    /// number of registrations that the selector matches now.
+    pub async fn set_maintenance(
+        &self,
+        selector: InstanceSelector,
+        mode: Option<MaintenanceMode>,
+    ) -> usize {
+        self.maintenance().set(selector.clone(), mode);
         let count = {
             let table = self.table();
-            table.iter().filter(|(key, _)| whom.means(key)).count()
+            table
+                .iter()
+                .filter(|(key, _)| selector.matches(key))
+                .count()
         };
-        if self.settle_all().await {
-            self.unsettled.notify_one();
+        if self.reconcile_all().await {
+            self.reconcile_needed.notify_one();
         }
         count
     }
 
-    /// Whom operators hold back.
-    pub fn held_back(&self) -> Vec<(Whom, Mode)> {
-        let withheld = self.withheld();
-        withheld
-            .all()
-            .map(|(whom, mode)| (whom.clone(), mode))
+    /// Returns the maintenance modes that operators have set.
+    pub fn maintenance_rules(&self) -> Vec<(InstanceSelector, MaintenanceMode)> {
+        let maintenance = self.maintenance();
+        maintenance
+            .iter()
+            .map(|(selector, mode)| (selector.clone(), mode))
             .collect()
     }
 
-    /// All registrations, by their services and ids.
-    pub fn list(&self) -> Vec<Known> {
+    /// Returns the status of all registrations, sorted by service and id.
+    pub fn list(&self) -> Vec<RegistrationStatus> {
         let now = self.start.elapsed();
-        let withheld = self.withheld();
+        let maintenance = self.maintenance();
         let table = self.table();
-        let mut all: Vec<(&InstanceKey, Known)> = table
+        let mut all: Vec<(&InstanceKey, RegistrationStatus)> = table
             .iter()
-            .map(|(key, held)| {
-                let known = Known {
-                    instance: held.lease.instance(),
-                    state: State::of(held.health, withheld.of(key)),
-                    note: held.note.clone(),
-                    since: now.saturating_sub(held.since),
-                    keep: held.keep,
-                    error: held.lease.error(),
+            .map(|(key, entry)| {
+                let known = RegistrationStatus {
+                    instance: entry.published.instance(),
+                    state: InstanceState::new(entry.health, maintenance.mode_of(key)),
+                    note: entry.note.clone(),
+                    health_age: now.saturating_sub(entry.health_since),
+                    liveness: entry.liveness,
+                    error: entry.published.error(),
                 };
                 (key, known)
             })
@@ -102,103 +120,106 @@ impl Registry {
         all.into_iter().map(|(_, known)| known).collect()
     }
 
-    /// How many are in each state that any is in.
+    /// Returns the number of registrations in each state. States without registrations are left out.
     pub fn states(&self) -> BTreeMap<&'static str, u64> {
-        let withheld = self.withheld();
+        let maintenance = self.maintenance();
         let table = self.table();
         let mut states = BTreeMap::new();
-        for (key, held) in table.iter() {
-            let state = State::of(held.health, withheld.of(key));
+        for (key, entry) in table.iter() {
+            let state = InstanceState::new(entry.health, maintenance.mode_of(key));
             *states.entry(state.name()).or_default() += 1;
         }
         states
     }
 
-    /// Brings into the store who should be there, and away who should not, for ever.
-    pub async fn tend(self: Arc<Registry>) {
+    /// Reconciles instances when their state changes, and retries after failures, until cancelled.
+    pub async fn reconcile(self: Arc<Registry>) {
         loop {
-            self.unsettled.notified().await;
-            while self.settle_all().await {
-                sleep(AGAIN).await;
+            self.reconcile_needed.notified().await;
+            while self.reconcile_all().await {
+                sleep(RETRY_INTERVAL).await;
             }
         }
     }
 
-    /// Whether something is left to be tried again.
-    async fn settle_all(&self) -> bool {
+    /// Reconciles all instances that need it. Returns true if some failed and should be retried.
+    async fn reconcile_all(&self) -> bool {
         let todo: Vec<(InstanceKey, u64)> = {
-            let withheld = self.withheld();
+            let maintenance = self.maintenance();
             let table = self.table();
-            let unsettled = table.iter().filter(|(key, held)| {
-                let state = State::of(held.health, withheld.of(key));
-                !held.lease.is_settled(state)
+            let pending = table.iter().filter(|(key, entry)| {
+                let state = InstanceState::new(entry.health, maintenance.mode_of(key));
+                !entry.published.is_reconciled(state)
             });
-            unsettled
-                .map(|(key, held)| (key.clone(), held.grant))
+            pending
+                .map(|(key, entry)| (key.clone(), entry.grant))
                 .collect()
         };
-        let mut left = false;
-        for some in todo.chunks(AT_ONCE) {
-            let settled = some
+        let mut needs_retry = false;
+        for batch in todo.chunks(MAX_CONCURRENT_RECONCILES) {
+            let results = batch
                 .iter()
-                .map(|(key, grant)| self.settle(key, Some(*grant)));
-            let failed = |done: &Result<()>| done.as_ref().is_err_and(|e| e.is_retriable());
-            left |= join_all(settled).await.iter().any(failed);
+                .map(|(key, grant)| self.reconcile_one(key, Some(*grant)));
+            let failed = |result: &Result<()>| result.as_ref().is_err_and(|e| e.is_retriable());
+            needs_retry |= join_all(results).await.iter().any(failed);
         }
-        left
+        needs_retry
     }
 
-    /// Makes what others see of one instance what they should see.
-    pub(super) async fn settle(&self, key: &InstanceKey, grant: Option<u64>) -> Result<()> {
-        let gate = self.gate(key).await;
-        if self.closed.load(Ordering::SeqCst) {
+    /// Publishes, updates or withdraws one instance, so that the store shows its state.
+    pub(super) async fn reconcile_one(&self, key: &InstanceKey, grant: Option<u64>) -> Result<()> {
+        let key_lock = self.lock_key(key).await;
+        if self.is_closed.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let mode = self.withheld().of(key);
-        let (member, health) = {
+        let mode = self.maintenance().mode_of(key);
+        let (published, health) = {
             let table = self.table();
-            let held = table.get(key, grant)?;
-            (held.lease.clone(), held.health)
+            let entry = table.get(key, grant)?;
+            (entry.published.clone(), entry.health)
         };
-        let state = State::of(health, mode);
-        let replaced = matches!(member.standing(), Standing::Replaced(_));
-        if member.is_settled(state) && !replaced {
+        let state = InstanceState::new(health, mode);
+        let replaced = matches!(published.standing(), Standing::Replaced(_));
+        if published.is_reconciled(state) && !replaced {
             return Ok(());
         }
-        let done = if replaced {
-            Err(table::replaced(key))
+        let result = if replaced {
+            Err(table::replaced_error(key))
         } else if state.is_visible() {
-            let seen = member.seen(state.warns())?;
-            // Whoever was away may find its place taken.
-            let free = match member.was_away() {
-                true => self.check_free(key, &seen).await,
+            let registration = published.published_registration(state.is_warning())?;
+            // While the instance was withdrawn, another owner may have taken its id.
+            let claim = match published.was_withdrawn() {
+                true => self.check_id_is_free(key, &registration).await,
                 false => Ok(()),
             };
-            match free {
-                Ok(()) => member.show(state.warns()).await,
-                taken => taken,
+            match claim {
+                Ok(()) => published.publish(state.is_warning()).await,
+                conflict => conflict,
             }
         } else {
-            member.hide().await
+            published.withdraw().await
         };
         let (service, id) = (&key.0, &key.1);
-        match done {
+        match result {
             Ok(()) => {
-                member.fault(None);
+                published.set_error(None);
                 tracing::info!(%service, instance = %id, state = state.name(), "instance published or withheld");
-                let seen = state.is_visible().then(|| member.seen(state.warns()));
-                self.see(key, seen.transpose()?.as_ref()).await;
-                drop(gate);
+                let registration = state
+                    .is_visible()
+                    .then(|| published.published_registration(state.is_warning()));
+                self.wait_until_observed(key, registration.transpose()?.as_ref())
+                    .await;
+                drop(key_lock);
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Replaced => {
                 tracing::warn!(%service, instance = %id, "registration removed: replaced by another owner");
                 drop(self.table().remove(key, grant));
-                Err(table::replaced(key))
+                Err(table::replaced_error(key))
             }
             Err(error) => {
-                // Told once, and not with each check.
-                if member.fault(Some(error.report())) {
+                // Logged once for each reason, not at every check.
+                if published.set_error(Some(error.report())) {
                     tracing::warn!(
                         %service,
                         instance = %id,

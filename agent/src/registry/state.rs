@@ -1,8 +1,8 @@
-//! How an instance is, and whether others see it. Pure.
+//! State of a registered instance, derived from its health and from maintenance. Pure.
 //!
-//! Others see an instance only while it may be picked: whoever is critical, in maintenance or draining is
-//! not in the store at all, so that every program in every language passes it by, old ones too. One that
-//! warns is there, with the attribute `health=warning`.
+//! Only instances that a client may pick are in the store: critical ones and those in maintenance or draining
+//! are withdrawn, so that programs in every language, including old releases, pass over them. An instance
+//! with health `warning` is published with the attribute `health=warning`.
 
 use std::collections::BTreeMap;
 
@@ -11,133 +11,141 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::key::InstanceKey;
 
-/// The attribute of an instance that warns.
-pub const ATTRIBUTE: (&str, &str) = ("health", "warning");
+/// Attribute that marks a published instance with health `warning`.
+pub const WARNING_ATTRIBUTE: (&str, &str) = ("health", "warning");
 
-/// What a check, or the application itself, says of an instance.
+/// Health of an instance, reported by a check or by the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// All is well.
+    /// The check passes.
     #[default]
     Passing,
-    /// It works, and somebody should look at it.
+    /// The instance works, but needs attention.
     Warning,
-    /// It does not work.
+    /// The instance does not work.
     Critical,
 }
 
-/// Why an operator holds an instance back.
+/// Reason why an operator withholds an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// It finishes what it has begun, and gets nothing new.
+pub enum MaintenanceMode {
+    /// The instance finishes its work and gets no new calls.
     Draining,
-    /// It is being worked on.
+    /// The instance is being worked on.
     Maintenance,
 }
 
-/// What is made of both: the operator has the last word.
+/// State of an instance. Maintenance takes precedence over health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// As its health is.
-    As(Health),
-    /// Held back, whatever its health is.
-    Held(Mode),
+pub enum InstanceState {
+    /// Not in maintenance; the state is the health.
+    Active(Health),
+    /// Withheld by an operator, whatever the health is.
+    Withheld(MaintenanceMode),
 }
 
-impl State {
-    /// Of an instance of this health, which is held back or not.
-    pub fn of(health: Health, mode: Option<Mode>) -> State {
-        mode.map_or(State::As(health), State::Held)
+impl InstanceState {
+    /// Returns the state of an instance with this health, which an operator may withhold.
+    pub fn new(health: Health, mode: Option<MaintenanceMode>) -> InstanceState {
+        mode.map_or(InstanceState::Active(health), InstanceState::Withheld)
     }
 
-    /// Whether others see it.
+    /// Returns true if the instance is published.
     pub fn is_visible(self) -> bool {
-        matches!(self, State::As(Health::Passing | Health::Warning))
+        matches!(
+            self,
+            InstanceState::Active(Health::Passing | Health::Warning)
+        )
     }
 
-    /// Whether others see that it warns.
-    pub fn warns(self) -> bool {
-        self == State::As(Health::Warning)
+    /// Returns true if the instance is published with the attribute `health=warning`.
+    pub fn is_warning(self) -> bool {
+        self == InstanceState::Active(Health::Warning)
     }
 
-    /// `passing`, `warning`, `critical`, `maintenance` or `draining`.
+    /// Returns `passing`, `warning`, `critical`, `maintenance` or `draining`.
     pub fn name(self) -> &'static str {
         match self {
-            State::As(Health::Passing) => "passing",
-            State::As(Health::Warning) => "warning",
-            State::As(Health::Critical) => "critical",
-            State::Held(Mode::Maintenance) => "maintenance",
-            State::Held(Mode::Draining) => "draining",
+            InstanceState::Active(Health::Passing) => "passing",
+            InstanceState::Active(Health::Warning) => "warning",
+            InstanceState::Active(Health::Critical) => "critical",
+            InstanceState::Withheld(MaintenanceMode::Maintenance) => "maintenance",
+            InstanceState::Withheld(MaintenanceMode::Draining) => "draining",
         }
     }
 }
 
-/// Whom an operator means: all that is registered here, one service, or one instance.
+/// Selects registrations of this agent: all, those of one service, or one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Whom {
+pub struct InstanceSelector {
     service: Option<ServiceName>,
     id: Option<String>,
 }
 
-impl Whom {
-    /// An id alone means nobody.
-    pub fn new(service: Option<&str>, id: Option<&str>) -> Result<Whom> {
+impl InstanceSelector {
+    /// Selects all if both are `None`, or all of a service if `id` is `None`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `id` is given without `service`, or if `service` is not a service name.
+    pub fn new(service: Option<&str>, id: Option<&str>) -> Result<InstanceSelector> {
         if service.is_none() && id.is_some() {
-            return Err(Error::invalid("id is given without service; name both"));
+            return Err(Error::invalid("id is given without service; specify both"));
         }
-        Ok(Whom {
+        Ok(InstanceSelector {
             service: service.map(ServiceName::new).transpose()?,
             id: id.map(str::to_owned),
         })
     }
 
-    /// The service, if only one is meant.
+    /// Returns the service, unless the selector matches all services.
     pub fn service(&self) -> Option<&str> {
         self.service.as_ref().map(ServiceName::as_str)
     }
 
-    /// The instance, if only one is meant.
+    /// Returns the instance id, unless the selector matches all instances.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// Whether this instance is meant.
-    pub fn means(&self, (service, id): &InstanceKey) -> bool {
+    /// Returns true if the selector matches this instance.
+    pub fn matches(&self, (service, id): &InstanceKey) -> bool {
         self.service.as_ref().is_none_or(|own| own == service)
             && self.id.as_ref().is_none_or(|own| own == id)
     }
 
-    /// Whether everybody whom the other means is meant here, too.
-    fn covers(&self, other: &Whom) -> bool {
+    /// Returns true if the selector matches every instance that `other` matches.
+    fn covers(&self, other: &InstanceSelector) -> bool {
         (self.service.is_none() || self.service == other.service)
             && (self.id.is_none() || self.id == other.id)
     }
 }
 
-/// Whom operators hold back.
+/// Maintenance modes that operators have set, by selector.
 #[derive(Debug, Default)]
-pub struct Withheld(BTreeMap<Whom, Mode>);
+pub struct MaintenanceRules(BTreeMap<InstanceSelector, MaintenanceMode>);
 
-impl Withheld {
-    /// Holds back, or lets go: what was said of a part of them before no longer counts.
-    pub fn set(&mut self, whom: Whom, mode: Option<Mode>) {
-        self.0.retain(|other, _| !whom.covers(other));
+impl MaintenanceRules {
+    /// Sets or clears (`None`) the mode for a selector. Modes of selectors that it covers are removed.
+    pub fn set(&mut self, selector: InstanceSelector, mode: Option<MaintenanceMode>) {
+        self.0.retain(|other, _| !selector.covers(other));
         if let Some(mode) = mode {
-            self.0.insert(whom, mode);
+            self.0.insert(selector, mode);
         }
     }
 
-    /// Whether an instance is held back, and why: the stronger reason.
-    pub fn of(&self, key: &InstanceKey) -> Option<Mode> {
-        let meant = self.0.iter().filter(|(whom, _)| whom.means(key));
-        meant.map(|(_, mode)| *mode).max()
+    /// Returns the mode of an instance. If several selectors match it, maintenance takes precedence over
+    /// draining.
+    pub fn mode_of(&self, key: &InstanceKey) -> Option<MaintenanceMode> {
+        let matching = self.0.iter().filter(|(selector, _)| selector.matches(key));
+        matching.map(|(_, mode)| *mode).max()
     }
 
-    /// All that was said, and still counts.
-    pub fn all(&self) -> impl Iterator<Item = (&Whom, Mode)> {
-        self.0.iter().map(|(whom, mode)| (whom, *mode))
+    /// Returns all selectors with their modes.
+    pub fn iter(&self) -> impl Iterator<Item = (&InstanceSelector, MaintenanceMode)> {
+        self.0.iter().map(|(selector, mode)| (selector, *mode))
     }
 }
 
@@ -149,54 +157,83 @@ mod tests {
         (ServiceName::new(service).unwrap(), id.to_owned())
     }
 
-    fn whom(service: Option<&str>, id: Option<&str>) -> Whom {
-        Whom::new(service, id).unwrap()
+    fn selector(service: Option<&str>, id: Option<&str>) -> InstanceSelector {
+        InstanceSelector::new(service, id).unwrap()
     }
 
     #[test]
-    fn others_see_who_passes_or_warns_and_whom_nobody_holds_back() {
+    fn only_passing_and_warning_instances_outside_maintenance_are_visible() {
         for (health, mode, visible, name) in [
             (Health::Passing, None, true, "passing"),
             (Health::Warning, None, true, "warning"),
             (Health::Critical, None, false, "critical"),
-            (Health::Passing, Some(Mode::Draining), false, "draining"),
+            (
+                Health::Passing,
+                Some(MaintenanceMode::Draining),
+                false,
+                "draining",
+            ),
             (
                 Health::Critical,
-                Some(Mode::Maintenance),
+                Some(MaintenanceMode::Maintenance),
                 false,
                 "maintenance",
             ),
         ] {
-            let state = State::of(health, mode);
+            let state = InstanceState::new(health, mode);
             assert_eq!((state.is_visible(), state.name()), (visible, name));
-            assert_eq!(state.warns(), name == "warning");
+            assert_eq!(state.is_warning(), name == "warning");
         }
     }
 
     #[test]
-    fn the_stronger_reason_to_hold_back_counts() {
-        let mut withheld = Withheld::default();
-        withheld.set(whom(Some("web"), None), Some(Mode::Draining));
-        withheld.set(whom(Some("web"), Some("a")), Some(Mode::Maintenance));
-        assert_eq!(withheld.of(&key("web", "a")), Some(Mode::Maintenance));
-        assert_eq!(withheld.of(&key("web", "b")), Some(Mode::Draining));
-        assert_eq!(withheld.of(&key("db", "a")), None);
+    fn maintenance_takes_precedence_over_draining() {
+        let mut maintenance = MaintenanceRules::default();
+        maintenance.set(selector(Some("web"), None), Some(MaintenanceMode::Draining));
+        maintenance.set(
+            selector(Some("web"), Some("a")),
+            Some(MaintenanceMode::Maintenance),
+        );
+        assert_eq!(
+            maintenance.mode_of(&key("web", "a")),
+            Some(MaintenanceMode::Maintenance)
+        );
+        assert_eq!(
+            maintenance.mode_of(&key("web", "b")),
+            Some(MaintenanceMode::Draining)
+        );
+        assert_eq!(maintenance.mode_of(&key("db", "a")), None);
     }
 
     #[test]
-    fn letting_go_of_many_lets_go_of_each() {
-        let mut withheld = Withheld::default();
-        withheld.set(whom(Some("web"), Some("a")), Some(Mode::Maintenance));
-        withheld.set(whom(Some("db"), None), Some(Mode::Maintenance));
-        withheld.set(whom(Some("web"), None), None);
-        assert_eq!(withheld.of(&key("web", "a")), None);
-        assert_eq!(withheld.of(&key("db", "x")), Some(Mode::Maintenance));
-        withheld.set(Whom::default(), None);
-        assert_eq!(withheld.all().count(), 0);
-        // To let go of one does not let go of all.
-        withheld.set(Whom::default(), Some(Mode::Maintenance));
-        withheld.set(whom(Some("web"), None), None);
-        assert_eq!(withheld.of(&key("web", "a")), Some(Mode::Maintenance));
-        assert!(Whom::new(None, Some("a")).is_err());
+    fn clearing_a_selector_clears_all_that_it_covers() {
+        let mut maintenance = MaintenanceRules::default();
+        maintenance.set(
+            selector(Some("web"), Some("a")),
+            Some(MaintenanceMode::Maintenance),
+        );
+        maintenance.set(
+            selector(Some("db"), None),
+            Some(MaintenanceMode::Maintenance),
+        );
+        maintenance.set(selector(Some("web"), None), None);
+        assert_eq!(maintenance.mode_of(&key("web", "a")), None);
+        assert_eq!(
+            maintenance.mode_of(&key("db", "x")),
+            Some(MaintenanceMode::Maintenance)
+        );
+        maintenance.set(InstanceSelector::default(), None);
+        assert_eq!(maintenance.iter().count(), 0);
+        // Clearing one service does not clear the mode that was set for all.
+        maintenance.set(
+            InstanceSelector::default(),
+            Some(MaintenanceMode::Maintenance),
+        );
+        maintenance.set(selector(Some("web"), None), None);
+        assert_eq!(
+            maintenance.mode_of(&key("web", "a")),
+            Some(MaintenanceMode::Maintenance)
+        );
+        assert!(InstanceSelector::new(None, Some("a")).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Which registrations the agent holds, for whom, and until when. Pure.
+//! Table of registrations with their owners and deadlines. Pure.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,159 +9,190 @@ use serde::{Deserialize, Serialize};
 use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
 
-/// A moment, as the time since the agent began.
+/// A point in time, as the time since the start of the agent.
 pub type Time = Duration;
 
-/// What says that an instance lives.
+/// Source of the evidence that an instance is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Keep {
-    /// Its owner's heartbeats. Without them it goes.
-    Beats,
-    /// Its owner's heartbeats. Without them it is critical, and once it was so for this long it goes.
-    Reports(Duration),
-    /// A check. Once it was critical for this long it goes.
-    Check(Duration),
+pub enum LivenessSource {
+    /// Heartbeats of the owner. Without them the registration expires after its TTL.
+    #[serde(rename = "Beats")]
+    Heartbeats,
+    /// Heartbeats of the owner that report its health. Without them the instance becomes critical, and the
+    /// registration expires after being critical for this long.
+    #[serde(rename = "Reports")]
+    HealthReports(Duration),
+    /// Checks that the agent makes. The registration expires after being critical for this long.
+    #[serde(rename = "Check")]
+    AgentCheck(Duration),
 }
 
-/// Later than anything happens.
+/// Deadline of a registration that does not expire.
 const NEVER: Time = Time::MAX;
 
-/// One registration. `L` is what keeps it in the store.
+/// One registration. `P` publishes it in the store.
 #[derive(Debug)]
-pub struct Held<L> {
-    /// The agent's own number for it, told to its owner.
+pub struct TableEntry<P> {
+    /// Number that identifies the registration. Its owner sends it with each request.
     pub grant: u64,
-    /// Which client asked for it; empty for one that did not say.
+    /// Name of the client that registered it; empty if it sent none.
     pub owner: String,
-    /// How long it lives without a heartbeat.
+    /// Longest time between two heartbeats.
     pub ttl: Duration,
-    /// Until when, as of the last one, or since it is critical.
-    pub until: Time,
-    /// What says that it lives.
-    pub keep: Keep,
-    /// How it is.
+    /// When the registration becomes critical or expires, unless a heartbeat or check result extends the
+    /// deadline.
+    pub deadline: Time,
+    /// Source of the evidence that the instance is alive.
+    pub liveness: LivenessSource,
+    /// Last reported health.
     pub health: Health,
-    /// Since when.
-    pub since: Time,
-    /// What was said about that last.
+    /// When the health last changed.
+    pub health_since: Time,
+    /// Text of the last check result.
     pub note: String,
-    /// What keeps it in the store.
-    pub lease: L,
+    /// Publishes the instance in the store.
+    pub published: P,
 }
 
-impl<L> Held<L> {
-    /// What a heartbeat says that leaves its health as it is.
-    pub fn as_it_is(&self) -> Option<Health> {
-        matches!(self.keep, Keep::Reports(_)).then_some(self.health)
+impl<P> TableEntry<P> {
+    /// Returns the health to send with a heartbeat that leaves the health unchanged.
+    pub fn reported_health(&self) -> Option<Health> {
+        matches!(self.liveness, LivenessSource::HealthReports(_)).then_some(self.health)
     }
 
-    /// It has just come.
-    pub fn begun(mut self, now: Time) -> Held<L> {
-        self.since = now;
-        self.until = self.deadline(now);
+    /// Sets the start time.
+    pub fn started_at(mut self, now: Time) -> TableEntry<P> {
+        self.health_since = now;
+        self.deadline = self.next_deadline(now);
         self
     }
 
-    /// It was just heard of.
-    fn deadline(&self, now: Time) -> Time {
-        match (self.keep, self.health) {
-            (Keep::Check(gone) | Keep::Reports(gone), Health::Critical) => now.saturating_add(gone),
-            (Keep::Check(_), _) => NEVER,
-            (Keep::Beats | Keep::Reports(_), _) => now.saturating_add(self.ttl),
+    /// Returns the deadline after a heartbeat or check result.
+    fn next_deadline(&self, now: Time) -> Time {
+        match (self.liveness, self.health) {
+            (
+                LivenessSource::AgentCheck(critical_ttl)
+                | LivenessSource::HealthReports(critical_ttl),
+                Health::Critical,
+            ) => now.saturating_add(critical_ttl),
+            (LivenessSource::AgentCheck(_), _) => NEVER,
+            (LivenessSource::Heartbeats | LivenessSource::HealthReports(_), _) => {
+                now.saturating_add(self.ttl)
+            }
         }
     }
 
     fn set(&mut self, health: Health, note: String, now: Time) {
         if self.health != health {
-            (self.health, self.since) = (health, now);
-            self.until = self.deadline(now);
+            (self.health, self.health_since) = (health, now);
+            self.deadline = self.next_deadline(now);
         }
         self.note = note;
     }
 }
 
-/// See the module.
+/// Registrations by service and instance id.
 #[derive(Debug)]
-pub struct Table<L> {
-    held: HashMap<InstanceKey, Held<L>>,
-    /// Nobody runs out before this. CachedService so that there is no look at all of them before that.
-    next: Time,
+pub struct RegistrationTable<P> {
+    entries: HashMap<InstanceKey, TableEntry<P>>,
+    /// Lower bound of all deadlines, so that most calls need not visit every entry.
+    earliest_deadline: Time,
 }
 
-impl<L> Default for Table<L> {
-    fn default() -> Table<L> {
-        Table {
-            held: HashMap::new(),
-            next: NEVER,
+impl<P> Default for RegistrationTable<P> {
+    fn default() -> RegistrationTable<P> {
+        RegistrationTable {
+            entries: HashMap::new(),
+            earliest_deadline: NEVER,
         }
     }
 }
 
-/// What the table says to a claim.
+/// Result of [`RegistrationTable::check_claim`].
 #[derive(Debug, PartialEq)]
-pub enum Verdict {
-    /// It may be written.
-    Granted,
-    /// The table knows of nobody; the store must be asked whether somebody is there.
-    Unknown,
+pub enum ClaimCheck {
+    /// The client may register the instance.
+    Allowed,
+    /// The table has no such registration. The caller checks the store.
+    NotInTable,
 }
 
-impl<L> Table<L> {
-    /// Whether a client may register there.
-    pub fn judge(&self, key: &InstanceKey, owner: &str, claim: OnConflict) -> Result<Verdict> {
-        match (claim, self.held.get(key)) {
-            (OnConflict::Replace, _) => Ok(Verdict::Granted),
-            (OnConflict::RestoreOnly, None) => Ok(Verdict::Unknown),
-            // An answer that was lost on its way: it was put back already.
-            (OnConflict::RestoreOnly, Some(held)) if !owner.is_empty() && held.owner == owner => {
-                Ok(Verdict::Granted)
+impl<P> RegistrationTable<P> {
+    /// Checks if a client may register an instance.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Replaced`] if another owner has it and `on_conflict` does not allow to replace
+    /// it.
+    pub fn check_claim(
+        &self,
+        key: &InstanceKey,
+        owner: &str,
+        on_conflict: OnConflict,
+    ) -> Result<ClaimCheck> {
+        match (on_conflict, self.entries.get(key)) {
+            (OnConflict::Replace, _) => Ok(ClaimCheck::Allowed),
+            (OnConflict::RestoreOnly, None) => Ok(ClaimCheck::NotInTable),
+            // The owner repeats a request whose response was lost.
+            (OnConflict::RestoreOnly, Some(entry)) if !owner.is_empty() && entry.owner == owner => {
+                Ok(ClaimCheck::Allowed)
             }
-            (OnConflict::RestoreOnly, Some(_)) => Err(replaced(key)),
+            (OnConflict::RestoreOnly, Some(_)) => Err(replaced_error(key)),
         }
     }
 
-    /// Notes a registration; gives the one before.
-    pub fn insert(&mut self, key: InstanceKey, held: Held<L>) -> Option<Held<L>> {
-        self.next = self.next.min(held.until);
-        self.held.insert(key, held)
+    /// Inserts a registration and returns the one that it replaces.
+    pub fn insert(&mut self, key: InstanceKey, entry: TableEntry<P>) -> Option<TableEntry<P>> {
+        self.earliest_deadline = self.earliest_deadline.min(entry.deadline);
+        self.entries.insert(key, entry)
     }
 
-    /// The registration, if this grant holds it; without a grant whoever does.
-    pub fn get(&self, key: &InstanceKey, grant: Option<u64>) -> Result<&Held<L>> {
-        match self.held.get(key) {
-            Some(held) if grant.is_none_or(|grant| grant == held.grant) => Ok(held),
-            Some(_) => Err(replaced(key)),
-            None => Err(gone(key, grant)),
+    /// Returns a registration, if it has this grant or `grant` is `None`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Replaced`] if it has another grant, with [`ErrorKind::LeaseLost`] or
+    /// [`ErrorKind::NotFound`] if there is none.
+    pub fn get(&self, key: &InstanceKey, grant: Option<u64>) -> Result<&TableEntry<P>> {
+        match self.entries.get(key) {
+            Some(entry) if grant.is_none_or(|grant| grant == entry.grant) => Ok(entry),
+            Some(_) => Err(replaced_error(key)),
+            None => Err(missing_error(key, grant)),
         }
     }
 
-    /// Its owner says that it lives, and maybe how it is.
-    pub fn beat(
+    /// Records a heartbeat, which may report the health.
+    pub fn record_heartbeat(
         &mut self,
         key: &InstanceKey,
         grant: Option<u64>,
         health: Option<Health>,
         now: Time,
-    ) -> Result<&Held<L>> {
+    ) -> Result<&TableEntry<P>> {
         self.get(key, grant)?;
-        let held = self.held.get_mut(key).ok_or_else(|| gone(key, grant))?;
-        match (held.keep, health) {
-            (Keep::Reports(_), health) => held.set(health.unwrap_or_default(), String::new(), now),
+        let entry = self
+            .entries
+            .get_mut(key)
+            .ok_or_else(|| missing_error(key, grant))?;
+        match (entry.liveness, health) {
+            (LivenessSource::HealthReports(_), health) => {
+                entry.set(health.unwrap_or_default(), String::new(), now)
+            }
             (_, None) => {}
             (_, Some(_)) => {
                 return Err(Error::invalid(format!(
-                    "{} of {} does not say how it is; one registered with the check ttl does",
-                    key.1, key.0
+                    "{}/{}: a heartbeat with a health requires a registration with a `ttl` check",
+                    key.0, key.1
                 )));
             }
         }
-        held.until = held.deadline(now);
-        self.next = self.next.min(held.until);
-        Ok(held)
+        entry.deadline = entry.next_deadline(now);
+        self.earliest_deadline = self.earliest_deadline.min(entry.deadline);
+        Ok(entry)
     }
 
-    /// A check says how it is. Gives whether that is another health than before.
-    pub fn report(
+    /// Records a check result. Returns true if the health changed.
+    pub fn record_check(
         &mut self,
         key: &InstanceKey,
         grant: Option<u64>,
@@ -170,101 +201,109 @@ impl<L> Table<L> {
         now: Time,
     ) -> Result<bool> {
         self.get(key, grant)?;
-        let held = self.held.get_mut(key).ok_or_else(|| gone(key, grant))?;
-        let news = held.health != health;
-        held.set(health, note, now);
-        self.next = self.next.min(held.until);
-        Ok(news)
+        let entry = self
+            .entries
+            .get_mut(key)
+            .ok_or_else(|| missing_error(key, grant))?;
+        let is_changed = entry.health != health;
+        entry.set(health, note, now);
+        self.earliest_deadline = self.earliest_deadline.min(entry.deadline);
+        Ok(is_changed)
     }
 
-    /// Forgets the registration, if this grant holds it.
-    pub fn remove(&mut self, key: &InstanceKey, grant: Option<u64>) -> Result<Held<L>> {
+    /// Removes a registration, if it has this grant or `grant` is `None`.
+    pub fn remove(&mut self, key: &InstanceKey, grant: Option<u64>) -> Result<TableEntry<P>> {
         self.get(key, grant)?;
-        self.held.remove(key).ok_or_else(|| gone(key, grant))
+        self.entries
+            .remove(key)
+            .ok_or_else(|| missing_error(key, grant))
     }
 
-    /// Those that should have said how they are, and did not, are critical. Gives them.
-    pub fn silence(&mut self, now: Time) -> Vec<InstanceKey> {
+    /// Marks registrations critical whose owners should have reported their health and did not. Returns their
+    /// keys.
+    pub fn mark_silent_critical(&mut self, now: Time) -> Vec<InstanceKey> {
         let mut silent = Vec::new();
-        if now < self.next {
+        if now < self.earliest_deadline {
             return silent;
         }
-        for (key, held) in &mut self.held {
-            let reports = matches!(held.keep, Keep::Reports(_)) && held.health != Health::Critical;
-            if reports && held.until <= now {
-                let note = format!("no heartbeat for {:?}", held.ttl);
-                held.set(Health::Critical, note, now);
+        for (key, entry) in &mut self.entries {
+            let reports = matches!(entry.liveness, LivenessSource::HealthReports(_))
+                && entry.health != Health::Critical;
+            if reports && entry.deadline <= now {
+                let note = format!("no heartbeat for {:?}", entry.ttl);
+                entry.set(Health::Critical, note, now);
                 silent.push(key.clone());
             }
         }
         silent
     }
 
-    /// Forgets those that have been silent or critical for too long, and gives them.
-    pub fn expire(&mut self, now: Time) -> Vec<(InstanceKey, Held<L>)> {
-        if now < self.next {
+    /// Removes and returns the registrations whose deadline has passed.
+    pub fn remove_expired(&mut self, now: Time) -> Vec<(InstanceKey, TableEntry<P>)> {
+        if now < self.earliest_deadline {
             return Vec::new();
         }
-        let over = |_: &InstanceKey, held: &mut Held<L>| held.until <= now;
-        let gone = self.held.extract_if(over).collect();
-        let left = self.held.values().map(|held| held.until);
-        self.next = left.min().unwrap_or(NEVER);
-        gone
+        let is_expired = |_: &InstanceKey, entry: &mut TableEntry<P>| entry.deadline <= now;
+        let expired = self.entries.extract_if(is_expired).collect();
+        let deadlines = self.entries.values().map(|entry| entry.deadline);
+        self.earliest_deadline = deadlines.min().unwrap_or(NEVER);
+        expired
     }
 
-    /// When `expire` may have something at the earliest. Whoever has said meanwhile that it lives is
-    /// found out by then.
-    pub fn next(&self) -> Option<Time> {
-        (self.next < NEVER).then_some(self.next)
+    /// Returns the earliest time at which [`RegistrationTable::remove_expired`] may find an entry. Heartbeats
+    /// may have extended that deadline in the meantime.
+    pub fn next_deadline(&self) -> Option<Time> {
+        (self.earliest_deadline < NEVER).then_some(self.earliest_deadline)
     }
 
-    /// All, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&InstanceKey, &Held<L>)> {
-        self.held.iter()
+    /// Iterates over all registrations, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&InstanceKey, &TableEntry<P>)> {
+        self.entries.iter()
     }
 
-    /// Forgets those that are meant, and gives them.
-    pub fn take(
+    /// Removes and returns the registrations whose key matches.
+    pub fn remove_where(
         &mut self,
-        mut meant: impl FnMut(&InstanceKey) -> bool,
-    ) -> Vec<(InstanceKey, Held<L>)> {
-        self.held.extract_if(|key, _| meant(key)).collect()
+        mut is_match: impl FnMut(&InstanceKey) -> bool,
+    ) -> Vec<(InstanceKey, TableEntry<P>)> {
+        self.entries.extract_if(|key, _| is_match(key)).collect()
     }
 
-    /// How many there are.
+    /// Returns the number of registrations.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no registrations.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.entries.is_empty()
     }
 
-    /// The names of the services that have any, in order, each once.
+    /// Returns the services that have registrations, sorted.
     pub fn services(&self) -> Vec<ServiceName> {
-        let mut names: Vec<ServiceName> = self.held.keys().map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<ServiceName> =
+            self.entries.keys().map(|(name, _)| name.clone()).collect();
         names.sort();
         names.dedup();
         names
     }
 }
 
-/// The error of who has lost an id to another owner.
-pub fn replaced((service, id): &InstanceKey) -> Error {
-    let text = format!("{id} of {service} has another owner now");
+/// Error for an instance that another owner has registered.
+pub fn replaced_error((service, id): &InstanceKey) -> Error {
+    let text = format!("{service}/{id}: replaced by another owner");
     Error::new(ErrorKind::Replaced, text)
 }
 
-fn gone((service, id): &InstanceKey, grant: Option<u64>) -> Error {
+fn missing_error((service, id): &InstanceKey, grant: Option<u64>) -> Error {
     match grant {
         Some(_) => Error::new(
             ErrorKind::LeaseLost,
-            format!("{id} of {service} is not registered here any more"),
+            format!("{service}/{id}: the registration expired or was removed; register it again"),
         ),
         None => Error::new(
             ErrorKind::NotFound,
-            format!("{id} of {service} is not registered with this agent"),
+            format!("{service}/{id}: not registered with this agent"),
         ),
     }
 }
@@ -279,52 +318,60 @@ mod tests {
         (ServiceName::new("web").unwrap(), id.to_owned())
     }
 
-    fn held(grant: u64, owner: &str, until: u32) -> Held<()> {
-        Held {
+    fn entry(grant: u64, owner: &str, until: u32) -> TableEntry<()> {
+        TableEntry {
             grant,
             owner: owner.to_owned(),
             ttl: SECOND * 10,
-            until: SECOND * until,
-            keep: Keep::Beats,
+            deadline: SECOND * until,
+            liveness: LivenessSource::Heartbeats,
             health: Health::Passing,
-            since: Time::ZERO,
+            health_since: Time::ZERO,
             note: String::new(),
-            lease: (),
+            published: (),
         }
     }
 
     #[test]
-    fn who_comes_anew_takes_over_and_who_comes_back_does_not() {
-        let mut table = Table::default();
+    fn a_new_owner_replaces_and_a_restoring_one_does_not() {
+        let mut table = RegistrationTable::default();
         let web = key("h:1");
         assert_eq!(
-            table.judge(&web, "a", OnConflict::RestoreOnly).unwrap(),
-            Verdict::Unknown
+            table
+                .check_claim(&web, "a", OnConflict::RestoreOnly)
+                .unwrap(),
+            ClaimCheck::NotInTable
         );
-        table.insert(web.clone(), held(1, "a", 10));
-        let again = table.judge(&web, "a", OnConflict::RestoreOnly).unwrap();
-        assert_eq!(again, Verdict::Granted, "its own");
-        let other = table.judge(&web, "b", OnConflict::RestoreOnly).unwrap_err();
+        table.insert(web.clone(), entry(1, "a", 10));
+        let again = table
+            .check_claim(&web, "a", OnConflict::RestoreOnly)
+            .unwrap();
+        assert_eq!(again, ClaimCheck::Allowed, "its own registration");
+        let other = table
+            .check_claim(&web, "b", OnConflict::RestoreOnly)
+            .unwrap_err();
         assert_eq!(other.kind(), ErrorKind::Replaced);
         assert_eq!(
-            table.judge(&web, "b", OnConflict::Replace).unwrap(),
-            Verdict::Granted
+            table.check_claim(&web, "b", OnConflict::Replace).unwrap(),
+            ClaimCheck::Allowed
         );
     }
 
     #[test]
     fn a_grant_that_was_replaced_changes_nothing() {
-        let mut table = Table::default();
+        let mut table = RegistrationTable::default();
         let web = key("h:1");
-        table.insert(web.clone(), held(1, "a", 10));
-        table.insert(web.clone(), held(2, "b", 10));
-        let old = table.beat(&web, Some(1), None, SECOND).unwrap_err();
+        table.insert(web.clone(), entry(1, "a", 10));
+        table.insert(web.clone(), entry(2, "b", 10));
+        let old = table
+            .record_heartbeat(&web, Some(1), None, SECOND)
+            .unwrap_err();
         assert_eq!(old.kind(), ErrorKind::Replaced);
         assert_eq!(
             table.remove(&web, Some(1)).unwrap_err().kind(),
             ErrorKind::Replaced
         );
-        assert!(table.beat(&web, Some(2), None, SECOND).is_ok());
+        assert!(table.record_heartbeat(&web, Some(2), None, SECOND).is_ok());
         assert_eq!(table.remove(&web, None).unwrap().grant, 2);
         assert_eq!(
             table.get(&web, Some(2)).unwrap_err().kind(),
@@ -337,68 +384,84 @@ mod tests {
     }
 
     #[test]
-    fn who_is_silent_for_a_ttl_runs_out_and_who_beats_does_not() {
-        let mut table = Table::default();
-        table.insert(key("h:1"), held(1, "", 10));
-        table.insert(key("h:2"), held(2, "", 10));
-        assert_eq!(table.next(), Some(SECOND * 10));
-        table.beat(&key("h:1"), None, None, SECOND * 5).unwrap();
-        assert!(table.expire(SECOND * 9).is_empty());
-        let gone = table.expire(SECOND * 10);
-        assert_eq!((gone.len(), gone[0].1.grant), (1, 2));
-        assert_eq!((table.next(), table.len()), (Some(SECOND * 15), 1));
+    fn a_registration_without_heartbeats_expires_after_its_ttl() {
+        let mut table = RegistrationTable::default();
+        table.insert(key("h:1"), entry(1, "", 10));
+        table.insert(key("h:2"), entry(2, "", 10));
+        assert_eq!(table.next_deadline(), Some(SECOND * 10));
+        table
+            .record_heartbeat(&key("h:1"), None, None, SECOND * 5)
+            .unwrap();
+        assert!(table.remove_expired(SECOND * 9).is_empty());
+        let expired = table.remove_expired(SECOND * 10);
+        assert_eq!((expired.len(), expired[0].1.grant), (1, 2));
+        assert_eq!((table.next_deadline(), table.len()), (Some(SECOND * 15), 1));
     }
     #[test]
-    fn who_should_say_how_it_is_and_does_not_is_critical_first_and_then_goes() {
-        let mut table = Table::default();
+    fn a_silent_health_reporter_becomes_critical_and_then_expires() {
+        let mut table = RegistrationTable::default();
         let web = key("h:1");
-        let mut reporting = held(1, "", 0);
-        reporting.keep = Keep::Reports(SECOND * 60);
-        table.insert(web.clone(), reporting.begun(Time::ZERO));
-        assert_eq!(table.next(), Some(SECOND * 10));
-        assert_eq!(table.silence(SECOND * 10), std::slice::from_ref(&web));
-        assert!(table.silence(SECOND * 11).is_empty(), "said once");
-        assert!(table.expire(SECOND * 69).is_empty());
-        let back = table
-            .beat(&web, None, Some(Health::Warning), SECOND * 69)
+        let mut reporting = entry(1, "", 0);
+        reporting.liveness = LivenessSource::HealthReports(SECOND * 60);
+        table.insert(web.clone(), reporting.started_at(Time::ZERO));
+        assert_eq!(table.next_deadline(), Some(SECOND * 10));
+        assert_eq!(
+            table.mark_silent_critical(SECOND * 10),
+            std::slice::from_ref(&web)
+        );
+        assert!(
+            table.mark_silent_critical(SECOND * 11).is_empty(),
+            "reported once"
+        );
+        assert!(table.remove_expired(SECOND * 69).is_empty());
+        let restored = table
+            .record_heartbeat(&web, None, Some(Health::Warning), SECOND * 69)
             .unwrap();
-        assert_eq!((back.health, back.since), (Health::Warning, SECOND * 69));
-        assert_eq!(table.silence(SECOND * 79).len(), 1);
-        assert_eq!(table.expire(SECOND * 139).len(), 1);
+        assert_eq!(
+            (restored.health, restored.health_since),
+            (Health::Warning, SECOND * 69)
+        );
+        assert_eq!(table.mark_silent_critical(SECOND * 79).len(), 1);
+        assert_eq!(table.remove_expired(SECOND * 139).len(), 1);
         assert!(table.is_empty());
     }
 
     #[test]
-    fn who_is_checked_needs_no_heartbeat_and_goes_only_once_it_was_critical_for_long() {
-        let mut table = Table::default();
+    fn a_checked_registration_needs_no_heartbeat_and_expires_after_being_critical() {
+        let mut table = RegistrationTable::default();
         let web = key("h:1");
-        let mut checked = held(1, "", 0);
-        checked.keep = Keep::Check(SECOND * 60);
-        table.insert(web.clone(), checked.begun(Time::ZERO));
-        assert_eq!(table.next(), None);
+        let mut checked = entry(1, "", 0);
+        checked.liveness = LivenessSource::AgentCheck(SECOND * 60);
+        table.insert(web.clone(), checked.started_at(Time::ZERO));
+        assert_eq!(table.next_deadline(), None);
         let mut report = |health, at| {
             let now = SECOND * at;
             table
-                .report(&web, Some(1), health, String::new(), now)
+                .record_check(&web, Some(1), health, String::new(), now)
                 .unwrap();
-            table.next()
+            table.next_deadline()
         };
         assert_eq!(report(Health::Critical, 5), Some(SECOND * 65));
         assert_eq!(
             report(Health::Critical, 9),
             Some(SECOND * 65),
-            "since the first"
+            "counted from the first critical result"
         );
         report(Health::Passing, 20);
-        // Only then is it looked at again.
-        assert!(table.expire(SECOND * 65).is_empty());
-        assert_eq!(table.next(), None, "it is found out that it is well");
-        let critical = table.report(&web, Some(1), Health::Critical, String::new(), SECOND * 66);
+        // The deadline is recomputed only when it passes.
+        assert!(table.remove_expired(SECOND * 65).is_empty());
+        assert_eq!(table.next_deadline(), None, "the instance passes again");
+        let critical =
+            table.record_check(&web, Some(1), Health::Critical, String::new(), SECOND * 66);
         assert!(critical.unwrap());
-        assert_eq!(table.next(), Some(SECOND * 126));
-        let beat = table.beat(&web, None, Some(Health::Passing), SECOND * 70);
+        assert_eq!(table.next_deadline(), Some(SECOND * 126));
+        let beat = table.record_heartbeat(&web, None, Some(Health::Passing), SECOND * 70);
         assert_eq!(beat.unwrap_err().kind(), ErrorKind::InvalidArgument);
-        assert!(table.beat(&web, None, None, SECOND * 70).is_ok());
-        assert_eq!(table.expire(SECOND * 130).len(), 1);
+        assert!(
+            table
+                .record_heartbeat(&web, None, None, SECOND * 70)
+                .is_ok()
+        );
+        assert_eq!(table.remove_expired(SECOND * 130).len(), 1);
     }
 }

@@ -1,4 +1,5 @@
-//! What the agent's own watch shows of what is registered here.
+//! Registrations in the agent's own watch of the store: whether an id is free, and waiting until a change is
+//! observed.
 
 use std::time::Duration;
 
@@ -7,78 +8,92 @@ use tokio::time::timeout;
 
 use super::Registry;
 use crate::registry::key::InstanceKey;
-use crate::registry::state::ATTRIBUTE;
+use crate::registry::state::WARNING_ATTRIBUTE;
 use crate::registry::table;
 
-/// How long to wait until the agent's own watch has seen what was just written.
-const SEEING: Duration = Duration::from_secs(2);
+/// Limit on the time until the agent's own watch observes a write.
+const OBSERVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Registry {
-    /// Whoever comes back to an agent that does not know it is let in where nobody is, or where all is as
-    /// it left it.
-    pub(super) async fn check_free(
+    /// Checks if a client may register an instance that this agent does not know.
+    ///
+    /// # Errors
+    ///
+    /// Fails with `Replaced` if the store has an instance with this id that differs in more than its health.
+    pub(super) async fn check_id_is_free(
         &self,
         key: &InstanceKey,
         registration: &Registration,
     ) -> Result<()> {
-        let kept = self.sets.open(&key.0)?;
-        kept.set.wait(0, SEEING).await?;
-        let now = kept.set.snapshot();
-        let there = now.online().iter().find(|i| i.id() == key.1);
-        match there {
-            Some(there) if !was_as(there, registration) => Err(table::replaced(key)),
+        let cached = self.service_cache.open(&key.0)?;
+        cached.set.wait(0, OBSERVE_TIMEOUT).await?;
+        let snapshot = cached.set.snapshot();
+        let found = snapshot.online().iter().find(|i| i.id() == key.1);
+        match found {
+            Some(found) if !is_same_apart_from_health(found, registration) => {
+                Err(table::replaced_error(key))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Waits a moment until the agent's own watch, where there is one, shows what was just written.
-    pub(super) async fn see(&self, key: &InstanceKey, written: Option<&Registration>) {
-        let Some(kept) = self.sets.peek(&key.0) else {
+    /// Waits until the agent's own watch, if the service is watched, shows a written registration, or the
+    /// removal if `written` is `None`. Returns after [`OBSERVE_TIMEOUT`] at the latest.
+    pub(super) async fn wait_until_observed(
+        &self,
+        key: &InstanceKey,
+        written: Option<&Registration>,
+    ) {
+        let Some(cached) = self.service_cache.get(&key.0) else {
             return;
         };
-        let mut cursor = kept.set.cursor();
-        let seen = async {
-            let mut is_seen = written.is_none();
+        let mut cursor = cached.set.cursor();
+        let observed = async {
+            let mut is_observed = written.is_none();
             while cursor.changed().await {
-                // First all that there is, then what differs: a large set is gone through once.
+                // The first drain has all instances, later ones only changes, so that a large set is visited
+                // once.
                 for event in cursor.drain() {
                     match event {
-                        Event::Up(there) | Event::Update(there) if there.id() == key.1 => {
-                            is_seen = written.is_some_and(|written| is_as(&there, written));
+                        Event::Up(found) | Event::Update(found) if found.id() == key.1 => {
+                            is_observed =
+                                written.is_some_and(|written| is_same_instance(&found, written));
                         }
-                        Event::Down(gone) if gone.id() == key.1 => is_seen = written.is_none(),
+                        Event::Down(found) if found.id() == key.1 => {
+                            is_observed = written.is_none()
+                        }
                         _ => {}
                     }
                 }
-                if is_seen {
+                if is_observed {
                     return;
                 }
             }
         };
-        // Another one may have written meanwhile; then there is nothing to wait for.
-        let _ = timeout(SEEING, seen).await;
+        // Another owner may have written in the meantime; then the watch never shows this write.
+        let _ = timeout(OBSERVE_TIMEOUT, observed).await;
     }
 }
 
-/// Whether others see what was asked for, in whatever layout.
-fn is_as(there: &Instance, asked: &Registration) -> bool {
-    let asked = asked.instance(there.created());
-    there.id() == asked.id()
-        && there.address() == asked.address()
-        && there.attributes() == asked.attributes()
-        && there.tags() == asked.tags()
+/// Returns true if an instance shows the registration, in whatever layout.
+fn is_same_instance(found: &Instance, registration: &Registration) -> bool {
+    let expected = registration.instance(found.created());
+    found.id() == expected.id()
+        && found.address() == expected.address()
+        && found.attributes() == expected.attributes()
+        && found.tags() == expected.tags()
 }
 
-/// Whether that is what somebody left behind; how well it was then is another matter.
-fn was_as(there: &Instance, asked: &Registration) -> bool {
-    let asked = asked.instance(there.created());
-    let lasting = |of: &Instance| {
-        let mut lasting = of.attributes().clone();
-        lasting.remove(ATTRIBUTE.0);
-        lasting
+/// Returns true if an instance shows the registration, apart from the `health` attribute.
+fn is_same_apart_from_health(found: &Instance, registration: &Registration) -> bool {
+    let expected = registration.instance(found.created());
+    let lasting_attributes = |instance: &Instance| {
+        let mut lasting_attributes = instance.attributes().clone();
+        lasting_attributes.remove(WARNING_ATTRIBUTE.0);
+        lasting_attributes
     };
-    there.id() == asked.id()
-        && there.address() == asked.address()
-        && there.tags() == asked.tags()
-        && lasting(there) == lasting(&asked)
+    found.id() == expected.id()
+        && found.address() == expected.address()
+        && found.tags() == expected.tags()
+        && lasting_attributes(found) == lasting_attributes(&expected)
 }

@@ -194,7 +194,7 @@ fn read_credentials(config: &NetConfig) -> Result<Credentials> {
     Credentials::read(config.tls.clone(), config.token_file.clone())
 }
 
-/// Listens on inherited sockets, and opens those that the configuration names in addition.
+/// Listens on inherited sockets, and opens the ones that the configuration names in addition.
 async fn open_listeners(
     config: &NetConfig,
     credentials: &Credentials,
@@ -267,6 +267,6 @@ fn own_address(config: &Config) -> Result<IpAddr> {
     if config.store.url == EMBEDDED_STORE {
         return Ok(loopback);
     }
-    let rules = advertise::DEFAULT.map(str::to_owned);
+    let rules = advertise::DEFAULT_RULES.map(str::to_owned);
     Ok(advertise::choose(&rules, advertise::candidates()?).unwrap_or(loopback))
 }

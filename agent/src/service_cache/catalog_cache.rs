@@ -1,4 +1,4 @@
-//! The names of all services, asked of the store once for all who want to know.
+//! Cache of the names of all services, read from the store once for all concurrent requests.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use discover_core::{Result, ServiceName};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// See the module.
+/// Names of all services, with the time of the last read.
 #[derive(Default)]
 pub struct CatalogCache(Mutex<Option<(Instant, Result<Vec<ServiceName>>)>>);
 
 impl CatalogCache {
-    /// What was said no longer ago than this, or what is said now. Whoever comes meanwhile waits for the
-    /// same answer.
-    pub async fn within<F>(
+    /// Returns the last result if it is at most `age` old, else the result of `fetch`. Concurrent callers
+    /// wait for the same result.
+    pub async fn get_or_fetch<F>(
         &self,
         age: Duration,
-        ask: impl FnOnce() -> F,
+        fetch: impl FnOnce() -> F,
     ) -> Result<Vec<ServiceName>>
     where
         F: Future<Output = Result<Vec<ServiceName>>>,
     {
         let mut last = self.0.lock().await;
-        if let Some((at, said)) = &*last
+        if let Some((at, result)) = &*last
             && at.elapsed() < age
         {
-            return said.clone();
+            return result.clone();
         }
-        let said = ask().await;
-        *last = Some((Instant::now(), said.clone()));
-        said
+        let result = fetch().await;
+        *last = Some((Instant::now(), result.clone()));
+        result
     }
 }
 
@@ -40,18 +40,22 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
-    async fn many_who_ask_are_one_who_asks() {
-        let (names, asked) = (CatalogCache::default(), AtomicUsize::new(0));
-        let ask = async || {
-            asked.fetch_add(1, Ordering::Relaxed);
+    async fn concurrent_requests_share_one_read() {
+        let (names, fetches) = (CatalogCache::default(), AtomicUsize::new(0));
+        let fetch = async || {
+            fetches.fetch_add(1, Ordering::Relaxed);
             tokio::task::yield_now().await;
             Ok(vec![ServiceName::new("web")?])
         };
         let age = Duration::from_secs(3600);
-        let all = join_all((0..50).map(|_| names.within(age, ask))).await;
-        assert!(all.iter().all(|said| said.as_ref().unwrap().len() == 1));
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
-        names.within(Duration::ZERO, ask).await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 2, "that was too old");
+        let all = join_all((0..50).map(|_| names.get_or_fetch(age, fetch))).await;
+        assert!(all.iter().all(|result| result.as_ref().unwrap().len() == 1));
+        assert_eq!(fetches.load(Ordering::Relaxed), 1);
+        names.get_or_fetch(Duration::ZERO, fetch).await.unwrap();
+        assert_eq!(
+            fetches.load(Ordering::Relaxed),
+            2,
+            "the cached result was too old"
+        );
     }
 }

@@ -37,7 +37,10 @@ impl Component for ServiceCacheComponent {
 
     fn start(&self, _: Option<Value>) -> BoxFuture<'_, Result<()>> {
         async move {
-            self.tasks.lock().await.spawn(self.cache.clone().sweep());
+            self.tasks
+                .lock()
+                .await
+                .spawn(self.cache.clone().close_idle());
             Ok(())
         }
         .boxed()

@@ -1,55 +1,57 @@
-//! The last states of one set that anybody was told, so that a listener that comes back hears only what
-//! differs; and what led to the newest, so that it is written once for all who go the same step. Pure.
+//! Recent states of a service, so that a client that reconnects receives only the changes since its last
+//! state, and the encoded transitions to the newest state, so that each is encoded once for all clients.
+//! Pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many states are kept at most. They share what they have in common.
-const KEPT: usize = 256;
-/// For how long a state is kept after the next was told: whoever comes back later is told all.
-const AGE: Duration = Duration::from_secs(60);
-/// How many ways to the newest state are kept: most listeners come from the one before, and some were
-/// held up.
-const WAYS: usize = 8;
+/// Maximum number of retained states. They share the instances that they have in common.
+const MAX_STATES: usize = 256;
+/// Time for which a state is retained after the next was recorded. A client that reconnects later receives
+/// all instances.
+const STATE_RETENTION: Duration = Duration::from_secs(60);
+/// Maximum number of retained transitions to the newest state. Most clients come from the state before,
+/// delayed ones from older states.
+const MAX_TRANSITIONS: usize = 8;
 
-/// A point in the life of a set, as it is told: opaque to those who are told, but for being another at
-/// each change.
+/// Identity of an opened service set. Prefix of the indexes of its states, which clients treat as opaque.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Life(String);
+pub struct SetId(String);
 
-impl Life {
-    /// Of the n-th set that this run of the agent opened.
-    pub fn new(boot: &str, number: u64) -> Life {
-        Life(format!("{boot}.{number:x}"))
+impl SetId {
+    /// Creates the id of the n-th set that this process opened.
+    pub fn new(boot: &str, number: u64) -> SetId {
+        SetId(format!("{boot}.{number:x}"))
     }
 
-    /// How a version of it is told.
+    /// Returns the index of a version of the set.
     pub fn index(&self, version: u64) -> String {
         format!("{}.{version:x}", self.0)
     }
 
-    /// The version that was told, if it is one of this life.
+    /// Returns the version of an index, or `None` if the index belongs to another set.
     pub fn version(&self, index: &str) -> Option<u64> {
         let version = index.strip_prefix(self.0.as_str())?.strip_prefix('.')?;
         u64::from_str_radix(version, 16).ok()
     }
 }
 
-/// See the module. `S` is a state, `T` is what leads to one.
+/// Recent states `S` and encoded transitions `T` of one set.
 #[derive(Debug)]
 pub struct History<S, T> {
-    /// In the order of their versions.
-    states: VecDeque<Told<S>>,
-    /// What leads to the last of them, from a version or from nothing.
-    ways: VecDeque<(Option<u64>, T)>,
+    /// Ordered by version.
+    states: VecDeque<HistoryEntry<S>>,
+    /// Encoded transitions to the newest state, by the version that they start from; `None` for all
+    /// instances.
+    transitions: VecDeque<(Option<u64>, T)>,
 }
 
 #[derive(Debug)]
-struct Told<S> {
+struct HistoryEntry<S> {
     version: u64,
     state: Arc<S>,
-    /// When it was told first, as the time since some moment.
+    /// When the state was first recorded, as the time since a fixed point.
     at: Duration,
 }
 
@@ -57,62 +59,70 @@ impl<S, T> Default for History<S, T> {
     fn default() -> History<S, T> {
         History {
             states: VecDeque::new(),
-            ways: VecDeque::new(),
+            transitions: VecDeque::new(),
         }
     }
 }
 
 impl<S, T: Clone> History<S, T> {
-    /// Notes a state that is told now, and the way to it; the oldest gives way.
-    pub fn told(&mut self, from: Option<u64>, version: u64, state: &Arc<S>, way: &T, at: Duration) {
+    /// Records a state and the transition to it. Removes the oldest beyond the limits.
+    pub fn record(
+        &mut self,
+        from: Option<u64>,
+        version: u64,
+        state: &Arc<S>,
+        transition: &T,
+        at: Duration,
+    ) {
         let newest = self.states.back().map(|newest| newest.version);
         if newest.is_none_or(|newest| newest < version) {
-            self.ways.clear();
+            self.transitions.clear();
         }
         if newest.is_none_or(|newest| newest <= version) {
-            if self.ways.len() == WAYS {
-                self.ways.pop_front();
+            if self.transitions.len() == MAX_TRANSITIONS {
+                self.transitions.pop_front();
             }
-            self.ways.push_back((from, way.clone()));
+            self.transitions.push_back((from, transition.clone()));
         }
-        if let Err(place) = self.find(version) {
+        if let Err(position) = self.find(version) {
             let state = state.clone();
-            let told = Told { version, state, at };
-            self.states.insert(place, told);
-            if self.states.len() > KEPT {
+            let entry = HistoryEntry { version, state, at };
+            self.states.insert(position, entry);
+            if self.states.len() > MAX_STATES {
                 self.states.pop_front();
             }
         }
     }
 
-    /// Lets go of what is too old now.
-    pub fn forget(&mut self, now: Duration) {
-        let old = |told: &Told<S>| told.at + AGE < now;
-        while self.states.get(1).is_some_and(old) {
+    /// Removes what is older than [`STATE_RETENTION`], except the newest state.
+    pub fn remove_expired(&mut self, now: Duration) {
+        let is_expired = |entry: &HistoryEntry<S>| entry.at + STATE_RETENTION < now;
+        while self.states.get(1).is_some_and(is_expired) {
             self.states.pop_front();
         }
-        // Whoever comes now is told the newest as it is written then.
-        if self.states.back().is_some_and(old) {
-            self.ways.clear();
+        // Later clients receive the newest state as encoded at that time.
+        if self.states.back().is_some_and(is_expired) {
+            self.transitions.clear();
         }
     }
 
-    /// The way to this version, and its state, if it is the newest and somebody went it before.
-    pub fn way(&self, from: Option<u64>, version: u64) -> Option<(T, Arc<S>)> {
+    /// Returns the transition from a version to the newest state and that state, if `version` is the newest
+    /// and the transition is retained.
+    pub fn transition(&self, from: Option<u64>, version: u64) -> Option<(T, Arc<S>)> {
         let newest = self.states.back()?;
-        let (_, way) = self.ways.iter().find(|(start, _)| *start == from)?;
-        (newest.version == version).then(|| (way.clone(), newest.state.clone()))
+        let (_, transition) = self.transitions.iter().find(|(start, _)| *start == from)?;
+        (newest.version == version).then(|| (transition.clone(), newest.state.clone()))
     }
 
-    /// The state at this version, while it is kept.
-    pub fn at(&self, version: u64) -> Option<Arc<S>> {
+    /// Returns the state of a version while it is retained.
+    pub fn state_at(&self, version: u64) -> Option<Arc<S>> {
         let found = self.find(version).ok()?;
-        self.states.get(found).map(|told| told.state.clone())
+        self.states.get(found).map(|entry| entry.state.clone())
     }
 
     fn find(&self, version: u64) -> Result<usize, usize> {
         self.states
-            .binary_search_by_key(&version, |told| told.version)
+            .binary_search_by_key(&version, |entry| entry.version)
     }
 }
 
@@ -121,60 +131,62 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_is_understood_by_the_life_that_told_it_and_by_no_other() {
-        let life = Life::new("ab12", 3);
-        assert_eq!(life.version(&life.index(26)), Some(26));
-        assert_eq!(Life::new("ab12", 4).version(&life.index(26)), None);
-        assert_eq!(Life::new("ffff", 3).version(&life.index(26)), None);
+    fn an_index_belongs_to_one_set() {
+        let set_id = SetId::new("ab12", 3);
+        assert_eq!(set_id.version(&set_id.index(26)), Some(26));
+        assert_eq!(SetId::new("ab12", 4).version(&set_id.index(26)), None);
+        assert_eq!(SetId::new("ffff", 3).version(&set_id.index(26)), None);
         for bad in ["", "ab12.3", "ab12.3.", "ab12.3.x", "ab12.33.1"] {
-            assert_eq!(life.version(bad), None, "{bad}");
+            assert_eq!(set_id.version(bad), None, "{bad}");
         }
     }
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_last_states_are_kept_and_the_oldest_give_way() {
+    fn the_newest_states_are_retained() {
         let mut history = History::default();
-        let mut tell = |version| history.told(None, version, &Arc::new(version), &(), SECOND);
-        (0..KEPT as u64 * 2).for_each(|n| tell(n * 3));
-        let last = (KEPT as u64 * 2 - 1) * 3;
-        // One who was told of it late comes back with it like any other.
-        tell(last - 1);
-        assert_eq!(history.at(last).as_deref(), Some(&last));
-        assert_eq!(history.at(last - 1).as_deref(), Some(&(last - 1)));
-        assert_eq!(history.at(last - 2), None);
-        assert_eq!(history.at(0), None);
+        let mut record = |version| history.record(None, version, &Arc::new(version), &(), SECOND);
+        (0..MAX_STATES as u64 * 2).for_each(|n| record(n * 3));
+        let last = (MAX_STATES as u64 * 2 - 1) * 3;
+        // A state that is recorded late is found like any other.
+        record(last - 1);
+        assert_eq!(history.state_at(last).as_deref(), Some(&last));
+        assert_eq!(history.state_at(last - 1).as_deref(), Some(&(last - 1)));
+        assert_eq!(history.state_at(last - 2), None);
+        assert_eq!(history.state_at(0), None);
     }
 
     #[test]
-    fn what_is_old_is_forgotten_but_for_the_newest() {
+    fn expired_states_are_removed_except_the_newest() {
         let mut history = History::default();
         for version in 1..=3 {
             let at = SECOND * version as u32;
-            history.told(Some(version - 1), version, &Arc::new(version), &(), at);
+            history.record(Some(version - 1), version, &Arc::new(version), &(), at);
         }
-        history.forget(AGE + SECOND * 3);
-        assert_eq!(history.at(1), None);
-        assert!(history.at(2).is_some() && history.way(Some(2), 3).is_some());
-        history.forget(AGE * 10);
-        assert_eq!(history.at(2), None);
-        assert!(history.at(3).is_some() && history.way(Some(2), 3).is_none());
+        history.remove_expired(STATE_RETENTION + SECOND * 3);
+        assert_eq!(history.state_at(1), None);
+        assert!(history.state_at(2).is_some() && history.transition(Some(2), 3).is_some());
+        history.remove_expired(STATE_RETENTION * 10);
+        assert_eq!(history.state_at(2), None);
+        assert!(history.state_at(3).is_some() && history.transition(Some(2), 3).is_none());
     }
 
     #[test]
-    fn a_way_is_known_to_the_newest_state_alone() {
+    fn transitions_lead_to_the_newest_state_only() {
         let mut history = History::default();
-        let mut told = |from, version, way| {
-            history.told(from, version, &Arc::new(version), &way, SECOND);
-            history.way(from, version).map(|(way, _)| way)
+        let mut record = |from, version, transition| {
+            history.record(from, version, &Arc::new(version), &transition, SECOND);
+            history
+                .transition(from, version)
+                .map(|(transition, _)| transition)
         };
-        assert_eq!(told(None, 5, "whole 5"), Some("whole 5"));
-        assert_eq!(told(Some(4), 5, "4 to 5"), Some("4 to 5"));
-        assert_eq!(told(Some(5), 6, "5 to 6"), Some("5 to 6"));
-        assert_eq!(told(Some(3), 5, "3 to 5"), None, "nobody goes there");
-        assert_eq!(history.way(None, 5), None);
-        assert_eq!(history.way(Some(4), 6), None);
-        assert_eq!(history.way(Some(5), 6).unwrap().1, Arc::new(6));
+        assert_eq!(record(None, 5, "all of 5"), Some("all of 5"));
+        assert_eq!(record(Some(4), 5, "4 to 5"), Some("4 to 5"));
+        assert_eq!(record(Some(5), 6, "5 to 6"), Some("5 to 6"));
+        assert_eq!(record(Some(3), 5, "3 to 5"), None, "not the newest version");
+        assert_eq!(history.transition(None, 5), None);
+        assert_eq!(history.transition(Some(4), 6), None);
+        assert_eq!(history.transition(Some(5), 6).unwrap().1, Arc::new(6));
     }
 }

@@ -1,5 +1,5 @@
-//! The sets that are watched through this agent: one watch for each service, however many look at it,
-//! kept open for a while after the last look.
+//! Cache of watched services: one watch for each service, shared by all clients of the agent and kept open
+//! for a while after its last use.
 
 pub mod catalog_cache;
 pub mod component;
@@ -14,50 +14,51 @@ use bytes::Bytes;
 use discover_core::{Client, Error, ErrorKind, Result, ServiceName, ServiceSet, Snapshot};
 use tokio::time::{Instant, sleep};
 
-use history::{History, Life};
+use history::{History, SetId};
 
-/// How long a set stays open that nobody looks at.
-const IDLE: Duration = Duration::from_secs(60);
+/// Time for which an unused set stays open.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One set, and its last states.
+/// A watched service with its recent states.
 pub struct CachedService {
-    /// The set.
+    /// The set of instances.
     pub set: ServiceSet,
-    life: Life,
+    set_id: SetId,
     history: Mutex<History<Snapshot, Bytes>>,
     start: Instant,
-    /// When it was looked at last, in milliseconds since the start.
-    used: AtomicU64,
+    /// Last use, in milliseconds since the start of the cache.
+    last_used_ms: AtomicU64,
 }
 
 impl CachedService {
-    /// How a state of this set is told.
+    /// Returns the index of a state, which clients treat as opaque.
     pub fn index(&self, snapshot: &Snapshot) -> String {
-        self.life.index(snapshot.version())
+        self.set_id.index(snapshot.version())
     }
 
-    /// The state that was told by this index, while it is remembered.
-    pub fn at(&self, index: &str) -> Option<Arc<Snapshot>> {
-        let version = self.life.version(index)?;
-        self.history().at(version)
+    /// Returns the state with this index while it is retained.
+    pub fn state_at(&self, index: &str) -> Option<Arc<Snapshot>> {
+        let version = self.set_id.version(index)?;
+        self.history().state_at(version)
     }
 
-    /// What a listener is told who saw the state `from`, or nothing, and is to see `now`: as somebody
-    /// else was told before, or as it is written now, which may lead to a newer state.
-    pub fn step(
+    /// Returns the encoded transition from version `from` (`None`: all instances) to the state `now`, and
+    /// that state. Uses the transition that another client received; else calls `encode`, which may return a
+    /// newer state.
+    pub fn transition(
         &self,
         from: Option<u64>,
         now: Arc<Snapshot>,
-        write: impl FnOnce() -> (Bytes, Arc<Snapshot>),
+        encode: impl FnOnce() -> (Bytes, Arc<Snapshot>),
     ) -> (Bytes, Arc<Snapshot>) {
-        if let Some(known) = self.history().way(from, now.version()) {
+        if let Some(known) = self.history().transition(from, now.version()) {
             return known;
         }
-        // Without the lock: a large set takes a while.
-        let (text, state) = write();
+        // Not under the lock: encoding a large set takes long.
+        let (text, state) = encode();
         let at = self.start.elapsed();
         self.history()
-            .told(from, state.version(), &state, &text, at);
+            .record(from, state.version(), &state, &text, at);
         (text, state)
     }
 
@@ -66,85 +67,92 @@ impl CachedService {
     }
 }
 
-/// See the module.
+/// Watched services, by name.
 pub struct ServiceCache {
     client: Client,
     boot: String,
-    most: usize,
+    max_services: usize,
     start: Instant,
-    opened: AtomicU64,
-    kept: Mutex<HashMap<ServiceName, Arc<CachedService>>>,
+    opened_count: AtomicU64,
+    services: Mutex<HashMap<ServiceName, Arc<CachedService>>>,
 }
 
 impl ServiceCache {
-    /// At most so many services at a time. Whoever calls it runs [`ServiceCache::sweep`] too.
-    pub fn new(client: Client, boot: String, most: usize) -> Arc<ServiceCache> {
+    /// Creates a cache of at most `max_services` sets. The caller spawns [`ServiceCache::close_idle`].
+    pub fn new(client: Client, boot: String, max_services: usize) -> Arc<ServiceCache> {
         Arc::new(ServiceCache {
             client,
             boot,
-            most,
+            max_services,
             start: Instant::now(),
-            opened: AtomicU64::new(0),
-            kept: Mutex::default(),
+            opened_count: AtomicU64::new(0),
+            services: Mutex::default(),
         })
     }
 
-    /// The set of a service, opened if it is not open yet. Must be called on a tokio runtime.
+    /// Returns a watched service, and starts to watch it if necessary. Call this on a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Resource`] if the limit is reached.
     pub fn open(&self, service: &ServiceName) -> Result<Arc<CachedService>> {
-        let mut all = self.kept();
-        if let Some(kept) = all.get(service) {
-            kept.used.store(self.now(), Ordering::Relaxed);
-            return Ok(kept.clone());
+        let mut all = self.services();
+        if let Some(cached) = all.get(service) {
+            cached.last_used_ms.store(self.now(), Ordering::Relaxed);
+            return Ok(cached.clone());
         }
-        if all.len() >= self.most {
-            let most = self.most;
-            let text = format!("{most} services are watched already; the limit is {most}");
+        if all.len() >= self.max_services {
+            let max_services = self.max_services;
+            let text = format!(
+                "the agent already watches {max_services} services; the limit is {max_services}"
+            );
             return Err(Error::new(ErrorKind::Resource, text));
         }
         let set = self.client.services(service.as_str())?;
-        let number = self.opened.fetch_add(1, Ordering::Relaxed);
-        let kept = Arc::new(CachedService {
+        let number = self.opened_count.fetch_add(1, Ordering::Relaxed);
+        let cached = Arc::new(CachedService {
             set,
-            life: Life::new(&self.boot, number),
+            set_id: SetId::new(&self.boot, number),
             history: Mutex::default(),
             start: self.start,
-            used: AtomicU64::new(self.now()),
+            last_used_ms: AtomicU64::new(self.now()),
         });
-        all.insert(service.clone(), kept.clone());
-        Ok(kept)
+        all.insert(service.clone(), cached.clone());
+        Ok(cached)
     }
 
-    /// The set of a service, if it is open.
-    pub fn peek(&self, service: &ServiceName) -> Option<Arc<CachedService>> {
-        self.kept().get(service).cloned()
+    /// Returns a service if it is watched.
+    pub fn get(&self, service: &ServiceName) -> Option<Arc<CachedService>> {
+        self.services().get(service).cloned()
     }
 
     /// Returns the services that are watched, with their sets.
     pub fn watched(&self) -> Vec<(ServiceName, ServiceSet)> {
-        let kept = self.kept();
-        let sets = kept.iter();
+        let service = self.services();
+        let sets = service.iter();
         sets.map(|(name, service)| (name.clone(), service.set.clone()))
             .collect()
     }
 
-    /// How many are open.
+    /// Returns the number of watched services.
     pub fn len(&self) -> usize {
-        self.kept().len()
+        self.services().len()
     }
 
-    /// Whether none is.
+    /// Returns true if no service is watched.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Closes those that nobody looks at, and forgets what is old, for ever.
-    pub async fn sweep(self: Arc<ServiceCache>) {
+    /// Closes unused sets and removes expired states, until cancelled.
+    pub async fn close_idle(self: Arc<ServiceCache>) {
         loop {
-            sleep(IDLE / 4).await;
-            let oldest = self.now().saturating_sub(IDLE.as_millis() as u64);
-            self.kept().retain(|_, kept| {
-                kept.history().forget(self.start.elapsed());
-                Arc::strong_count(kept) > 1 || kept.used.load(Ordering::Relaxed) >= oldest
+            sleep(IDLE_TIMEOUT / 4).await;
+            let oldest = self.now().saturating_sub(IDLE_TIMEOUT.as_millis() as u64);
+            self.services().retain(|_, service| {
+                service.history().remove_expired(self.start.elapsed());
+                Arc::strong_count(service) > 1
+                    || service.last_used_ms.load(Ordering::Relaxed) >= oldest
             });
         }
     }
@@ -153,7 +161,7 @@ impl ServiceCache {
         self.start.elapsed().as_millis() as u64
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<ServiceName, Arc<CachedService>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn services(&self) -> MutexGuard<'_, HashMap<ServiceName, Arc<CachedService>>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -115,7 +115,7 @@ impl AllEventsStream {
         let state = &self.state;
         let names = state
             .catalog
-            .within(CATALOG_INTERVAL, || state.services())
+            .get_or_fetch(CATALOG_INTERVAL, || state.services())
             .await;
         let names = match names {
             Ok(names) => names,

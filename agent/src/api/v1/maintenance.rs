@@ -14,9 +14,9 @@ use crate::api::v1::extract::Json;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
 use crate::api::v1::read::json_response;
-use crate::registry::reconcile::Known;
-use crate::registry::state::{Mode, Whom};
-use crate::registry::table::Keep;
+use crate::registry::reconcile::RegistrationStatus;
+use crate::registry::state::{InstanceSelector, MaintenanceMode};
+use crate::registry::table::LivenessSource;
 
 type ApiResult = Result<Response<Body>, Problem>;
 
@@ -52,13 +52,13 @@ pub async fn registrations(
 /// `GET /v1/maintenance`: the modes that are in effect.
 pub async fn modes(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery) -> ApiResult {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
-    let all = state.registry.held_back();
+    let all = state.registry.maintenance_rules();
     let all: Vec<Value> = all
         .iter()
         .map(|(whom, mode)| {
             let mode = match mode {
-                Mode::Maintenance => "maintenance",
-                Mode::Draining => "draining",
+                MaintenanceMode::Maintenance => "maintenance",
+                MaintenanceMode::Draining => "draining",
             };
             json!({ "mode": mode, "service": whom.service(), "id": whom.id() })
         })
@@ -71,28 +71,28 @@ pub async fn set_mode(
     State(state): State<Arc<ApiState>>,
     Json(request): Json<MaintenanceRequest>,
 ) -> ApiResult {
-    let whom = Whom::new(request.service.as_deref(), request.id.as_deref())?;
+    let whom = InstanceSelector::new(request.service.as_deref(), request.id.as_deref())?;
     let mode = match request.mode {
-        RequestedMode::Maintenance => Some(Mode::Maintenance),
-        RequestedMode::Draining => Some(Mode::Draining),
+        RequestedMode::Maintenance => Some(MaintenanceMode::Maintenance),
+        RequestedMode::Draining => Some(MaintenanceMode::Draining),
         RequestedMode::Off => None,
     };
-    let count = state.registry.hold(whom, mode).await;
+    let count = state.registry.set_maintenance(whom, mode).await;
     Ok(json_response(json!({ "instances": count }).to_string()))
 }
 
-fn registration(known: &Known) -> Value {
+fn registration(known: &RegistrationStatus) -> Value {
     let instance = &known.instance;
-    let kept_by = match known.keep {
-        Keep::Beats => "heartbeats",
-        Keep::Reports(_) => "reports",
-        Keep::Check(_) => "agent",
+    let kept_by = match known.liveness {
+        LivenessSource::Heartbeats => "heartbeats",
+        LivenessSource::HealthReports(_) => "reports",
+        LivenessSource::AgentCheck(_) => "agent",
     };
     let mut document = json!({
         "state": known.state.name(),
         "note": known.note,
         "error": known.error,
-        "since_ms": known.since.as_millis() as u64,
+        "since_ms": known.health_age.as_millis() as u64,
         "kept_by": kept_by,
     });
     let fields = json::value(instance);

@@ -95,7 +95,7 @@ pub async fn events(
     let subset = is_filtered.then(|| filtered(&cached, &query));
     let sent = last_id
         .filter(|_| !is_filtered)
-        .and_then(|last_id| cached.at(last_id));
+        .and_then(|last_id| cached.state_at(last_id));
     let stream = sse::stream(cached, subset, sent);
     let stream = state.streams.admit(stream)?;
     let mut response = Response::new(Body::from_stream(stream));

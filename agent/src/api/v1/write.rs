@@ -14,11 +14,11 @@ use crate::api::problem::Problem;
 use crate::api::state::ApiState;
 use crate::api::v1::extract::{InstancePath, Json};
 use crate::api::v1::query::{self, Query};
-use crate::health::check::{Declared, Watch};
+use crate::health::check::{CheckDefinition, HealthSource};
 use crate::net::peer::Peer;
 use crate::registry::state::Health;
-use crate::registry::table::Keep;
-use crate::registry::{Asked, DEFAULT_TTL};
+use crate::registry::table::LivenessSource;
+use crate::registry::{DEFAULT_TTL, RegistrationRequest};
 
 type ApiResult = Result<Response<Body>, Problem>;
 
@@ -32,7 +32,7 @@ pub struct RegisterRequest {
     ttl_ms: Option<u64>,
     claim: RequestedClaim,
     owner: String,
-    check: Option<Declared>,
+    check: Option<CheckDefinition>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,22 +69,22 @@ pub async fn register(
     Json(body): Json<RegisterRequest>,
 ) -> ApiResult {
     let check = body.check;
-    let asked = Asked {
+    let asked = RegistrationRequest {
         service: service.clone(),
         address: body.address.unwrap_or_else(|| id.clone()),
         id,
         attributes: body.attributes,
         tags: body.tags,
         ttl: body.ttl_ms.map_or(DEFAULT_TTL, Duration::from_millis),
-        claim: match body.claim {
+        on_conflict: match body.claim {
             RequestedClaim::Replace => OnConflict::Replace,
             RequestedClaim::RestoreOnly => OnConflict::RestoreOnly,
         },
         owner: body.owner,
-        keep: Keep::Beats,
-        beat: None,
+        liveness: LivenessSource::Heartbeats,
+        heartbeat_interval: None,
         health: Health::Passing,
-        patient: false,
+        is_deferred: false,
     };
     let (asked, watch) = match check {
         Some(check) => add_check(&state, peer, asked, &check)?,
@@ -96,8 +96,8 @@ pub async fn register(
     let checks = state.checks.clone();
     let granted = tokio::spawn(async move {
         let granted = registry.register(asked).await?;
-        if let Some(Watch::Check(check)) = watch {
-            checks.begin((service, granted.id.clone()), granted.grant, check, health);
+        if let Some(HealthSource::Agent(check)) = watch {
+            checks.start((service, granted.id.clone()), granted.grant, check, health);
         }
         Ok::<_, Error>(granted)
     });
@@ -164,21 +164,24 @@ pub async fn unregister(
 fn add_check(
     state: &ApiState,
     peer: Peer,
-    mut asked: Asked,
-    check: &Declared,
-) -> discover_core::Result<(Asked, Option<Watch>)> {
+    mut asked: RegistrationRequest,
+    check: &CheckDefinition,
+) -> discover_core::Result<(RegistrationRequest, Option<HealthSource>)> {
     let registration = state.registry.registration(&asked)?;
     // A registration that replaces another one with a check adds nothing to the number of checks.
     let key = (asked.service.clone(), registration.instance_id());
     state
         .check_policy
-        .admit(check, state.checks.of_others(&key))?;
+        .admit(check, state.checks.count_except(&key))?;
     let instance = registration.instance(0);
-    let reach = state.check_policy.reach(peer);
-    let watch = check.watch(instance.host(), instance.port(), reach)?;
-    (asked.keep, asked.beat) = match watch {
-        Watch::Check(_) => (Keep::Check(check.gone()), None),
-        Watch::Reports(every) => (Keep::Reports(check.gone()), Some(every)),
+    let reach = state.check_policy.target_policy(peer);
+    let watch = check.resolve(instance.host(), instance.port(), reach)?;
+    (asked.liveness, asked.heartbeat_interval) = match watch {
+        HealthSource::Agent(_) => (LivenessSource::AgentCheck(check.critical_ttl()), None),
+        HealthSource::Reports(every) => (
+            LivenessSource::HealthReports(check.critical_ttl()),
+            Some(every),
+        ),
     };
     asked.health = check.initial();
     Ok((asked, Some(watch)))

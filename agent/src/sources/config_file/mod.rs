@@ -22,8 +22,8 @@ use crate::health::check;
 use crate::health::target_policy::TargetPolicy;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
-use crate::registry::table::Keep;
-use crate::registry::{Asked, DEFAULT_TTL, Registry};
+use crate::registry::table::LivenessSource;
+use crate::registry::{DEFAULT_TTL, RegistrationRequest, Registry};
 use crate::runtime::component::{Component, HandOver};
 use crate::runtime::metrics::MetricsWriter;
 use plan::{Placed, Service, ServiceChanges};
@@ -65,8 +65,8 @@ pub struct PreparedServices<'a> {
 /// A service to register.
 struct PreparedService {
     placed: Placed,
-    asked: Asked,
-    watch: Option<check::Watch>,
+    asked: RegistrationRequest,
+    watch: Option<check::HealthSource>,
 }
 
 impl PreparedService {
@@ -172,8 +172,8 @@ impl ConfigFileServices {
                 return previous;
             }
         };
-        if let Some(check::Watch::Check(check)) = new.watch {
-            self.checks.begin(key.clone(), granted.grant, check, health);
+        if let Some(check::HealthSource::Agent(check)) = new.watch {
+            self.checks.start(key.clone(), granted.grant, check, health);
         }
         Some(RegisteredService {
             placed: new.placed,
@@ -289,22 +289,22 @@ fn prepare_service(placed: Placed) -> Result<PreparedService> {
     }
     let check = service.check.as_ref();
     let watch =
-        check.map(|check| check.watch(&host.to_string(), service.port, TargetPolicy::Anywhere));
+        check.map(|check| check.resolve(&host.to_string(), service.port, TargetPolicy::Anywhere));
     let watch = watch.transpose().map_err(failed)?;
-    let asked = Asked {
+    let asked = RegistrationRequest {
         service: ServiceName::new(&service.name)?,
         id: registration.instance_id(),
         address: registration.address(),
         attributes: service.attributes.clone(),
         tags: service.tags.clone(),
         ttl,
-        claim: OnConflict::Replace,
+        on_conflict: OnConflict::Replace,
         owner: String::new(),
         // The service stays registered for as long as the file names it.
-        keep: Keep::Check(Duration::MAX),
-        beat: None,
-        health: check.map_or(Health::Passing, check::Declared::initial),
-        patient: true,
+        liveness: LivenessSource::AgentCheck(Duration::MAX),
+        heartbeat_interval: None,
+        health: check.map_or(Health::Passing, check::CheckDefinition::initial),
+        is_deferred: true,
     };
     Ok(PreparedService {
         placed,

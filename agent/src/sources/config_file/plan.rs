@@ -7,7 +7,7 @@ use discover_core::{Attributes, Error, HumanDuration, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::config::one_or_many::OneOrMany;
-use crate::health::check::Declared;
+use crate::health::check::CheckDefinition;
 use crate::health::target_policy::TargetPolicy;
 
 /// `[[service]]`: a program that does not register itself.
@@ -35,7 +35,7 @@ pub struct Service {
     pub ttl: Option<HumanDuration>,
     /// The health check. An instance without a check is always `passing`.
     #[serde(default)]
-    pub check: Option<Declared>,
+    pub check: Option<CheckDefinition>,
 }
 
 /// Validates the services of a file, before anything is registered.
@@ -58,7 +58,7 @@ pub fn validate(services: &[Service]) -> Result<()> {
                 return Err(failed(Error::invalid(text)));
             }
             check
-                .watch("localhost", service.port, TargetPolicy::Anywhere)
+                .resolve("localhost", service.port, TargetPolicy::Anywhere)
                 .map_err(failed)?;
         }
         if !identities.insert((&service.name, service.identity())) {
@@ -196,7 +196,10 @@ mod tests {
                 "is defined twice",
             ),
             ("[[watch]]\nservice = 'a'", "missing field `onChange`"),
-            ("[[watch]]\nservice = 'a'\nonChange = ''", "name a program"),
+            (
+                "[[watch]]\nservice = 'a'\nonChange = ''",
+                "specify a program",
+            ),
             ("[[job]]\n", "unknown field `job`"),
         ] {
             let error = plan(bad).unwrap_err();

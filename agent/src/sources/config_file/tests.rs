@@ -21,7 +21,7 @@ async fn a_service_stays_online_while_its_tags_change() {
     let service_cache = ServiceCache::new(client.clone(), "boot".to_owned(), 9);
     let address = [127, 0, 0, 1].into();
     let registry = Registry::new(client.clone(), service_cache, address);
-    let _tending = tokio::spawn(registry.clone().tend());
+    let _tending = tokio::spawn(registry.clone().reconcile());
     let checks = Arc::new(Checks::new(registry.clone()));
     let component = ConfigFileServices::new(registry, checks, address);
     let set = client.services("web").unwrap();
