@@ -1,5 +1,5 @@
-//! The gate between news and callbacks, in every order in which its threads may run (G10, G19): the
-//! source of the library itself, on atomics and a queue_end that try them all.
+//! The dispatch loop between notifications and callbacks, in every order in which its threads may run (G10, G19): the
+//! source of the library itself, on atomics and a queue for which the model checker tries every order.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ mod sync {
     pub use super::queue_end::Receiver;
 }
 
-/// A queue_end as the standard library's, which loom's own is not once one end is gone.
+/// A queue with the semantics of the standard library's, which loom's queue lacks once one end is dropped.
 mod queue_end {
     use std::collections::VecDeque;
     use std::sync::Arc;
@@ -89,7 +89,7 @@ mod queue_end {
             let mut queue = self.0.0.lock().unwrap();
             queue.has_receiver = false;
             let unread = std::mem::take(&mut queue.messages);
-            // What they own may look at the queue_end as it goes.
+            // What they own may read the queue while it goes.
             drop(queue);
             drop(unread);
         }
@@ -190,7 +190,7 @@ fn every_order(switches: usize, scenario: impl Fn() + Send + Sync + 'static) {
     model.check(scenario);
 }
 
-/// The dispatch thread, which ends when its queue_end is closed or delivered to stop.
+/// The dispatch thread, which ends when its queue is closed or it is told to stop.
 fn dispatch() -> (Sender<Message>, thread::JoinHandle<()>) {
     let (queue_end, inbox) = channel();
     (queue_end, thread::spawn(move || run(&inbox)))

@@ -15,13 +15,16 @@ const LATENCY_BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 60.0,
 ];
 
+/// Latency histograms by method and route.
+type LatencyFamily = Family<[(&'static str, String); 2], Histogram, fn() -> Histogram>;
+
 /// Counters and latencies of the HTTP API.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     /// The connection counters of all listeners.
     pub connections: ConnectionMetrics,
     responses: Family<[(&'static str, &'static str); 1], Counter>,
-    latency: Family<[(&'static str, String); 2], Histogram, fn() -> Histogram>,
+    latency: LatencyFamily,
 }
 
 impl Default for HttpMetrics {

@@ -88,7 +88,7 @@ impl EngineState {
         if stopped {
             return done;
         }
-        let text = format!("closed, but a callback was remover running after {timeout:?}");
+        let text = format!("closed, but a callback was still running after {timeout:?}");
         Err(Error::new(ErrorKind::Timeout, text))
     }
 }

@@ -326,7 +326,7 @@ async fn unregister_takes_precedence_over_a_restore() {
     lease.unregister().await.unwrap();
     let calls = backend.calls().len();
     advance(100_000).await;
-    assert_eq!(backend.calls().len(), calls, "nothing subscriptions");
+    assert_eq!(backend.calls().len(), calls, "no further calls");
     assert_eq!(lease.standing().name(), "released");
 }
 

@@ -3,12 +3,15 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use crate::process::{dies_with_parent, free_port, freeze, spawn, thaw};
 use crate::{DEADLINE, skip};
+
+/// How often a server is started on new ports before the test fails.
+const MAX_START_ATTEMPTS: usize = 5;
 
 /// The environment variables that name running servers, which `with-servers` starts for all test programs.
 pub const SHARED_V3: &str = "DISCOVER_TEST_ETCD";
@@ -93,20 +96,25 @@ impl EtcdOptions {
 
     /// Starts the server and waits until it answers. Returns `None`, announced as a skip, if etcd is not installed.
     pub fn start(self) -> Option<Etcd> {
-        let mut etcd = Etcd {
-            name: format!("test-{:016x}", fastrand::u64(..)),
-            client_port: free_port(),
-            peer_port: free_port(),
-            data: Some(self.data_directory()),
-            options: self,
-            child: None,
-        };
         if !is_installed() {
             skip("etcd", "it is not installed");
             return None;
         }
-        etcd.restart();
-        Some(etcd)
+        // A port that was free may be taken by another test before etcd binds it.
+        for _ in 0..MAX_START_ATTEMPTS {
+            let mut etcd = Etcd {
+                name: format!("test-{:016x}", fastrand::u64(..)),
+                client_port: free_port(),
+                peer_port: free_port(),
+                data: Some(self.data_directory()),
+                options: self.clone(),
+                child: None,
+            };
+            if etcd.try_restart().is_ok() {
+                return Some(etcd);
+            }
+        }
+        panic!("etcd exited at each of {MAX_START_ATTEMPTS} attempts to start it");
     }
 
     fn data_directory(&self) -> tempfile::TempDir {
@@ -175,14 +183,23 @@ impl Etcd {
 
     /// Starts the server on its existing data and waits until it answers.
     pub fn restart(&mut self) {
+        if let Err(status) = self.try_restart() {
+            panic!("etcd exited: {status}");
+        }
+    }
+
+    /// As `restart`; returns the exit status if the server exits.
+    fn try_restart(&mut self) -> Result<(), ExitStatus> {
         let mut child = spawn(self.command());
         let deadline = SystemTime::now() + DEADLINE;
         while !self.answers() {
-            let exit = child.try_wait().unwrap();
-            assert!(exit.is_none(), "etcd exited: {exit:?}");
+            if let Some(status) = child.try_wait().unwrap() {
+                return Err(status);
+            }
             assert!(SystemTime::now() < deadline, "etcd does not answer");
         }
         self.child = Some(child);
+        Ok(())
     }
 
     fn command(&self) -> Command {

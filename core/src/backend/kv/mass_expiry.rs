@@ -4,7 +4,7 @@
 //! can renew them. A set becomes empty only when the store confirms that its instances were deleted or their
 //! leases expired: an instance whose key was deleted while its lease is alive was deleted on purpose and goes
 //! offline at once, even if it is the last departure. After a reconnect the leases may expire in several batches, so
-//! each instance of the first batches is doubted_until for a short period. The guard does no I/O;
+//! each instance of the first batches is doubted for a short period. The guard does no I/O;
 //! `view_stream.rs` asks the store for evidence.
 
 use std::collections::BTreeMap;
@@ -133,7 +133,7 @@ impl MassExpiryGuard {
     }
 
     /// Applies the answer of the store: of the `asked` grants, those in `expired_grants` do not exist any more.
-    /// Their instances become suspect if they are a mass, and are doubted_until otherwise.
+    /// Their instances become suspect if they are a mass, and are doubted otherwise.
     pub(super) fn apply_evidence(&mut self, asked: &[u64], expired_grants: &[u64], now: Time) {
         let until = now + self.grace;
         for (id, mut departure) in std::mem::take(&mut self.departed) {
