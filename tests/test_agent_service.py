@@ -32,7 +32,7 @@ def test_the_health_examples_of_the_document_work(agents: Callable[..., Agent]) 
     agent = agents()
     environment = {**os.environ, "PATH": f"{BUILT}:{os.environ['PATH']}"}
     environment["DISCOVER_URL"] = f"discoverd://{agent.address}"
-    scripts = blocks("Health", "sh")
+    scripts = blocks("Health checks", "sh")
     assert len(scripts) == 2
     for block in scripts:
         script = block.replace("127.0.0.1:1111", agent.address).replace("curl ", "curl -sS --fail-with-body ")
@@ -50,7 +50,7 @@ def test_the_health_examples_of_the_document_work(agents: Callable[..., Agent]) 
 
 
 def test_the_configuration_file_of_the_document_is_valid(agents: Callable[..., Agent], tmp_path: Path) -> None:
-    (config,) = blocks("Programs that know nothing of us", "toml")
+    (config,) = blocks("Services and hooks in the configuration file", "toml")
     file = tmp_path / "discoverd.toml"
     file.write_text(config)
     agent = agents(None, "--config", str(file))

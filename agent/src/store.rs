@@ -17,12 +17,25 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// Help texts of the counters of [`discover_core::Client::metrics`], by their names in the library.
 const COUNTER_HELP: &[(&str, &str)] = &[
+    ("reconnects", "Connections to the store after the first"),
+    ("relists", "Complete reads of a service after the first"),
     (
-        "reconnects",
-        "Connections to the store that were established again",
+        "resyncs",
+        "Detected epoch changes of the store: it was restored or wiped",
     ),
-    ("resyncs", "Key ranges that were read again completely"),
+    (
+        "duplicates",
+        "Changes that the store sent repeatedly, and that were dropped",
+    ),
+    (
+        "mismatches",
+        "Differences between a complete read and the changes reported before",
+    ),
     ("invalid", "Records in the store that could not be decoded"),
+    (
+        "restored",
+        "Registrations that were restored after they were lost",
+    ),
 ];
 
 /// Connects to the store. If the store is unreachable, the client keeps trying, and `/v1/status` reports

@@ -1,48 +1,33 @@
-//! The command `env`, which prints the settings that a program on this host uses.
+//! The command `env`: the environment variables that apply to programs here, and where the registry's URL comes from.
 
 use discover_core::{DEFAULT_URL, Result, Url};
 
 use crate::cli::{RegistryArgs, output};
+use crate::config::settings;
 
-/// Environment variables: the name, the meaning, and whether the value is secret and not shown.
-const VARIABLES: &[(&str, &str, bool)] = &[
-    ("DISCOVER_URL", "URL of the registry", true),
-    ("DISCOVERD", "address of the agent for discoverd://", false),
-    ("DISCOVERD_CONFIG", "configuration file of the agent", false),
-    ("DISCOVERD_STORE", "URL of the store behind the agent", true),
-    (
-        "DISCOVERD_BIND",
-        "TCP address on which the agent listens",
-        false,
-    ),
-    (
-        "DISCOVERD_SOCKET",
-        "Unix socket on which the agent listens",
-        false,
-    ),
-    (
-        "DISCOVERD_STATE",
-        "file in which the agent's own registry survives a crash",
-        false,
-    ),
-    (
-        "DISCOVERD_TOKEN_FILE",
-        "file with the token that the agent requires",
-        false,
-    ),
-    ("DISCOVERD_LOG", "format of the agent's log", false),
-    ("EXTERNAL_IP", "address of this host for other hosts", false),
-    ("ETCDCTL_ENDPOINTS", "endpoints of etcd for etcd://", false),
-    ("ETCDCTL_USER", "user name for etcd", true),
-    ("ETCDCTL_PASSWORD", "password for etcd", true),
+/// Environment variables of the library and of etcd, with their meaning.
+const LIBRARY_VARIABLES: &[(&str, &str)] = &[
+    ("DISCOVER_URL", "URL of the registry"),
+    ("DISCOVERD", "address of the agent for discoverd://"),
+    ("ETCDCTL_ENDPOINTS", "endpoints of etcd for etcd://"),
+    ("ETCDCTL_USER", "user name for etcd"),
+    ("ETCDCTL_PASSWORD", "password for etcd"),
     (
         "ETCDCTL_CACERT",
         "file with the certificate authorities of etcd",
-        false,
     ),
+    ("DISCOVERD_CONFIG", "configuration file of the agent"),
 ];
 
-/// Prints the URL of the registry with its origin, and the environment variables.
+/// Variables whose values may contain secrets and are not shown.
+const SECRET_VARIABLES: [&str; 4] = [
+    "DISCOVER_URL",
+    "DISCOVERD_STORE",
+    "ETCDCTL_USER",
+    "ETCDCTL_PASSWORD",
+];
+
+/// Shows the URL of the registry with its origin, and all environment variables that apply. Secrets are masked.
 ///
 /// # Errors
 ///
@@ -54,16 +39,23 @@ pub fn env(registry: &RegistryArgs) -> Result<()> {
         (Some(_), _) => "flag",
         (None, _) => "default",
     };
-    // A parsed URL masks its password.
+    // The parsed URL shows no password.
     let mut text = format!("{:<22} {} ({origin})\n", "url", Url::parse(url)?);
-    for &(name, meaning, is_secret) in VARIABLES {
-        let value = match std::env::var(name) {
-            Err(_) => "is not set".to_owned(),
-            Ok(_) if is_secret => "is set".to_owned(),
-            Ok(value) => format!("= {}", value.escape_debug()),
-        };
-        text += &format!("{name:<22} {value}: {meaning}\n");
+    for &(name, meaning) in LIBRARY_VARIABLES {
+        text += &line(name, meaning);
+    }
+    for (name, setting) in settings::VARIABLES {
+        text += &line(name, &format!("setting {setting} of the agent"));
     }
     output::print(&text);
     Ok(())
+}
+
+fn line(name: &str, meaning: &str) -> String {
+    let value = match std::env::var(name) {
+        Err(_) => "is not set".to_owned(),
+        Ok(_) if SECRET_VARIABLES.contains(&name) => "is set".to_owned(),
+        Ok(value) => format!("= {}", value.escape_debug()),
+    };
+    format!("{name:<22} {value}: {meaning}\n")
 }

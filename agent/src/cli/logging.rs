@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_log::NormalizeEvent;
@@ -99,19 +99,20 @@ impl EventFields {
 
     /// Returns an object with `time`, `level`, `target`, `message` and the fields.
     fn json_line(self, time: &str, level: Level, target: &str) -> String {
-        let mut object = Map::new();
-        for (name, value) in [
-            ("time", time),
-            ("level", level_name(level)),
-            ("target", target),
-            ("message", &self.message),
-        ] {
-            object.insert(name.to_owned(), Value::from(value));
+        let mut line = String::new();
+        let keys = [
+            ("time", Value::from(time)),
+            ("level", Value::from(level_name(level))),
+            ("target", Value::from(target)),
+            ("message", Value::from(self.message)),
+        ];
+        for (name, value) in keys.into_iter().chain(self.fields) {
+            let separator = if line.is_empty() { '{' } else { ',' };
+            // Writing to a string does not fail.
+            let _ = write!(line, "{separator}{}:{value}", Value::from(name));
         }
-        for (name, value) in self.fields {
-            object.entry(name).or_insert(value);
-        }
-        format!("{}\n", Value::Object(object))
+        line.push_str("}\n");
+        line
     }
 }
 

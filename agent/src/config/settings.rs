@@ -121,9 +121,9 @@ macro_rules! settings {
             }
         }
 
-        /// The environment variables of the settings, each with the key of its setting.
+        /// The environment variables of the settings, each with its setting, `TABLE.KEY`.
         pub const VARIABLES: &[(&str, &str)] = &[
-            $($($( ($env, stringify!($field)), )?)*)*
+            $($($( ($env, concat!(stringify!($group), ".", stringify!($field))), )?)*)*
         ];
     };
 }

@@ -97,3 +97,34 @@ impl Component for HealthComponent {
         out.gauge("discoverd_checks", help, self.checks.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_of_the_release_before_are_read() {
+        let check = |what: &str, reach: &str| {
+            let time = r#"{"secs": 1, "nanos": 0}"#;
+            format!(
+                r#"{{"service": "web", "id": "10.0.0.1:80", "check": {{"what": {what}, "interval": {time},
+                "timeout": {time}, "start": {time}, "up": 1, "down": 3, "reach": {reach}}}}}"#
+            )
+        };
+        let networks = r#"[{"address": "10.9.0.0", "bits": 16}]"#;
+        let state = format!(
+            "[{}, {}, {}]",
+            check(r#"{"Tcp": "10.0.0.1:80"}"#, r#""Anywhere""#),
+            check(
+                r#"{"Http": {"address": "h:80", "path": "/", "tls": null}}"#,
+                &format!(r#"{{"Ordinary": {networks}}}"#)
+            ),
+            check(
+                r#"{"Exec": [["true"], null]}"#,
+                &format!(r#"{{"Only": ["10.0.0.1", {networks}]}}"#)
+            ),
+        );
+        let state: Vec<SavedCheck> = serde_json::from_str(&state).unwrap();
+        assert_eq!(state.len(), 3);
+    }
+}

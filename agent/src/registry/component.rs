@@ -155,3 +155,19 @@ impl Component for RegistryComponent {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registrations_of_the_release_before_are_read() {
+        let state = r#"{"registrations": [{"service": "web", "id": "10.0.0.1:80", "address": "10.0.0.1:80",
+            "attributes": {"zone": "eu"}, "tags": ["blue"], "owner": "me", "grant": 7,
+            "ttl": {"secs": 10, "nanos": 0}, "asked": {"secs": 30, "nanos": 0},
+            "keep": {"Reports": {"secs": 3600, "nanos": 0}}, "health": "warning", "note": "",
+            "left": null}], "maintenance": [["web", null, "draining"]]}"#;
+        let state: RegistryState = serde_json::from_str(state).unwrap();
+        assert_eq!((state.registrations.len(), state.maintenance.len()), (1, 1));
+    }
+}

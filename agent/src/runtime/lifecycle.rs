@@ -194,7 +194,7 @@ fn read_credentials(config: &NetConfig) -> Result<Credentials> {
     Credentials::read(config.tls.clone(), config.token_file.clone())
 }
 
-/// Listens on inherited sockets, and opens those that the configuration names in addition.
+/// Listens on inherited sockets, and opens the ones that the configuration names in addition.
 async fn open_listeners(
     config: &NetConfig,
     credentials: &Credentials,

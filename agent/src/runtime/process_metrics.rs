@@ -63,7 +63,7 @@ impl Component for ProcessMetrics {
             }
         }
         if let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") {
-            // One of them is the directory that is being read.
+            // The entries include the descriptor of the directory itself.
             let open = (descriptors.count() as u64).saturating_sub(1);
             out.gauge("process_open_fds", "File descriptors that are open", open)?;
         }

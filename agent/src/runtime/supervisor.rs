@@ -28,7 +28,7 @@ impl Supervisor {
         Supervisor { components, phase }
     }
 
-    /// Starts all components with their parts of the inherited state. If one fails, stops those that had started.
+    /// Starts all components with their parts of the inherited state. If one fails, stops the components before it.
     ///
     /// # Errors
     ///
