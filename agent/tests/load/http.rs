@@ -14,18 +14,18 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Longer than any answer takes.
-const CALL: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One connection, opened when it is needed.
-pub struct Caller {
-    place: String,
+pub struct HttpClient {
+    address: String,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
-impl Caller {
-    pub fn new(place: &str) -> Caller {
-        Caller {
-            place: place.to_owned(),
+impl HttpClient {
+    pub fn new(address: &str) -> HttpClient {
+        HttpClient {
+            address: address.to_owned(),
             sender: None,
         }
     }
@@ -44,7 +44,7 @@ impl Caller {
             let body = body.map_err(io::Error::other)?.to_bytes();
             Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
         };
-        let done = timeout(CALL, whole).await;
+        let done = timeout(CALL_TIMEOUT, whole).await;
         let done = done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         if done.is_err() {
             self.sender = None;
@@ -54,14 +54,14 @@ impl Caller {
 
     /// Opens a stream, which has a connection of its own.
     pub async fn stream(
-        place: &str,
+        address: &str,
         path: &str,
         last: Option<&str>,
     ) -> io::Result<Response<Incoming>> {
-        let mut caller = Caller::new(place);
+        let mut caller = HttpClient::new(address);
         let last = last.map(|last| ("last-event-id", last));
         let opened = caller.send(Method::GET, path, last.as_slice(), &Value::Null);
-        timeout(CALL, opened)
+        timeout(CALL_TIMEOUT, opened)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -96,7 +96,7 @@ impl Caller {
     }
 
     async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
-        let stream = TcpStream::connect(&self.place).await?;
+        let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
         let begun = handshake(TokioIo::new(stream)).await;
         let (sender, connection) = begun.map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! One run: an agent, those who use it, and what is said of it in the end.
+//! One run: an agent, its owners and watchers, and the comparison at the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,26 +12,26 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::PATIENCE;
+use crate::WAIT_TIMEOUT;
 use crate::etcd::Etcd;
-use crate::owners::{Own, Plain, live_by_library, shares};
+use crate::harness::{Harness, Phase, Scale, lock};
+use crate::owners::{HttpOwner, OwnedInstance, assign_instances, run_library_owner};
+use crate::store_observer::StoreObserver;
 use crate::support::Agent;
-use crate::watchers::{Watcher, listen_by_library};
-use crate::witness::Witness;
-use crate::world::{Phase, Scale, World, lock};
+use crate::watchers::{Watcher, watch_by_library};
 
 /// How often the agent is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// See the module.
+/// A running load test.
 pub struct Run {
     agent: Agent,
-    world: Arc<World>,
-    witness: Witness,
-    owners: JoinSet<Vec<Own>>,
+    harness: Arc<Harness>,
+    observer: StoreObserver,
+    owners: JoinSet<Vec<OwnedInstance>>,
     watchers: JoinSet<(usize, Option<Observations>)>,
     clients: Vec<Client>,
-    looks: Vec<ProcessStats>,
+    samples: Vec<ProcessStats>,
     /// When a fault began and was healed.
     faults: Vec<(Micros, Micros)>,
     figures: String,
@@ -48,125 +48,126 @@ impl Run {
             Some(etcd) => ("--store", format!("etcd://{}", etcd.endpoint())),
         };
         let agent = Agent::start(&[flag, &value]);
-        let witness = match store {
-            None => Witness::of_file(scale.services, state),
-            Some(etcd) => Witness::of_etcd(scale.services, &etcd.endpoint()).await,
+        let observer = match store {
+            None => StoreObserver::of_file(scale.services, state),
+            Some(etcd) => StoreObserver::of_etcd(scale.services, &etcd.endpoint()).await,
         };
-        let place = agent.url().replace("discoverd://", "");
+        let address = agent.address().to_owned();
         let mut run = Run {
             agent,
-            world: Arc::new(World::new(scale, place)),
-            witness,
+            harness: Arc::new(Harness::new(scale, address)),
+            observer,
             owners: JoinSet::new(),
             watchers: JoinSet::new(),
             clients: Vec::new(),
-            looks: Vec::new(),
+            samples: Vec::new(),
             faults: Vec::new(),
             figures: String::new(),
             _directory: directory,
         };
         run.register().await;
-        run.listen().await;
+        run.start_watchers().await;
         run
     }
 
     async fn register(&mut self) {
         let began = Instant::now();
-        let world = &self.world;
+        let harness = &self.harness;
         let socket = self.agent.directory().join("socket");
-        for _ in 0..world.scale.clients {
+        for _ in 0..harness.scale.clients {
             let url = format!("discoverd+unix://{}", socket.display());
             self.clients.push(Client::connect(&url).await.unwrap());
         }
-        let (plain, library) = shares(world, self.clients.len());
+        let (plain, library) = assign_instances(harness, self.clients.len());
         for all in plain {
-            self.owners.spawn(Plain::new(world.clone(), all).live());
+            self.owners
+                .spawn(HttpOwner::new(harness.clone(), all).run());
         }
         for (client, all) in self.clients.iter().zip(library) {
-            let owner = live_by_library(world.clone(), client.clone(), all);
+            let owner = run_library_owner(harness.clone(), client.clone(), all);
             self.owners.spawn(owner);
         }
-        let (witness, instances) = (self.witness.clone(), world.scale.instances);
-        until("all are registered", || witness.count() == instances).await;
-        self.say(
+        let (observer, instances) = (self.observer.clone(), harness.scale.instances);
+        until("all are registered", || observer.count() == instances).await;
+        self.add_figure(
             "registered",
             format!("{:.1} s", began.elapsed().as_secs_f64()),
         );
     }
 
-    async fn listen(&mut self) {
+    async fn start_watchers(&mut self) {
         let began = Instant::now();
-        let (world, clients) = (&self.world, self.clients.len());
+        let (harness, clients) = (&self.harness, self.clients.len());
         for (number, client) in self.clients.iter().enumerate() {
-            let listener = listen_by_library(world.clone(), number, client.clone());
-            tokio::spawn(listener);
+            let checker = watch_by_library(harness.clone(), number, client.clone());
+            tokio::spawn(checker);
         }
-        for number in clients..world.scale.watchers {
+        for number in clients..harness.scale.watchers {
             // One of each service is looked at more closely.
-            let is_kept = number - clients < world.scale.services;
-            let watcher = Watcher::new(world.clone(), number, is_kept);
-            self.watchers.spawn(watcher.listen());
+            let is_kept = number - clients < harness.scale.services;
+            let watcher = Watcher::new(harness.clone(), number, is_kept);
+            self.watchers.spawn(watcher.watch());
         }
-        self.rest().await;
-        self.say("told", format!("{:.1} s", began.elapsed().as_secs_f64()));
+        self.wait_until_idle().await;
+        self.add_figure("told", format!("{:.1} s", began.elapsed().as_secs_f64()));
     }
 
-    /// Waits until nothing changes, and all see what is true.
-    async fn rest(&self) {
-        let (world, witness) = (&self.world, &self.witness);
+    /// Waits until nothing changes and all watchers have the state of the store.
+    async fn wait_until_idle(&self) {
+        let (harness, observer) = (&self.harness, &self.observer);
         until("all watchers see what is true", || {
-            let right = witness.digests();
+            let right = observer.digests();
             let is_right = |(number, end): (usize, &AtomicU64)| {
                 end.load(Ordering::SeqCst) == right[number % right.len()]
             };
-            world.is_quiet() && world.ends.iter().enumerate().all(is_right)
+            harness.is_quiet() && harness.ends.iter().enumerate().all(is_right)
         })
         .await;
     }
 
     /// Changes things for the time; `kills` the agent in the midst of it, and starts it again.
     pub async fn change(&mut self, kills: bool) {
-        let (began, before) = (Instant::now(), worked(self.agent.pid()));
-        let time = self.world.scale.time;
-        self.world.phase.send_replace(Phase::Changing);
+        let (began, before) = (Instant::now(), cpu_seconds(self.agent.pid()));
+        let time = self.harness.scale.time;
+        self.harness.phase.send_replace(Phase::Changing);
         while began.elapsed() < time {
             if kills && self.faults.is_empty() && began.elapsed() > time / 3 {
                 self.kill_and_restart().await;
             }
-            self.looks.extend(sample(self.agent.pid()));
-            sleep(LOOK).await; // tidy: sleep, between two looks
+            self.samples.extend(sample(self.agent.pid()));
+            sleep(SAMPLE_INTERVAL).await; // tidy: sleep, polling a condition
         }
         let took = began.elapsed().as_secs_f64();
-        let changes = self.world.changes.load(Ordering::SeqCst) as f64;
-        let batches = self.world.batches.load(Ordering::SeqCst) as f64;
-        self.world.phase.send_replace(Phase::Resting);
-        self.say("changes/s", format!("{:.0}", changes / took));
-        self.say("told/s", format!("{:.0}", batches / took));
+        let changes = self.harness.changes.load(Ordering::SeqCst) as f64;
+        let batches = self.harness.batches.load(Ordering::SeqCst) as f64;
+        self.harness.phase.send_replace(Phase::Idle);
+        self.add_figure("changes/s", format!("{:.0}", changes / took));
+        self.add_figure("told/s", format!("{:.0}", batches / took));
         if !kills {
-            let cores = (worked(self.agent.pid()) - before) / took;
-            self.say("cores", format!("{cores:.2}"));
-            let latency = &self.world.latency;
-            let [half, most, all] = [0.5, 0.99, 0.999].map(|part| latency.within(part));
-            self.say("p50/p99/p99.9", format!("{half:.1}/{most:.1}/{all:.1} ms"));
+            let cores = (cpu_seconds(self.agent.pid()) - before) / took;
+            self.add_figure("cores", format!("{cores:.2}"));
+            let latency = &self.harness.latency;
+            let [half, most, all] = [0.5, 0.99, 0.999].map(|part| latency.percentile(part));
+            self.add_figure("p50/p99/p99.9", format!("{half:.1}/{most:.1}/{all:.1} ms"));
         }
     }
 
     async fn kill_and_restart(&mut self) {
         let killed = now();
         self.agent.kill();
-        let streams = self.world.streams.load(Ordering::SeqCst);
+        let streams = self.harness.streams.load(Ordering::SeqCst);
         // Long enough for all to notice.
-        sleep(LOOK * 2).await; // tidy: sleep, the fault lasts for a time
+        sleep(SAMPLE_INTERVAL * 2).await; // tidy: sleep, the fault lasts for a time
         self.agent.restart();
         self.faults.push((killed, now()));
         let began = Instant::now();
-        let world = self.world.clone();
-        let all = streams + (world.scale.watchers - world.scale.clients) as u64;
+        let harness = self.harness.clone();
+        let all = streams + (harness.scale.watchers - harness.scale.clients) as u64;
         until("all streams are back", || {
-            world.streams.load(Ordering::SeqCst) >= all
+            harness.streams.load(Ordering::SeqCst) >= all
         })
         .await;
-        self.say(
+        self.add_figure(
             "streams back",
             format!("{:.1} s", began.elapsed().as_secs_f64()),
         );
@@ -174,9 +175,9 @@ impl Run {
 
     /// Whether memory, descriptors and threads are as they were after the first third.
     pub fn check_flat(&mut self) {
-        let minutes = self.world.scale.time.as_secs_f64() / 60.0;
-        for (what, course) in trends(&self.looks, minutes) {
-            self.say(what, course.to_string());
+        let minutes = self.harness.scale.time.as_secs_f64() / 60.0;
+        for (what, course) in trends(&self.samples, minutes) {
+            self.add_figure(what, course.to_string());
             // What it remembers for those who come back is not full in a short run.
             if what != "KiB" || minutes > 1.0 {
                 assert!(course.is_flat(), "{what}: {course}");
@@ -203,30 +204,30 @@ impl Run {
         links.filter(ours).count()
     }
 
-    /// Brings all to rest, and lays what was seen beside what was true.
-    pub async fn judge(mut self, what: &str) {
-        self.rest().await;
-        let right = self.witness.instances();
+    /// Waits until idle and compares what the watchers saw with the store.
+    pub async fn verify(mut self, what: &str) {
+        self.wait_until_idle().await;
+        let right = self.observer.instances();
         let agent = &self.agent;
         until("the agent knows all registrations", || {
-            let (_, status) = agent.ask("GET", "/v1/status", &Value::Null);
+            let (_, status) = agent.request("GET", "/v1/status", &Value::Null);
             status["registrations"] == right.len()
         })
         .await;
-        self.rest().await;
+        self.wait_until_idle().await;
         assert_eq!(
-            self.witness.instances(),
+            self.observer.instances(),
             right,
-            "coming back changes nothing"
+            "restoring changes nothing"
         );
-        let (removals, asked) = (self.witness.removals(), &self.world.removals);
+        let (removals, asked) = (self.observer.removals(), &self.harness.removals);
         let asked = asked.load(Ordering::SeqCst);
         assert!(removals <= asked, "{removals} went, and {asked} were to");
         let end = now();
-        self.world.phase.send_replace(Phase::Over);
+        self.harness.phase.send_replace(Phase::Finished);
         let owned = self.owners.join_all().await;
-        let mut owned: Vec<Own> = owned.into_iter().flatten().collect();
-        owned.retain(|own| own.shows.is_some());
+        let mut owned: Vec<OwnedInstance> = owned.into_iter().flatten().collect();
+        owned.retain(|own| own.version.is_some());
         owned.sort();
         let differ = owned
             .iter()
@@ -243,37 +244,38 @@ impl Run {
             end,
             ..Expectations::default()
         };
-        let history = self.witness.history();
+        let history = self.observer.history();
         let (mut judged, mut longest) = (0, 0);
         while let Some(watched) = self.watchers.join_next().await {
             let (service, seen) = watched.unwrap();
             let Some(mut seen) = seen else { continue };
             seen.snapshots.retain(|snapshot| snapshot.at <= end);
             seen.events.retain(|event| event.at <= end);
-            let report = check(&history, &World::service(service), &seen, &rules);
+            let report = check(&history, &Harness::service(service), &seen, &rules);
             for broken in &report.violations {
-                self.world.broke(format!("service {service}: {broken}"));
+                self.harness
+                    .report_violation(format!("service {service}: {broken}"));
             }
             judged += report.compared;
             longest = longest.max(report.longest);
         }
-        let compared = self.witness.compare(&self.world);
-        let (returns, resets) = (&self.world.returns, &self.world.resets);
+        let compared = self.observer.compare(&self.harness);
+        let (returns, resets) = (&self.harness.returns, &self.harness.resets);
         println!(
             "{what}: {}; {} batches, {compared} states compared, {judged} by the judge, behind {:.2} s \
              at most; {} streams, {} resets, {} returned by themselves",
             self.figures,
-            self.world.batches.load(Ordering::SeqCst),
+            self.harness.batches.load(Ordering::SeqCst),
             seconds(longest),
-            self.world.streams.load(Ordering::SeqCst),
+            self.harness.streams.load(Ordering::SeqCst),
             resets.load(Ordering::SeqCst),
             returns.load(Ordering::SeqCst),
         );
-        let broken = lock(&self.world.broken);
-        assert!(broken.is_empty(), "{}", broken.join("\n"));
+        let violations = lock(&self.harness.violations);
+        assert!(violations.is_empty(), "{}", violations.join("\n"));
     }
 
-    fn say(&mut self, what: &str, how: String) {
+    fn add_figure(&mut self, what: &str, how: String) {
         if !self.figures.is_empty() {
             self.figures.push_str(", ");
         }
@@ -282,7 +284,7 @@ impl Run {
 }
 
 /// The processor time of a process, in seconds.
-fn worked(pid: u32) -> f64 {
+fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     let ticks: f64 = fields[11..13]
@@ -294,9 +296,9 @@ fn worked(pid: u32) -> f64 {
 
 /// Waits for what must happen.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while !holds() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        sleep(Duration::from_millis(50)).await; // tidy: sleep, between two looks
+        assert!(Instant::now() < deadline, "timed out: {what}");
+        sleep(Duration::from_millis(50)).await; // tidy: sleep, polling a condition
     }
 }

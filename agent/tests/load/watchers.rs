@@ -1,4 +1,4 @@
-//! Those who watch: streams of events over HTTP, and sets of the library.
+//! Watchers: event streams over HTTP, and service sets of the library.
 
 use std::borrow::Cow;
 use std::io;
@@ -15,28 +15,27 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 
-use crate::fold::{Listener, Redacted};
-use crate::http::Caller;
-use crate::world::{Phase, World};
+use crate::event_checker::{EventChecker, InstanceVersion};
+use crate::harness::{Harness, Phase};
+use crate::http::HttpClient;
 
 /// The agent says something every two seconds; one that is silent for so long is gone.
-const SILENCE: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One that listens to one service, over as many streams as it takes. Gives what it saw, if that is kept
-/// for the judge.
+/// Watches one service over as many streams as it takes. Returns its observations, if they are recorded.
 pub struct Watcher {
-    world: Arc<World>,
+    harness: Arc<Harness>,
     number: usize,
     service: usize,
-    listener: Listener,
+    checker: EventChecker,
     /// The id that it was told last.
     last: Option<String>,
-    kept: Option<Kept>,
+    recorded: Option<RecordedWatcher>,
 }
 
-/// What is kept of a watcher for the judge.
+/// What is recorded of a watcher for the judge.
 #[derive(Default)]
-struct Kept {
+struct RecordedWatcher {
     seen: Observations,
     set: history::Set,
     /// What it held before it was told anew.
@@ -44,7 +43,7 @@ struct Kept {
 }
 
 #[derive(Deserialize)]
-struct Told<'a> {
+struct InstanceEvent<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     created: u64,
@@ -66,42 +65,44 @@ struct Status<'a> {
 }
 
 impl Watcher {
-    pub fn new(world: Arc<World>, number: usize, is_kept: bool) -> Watcher {
+    pub fn new(harness: Arc<Harness>, number: usize, is_kept: bool) -> Watcher {
         Watcher {
-            service: number % world.scale.services,
-            world,
+            service: number % harness.scale.services,
+            harness,
             number,
-            listener: Listener::default(),
+            checker: EventChecker::default(),
             last: None,
-            kept: is_kept.then(Default::default),
+            recorded: is_kept.then(Default::default),
         }
     }
 
     /// Listens until all is over.
-    pub async fn listen(mut self) -> (usize, Option<Observations>) {
-        let world = self.world.clone();
-        while !world.is(Phase::Over) {
+    pub async fn watch(mut self) -> (usize, Option<Observations>) {
+        let harness = self.harness.clone();
+        while !harness.is(Phase::Finished) {
             tokio::select! {
                 _ = self.stream() => {}
-                () = world.until(Phase::Over) => {}
+                () = harness.until(Phase::Finished) => {}
             }
-            // Those who lost it together do not come back together.
+            // Watchers that lost their streams together reconnect at different times.
             sleep(Duration::from_millis(fastrand::u64(20..200))).await; // tidy: sleep, as a browser does
         }
-        (self.service, self.kept.map(|kept| kept.seen))
+        (self.service, self.recorded.map(|recorded| recorded.seen))
     }
 
     async fn stream(&mut self) -> io::Result<()> {
-        let path = format!("/v1/services/{}/events", World::service(self.service));
-        let response = Caller::stream(&self.world.place, &path, self.last.as_deref()).await?;
+        let path = format!("/v1/services/{}/events", Harness::service(self.service));
+        let response =
+            HttpClient::stream(&self.harness.address, &path, self.last.as_deref()).await?;
         if response.status() != 200 {
-            self.world.broke(format!("{path}: {}", response.status()));
+            self.harness
+                .report_violation(format!("{path}: {}", response.status()));
             return Ok(());
         }
-        self.world.streams.fetch_add(1, Ordering::Relaxed);
+        self.harness.streams.fetch_add(1, Ordering::Relaxed);
         let mut body = response.into_body();
         let mut text = Vec::new();
-        while let Some(frame) = timeout(SILENCE, body.frame()).await? {
+        while let Some(frame) = timeout(READ_TIMEOUT, body.frame()).await? {
             let frame = frame.map_err(io::Error::other)?;
             text.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
             let mut done = 0;
@@ -126,64 +127,67 @@ impl Watcher {
         }
         let done = match kind {
             "reset" => {
-                self.world.resets.fetch_add(1, Ordering::Relaxed);
-                self.listener.reset();
-                if let Some(kept) = &mut self.kept {
-                    let held = std::mem::take(&mut kept.set);
-                    kept.before.get_or_insert(held);
+                self.harness.resets.fetch_add(1, Ordering::Relaxed);
+                self.checker.reset();
+                if let Some(recorded) = &mut self.recorded {
+                    let held = std::mem::take(&mut recorded.set);
+                    recorded.before.get_or_insert(held);
                 }
                 Ok(())
             }
             "status" => self.status(data, id),
-            "leader" if data == "null" => self.listener.event(kind, "", (0, 0)),
+            "leader" if data == "null" => self.checker.event(kind, "", (0, 0)),
             "up" | "update" | "down" | "leader" => self.event(kind, data),
             _ => Ok(()),
         };
         if let Err(why) = done {
-            self.world.broke(format!("watcher {}: {why}", self.number));
+            self.harness
+                .report_violation(format!("watcher {}: {why}", self.number));
         }
     }
 
     fn event(&mut self, kind: &str, data: &str) -> Result<(), String> {
-        let told: Told<'_> = serde_json::from_str(data).map_err(|e| format!("{data}: {e}"))?;
-        let number = told.attributes.n.parse();
+        let event: InstanceEvent<'_> =
+            serde_json::from_str(data).map_err(|e| format!("{data}: {e}"))?;
+        let number = event.attributes.n.parse();
         let number = number.map_err(|e| format!("{data}: {e}"))?;
         if matches!(kind, "up" | "update") {
-            self.world.heard(number);
+            self.harness.record_latency(number);
         }
-        if let Some(kept) = &mut self.kept {
-            kept.event(kind, &told);
+        if let Some(recorded) = &mut self.recorded {
+            recorded.event(kind, &event);
         }
-        self.listener.event(kind, &told.id, (told.created, number))
+        self.checker.event(kind, &event.id, (event.created, number))
     }
 
     fn status(&mut self, data: &str, id: &str) -> Result<(), String> {
-        let told: Status<'_> = serde_json::from_str(data).map_err(|e| format!("{data}: {e}"))?;
-        if told.index != id || self.last.as_deref() == Some(id) {
+        let event: Status<'_> = serde_json::from_str(data).map_err(|e| format!("{data}: {e}"))?;
+        if event.index != id || self.last.as_deref() == Some(id) {
             return Err(format!("{id} after {:?}, with {data}", self.last));
         }
         self.last = Some(id.to_owned());
-        if told.state == "pending" {
+        if event.state == "pending" {
             return Ok(());
         }
-        if let Some(kept) = &mut self.kept {
-            kept.status(&told);
+        if let Some(recorded) = &mut self.recorded {
+            recorded.status(&event);
         }
-        let revision = told.revision;
-        let digest = self.listener.fold.digest;
-        self.world.saw(self.number, self.service, revision, digest);
-        self.listener.status(revision)
+        let revision = event.revision;
+        let digest = self.checker.instances.digest;
+        self.harness
+            .record_state(self.number, self.service, revision, digest);
+        self.checker.status(revision)
     }
 }
 
-impl Kept {
-    fn event(&mut self, kind: &str, told: &Told<'_>) {
-        let (id, created) = (told.id.clone().into_owned(), told.created);
+impl RecordedWatcher {
+    fn event(&mut self, kind: &str, event: &InstanceEvent<'_>) {
+        let (id, created) = (event.id.clone().into_owned(), event.created);
         match kind {
             "down" => drop(self.set.remove(&id)),
             "leader" => return,
             _ => {
-                let attributes = [("n".to_owned(), told.attributes.n.clone())].into();
+                let attributes = [("n".to_owned(), event.attributes.n.clone())].into();
                 let instance = history::Instance {
                     created,
                     attributes,
@@ -192,48 +196,48 @@ impl Kept {
             }
         }
         if self.before.is_none() {
-            self.tell(kind, id, created);
+            self.record(kind, id, created);
         }
     }
 
-    fn status(&mut self, told: &Status<'_>) {
+    fn status(&mut self, event: &Status<'_>) {
         if let Some(before) = self.before.take() {
-            self.tell_difference(&before);
+            self.record_difference(&before);
         }
-        let state = match &*told.state {
+        let state = match &*event.state {
             "current" => State::Current,
             _ => State::Stale,
         };
         self.seen.snapshots.push(Snapshot {
             at: now(),
             state,
-            revision: told.revision,
+            revision: event.revision,
             set: self.set.clone(),
             suspects: history::Set::new(),
         });
     }
 
-    /// Whoever is told anew has to find out by itself what differs.
-    fn tell_difference(&mut self, before: &history::Set) {
+    /// After a reset, the recorded events are derived from the difference.
+    fn record_difference(&mut self, before: &history::Set) {
         let now = self.set.clone();
         let same = |set: &history::Set, id: &String, created| {
             set.get(id).is_some_and(|there| there.created == created)
         };
         for (id, old) in before {
             if !same(&now, id, old.created) {
-                self.tell("down", id.clone(), old.created);
+                self.record("down", id.clone(), old.created);
             }
         }
         for (id, new) in &now {
             match same(before, id, new.created) {
                 true if before.get(id) == Some(new) => {}
-                true => self.tell("update", id.clone(), new.created),
-                false => self.tell("up", id.clone(), new.created),
+                true => self.record("update", id.clone(), new.created),
+                false => self.record("up", id.clone(), new.created),
             }
         }
     }
 
-    fn tell(&mut self, kind: &str, id: String, created: u64) {
+    fn record(&mut self, kind: &str, id: String, created: u64) {
         let (at, kind) = (now(), kind.to_owned());
         self.seen.events.push(watcher_output::Event {
             at,
@@ -245,38 +249,38 @@ impl Kept {
 }
 
 /// One that listens with the library.
-pub async fn listen_by_library(world: Arc<World>, number: usize, client: Client) {
-    let service = number % world.scale.services;
-    let set = client.services(&World::service(service)).unwrap();
-    let (mut cursor, mut listener) = (set.cursor(), Listener::default());
+pub async fn watch_by_library(harness: Arc<Harness>, number: usize, client: Client) {
+    let service = number % harness.scale.services;
+    let set = client.services(&Harness::service(service)).unwrap();
+    let (mut cursor, mut checker) = (set.cursor(), EventChecker::default());
     loop {
         tokio::select! {
             open = cursor.changed() => if !open { return },
-            () = world.until(Phase::Over) => return,
+            () = harness.until(Phase::Finished) => return,
         }
         for event in cursor.drain() {
             let (id, shown) = event
                 .instance()
                 .map_or(("", (0, 0)), |i| (i.id(), shown(i)));
             if matches!(event, Event::Up(_) | Event::Update(_)) {
-                world.heard(shown.1);
+                harness.record_latency(shown.1);
             }
-            if let Err(why) = listener.event(event.kind(), id, shown) {
-                world.broke(format!("client {number}: {why}"));
+            if let Err(why) = checker.event(event.kind(), id, shown) {
+                harness.report_violation(format!("client {number}: {why}"));
             }
         }
         let now = cursor.seen();
         if !now.is_ready() {
             continue;
         }
-        world.saw(number, service, now.revision(), listener.fold.digest);
-        if let Err(why) = listener.status(now.revision()) {
-            world.broke(format!("client {number}: {why}"));
+        harness.record_state(number, service, now.revision(), checker.instances.digest);
+        if let Err(why) = checker.status(now.revision()) {
+            harness.report_violation(format!("client {number}: {why}"));
         }
     }
 }
 
-fn shown(instance: &Instance) -> Redacted {
+fn shown(instance: &Instance) -> InstanceVersion {
     let number = instance.attributes().get("n");
     let number = number.and_then(|n| n.parse().ok());
     (instance.created(), number.unwrap_or(0))

@@ -1,4 +1,4 @@
-//! The truth: what the store held at each revision, read where nothing of the agent stands between.
+//! Observer of the store: its contents at each revision, read without the agent.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,63 +16,63 @@ use etcd_client::{EventType, WatchOptions};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::fold::Fold;
-use crate::owners::Own;
-use crate::world::{World, lock};
+use crate::event_checker::InstanceSet;
+use crate::harness::{Harness, lock};
+use crate::owners::OwnedInstance;
 
 /// How often the file is looked at.
-const PACE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What is known so far. Clones are the same.
+/// Contents of the store so far. Clones share it.
 #[derive(Clone)]
-pub struct Witness(Arc<Mutex<Known>>);
+pub struct StoreObserver(Arc<Mutex<StoreState>>);
 
-struct Known {
+struct StoreState {
     history: History,
-    services: Vec<Fold>,
+    services: Vec<InstanceSet>,
     /// The digest of each service at each revision that changed it.
     digests: Vec<BTreeMap<u64, u64>>,
     removals: u64,
 }
 
-impl Witness {
-    fn new(services: usize) -> Witness {
+impl StoreObserver {
+    fn new(services: usize) -> StoreObserver {
         let first = Epoch::default();
-        Witness(Arc::new(Mutex::new(Known {
+        StoreObserver(Arc::new(Mutex::new(StoreState {
             history: History {
                 epochs: vec![first],
             },
-            services: vec![Fold::default(); services],
+            services: vec![InstanceSet::default(); services],
             digests: vec![BTreeMap::from([(0, 0)]); services],
             removals: 0,
         })))
     }
 
     /// Reads the file in which an agent's own registry writes down each change.
-    pub fn of_file(services: usize, path: PathBuf) -> Witness {
-        let witness = Witness::new(services);
-        let reader = witness.clone();
+    pub fn of_file(services: usize, path: PathBuf) -> StoreObserver {
+        let observer = StoreObserver::new(services);
+        let reader = observer.clone();
         tokio::spawn(async move {
             let mut tail = Tail::default();
             loop {
                 for line in tail.lines(&path) {
                     lock(&reader.0).line(&line);
                 }
-                sleep(PACE).await; // tidy: sleep, between two looks
+                sleep(POLL_INTERVAL).await; // tidy: sleep, polling a condition
             }
         });
-        witness
+        observer
     }
 
     /// Watches an etcd.
-    pub async fn of_etcd(services: usize, endpoint: &str) -> Witness {
-        let witness = Witness::new(services);
+    pub async fn of_etcd(services: usize, endpoint: &str) -> StoreObserver {
+        let observer = StoreObserver::new(services);
         let mut client = etcd_client::Client::connect([endpoint], None)
             .await
             .unwrap();
         let options = WatchOptions::new().with_prefix().with_start_revision(1);
         let mut stream = client.watch(ROOT, Some(options)).await.unwrap();
-        let reader = witness.clone();
+        let reader = observer.clone();
         tokio::spawn(async move {
             while let Ok(Some(answer)) = stream.message().await {
                 let mut known = lock(&reader.0);
@@ -86,7 +86,7 @@ impl Witness {
             }
             drop(client);
         });
-        witness
+        observer
     }
 
     /// The digest that each service has now.
@@ -100,17 +100,20 @@ impl Witness {
     }
 
     /// The instances of all services, with the writes that they show.
-    pub fn instances(&self) -> Vec<Own> {
+    pub fn instances(&self) -> Vec<OwnedInstance> {
         let known = lock(&self.0);
-        let of = |(service, fold): (usize, &Fold)| {
-            let all = fold.set.iter().map(move |(id, (_, number))| Own {
-                service,
-                id: id.clone(),
-                shows: Some(*number),
-            });
-            all.collect::<Vec<Own>>()
+        let of = |(service, instances): (usize, &InstanceSet)| {
+            let all = instances
+                .set
+                .iter()
+                .map(move |(id, (_, number))| OwnedInstance {
+                    service,
+                    id: id.clone(),
+                    version: Some(*number),
+                });
+            all.collect::<Vec<OwnedInstance>>()
         };
-        let mut all: Vec<Own> = known.services.iter().enumerate().flat_map(of).collect();
+        let mut all: Vec<OwnedInstance> = known.services.iter().enumerate().flat_map(of).collect();
         all.sort();
         all
     }
@@ -126,15 +129,15 @@ impl Witness {
     }
 
     /// Names each state that was seen and never was.
-    pub fn compare(&self, world: &World) -> usize {
+    pub fn compare(&self, harness: &Harness) -> usize {
         let known = lock(&self.0);
         let mut compared = 0;
-        for (service, seen) in world.seen.iter().enumerate() {
+        for (service, seen) in harness.seen.iter().enumerate() {
             for (revision, (digest, watcher)) in lock(seen).iter() {
                 compared += 1;
                 let right = known.digests[service].range(..=revision).next_back();
                 if right.map(|(_, right)| right) != Some(digest) {
-                    world.broke(format!(
+                    harness.report_violation(format!(
                         "watcher {watcher} saw what service {service} never was at {revision}"
                     ));
                 }
@@ -144,7 +147,7 @@ impl Witness {
     }
 }
 
-impl Known {
+impl StoreState {
     /// A line of the file. One that the agent did not write whole, it did not speak of either.
     fn line(&mut self, line: &str) {
         let Ok(line) = serde_json::from_str::<Value>(line) else {
@@ -173,18 +176,18 @@ impl Known {
                 attributes,
             })
         });
-        let fold = &mut self.services[number];
+        let instances = &mut self.services[number];
         match &now {
             Some(instance) => {
                 let n = instance.attributes["n"].parse().unwrap();
-                fold.put(id, (instance.created, n));
+                instances.put(id, (instance.created, n));
             }
             None => {
-                fold.remove(id).unwrap();
+                instances.remove(id).unwrap();
                 self.removals += 1;
             }
         }
-        self.digests[number].insert(revision, fold.digest);
+        self.digests[number].insert(revision, instances.digest);
         let (service, id) = (service.to_owned(), id.to_owned());
         let place = self.history.epochs[0].revisions.entry(revision);
         let place = place.or_insert_with(|| Revision {

@@ -1,24 +1,24 @@
-//! The events of one watcher, folded, and compared with what events may be.
+//! Checks that the events of one watcher are consistent.
 //!
-//! Two thousand watchers see some millions of states, too many to be kept. So each is told by a digest,
-//! which a change moves on by itself; the truth has one for each revision, and they must be the same.
+//! The watchers see millions of states, too many to record. Each state is compared by a digest, which a
+//! change updates incrementally, with the digest of the store at the same revision.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// One instance: the revision at which it came, and the number of the write that it shows.
-pub type Redacted = (u64, u64);
+/// Version of an instance: its creation revision, and the number of its last write.
+pub type InstanceVersion = (u64, u64);
 
 /// A set of instances, and its digest.
 #[derive(Clone, Debug, Default)]
-pub struct Fold {
-    pub set: HashMap<String, Redacted>,
+pub struct InstanceSet {
+    pub set: HashMap<String, InstanceVersion>,
     pub digest: u64,
 }
 
-impl Fold {
+impl InstanceSet {
     /// Puts an instance; gives what was there.
-    pub fn put(&mut self, id: &str, shown: Redacted) -> Option<Redacted> {
+    pub fn put(&mut self, id: &str, shown: InstanceVersion) -> Option<InstanceVersion> {
         let before = self.set.insert(id.to_owned(), shown);
         if let Some(before) = before {
             self.digest ^= digest(id, before);
@@ -28,7 +28,7 @@ impl Fold {
     }
 
     /// Takes an instance away; gives what was there.
-    pub fn remove(&mut self, id: &str) -> Option<Redacted> {
+    pub fn remove(&mut self, id: &str) -> Option<InstanceVersion> {
         let before = self.set.remove(id);
         if let Some(before) = before {
             self.digest ^= digest(id, before);
@@ -43,7 +43,7 @@ impl Fold {
     }
 }
 
-fn digest(id: &str, shown: Redacted) -> u64 {
+fn digest(id: &str, shown: InstanceVersion) -> u64 {
     let mut hasher = DefaultHasher::new();
     (id, shown).hash(&mut hasher);
     hasher.finish()
@@ -51,42 +51,45 @@ fn digest(id: &str, shown: Redacted) -> u64 {
 
 /// What one watcher was told of one service.
 #[derive(Default)]
-pub struct Listener {
-    pub fold: Fold,
+pub struct EventChecker {
+    pub instances: InstanceSet,
     leader: Option<String>,
-    /// Those that went in this batch.
-    gone: HashMap<String, Redacted>,
+    /// Instances that went offline in this batch.
+    offline: HashMap<String, InstanceVersion>,
     revision: u64,
-    leads_anew: bool,
+    leader_changed: bool,
 }
 
-impl Listener {
-    /// The whole follows: what was before is forgotten.
+impl EventChecker {
+    /// Forgets everything: all instances follow.
     pub fn reset(&mut self) {
-        self.fold = Fold::default();
-        self.gone.clear();
+        self.instances = InstanceSet::default();
+        self.offline.clear();
         self.leader = None;
     }
 
-    /// `up`, `update`, `down` of an instance, or who leads. An error names what it should not be.
-    pub fn event(&mut self, kind: &str, id: &str, shown: Redacted) -> Result<(), String> {
+    /// Checks an `up`, `update`, `down` or `leader` event. Fails if it does not match the instances.
+    pub fn event(&mut self, kind: &str, id: &str, shown: InstanceVersion) -> Result<(), String> {
         let right = match kind {
             "up" => {
-                let came_back = self.gone.get(id).is_some_and(|gone| gone.0 == shown.0);
-                self.fold.put(id, shown).is_none() && !came_back
+                let came_back = self
+                    .offline
+                    .get(id)
+                    .is_some_and(|offline| offline.0 == shown.0);
+                self.instances.put(id, shown).is_none() && !came_back
             }
             "update" => {
-                let before = self.fold.put(id, shown);
+                let before = self.instances.put(id, shown);
                 before.is_some_and(|before| before.0 == shown.0 && before.1 != shown.1)
             }
             "down" => {
-                let before = self.fold.remove(id);
-                self.gone
+                let before = self.instances.remove(id);
+                self.offline
                     .extend(before.map(|before| (id.to_owned(), before)));
                 before.is_some_and(|before| before.0 == shown.0)
             }
             "leader" => {
-                self.leads_anew = true;
+                self.leader_changed = true;
                 self.leader = (!id.is_empty()).then(|| id.to_owned());
                 true
             }
@@ -100,18 +103,18 @@ impl Listener {
         }
     }
 
-    /// What was told is a whole state of this revision.
+    /// Checks the state at the end of a batch.
     pub fn status(&mut self, revision: u64) -> Result<(), String> {
-        self.gone.clear();
+        self.offline.clear();
         let before = std::mem::replace(&mut self.revision, revision);
         if revision < before {
             return Err(format!("revision {revision} after {before}"));
         }
-        // To look for the oldest each time would take longer than all the rest.
-        let leads = match (&self.leader, std::mem::take(&mut self.leads_anew)) {
-            (leader, true) => leader.as_deref() == self.fold.leader(),
-            (Some(leader), false) => self.fold.set.contains_key(leader),
-            (None, false) => self.fold.set.is_empty(),
+        // Searching for the oldest instance after each batch would take too long.
+        let leads = match (&self.leader, std::mem::take(&mut self.leader_changed)) {
+            (leader, true) => leader.as_deref() == self.instances.leader(),
+            (Some(leader), false) => self.instances.set.contains_key(leader),
+            (None, false) => self.instances.set.is_empty(),
         };
         match leads {
             true => Ok(()),

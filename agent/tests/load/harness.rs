@@ -1,4 +1,4 @@
-//! What the applications, the watchers and the witness of one run share.
+//! Harness shared by the owners, the watchers and the store observer of one run.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,11 +8,11 @@ use std::time::Duration;
 use discover_testkit::clock::{Micros, now};
 use tokio::sync::watch;
 
-/// How much of everything.
+/// Scale of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     pub watchers: usize,
-    /// Of the watchers, those that use the library.
+    /// Number of the watchers that use the library.
     pub clients: usize,
     pub instances: usize,
     pub services: usize,
@@ -23,28 +23,28 @@ pub struct Scale {
     /// How long an instance lives without a heartbeat.
     pub ttl: Duration,
     /// How often it has one: a slow machine must not be taken for a dead application.
-    pub beat: Duration,
+    pub heartbeat: Duration,
 }
 
-/// What the applications do now.
+/// Phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// They register.
-    Coming,
+    Registering,
     /// They change.
     Changing,
     /// They live.
-    Resting,
-    Over,
+    Idle,
+    Finished,
 }
 
-/// See the module.
-pub struct World {
+/// State of a run.
+pub struct Harness {
     pub scale: Scale,
     /// Where the agent listens.
-    pub place: String,
+    pub address: String,
     pub phase: watch::Sender<Phase>,
-    /// When each write began that is not told yet how fast it was seen.
+    /// Start time of each write whose latency is not measured yet.
     sent: Vec<AtomicU64>,
     numbers: AtomicUsize,
     /// How long it took from there until each watcher saw it.
@@ -53,34 +53,34 @@ pub struct World {
     pub seen: Vec<Mutex<BTreeMap<u64, (u64, usize)>>>,
     /// The digest that each watcher has now.
     pub ends: Vec<AtomicU64>,
-    pub broken: Mutex<Vec<String>>,
+    pub violations: Mutex<Vec<String>>,
     pub batches: AtomicU64,
     pub changes: AtomicU64,
     /// Changes under way.
     busy: AtomicU64,
     /// Instances that applications took away.
     pub removals: AtomicU64,
-    /// Those that were registered again, the agent not knowing them.
+    /// Number of instances that were registered again because the agent did not know them.
     pub returns: AtomicU64,
     /// Streams that were opened, and those of them that began with a reset.
     pub streams: AtomicU64,
     pub resets: AtomicU64,
 }
 
-impl World {
-    pub fn new(scale: Scale, place: String) -> World {
+impl Harness {
+    pub fn new(scale: Scale, address: String) -> Harness {
         let most = scale.instances * 3 + (scale.rate * scale.time.as_secs_f64() * 2.0) as usize;
         let many = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
-        World {
+        Harness {
             scale,
-            place,
-            phase: watch::Sender::new(Phase::Coming),
+            address,
+            phase: watch::Sender::new(Phase::Registering),
             sent: many(most),
             numbers: AtomicUsize::new(1),
             latency: Histogram::default(),
             seen: (0..scale.services).map(|_| Mutex::default()).collect(),
             ends: many(scale.watchers),
-            broken: Mutex::default(),
+            violations: Mutex::default(),
             batches: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             busy: AtomicU64::new(0),
@@ -104,24 +104,24 @@ impl World {
         number as u64
     }
 
-    /// A watcher is told of this write.
-    pub fn heard(&self, number: u64) {
+    /// Records the latency of a write that a watcher received.
+    pub fn record_latency(&self, number: u64) {
         let sent = self.sent.get(number as usize);
         let sent = sent.map_or(0, |sent| sent.load(Ordering::Relaxed));
         if sent > 0 && *self.phase.borrow() == Phase::Changing {
-            self.latency.note(now().saturating_sub(sent));
+            self.latency.record(now().saturating_sub(sent));
         }
     }
 
     /// A watcher has this digest at this revision.
-    pub fn saw(&self, watcher: usize, service: usize, revision: u64, digest: u64) {
+    pub fn record_state(&self, watcher: usize, service: usize, revision: u64, digest: u64) {
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.ends[watcher].store(digest, Ordering::Relaxed);
         let mut seen = lock(&self.seen[service]);
         let (first, by) = *seen.entry(revision).or_insert((digest, watcher));
         drop(seen);
         if first != digest {
-            self.broke(format!(
+            self.report_violation(format!(
                 "watchers {by} and {watcher} see different sets of {service} at {revision}"
             ));
         }
@@ -130,7 +130,8 @@ impl World {
     /// Begins a change, if it is the time for that.
     pub fn begin(&self) -> bool {
         self.busy.fetch_add(1, Ordering::SeqCst);
-        // Only now: whoever waits for rest sees us, or we see that it is to be.
+        // Checked after the increment: a caller that waits for idleness sees this change, or this sees the
+        // new phase.
         let begun = *self.phase.borrow() == Phase::Changing;
         if !begun {
             self.busy.fetch_sub(1, Ordering::SeqCst);
@@ -149,10 +150,10 @@ impl World {
         self.busy.load(Ordering::SeqCst) == 0
     }
 
-    pub fn broke(&self, text: String) {
-        let mut broken = lock(&self.broken);
-        if broken.len() < 100 {
-            broken.push(text);
+    pub fn report_violation(&self, text: String) {
+        let mut violations = lock(&self.violations);
+        if violations.len() < 100 {
+            violations.push(text);
         }
     }
 
@@ -173,22 +174,26 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// How many of a logarithmic measure fall into one doubling.
-const STEPS: u64 = 16;
+const STEPS_PER_DOUBLING: u64 = 16;
 
 /// Times, each counted where it belongs to within a sixteenth.
 pub struct Histogram(Vec<AtomicU64>);
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram((0..64 * STEPS).map(|_| AtomicU64::new(0)).collect())
+        Histogram(
+            (0..64 * STEPS_PER_DOUBLING)
+                .map(|_| AtomicU64::new(0))
+                .collect(),
+        )
     }
 }
 
 impl Histogram {
-    pub fn note(&self, time: Micros) {
-        let doublings = u64::from(time.max(STEPS).ilog2());
-        let within = (time.max(STEPS) >> (doublings - 4)) - STEPS;
-        self.0[(doublings * STEPS + within) as usize].fetch_add(1, Ordering::Relaxed);
+    pub fn record(&self, time: Micros) {
+        let doublings = u64::from(time.max(STEPS_PER_DOUBLING).ilog2());
+        let within = (time.max(STEPS_PER_DOUBLING) >> (doublings - 4)) - STEPS_PER_DOUBLING;
+        self.0[(doublings * STEPS_PER_DOUBLING + within) as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn count(&self) -> u64 {
@@ -196,14 +201,17 @@ impl Histogram {
     }
 
     /// The time within which this part of all was, in milliseconds.
-    pub fn within(&self, part: f64) -> f64 {
+    pub fn percentile(&self, part: f64) -> f64 {
         let wanted = (self.count() as f64 * part).ceil() as u64;
         let mut sum = 0;
         for (at, count) in self.0.iter().enumerate() {
             sum += count.load(Ordering::Relaxed);
             if sum >= wanted {
-                let (doublings, within) = (at as u64 / STEPS, at as u64 % STEPS);
-                return ((STEPS + within) << doublings >> 4) as f64 / 1000.0;
+                let (doublings, within) = (
+                    at as u64 / STEPS_PER_DOUBLING,
+                    at as u64 % STEPS_PER_DOUBLING,
+                );
+                return ((STEPS_PER_DOUBLING + within) << doublings >> 4) as f64 / 1000.0;
             }
         }
         f64::NAN
