@@ -306,7 +306,7 @@ def test_check_targets_and_the_number_of_checks_are_settings(agents: Callable[..
     check = {"check": {"tcp": "169.254.169.254:80", "start": "1h"}}
     assert call(agent, "PUT", WEB, check)[0] == 200
     status, problem, _ = call(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)
-    assert (status, problem["kind"]) == (503, "resource") and "the setting checks" in problem["detail"]
+    assert (status, problem["kind"]) == (503, "resource") and "setting checks" in problem["detail"]
     assert call(agent, "DELETE", WEB)[0] == 204
     # The check of the unregistered instance ends and makes room.
     eventually(lambda: call(agent, "PUT", "/v1/services/web/instances/127.0.0.1:2", check)[0] == 200)
