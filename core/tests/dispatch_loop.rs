@@ -190,7 +190,7 @@ fn every_order(switches: usize, scenario: impl Fn() + Send + Sync + 'static) {
     model.check(scenario);
 }
 
-/// The dispatch thread, which ends when its queue is closed or it is told to stop.
+/// The dispatch thread, which ends when its queue is closed or it receives the stop message.
 fn dispatch() -> (Sender<Message>, thread::JoinHandle<()>) {
     let (queue_end, inbox) = channel();
     (queue_end, thread::spawn(move || run(&inbox)))
