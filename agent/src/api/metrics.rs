@@ -18,9 +18,6 @@ const LATENCY_BUCKETS: [f64; 12] = [
 /// Latency histograms by method and route.
 type LatencyFamily = Family<[(&'static str, String); 2], Histogram, fn() -> Histogram>;
 
-/// The labels of a latency: the method and the route.
-type RouteLabels = [(&'static str, String); 2];
-
 /// Counters and latencies of the HTTP API.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
