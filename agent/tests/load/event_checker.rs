@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 /// Version of an instance: its creation revision, and the number of its last write.
 pub type InstanceVersion = (u64, u64);
 
-/// A set of instances, and its digest.
+/// Set of instances, with its digest.
 #[derive(Clone, Debug, Default)]
 pub struct InstanceSet {
     pub set: HashMap<String, InstanceVersion>,
@@ -17,17 +17,17 @@ pub struct InstanceSet {
 }
 
 impl InstanceSet {
-    /// Puts an instance; gives what was there.
-    pub fn put(&mut self, id: &str, shown: InstanceVersion) -> Option<InstanceVersion> {
-        let before = self.set.insert(id.to_owned(), shown);
+    /// Adds or replaces an instance; returns its previous version.
+    pub fn put(&mut self, id: &str, version: InstanceVersion) -> Option<InstanceVersion> {
+        let before = self.set.insert(id.to_owned(), version);
         if let Some(before) = before {
             self.digest ^= digest(id, before);
         }
-        self.digest ^= digest(id, shown);
+        self.digest ^= digest(id, version);
         before
     }
 
-    /// Takes an instance away; gives what was there.
+    /// Removes an instance; returns its previous version.
     pub fn remove(&mut self, id: &str) -> Option<InstanceVersion> {
         let before = self.set.remove(id);
         if let Some(before) = before {
@@ -36,20 +36,20 @@ impl InstanceSet {
         before
     }
 
-    /// The oldest.
+    /// Returns the oldest instance.
     pub fn leader(&self) -> Option<&str> {
         let oldest = self.set.iter().min_by_key(|(_, (created, _))| *created);
         oldest.map(|(id, _)| id.as_str())
     }
 }
 
-fn digest(id: &str, shown: InstanceVersion) -> u64 {
+fn digest(id: &str, version: InstanceVersion) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (id, shown).hash(&mut hasher);
+    (id, version).hash(&mut hasher);
     hasher.finish()
 }
 
-/// What one watcher was told of one service.
+/// State of one service as derived from the events that one watcher received.
 #[derive(Default)]
 pub struct EventChecker {
     pub instances: InstanceSet,
@@ -61,7 +61,7 @@ pub struct EventChecker {
 }
 
 impl EventChecker {
-    /// Forgets everything: all instances follow.
+    /// Clears the state; events for all instances follow.
     pub fn reset(&mut self) {
         self.instances = InstanceSet::default();
         self.offline.clear();
@@ -69,24 +69,24 @@ impl EventChecker {
     }
 
     /// Checks an `up`, `update`, `down` or `leader` event. Fails if it does not match the instances.
-    pub fn event(&mut self, kind: &str, id: &str, shown: InstanceVersion) -> Result<(), String> {
-        let right = match kind {
+    pub fn event(&mut self, kind: &str, id: &str, version: InstanceVersion) -> Result<(), String> {
+        let matches = match kind {
             "up" => {
                 let came_back = self
                     .offline
                     .get(id)
-                    .is_some_and(|offline| offline.0 == shown.0);
-                self.instances.put(id, shown).is_none() && !came_back
+                    .is_some_and(|offline| offline.0 == version.0);
+                self.instances.put(id, version).is_none() && !came_back
             }
             "update" => {
-                let before = self.instances.put(id, shown);
-                before.is_some_and(|before| before.0 == shown.0 && before.1 != shown.1)
+                let before = self.instances.put(id, version);
+                before.is_some_and(|before| before.0 == version.0 && before.1 != version.1)
             }
             "down" => {
                 let before = self.instances.remove(id);
                 self.offline
                     .extend(before.map(|before| (id.to_owned(), before)));
-                before.is_some_and(|before| before.0 == shown.0)
+                before.is_some_and(|before| before.0 == version.0)
             }
             "leader" => {
                 self.leader_changed = true;
@@ -95,10 +95,10 @@ impl EventChecker {
             }
             _ => true,
         };
-        match right {
+        match matches {
             true => Ok(()),
             false => Err(format!(
-                "{kind} of {id} {shown:?} changes nothing, or not that"
+                "{kind} of {id} {version:?} does not match the instances"
             )),
         }
     }
@@ -118,7 +118,10 @@ impl EventChecker {
         };
         match leads {
             true => Ok(()),
-            false => Err(format!("{:?} does not lead at {revision}", self.leader)),
+            false => Err(format!(
+                "{:?} is not the leader at revision {revision}",
+                self.leader
+            )),
         }
     }
 }

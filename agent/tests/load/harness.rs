@@ -16,54 +16,56 @@ pub struct Scale {
     pub clients: usize,
     pub instances: usize,
     pub services: usize,
-    /// Changes in a second.
+    /// Changes per second.
     pub rate: f64,
-    /// For how long.
+    /// Duration of the changes.
     pub time: Duration,
-    /// How long an instance lives without a heartbeat.
+    /// TTL of an instance without a heartbeat.
     pub ttl: Duration,
-    /// How often it has one: a slow machine must not be taken for a dead application.
+    /// Interval of the heartbeats of an instance: short, so that none expires on a slow machine.
     pub heartbeat: Duration,
 }
 
 /// Phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// They register.
+    /// The owners register their instances.
     Registering,
-    /// They change.
+    /// The owners change their instances.
     Changing,
-    /// They live.
+    /// The owners only send heartbeats.
     Idle,
+    /// The owners and watchers return.
     Finished,
 }
 
 /// State of a run.
 pub struct Harness {
     pub scale: Scale,
-    /// Where the agent listens.
+    /// Address of the agent.
     pub address: String,
     pub phase: watch::Sender<Phase>,
-    /// Start time of each write whose latency is not measured yet.
+    /// Start time of each write, by its number.
     sent: Vec<AtomicU64>,
     numbers: AtomicUsize,
-    /// How long it took from there until each watcher saw it.
+    /// Latency from the start of a write until a watcher receives it.
     pub latency: Histogram,
-    /// The digest that was seen of each service at each revision, and by whom first.
+    /// Of each service, the digest seen at each revision, and the watcher that saw it first.
     pub seen: Vec<Mutex<BTreeMap<u64, (u64, usize)>>>,
-    /// The digest that each watcher has now.
-    pub ends: Vec<AtomicU64>,
+    /// The latest digest of each watcher.
+    pub latest_digests: Vec<AtomicU64>,
     pub violations: Mutex<Vec<String>>,
     pub batches: AtomicU64,
     pub changes: AtomicU64,
-    /// Changes under way.
+    /// Changes in progress.
     busy: AtomicU64,
-    /// Instances that applications took away.
+    /// Removals that owners requested, or that may follow from a failed write.
     pub removals: AtomicU64,
     /// Number of instances that were registered again because the agent did not know them.
     pub returns: AtomicU64,
-    /// Streams that were opened, and those of them that began with a reset.
+    /// Streams that were opened.
     pub streams: AtomicU64,
+    /// Resets that were received.
     pub resets: AtomicU64,
 }
 
@@ -79,7 +81,7 @@ impl Harness {
             numbers: AtomicUsize::new(1),
             latency: Histogram::default(),
             seen: (0..scale.services).map(|_| Mutex::default()).collect(),
-            ends: many(scale.watchers),
+            latest_digests: many(scale.watchers),
             violations: Mutex::default(),
             batches: AtomicU64::new(0),
             changes: AtomicU64::new(0),
@@ -95,7 +97,7 @@ impl Harness {
         format!("s{number}")
     }
 
-    /// A number for the next write, which begins now.
+    /// Returns the number of the next write, and records its start time.
     pub fn next(&self) -> u64 {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         if let Some(sent) = self.sent.get(number) {
@@ -113,10 +115,10 @@ impl Harness {
         }
     }
 
-    /// A watcher has this digest at this revision.
+    /// Records the digest of a watcher at a revision.
     pub fn record_state(&self, watcher: usize, service: usize, revision: u64, digest: u64) {
         self.batches.fetch_add(1, Ordering::Relaxed);
-        self.ends[watcher].store(digest, Ordering::Relaxed);
+        self.latest_digests[watcher].store(digest, Ordering::Relaxed);
         let mut seen = lock(&self.seen[service]);
         let (first, by) = *seen.entry(revision).or_insert((digest, watcher));
         drop(seen);
@@ -127,7 +129,7 @@ impl Harness {
         }
     }
 
-    /// Begins a change, if it is the time for that.
+    /// Begins a change; returns false outside of the phase [`Phase::Changing`].
     pub fn begin(&self) -> bool {
         self.busy.fetch_add(1, Ordering::SeqCst);
         // Checked after the increment: a caller that waits for idleness sees this change, or this sees the
@@ -139,14 +141,14 @@ impl Harness {
         begun
     }
 
-    /// Ends it.
+    /// Ends a change.
     pub fn end(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.busy.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether nothing changes.
-    pub fn is_quiet(&self) -> bool {
+    /// Returns true if no change is in progress.
+    pub fn is_idle(&self) -> bool {
         self.busy.load(Ordering::SeqCst) == 0
     }
 
@@ -157,12 +159,12 @@ impl Harness {
         }
     }
 
-    /// Whether it has come so far.
+    /// Returns true if the run has reached this phase.
     pub fn is(&self, phase: Phase) -> bool {
         *self.phase.borrow() >= phase
     }
 
-    /// Waits until it has.
+    /// Waits until the run reaches this phase.
     pub async fn until(&self, phase: Phase) {
         let mut now = self.phase.subscribe();
         now.wait_for(|now| *now >= phase).await.unwrap();
@@ -173,10 +175,10 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many of a logarithmic measure fall into one doubling.
+/// Number of buckets per power of two.
 const STEPS_PER_DOUBLING: u64 = 16;
 
-/// Times, each counted where it belongs to within a sixteenth.
+/// Histogram of times, with a relative error of at most a sixteenth.
 pub struct Histogram(Vec<AtomicU64>);
 
 impl Default for Histogram {
@@ -200,9 +202,9 @@ impl Histogram {
         self.0.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 
-    /// The time within which this part of all was, in milliseconds.
-    pub fn percentile(&self, part: f64) -> f64 {
-        let wanted = (self.count() as f64 * part).ceil() as u64;
+    /// Returns the time, in milliseconds, that this fraction of all times does not exceed.
+    pub fn percentile(&self, fraction: f64) -> f64 {
+        let wanted = (self.count() as f64 * fraction).ceil() as u64;
         let mut sum = 0;
         for (at, count) in self.0.iter().enumerate() {
             sum += count.load(Ordering::Relaxed);

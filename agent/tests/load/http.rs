@@ -1,4 +1,4 @@
-//! HTTP as an application speaks it to the agent: one connection that is used again, or one stream.
+//! HTTP client of an application: one connection that is reused, or one stream.
 
 use std::io;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Longer than any answer takes.
+/// Longer than any response takes.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One connection, opened when it is needed.
+/// HTTP client with one connection, opened on demand.
 pub struct HttpClient {
     address: String,
     sender: Option<SendRequest<Full<Bytes>>>,
@@ -30,7 +30,8 @@ impl HttpClient {
         }
     }
 
-    /// Asks, and gives the status and the answer's JSON. After an error it is another connection.
+    /// Sends a request; returns the status and the JSON of the response. After an error the next call opens a new
+    /// connection.
     pub async fn call(
         &mut self,
         method: Method,
@@ -52,15 +53,15 @@ impl HttpClient {
         done
     }
 
-    /// Opens a stream, which has a connection of its own.
+    /// Opens a stream on a connection of its own.
     pub async fn stream(
         address: &str,
         path: &str,
         last: Option<&str>,
     ) -> io::Result<Response<Incoming>> {
-        let mut caller = HttpClient::new(address);
+        let mut client = HttpClient::new(address);
         let last = last.map(|last| ("last-event-id", last));
-        let opened = caller.send(Method::GET, path, last.as_slice(), &Value::Null);
+        let opened = client.send(Method::GET, path, last.as_slice(), &Value::Null);
         timeout(CALL_TIMEOUT, opened)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

@@ -22,12 +22,12 @@ use etcd::Etcd;
 use harness::Scale;
 use run::Run;
 
-/// How long to wait for what must come.
+/// Time limit of each wait for an expected condition.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// All of it, or a tenth of each.
+/// Returns the full scale in `make soak`, a tenth of it otherwise.
 fn scale() -> Scale {
-    let whole = Scale {
+    let full = Scale {
         watchers: 2000,
         clients: 20,
         instances: 10_000,
@@ -38,7 +38,7 @@ fn scale() -> Scale {
         heartbeat: Duration::from_secs(20),
     };
     if std::env::var_os("DISCOVER_SOAK").is_some() {
-        return whole;
+        return full;
     }
     Scale {
         watchers: 200,
@@ -48,20 +48,20 @@ fn scale() -> Scale {
         rate: 50.0,
         time: Duration::from_secs(6),
         heartbeat: Duration::from_secs(2),
-        ..whole
+        ..full
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_and_nothing_grows() {
+async fn no_change_is_lost_and_no_resource_grows() {
     let mut run = Run::start(scale(), None).await;
     run.change(false).await;
     run.check_flat();
-    run.verify("a registry of its own").await;
+    run.verify("own registry").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_in_front_of_a_store_which_sees_one_connection() {
+async fn with_a_store_no_change_is_lost_and_the_store_sees_one_connection() {
     let Some(etcd) = Etcd::start() else {
         return;
     };
@@ -73,19 +73,20 @@ async fn nothing_is_lost_in_front_of_a_store_which_sees_one_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_under_load_it_has_everybody_again_and_watchers_hear_what_differs() {
+async fn an_agent_killed_under_load_restores_all_registrations_and_watchers_receive_the_difference()
+{
     let mut run = Run::start(scale(), None).await;
     run.change(true).await;
     run.verify("killed").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_in_front_of_a_store_it_has_everybody_again_too() {
+async fn an_agent_with_a_store_killed_under_load_restores_all_registrations() {
     let Some(etcd) = Etcd::start() else {
         return;
     };
     let mut run = Run::start(scale(), Some(&etcd)).await;
     run.change(true).await;
     assert_eq!(run.connections_to(&etcd.endpoint()), 1);
-    run.verify("killed in front of etcd").await;
+    run.verify("killed, with etcd").await;
 }

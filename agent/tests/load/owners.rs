@@ -13,13 +13,13 @@ use tokio::time::{interval, sleep};
 use crate::harness::{Harness, Phase};
 use crate::http::HttpClient;
 
-/// How many instances an application has that speaks HTTP: few enough that the rate does not hang on how
-/// soon each is answered, and so many that its connection is never idle.
+/// Number of instances of an HTTP owner: few enough that the rate of changes does not depend on the latency of
+/// requests, and many enough that its connection is never idle.
 const INSTANCES_PER_OWNER: usize = 150;
-/// One instance of so many belongs to a client of the library.
+/// One in this many instances of each service belongs to an owner that uses the library.
 const LIBRARY_OWNER_RATIO: usize = 5;
 
-/// An instance: its service, its id, and the number of the write that it shows; none while it is away.
+/// An instance with the number of its last write; `None` while it is not registered.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OwnedInstance {
     pub service: usize,
@@ -27,7 +27,7 @@ pub struct OwnedInstance {
     pub version: Option<u64>,
 }
 
-/// The instances of all applications, each with its share.
+/// Distributes the instances over the HTTP owners and the library owners.
 pub fn assign_instances(
     harness: &Harness,
     clients: usize,
@@ -49,23 +49,24 @@ pub fn assign_instances(
     (plain, library)
 }
 
-/// One that speaks HTTP.
+/// Owner that uses HTTP.
 pub struct HttpOwner {
     harness: Arc<Harness>,
-    caller: HttpClient,
+    client: HttpClient,
     all: Vec<OwnedInstance>,
 }
 
 impl HttpOwner {
     pub fn new(harness: Arc<Harness>, all: Vec<OwnedInstance>) -> HttpOwner {
         HttpOwner {
-            caller: HttpClient::new(&harness.address),
+            client: HttpClient::new(&harness.address),
             harness,
             all,
         }
     }
 
-    /// Registers all, changes them for a time, keeps them alive until all is over; gives how they are.
+    /// Registers the instances, changes them during [`Phase::Changing`], and sends heartbeats until
+    /// [`Phase::Finished`]. Returns their final state.
     pub async fn run(mut self) -> Vec<OwnedInstance> {
         let harness = self.harness.clone();
         for at in 0..self.all.len() {
@@ -105,7 +106,8 @@ impl HttpOwner {
         match self.all[at].version {
             None => self.put(at, number).await,
             Some(_) if fastrand::u8(..4) == 0 => {
-                // One that the agent does not know is brought back first, or others would go on to see it.
+                // If the agent does not know the instance, it is registered again first; otherwise the store would keep
+                // it until its TTL expires.
                 while !self.remove(at).await {
                     self.put(at, number).await;
                 }
@@ -113,7 +115,7 @@ impl HttpOwner {
             }
             Some(_) => {
                 let body = json!({ "attributes": { "n": number.to_string() } });
-                match self.ask(at, Method::PATCH, "", &body).await {
+                match self.request(at, Method::PATCH, "", &body).await {
                     404 => self.put(at, number).await,
                     _ => self.all[at].version = Some(number),
                 }
@@ -123,13 +125,13 @@ impl HttpOwner {
 
     async fn remove(&mut self, at: usize) -> bool {
         self.harness.removals.fetch_add(1, Ordering::Relaxed);
-        self.ask(at, Method::DELETE, "", &Value::Null).await != 404
+        self.request(at, Method::DELETE, "", &Value::Null).await != 404
     }
 
     async fn put(&mut self, at: usize, number: u64) {
         let ttl = self.harness.scale.ttl.as_millis() as u64;
         let body = json!({ "attributes": { "n": number.to_string() }, "ttl_ms": ttl });
-        self.ask(at, Method::PUT, "", &body).await;
+        self.request(at, Method::PUT, "", &body).await;
         self.all[at].version = Some(number);
     }
 
@@ -137,21 +139,25 @@ impl HttpOwner {
         let Some(number) = self.all[at].version else {
             return;
         };
-        if self.ask(at, Method::POST, "/heartbeat", &json!({})).await == 404 {
+        if self
+            .request(at, Method::POST, "/heartbeat", &json!({}))
+            .await
+            == 404
+        {
             self.harness.returns.fetch_add(1, Ordering::Relaxed);
             self.put(at, number).await;
         }
     }
 
-    /// Asks until it is answered; what is no answer to a right question is a fault.
-    async fn ask(&mut self, at: usize, method: Method, what: &str, body: &Value) -> u16 {
+    /// Sends a request until it is answered, and returns the status. An unexpected status is a violation.
+    async fn request(&mut self, at: usize, method: Method, what: &str, body: &Value) -> u16 {
         let OwnedInstance { service, id, .. } = &self.all[at];
         let service = Harness::service(*service);
         let path = format!("/v1/services/{service}/instances/{id}{what}");
         loop {
-            match self.caller.call(method.clone(), &path, body).await {
+            match self.client.call(method.clone(), &path, body).await {
                 Ok((status @ (200 | 204 | 404), _)) => return status,
-                // What the store did not confirm in time is taken back.
+                // The agent removes a registration that the store did not confirm in time.
                 Ok((503 | 504, _)) => drop(self.harness.removals.fetch_add(1, Ordering::SeqCst)),
                 Err(_) => {}
                 Ok((status, text)) => {
@@ -160,12 +166,12 @@ impl HttpOwner {
                     return status;
                 }
             }
-            sleep(Duration::from_millis(50)).await; // tidy: sleep, before the next try
+            sleep(Duration::from_millis(50)).await; // tidy: sleep, before the next attempt
         }
     }
 }
 
-/// One that uses the library, with these instances.
+/// Runs an owner that uses the library, with these instances. Returns their final state.
 pub async fn run_library_owner(
     harness: Arc<Harness>,
     client: Client,
@@ -182,7 +188,7 @@ pub async fn run_library_owner(
         let lease = loop {
             match client.register(registration.clone()).await {
                 Ok(lease) => break lease,
-                // What the store did not confirm in time is taken back.
+                // The agent removes a registration that the store did not confirm in time.
                 Err(_) => drop(harness.removals.fetch_add(1, Ordering::SeqCst)),
             }
         };
@@ -205,7 +211,7 @@ pub async fn run_library_owner(
         let (at, number) = (fastrand::usize(..all.len()), harness.next());
         let attributes = [("n", number.to_string())];
         while leases[at].update(attributes.clone()).await.is_err() {
-            sleep(Duration::from_millis(50)).await; // tidy: sleep, before the next try
+            sleep(Duration::from_millis(50)).await; // tidy: sleep, before the next attempt
         }
         all[at].version = Some(number);
         harness.end();

@@ -20,7 +20,7 @@ use crate::store_observer::StoreObserver;
 use crate::support::Agent;
 use crate::watchers::{Watcher, watch_by_library};
 
-/// How often the agent is looked at.
+/// Interval between two samples of the agent's memory, descriptors and threads.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A running load test.
@@ -32,14 +32,15 @@ pub struct Run {
     watchers: JoinSet<(usize, Option<Observations>)>,
     clients: Vec<Client>,
     samples: Vec<ProcessStats>,
-    /// When a fault began and was healed.
+    /// The start and the end of each fault.
     faults: Vec<(Micros, Micros)>,
     figures: String,
     _directory: tempfile::TempDir,
 }
 
 impl Run {
-    /// Starts all; everybody is registered and listens when it returns.
+    /// Starts the agent, the owners and the watchers. Returns when all instances are registered and all watchers see
+    /// them.
     pub async fn start(scale: Scale, store: Option<&Etcd>) -> Run {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state");
@@ -88,7 +89,10 @@ impl Run {
             self.owners.spawn(owner);
         }
         let (observer, instances) = (self.observer.clone(), harness.scale.instances);
-        until("all are registered", || observer.count() == instances).await;
+        until("all instances are registered", || {
+            observer.count() == instances
+        })
+        .await;
         self.add_figure(
             "registered",
             format!("{:.1} s", began.elapsed().as_secs_f64()),
@@ -99,33 +103,37 @@ impl Run {
         let began = Instant::now();
         let (harness, clients) = (&self.harness, self.clients.len());
         for (number, client) in self.clients.iter().enumerate() {
-            let checker = watch_by_library(harness.clone(), number, client.clone());
-            tokio::spawn(checker);
+            let watcher = watch_by_library(harness.clone(), number, client.clone());
+            tokio::spawn(watcher);
         }
         for number in clients..harness.scale.watchers {
-            // One of each service is looked at more closely.
-            let is_kept = number - clients < harness.scale.services;
-            let watcher = Watcher::new(harness.clone(), number, is_kept);
+            // One watcher of each service is recorded.
+            let is_recorded = number - clients < harness.scale.services;
+            let watcher = Watcher::new(harness.clone(), number, is_recorded);
             self.watchers.spawn(watcher.watch());
         }
         self.wait_until_idle().await;
-        self.add_figure("told", format!("{:.1} s", began.elapsed().as_secs_f64()));
+        self.add_figure(
+            "all watchers current",
+            format!("{:.1} s", began.elapsed().as_secs_f64()),
+        );
     }
 
     /// Waits until nothing changes and all watchers have the state of the store.
     async fn wait_until_idle(&self) {
         let (harness, observer) = (&self.harness, &self.observer);
-        until("all watchers see what is true", || {
-            let right = observer.digests();
-            let is_right = |(number, end): (usize, &AtomicU64)| {
-                end.load(Ordering::SeqCst) == right[number % right.len()]
+        until("all watchers see the state of the store", || {
+            let stored = observer.digests();
+            let is_current = |(number, latest): (usize, &AtomicU64)| {
+                latest.load(Ordering::SeqCst) == stored[number % stored.len()]
             };
-            harness.is_quiet() && harness.ends.iter().enumerate().all(is_right)
+            harness.is_idle() && harness.latest_digests.iter().enumerate().all(is_current)
         })
         .await;
     }
 
-    /// Changes things for the time; `kills` the agent in the midst of it, and starts it again.
+    /// Lets the owners change their instances for the configured time. With `kills`, kills and restarts the agent
+    /// after a third of it.
     pub async fn change(&mut self, kills: bool) {
         let (began, before) = (Instant::now(), cpu_seconds(self.agent.pid()));
         let time = self.harness.scale.time;
@@ -142,12 +150,12 @@ impl Run {
         let batches = self.harness.batches.load(Ordering::SeqCst) as f64;
         self.harness.phase.send_replace(Phase::Idle);
         self.add_figure("changes/s", format!("{:.0}", changes / took));
-        self.add_figure("told/s", format!("{:.0}", batches / took));
+        self.add_figure("batches/s", format!("{:.0}", batches / took));
         if !kills {
             let cores = (cpu_seconds(self.agent.pid()) - before) / took;
             self.add_figure("cores", format!("{cores:.2}"));
             let latency = &self.harness.latency;
-            let [half, most, all] = [0.5, 0.99, 0.999].map(|part| latency.percentile(part));
+            let [half, most, all] = [0.5, 0.99, 0.999].map(|fraction| latency.percentile(fraction));
             self.add_figure("p50/p99/p99.9", format!("{half:.1}/{most:.1}/{all:.1} ms"));
         }
     }
@@ -156,7 +164,7 @@ impl Run {
         let killed = now();
         self.agent.kill();
         let streams = self.harness.streams.load(Ordering::SeqCst);
-        // Long enough for all to notice.
+        // Long enough for all clients to notice.
         sleep(SAMPLE_INTERVAL * 2).await; // tidy: sleep, the fault lasts for a time
         self.agent.restart();
         self.faults.push((killed, now()));
@@ -173,19 +181,19 @@ impl Run {
         );
     }
 
-    /// Whether memory, descriptors and threads are as they were after the first third.
+    /// Checks that memory, descriptors and threads do not grow after the first third of the run.
     pub fn check_flat(&mut self) {
         let minutes = self.harness.scale.time.as_secs_f64() / 60.0;
         for (what, course) in trends(&self.samples, minutes) {
             self.add_figure(what, course.to_string());
-            // What it remembers for those who come back is not full in a short run.
+            // In a short run the agent's event history, kept for reconnecting watchers, is still filling.
             if what != "KiB" || minutes > 1.0 {
                 assert!(course.is_flat(), "{what}: {course}");
             }
         }
     }
 
-    /// How many connections the agent has to this address.
+    /// Returns the number of the agent's connections to this address.
     pub fn connections_to(&self, endpoint: &str) -> usize {
         let port: u16 = endpoint.rsplit(':').next().unwrap().parse().unwrap();
         let port = format!(":{port:04X}");
@@ -207,22 +215,25 @@ impl Run {
     /// Waits until idle and compares what the watchers saw with the store.
     pub async fn verify(mut self, what: &str) {
         self.wait_until_idle().await;
-        let right = self.observer.instances();
+        let stored = self.observer.instances();
         let agent = &self.agent;
         until("the agent knows all registrations", || {
             let (_, status) = agent.request("GET", "/v1/status", &Value::Null);
-            status["registrations"] == right.len()
+            status["registrations"] == stored.len()
         })
         .await;
         self.wait_until_idle().await;
         assert_eq!(
             self.observer.instances(),
-            right,
-            "restoring changes nothing"
+            stored,
+            "restoring registrations changes nothing in the store"
         );
-        let (removals, asked) = (self.observer.removals(), &self.harness.removals);
-        let asked = asked.load(Ordering::SeqCst);
-        assert!(removals <= asked, "{removals} went, and {asked} were to");
+        let (removals, requested) = (self.observer.removals(), &self.harness.removals);
+        let requested = requested.load(Ordering::SeqCst);
+        assert!(
+            removals <= requested,
+            "{removals} instances were removed, {requested} removals were requested"
+        );
         let end = now();
         self.harness.phase.send_replace(Phase::Finished);
         let owned = self.owners.join_all().await;
@@ -231,12 +242,12 @@ impl Run {
         owned.sort();
         let differ = owned
             .iter()
-            .zip(&right)
-            .find(|(owned, right)| owned != right);
+            .zip(&stored)
+            .find(|(owned, stored)| owned != stored);
         assert_eq!(
             (owned.len(), differ),
-            (right.len(), None),
-            "owned and stored"
+            (stored.len(), None),
+            "owned and stored instances"
         );
         let rules = Expectations {
             bound: 10 * SECOND,
@@ -245,25 +256,25 @@ impl Run {
             ..Expectations::default()
         };
         let history = self.observer.history();
-        let (mut judged, mut longest) = (0, 0);
+        let (mut checked, mut longest) = (0, 0);
         while let Some(watched) = self.watchers.join_next().await {
             let (service, seen) = watched.unwrap();
             let Some(mut seen) = seen else { continue };
             seen.snapshots.retain(|snapshot| snapshot.at <= end);
             seen.events.retain(|event| event.at <= end);
             let report = check(&history, &Harness::service(service), &seen, &rules);
-            for broken in &report.violations {
+            for violation in &report.violations {
                 self.harness
-                    .report_violation(format!("service {service}: {broken}"));
+                    .report_violation(format!("service {service}: {violation}"));
             }
-            judged += report.compared;
+            checked += report.compared;
             longest = longest.max(report.longest);
         }
         let compared = self.observer.compare(&self.harness);
         let (returns, resets) = (&self.harness.returns, &self.harness.resets);
         println!(
-            "{what}: {}; {} batches, {compared} states compared, {judged} by the judge, behind {:.2} s \
-             at most; {} streams, {} resets, {} returned by themselves",
+            "{what}: {}; {} batches, {compared} states compared, {checked} of recorded watchers, at most \
+             {:.2} s behind; {} streams, {} resets, {} instances registered again",
             self.figures,
             self.harness.batches.load(Ordering::SeqCst),
             seconds(longest),
@@ -275,15 +286,15 @@ impl Run {
         assert!(violations.is_empty(), "{}", violations.join("\n"));
     }
 
-    fn add_figure(&mut self, what: &str, how: String) {
+    fn add_figure(&mut self, name: &str, value: String) {
         if !self.figures.is_empty() {
             self.figures.push_str(", ");
         }
-        self.figures += &format!("{what} {how}");
+        self.figures += &format!("{name} {value}");
     }
 }
 
-/// The processor time of a process, in seconds.
+/// Returns the processor time of a process, in seconds.
 fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
@@ -294,7 +305,7 @@ fn cpu_seconds(pid: u32) -> f64 {
     ticks / 100.0
 }
 
-/// Waits for what must happen.
+/// Waits until a condition holds; fails after [`WAIT_TIMEOUT`].
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + WAIT_TIMEOUT;
     while !holds() {

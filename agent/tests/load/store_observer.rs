@@ -20,10 +20,10 @@ use crate::event_checker::InstanceSet;
 use crate::harness::{Harness, lock};
 use crate::owners::OwnedInstance;
 
-/// How often the file is looked at.
+/// Interval between two reads of the file.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Contents of the store so far. Clones share it.
+/// Observer of the contents of the store. Clones share them.
 #[derive(Clone)]
 pub struct StoreObserver(Arc<Mutex<StoreState>>);
 
@@ -48,7 +48,7 @@ impl StoreObserver {
         })))
     }
 
-    /// Reads the file in which an agent's own registry writes down each change.
+    /// Reads the file to which an agent's own registry appends each change.
     pub fn of_file(services: usize, path: PathBuf) -> StoreObserver {
         let observer = StoreObserver::new(services);
         let reader = observer.clone();
@@ -64,7 +64,7 @@ impl StoreObserver {
         observer
     }
 
-    /// Watches an etcd.
+    /// Watches etcd.
     pub async fn of_etcd(services: usize, endpoint: &str) -> StoreObserver {
         let observer = StoreObserver::new(services);
         let mut client = etcd_client::Client::connect([endpoint], None)
@@ -74,14 +74,14 @@ impl StoreObserver {
         let mut stream = client.watch(ROOT, Some(options)).await.unwrap();
         let reader = observer.clone();
         tokio::spawn(async move {
-            while let Ok(Some(answer)) = stream.message().await {
-                let mut known = lock(&reader.0);
-                for event in answer.events() {
+            while let Ok(Some(response)) = stream.message().await {
+                let mut state = lock(&reader.0);
+                for event in response.events() {
                     let kv = event.kv().unwrap();
                     let revision = kv.mod_revision() as u64;
                     let value = (event.event_type() == EventType::Put)
                         .then(|| (kv.create_revision() as u64, kv.value()));
-                    known.change(revision, &String::from_utf8_lossy(kv.key()), value);
+                    state.change(revision, &String::from_utf8_lossy(kv.key()), value);
                 }
             }
             drop(client);
@@ -89,20 +89,20 @@ impl StoreObserver {
         observer
     }
 
-    /// The digest that each service has now.
+    /// Returns the current digest of each service.
     pub fn digests(&self) -> Vec<u64> {
         lock(&self.0).services.iter().map(|f| f.digest).collect()
     }
 
-    /// How many instances there are.
+    /// Returns the number of instances.
     pub fn count(&self) -> usize {
         lock(&self.0).services.iter().map(|f| f.set.len()).sum()
     }
 
-    /// The instances of all services, with the writes that they show.
+    /// Returns the instances of all services, with the numbers of their last writes.
     pub fn instances(&self) -> Vec<OwnedInstance> {
-        let known = lock(&self.0);
-        let of = |(service, instances): (usize, &InstanceSet)| {
+        let state = lock(&self.0);
+        let of_service = |(service, instances): (usize, &InstanceSet)| {
             let all = instances
                 .set
                 .iter()
@@ -113,32 +113,38 @@ impl StoreObserver {
                 });
             all.collect::<Vec<OwnedInstance>>()
         };
-        let mut all: Vec<OwnedInstance> = known.services.iter().enumerate().flat_map(of).collect();
+        let mut all: Vec<OwnedInstance> = state
+            .services
+            .iter()
+            .enumerate()
+            .flat_map(of_service)
+            .collect();
         all.sort();
         all
     }
 
-    /// What the judge needs.
+    /// Returns the history for the checker of recorded watchers.
     pub fn history(&self) -> History {
         lock(&self.0).history.clone()
     }
 
-    /// How many instances the store was told to take away, or took away.
+    /// Returns the number of instances that were deleted or expired.
     pub fn removals(&self) -> u64 {
         lock(&self.0).removals
     }
 
-    /// Names each state that was seen and never was.
+    /// Reports each state that a watcher saw and the store never had. Returns the number of compared states.
     pub fn compare(&self, harness: &Harness) -> usize {
-        let known = lock(&self.0);
+        let state = lock(&self.0);
         let mut compared = 0;
         for (service, seen) in harness.seen.iter().enumerate() {
             for (revision, (digest, watcher)) in lock(seen).iter() {
                 compared += 1;
-                let right = known.digests[service].range(..=revision).next_back();
-                if right.map(|(_, right)| right) != Some(digest) {
+                let stored = state.digests[service].range(..=revision).next_back();
+                if stored.map(|(_, stored)| stored) != Some(digest) {
                     harness.report_violation(format!(
-                        "watcher {watcher} saw what service {service} never was at {revision}"
+                        "watcher {watcher} saw a set of service {service} at revision {revision} that the store never \
+                         had"
                     ));
                 }
             }
@@ -148,7 +154,7 @@ impl StoreObserver {
 }
 
 impl StoreState {
-    /// A line of the file. One that the agent did not write whole, it did not speak of either.
+    /// Applies a line of the file. An incomplete line was never announced to clients, and is ignored.
     fn line(&mut self, line: &str) {
         let Ok(line) = serde_json::from_str::<Value>(line) else {
             return;
@@ -189,12 +195,12 @@ impl StoreState {
         }
         self.digests[number].insert(revision, instances.digest);
         let (service, id) = (service.to_owned(), id.to_owned());
-        let place = self.history.epochs[0].revisions.entry(revision);
-        let place = place.or_insert_with(|| Revision {
+        let entry = self.history.epochs[0].revisions.entry(revision);
+        let entry = entry.or_insert_with(|| Revision {
             at: discover_testkit::clock::now(),
             changes: Vec::new(),
         });
-        place.changes.push(Change { service, id, now });
+        entry.changes.push(Change { service, id, now });
     }
 }
 
@@ -204,7 +210,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     pairs.map(byte).collect()
 }
 
-/// A file that grows, and is replaced by a shorter one now and then.
+/// Reader of a file that grows and is occasionally replaced by a shorter one.
 #[derive(Default)]
 struct Tail {
     open: Option<File>,
@@ -212,13 +218,13 @@ struct Tail {
 }
 
 impl Tail {
-    /// The whole lines that came since the last look.
+    /// Returns the complete lines since the last call.
     fn lines(&mut self, path: &Path) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
             let newest = std::fs::metadata(path).map(|about| about.ino()).ok();
             let current = self.open.as_ref().map(|f| f.metadata().unwrap().ino());
-            // Only now: what was written to it before it was replaced is read.
+            // Read after the inodes: this includes everything written before the file was replaced.
             if let Some(file) = &mut self.open {
                 file.read_to_end(&mut self.rest).unwrap();
             }

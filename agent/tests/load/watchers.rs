@@ -19,26 +19,26 @@ use crate::event_checker::{EventChecker, InstanceVersion};
 use crate::harness::{Harness, Phase};
 use crate::http::HttpClient;
 
-/// The agent says something every two seconds; one that is silent for so long is gone.
+/// Time after which a silent stream is considered dead. The agent sends something every two seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Watches one service over as many streams as it takes. Returns its observations, if they are recorded.
+/// Watcher of one service that reopens its stream when it ends.
 pub struct Watcher {
     harness: Arc<Harness>,
     number: usize,
     service: usize,
     checker: EventChecker,
-    /// The id that it was told last.
+    /// The last event id it received.
     last: Option<String>,
     recorded: Option<RecordedWatcher>,
 }
 
-/// What is recorded of a watcher for the judge.
+/// Observations of a watcher, recorded for the checker.
 #[derive(Default)]
 struct RecordedWatcher {
     seen: Observations,
     set: history::Set,
-    /// What it held before it was told anew.
+    /// The set before a reset, until the next status event.
     before: Option<history::Set>,
 }
 
@@ -65,18 +65,18 @@ struct Status<'a> {
 }
 
 impl Watcher {
-    pub fn new(harness: Arc<Harness>, number: usize, is_kept: bool) -> Watcher {
+    pub fn new(harness: Arc<Harness>, number: usize, is_recorded: bool) -> Watcher {
         Watcher {
             service: number % harness.scale.services,
             harness,
             number,
             checker: EventChecker::default(),
             last: None,
-            recorded: is_kept.then(Default::default),
+            recorded: is_recorded.then(Default::default),
         }
     }
 
-    /// Listens until all is over.
+    /// Watches until [`Phase::Finished`]. Returns the number of the service and the observations, if they are recorded.
     pub async fn watch(mut self) -> (usize, Option<Observations>) {
         let harness = self.harness.clone();
         while !harness.is(Phase::Finished) {
@@ -248,7 +248,7 @@ impl RecordedWatcher {
     }
 }
 
-/// One that listens with the library.
+/// Watches a service with the library.
 pub async fn watch_by_library(harness: Arc<Harness>, number: usize, client: Client) {
     let service = number % harness.scale.services;
     let set = client.services(&Harness::service(service)).unwrap();
@@ -259,13 +259,13 @@ pub async fn watch_by_library(harness: Arc<Harness>, number: usize, client: Clie
             () = harness.until(Phase::Finished) => return,
         }
         for event in cursor.drain() {
-            let (id, shown) = event
+            let (id, version) = event
                 .instance()
-                .map_or(("", (0, 0)), |i| (i.id(), shown(i)));
+                .map_or(("", (0, 0)), |i| (i.id(), version_of(i)));
             if matches!(event, Event::Up(_) | Event::Update(_)) {
-                harness.record_latency(shown.1);
+                harness.record_latency(version.1);
             }
-            if let Err(why) = checker.event(event.kind(), id, shown) {
+            if let Err(why) = checker.event(event.kind(), id, version) {
                 harness.report_violation(format!("client {number}: {why}"));
             }
         }
@@ -280,7 +280,7 @@ pub async fn watch_by_library(harness: Arc<Harness>, number: usize, client: Clie
     }
 }
 
-fn shown(instance: &Instance) -> InstanceVersion {
+fn version_of(instance: &Instance) -> InstanceVersion {
     let number = instance.attributes().get("n");
     let number = number.and_then(|n| n.parse().ok());
     (instance.created(), number.unwrap_or(0))
