@@ -8,7 +8,7 @@ use std::time::Duration;
 use discover_core::{Client, ErrorKind, Event, Instance, Registration, SetState};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
-use support::{Listener, PATIENCE, etcd, eventually};
+use support::{Subscriber, WAIT_TIMEOUT, etcd, eventually};
 
 fn web(port: u16) -> Registration {
     Registration::new("web", port)
@@ -29,10 +29,10 @@ async fn owners_restore_and_subscribers_receive_only_changes(mut agent: support:
         .await
         .unwrap();
     let set = watcher.services("web").unwrap();
-    set.wait(2, PATIENCE).await.unwrap();
-    let mut listener = Listener::new(&set);
-    listener
-        .hear_all(&[
+    set.wait(2, WAIT_TIMEOUT).await.unwrap();
+    let mut subscriber = Subscriber::new(&set);
+    subscriber
+        .expect_events(&[
             "up 127.0.0.1:1",
             "up 127.0.0.1:2 v=1",
             "leader 127.0.0.1:1",
@@ -40,10 +40,10 @@ async fn owners_restore_and_subscribers_receive_only_changes(mut agent: support:
         ])
         .await;
     agent.kill();
-    listener.hear_all(&["stale"]).await;
+    subscriber.expect_events(&["stale"]).await;
     assert_eq!(set.online().len(), 2, "the set keeps its contents");
     agent.restart();
-    listener.hear_all(&["fresh"]).await;
+    subscriber.expect_events(&["fresh"]).await;
     eventually("both are restored", async || {
         one.heartbeat().await.is_ok() && two.heartbeat().await.is_ok()
     })
@@ -51,10 +51,10 @@ async fn owners_restore_and_subscribers_receive_only_changes(mut agent: support:
     assert_eq!(set.status().state, SetState::Current);
     two.update([("v", "2")]).await.unwrap();
     // An instance that went offline or came online meanwhile would be reported before this event.
-    listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
+    subscriber.expect_events(&["update 127.0.0.1:2 v=2"]).await;
     one.unregister().await.unwrap();
-    listener
-        .hear_all(&["down 127.0.0.1:1", "leader 127.0.0.1:2 v=2"])
+    subscriber
+        .expect_events(&["down 127.0.0.1:1", "leader 127.0.0.1:2 v=2"])
         .await;
 }
 
@@ -91,7 +91,7 @@ async fn a_registration_that_is_not_restored_expires() {
     agent.restart();
     let watcher = Client::connect(&url).await.unwrap();
     let set = watcher.services("web").unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     eventually("it has expired", async || set.online().is_empty()).await;
 }
 
@@ -99,10 +99,10 @@ async fn a_registration_that_is_not_restored_expires() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_catalog_lists_services_that_have_instances() {
     for scheme in ["memory", "local", "etcd", "agent", "agent_etcd"] {
-        let Some(place) = support::Place::new(scheme) else {
+        let Some(registry) = support::TestRegistry::new(scheme) else {
             continue;
         };
-        let client = place.client().await;
+        let client = registry.client().await;
         assert!(client.catalog().await.unwrap().is_empty(), "{scheme}");
         let _web = client.register(web(1)).await.unwrap();
         let again = Registration::new("db", 5).unwrap().host("h").unwrap();
@@ -149,7 +149,7 @@ async fn an_agent_that_is_killed_under_load_loses_nothing() {
     for _ in 0..20 {
         let client = Client::connect(&url).await.unwrap();
         let set = client.services("web").unwrap();
-        set.wait(usize::from(MEMBERS), PATIENCE).await.unwrap();
+        set.wait(usize::from(MEMBERS), WAIT_TIMEOUT).await.unwrap();
         let mut events = set.subscribe();
         let gone = tokio::spawn(async move {
             let mut gone = 0;
@@ -180,7 +180,7 @@ async fn an_agent_that_is_killed_under_load_loses_nothing() {
             online.len() == usize::from(MEMBERS) && online.iter().all(last)
         })
         .await;
-        client.close(PATIENCE).await.unwrap();
+        client.close(WAIT_TIMEOUT).await.unwrap();
         assert_eq!(gone.await.unwrap(), 0);
     }
 }

@@ -1,5 +1,5 @@
-//! What hot paths allocate, counted, which no busy machine can change: reading nothing at all, and one
-//! change a number that does not grow with the set.
+//! Allocations of hot paths: reads allocate nothing, and the number for one change does not grow with the set.
+//! Counts do not depend on the load of the machine, unlike times.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,49 +8,49 @@ use std::time::Duration;
 use discover_core::{Client, Lease, Policy, Registration, ServiceSet};
 use futures_util::StreamExt;
 
-/// The system's allocator, which counts what it is asked for.
-struct Counting;
+/// The system's allocator, with counters of allocations and bytes.
+struct CountingAllocator;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
-#[expect(unsafe_code, reason = "an allocator is unsafe to be one")]
-// SAFETY: all is left to the system's allocator, as it was asked.
-unsafe impl GlobalAlloc for Counting {
+#[expect(unsafe_code, reason = "GlobalAlloc is an unsafe trait")]
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller keeps what `alloc` asks for.
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps what `dealloc` asks for.
+        // SAFETY: the caller upholds the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// How long to wait for what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of each wait for an event.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much work makes.
+/// Number and size of allocations.
 #[derive(Clone, Copy, Debug)]
-struct Made {
+struct Allocated {
     allocations: u64,
     bytes: u64,
 }
 
-fn made() -> Made {
-    Made {
+fn allocated() -> Allocated {
+    Allocated {
         allocations: ALLOCATIONS.load(Ordering::Relaxed),
         bytes: BYTES.load(Ordering::Relaxed),
     }
 }
 
-/// A set of so many instances, and the leases of them.
+/// Registers this many instances, and waits until the set contains them.
 async fn fill(instances: u64) -> (Client, Vec<Lease>, ServiceSet) {
     let url = format!("memory://allocations-{instances}?ttl=10m");
     let client = Client::connect(&url).await.unwrap();
@@ -75,28 +75,30 @@ fn read(set: &ServiceSet) {
         Policy::P2c,
         Policy::Hash("key"),
     ] {
-        let picked = set.pick(policy).expect("somebody is online");
+        let picked = set.pick(policy).expect("an instance is online");
         set.done(&picked);
     }
 }
 
-/// What one change makes, from the writer's call to the listener's news: the mean of some.
-async fn change(leases: &[Lease], set: &ServiceSet) -> Made {
+/// Returns the mean allocations of one change, from the call of `update` until the subscriber receives the event.
+async fn change(leases: &[Lease], set: &ServiceSet) -> Allocated {
     const CHANGES: u64 = 100;
-    let mut heard = set.subscribe();
-    let already = leases.len() + 2;
-    let all = heard.by_ref().take(already).for_each(async |_| {});
-    tokio::time::timeout(PATIENCE, all).await.unwrap();
-    let before = made();
-    for turn in 0..CHANGES {
-        let lease = &leases[turn as usize % leases.len()];
-        let attributes = [("turn", turn.to_string())];
+    let mut events = set.subscribe();
+    let initial = leases.len() + 2;
+    let all = events.by_ref().take(initial).for_each(async |_| {});
+    tokio::time::timeout(WAIT_TIMEOUT, all).await.unwrap();
+    let before = allocated();
+    for number in 0..CHANGES {
+        let lease = &leases[number as usize % leases.len()];
+        let attributes = [("n", number.to_string())];
         lease.update(attributes).await.unwrap();
-        let event = tokio::time::timeout(PATIENCE, heard.next()).await.unwrap();
+        let event = tokio::time::timeout(WAIT_TIMEOUT, events.next())
+            .await
+            .unwrap();
         assert_eq!(event.unwrap().kind(), "update");
     }
-    let after = made();
-    Made {
+    let after = allocated();
+    Allocated {
         allocations: (after.allocations - before.allocations) / CHANGES,
         bytes: (after.bytes - before.bytes) / CHANGES,
     }
@@ -106,25 +108,25 @@ async fn change(leases: &[Lease], set: &ServiceSet) -> Made {
 #[tokio::test]
 async fn reading_allocates_nothing_and_a_change_no_more_in_a_big_set_than_in_a_small_one() {
     let (_client, leases, set) = fill(100).await;
-    // The first look makes what all others share.
+    // The first read creates what later reads share.
     read(&set);
-    let before = made();
+    let before = allocated();
     (0..1000).for_each(|_| read(&set));
-    assert_eq!(made().allocations, before.allocations);
+    assert_eq!(allocated().allocations, before.allocations);
     let few = change(&leases, &set).await;
 
     let (_client, leases, set) = fill(3_000).await;
     let many = change(&leases, &set).await;
     println!("one change among 100: {few:?}; among 3000: {many:?}");
-    // A tree is a little deeper when it is thirty times bigger.
-    assert!(few.allocations <= MOST.allocations, "{few:?}");
-    assert!(few.bytes <= MOST.bytes, "{few:?}");
+    // The tree of a set that is thirty times larger is slightly deeper.
+    assert!(few.allocations <= MAX_PER_CHANGE.allocations, "{few:?}");
+    assert!(few.bytes <= MAX_PER_CHANGE.bytes, "{few:?}");
     assert!(many.allocations <= few.allocations * 2, "{few:?} {many:?}");
     assert!(many.bytes <= few.bytes * 3, "{few:?} {many:?}");
 }
 
-/// Today's figures plus a tenth. A change that lowers them updates these constants.
-const MOST: Made = Made {
+/// The measured figures plus a tenth. A change that lowers the figures updates these constants.
+const MAX_PER_CHANGE: Allocated = Allocated {
     allocations: 183,
     bytes: 16_650,
 };

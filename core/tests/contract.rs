@@ -1,4 +1,4 @@
-//! What every backend promises, on every backend. A new store adds a line at the end and no test.
+//! The contract of all backends, tested on each of them. A new store adds a line at the end and no test.
 
 mod support;
 
@@ -9,20 +9,20 @@ use discover_core::{
     Entry, ErrorKind, Grant, Heartbeat, Key, Lifetime, Node, OnConflict, Policy, Prefix, Scope,
     SetState, Store, Terms, open_store,
 };
-use support::{Listener, PATIENCE, Place, eventually, web};
+use support::{Subscriber, TestRegistry, WAIT_TIMEOUT, eventually, web};
 
 /// G1: once `register` returns, a reader of the store sees the instance.
 /// S1.7, S1.41, S2.1.
-async fn a_registered_instance_is_visible(place: &Place) {
-    let (writer, reader) = (place.client().await, place.client().await);
-    // With a time that is no time at all, which must not overflow.
+async fn a_registered_instance_is_visible(registry: &TestRegistry) {
+    let (writer, reader) = (registry.client().await, registry.client().await);
+    // The longest timeout must not overflow.
     let _lease = writer
         .register_within(web(1).tags(["a", "b"]).unwrap(), Duration::MAX)
         .await
         .unwrap();
     let set = reader.services("web").unwrap();
-    let online = set.wait(0, PATIENCE).await.unwrap();
-    assert_eq!(online.len(), 1, "the first whole view has it");
+    let online = set.wait(0, WAIT_TIMEOUT).await.unwrap();
+    assert_eq!(online.len(), 1, "the first full view contains it");
     assert_eq!(
         (online[0].address(), online[0].id()),
         ("127.0.0.1:1", "127.0.0.1:1")
@@ -31,16 +31,16 @@ async fn a_registered_instance_is_visible(place: &Place) {
     assert!(online[0].created() > 0);
 }
 
-/// G7: the whole state, then `current`, then changes.
+/// G7: a new subscriber receives the full state, then `current`, then changes.
 /// S0.21, S1.10, S1.43, S1.46, S2.42, S3.31.
-async fn a_late_subscriber_receives_the_full_state_first(place: &Place) {
-    let client = place.client().await;
+async fn a_late_subscriber_receives_the_full_state_first(registry: &TestRegistry) {
+    let client = registry.client().await;
     let _one = client.register(web(1)).await.unwrap();
     let _two = client.register(web(2)).await.unwrap();
     let set = client.services("web").unwrap();
-    set.wait(2, PATIENCE).await.unwrap();
-    let mut late = Listener::new(&set);
-    late.hear_all(&[
+    set.wait(2, WAIT_TIMEOUT).await.unwrap();
+    let mut late = Subscriber::new(&set);
+    late.expect_events(&[
         "up 127.0.0.1:1",
         "up 127.0.0.1:2",
         "leader 127.0.0.1:1",
@@ -48,32 +48,32 @@ async fn a_late_subscriber_receives_the_full_state_first(place: &Place) {
     ])
     .await;
     let _three = client.register(web(3)).await.unwrap();
-    late.hear_all(&["up 127.0.0.1:3"]).await;
+    late.expect_events(&["up 127.0.0.1:3"]).await;
 }
 
-/// G9: heartbeats and rewrites of the same are silent; G2: an update is one event and keeps the age.
+/// G9: heartbeats and updates without a change emit no events; G2: an update is one event and keeps the age.
 /// S1.7, S1.21, S1.30, S1.33, S2.40.
-async fn an_update_is_one_event_and_keeps_the_age(place: &Place) {
-    let client = place.client().await;
+async fn an_update_is_one_event_and_keeps_the_age(registry: &TestRegistry) {
+    let client = registry.client().await;
     let set = client.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     let one = client
         .register(web(1).attributes([("v", "1")]).unwrap())
         .await
         .unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1 v=1", "leader 127.0.0.1:1 v=1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1 v=1", "leader 127.0.0.1:1 v=1"])
         .await;
     let created = set.leader().unwrap().created();
     let two = client.register(web(2)).await.unwrap();
-    listener.hear_all(&["up 127.0.0.1:2"]).await;
+    subscriber.expect_events(&["up 127.0.0.1:2"]).await;
     for _ in 0..3 {
         one.heartbeat().await.unwrap();
         one.update([("v", "1")]).await.unwrap();
     }
     one.update([("v", "2")]).await.unwrap();
-    listener.hear_all(&["update 127.0.0.1:1 v=2"]).await;
+    subscriber.expect_events(&["update 127.0.0.1:1 v=2"]).await;
     assert_eq!(set.leader().unwrap().created(), created);
     assert_eq!(
         set.leader().unwrap().address(),
@@ -82,22 +82,23 @@ async fn an_update_is_one_event_and_keeps_the_age(place: &Place) {
     );
     two.heartbeat().await.unwrap();
     one.unregister().await.unwrap();
-    listener
-        .hear_all(&["down 127.0.0.1:1 v=2", "leader 127.0.0.1:2"])
+    subscriber
+        .expect_events(&["down 127.0.0.1:1 v=2", "leader 127.0.0.1:2"])
         .await;
     assert_eq!(set.offline()[0].instance.address(), "127.0.0.1:1");
 }
 
-/// G3: released by call, by drop and by close, an instance goes at once; all of it may happen twice.
+/// G3: an instance goes offline at once when its lease is unregistered, dropped, or its client closed; repeating
+/// any of these is allowed.
 /// S1.9, S1.31, S1.42, S2.9, S2.19, S2.41, S2.61.
-async fn an_instance_goes_offline_when_it_is_released(place: &Place) {
-    let (client, other) = (place.client().await, place.client().await);
+async fn an_instance_goes_offline_when_it_is_released(registry: &TestRegistry) {
+    let (client, other) = (registry.client().await, registry.client().await);
     let set = client.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     let by_call = other.register(web(1)).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
     by_call.unregister().await.unwrap();
     by_call.unregister().await.unwrap();
@@ -106,31 +107,37 @@ async fn an_instance_goes_offline_when_it_is_released(place: &Place) {
         by_call.heartbeat().await.unwrap_err().kind(),
         ErrorKind::Closed
     );
-    listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+    subscriber
+        .expect_events(&["down 127.0.0.1:1", "leader"])
+        .await;
     let by_drop = other.register(web(2)).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:2", "leader 127.0.0.1:2"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:2", "leader 127.0.0.1:2"])
         .await;
     drop(by_drop);
-    listener.hear_all(&["down 127.0.0.1:2", "leader"]).await;
-    let _by_close = other.register(web(3)).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:3", "leader 127.0.0.1:3"])
+    subscriber
+        .expect_events(&["down 127.0.0.1:2", "leader"])
         .await;
-    other.close(PATIENCE).await.unwrap();
-    other.close(PATIENCE).await.unwrap();
-    listener.hear_all(&["down 127.0.0.1:3", "leader"]).await;
+    let _by_close = other.register(web(3)).await.unwrap();
+    subscriber
+        .expect_events(&["up 127.0.0.1:3", "leader 127.0.0.1:3"])
+        .await;
+    other.close(WAIT_TIMEOUT).await.unwrap();
+    other.close(WAIT_TIMEOUT).await.unwrap();
+    subscriber
+        .expect_events(&["down 127.0.0.1:3", "leader"])
+        .await;
 }
 
-/// G3, G20: a closed client says so, and its listeners end.
-async fn a_closed_client_reports_it(place: &Place) {
-    let client = place.client().await;
+/// G3, G20: calls on a closed client fail with `Closed`, and its subscriptions end.
+async fn a_closed_client_reports_it(registry: &TestRegistry) {
+    let client = registry.client().await;
     let set = client.services("web").unwrap();
-    set.wait(0, PATIENCE).await.unwrap();
+    set.wait(0, WAIT_TIMEOUT).await.unwrap();
     let mut cursor = set.cursor();
-    client.close(PATIENCE).await.unwrap();
+    client.close(WAIT_TIMEOUT).await.unwrap();
     while cursor.changed().await {}
-    assert!(!cursor.changed().await, "and stays closed");
+    assert!(!cursor.changed().await, "the cursor stays closed");
     assert_eq!(
         client.services("web").unwrap_err().kind(),
         ErrorKind::Closed
@@ -140,16 +147,16 @@ async fn a_closed_client_reports_it(place: &Place) {
         ErrorKind::Closed
     );
     assert_eq!(
-        set.wait(1, PATIENCE).await.unwrap_err().kind(),
+        set.wait(1, WAIT_TIMEOUT).await.unwrap_err().kind(),
         ErrorKind::Closed
     );
-    assert_eq!(set.online().len(), 0, "reads go on");
+    assert_eq!(set.online().len(), 0, "reads still work");
 }
 
 /// G4, G6: registering a live id replaces its owner; the previous owner is notified, and ending its lease
 /// deletes nothing.
-async fn a_taken_over_id_is_reported_and_left_alone(place: &Place) {
-    let (first, second) = (place.client().await, place.client().await);
+async fn a_taken_over_id_is_reported_and_left_alone(registry: &TestRegistry) {
+    let (first, second) = (registry.client().await, registry.client().await);
     let mut old = first
         .register(web(1).attributes([("by", "first")]).unwrap())
         .await
@@ -172,30 +179,30 @@ async fn a_taken_over_id_is_reported_and_left_alone(place: &Place) {
     let online = second
         .services("web")
         .unwrap()
-        .wait(1, PATIENCE)
+        .wait(1, WAIT_TIMEOUT)
         .await
         .unwrap();
     assert_eq!(online[0].attributes()["by"], "second");
     let set = second.services("web").unwrap();
     new.unregister().await.unwrap();
-    eventually("nothing of the first comes back", async || {
+    eventually("the first registration is not restored", async || {
         set.online().is_empty()
     })
     .await;
     let again = first
         .services("web")
         .unwrap()
-        .wait(0, PATIENCE)
+        .wait(0, WAIT_TIMEOUT)
         .await
         .unwrap();
     assert!(again.is_empty());
 }
 
-/// G4: who has been away too long does not take its id back from who has come meanwhile.
-async fn a_restore_does_not_replace_a_new_owner(place: &Place) {
-    let (first, second) = (place.client().await, place.client().await);
-    let away = web(1).heartbeat(Heartbeat::Manual);
-    let mut lost = first.register(away).await.unwrap();
+/// G4: a registration that lapsed does not take its id back from an owner that registered it meanwhile.
+async fn a_restore_does_not_replace_a_new_owner(registry: &TestRegistry) {
+    let (first, second) = (registry.client().await, registry.client().await);
+    let manual = web(1).heartbeat(Heartbeat::Manual);
+    let mut lost = first.register(manual).await.unwrap();
     assert_eq!(lost.changed().await.name(), "lapsed");
     let new = second
         .register(web(1).attributes([("by", "second")]).unwrap())
@@ -210,74 +217,78 @@ async fn a_restore_does_not_replace_a_new_owner(place: &Place) {
     let online = second
         .services("web")
         .unwrap()
-        .wait(1, PATIENCE)
+        .wait(1, WAIT_TIMEOUT)
         .await
         .unwrap();
     assert_eq!(online[0].attributes()["by"], "second");
 }
 
-/// With manual heartbeats the program must say that it is alive, and is put back when it does.
+/// With manual heartbeats, an instance without a heartbeat goes offline, and the next heartbeat restores it.
 /// S0.13, S1.5, S1.8, S1.61.
-async fn a_missed_manual_heartbeat_takes_the_instance_offline_until_the_next(place: &Place) {
-    let client = place.client().await;
-    let mut listener = Listener::new(&client.services("web").unwrap());
-    listener.hear_all(&["current"]).await;
+async fn a_missed_manual_heartbeat_takes_the_instance_offline_until_the_next(
+    registry: &TestRegistry,
+) {
+    let client = registry.client().await;
+    let mut subscriber = Subscriber::new(&client.services("web").unwrap());
+    subscriber.expect_events(&["current"]).await;
     let manual = web(1).heartbeat(Heartbeat::Manual);
     let mut lease = client.register(manual).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
     lease.heartbeat().await.unwrap();
-    listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+    subscriber
+        .expect_events(&["down 127.0.0.1:1", "leader"])
+        .await;
     if lease.standing().name() == "live" {
         lease.changed().await;
     }
     assert_eq!(lease.standing().name(), "lapsed");
     lease.heartbeat().await.unwrap();
     assert_eq!(lease.standing().name(), "live");
-    listener
-        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
 }
 
-/// Filters narrow what is read, told and led, at once and later.
+/// Filters apply to reads, events and the leader, initially and after changes.
 /// S1.44, S1.47, S1.75, S1.78, S2.12.
-async fn a_filter_narrows_reads_and_events(place: &Place) {
-    let client = place.client().await;
+async fn a_filter_narrows_reads_and_events(registry: &TestRegistry) {
+    let client = registry.client().await;
     let at = |port, zone| web(port).attributes([("zone", zone)]).unwrap();
     let all = client.services("web").unwrap();
     let eu = all.filter([("zone", "eu")], [] as [&str; 0]);
-    let mut listener = Listener::new(&eu);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&eu);
+    subscriber.expect_events(&["current"]).await;
     let moved = client.register(at(1, "us")).await.unwrap();
     let _stays = client
         .register(at(2, "eu").tags(["fast"]).unwrap())
         .await
         .unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:2 zone=eu", "leader 127.0.0.1:2 zone=eu"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:2 zone=eu", "leader 127.0.0.1:2 zone=eu"])
         .await;
     moved.update([("zone", "eu")]).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1 zone=eu", "leader 127.0.0.1:1 zone=eu"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1 zone=eu", "leader 127.0.0.1:1 zone=eu"])
         .await;
     let fast = eu.filter([] as [(&str, &str); 0], ["fast"]);
     assert_eq!(fast.online().len(), 1);
     assert_eq!(fast.pick(Policy::Random).unwrap().port(), 2);
     assert_eq!((eu.online().len(), all.online().len()), (2, 2));
     moved.update([("zone", "us")]).await.unwrap();
-    listener
-        .hear_all(&["down 127.0.0.1:1 zone=eu", "leader 127.0.0.1:2 zone=eu"])
+    subscriber
+        .expect_events(&["down 127.0.0.1:1 zone=eu", "leader 127.0.0.1:2 zone=eu"])
         .await;
 }
 
-/// A wait says how far it got.
+/// A wait that times out reports how many instances it found.
 /// S1.49.
-async fn a_wait_that_times_out_reports_its_progress(place: &Place) {
-    let client = place.client().await;
+async fn a_wait_that_times_out_reports_its_progress(registry: &TestRegistry) {
+    let client = registry.client().await;
     let set = client.services("web").unwrap();
     let _one = client.register(web(1)).await.unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     let error = set.wait(2, Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(
@@ -287,10 +298,10 @@ async fn a_wait_that_times_out_reports_its_progress(place: &Place) {
     assert_eq!(set.status().state, SetState::Current);
 }
 
-/// Bad input is refused with the name of what was bad, before anything is written.
+/// Invalid input is refused with the name of the invalid field, before anything is written.
 /// S1.60, S1.63.
-async fn bad_input_is_refused_before_anything_is_written(place: &Place) {
-    let client = place.client().await;
+async fn bad_input_is_refused_before_anything_is_written(registry: &TestRegistry) {
+    let client = registry.client().await;
     let named = client
         .register(web(1).id("mine").unwrap())
         .await
@@ -307,23 +318,26 @@ async fn bad_input_is_refused_before_anything_is_written(place: &Place) {
     assert!(refused.report().contains("weight"), "{refused}");
     assert_eq!(lease.standing().name(), "live");
     let set = client.services("web").unwrap();
-    let online = set.wait(1, PATIENCE).await.unwrap();
+    let online = set.wait(1, WAIT_TIMEOUT).await.unwrap();
     assert_eq!(online.len(), 1);
     assert!(online[0].attributes().is_empty());
 }
 
-/// G11: many handles of one service share one watch; it ends with the last.
+/// G11: all handles of one service share one watch, which ends with the last handle.
 /// S1.79.
-async fn handles_of_one_service_share_its_watch(place: &Place) {
-    let client = place.client().await;
+async fn handles_of_one_service_share_its_watch(registry: &TestRegistry) {
+    let client = registry.client().await;
     let one = client.services("web").unwrap();
     let two = client.services("web").unwrap();
     let _lease = client.register(web(1)).await.unwrap();
-    one.wait(1, PATIENCE).await.unwrap();
+    one.wait(1, WAIT_TIMEOUT).await.unwrap();
     assert!(Arc::ptr_eq(&one.snapshot(), &two.snapshot()));
     drop((one, two));
     let again = client.services("web").unwrap();
-    eventually("the set is there again", async || again.online().len() == 1).await;
+    eventually("the set is filled again", async || {
+        again.online().len() == 1
+    })
+    .await;
 }
 
 macro_rules! contract {
@@ -333,8 +347,8 @@ macro_rules! contract {
 
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
             async fn $test() {
-                if let Some(place) = Place::new(stringify!($scheme)) {
-                    super::$test(&place).await;
+                if let Some(registry) = TestRegistry::new(stringify!($scheme)) {
+                    super::$test(&registry).await;
                 }
             })*
         }
@@ -366,9 +380,9 @@ fn entry(path: &str, value: &str) -> Entry {
     }
 }
 
-/// Opens the store of a place.
-fn store(place: &Place) -> Arc<dyn Store> {
-    open_store(&place.url).unwrap()
+/// Opens the store of a test registry.
+fn store(registry: &TestRegistry) -> Arc<dyn Store> {
+    open_store(&registry.url).unwrap()
 }
 
 /// Writes the entries with a lease that only this test renews.
@@ -389,8 +403,10 @@ fn values(nodes: &[Node]) -> Vec<(&str, &[u8])> {
 }
 
 /// A point read returns what another client wrote, and nothing once it is deleted.
-async fn a_key_is_read_when_it_exists_when_it_is_absent_and_after_it_is_deleted(place: &Place) {
-    let (writer, reader) = (store(place), store(place));
+async fn a_key_is_read_when_it_exists_when_it_is_absent_and_after_it_is_deleted(
+    registry: &TestRegistry,
+) {
+    let (writer, reader) = (store(registry), store(registry));
     let one = entry("/s/web/a:1", "one");
     assert_eq!(reader.get(&one.key).await.unwrap(), None, "absent");
     let entries = [one.clone()];
@@ -411,15 +427,15 @@ async fn a_key_is_read_when_it_exists_when_it_is_absent_and_after_it_is_deleted(
     assert_eq!(
         reader.get(&above).await.unwrap(),
         None,
-        "a prefix is no key"
+        "a prefix is not a key"
     );
     writer.remove(&entries, grant).await.unwrap();
     assert_eq!(reader.get(&one.key).await.unwrap(), None, "deleted");
 }
 
 /// A range read returns the keys of the scope, sorted, and no others.
-async fn a_scope_is_listed_with_its_keys_alone_and_after_a_delete(place: &Place) {
-    let (writer, reader) = (store(place), store(place));
+async fn a_scope_is_listed_with_its_keys_alone_and_after_a_delete(registry: &TestRegistry) {
+    let (writer, reader) = (store(registry), store(registry));
     let web = Scope::Prefix(Prefix::new("/s/web").unwrap());
     let only = Scope::Key(Key::new("/s/web/b").unwrap());
     assert_eq!(reader.list(&web).await.unwrap(), [], "absent");

@@ -1,4 +1,4 @@
-//! What the hosts of etcd-discovery share: the description of their service, with its credentials.
+//! The service description that the hosts of etcd-discovery share, with its credentials.
 
 mod support;
 
@@ -8,11 +8,14 @@ use discover_core::{Client, ErrorKind, Lease, scalingo};
 use futures_util::future::join_all;
 use support::etcd::Etcd;
 use support::fleet::{Fleet, Record, at};
-use support::{PATIENCE, Place, eventually};
+use support::{TestRegistry, WAIT_TIMEOUT, eventually};
 
-/// S2.4 to S2.6, S2.44, S2.60: the host registered last sets the credentials of all public hosts; their owners are notified.
-async fn credentials_are_shared_by_public_hosts(place: &Place) {
-    let client = Place::join(place, "layout=scalingo").client().await;
+/// S2.4 to S2.6, S2.44, S2.60: the host registered last sets the credentials of all public hosts; their owners are
+/// notified.
+async fn credentials_are_shared_by_public_hosts(registry: &TestRegistry) {
+    let client = TestRegistry::with_options(registry, "layout=scalingo")
+        .client()
+        .await;
     let public = |address: &str, user: &str, password: &str| {
         let fields = [("public", "true"), ("user", user), ("password", password)];
         at("api", address, &fields)
@@ -21,7 +24,7 @@ async fn credentials_are_shared_by_public_hosts(place: &Place) {
         .register(public("n1:80", "old", "one"))
         .await
         .unwrap();
-    let mut told = first.changes();
+    let mut changes = first.changes();
     let set = client.services("api").unwrap();
     let second = client
         .register(public("n2:80", "new", "two"))
@@ -29,26 +32,35 @@ async fn credentials_are_shared_by_public_hosts(place: &Place) {
         .unwrap();
     let has = |lease: &Lease, user: &str| lease.attributes()["user"] == user;
     while !has(&first, "new") {
-        let next = futures_util::StreamExt::next(&mut told);
-        let standing = tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap();
+        let next = futures_util::StreamExt::next(&mut changes);
+        let standing = tokio::time::timeout(WAIT_TIMEOUT, next)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(standing.name(), "live");
     }
-    eventually("all have the credentials of the last", async || {
-        let online = set.online();
-        online.len() == 2 && online.iter().all(|i| i.attributes()["password"] == "two")
-    })
+    eventually(
+        "all hosts have the credentials of the last one",
+        async || {
+            let online = set.online();
+            online.len() == 2 && online.iter().all(|i| i.attributes()["password"] == "two")
+        },
+    )
     .await;
     // S2.6, S2.60: a private host keeps its own credentials and changes no others.
     let mine = [("user", "me"), ("password", "mine")];
     let private = client.register(at("api", "n3:80", &mine)).await.unwrap();
-    // An update is said to all as well, what it says nothing about is kept.
+    // An update changes the shared description, too. Fields that it does not contain are kept.
     second
         .update([("public", "true"), ("user", "newer"), ("password", "3")])
         .await
         .unwrap();
-    eventually("the first has them too", async || has(&first, "newer")).await;
+    eventually("the first host has them, too", async || {
+        has(&first, "newer")
+    })
+    .await;
     assert_eq!(private.attributes()["user"], "me");
-    eventually("the view has settled", async || {
+    eventually("the view has the new credentials", async || {
         let online = set.online();
         let public = online
             .iter()
@@ -66,7 +78,7 @@ async fn credentials_are_shared_by_public_hosts(place: &Place) {
     assert_eq!(service.first(), Some(&leader));
 }
 
-/// S2.45, S2.62, S2.63: a description that is deleted or damaged is written again, and blanks nothing.
+/// S2.45, S2.62, S2.63: a description that is deleted or damaged is restored, and clears no credentials.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_description_is_restored() {
     let Some(fleet) = Fleet::new() else { return };
@@ -80,20 +92,26 @@ async fn a_lost_description_is_restored() {
         "{description}"
     );
     fleet.delete(key);
-    eventually("it is back", async || fleet.get(key) == description).await;
+    eventually("the description is back", async || {
+        fleet.get(key) == description
+    })
+    .await;
     let private = r#"{"name":"api","critical":false}"#;
     let bare = r#"{"name":"api","critical":false,"public":true}"#;
     for bad in ["rubbish", private, bare] {
         fleet.put(key, bad);
-        eventually("it is mended", async || fleet.get(key) == description).await;
+        eventually("the description is restored", async || {
+            fleet.get(key) == description
+        })
+        .await;
     }
     assert_eq!(lease.attributes()["password"], "p");
-    // What the other system says, written with etcdctl, is heard.
+    // Credentials that another program writes are adopted.
     fleet.put(
         key,
         r#"{"name":"api","critical":false,"user":"v","password":"q","public":true}"#,
     );
-    eventually("the other's word counts", async || {
+    eventually("the lease has the new credentials", async || {
         lease.attributes()["user"] == "v"
     })
     .await;
@@ -102,7 +120,7 @@ async fn a_lost_description_is_restored() {
             .find(|key| key.starts_with("/services/api/"))
     };
     let host = host(fleet.keys()).unwrap();
-    eventually("and is written", async || {
+    eventually("the record of the host has them, too", async || {
         fleet.get(&host).contains(r#""user":"v","password":"q""#)
     })
     .await;
@@ -111,12 +129,14 @@ async fn a_lost_description_is_restored() {
 
 /// S2.4, S2.60: hosts register while other programs write the same service description, each conditional on the
 /// current contents: no write is lost, and finally all hosts have the credentials of the last one.
-async fn concurrent_writers_lose_nothing(place: &Place) {
+async fn concurrent_writers_lose_nothing(registry: &TestRegistry) {
     const HOSTS: usize = 6;
     const OTHERS: usize = 4;
     const MEMBERS: usize = 40;
-    let client = Place::join(place, "layout=scalingo").client().await;
-    let record = Record::new(place, "/services_infos/api");
+    let client = TestRegistry::with_options(registry, "layout=scalingo")
+        .client()
+        .await;
+    let record = Record::new(registry, "/services_infos/api");
     assert!(record.put(None, "{}").await);
     let others = (0..OTHERS).map(|first| {
         let record = record.clone();
@@ -146,23 +166,27 @@ async fn concurrent_writers_lose_nothing(place: &Place) {
     let found = described.keys().filter(|name| name.starts_with("other-"));
     assert_eq!(found.cloned().collect::<BTreeSet<_>>(), members);
     let all_have = async |hosts: &[Lease]| {
-        let said = record.get().await.unwrap().0["password"].clone();
-        let has = |host: &Lease| host.attributes()["password"] == said;
+        let shared = record.get().await.unwrap().0["password"].clone();
+        let has = |host: &Lease| host.attributes()["password"] == shared;
         hosts.iter().all(has)
     };
-    eventually("all have those of one", async || all_have(&hosts).await).await;
+    eventually("all hosts have the same credentials", async || {
+        all_have(&hosts).await
+    })
+    .await;
     let last = client.register(host(HOSTS)).await.unwrap();
     let described = record.get().await.unwrap().0;
     assert_eq!(described["user"], format!("user-{HOSTS}"));
     hosts.push(last);
-    eventually("all have those of the last", async || {
-        all_have(&hosts).await
-    })
+    eventually(
+        "all hosts have the credentials of the last one",
+        async || all_have(&hosts).await,
+    )
     .await;
     assert_eq!(hosts[0].attributes()["user"], format!("user-{HOSTS}"));
 }
 
-/// An update of which the others may not be told is refused as a whole.
+/// If the shared description may not be written, the whole update is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_may_not_be_shared_changes_nothing() {
     let Some(etcd) = Etcd::start() else { return };
@@ -194,7 +218,7 @@ async fn an_update_that_may_not_be_shared_changes_nothing() {
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     assert_eq!(own(), before);
     assert_eq!(lease.attributes()["user"], "old");
-    // What concerns itself alone may be changed all the same.
+    // Attributes of the host alone may still be changed.
     lease.update([("zone", "eu")]).await.unwrap();
     assert!(own().contains(r#""zone":"eu""#), "{}", own());
 }

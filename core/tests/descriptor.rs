@@ -1,5 +1,5 @@
-//! Descriptors as the table of all languages has them (S3.2, S3.5, S3.40, S3.41, S3.45), whatever else they
-//! may be, and what they find.
+//! Service descriptors: the test table shared by all languages (S3.2, S3.5, S3.40, S3.41, S3.45), generated
+//! descriptors, and the instances that a descriptor matches.
 
 mod support;
 
@@ -12,9 +12,9 @@ use std::sync::Mutex;
 
 use discover_core::{Attributes, Client, Descriptor, ErrorKind, Result};
 use proptest::prelude::*;
-use support::{PATIENCE, web};
+use support::{WAIT_TIMEOUT, web};
 
-/// The rows of one kind, without that word.
+/// Returns the rows of one kind, without the column of the kind.
 fn table(kind: &str) -> Vec<Vec<String>> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -24,18 +24,18 @@ fn table(kind: &str) -> Vec<Vec<String>> {
     let fields = |line: &str| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
     let rows = text.lines().map(fields);
     let mine: Vec<_> = rows.filter(|row| row[0] == kind).collect();
-    assert!(!mine.is_empty(), "no row is {kind}");
+    assert!(!mine.is_empty(), "no rows of kind {kind}");
     mine.into_iter().map(|row| row[1..].to_vec()).collect()
 }
 
-/// Name and value of each variable that can be read, and of those that are passed over.
+/// Returns the name and value of each valid variable, and of variables without the prefix.
 fn variables() -> Vec<(String, String)> {
     let rows = table("variable").into_iter().chain(table("other"));
     rows.map(|row| (row[0].clone(), row[1].clone())).collect()
 }
 
-/// The descriptors in them, as texts.
-fn found() -> BTreeMap<String, String> {
+/// Returns the expected descriptors, by name.
+fn expected() -> BTreeMap<String, String> {
     let rows = table("variable").into_iter();
     rows.map(|row| (row[2].clone(), row[3].clone())).collect()
 }
@@ -55,7 +55,7 @@ fn message<T>(result: Result<T>) -> String {
 fn good_descriptors_are_read_and_printed() {
     for row in table("good") {
         let [text, service, path, tags, port, protocol, printed] = &row[..] else {
-            panic!("a row of other fields: {row:?}");
+            panic!("wrong number of fields: {row:?}");
         };
         let read = Descriptor::parse(text).unwrap();
         assert_eq!(read.service(), service);
@@ -90,7 +90,7 @@ fn names_and_tags_are_as_long_as_they_may_be_elsewhere() {
 fn variables_with_the_prefix_are_descriptors_by_name() {
     assert_eq!(
         texts(Descriptor::from_pairs("BACKEND_", variables())),
-        found()
+        expected()
     );
     assert!(texts(Descriptor::from_pairs("FRONTEND_", variables())).is_empty());
     let twice = [("B_WEB", "nothing"), ("B_WEB", "web;80")];
@@ -100,54 +100,58 @@ fn variables_with_the_prefix_are_descriptors_by_name() {
     );
 }
 
-/// What the library said to the log.
+/// Returns the messages that the library has logged.
 fn logged() -> Vec<String> {
-    struct Kept(Mutex<Vec<String>>);
-    impl log::Log for Kept {
+    struct CapturedLog(Mutex<Vec<String>>);
+    impl log::Log for CapturedLog {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {
             true
         }
         fn log(&self, record: &log::Record<'_>) {
-            let mut kept = self.0.lock().unwrap();
-            kept.push(record.args().to_string());
+            let mut messages = self.0.lock().unwrap();
+            messages.push(record.args().to_string());
         }
         fn flush(&self) {}
     }
-    static KEPT: Kept = Kept(Mutex::new(Vec::new()));
-    if log::set_logger(&KEPT).is_ok() {
+    static LOG: CapturedLog = CapturedLog(Mutex::new(Vec::new()));
+    if log::set_logger(&LOG).is_ok() {
         log::set_max_level(log::LevelFilter::Warn);
     }
-    KEPT.0.lock().unwrap().clone()
+    LOG.0.lock().unwrap().clone()
 }
 
-/// S3.5: whatever is wrong with one, the others are read.
+/// S3.5: an invalid variable does not affect the others.
 #[test]
 fn a_bad_variable_is_passed_over_and_named_in_the_log() {
     logged();
     for row in table("wrong") {
         let mut all = variables();
         all.push((row[0].clone(), row[1].clone()));
-        assert_eq!(texts(Descriptor::from_pairs("BACKEND_", all)), found());
-        // Its value is not repeated.
+        assert_eq!(texts(Descriptor::from_pairs("BACKEND_", all)), expected());
+        // The message does not contain the value.
         assert!(logged().contains(&row[2]), "{row:?}: {:?}", logged());
     }
     let none = message(Descriptor::from_pairs("", variables()));
     assert!(none.starts_with("the prefix is empty"), "{none}");
 }
 
-/// Whether this is a process that has these variables besides. If not, runs the test again in one.
-fn inside(test: &str, variables: Vec<(String, OsString)>) -> bool {
-    const SIGN: &str = "DISCOVER_TEST_INSIDE";
-    if env::var_os(SIGN).is_some() {
+/// Returns true in a child process with these variables. In the parent, runs the test in such a child and returns
+/// false.
+fn is_child_with(test: &str, variables: Vec<(String, OsString)>) -> bool {
+    const CHILD_MARK: &str = "DISCOVER_TEST_INSIDE";
+    if env::var_os(CHILD_MARK).is_some() {
         return true;
     }
     let mut child = Command::new(env::current_exe().expect("this program"));
-    child.args(["--exact", test]).envs(variables).env(SIGN, "1");
+    child
+        .args(["--exact", test])
+        .envs(variables)
+        .env(CHILD_MARK, "1");
     let output = child.output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}"
+        output.status.success() && printed.contains("1 passed"),
+        "{printed}"
     );
     false
 }
@@ -156,8 +160,8 @@ fn inside(test: &str, variables: Vec<(String, OsString)>) -> bool {
 fn the_variables_of_the_process_are_read() {
     let all = variables().into_iter();
     let all = all.map(|(name, value)| (name, value.into())).collect();
-    if inside("the_variables_of_the_process_are_read", all) {
-        assert_eq!(texts(Descriptor::from_env("BACKEND_")), found());
+    if is_child_with("the_variables_of_the_process_are_read", all) {
+        assert_eq!(texts(Descriptor::from_env("BACKEND_")), expected());
     }
 }
 
@@ -168,13 +172,13 @@ fn a_variable_that_is_no_text_is_passed_over() {
     let cafe = OsString::from_vec(b"caf\xe9;80".to_vec());
     let mut all = vec![("BACKEND_CAFE".to_owned(), cafe)];
     all.push(("BACKEND_WEB".to_owned(), "web;80".into()));
-    if inside("a_variable_that_is_no_text_is_passed_over", all) {
+    if is_child_with("a_variable_that_is_no_text_is_passed_over", all) {
         logged();
         let read = texts(Descriptor::from_env("BACKEND_"));
         assert_eq!(read, [("WEB".to_owned(), "web;80/tcp".to_owned())].into());
-        let said =
+        let message =
             "ignoring environment variable that is not a service descriptor error=the value is not UTF-8 variable=BACKEND_CAFE".to_owned();
-        assert!(logged().contains(&said));
+        assert!(logged().contains(&message));
     }
 }
 
@@ -188,22 +192,22 @@ async fn a_descriptor_finds_the_instances_of_its_service_that_have_its_tags() {
     let _one = client.register(one).await.unwrap();
 
     let all = client.services(wanted.service()).unwrap();
-    all.wait(2, PATIENCE).await.unwrap();
+    all.wait(2, WAIT_TIMEOUT).await.unwrap();
     let found = all.filter(Attributes::new(), wanted.tags());
     let ports: Vec<u16> = found.online().iter().map(|one| one.port()).collect();
     assert_eq!(ports, [1]);
-    client.close(PATIENCE).await.unwrap();
+    client.close(WAIT_TIMEOUT).await.unwrap();
 }
 
 proptest! {
     #[test]
-    fn reading_never_panics(text in ".*") {
+    fn parsing_never_panics(text in ".*") {
         let _ = Descriptor::parse(&text).map(|one| one.to_string());
     }
 
-    /// Of the signs that mean something, so that many are nearly right.
+    /// Texts of significant characters, of which many are almost valid.
     #[test]
-    fn what_was_read_is_printed_so_that_it_is_read_again(text in "/?[a.*/]{1,6}(\\[[a,._-]{1,5}\\])?[;]?[0-9]{1,6}(/tcp|/udp|/|x)?") {
+    fn a_printed_descriptor_parses_to_the_same_descriptor(text in "/?[a.*/]{1,6}(\\[[a,._-]{1,5}\\])?[;]?[0-9]{1,6}(/tcp|/udp|/|x)?") {
         match Descriptor::parse(&text) {
             Ok(read) => {
                 let printed = read.to_string();
@@ -214,7 +218,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_printed_is_read_as_it_was(
+    fn a_generated_descriptor_is_parsed_and_printed_unchanged(
         path in "(/?([a-z0-9_*-]{1,5}/){0,3})",
         service in "[A-Za-z0-9_*-][A-Za-z0-9._*-]{0,8}",
         tags in proptest::collection::vec("[A-Za-z0-9._-]{1,8}", 0..4),

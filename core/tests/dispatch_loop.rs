@@ -89,7 +89,7 @@ mod queue_end {
             let mut queue = self.0.0.lock().unwrap();
             queue.has_receiver = false;
             let unread = std::mem::take(&mut queue.messages);
-            // What they own may read the queue while it goes.
+            // Values inside the messages may use the queue when they are dropped.
             drop(queue);
             drop(unread);
         }
@@ -104,10 +104,10 @@ use queue_end::{Sender, channel};
 
 const CALLBACK_ID: u64 = 1;
 
-/// A listener and what happened to it.
+/// A subscription and its observed calls.
 struct Scenario {
     flags: loom::sync::Arc<Flags>,
-    /// What there is to be delivered: the snapshot of a set.
+    /// The state to deliver, such as the snapshot of a set.
     state: AtomicUsize,
     delivered: AtomicUsize,
     calls: AtomicUsize,
@@ -115,7 +115,7 @@ struct Scenario {
     calls_when_dropped: AtomicUsize,
 }
 
-/// Dropped with the listener that holds it, as the `user_data` of a subscription is.
+/// Dropped with the callback that holds it, like the `user_data` of a subscription.
 struct Owned(Arc<Scenario>);
 
 impl Drop for Owned {
@@ -139,10 +139,11 @@ impl Scenario {
         })
     }
 
-    /// As a subscription listens: answer, look, and tell unless cancelled.
+    /// Returns the message that adds a callback like that of a subscription: acknowledge, read the state, deliver it
+    /// unless cancelled.
     fn callback_message(self: &Arc<Scenario>) -> Message {
         let owned = Owned(self.clone());
-        let listen = move |flags: &Flags| {
+        let callback = move |flags: &Flags| {
             let scenario = &owned.0;
             flags.acknowledge();
             let state = scenario.state.load(Ordering::Acquire);
@@ -151,10 +152,10 @@ impl Scenario {
                 scenario.delivered.store(state, Ordering::Release);
             }
         };
-        Message::Add(CALLBACK_ID, Box::new(listen), self.flags.clone())
+        Message::Add(CALLBACK_ID, Box::new(callback), self.flags.clone())
     }
 
-    /// As a pump does: the state first, then the ring.
+    /// Publishes a state like a notifier: stores it, then requests a wake-up.
     fn publish(&self, state: usize, queue_end: &Sender<Message>) {
         self.state.store(state, Ordering::Release);
         if self.flags.request_wake() {
@@ -172,7 +173,7 @@ impl Scenario {
         self.delivered.load(Ordering::Acquire)
     }
 
-    /// Dropped once, and never called after.
+    /// Checks that the callback was dropped once and never called afterwards.
     fn check_end(&self) {
         assert_eq!(self.drops.load(Ordering::Acquire), 1, "dropped once");
         let (at_drop, calls) = (&self.calls_when_dropped, &self.calls);
@@ -183,21 +184,21 @@ impl Scenario {
     }
 }
 
-/// Runs in every order, with at most this many switches that no thread asked for.
+/// Runs the scenario in every order of its threads, with at most this many preemptions.
 fn every_order(switches: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let mut model = Builder::new();
     model.preemption_bound = Some(switches);
     model.check(scenario);
 }
 
-/// The dispatch thread, which ends when its queue is closed or it receives the stop message.
+/// Starts the dispatch thread, which ends when its queue is closed or it receives the stop message.
 fn dispatch() -> (Sender<Message>, thread::JoinHandle<()>) {
     let (queue_end, inbox) = channel();
     (queue_end, thread::spawn(move || run(&inbox)))
 }
 
 #[test]
-fn the_last_state_is_always_told() {
+fn the_last_state_is_always_delivered() {
     every_order(4, || {
         let (queue_end, thread) = dispatch();
         let scenario = Scenario::new();
@@ -212,25 +213,25 @@ fn the_last_state_is_always_told() {
     });
 }
 
-/// A feed: the bell only says that there is something, and the user drains from a thread of its own.
+/// A feed: the callback only wakes the user, who drains on another thread.
 #[test]
-fn a_feed_that_is_drained_elsewhere_misses_no_bell() {
+fn a_feed_that_is_drained_on_another_thread_misses_no_wake_up() {
     every_order(3, || {
         let (queue_end, thread) = dispatch();
         let scenario = Scenario::new();
-        let (bell, rings) = channel();
-        let ring = move |_: &Flags| bell.send(()).unwrap_or_default();
+        let (waker, wake_ups) = channel();
+        let wake = move |_: &Flags| waker.send(()).unwrap_or_default();
         let flags = scenario.flags.clone();
-        let added = Message::Add(CALLBACK_ID, Box::new(ring), flags.clone());
+        let added = Message::Add(CALLBACK_ID, Box::new(wake), flags.clone());
         assert!(queue_end.send(added).is_ok());
-        let (drained, read) = (flags, scenario.clone());
+        let (drained, reader) = (flags, scenario.clone());
         let user = thread::spawn(move || {
             // Without a wake-up this blocks indefinitely, which the model checker reports.
-            while read.delivered() != 2 {
-                rings.recv().unwrap();
+            while reader.delivered() != 2 {
+                wake_ups.recv().unwrap();
                 drained.acknowledge();
-                let state = read.state.load(Ordering::Acquire);
-                read.delivered.store(state, Ordering::Release);
+                let state = reader.state.load(Ordering::Acquire);
+                reader.delivered.store(state, Ordering::Release);
             }
         });
         scenario.publish(1, &queue_end);
@@ -242,7 +243,7 @@ fn a_feed_that_is_drained_elsewhere_misses_no_bell() {
 }
 
 #[test]
-fn what_comes_after_a_cancel_is_not_told() {
+fn states_published_after_a_cancel_are_not_delivered() {
     every_order(4, || {
         let (queue_end, thread) = dispatch();
         let scenario = Scenario::new();
@@ -257,9 +258,9 @@ fn what_comes_after_a_cancel_is_not_told() {
     });
 }
 
-/// Two threads cancel while a third has news; the listener goes once, after its last call.
+/// Two threads cancel while a state is published: the callback is dropped once, after its last call.
 #[test]
-fn two_may_cancel_at_once() {
+fn two_threads_may_cancel_at_once() {
     every_order(3, || {
         let (queue_end, thread) = dispatch();
         let scenario = Scenario::new();
@@ -275,20 +276,20 @@ fn two_may_cancel_at_once() {
     });
 }
 
-/// A client is closed while somebody subscribes, rings, cancels and calls: early or late, what belongs
-/// to the listener and to the call is given back once.
+/// A client is closed while another thread subscribes, publishes, cancels and starts a call: whatever the order, the
+/// callback and the call are dropped once.
 #[test]
-fn closing_gives_back_what_comes_early_or_late() {
+fn closing_drops_callbacks_and_calls_once_in_any_order() {
     every_order(3, || {
         let (queue_end, thread) = dispatch();
         let scenario = Scenario::new();
         let call = Scenario::new();
-        let (other, answered, theirs) = (scenario.clone(), call.clone(), queue_end.clone());
+        let (other, call_owner, theirs) = (scenario.clone(), call.clone(), queue_end.clone());
         let user = thread::spawn(move || {
             let _ = theirs.send(other.callback_message());
             other.publish(1, &theirs);
             other.cancel(&theirs);
-            let owned = Owned(answered);
+            let owned = Owned(call_owner);
             let _ = theirs.send(Message::Run(Box::new(move || drop(owned))));
         });
         let _ = queue_end.send(Message::Stop);

@@ -10,7 +10,7 @@ use discover_core::embed::{
     Waker,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn engine() -> Arc<Engine> {
     let url = format!("memory://{:016x}", fastrand::u64(..));
@@ -61,8 +61,8 @@ fn subscribe(
     (set.subscribe(sink).unwrap(), inbox)
 }
 
-fn hear(inbox: &Receiver<News>) -> String {
-    match inbox.recv_timeout(PATIENCE).expect("nothing was heard") {
+fn next_event(inbox: &Receiver<News>) -> String {
+    match inbox.recv_timeout(WAIT_TIMEOUT).expect("nothing was heard") {
         News::Event(thread, event) => {
             assert_eq!(thread, "discover-cb");
             event
@@ -79,7 +79,7 @@ fn an_opening_that_fails_says_why() {
     let (sender, inbox) = channel();
     let done = move |opened: Result<Engine, Error>| drop(sender.send(opened.err()));
     opening().then(done).unwrap();
-    let refused = inbox.recv_timeout(PATIENCE).unwrap().unwrap();
+    let refused = inbox.recv_timeout(WAIT_TIMEOUT).unwrap().unwrap();
     assert!(refused.report().contains("nowhere"), "{refused}");
 }
 
@@ -88,19 +88,19 @@ fn events_come_on_the_dispatch_thread_and_the_sink_goes_once_after_the_last() {
     let engine = engine();
     let set = engine.services("web").unwrap();
     let (subscription, inbox) = subscribe(&set, |_| {});
-    assert_eq!(hear(&inbox), "current");
+    assert_eq!(next_event(&inbox), "current");
     let lease = register(&engine, 1);
-    assert_eq!([hear(&inbox), hear(&inbox)], ["up", "leader"]);
+    assert_eq!([next_event(&inbox), next_event(&inbox)], ["up", "leader"]);
     subscription.cancel();
     subscription.cancel();
-    assert_eq!(hear(&inbox), "over");
+    assert_eq!(next_event(&inbox), "over");
     drop(lease);
     drop(subscription);
     assert!(
-        inbox.recv_timeout(PATIENCE).is_err(),
+        inbox.recv_timeout(WAIT_TIMEOUT).is_err(),
         "the sender is gone, nothing else was sent"
     );
-    engine.close(PATIENCE).unwrap();
+    engine.close(WAIT_TIMEOUT).unwrap();
 }
 
 #[test]
@@ -112,14 +112,18 @@ fn a_snapshot_is_the_newest_until_the_set_changes_and_who_waited_finds_no_older_
     for count in 1..50 {
         let before = [whole.snapshot(), narrow.snapshot()];
         leases.push(register(&engine, count));
-        let after = whole.wait(count.into(), PATIENCE).unwrap().wait().unwrap();
+        let after = whole
+            .wait(count.into(), WAIT_TIMEOUT)
+            .unwrap()
+            .wait()
+            .unwrap();
         for (set, before) in [&whole, &narrow].into_iter().zip(&before) {
             assert!(!set.is_newest(before), "{count}");
             assert_eq!(set.snapshot().online().len(), usize::from(count));
         }
         assert!(whole.is_newest(&after) && narrow.is_newest(&narrow.snapshot()));
     }
-    engine.close(PATIENCE).unwrap();
+    engine.close(WAIT_TIMEOUT).unwrap();
 }
 
 #[test]
@@ -130,25 +134,28 @@ fn inside_a_callback_everything_but_closing_is_allowed() {
     let kept = held.clone();
     let (_subscription, inbox) = subscribe(&set, move |event| {
         if event.kind() == "current" {
-            assert_eq!(inner.close(PATIENCE).unwrap_err().kind(), ErrorKind::Busy);
+            assert_eq!(
+                inner.close(WAIT_TIMEOUT).unwrap_err().kind(),
+                ErrorKind::Busy
+            );
             kept.lock().unwrap().push(register(&inner, 7));
             let snapshot = inner
                 .services("web")
                 .unwrap()
-                .wait(1, PATIENCE)
+                .wait(1, WAIT_TIMEOUT)
                 .unwrap()
                 .wait();
             assert_eq!(snapshot.unwrap().online().len(), 1);
         }
     });
     assert_eq!(
-        [hear(&inbox), hear(&inbox), hear(&inbox)],
+        [next_event(&inbox), next_event(&inbox), next_event(&inbox)],
         ["current", "up", "leader"]
     );
     held.lock().unwrap().clear();
-    assert_eq!([hear(&inbox), hear(&inbox)], ["down", "leader"]);
-    engine.close(PATIENCE).unwrap();
-    assert_eq!(hear(&inbox), "over");
+    assert_eq!([next_event(&inbox), next_event(&inbox)], ["down", "leader"]);
+    engine.close(WAIT_TIMEOUT).unwrap();
+    assert_eq!(next_event(&inbox), "over");
 }
 
 #[test]
@@ -158,7 +165,7 @@ fn a_subscription_cancelled_inside_its_callback_hears_no_more() {
     let own: Arc<Mutex<Option<Subscription>>> = Arc::default();
     // Three events are there to be told at once: up, leader and current.
     let _lease = register(&engine, 1);
-    set.wait(1, PATIENCE).unwrap().wait().unwrap();
+    set.wait(1, WAIT_TIMEOUT).unwrap().wait().unwrap();
     let (cell, gate) = (own.clone(), Arc::new(Mutex::new(())));
     let (waits, closed) = (gate.clone(), gate.lock().unwrap());
     let (subscription, inbox) = subscribe(&set, move |_| {
@@ -167,9 +174,9 @@ fn a_subscription_cancelled_inside_its_callback_hears_no_more() {
     });
     *own.lock().unwrap() = Some(subscription);
     drop(closed);
-    assert_eq!(hear(&inbox), "up");
-    assert_eq!(hear(&inbox), "over");
-    engine.close(PATIENCE).unwrap();
+    assert_eq!(next_event(&inbox), "up");
+    assert_eq!(next_event(&inbox), "over");
+    engine.close(WAIT_TIMEOUT).unwrap();
 }
 
 #[test]
@@ -190,18 +197,23 @@ fn closing_is_for_all_at_once_and_ends_calls_under_way() {
     let _lease = register(&engine, 1);
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| engine.close(PATIENCE).unwrap());
+            scope.spawn(|| engine.close(WAIT_TIMEOUT).unwrap());
         }
     });
     assert_eq!(
-        settled.recv_timeout(PATIENCE).unwrap(),
+        settled.recv_timeout(WAIT_TIMEOUT).unwrap(),
         Err(ErrorKind::Closed)
     );
     assert_eq!(
-        waiting.wait_for(PATIENCE).unwrap().err().unwrap().kind(),
+        waiting
+            .wait_for(WAIT_TIMEOUT)
+            .unwrap()
+            .err()
+            .unwrap()
+            .kind(),
         ErrorKind::Closed
     );
-    let last = std::iter::from_fn(|| Some(hear(&inbox))).take_while(|event| event != "over");
+    let last = std::iter::from_fn(|| Some(next_event(&inbox))).take_while(|event| event != "over");
     assert!(last.count() <= 3);
     assert_eq!(
         engine.services("web").err().unwrap().kind(),
@@ -221,14 +233,14 @@ fn a_callback_that_never_returns_does_not_keep_the_client_from_closing() {
     let set = engine.services("web").unwrap();
     let (never, stuck) = channel::<()>();
     let (_subscription, inbox) = subscribe(&set, move |_| assert!(stuck.recv().is_err()));
-    assert_eq!(hear(&inbox), "current");
+    assert_eq!(next_event(&inbox), "current");
     let error = engine.close(Duration::from_millis(100)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.report().contains("callback"), "{error}");
     // It is closed all the same, and the sink goes when the callback returns.
-    engine.close(PATIENCE).unwrap();
+    engine.close(WAIT_TIMEOUT).unwrap();
     drop(never);
-    assert_eq!(hear(&inbox), "over");
+    assert_eq!(next_event(&inbox), "over");
 }
 
 struct Doorbell(Arc<AtomicUsize>, Sender<()>);
@@ -248,13 +260,13 @@ fn rings_are_merged_and_the_last_state_is_drained() {
     let (rings, rung) = channel();
     let count = Arc::new(AtomicUsize::new(0));
     let mut feed = set.feed(Box::new(Doorbell(count.clone(), rings))).unwrap();
-    rung.recv_timeout(PATIENCE).unwrap();
+    rung.recv_timeout(WAIT_TIMEOUT).unwrap();
     let lease = register(&engine, 1);
     for n in 0..100 {
         let v = [("v".to_owned(), n.to_string())].into_iter().collect();
         lease.update(v).unwrap().wait().unwrap();
     }
-    set.wait(1, PATIENCE).unwrap().wait().unwrap();
+    set.wait(1, WAIT_TIMEOUT).unwrap().wait().unwrap();
     assert_eq!(count.load(Ordering::SeqCst), 1, "one ring until the drain");
     let mut heard: Vec<Event> = Vec::new();
     while !heard
@@ -263,13 +275,13 @@ fn rings_are_merged_and_the_last_state_is_drained() {
     {
         heard.extend(feed.drain());
         if heard.is_empty() {
-            rung.recv_timeout(PATIENCE).unwrap();
+            rung.recv_timeout(WAIT_TIMEOUT).unwrap();
         }
     }
     assert!(heard.len() <= 2 * 100);
     feed.cancel();
     assert!(feed.drain().is_empty());
-    engine.close(PATIENCE).unwrap();
+    engine.close(WAIT_TIMEOUT).unwrap();
 }
 
 #[test]
@@ -282,23 +294,23 @@ fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled(
         rings.send(thread.name().map(str::to_owned)).unwrap();
     };
     let mut feed = set.feed_with_wake_fn(post).unwrap();
-    let ring = rung.recv_timeout(PATIENCE).unwrap();
+    let ring = rung.recv_timeout(WAIT_TIMEOUT).unwrap();
     assert_eq!(ring.as_deref(), Some("discover-rt"));
     let lease = register(&engine, 1);
-    set.wait(1, PATIENCE).unwrap().wait().unwrap();
+    set.wait(1, WAIT_TIMEOUT).unwrap().wait().unwrap();
     assert!(rung.try_recv().is_err(), "one ring until the drain");
     assert!(feed.drain().iter().any(|event| event.kind() == "up"));
     let more = [("v".to_owned(), "1".to_owned())].into_iter().collect();
     lease.update(more).unwrap().wait().unwrap();
-    rung.recv_timeout(PATIENCE).unwrap();
+    rung.recv_timeout(WAIT_TIMEOUT).unwrap();
     assert!(feed.drain().iter().any(|event| event.kind() == "update"));
     feed.cancel();
     assert!(feed.drain().is_empty());
     // One may have been about to ring; then it lets go of what it called.
-    let mut rest = std::iter::from_fn(|| Some(rung.recv_timeout(PATIENCE)));
+    let mut rest = std::iter::from_fn(|| Some(rung.recv_timeout(WAIT_TIMEOUT)));
     let last = rest.find(Result::is_err);
     assert_eq!(last, Some(Err(RecvTimeoutError::Disconnected)));
-    engine.close(PATIENCE).unwrap();
+    engine.close(WAIT_TIMEOUT).unwrap();
     let mut late = set.feed_with_wake_fn(|| ()).unwrap();
     assert_eq!(late.check().unwrap_err().kind(), ErrorKind::Closed);
     let known = late.drain();
@@ -313,7 +325,7 @@ fn a_hundred_clients_come_and_go() {
     for _ in 0..100 {
         let engine = engine();
         let _lease = register(&engine, 1);
-        engine.close(PATIENCE).unwrap();
+        engine.close(WAIT_TIMEOUT).unwrap();
     }
     // Other tests of this program run beside this one, so only the order of magnitude counts.
     assert!(threads() < before.0 + 50 && descriptors() < before.1 + 100);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use discover_core::{Client, SetState};
 use support::etcd::Etcd;
-use support::{PATIENCE, eventually, web};
+use support::{WAIT_TIMEOUT, eventually, web};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -61,7 +61,7 @@ async fn unusable_endpoints_are_skipped() {
     let client = Client::connect(&url).await.unwrap();
     let _lease = client.register(web(1)).await.unwrap();
     let set = client.services("web").unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     // The client finds the member again after a restart.
     etcd.kill();
     eventually("the loss is noticed", async || {
@@ -90,7 +90,7 @@ async fn closing_ends_in_time_although_the_store_does_not_respond() {
     let within = Duration::from_secs(1);
     let error = client.close(within).await.unwrap_err();
     assert!(error.is_retriable(), "{error}");
-    assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
+    assert!(began.elapsed() < WAIT_TIMEOUT / 3, "{:?}", began.elapsed());
     eventually("the lease is released", async || {
         lease.standing().name() == "released"
     })

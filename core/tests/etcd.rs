@@ -7,7 +7,7 @@ use std::time::Duration;
 use discover_core::embed::Engine;
 use discover_core::{Client, ErrorKind, OfflineReason, SetState};
 use support::etcd::Etcd;
-use support::{Listener, PATIENCE, eventually, web};
+use support::{Subscriber, WAIT_TIMEOUT, eventually, web};
 
 async fn client(etcd: &Etcd, options: &str) -> Client {
     Client::connect(&format!("etcd://{}/?ttl=60s{options}", etcd.endpoint()))
@@ -24,26 +24,26 @@ async fn a_restart_emits_stale_the_differences_and_fresh() {
     };
     let client = client(&etcd, "").await;
     let set = client.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     let _stays = client.register(web(1)).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
     etcd.ctl(&["put", "/discover/services/web/h:2", "null"]);
-    listener.hear_all(&["up h:2"]).await;
+    subscriber.expect_events(&["up h:2"]).await;
     etcd.kill();
-    listener.hear_all(&["stale"]).await;
+    subscriber.expect_events(&["stale"]).await;
     assert_eq!(
         (set.status().state, set.online().len()),
         (SetState::Stale, 2)
     );
     assert!(set.status().fault.unwrap().error.is_retriable());
     etcd.restart();
-    listener.hear_all(&["fresh"]).await;
+    subscriber.expect_events(&["fresh"]).await;
     assert_eq!(set.status().state, SetState::Current);
     etcd.ctl(&["put", "/discover/services/web/h:3", r#"{"v":"1"}"#]);
-    listener.hear_all(&["up h:3 v=1"]).await;
+    subscriber.expect_events(&["up h:3 v=1"]).await;
 }
 
 /// Instances that went offline during an outage are reported after it, and remembered as missing.
@@ -54,14 +54,14 @@ async fn changes_during_an_outage_are_emitted_after_it() {
     };
     let client = client(&etcd, "").await;
     let set = client.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     etcd.ctl(&["put", "/discover/services/web/h:1", "null"]);
-    listener.hear_all(&["up h:1", "leader h:1"]).await;
+    subscriber.expect_events(&["up h:1", "leader h:1"]).await;
     etcd.ctl(&["put", "/discover/services/web/h:2", "null"]);
-    listener.hear_all(&["up h:2"]).await;
+    subscriber.expect_events(&["up h:2"]).await;
     etcd.kill();
-    listener.hear_all(&["stale"]).await;
+    subscriber.expect_events(&["stale"]).await;
     // Meanwhile the store runs at an address that the client does not use.
     let port = etcd.listen_elsewhere(None);
     etcd.restart();
@@ -71,8 +71,8 @@ async fn changes_during_an_outage_are_emitted_after_it() {
     etcd.kill();
     etcd.listen_elsewhere(Some(port));
     etcd.restart();
-    listener
-        .hear_all(&[
+    subscriber
+        .expect_events(&[
             "down h:1",
             "update h:2 v=2",
             "up h:3",
@@ -88,14 +88,14 @@ async fn changes_during_an_outage_are_emitted_after_it() {
 async fn a_lost_lease_is_re_registered() {
     let Some(etcd) = Etcd::start() else { return };
     let client = client(&etcd, "").await;
-    let mut listener = Listener::new(&client.services("web").unwrap());
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&client.services("web").unwrap());
+    subscriber.expect_events(&["current"]).await;
     let lease = client
         .register(web(1).ttl(Duration::from_secs(3)).unwrap())
         .await
         .unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
     let listed = etcd.ctl(&["lease", "list"]);
     let id = listed.lines().last().unwrap();
@@ -103,8 +103,8 @@ async fn a_lost_lease_is_re_registered() {
         etcd.ctl(&["lease", "revoke", id]).contains("revoked"),
         "{listed}"
     );
-    listener
-        .hear_all(&[
+    subscriber
+        .expect_events(&[
             "down 127.0.0.1:1",
             "leader",
             "up 127.0.0.1:1",
@@ -113,8 +113,8 @@ async fn a_lost_lease_is_re_registered() {
         .await;
     // A key that is deleted or overwritten by hand is restored, too.
     etcd.ctl(&["del", "/discover/services/web/127.0.0.1:1"]);
-    listener
-        .hear_all(&[
+    subscriber
+        .expect_events(&[
             "down 127.0.0.1:1",
             "leader",
             "up 127.0.0.1:1",
@@ -126,14 +126,16 @@ async fn a_lost_lease_is_re_registered() {
         "/discover/services/web/127.0.0.1:1",
         r#"{"by":"hand"}"#,
     ]);
-    listener
-        .hear_all(&["update 127.0.0.1:1 by=hand", "update 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["update 127.0.0.1:1 by=hand", "update 127.0.0.1:1"])
         .await;
     // The watch may report the key before the response to the put arrives.
     let is_live = async || lease.standing().name() == "live";
     eventually("the registration stands again", is_live).await;
     lease.unregister().await.unwrap();
-    listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+    subscriber
+        .expect_events(&["down 127.0.0.1:1", "leader"])
+        .await;
     assert_eq!(etcd.leased_keys(), [""; 0], "no orphan is left");
 }
 
@@ -150,7 +152,7 @@ async fn closing_waits_for_leases_just_dropped() {
         let done = tokio::task::spawn_blocking(move || {
             let lease = engine.register(web(1), None).unwrap().wait().unwrap();
             drop(lease);
-            engine.close(PATIENCE)
+            engine.close(WAIT_TIMEOUT)
         });
         done.await.unwrap().unwrap();
         assert_eq!(etcd.leased_keys(), [""; 0]);
@@ -170,7 +172,7 @@ async fn instances_are_re_registered_in_an_emptied_store() {
         .register(web(1).ttl(Duration::from_secs(3)).unwrap())
         .await
         .unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     etcd.kill();
     etcd.wipe();
     etcd.restart();
@@ -190,8 +192,8 @@ async fn instances_are_re_registered_in_an_emptied_store() {
 async fn a_dead_process_goes_offline_after_its_ttl() {
     let Some(etcd) = Etcd::start() else { return };
     let client = client(&etcd, "").await;
-    let mut listener = Listener::new(&client.services("web").unwrap());
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&client.services("web").unwrap());
+    subscriber.expect_events(&["current"]).await;
     let url = format!("etcd://{}/?ttl=2s", etcd.endpoint());
     // To etcd, a runtime that ends without closing looks like a killed process.
     let lease = std::thread::spawn(move || {
@@ -204,10 +206,12 @@ async fn a_dead_process_goes_offline_after_its_ttl() {
         lease
     });
     let _lease = lease.join().unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
-    listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+    subscriber
+        .expect_events(&["down 127.0.0.1:1", "leader"])
+        .await;
 }
 
 /// G15: foreign keys are skipped and counted, and hide no instance.
@@ -216,18 +220,18 @@ async fn foreign_keys_hide_no_instance() {
     let Some(etcd) = Etcd::start() else { return };
     let client = client(&etcd, "").await;
     let set = client.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     let prefix = "/discover/services/web";
     for rubbish in ["{", "[]", r#"{"port":1}"#, ""] {
         etcd.ctl(&["put", &format!("{prefix}/h:1"), rubbish]);
     }
     etcd.ctl(&["put", &format!("{prefix}-admin/h:9"), "null"]);
     etcd.ctl(&["put", &format!("{prefix}/h:2"), "null"]);
-    listener.hear_all(&["up h:2", "leader h:2"]).await;
+    subscriber.expect_events(&["up h:2", "leader h:2"]).await;
     assert_eq!(set.status().invalid, 1);
     etcd.ctl(&["put", &format!("{prefix}/h:1"), "null"]);
-    listener.hear_all(&["up h:1", "leader h:1"]).await;
+    subscriber.expect_events(&["up h:1", "leader h:1"]).await;
     assert_eq!(set.status().invalid, 0);
 }
 
@@ -262,18 +266,18 @@ async fn a_lazy_client_waits_for_its_store() {
     etcd.kill();
     let client = client(&etcd, "&lazy=true&connect_timeout=300ms").await;
     let set = client.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["stale"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["stale"]).await;
     assert_eq!(set.status().state, SetState::Pending);
     assert_eq!(
         client.register(web(1)).await.unwrap_err().kind(),
         ErrorKind::Unavailable
     );
     etcd.restart();
-    listener.hear_all(&["current", "fresh"]).await;
+    subscriber.expect_events(&["current", "fresh"]).await;
     let _lease = client.register(web(1)).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
 }
 
@@ -290,7 +294,7 @@ async fn logins_are_checked() {
     right
         .services("web")
         .unwrap()
-        .wait(1, PATIENCE)
+        .wait(1, WAIT_TIMEOUT)
         .await
         .unwrap();
     for login in ["root:wrong@", ""] {

@@ -5,7 +5,7 @@ mod support;
 use discover_core::{Client, ErrorKind, Lease, OfflineReason, Registration, SetState};
 use discover_testkit::proxy::{FaultProxy, Hold};
 use support::etcd::Etcd;
-use support::{Listener, PATIENCE, eventually, web};
+use support::{Subscriber, WAIT_TIMEOUT, eventually, web};
 
 const KEY: &str = "/discover/services/web/127.0.0.1:1";
 
@@ -36,8 +36,8 @@ fn number(etcd: &Etcd, key: &str, name: &str) -> u64 {
 async fn etcdctl_and_the_library_read_each_others_keys() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let client = client(&etcd, "").await;
-    let mut listener = Listener::new(&client.services("web").unwrap());
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&client.services("web").unwrap());
+    subscriber.expect_events(&["current"]).await;
     let tea = web(1)
         .attributes([("drink", "tea & \"cake\" +%é")])
         .unwrap();
@@ -50,7 +50,9 @@ async fn etcdctl_and_the_library_read_each_others_keys() {
     let written = r#"{"drink":"tea \u0026 \"cake\" +%é"}"#;
     assert_eq!(etcd.ctl2(&["get", KEY]), written);
     let up = r#"up 127.0.0.1:1 drink=tea & "cake" +%é"#;
-    listener.hear_all(&[up, &up.replace("up", "leader")]).await;
+    subscriber
+        .expect_events(&[up, &up.replace("up", "leader")])
+        .await;
     for (word, value, told) in [
         ("mk", r#"{"v":"1"}"#, "up h:2 v=1"),
         ("update", r#"{"v":"2"}"#, "update h:2 v=2"),
@@ -59,10 +61,10 @@ async fn etcdctl_and_the_library_read_each_others_keys() {
         etcd.ctl2(&["set", "/discover/services/web-admin/h:9", "null"]);
         etcd.ctl2(&["set", "/discover/services/web/rubbish", "{"]);
         etcd.ctl2(&[word, "/discover/services/web/h:2", value]);
-        listener.hear_all(&[told]).await;
+        subscriber.expect_events(&[told]).await;
     }
     etcd.ctl2(&["rm", "/discover/services/web/h:2"]);
-    listener.hear_all(&["down h:2 v=2 w="]).await;
+    subscriber.expect_events(&["down h:2 v=2 w="]).await;
     lease.unregister().await.unwrap();
     assert!(etcd.ctl2(&["get", KEY]).contains("Key not found"));
     // The keys of the v3 API are separate.
@@ -77,36 +79,38 @@ async fn an_instance_that_is_set_again_stays_the_same() {
     let proxy = FaultProxy::start(etcd.endpoint());
     let client = client_at(&proxy.address().to_string(), "").await;
     let online = client.services("web").unwrap();
-    let mut listener = Listener::new(&online);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&online);
+    subscriber.expect_events(&["current"]).await;
     let set = |port: u16, value: &str| {
         let key = format!("/discover/services/web/h:{port}");
         etcd.ctl2(&["set", "--ttl", "60", &key, value]);
     };
     set(1, "null");
-    listener.hear_all(&["up h:1", "leader h:1"]).await;
+    subscriber.expect_events(&["up h:1", "leader h:1"]).await;
     let created = online.leader().unwrap().created();
     let is_as_old = || assert_eq!(online.leader().unwrap().created(), created);
     for _ in 0..5 {
         set(1, "null");
     }
     set(2, "null");
-    listener.hear_all(&["up h:2"]).await;
+    subscriber.expect_events(&["up h:2"]).await;
     set(1, r#"{"v":"2"}"#);
-    listener.hear_all(&["update h:1 v=2"]).await;
+    subscriber.expect_events(&["update h:1 v=2"]).await;
     is_as_old();
     // A list shows the same instance, too.
     proxy.hold(Hold::Everything);
-    listener.hear_all(&["stale"]).await;
+    subscriber.expect_events(&["stale"]).await;
     set(1, r#"{"v":"2"}"#);
     proxy.hold(Hold::Nothing);
-    listener.hear_all(&["fresh"]).await;
+    subscriber.expect_events(&["fresh"]).await;
     is_as_old();
     // After an interruption it is another instance.
     etcd.ctl2(&["rm", "/discover/services/web/h:1"]);
-    listener.hear_all(&["down h:1 v=2", "leader h:2"]).await;
+    subscriber
+        .expect_events(&["down h:1 v=2", "leader h:2"])
+        .await;
     set(1, r#"{"v":"2"}"#);
-    listener.hear_all(&["up h:1 v=2"]).await;
+    subscriber.expect_events(&["up h:1 v=2"]).await;
     assert!(online.online().iter().all(|i| i.created() > created));
 }
 
@@ -158,7 +162,7 @@ async fn another_owner_is_left_alone_and_changes_by_hand_are_undone() {
         ErrorKind::Replaced
     );
     lease.unregister().await.unwrap();
-    client.close(PATIENCE).await.unwrap();
+    client.close(WAIT_TIMEOUT).await.unwrap();
     assert_eq!(number(&etcd, KEY, "modifiedIndex"), index);
 }
 
@@ -168,18 +172,18 @@ async fn another_owner_is_left_alone_and_changes_by_hand_are_undone() {
 async fn a_removed_directory_takes_its_instances_offline() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let client = client(&etcd, "").await;
-    let mut listener = Listener::new(&client.services("web").unwrap());
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&client.services("web").unwrap());
+    subscriber.expect_events(&["current"]).await;
     etcd.http("PUT /v2/keys/discover/services/web?dir=true&ttl=3");
     etcd.http("PUT /v2/keys/discover/services/web/h:1?value=null");
-    listener
-        .hear_all(&["up h:1", "leader h:1", "down h:1", "leader"])
+    subscriber
+        .expect_events(&["up h:1", "leader h:1", "down h:1", "leader"])
         .await;
     for above in ["/discover/services/web", "/discover"] {
         etcd.ctl2(&["set", "/discover/services/web/h:2", "null"]);
-        listener.hear_all(&["up h:2", "leader h:2"]).await;
+        subscriber.expect_events(&["up h:2", "leader h:2"]).await;
         etcd.ctl2(&["rm", "--recursive", above]);
-        listener.hear_all(&["down h:2", "leader"]).await;
+        subscriber.expect_events(&["down h:2", "leader"]).await;
     }
 }
 
@@ -192,10 +196,10 @@ async fn a_lagging_watch_receives_the_difference() {
     let proxy = FaultProxy::start(etcd.endpoint());
     let watcher = client_at(&proxy.address().to_string(), "").await;
     let set = watcher.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     etcd.ctl2(&["set", "/discover/services/web/h:1", "null"]);
-    listener.hear_all(&["up h:1", "leader h:1"]).await;
+    subscriber.expect_events(&["up h:1", "leader h:1"]).await;
     let before = watcher.metrics().relists;
     // An open poll may receive one more event; the next one is withheld.
     proxy.hold(Hold::Containing("wait=true"));
@@ -210,7 +214,7 @@ async fn a_lagging_watch_receives_the_difference() {
     proxy.hold(Hold::Nothing);
     let mut heard = Vec::new();
     while heard.last().is_none_or(|event| event != "leader h:2") {
-        heard.push(listener.hear().await);
+        heard.push(subscriber.next_event().await);
     }
     heard.retain(|event| event != "stale" && event != "fresh");
     heard.sort();
@@ -225,20 +229,20 @@ async fn a_silent_connection_is_detected() {
     let proxy = FaultProxy::start(etcd.endpoint());
     let client = client_at(&proxy.address().to_string(), "").await;
     let set = client.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     let _lease = client.register(web(1)).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
     proxy.hold(Hold::Everything);
-    listener.hear_all(&["stale"]).await;
+    subscriber.expect_events(&["stale"]).await;
     assert_eq!(
         (set.status().state, set.online().len()),
         (SetState::Stale, 1)
     );
     proxy.hold(Hold::Nothing);
-    listener.hear_all(&["fresh"]).await;
+    subscriber.expect_events(&["fresh"]).await;
 }
 
 /// G12: losing the store keeps the set; after the outage only the differences are emitted.
@@ -250,16 +254,16 @@ async fn changes_during_an_outage_are_emitted_after_it() {
     };
     let client = client(&etcd, "").await;
     let set = client.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     let lease = client.register(web(1)).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
         .await;
     etcd.ctl2(&["set", "/discover/services/web/h:2", "null"]);
-    listener.hear_all(&["up h:2"]).await;
+    subscriber.expect_events(&["up h:2"]).await;
     etcd.kill();
-    listener.hear_all(&["stale"]).await;
+    subscriber.expect_events(&["stale"]).await;
     // Meanwhile the store runs at an address that the client does not use.
     let port = etcd.listen_elsewhere(None);
     etcd.restart();
@@ -268,7 +272,9 @@ async fn changes_during_an_outage_are_emitted_after_it() {
     etcd.kill();
     etcd.listen_elsewhere(Some(port));
     etcd.restart();
-    listener.hear_all(&["down h:2", "up h:3", "fresh"]).await;
+    subscriber
+        .expect_events(&["down h:2", "up h:3", "fresh"])
+        .await;
     assert_eq!(set.offline()[0].reason, OfflineReason::Missing);
     lease.heartbeat().await.unwrap();
     assert_eq!(client.metrics().restored, 0, "it was there all the time");
@@ -284,7 +290,7 @@ async fn instances_are_re_registered_in_an_emptied_store() {
     let client = client(&etcd, "").await;
     let set = client.services("web").unwrap();
     let lease = client.register(web(1)).await.unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     etcd.kill();
     etcd.wipe();
     etcd.restart();
@@ -311,13 +317,13 @@ async fn a_mass_expiry_is_delayed_and_a_mass_deletion_is_not() {
             etcd.http(&format!("PUT /v2/keys{key}?value=null&ttl={ttl}"));
         }
     };
-    set.wait(0, PATIENCE).await.unwrap();
+    set.wait(0, WAIT_TIMEOUT).await.unwrap();
     write("4");
-    set.wait(6, PATIENCE).await.unwrap();
+    set.wait(6, WAIT_TIMEOUT).await.unwrap();
     eventually("they are suspects", async || suspects() == 6).await;
     eventually("they are let go", async || set.online().is_empty()).await;
     write("60");
-    set.wait(6, PATIENCE).await.unwrap();
+    set.wait(6, WAIT_TIMEOUT).await.unwrap();
     etcd.ctl2(&["rm", "--recursive", "/discover/services/web"]);
     let gone = async || {
         assert_eq!(suspects(), 0);
@@ -339,7 +345,7 @@ async fn another_endpoint_takes_over() {
     let client = client_at(&endpoints, "").await;
     let set = client.services("web").unwrap();
     let lease = client.register(web(1)).await.unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     for (shut, open) in [(&one, &two), (&two, &one)] {
         shut.hold(Hold::Everything);
         open.hold(Hold::Nothing);
@@ -370,7 +376,7 @@ async fn logins_are_checked() {
     let right = Client::connect(&url("root:secret@")).await.unwrap();
     let _lease = right.register(web(1)).await.unwrap();
     let set = right.services("web").unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     let anonymous = Client::connect(&url("")).await.unwrap_err();
     assert_eq!(anonymous.kind(), ErrorKind::PermissionDenied, "{anonymous}");
     let wrong = Client::connect(&url("root:wrong@")).await.unwrap();

@@ -5,7 +5,7 @@ mod support;
 use discover_core::{Client, ErrorKind, Registration, SetState};
 use discover_testkit::certificates::certificates;
 use support::etcd::{Etcd, EtcdOptions, Tls};
-use support::{PATIENCE, eventually};
+use support::{WAIT_TIMEOUT, eventually};
 
 /// S3.15: both ends verify the certificate of the other end.
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +36,7 @@ async fn verifies_certificates(scheme: &str, etcd: &Etcd, own: &Tls, foreign: &T
     client
         .services("web")
         .unwrap()
-        .wait(1, PATIENCE)
+        .wait(1, WAIT_TIMEOUT)
         .await
         .unwrap();
 
@@ -84,7 +84,7 @@ async fn files_replaced_on_disk_are_used_for_the_next_connection() {
         .await
         .unwrap();
     let set = client.services("web").unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     etcd.kill();
     eventually("the loss is noticed", async || {
         set.status().state == SetState::Stale

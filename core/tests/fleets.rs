@@ -4,7 +4,7 @@ mod support;
 
 use discover_core::{Client, ErrorKind, Lease};
 use support::fleet::{Fleet, at};
-use support::{Listener, PATIENCE, Place, eventually};
+use support::{Subscriber, TestRegistry, WAIT_TIMEOUT, eventually};
 
 /// S0.60, S0.61: an instance that restarts within the TTL is online at once, with new metadata and its old
 /// age.
@@ -18,14 +18,14 @@ async fn a_restart_within_the_ttl_takes_the_record_over() {
         r#"{"id":"app-host1","address":"10.0.0.1","port":1,"tags":null,"owner":"ops"}"#,
     );
     let set = client.services("app").unwrap();
-    let mut listener = Listener::new(&set);
-    listener
-        .hear_all(&["up 10.0.0.1:1", "leader 10.0.0.1:1", "current"])
+    let mut subscriber = Subscriber::new(&set);
+    subscriber
+        .expect_events(&["up 10.0.0.1:1", "leader 10.0.0.1:1", "current"])
         .await;
     let created = set.leader().unwrap().created();
     let again = at("app", "10.0.0.2:2", &[]).id("app-host1").unwrap();
     let lease = client.register(again).await.unwrap();
-    listener.hear_all(&["update 10.0.0.2:2"]).await;
+    subscriber.expect_events(&["update 10.0.0.2:2"]).await;
     assert_eq!(set.leader().unwrap().created(), created);
     let kept = fleet.get(key);
     assert!(
@@ -48,20 +48,22 @@ async fn containerpilot_sets_its_ttl_on_a_directory_of_etcd2() {
     let Some(etcd) = support::etcd::shared_v2() else {
         return;
     };
-    let place = Place::new("etcd2").unwrap();
-    let client = Place::join(&place, "layout=containerpilot").client().await;
-    let root = place.url.rsplit('/').next().unwrap();
+    let registry = TestRegistry::new("etcd2").unwrap();
+    let client = TestRegistry::with_options(&registry, "layout=containerpilot")
+        .client()
+        .await;
+    let root = registry.url.rsplit('/').next().unwrap();
     let root = format!("/{}", root.split('?').next().unwrap());
     let folder = format!("{root}/containerpilot/app/app-host1");
     let get = |path: &str| etcd.http(&format!("GET /v2/keys{path}"));
     let app = || at("app", "10.0.0.1:8000", &[]).id("app-host1").unwrap();
     let set = client.services("app").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     // A file in place of a directory is no instance.
     etcd.ctl2(&["set", &format!("{root}/containerpilot/file"), "x"]);
     let file = client.services("file").unwrap();
-    assert!(file.wait(0, PATIENCE).await.unwrap().is_empty());
+    assert!(file.wait(0, WAIT_TIMEOUT).await.unwrap().is_empty());
     // As the original writes it, without later heartbeats: it expires with its directory.
     let record = r#"{"id":"old","name":"app","address":"10.0.0.9","port":80,"tags":null}"#;
     etcd.ctl2(&[
@@ -75,8 +77,8 @@ async fn containerpilot_sets_its_ttl_on_a_directory_of_etcd2() {
         &format!("{root}/containerpilot/app/old/service"),
         record,
     ]);
-    listener
-        .hear_all(&[
+    subscriber
+        .expect_events(&[
             "up 10.0.0.9:80",
             "leader 10.0.0.9:80",
             "down 10.0.0.9:80",
@@ -84,8 +86,8 @@ async fn containerpilot_sets_its_ttl_on_a_directory_of_etcd2() {
         ])
         .await;
     let first = client.register(app()).await.unwrap();
-    listener
-        .hear_all(&["up 10.0.0.1:8000", "leader 10.0.0.1:8000"])
+    subscriber
+        .expect_events(&["up 10.0.0.1:8000", "leader 10.0.0.1:8000"])
         .await;
     let (seen, file) = (get(&folder), get(&format!("{folder}/service")));
     assert!(
@@ -94,7 +96,9 @@ async fn containerpilot_sets_its_ttl_on_a_directory_of_etcd2() {
     );
     assert!(!file.contains(r#""ttl":"#), "{file}");
     first.update([("v", "1")]).await.unwrap();
-    listener.hear_all(&["update 10.0.0.1:8000 v=1"]).await;
+    subscriber
+        .expect_events(&["update 10.0.0.1:8000 v=1"])
+        .await;
     for _ in 0..3 {
         first.heartbeat().await.unwrap();
     }
@@ -102,15 +106,19 @@ async fn containerpilot_sets_its_ttl_on_a_directory_of_etcd2() {
     // tidy: sleep, for longer than a TTL
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(set.online().len(), 1);
-    let other = Place::join(&place, "layout=containerpilot").client().await;
+    let other = TestRegistry::with_options(&registry, "layout=containerpilot")
+        .client()
+        .await;
     let second = other.register(app()).await.unwrap();
-    listener.hear_all(&["update 10.0.0.1:8000"]).await;
+    subscriber.expect_events(&["update 10.0.0.1:8000"]).await;
     eventually("the first hears of the second", async || {
         first.standing().name() == "replaced"
     })
     .await;
     second.unregister().await.unwrap();
-    listener.hear_all(&["down 10.0.0.1:8000", "leader"]).await;
+    subscriber
+        .expect_events(&["down 10.0.0.1:8000", "leader"])
+        .await;
     assert!(
         get(&folder).contains(r#""errorCode":100"#),
         "{}",
@@ -143,7 +151,7 @@ async fn neighbours_under_one_prefix_do_not_disturb_each_other() {
     ] {
         let client = fleet.client(layout).await;
         let set = client.services("web").unwrap();
-        let online = set.wait(1, PATIENCE).await.unwrap();
+        let online = set.wait(1, WAIT_TIMEOUT).await.unwrap();
         assert_eq!(
             (online.len(), online[0].address()),
             (1, address),
@@ -154,20 +162,20 @@ async fn neighbours_under_one_prefix_do_not_disturb_each_other() {
 }
 
 /// A registration in two layouts is one instance of both, visible to the clients of either.
-async fn two_layouts_are_one_set(place: &Place) {
-    let join = |layout: &str| Place::join(place, &format!("layout={layout}"));
+async fn two_layouts_are_one_set(registry: &TestRegistry) {
+    let join = |layout: &str| TestRegistry::with_options(registry, &format!("layout={layout}"));
     let (both, old, new) = (
         join("registrator,native").client().await,
         join("registrator").client().await,
         join("native").client().await,
     );
     let set = both.services("web").unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     let mine = at("web", "127.0.0.1:1", &[("zone", "eu")]);
     let lease = both.register(mine).await.unwrap();
-    listener
-        .hear_all(&["up 127.0.0.1:1 zone=eu", "leader 127.0.0.1:1 zone=eu"])
+    subscriber
+        .expect_events(&["up 127.0.0.1:1 zone=eu", "leader 127.0.0.1:1 zone=eu"])
         .await;
     assert_eq!(set.leader().unwrap().layouts(), ["registrator", "native"]);
     assert_eq!(set.leader().unwrap().id(), "127.0.0.1:1");
@@ -176,7 +184,7 @@ async fn two_layouts_are_one_set(place: &Place) {
         let seen = client
             .services("web")
             .unwrap()
-            .wait(1, PATIENCE)
+            .wait(1, WAIT_TIMEOUT)
             .await
             .unwrap();
         assert_eq!(
@@ -186,17 +194,19 @@ async fn two_layouts_are_one_set(place: &Place) {
         assert_eq!(seen[0].attributes().len(), attributes);
     }
     lease.update([("zone", "us")]).await.unwrap();
-    listener.hear_all(&["update 127.0.0.1:1 zone=us"]).await;
+    subscriber
+        .expect_events(&["update 127.0.0.1:1 zone=us"])
+        .await;
     // An instance of the old fleet only, and its migration to both.
     let other = old.register(at("web", "127.0.0.1:2", &[])).await.unwrap();
-    listener.hear_all(&["up 127.0.0.1:2"]).await;
+    subscriber.expect_events(&["up 127.0.0.1:2"]).await;
     let migrated: Lease = new
         .register(at("web", "127.0.0.1:2", &[("v", "2")]))
         .await
         .unwrap();
-    listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
+    subscriber.expect_events(&["update 127.0.0.1:2 v=2"]).await;
     other.unregister().await.unwrap();
-    listener.hear_all(&["update 127.0.0.1:2 v=2"]).await;
+    subscriber.expect_events(&["update 127.0.0.1:2 v=2"]).await;
     let online = set.online();
     assert!(
         online
@@ -211,8 +221,10 @@ async fn two_layouts_are_one_set(place: &Place) {
 /// G4: a layout that cannot represent a registration refuses it before anything is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_layout_cannot_represent_is_refused() {
-    let place = Place::new("memory").unwrap();
-    let client = Place::join(&place, "layout=registrator").client().await;
+    let registry = TestRegistry::new("memory").unwrap();
+    let client = TestRegistry::with_options(&registry, "layout=registrator")
+        .client()
+        .await;
     let full = at("web", "h:1", &[("zone", "eu")]);
     let error = client.register(full).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -227,13 +239,13 @@ async fn what_a_layout_cannot_represent_is_refused() {
 /// reader of registrator's records expects a document.
 #[tokio::test(flavor = "multi_thread")]
 async fn layouts_under_one_prefix_are_read_and_not_written() {
-    let place = Place::new("memory").unwrap();
+    let registry = TestRegistry::new("memory").unwrap();
     for both in [
         "scalingo,registrator",
         "registrator,scalingo",
         "kratos,go-micro&go-micro.prefix=/microservices",
     ] {
-        let client = Place::join(&place, &format!("layout={both}"))
+        let client = TestRegistry::with_options(&registry, &format!("layout={both}"))
             .client()
             .await;
         let error = client.register(at("web", "h:1", &[])).await.unwrap_err();
@@ -242,25 +254,30 @@ async fn layouts_under_one_prefix_are_read_and_not_written() {
         assert!(error.contains("give them prefixes of their own"), "{error}");
     }
     let apart = "layout=scalingo,registrator&registrator.prefix=/registrator";
-    let apart = Place::join(&place, apart).client().await;
+    let apart = TestRegistry::with_options(&registry, apart).client().await;
     let lease = apart.register(at("web", "h:1", &[])).await.unwrap();
-    let old = Place::join(&place, "layout=scalingo,registrator");
+    let old = TestRegistry::with_options(&registry, "layout=scalingo,registrator");
     let online = old.client().await.services("web").unwrap();
-    assert_eq!(online.wait(1, PATIENCE).await.unwrap()[0].address(), "h:1");
+    assert_eq!(
+        online.wait(1, WAIT_TIMEOUT).await.unwrap()[0].address(),
+        "h:1"
+    );
     lease.unregister().await.unwrap();
 }
 
 /// The key is where other programs look for the instance: an update does not move it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_of_a_part_of_the_key_is_refused() {
-    let place = Place::new("memory").unwrap();
-    let client = Place::join(&place, "layout=embassy").client().await;
+    let registry = TestRegistry::new("memory").unwrap();
+    let client = TestRegistry::with_options(&registry, "layout=embassy")
+        .client()
+        .await;
     let set = client.services("web").unwrap();
     let lease = client
         .register(at("web", "h:1", &[("port", "80")]))
         .await
         .unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     for moved in [vec![("port", "81"), ("v", "1")], vec![("v", "1")]] {
         let error = lease.update(moved).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -281,14 +298,14 @@ async fn an_update_of_a_part_of_the_key_is_refused() {
 /// If one of two layouts cannot represent tags, it still writes the attributes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layout_without_room_for_tags_keeps_the_attributes() {
-    let place = Place::new("memory").unwrap();
-    let join = |layout: &str| Place::join(&place, &format!("layout={layout}"));
+    let registry = TestRegistry::new("memory").unwrap();
+    let join = |layout: &str| TestRegistry::with_options(&registry, &format!("layout={layout}"));
     let both = join("containerpilot,grpc").client().await;
     let tagged = at("web", "h:1", &[("zone", "eu")]).tags(["a,b"]).unwrap();
     let lease = both.register(tagged).await.unwrap();
     let grpc = join("grpc").client().await;
     let set = grpc.services("web").unwrap();
-    let seen = set.wait(1, PATIENCE).await.unwrap();
+    let seen = set.wait(1, WAIT_TIMEOUT).await.unwrap();
     assert_eq!(seen[0].attributes()["zone"], "eu");
     assert!(seen[0].tags().is_empty());
     // An attribute that it cannot represent is removed, and written again by a later update that it can.

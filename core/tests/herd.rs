@@ -9,7 +9,7 @@ use std::time::Duration;
 use discover_core::{Client, Registration, ServiceSet, SetState};
 use futures_util::future::{join_all, try_join_all};
 use support::etcd::Etcd;
-use support::{PATIENCE, eventually};
+use support::{WAIT_TIMEOUT, eventually};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
@@ -72,7 +72,7 @@ async fn reconnecting_clients_spread_out_and_list_once_each() {
     let url = format!("etcd://127.0.0.1:{}", door.port);
     let all = join_all((0..CLIENTS).map(|number| follower(&url, number))).await;
     let sets: Vec<&ServiceSet> = all.iter().map(|(_, set)| set).collect();
-    try_join_all(sets.iter().map(|set| set.wait(CLIENTS, PATIENCE)))
+    try_join_all(sets.iter().map(|set| set.wait(CLIENTS, WAIT_TIMEOUT)))
         .await
         .unwrap();
 

@@ -8,7 +8,7 @@ use discover_core::{Client, SetState};
 use etcd_client::PutOptions;
 use futures_util::StreamExt;
 use support::etcd::Etcd;
-use support::{PATIENCE, eventually};
+use support::{WAIT_TIMEOUT, eventually};
 
 const PREFIX: &str = "/discover/services/web/";
 
@@ -104,7 +104,7 @@ async fn invalid_records_hide_no_instance() {
         .await
         .unwrap();
     let set = client.services("web").unwrap();
-    set.wait(0, PATIENCE).await.unwrap();
+    set.wait(0, WAIT_TIMEOUT).await.unwrap();
     raw.put(format!("{PREFIX}good:1"), r#"{"v":"1"}"#, None)
         .await
         .unwrap();
@@ -151,7 +151,7 @@ async fn too_many_keys_are_reported_and_the_set_is_kept() {
     };
     (1..=10).for_each(|port| put(&etcd, port));
     let set = client.services("web").unwrap();
-    set.wait(10, PATIENCE).await.unwrap();
+    set.wait(10, WAIT_TIMEOUT).await.unwrap();
     etcd.kill();
     etcd.restart();
     // The watch emits it before the next list, to which the limit applies.
@@ -169,10 +169,10 @@ async fn too_many_keys_are_reported_and_the_set_is_kept() {
         "{fault}"
     );
     assert_eq!(refused.status().state, SetState::Pending);
-    other.wait(0, PATIENCE).await.unwrap();
+    other.wait(0, WAIT_TIMEOUT).await.unwrap();
     etcd.ctl(&["del", &format!("{PREFIX}h:11")]);
     etcd.ctl(&["del", &format!("{PREFIX}h:12")]);
-    assert_eq!(refused.wait(10, PATIENCE).await.unwrap().len(), 10);
+    assert_eq!(refused.wait(10, WAIT_TIMEOUT).await.unwrap().len(), 10);
     assert!(set.online().len() >= 10);
 }
 
@@ -192,7 +192,7 @@ async fn a_flapping_record_is_emitted_as_fast_as_the_subscriber_reads() {
         .unwrap();
     let key = format!("{PREFIX}h:1");
     raw.put(key.clone(), "null", None).await.unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     let mut events = set.subscribe();
     let flapping = tokio::spawn(async move {
         for n in 1..=CHANGES {
@@ -212,7 +212,7 @@ async fn a_flapping_record_is_emitted_as_fast_as_the_subscriber_reads() {
             tokio::time::sleep(Duration::from_millis(50)).await; // tidy: sleep, a slow listener
         }
     };
-    tokio::time::timeout(PATIENCE, hear).await.unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, hear).await.unwrap();
     flapping.await.unwrap();
     let taken = began.elapsed().as_millis() as usize / 50;
     assert!(heard <= taken + 10, "{heard} events in {taken} turns");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use discover_core::{Client, SetState};
 use support::etcd::Etcd;
-use support::{PATIENCE, web};
+use support::{WAIT_TIMEOUT, web};
 
 /// Duration of the silence. etcd tolerates two pings too many.
 fn idle() -> Duration {
@@ -41,7 +41,7 @@ async fn idle_clients_keep_their_connections() {
     let registered = registered.await.unwrap();
     let set = watches.services("web").unwrap();
     let lease = registered.register(web(1)).await.unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     let before = connections(&etcd);
     assert!(before.len() >= 2, "{before:?}");
 

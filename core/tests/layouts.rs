@@ -5,7 +5,7 @@ mod support;
 
 use discover_core::Registration;
 use support::fleet::{Fleet, at};
-use support::{Listener, PATIENCE, Place};
+use support::{Subscriber, TestRegistry, WAIT_TIMEOUT};
 
 /// What is registered with us is there as the other system writes it; what that writes is seen; both go.
 async fn goes_both_ways(
@@ -18,12 +18,12 @@ async fn goes_both_ways(
     let (registration, key, value) = ours;
     let service = registration.service().clone();
     let set = client.services(service.as_str()).unwrap();
-    let mut listener = Listener::new(&set);
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
     let lease = client.register(registration.clone()).await.unwrap();
     assert_eq!(fleet.get(key), value, "{layout}");
-    assert!(listener.hear().await.starts_with("up "));
-    assert!(listener.hear().await.starts_with("leader "));
+    assert!(subscriber.next_event().await.starts_with("up "));
+    assert!(subscriber.next_event().await.starts_with("leader "));
     let seen = set.leader().unwrap();
     assert_eq!(seen.attributes(), &lease.attributes());
     assert_eq!(
@@ -35,11 +35,11 @@ async fn goes_both_ways(
     );
     let (key, value, heard) = theirs;
     fleet.put(key, value);
-    listener.hear_all(&[&format!("up {heard}")]).await;
+    subscriber.expect_events(&[&format!("up {heard}")]).await;
     fleet.delete(key);
-    listener.hear_all(&[&format!("down {heard}")]).await;
+    subscriber.expect_events(&[&format!("down {heard}")]).await;
     lease.unregister().await.unwrap();
-    assert!(listener.hear().await.starts_with("down "));
+    assert!(subscriber.next_event().await.starts_with("down "));
     // What a layout keeps for all is not the instance's to take along.
     let left: Vec<String> = fleet.keys();
     assert!(
@@ -170,17 +170,19 @@ async fn go_micro() {
 }
 
 /// Any layout on any store: seen as registered, changed, and gone.
-async fn every_layout_works(place: &Place) {
+async fn every_layout_works(registry: &TestRegistry) {
     let layouts = "native containerpilot embassy go-micro grpc kratos registrator scalingo";
     for layout in layouts.split(' ') {
-        let client = Place::join(place, &format!("layout={layout}"))
+        let client = TestRegistry::with_options(registry, &format!("layout={layout}"))
             .client()
             .await;
         let set = client.services("web").unwrap();
-        let mut listener = Listener::new(&set);
-        listener.hear_all(&["current"]).await;
+        let mut subscriber = Subscriber::new(&set);
+        subscriber.expect_events(&["current"]).await;
         let lease = client.register(at("web", "[::1]:80", &[])).await.unwrap();
-        listener.hear_all(&["up [::1]:80", "leader [::1]:80"]).await;
+        subscriber
+            .expect_events(&["up [::1]:80", "leader [::1]:80"])
+            .await;
         let seen = set.leader().unwrap();
         assert_eq!(
             (seen.id(), seen.layouts()),
@@ -189,15 +191,17 @@ async fn every_layout_works(place: &Place) {
         lease.heartbeat().await.unwrap();
         if layout != "registrator" {
             lease.update([("version", "2")]).await.unwrap();
-            listener.hear_all(&["update [::1]:80 version=2"]).await;
+            subscriber
+                .expect_events(&["update [::1]:80 version=2"])
+                .await;
             assert_eq!(set.leader().unwrap().created(), seen.created(), "{layout}");
         }
         lease.unregister().await.unwrap();
         assert!(
-            listener.hear().await.starts_with("down [::1]:80"),
+            subscriber.next_event().await.starts_with("down [::1]:80"),
             "{layout}"
         );
-        client.close(PATIENCE).await.unwrap();
+        client.close(WAIT_TIMEOUT).await.unwrap();
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use discover_core::{Client, ErrorKind, Registration};
-use support::{Listener, PATIENCE, eventually, web};
+use support::{Subscriber, WAIT_TIMEOUT, eventually, web};
 
 /// URL with a TTL so long that no heartbeat plays a part.
 fn url(directory: &Path) -> String {
@@ -41,15 +41,17 @@ fn member(directory: &Path, address: &str) -> Child {
 async fn a_killed_process_goes_offline_without_a_heartbeat() {
     let directory = tempfile::tempdir().unwrap();
     let client = Client::connect(&url(directory.path())).await.unwrap();
-    let mut listener = Listener::new(&client.services("web").unwrap());
-    listener.hear_all(&["current"]).await;
+    let mut subscriber = Subscriber::new(&client.services("web").unwrap());
+    subscriber.expect_events(&["current"]).await;
     for _ in 0..20 {
         let mut child = member(directory.path(), "127.0.0.1:1");
-        listener
-            .hear_all(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
+        subscriber
+            .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1"])
             .await;
         child.kill().unwrap();
-        listener.hear_all(&["down 127.0.0.1:1", "leader"]).await;
+        subscriber
+            .expect_events(&["down 127.0.0.1:1", "leader"])
+            .await;
         child.wait().unwrap();
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
@@ -69,7 +71,7 @@ async fn dead_instances_are_absent_for_later_clients() {
     let online = client
         .services("web")
         .unwrap()
-        .wait(0, PATIENCE)
+        .wait(0, WAIT_TIMEOUT)
         .await
         .unwrap();
     assert_eq!(
@@ -88,7 +90,7 @@ async fn a_removed_directory_is_created_and_filled_again() {
     let client = Client::connect(&url(&directory)).await.unwrap();
     let set = client.services("web").unwrap();
     let _lease = client.register(web(1)).await.unwrap();
-    set.wait(1, PATIENCE).await.unwrap();
+    set.wait(1, WAIT_TIMEOUT).await.unwrap();
     // While a process has it as its working directory, the kernel does not report its removal.
     let mut shell = Command::new("sleep")
         .arg("60")
@@ -106,12 +108,12 @@ async fn a_removed_directory_is_created_and_filled_again() {
     let found = other
         .services("web")
         .unwrap()
-        .wait(1, PATIENCE)
+        .wait(1, WAIT_TIMEOUT)
         .await
         .unwrap();
     assert_eq!(found.len(), 1);
     let _late = other.register(web(2)).await.unwrap();
-    set.wait(2, PATIENCE).await.unwrap();
+    set.wait(2, WAIT_TIMEOUT).await.unwrap();
     shell.kill().unwrap();
     shell.wait().unwrap();
 }
@@ -147,9 +149,9 @@ async fn foreign_files_are_left_alone() {
     let client = Client::connect(&url(directory.path())).await.unwrap();
     let set = client.services("web").unwrap();
     let _lease = client.register(web(2)).await.unwrap();
-    assert_eq!(set.wait(1, PATIENCE).await.unwrap()[0].port(), 2);
+    assert_eq!(set.wait(1, WAIT_TIMEOUT).await.unwrap()[0].port(), 2);
     assert_eq!(set.status().invalid, 1);
-    client.close(PATIENCE).await.unwrap();
+    client.close(WAIT_TIMEOUT).await.unwrap();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 10);
 }
 

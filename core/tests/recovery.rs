@@ -8,7 +8,7 @@ use std::time::Duration;
 use discover_core::{Client, ConnectionState, ErrorKind, Lease, ServiceSet, SetState};
 use futures_util::StreamExt;
 use support::etcd::Etcd;
-use support::{Listener, PATIENCE, eventually, web};
+use support::{Subscriber, WAIT_TIMEOUT, eventually, web};
 use tokio::time::{Instant, sleep};
 
 async fn client(etcd: &Etcd, options: &str) -> Client {
@@ -33,7 +33,7 @@ async fn registrations_share_leases_and_are_released_alone() {
     let mut leases = register(&client, 1..=250).await;
     assert!(etcd.ctl(&["lease", "list"]).contains("found 2 leases"));
     let set = client.services("web").unwrap();
-    assert_eq!(set.wait(250, PATIENCE).await.unwrap().len(), 250);
+    assert_eq!(set.wait(250, WAIT_TIMEOUT).await.unwrap().len(), 250);
     leases.remove(7).unregister().await.unwrap();
     eventually("one is gone", async || set.online().len() == 249).await;
     // Twice the TTL, on shared renewals.
@@ -68,7 +68,7 @@ async fn many_services_share_one_stream() {
         .collect();
     let _leases = register(&client, 1..=20).await;
     for set in &sets {
-        set.wait(0, PATIENCE).await.unwrap();
+        set.wait(0, WAIT_TIMEOUT).await.unwrap();
     }
     eventually("each has its watch", async || {
         etcd.metric("etcd_debugging_mvcc_watcher_total") == 70
@@ -124,7 +124,7 @@ async fn an_outage_longer_than_the_ttl_empties_no_set() {
         let client = client(&etcd, "ttl=2s").await;
         leases.push((client.register(web(port)).await.unwrap(), client));
     }
-    set.wait(6, PATIENCE).await.unwrap();
+    set.wait(6, WAIT_TIMEOUT).await.unwrap();
     let born: Vec<u64> = set.online().iter().map(|i| i.created()).collect();
     etcd.pause(true);
     sleep(Duration::from_secs(6)).await; // tidy: sleep, three times the TTL is the fault
@@ -155,7 +155,7 @@ async fn instances_of_a_mass_expiry_go_offline_after_a_grace_and_released_ones_a
         let key = format!("/discover/services/web/127.0.0.1:{port}");
         etcd.ctl(&["put", &key, "null", "--lease", id]);
     }
-    set.wait(7, PATIENCE).await.unwrap();
+    set.wait(7, WAIT_TIMEOUT).await.unwrap();
     eventually("they are suspects", async || suspects(&set) == 6).await;
     assert_eq!(set.online().len(), 7);
     for _ in 0..20 {
@@ -165,9 +165,9 @@ async fn instances_of_a_mass_expiry_go_offline_after_a_grace_and_released_ones_a
     eventually("they are let go", async || set.online().len() == 1).await;
     // Unregistered deliberately: none is kept.
     leases.extend(register(&alive, 1..=8).await);
-    set.wait(9, PATIENCE).await.unwrap();
-    let mut listener = Listener::new(&set);
-    while listener.hear().await != "current" {}
+    set.wait(9, WAIT_TIMEOUT).await.unwrap();
+    let mut subscriber = Subscriber::new(&set);
+    while subscriber.next_event().await != "current" {}
     for lease in leases {
         lease.unregister().await.unwrap();
         assert_eq!(suspects(&set), 0);
@@ -199,8 +199,8 @@ async fn a_lost_permission_makes_one_set_stale_and_no_other() {
         client.services("web").unwrap(),
         client.services("api").unwrap(),
     );
-    web.wait(1, PATIENCE).await.unwrap();
-    api.wait(1, PATIENCE).await.unwrap();
+    web.wait(1, WAIT_TIMEOUT).await.unwrap();
+    api.wait(1, WAIT_TIMEOUT).await.unwrap();
     let root = ["--user", "root:root"];
     let revoke = "role revoke-permission reader --prefix=true /discover/services/web/";
     etcd.ctl(&[&root[..], &revoke.split(' ').collect::<Vec<_>>()].concat());
@@ -219,7 +219,7 @@ async fn a_lost_permission_makes_one_set_stale_and_no_other() {
         again
             .services("api")
             .unwrap()
-            .wait(2, PATIENCE)
+            .wait(2, WAIT_TIMEOUT)
             .await
             .unwrap()
             .len(),
@@ -227,7 +227,7 @@ async fn a_lost_permission_makes_one_set_stale_and_no_other() {
     );
     let grant = "role grant-permission reader read --prefix=true /discover/services/web/";
     etcd.ctl(&[&root[..], &grant.split(' ').collect::<Vec<_>>()].concat());
-    assert_eq!(refused.wait(1, PATIENCE).await.unwrap().len(), 1);
+    assert_eq!(refused.wait(1, WAIT_TIMEOUT).await.unwrap().len(), 1);
 }
 
 /// The connection state is connected, suspended when the store fails, lost after the TTL, and connected
@@ -250,7 +250,7 @@ async fn the_connection_state_is_emitted() {
     assert_eq!(hear().await, Some("connected"));
     let is_counted = async || client.metrics().reconnects >= 1;
     eventually("the connection is counted", is_counted).await;
-    client.close(PATIENCE).await.unwrap();
+    client.close(WAIT_TIMEOUT).await.unwrap();
     assert_eq!(hear().await, None);
 }
 
@@ -265,7 +265,7 @@ async fn a_start_without_the_store_uses_the_cache() {
     let first = client(&etcd, &cache).await;
     let _leases = register(&client(&etcd, "ttl=60s").await, [1, 2]).await;
     let set = first.services("web").unwrap();
-    set.wait(2, PATIENCE).await.unwrap();
+    set.wait(2, WAIT_TIMEOUT).await.unwrap();
     let written = || std::fs::read_dir(directory.path()).unwrap().flatten();
     let says = |what: &str| {
         written().any(|f| std::fs::read_to_string(f.path()).is_ok_and(|t| t.contains(what)))
@@ -278,7 +278,7 @@ async fn a_start_without_the_store_uses_the_cache() {
     etcd.kill();
     let second = client(&etcd, &cache).await;
     let set = second.services("web").unwrap();
-    assert_eq!(set.wait(2, PATIENCE).await.unwrap().len(), 2);
+    assert_eq!(set.wait(2, WAIT_TIMEOUT).await.unwrap().len(), 2);
     assert_eq!(set.status().state, SetState::Stale);
     assert!(set.status().fault.is_some());
     etcd.restart();

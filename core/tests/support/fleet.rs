@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use tokio::task::block_in_place;
 
-use super::Place;
+use super::TestRegistry;
 use super::etcd::{Etcd, shared, shared_v2};
 
 /// A folder of etcd for one test, and what is in it.
@@ -68,9 +68,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record at `key` of a place on etcd.
-    pub fn new(place: &Place, key: &str) -> Record {
-        let (scheme, rest) = place.url.split_once("://").unwrap();
+    /// The record at `key` of a registry on etcd.
+    pub fn new(registry: &TestRegistry, key: &str) -> Record {
+        let (scheme, rest) = registry.url.split_once("://").unwrap();
         let root = rest.split(['/', '?']).nth(1).unwrap();
         Record {
             key: format!("/{root}{key}"),

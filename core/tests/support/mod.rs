@@ -1,4 +1,4 @@
-//! What the tests of the core share: real servers, places of their own, and listening with a deadline.
+//! What the tests of the core share: real servers, registries of their own, and listening with a deadline.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
@@ -12,15 +12,15 @@ use discover_core::{Client, Event, Instance, Registration, ServiceSet};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-/// A test of each of these schemes, with a place of its own.
+/// A test of each of these schemes, with a registry of its own.
 #[allow(unused_macros, reason = "each test program uses a part")]
 macro_rules! on {
     ($($scheme:ident)*; $test:ident) => {
         mod $test {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $scheme() {
-                if let Some(place) = super::Place::new(stringify!($scheme)) {
-                    super::$test(&place).await;
+                if let Some(registry) = super::TestRegistry::new(stringify!($scheme)) {
+                    super::$test(&registry).await;
                 }
             })*
         }
@@ -30,7 +30,7 @@ macro_rules! on {
 pub(crate) use on;
 
 /// How long to wait for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An instance of the service `web` on this machine.
 pub fn web(port: u16) -> Registration {
@@ -41,18 +41,18 @@ pub fn web(port: u16) -> Registration {
 }
 
 /// A registry for one test: its URL, and the servers that must live as long.
-pub struct Place {
+pub struct TestRegistry {
     pub url: String,
     _directory: Option<tempfile::TempDir>,
     _agent: Option<agent::Agent>,
 }
 
-impl Place {
+impl TestRegistry {
     /// A registry of this scheme for one test; none, said loudly, when its server cannot be had.
-    pub fn new(scheme: &str) -> Option<Place> {
+    pub fn new(scheme: &str) -> Option<TestRegistry> {
         let unique = format!("{:016x}", fastrand::u64(..));
         Some(match scheme {
-            "memory" => Place {
+            "memory" => TestRegistry {
                 url: format!("memory://{unique}?ttl=1s"),
                 _directory: None,
                 _agent: None,
@@ -60,7 +60,7 @@ impl Place {
             "local" => {
                 let directory = tempfile::tempdir().unwrap();
                 let url = format!("local://{}?ttl=1s", directory.path().display());
-                Place {
+                TestRegistry {
                     url,
                     _directory: Some(directory),
                     _agent: None,
@@ -68,7 +68,7 @@ impl Place {
             }
             "etcd" => {
                 let url = format!("etcd://{}/{unique}?ttl=2s", etcd::shared()?.endpoint());
-                Place {
+                TestRegistry {
                     url,
                     _directory: None,
                     _agent: None,
@@ -77,25 +77,25 @@ impl Place {
             "etcd2" => {
                 let server = etcd::shared_v2()?;
                 let url = format!("etcd2://{}/{unique}?ttl=2s", server.endpoint());
-                Place {
+                TestRegistry {
                     url,
                     _directory: None,
                     _agent: None,
                 }
             }
-            "agent" => Place::behind(None)?,
+            "agent" => TestRegistry::through_agent(None)?,
             "agent_etcd" => {
                 let endpoint = etcd::shared()?.endpoint();
-                Place::behind(Some(format!("etcd://{endpoint}/{unique}?ttl=2s")))?
+                TestRegistry::through_agent(Some(format!("etcd://{endpoint}/{unique}?ttl=2s")))?
             }
             other => panic!("no scheme {other}"),
         })
     }
 
     /// Through an agent of its own, in front of this store.
-    fn behind(store: Option<String>) -> Option<Place> {
+    fn through_agent(store: Option<String>) -> Option<TestRegistry> {
         let agent = agent::start(store.as_deref())?;
-        Some(Place {
+        Some(TestRegistry {
             url: format!("{}?ttl=1s", agent.socket_url()),
             _directory: None,
             _agent: Some(agent),
@@ -103,9 +103,9 @@ impl Place {
     }
 
     /// The same registry with further options, which lives as long as the first.
-    pub fn join(first: &Place, options: &str) -> Place {
-        Place {
-            url: format!("{}&{options}", first.url),
+    pub fn with_options(base: &TestRegistry, options: &str) -> TestRegistry {
+        TestRegistry {
+            url: format!("{}&{options}", base.url),
             _directory: None,
             _agent: None,
         }
@@ -118,16 +118,16 @@ impl Place {
 }
 
 /// Hears the events of one set, in order.
-pub struct Listener(BoxStream<'static, Event>);
+pub struct Subscriber(BoxStream<'static, Event>);
 
-impl Listener {
-    pub fn new(set: &ServiceSet) -> Listener {
-        Listener(set.subscribe())
+impl Subscriber {
+    pub fn new(set: &ServiceSet) -> Subscriber {
+        Subscriber(set.subscribe())
     }
 
     /// The next event as text, its instance as address and attributes.
-    pub async fn hear(&mut self) -> String {
-        let event = tokio::time::timeout(PATIENCE, self.0.next()).await;
+    pub async fn next_event(&mut self) -> String {
+        let event = tokio::time::timeout(WAIT_TIMEOUT, self.0.next()).await;
         let event = event.expect("nothing was heard").expect("the watch ended");
         match event.instance() {
             Some(instance) => format!("{} {}", event.kind(), describe(instance)),
@@ -135,9 +135,9 @@ impl Listener {
         }
     }
 
-    pub async fn hear_all(&mut self, expected: &[&str]) {
+    pub async fn expect_events(&mut self, expected: &[&str]) {
         for expected in expected {
-            assert_eq!(self.hear().await, *expected);
+            assert_eq!(self.next_event().await, *expected);
         }
     }
 }
@@ -152,7 +152,7 @@ fn describe(instance: &Instance) -> String {
 
 /// Waits until something holds.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + WAIT_TIMEOUT;
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "never: {what}");
         // tidy: sleep, polling a condition with a deadline
