@@ -1,4 +1,4 @@
-//! The floor that other languages stand on: threads, callbacks, feeds, closing.
+//! The `embed` module that the bindings use: threads, callbacks, feeds, closing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -22,57 +22,58 @@ fn register(engine: &Engine, port: u16) -> LeaseHandle {
     engine.register(registration, None).unwrap().wait().unwrap()
 }
 
-/// What a sink reports of its life: the thread's name and the event, and its end.
-enum News {
+/// Report of a sink.
+enum SinkReport {
+    /// A call, with the name of the thread and the kind of the event.
     Event(String, String),
-    Over,
+    Dropped,
 }
 
-struct Reporter {
-    news: Sender<News>,
+struct ReportingSink {
+    reports: Sender<SinkReport>,
     then: Box<dyn FnMut(&Event) + Send>,
 }
 
-impl Sink for Reporter {
+impl Sink for ReportingSink {
     fn event(&mut self, event: &Event) {
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
-        self.news
-            .send(News::Event(thread, event.kind().to_owned()))
+        self.reports
+            .send(SinkReport::Event(thread, event.kind().to_owned()))
             .unwrap();
         (self.then)(event);
     }
 }
 
-impl Drop for Reporter {
+impl Drop for ReportingSink {
     fn drop(&mut self) {
-        let _ = self.news.send(News::Over);
+        let _ = self.reports.send(SinkReport::Dropped);
     }
 }
 
 fn subscribe(
     set: &SetHandle,
     then: impl FnMut(&Event) + Send + 'static,
-) -> (Subscription, Receiver<News>) {
-    let (news, inbox) = channel();
-    let sink = Box::new(Reporter {
-        news,
+) -> (Subscription, Receiver<SinkReport>) {
+    let (reports, inbox) = channel();
+    let sink = Box::new(ReportingSink {
+        reports,
         then: Box::new(then),
     });
     (set.subscribe(sink).unwrap(), inbox)
 }
 
-fn next_event(inbox: &Receiver<News>) -> String {
-    match inbox.recv_timeout(WAIT_TIMEOUT).expect("nothing was heard") {
-        News::Event(thread, event) => {
+fn next_event(inbox: &Receiver<SinkReport>) -> String {
+    match inbox.recv_timeout(WAIT_TIMEOUT).expect("no report arrived") {
+        SinkReport::Event(thread, event) => {
             assert_eq!(thread, "discover-cb");
             event
         }
-        News::Over => "over".to_owned(),
+        SinkReport::Dropped => "dropped".to_owned(),
     }
 }
 
 #[test]
-fn an_opening_that_fails_says_why() {
+fn a_failed_open_reports_its_cause() {
     let opening = || Engine::open(Some("nowhere://")).unwrap();
     let refused = opening().wait().err().unwrap();
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
@@ -84,7 +85,7 @@ fn an_opening_that_fails_says_why() {
 }
 
 #[test]
-fn events_come_on_the_dispatch_thread_and_the_sink_goes_once_after_the_last() {
+fn events_arrive_on_the_dispatch_thread_and_the_sink_is_dropped_once_after_the_last() {
     let engine = engine();
     let set = engine.services("web").unwrap();
     let (subscription, inbox) = subscribe(&set, |_| {});
@@ -93,18 +94,18 @@ fn events_come_on_the_dispatch_thread_and_the_sink_goes_once_after_the_last() {
     assert_eq!([next_event(&inbox), next_event(&inbox)], ["up", "leader"]);
     subscription.cancel();
     subscription.cancel();
-    assert_eq!(next_event(&inbox), "over");
+    assert_eq!(next_event(&inbox), "dropped");
     drop(lease);
     drop(subscription);
     assert!(
         inbox.recv_timeout(WAIT_TIMEOUT).is_err(),
-        "the sender is gone, nothing else was sent"
+        "no report follows the drop"
     );
     engine.close(WAIT_TIMEOUT).unwrap();
 }
 
 #[test]
-fn a_snapshot_is_the_newest_until_the_set_changes_and_who_waited_finds_no_older_one() {
+fn a_snapshot_is_the_newest_until_the_set_changes_and_no_older_one_follows_a_wait() {
     let engine = engine();
     let whole = engine.services("web").unwrap();
     let narrow = whole.filter([].into(), Vec::new()).unwrap();
@@ -155,15 +156,15 @@ fn inside_a_callback_everything_but_closing_is_allowed() {
     held.lock().unwrap().clear();
     assert_eq!([next_event(&inbox), next_event(&inbox)], ["down", "leader"]);
     engine.close(WAIT_TIMEOUT).unwrap();
-    assert_eq!(next_event(&inbox), "over");
+    assert_eq!(next_event(&inbox), "dropped");
 }
 
 #[test]
-fn a_subscription_cancelled_inside_its_callback_hears_no_more() {
+fn a_subscription_cancelled_inside_its_callback_receives_no_more_events() {
     let engine = engine();
     let set = engine.services("web").unwrap();
     let own: Arc<Mutex<Option<Subscription>>> = Arc::default();
-    // Three events are there to be told at once: up, leader and current.
+    // Three events are pending: up, leader and current.
     let _lease = register(&engine, 1);
     set.wait(1, WAIT_TIMEOUT).unwrap().wait().unwrap();
     let (cell, gate) = (own.clone(), Arc::new(Mutex::new(())));
@@ -175,12 +176,12 @@ fn a_subscription_cancelled_inside_its_callback_hears_no_more() {
     *own.lock().unwrap() = Some(subscription);
     drop(closed);
     assert_eq!(next_event(&inbox), "up");
-    assert_eq!(next_event(&inbox), "over");
+    assert_eq!(next_event(&inbox), "dropped");
     engine.close(WAIT_TIMEOUT).unwrap();
 }
 
 #[test]
-fn closing_is_for_all_at_once_and_ends_calls_under_way() {
+fn concurrent_closes_succeed_and_end_calls_in_progress() {
     let engine = engine();
     let set = engine.services("web").unwrap();
     let (_subscription, inbox) = subscribe(&set, |_| {});
@@ -213,7 +214,8 @@ fn closing_is_for_all_at_once_and_ends_calls_under_way() {
             .kind(),
         ErrorKind::Closed
     );
-    let last = std::iter::from_fn(|| Some(next_event(&inbox))).take_while(|event| event != "over");
+    let last =
+        std::iter::from_fn(|| Some(next_event(&inbox))).take_while(|event| event != "dropped");
     assert!(last.count() <= 3);
     assert_eq!(
         engine.services("web").err().unwrap().kind(),
@@ -224,7 +226,7 @@ fn closing_is_for_all_at_once_and_ends_calls_under_way() {
         engine.register(registration, None).err().unwrap().kind(),
         ErrorKind::Closed
     );
-    assert!(set.snapshot().online().len() <= 1, "reads go on");
+    assert!(set.snapshot().online().len() <= 1, "reads still work");
 }
 
 #[test]
@@ -237,10 +239,10 @@ fn a_callback_that_never_returns_does_not_keep_the_client_from_closing() {
     let error = engine.close(Duration::from_millis(100)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.report().contains("callback"), "{error}");
-    // It is closed all the same, and the sink goes when the callback returns.
+    // The client is closed nevertheless, and the sink is dropped when the callback returns.
     engine.close(WAIT_TIMEOUT).unwrap();
     drop(never);
-    assert_eq!(next_event(&inbox), "over");
+    assert_eq!(next_event(&inbox), "dropped");
 }
 
 struct Doorbell(Arc<AtomicUsize>, Sender<()>);
@@ -252,7 +254,7 @@ impl Waker for Doorbell {
     }
 }
 
-/// G10: a slow listener costs one old snapshot, and gets the last state.
+/// G10: a slow subscriber costs one old snapshot, and receives the latest state.
 #[test]
 fn rings_are_merged_and_the_last_state_is_drained() {
     let engine = engine();
@@ -267,25 +269,29 @@ fn rings_are_merged_and_the_last_state_is_drained() {
         lease.update(v).unwrap().wait().unwrap();
     }
     set.wait(1, WAIT_TIMEOUT).unwrap().wait().unwrap();
-    assert_eq!(count.load(Ordering::SeqCst), 1, "one ring until the drain");
-    let mut heard: Vec<Event> = Vec::new();
-    while !heard
+    assert_eq!(
+        count.load(Ordering::SeqCst),
+        1,
+        "one wake-up until the drain"
+    );
+    let mut events: Vec<Event> = Vec::new();
+    while !events
         .iter()
         .any(|e| e.instance().is_some_and(|i| i.attributes()["v"] == "99"))
     {
-        heard.extend(feed.drain());
-        if heard.is_empty() {
+        events.extend(feed.drain());
+        if events.is_empty() {
             rung.recv_timeout(WAIT_TIMEOUT).unwrap();
         }
     }
-    assert!(heard.len() <= 2 * 100);
+    assert!(events.len() <= 2 * 100);
     feed.cancel();
     assert!(feed.drain().is_empty());
     engine.close(WAIT_TIMEOUT).unwrap();
 }
 
 #[test]
-fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled() {
+fn a_feed_with_a_wake_function_calls_it_once_for_each_drain_and_drops_it_when_cancelled() {
     let engine = engine();
     let set = engine.services("web").unwrap();
     let (rings, rung) = channel();
@@ -298,7 +304,7 @@ fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled(
     assert_eq!(ring.as_deref(), Some("discover-rt"));
     let lease = register(&engine, 1);
     set.wait(1, WAIT_TIMEOUT).unwrap().wait().unwrap();
-    assert!(rung.try_recv().is_err(), "one ring until the drain");
+    assert!(rung.try_recv().is_err(), "one wake-up until the drain");
     assert!(feed.drain().iter().any(|event| event.kind() == "up"));
     let more = [("v".to_owned(), "1".to_owned())].into_iter().collect();
     lease.update(more).unwrap().wait().unwrap();
@@ -306,7 +312,7 @@ fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled(
     assert!(feed.drain().iter().any(|event| event.kind() == "update"));
     feed.cancel();
     assert!(feed.drain().is_empty());
-    // One may have been about to ring; then it lets go of what it called.
+    // A wake-up may have been in progress; after it the wake function is dropped.
     let mut rest = std::iter::from_fn(|| Some(rung.recv_timeout(WAIT_TIMEOUT)));
     let last = rest.find(Result::is_err);
     assert_eq!(last, Some(Err(RecvTimeoutError::Disconnected)));
@@ -318,7 +324,7 @@ fn a_feed_that_posts_rings_once_for_each_drain_and_lets_go_when_it_is_cancelled(
 }
 
 #[test]
-fn a_hundred_clients_come_and_go() {
+fn closed_clients_leave_no_threads_or_descriptors() {
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let before = (threads(), descriptors());
@@ -327,6 +333,6 @@ fn a_hundred_clients_come_and_go() {
         let _lease = register(&engine, 1);
         engine.close(WAIT_TIMEOUT).unwrap();
     }
-    // Other tests of this program run beside this one, so only the order of magnitude counts.
+    // Other tests of this program run in parallel, so the bounds are wide.
     assert!(threads() < before.0 + 50 && descriptors() < before.1 + 100);
 }

@@ -53,15 +53,15 @@ async fn etcdctl_and_the_library_read_each_others_keys() {
     subscriber
         .expect_events(&[up, &up.replace("up", "leader")])
         .await;
-    for (word, value, told) in [
+    for (command, value, event) in [
         ("mk", r#"{"v":"1"}"#, "up h:2 v=1"),
         ("update", r#"{"v":"2"}"#, "update h:2 v=2"),
         ("set", r#"{"v":"2","w":""}"#, "update h:2 v=2 w="),
     ] {
         etcd.ctl2(&["set", "/discover/services/web-admin/h:9", "null"]);
         etcd.ctl2(&["set", "/discover/services/web/rubbish", "{"]);
-        etcd.ctl2(&[word, "/discover/services/web/h:2", value]);
-        subscriber.expect_events(&[told]).await;
+        etcd.ctl2(&[command, "/discover/services/web/h:2", value]);
+        subscriber.expect_events(&[event]).await;
     }
     etcd.ctl2(&["rm", "/discover/services/web/h:2"]);
     subscriber.expect_events(&["down h:2 v=2 w="]).await;
@@ -129,7 +129,11 @@ async fn a_heartbeat_emits_no_event_and_an_update_keeps_the_age() {
         lease.heartbeat().await.unwrap();
     }
     assert_eq!(number(&etcd, KEY, "modifiedIndex"), first + 3);
-    assert_eq!(etcd.ctl2(&["get", KEY]), "null", "and keeps the value");
+    assert_eq!(
+        etcd.ctl2(&["get", KEY]),
+        "null",
+        "the heartbeat keeps the value"
+    );
     lease.update([("v", "2")]).await.unwrap();
     assert_eq!(number(&etcd, KEY, "createdIndex"), created);
     // The first event of the key since its creation is the update.
@@ -148,9 +152,9 @@ async fn another_owner_is_left_alone_and_changes_by_hand_are_undone() {
     let lease = client.register(mine).await.unwrap();
     let is_mine = async || etcd.ctl2(&["get", KEY]) == r#"{"by":"me"}"#;
     etcd.ctl2(&["rm", KEY]);
-    eventually("what was deleted is put back", is_mine).await;
+    eventually("a deleted key is restored", is_mine).await;
     etcd.ctl2(&["set", KEY, r#"{"by":"hand"}"#]);
-    eventually("what was overwritten is put back", is_mine).await;
+    eventually("an overwritten key is restored", is_mine).await;
     eventually("with its time", async || number(&etcd, KEY, "ttl") > 0).await;
     becomes(&lease, "live").await;
     // Even with the same value: the index differs.
@@ -212,13 +216,13 @@ async fn a_lagging_watch_receives_the_difference() {
         noise.heartbeat().await.unwrap();
     }
     proxy.hold(Hold::Nothing);
-    let mut heard = Vec::new();
-    while heard.last().is_none_or(|event| event != "leader h:2") {
-        heard.push(subscriber.next_event().await);
+    let mut events = Vec::new();
+    while events.last().is_none_or(|event| event != "leader h:2") {
+        events.push(subscriber.next_event().await);
     }
-    heard.retain(|event| event != "stale" && event != "fresh");
-    heard.sort();
-    assert_eq!(heard, ["down h:1", "leader h:2", "up h:2"]);
+    events.retain(|event| event != "stale" && event != "fresh");
+    events.sort();
+    assert_eq!(events, ["down h:1", "leader h:2", "up h:2"]);
     assert!(watcher.metrics().relists > before);
 }
 
@@ -277,7 +281,7 @@ async fn changes_during_an_outage_are_emitted_after_it() {
         .await;
     assert_eq!(set.offline()[0].reason, OfflineReason::Missing);
     lease.heartbeat().await.unwrap();
-    assert_eq!(client.metrics().restored, 0, "it was there all the time");
+    assert_eq!(client.metrics().restored, 0, "the key was never lost");
 }
 
 /// G2: an instance is re-registered in a store that comes back empty, which is another cluster.

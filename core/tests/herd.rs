@@ -17,41 +17,41 @@ use tokio::time::{Instant, sleep};
 const CLIENTS: usize = 100;
 
 /// A proxy that records the time of each connection.
-struct Door {
+struct RecordingProxy {
     port: u16,
-    came: Arc<Mutex<Vec<Instant>>>,
+    accepted: Arc<Mutex<Vec<Instant>>>,
 }
 
-impl Door {
-    async fn open(to: String) -> Door {
+impl RecordingProxy {
+    async fn start(target: String) -> RecordingProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let came: Arc<Mutex<Vec<Instant>>> = Arc::default();
-        let noted = came.clone();
+        let accepted: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let times = accepted.clone();
         tokio::spawn(async move {
             while let Ok((from, _)) = listener.accept().await {
-                noted.lock().unwrap().push(Instant::now());
-                tokio::spawn(pass(from, to.clone()));
+                times.lock().unwrap().push(Instant::now());
+                tokio::spawn(forward(from, target.clone()));
             }
         });
-        Door { port, came }
+        RecordingProxy { port, accepted }
     }
 
-    fn came_after(&self, moment: Instant) -> Vec<Duration> {
-        let came = self.came.lock().unwrap();
-        let later = came
+    fn accepted_after(&self, moment: Instant) -> Vec<Duration> {
+        let accepted = self.accepted.lock().unwrap();
+        let later = accepted
             .iter()
             .filter_map(|at| at.checked_duration_since(moment));
         later.collect()
     }
 }
 
-async fn pass(mut from: TcpStream, to: String) -> io::Result<()> {
-    let mut store = TcpStream::connect(to).await?;
+async fn forward(mut from: TcpStream, target: String) -> io::Result<()> {
+    let mut store = TcpStream::connect(target).await?;
     copy_bidirectional(&mut from, &mut store).await.map(drop)
 }
 
-async fn follower(url: &str, number: usize) -> (Client, ServiceSet) {
+async fn registered_watcher(url: &str, number: usize) -> (Client, ServiceSet) {
     let client = Client::connect(url).await.unwrap();
     let set = client.services("web").unwrap();
     let own = Registration::new("web", number as i64 + 1).unwrap();
@@ -68,9 +68,9 @@ async fn reconnecting_clients_spread_out_and_list_once_each() {
     let Some(mut etcd) = Etcd::start() else {
         return;
     };
-    let door = Door::open(etcd.endpoint()).await;
-    let url = format!("etcd://127.0.0.1:{}", door.port);
-    let all = join_all((0..CLIENTS).map(|number| follower(&url, number))).await;
+    let proxy = RecordingProxy::start(etcd.endpoint()).await;
+    let url = format!("etcd://127.0.0.1:{}", proxy.port);
+    let all = join_all((0..CLIENTS).map(|number| registered_watcher(&url, number))).await;
     let sets: Vec<&ServiceSet> = all.iter().map(|(_, set)| set).collect();
     try_join_all(sets.iter().map(|set| set.wait(CLIENTS, WAIT_TIMEOUT)))
         .await
@@ -78,11 +78,11 @@ async fn reconnecting_clients_spread_out_and_list_once_each() {
 
     let lost = Instant::now();
     etcd.kill();
-    let away = Duration::from_secs(4);
-    sleep(away).await; // tidy: sleep, the store is away for a time
-    let knocks = door.came_after(lost);
+    let outage = Duration::from_secs(4);
+    sleep(outage).await; // tidy: sleep, the duration of the outage
+    let attempts = proxy.accepted_after(lost);
     etcd.restart();
-    eventually("all are current again", async || {
+    eventually("all sets are current again", async || {
         let current = |set: &&ServiceSet| {
             set.status().state == SetState::Current && set.online().len() == CLIENTS
         };
@@ -90,16 +90,16 @@ async fn reconnecting_clients_spread_out_and_list_once_each() {
     })
     .await;
 
-    // At once, then after waits that grow to 1.5 s, half of it on average.
-    let most = CLIENTS * 12;
+    // The first attempt is immediate; the others follow after delays that grow to 1.5 s, on average half of that.
+    let max_attempts = CLIENTS * 12;
     assert!(
-        knocks.len() <= most,
-        "{} attempts in {away:?}",
-        knocks.len()
+        attempts.len() <= max_attempts,
+        "{} attempts in {outage:?}",
+        attempts.len()
     );
-    assert!(knocks.len() >= CLIENTS, "the loss was not noticed");
+    assert!(attempts.len() >= CLIENTS, "the loss was not noticed");
     // The first attempt of each client follows the loss itself.
-    let spread = knocks.iter().filter(|at| at.as_millis() > 1000);
+    let spread = attempts.iter().filter(|at| at.as_millis() > 1000);
     let mut slices = [0; 300];
     spread.for_each(|at| slices[at.as_millis() as usize / 100] += 1);
     let busiest = slices.iter().max().unwrap();

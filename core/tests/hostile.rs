@@ -12,7 +12,7 @@ use support::{WAIT_TIMEOUT, eventually};
 
 const PREFIX: &str = "/discover/services/web/";
 
-/// Values that are no metadata.
+/// Values that are not metadata.
 fn values() -> Vec<Vec<u8>> {
     let texts = [
         "",
@@ -54,7 +54,7 @@ fn values() -> Vec<Vec<u8>> {
     all
 }
 
-/// Keys that are no instances.
+/// Keys that are not instances.
 fn keys() -> Vec<Vec<u8>> {
     let texts = [
         "",
@@ -200,21 +200,26 @@ async fn a_flapping_record_is_emitted_as_fast_as_the_subscriber_reads() {
             raw.put(key.clone(), value, None).await.unwrap();
         }
     });
-    let (mut heard, last) = (0, CHANGES.to_string());
+    let (mut received, last) = (0, CHANGES.to_string());
     let began = tokio::time::Instant::now();
-    let hear = async {
+    let receive_all = async {
         while let Some(event) = events.next().await {
-            heard += 1;
+            received += 1;
             let now = event.instance().and_then(|i| i.attributes().get("n"));
             if now == Some(&last) {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await; // tidy: sleep, a slow listener
+            tokio::time::sleep(Duration::from_millis(50)).await; // tidy: sleep, a slow subscriber
         }
     };
-    tokio::time::timeout(WAIT_TIMEOUT, hear).await.unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, receive_all)
+        .await
+        .unwrap();
     flapping.await.unwrap();
-    let taken = began.elapsed().as_millis() as usize / 50;
-    assert!(heard <= taken + 10, "{heard} events in {taken} turns");
-    assert!(heard < CHANGES, "each change was told by itself");
+    let pauses = began.elapsed().as_millis() as usize / 50;
+    assert!(
+        received <= pauses + 10,
+        "{received} events in {pauses} pauses"
+    );
+    assert!(received < CHANGES, "no changes were merged");
 }

@@ -1,5 +1,5 @@
-//! Every layout on a real etcd, with etcdctl as the other system: what we register is there byte for
-//! byte, what it writes is seen, its death is a down. And every layout on every store.
+//! Every layout on a real etcd, with etcdctl as the other program: registrations are written byte for byte as
+//! that program expects them, and its records are read. Then every layout on every store.
 
 mod support;
 
@@ -7,12 +7,9 @@ use discover_core::Registration;
 use support::fleet::{Fleet, at};
 use support::{Subscriber, TestRegistry, WAIT_TIMEOUT};
 
-/// What is registered with us is there as the other system writes it; what that writes is seen; both go.
-async fn goes_both_ways(
-    layout: &str,
-    ours: (Registration, &str, &str),
-    theirs: (&str, &str, &str),
-) {
+/// Checks both directions: a registration is written as the other program writes it, and the record of that program
+/// is reported as an instance until it is deleted.
+async fn interoperates(layout: &str, ours: (Registration, &str, &str), theirs: (&str, &str, &str)) {
     let Some(fleet) = Fleet::new() else { return };
     let client = fleet.client(layout).await;
     let (registration, key, value) = ours;
@@ -33,14 +30,16 @@ async fn goes_both_ways(
             &[layout.to_owned()][..]
         )
     );
-    let (key, value, heard) = theirs;
+    let (key, value, instance) = theirs;
     fleet.put(key, value);
-    subscriber.expect_events(&[&format!("up {heard}")]).await;
+    subscriber.expect_events(&[&format!("up {instance}")]).await;
     fleet.delete(key);
-    subscriber.expect_events(&[&format!("down {heard}")]).await;
+    subscriber
+        .expect_events(&[&format!("down {instance}")])
+        .await;
     lease.unregister().await.unwrap();
     assert!(subscriber.next_event().await.starts_with("down "));
-    // What a layout keeps for all is not the instance's to take along.
+    // Records that a layout shares between instances remain.
     let left: Vec<String> = fleet.keys();
     assert!(
         left.iter().all(|key| key.starts_with("/services_infos/")),
@@ -54,7 +53,7 @@ async fn native() {
     let ours = at("web", "127.0.0.1:9876", &[("id", "cache1")]);
     let key = "/discover/services/web/127.0.0.1:9876";
     let theirs = ("/discover/services/web/h:1", r#"{"a":"b"}"#, "h:1 a=b");
-    goes_both_ways("native", (ours, key, r#"{"id":"cache1"}"#), theirs).await;
+    interoperates("native", (ours, key, r#"{"id":"cache1"}"#), theirs).await;
 }
 
 /// S0.30, S0.31, S0.33.
@@ -65,7 +64,7 @@ async fn containerpilot() {
         r#"{"id":"app-host1","name":"app","address":"192.168.1.1","port":8000,"tags":null}"#;
     let theirs = r#"{"id":"app-x","name":"app","address":"10.0.0.7","port":80,"tags":null}"#;
     let theirs = ("/containerpilot/app/app-x/service", theirs, "10.0.0.7:80");
-    goes_both_ways(
+    interoperates(
         "containerpilot",
         (ours, "/containerpilot/app/app-host1/service", value),
         theirs,
@@ -84,12 +83,12 @@ async fn scalingo() {
         r#"{{"name":"node-1","service_name":"svc","ports":{{"http":"8080"}},"private_hostname":"node-1","private_ports":{{"http":"8080"}},"critical":true,"uuid":"{uuid}"}}"#
     );
     let theirs = r#"{"name":"pub.dev","service_name":"svc","ports":{"https":"443"},"user":"u","public":true,"private_hostname":"n2","private_ports":{"https":"8443"},"uuid":"x-n2"}"#;
-    let heard = "n2:8443 hostname=pub.dev ports.https=443 public=true scheme=https user=u";
+    let instance = "n2:8443 hostname=pub.dev ports.https=443 public=true scheme=https user=u";
     let key = format!("/services/svc/{uuid}");
-    goes_both_ways(
+    interoperates(
         "scalingo",
         (ours, &key, &value),
-        ("/services/svc/x-n2", theirs, heard),
+        ("/services/svc/x-n2", theirs, instance),
     )
     .await;
 }
@@ -106,7 +105,7 @@ async fn registrator() {
         "10.0.0.2:1",
         "10.0.0.2:1",
     );
-    goes_both_ways("registrator", ours, theirs).await;
+    interoperates("registrator", ours, theirs).await;
 }
 
 /// S3.20, S3.21, S3.23.
@@ -120,7 +119,7 @@ async fn embassy() {
     let theirs = r#"{"ipaddress":"10.0.0.1","port":"80"}"#;
     let theirs = ("/services/prod/apache/80/80/x", theirs, "10.0.0.1:80");
     let key = "/services/prod/apache/80/49161/13532987eae2";
-    goes_both_ways("embassy", (ours, key, value), theirs).await;
+    interoperates("embassy", (ours, key, value), theirs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +131,7 @@ async fn grpc() {
         r#"{"Op":0,"Addr":"10.0.0.2:80","Metadata":"v1"}"#,
         "10.0.0.2:80 metadata=v1",
     );
-    goes_both_ways("grpc", (ours, "/grpc/web/10.0.0.1:80", value), theirs).await;
+    interoperates("grpc", (ours, "/grpc/web/10.0.0.1:80", value), theirs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,11 +141,11 @@ async fn kratos() {
         .unwrap();
     let value = r#"{"id":"7f3a","name":"hello","version":"v1","metadata":null,"endpoints":["http://127.0.0.1:8000"]}"#;
     let theirs = r#"{"id":"x","name":"hello","version":"","metadata":{"k":"v"},"endpoints":["grpc://10.0.0.1:9000"]}"#;
-    let heard = "10.0.0.1:9000 endpoints=grpc://10.0.0.1:9000 k=v";
-    goes_both_ways(
+    let instance = "10.0.0.1:9000 endpoints=grpc://10.0.0.1:9000 k=v";
+    interoperates(
         "kratos",
         (ours, "/microservices/hello/7f3a", value),
-        ("/microservices/hello/x", theirs, heard),
+        ("/microservices/hello/x", theirs, instance),
     )
     .await;
 }
@@ -161,7 +160,7 @@ async fn go_micro() {
         theirs,
         "10.0.0.2:80 protocol=mucp version=latest",
     );
-    goes_both_ways(
+    interoperates(
         "go-micro",
         (ours, "/micro/registry/greeter/greeter-1", value),
         theirs,
@@ -169,7 +168,7 @@ async fn go_micro() {
     .await;
 }
 
-/// Any layout on any store: seen as registered, changed, and gone.
+/// Every layout on every store: an instance is registered, updated and unregistered.
 async fn every_layout_works(registry: &TestRegistry) {
     let layouts = "native containerpilot embassy go-micro grpc kratos registrator scalingo";
     for layout in layouts.split(' ') {

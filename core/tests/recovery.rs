@@ -240,18 +240,18 @@ async fn the_connection_state_is_emitted() {
     let client = client(&etcd, "ttl=1s").await;
     let _lease = client.register(web(1)).await.unwrap();
     let mut changes = client.connection_changes();
-    let mut hear = async || changes.next().await.as_ref().map(ConnectionState::name);
-    assert_eq!(hear().await, Some("connected"));
+    let mut next_state = async || changes.next().await.as_ref().map(ConnectionState::name);
+    assert_eq!(next_state().await, Some("connected"));
     etcd.kill();
-    assert_eq!(hear().await, Some("suspended"));
-    assert_eq!(hear().await, Some("lost"));
+    assert_eq!(next_state().await, Some("suspended"));
+    assert_eq!(next_state().await, Some("lost"));
     assert!(client.connection().error().is_some());
     etcd.restart();
-    assert_eq!(hear().await, Some("connected"));
+    assert_eq!(next_state().await, Some("connected"));
     let is_counted = async || client.metrics().reconnects >= 1;
     eventually("the connection is counted", is_counted).await;
     client.close(WAIT_TIMEOUT).await.unwrap();
-    assert_eq!(hear().await, None);
+    assert_eq!(next_state().await, None);
 }
 
 /// G14: with a cache, a start without the store begins with the last snapshot, marked stale.
@@ -267,11 +267,11 @@ async fn a_start_without_the_store_uses_the_cache() {
     let set = first.services("web").unwrap();
     set.wait(2, WAIT_TIMEOUT).await.unwrap();
     let written = || std::fs::read_dir(directory.path()).unwrap().flatten();
-    let says = |what: &str| {
+    let cache_contains = |what: &str| {
         written().any(|f| std::fs::read_to_string(f.path()).is_ok_and(|t| t.contains(what)))
     };
-    eventually("it is written", async || {
-        says("127.0.0.1") && says("\"port\":2")
+    eventually("the cache is written", async || {
+        cache_contains("127.0.0.1") && cache_contains("\"port\":2")
     })
     .await;
     drop((set, first));

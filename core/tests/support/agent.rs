@@ -1,4 +1,4 @@
-//! A real agent on a socket of its own: see the test kit.
+//! A real agent on its own socket, from the test kit.
 
 pub use discover_testkit::agent::Agent;
 use discover_testkit::agent::{AgentOptions, built_program};

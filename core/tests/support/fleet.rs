@@ -1,4 +1,4 @@
-//! A folder of etcd in which other systems are at home, etcdctl being one of them.
+//! A directory of etcd that is shared with other programs, which etcdctl stands for.
 
 use discover_core::{Client, Registration};
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
@@ -9,7 +9,7 @@ use tokio::task::block_in_place;
 use super::TestRegistry;
 use super::etcd::{Etcd, shared, shared_v2};
 
-/// A folder of etcd for one test, and what is in it.
+/// A directory of etcd for one test, with access to its keys.
 pub struct Fleet {
     pub etcd: &'static Etcd,
     pub root: String,
@@ -39,7 +39,7 @@ impl Fleet {
         self.etcd.ctl(&["del", &format!("{}{key}", self.root)]);
     }
 
-    /// The value of a key, as etcdctl prints it.
+    /// Returns the value of a key, as etcdctl prints it.
     pub fn get(&self, key: &str) -> String {
         let key = format!("{}{key}", self.root);
         let value = self.etcd.ctl(&["get", "--print-value-only", &key]);
@@ -56,11 +56,11 @@ impl Fleet {
 }
 
 pub fn at(service: &str, address: &str, attributes: &[(&str, &str)]) -> Registration {
-    let made = Registration::at(service, address).unwrap();
-    made.attributes(attributes.iter().copied()).unwrap()
+    let registration = Registration::at(service, address).unwrap();
+    registration.attributes(attributes.iter().copied()).unwrap()
 }
 
-/// A record as another program writes it that takes care of what others say there.
+/// A shared record that is written as careful programs write it, conditional on its last revision.
 #[derive(Clone)]
 pub struct Record {
     key: String,
@@ -68,7 +68,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record at `key` of a registry on etcd.
+    /// Returns the record at `key` of a registry on etcd.
     pub fn new(registry: &TestRegistry, key: &str) -> Record {
         let (scheme, rest) = registry.url.split_once("://").unwrap();
         let root = rest.split(['/', '?']).nth(1).unwrap();
@@ -78,26 +78,26 @@ impl Record {
         }
     }
 
-    /// Its members, and the revision of its last change.
+    /// Returns the members of the JSON object, and the revision of its last change.
     pub async fn get(&self) -> Option<(Map<String, Value>, u64)> {
         let (text, revision) = if self.v2 {
             let request = format!("GET /v2/keys{}?quorum=true", self.key);
-            let answer = block_in_place(|| shared_v2().unwrap().http(&request));
-            let answer: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
-            let node = &answer["node"];
+            let response = block_in_place(|| shared_v2().unwrap().http(&request));
+            let response: Value = serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()?;
+            let node = &response["node"];
             let text = node["value"].as_str()?.to_owned();
             (text, node["modifiedIndex"].as_u64()?)
         } else {
             let mut kv = self.v3().await;
-            let mut answer = kv.get(self.key.clone(), None).await.ok()?;
-            let kv = answer.take_kvs().pop()?;
+            let mut response = kv.get(self.key.clone(), None).await.ok()?;
+            let kv = response.take_kvs().pop()?;
             let text = kv.value_str().ok()?.to_owned();
             (text, kv.mod_revision() as u64)
         };
         Some((serde_json::from_str(&text).unwrap(), revision))
     }
 
-    /// Writes it if its last change is still that one; says whether.
+    /// Writes the record if its revision is still `seen`. Returns true if it was written.
     pub async fn put(&self, seen: Option<u64>, value: &str) -> bool {
         if self.v2 {
             let only_if = seen.map_or("prevExist=false".to_owned(), |i| format!("prevIndex={i}"));
@@ -108,8 +108,8 @@ impl Record {
                 self.key,
                 body.len()
             );
-            let answer = block_in_place(|| shared_v2().unwrap().raw(&request));
-            return !answer.contains("errorCode");
+            let response = block_in_place(|| shared_v2().unwrap().raw(&request));
+            return !response.contains("errorCode");
         }
         let unchanged = CompareOp::Equal;
         let unchanged =
@@ -119,7 +119,7 @@ impl Record {
         self.v3().await.txn(txn).await.unwrap().succeeded()
     }
 
-    /// Adds a member of its own to what is there, however often others are faster.
+    /// Adds a member, and tries again while other writers are faster.
     pub async fn add_member(&self, name: String) {
         loop {
             let (mut all, seen) = self.get().await.unwrap();

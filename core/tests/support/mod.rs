@@ -1,4 +1,4 @@
-//! What the tests of the core share: real servers, registries of their own, and listening with a deadline.
+//! Helpers for the tests of the core: real servers, a registry for each test, and subscriptions with a time limit.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
@@ -12,7 +12,7 @@ use discover_core::{Client, Event, Instance, Registration, ServiceSet};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-/// A test of each of these schemes, with a registry of its own.
+/// Defines one test for each scheme, with a registry of its own.
 #[allow(unused_macros, reason = "each test program uses a part")]
 macro_rules! on {
     ($($scheme:ident)*; $test:ident) => {
@@ -29,10 +29,10 @@ macro_rules! on {
 #[allow(unused_imports, reason = "each test program uses a part")]
 pub(crate) use on;
 
-/// How long to wait for what must come.
+/// Time limit of each wait for an expected event or condition.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An instance of the service `web` on this machine.
+/// Returns a registration of the service `web` on this machine.
 pub fn web(port: u16) -> Registration {
     Registration::new("web", port)
         .unwrap()
@@ -40,7 +40,7 @@ pub fn web(port: u16) -> Registration {
         .unwrap()
 }
 
-/// A registry for one test: its URL, and the servers that must live as long.
+/// A registry for one test: its URL, and the servers that it uses.
 pub struct TestRegistry {
     pub url: String,
     _directory: Option<tempfile::TempDir>,
@@ -48,7 +48,7 @@ pub struct TestRegistry {
 }
 
 impl TestRegistry {
-    /// A registry of this scheme for one test; none, said loudly, when its server cannot be had.
+    /// Creates a registry of this scheme. Returns `None`, announced as a skip, if its server is not available.
     pub fn new(scheme: &str) -> Option<TestRegistry> {
         let unique = format!("{:016x}", fastrand::u64(..));
         Some(match scheme {
@@ -88,11 +88,11 @@ impl TestRegistry {
                 let endpoint = etcd::shared()?.endpoint();
                 TestRegistry::through_agent(Some(format!("etcd://{endpoint}/{unique}?ttl=2s")))?
             }
-            other => panic!("no scheme {other}"),
+            other => panic!("unknown scheme {other}"),
         })
     }
 
-    /// Through an agent of its own, in front of this store.
+    /// Starts an agent in front of this store, and returns the registry of the agent.
     fn through_agent(store: Option<String>) -> Option<TestRegistry> {
         let agent = agent::start(store.as_deref())?;
         Some(TestRegistry {
@@ -102,7 +102,7 @@ impl TestRegistry {
         })
     }
 
-    /// The same registry with further options, which lives as long as the first.
+    /// Returns the same registry with further options. `base` must outlive it.
     pub fn with_options(base: &TestRegistry, options: &str) -> TestRegistry {
         TestRegistry {
             url: format!("{}&{options}", base.url),
@@ -111,13 +111,13 @@ impl TestRegistry {
         }
     }
 
-    /// A client of its own.
+    /// Connects a new client.
     pub async fn client(&self) -> Client {
         Client::connect(&self.url).await.unwrap()
     }
 }
 
-/// Hears the events of one set, in order.
+/// Receives the events of one set, in order.
 pub struct Subscriber(BoxStream<'static, Event>);
 
 impl Subscriber {
@@ -125,10 +125,10 @@ impl Subscriber {
         Subscriber(set.subscribe())
     }
 
-    /// The next event as text, its instance as address and attributes.
+    /// Returns the next event as text: its kind, then the address and the attributes of its instance.
     pub async fn next_event(&mut self) -> String {
         let event = tokio::time::timeout(WAIT_TIMEOUT, self.0.next()).await;
-        let event = event.expect("nothing was heard").expect("the watch ended");
+        let event = event.expect("no event arrived").expect("the watch ended");
         match event.instance() {
             Some(instance) => format!("{} {}", event.kind(), describe(instance)),
             None => event.kind().to_owned(),
@@ -150,11 +150,11 @@ fn describe(instance: &Instance) -> String {
     format!("{}{}", instance.address(), attributes.collect::<String>())
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds; fails after [`WAIT_TIMEOUT`].
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + WAIT_TIMEOUT;
     while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "timed out: {what}");
         // tidy: sleep, polling a condition with a deadline
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
