@@ -1,4 +1,4 @@
-//! Takes part in the election of a leader until Enter is pressed: `leader PORT`.
+//! Takes part in a leader election until Enter is pressed: `leader PORT`.
 
 use std::time::Duration;
 
@@ -25,15 +25,15 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
     let client = Client::builder().connect().await?;
 
-    // Everybody who registers is a candidate; the oldest instance leads.
+    // Every registered instance is a candidate; the oldest one leads.
     let lease = client
         .register(Registration::new("worker", port)?.host("127.0.0.1")?)
         .await?;
     let own = lease.registration().address();
 
-    // The leader is reported immediately, and again whenever it changes.
+    // The subscription emits the current leader first and then each new one.
     let mut events = client.services("worker")?.subscribe();
-    let told = tokio::spawn(async move {
+    let printer = tokio::spawn(async move {
         while let Some(event) = events.next().await {
             match event {
                 Event::Leader(Some(leader)) if leader.address() == own => println!("leading"),
@@ -43,10 +43,10 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
 
-    // Do the leader's work, or wait for the turn; here, until Enter.
+    // Do the leader's work here, or wait to become the leader.
     tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;
 
-    // Closing unregisters us, and the next oldest leads.
+    // Closing unregisters the instance, and the next oldest one leads.
     client.close(Duration::from_secs(5)).await?;
-    Ok(told.await?)
+    Ok(printer.await?)
 }

@@ -15,7 +15,7 @@ async function main(): Promise<void> {
   // Every registered instance is a candidate; the oldest instance leads.
   const lease = await client.register({ service: 'worker', host: '127.0.0.1', port });
 
-  // The watch yields the present leader first, then every new one.
+  // The watch yields the current leader first, then each new one.
   const printing = printLeaders(client.services('worker').watch(), lease.address);
 
   // Do the leader's work, or wait to become the leader; here, until Enter.

@@ -24,17 +24,17 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
     let client = Client::builder().connect().await?;
 
-    // Say who we are. Once `register` returns, others see us.
+    // Register an instance. When `register` returns, other clients see it.
     let registration = Registration::new("web", port)?
         .host("127.0.0.1")?
         .attributes([("zone", "eu"), ("version", "1")])?;
     let lease = client.register(registration).await?;
     println!("registered web at {}", lease.registration().address());
 
-    // The library keeps us alive; we are free to do our work.
+    // Do the service's work here; the library keeps the registration alive.
     tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;
 
-    // Leave: others see us go at once. Dropping the lease would do the same.
+    // Unregister: other clients see the instance go offline at once. Dropping the lease has the same effect.
     lease.unregister().await?;
     println!("unregistered");
     client.close(Duration::from_secs(5)).await?;

@@ -1,4 +1,4 @@
-//! Prints what happens to the service `web` until Enter is pressed: `watch`.
+//! Prints the events of the service `web` until Enter is pressed: `watch`.
 
 use std::time::Duration;
 
@@ -20,20 +20,20 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     // Without a URL, the registry is the one named by DISCOVER_URL, else local://.
     let client = Client::builder().connect().await?;
 
-    // Follow the service: first the whole state, then `current`, then every change.
+    // Watch the service: first the full state, then `current`, then every change.
     let mut events = client.services("web")?.subscribe();
-    let told = tokio::spawn(async move {
+    let printer = tokio::spawn(async move {
         while let Some(event) = events.next().await {
             print_event(&event);
         }
     });
 
-    // The events come by themselves; we are free to do our work.
+    // Do other work here; the task receives the events.
     tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;
 
-    // Once the client is closed, no event follows.
+    // After closing, no event follows.
     client.close(Duration::from_secs(5)).await?;
-    Ok(told.await?)
+    Ok(printer.await?)
 }
 
 fn print_event(event: &Event) {

@@ -141,7 +141,7 @@ def test_the_demo_shows_that_a_killed_instance_goes_offline() -> None:
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
     lines = demo.stdout.splitlines()
-    killed = lines.index("killing the one in Node with SIGKILL")
+    killed = lines.index("killing the Node service with SIGKILL")
     for source in ("page", "stream", "watch"):
         seen = [line.split()[:3] for line in lines if line.split()[:1] == [source]]
         assert [source, "down", "127.0.0.1:8003"] in seen, demo.stdout

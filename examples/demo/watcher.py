@@ -21,7 +21,7 @@ SERVICES = {
     "Node": ["node", str(HERE / "service.cjs")],
 }
 START = time.monotonic()
-# Seconds between two steps, so that a person can follow.
+# Seconds between two steps, so that a reader can follow the output.
 PAUSE = 0.4
 
 
