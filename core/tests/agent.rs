@@ -92,7 +92,7 @@ async fn a_registration_that_is_not_restored_expires() {
     let watcher = Client::connect(&url).await.unwrap();
     let set = watcher.services("web").unwrap();
     set.wait(1, WAIT_TIMEOUT).await.unwrap();
-    eventually("it has expired", async || set.online().is_empty()).await;
+    eventually("the instance has expired", async || set.online().is_empty()).await;
 }
 
 /// The catalog contains a service while it has instances.

@@ -81,7 +81,7 @@ impl Backend for Fixed {
 }
 
 #[tokio::test]
-async fn a_backend_of_ones_own_has_everything_that_stands_on_backends() {
+async fn a_custom_backend_supports_all_features_of_the_client() {
     let connect = |url: &str| {
         Client::builder()
             .backend("fixed", Fixed::open)

@@ -62,7 +62,7 @@ fn subscribe(
     (set.subscribe(sink).unwrap(), inbox)
 }
 
-fn next_event(inbox: &Receiver<SinkReport>) -> String {
+fn next_report(inbox: &Receiver<SinkReport>) -> String {
     match inbox.recv_timeout(WAIT_TIMEOUT).expect("no report arrived") {
         SinkReport::Event(thread, event) => {
             assert_eq!(thread, "discover-cb");
@@ -89,12 +89,12 @@ fn events_arrive_on_the_dispatch_thread_and_the_sink_is_dropped_once_after_the_l
     let engine = engine();
     let set = engine.services("web").unwrap();
     let (subscription, inbox) = subscribe(&set, |_| {});
-    assert_eq!(next_event(&inbox), "current");
+    assert_eq!(next_report(&inbox), "current");
     let lease = register(&engine, 1);
-    assert_eq!([next_event(&inbox), next_event(&inbox)], ["up", "leader"]);
+    assert_eq!([next_report(&inbox), next_report(&inbox)], ["up", "leader"]);
     subscription.cancel();
     subscription.cancel();
-    assert_eq!(next_event(&inbox), "dropped");
+    assert_eq!(next_report(&inbox), "dropped");
     drop(lease);
     drop(subscription);
     assert!(
@@ -150,13 +150,20 @@ fn inside_a_callback_everything_but_closing_is_allowed() {
         }
     });
     assert_eq!(
-        [next_event(&inbox), next_event(&inbox), next_event(&inbox)],
+        [
+            next_report(&inbox),
+            next_report(&inbox),
+            next_report(&inbox)
+        ],
         ["current", "up", "leader"]
     );
     held.lock().unwrap().clear();
-    assert_eq!([next_event(&inbox), next_event(&inbox)], ["down", "leader"]);
+    assert_eq!(
+        [next_report(&inbox), next_report(&inbox)],
+        ["down", "leader"]
+    );
     engine.close(WAIT_TIMEOUT).unwrap();
-    assert_eq!(next_event(&inbox), "dropped");
+    assert_eq!(next_report(&inbox), "dropped");
 }
 
 #[test]
@@ -175,8 +182,8 @@ fn a_subscription_cancelled_inside_its_callback_receives_no_more_events() {
     });
     *own.lock().unwrap() = Some(subscription);
     drop(closed);
-    assert_eq!(next_event(&inbox), "up");
-    assert_eq!(next_event(&inbox), "dropped");
+    assert_eq!(next_report(&inbox), "up");
+    assert_eq!(next_report(&inbox), "dropped");
     engine.close(WAIT_TIMEOUT).unwrap();
 }
 
@@ -215,7 +222,7 @@ fn concurrent_closes_succeed_and_end_calls_in_progress() {
         ErrorKind::Closed
     );
     let last =
-        std::iter::from_fn(|| Some(next_event(&inbox))).take_while(|event| event != "dropped");
+        std::iter::from_fn(|| Some(next_report(&inbox))).take_while(|event| event != "dropped");
     assert!(last.count() <= 3);
     assert_eq!(
         engine.services("web").err().unwrap().kind(),
@@ -235,14 +242,14 @@ fn a_callback_that_never_returns_does_not_keep_the_client_from_closing() {
     let set = engine.services("web").unwrap();
     let (never, stuck) = channel::<()>();
     let (_subscription, inbox) = subscribe(&set, move |_| assert!(stuck.recv().is_err()));
-    assert_eq!(next_event(&inbox), "current");
+    assert_eq!(next_report(&inbox), "current");
     let error = engine.close(Duration::from_millis(100)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.report().contains("callback"), "{error}");
     // The client is closed nevertheless, and the sink is dropped when the callback returns.
     engine.close(WAIT_TIMEOUT).unwrap();
     drop(never);
-    assert_eq!(next_event(&inbox), "dropped");
+    assert_eq!(next_report(&inbox), "dropped");
 }
 
 struct Doorbell(Arc<AtomicUsize>, Sender<()>);

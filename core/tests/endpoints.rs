@@ -64,12 +64,12 @@ async fn unusable_endpoints_are_skipped() {
     set.wait(1, WAIT_TIMEOUT).await.unwrap();
     // The client finds the member again after a restart.
     etcd.kill();
-    eventually("the loss is noticed", async || {
+    eventually("the set is stale", async || {
         set.status().state == SetState::Stale
     })
     .await;
     etcd.restart();
-    eventually("the member is found again", async || {
+    eventually("the set is current again", async || {
         set.status().state == SetState::Current
     })
     .await;

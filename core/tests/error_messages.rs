@@ -103,7 +103,7 @@ async fn a_refused_connection_asks_whether_the_server_runs() {
 }
 
 #[tokio::test]
-async fn an_unknown_host_is_named_as_such() {
+async fn an_unknown_host_is_reported_by_name() {
     for (scheme, server) in [
         ("etcd", "etcd"),
         ("etcd2", "etcd"),
@@ -169,7 +169,7 @@ async fn no_tls_to_a_server_that_requires_it_suggests_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_protocol_on_the_port_is_said() {
+async fn another_protocol_on_the_port_is_reported() {
     let page = web_server("200 OK").await;
     let nothing = web_server("404 Not Found").await;
     let grpc = ["does not speak HTTP/2 with gRPC", "is it etcd?"];
@@ -202,7 +202,7 @@ async fn another_protocol_on_the_port_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_is_missing_wrong_or_unexpected_is_said() {
+async fn a_login_that_is_missing_wrong_or_unexpected_is_reported() {
     let Some(open) = shared() else { return };
     let url = format!("etcd://app:hunter2@{}", open.endpoint());
     let parts = [
@@ -230,7 +230,7 @@ async fn a_login_that_is_missing_wrong_or_unexpected_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_to_the_v2_api_that_is_missing_or_wrong_is_said() {
+async fn a_login_to_the_v2_api_that_is_missing_or_wrong_is_reported() {
     let Some(etcd) = Etcd::start_v2() else { return };
     enable_v2_authentication(&etcd);
     let url = format!("etcd2://{}", etcd.endpoint());
@@ -251,7 +251,7 @@ async fn a_login_to_the_v2_api_that_is_missing_or_wrong_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_missing_or_wrong_is_said() {
+async fn a_token_that_is_missing_or_wrong_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token").display().to_string();
     std::fs::write(&file, TOKEN).unwrap();

@@ -131,7 +131,7 @@ async fn a_lost_lease_is_re_registered() {
         .await;
     // The watch may report the key before the response to the put arrives.
     let is_live = async || lease.standing().name() == "live";
-    eventually("the registration stands again", is_live).await;
+    eventually("the registration is live again", is_live).await;
     lease.unregister().await.unwrap();
     subscriber
         .expect_events(&["down 127.0.0.1:1", "leader"])
@@ -176,7 +176,7 @@ async fn instances_are_re_registered_in_an_emptied_store() {
     etcd.kill();
     etcd.wipe();
     etcd.restart();
-    eventually("the key is back", async || {
+    eventually("the key is restored", async || {
         etcd.ctl(&["get", "--prefix", "/"])
             .contains("/discover/services/web/127.0.0.1:1")
     })

@@ -145,7 +145,7 @@ async fn a_heartbeat_emits_no_event_and_an_update_keeps_the_age() {
 /// G4, G6: a key that an older program writes with a TTL has another owner; a key that is written without
 /// one or deleted by hand is restored.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_owner_is_left_alone_and_changes_by_hand_are_undone() {
+async fn another_owner_is_left_alone_and_manual_changes_are_reverted() {
     let Some(etcd) = Etcd::start_v2() else { return };
     let client = client(&etcd, "").await;
     let mine = web(1).attributes([("by", "me")]).unwrap();
@@ -155,7 +155,10 @@ async fn another_owner_is_left_alone_and_changes_by_hand_are_undone() {
     eventually("a deleted key is restored", is_mine).await;
     etcd.ctl2(&["set", KEY, r#"{"by":"hand"}"#]);
     eventually("an overwritten key is restored", is_mine).await;
-    eventually("with its time", async || number(&etcd, KEY, "ttl") > 0).await;
+    eventually("the restored key has a TTL", async || {
+        number(&etcd, KEY, "ttl") > 0
+    })
+    .await;
     becomes(&lease, "live").await;
     // Even with the same value: the index differs.
     etcd.ctl2(&["set", "--ttl", "60", KEY, r#"{"by":"me"}"#]);
@@ -298,7 +301,7 @@ async fn instances_are_re_registered_in_an_emptied_store() {
     etcd.kill();
     etcd.wipe();
     etcd.restart();
-    eventually("the key is back", async || {
+    eventually("the key is restored", async || {
         etcd.ctl2(&["get", KEY]) == "null"
     })
     .await;
@@ -324,8 +327,8 @@ async fn a_mass_expiry_is_delayed_and_a_mass_deletion_is_not() {
     set.wait(0, WAIT_TIMEOUT).await.unwrap();
     write("4");
     set.wait(6, WAIT_TIMEOUT).await.unwrap();
-    eventually("they are suspects", async || suspects() == 6).await;
-    eventually("they are let go", async || set.online().is_empty()).await;
+    eventually("all instances are suspects", async || suspects() == 6).await;
+    eventually("the suspects go offline", async || set.online().is_empty()).await;
     write("60");
     set.wait(6, WAIT_TIMEOUT).await.unwrap();
     etcd.ctl2(&["rm", "--recursive", "/discover/services/web"]);
@@ -333,7 +336,7 @@ async fn a_mass_expiry_is_delayed_and_a_mass_deletion_is_not() {
         assert_eq!(suspects(), 0);
         set.online().is_empty()
     };
-    eventually("they are gone", gone).await;
+    eventually("all instances are offline", gone).await;
 }
 
 /// An endpoint that is down is skipped, and another one is used when the current one fails.
@@ -353,8 +356,11 @@ async fn another_endpoint_takes_over() {
     for (shut, open) in [(&one, &two), (&two, &one)] {
         shut.hold(Hold::Everything);
         open.hold(Hold::Nothing);
-        eventually("a heartbeat", async || lease.heartbeat().await.is_ok()).await;
-        eventually("the set", async || set.snapshot().is_current()).await;
+        eventually("a heartbeat succeeds", async || {
+            lease.heartbeat().await.is_ok()
+        })
+        .await;
+        eventually("the set is current", async || set.snapshot().is_current()).await;
     }
     assert_eq!(client.metrics().restored, 0);
 }

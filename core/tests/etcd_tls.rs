@@ -86,7 +86,7 @@ async fn files_replaced_on_disk_are_used_for_the_next_connection() {
     let set = client.services("web").unwrap();
     set.wait(1, WAIT_TIMEOUT).await.unwrap();
     etcd.kill();
-    eventually("the loss is noticed", async || {
+    eventually("the set is stale", async || {
         set.status().state == SetState::Stale
     })
     .await;

@@ -111,7 +111,7 @@ async fn containerpilot_sets_its_ttl_on_a_directory_of_etcd2() {
         .await;
     let second = other.register(app()).await.unwrap();
     subscriber.expect_events(&["update 10.0.0.1:8000"]).await;
-    eventually("the first hears of the second", async || {
+    eventually("the first lease is replaced", async || {
         first.standing().name() == "replaced"
     })
     .await;
@@ -215,7 +215,10 @@ async fn two_layouts_are_one_set(registry: &TestRegistry) {
     );
     migrated.unregister().await.unwrap();
     lease.unregister().await.unwrap();
-    eventually("all are gone", async || set.online().is_empty()).await;
+    eventually("all instances are offline", async || {
+        set.online().is_empty()
+    })
+    .await;
 }
 
 /// G4: a layout that cannot represent a registration refuses it before anything is written.
@@ -292,7 +295,7 @@ async fn an_update_of_a_part_of_the_key_is_refused() {
     })
     .await;
     lease.unregister().await.unwrap();
-    eventually("nothing is left", async || set.online().is_empty()).await;
+    eventually("the instance is offline", async || set.online().is_empty()).await;
 }
 
 /// If one of two layouts cannot represent tags, it still writes the attributes.
@@ -310,7 +313,7 @@ async fn a_layout_without_room_for_tags_keeps_the_attributes() {
     assert!(seen[0].tags().is_empty());
     // An attribute that it cannot represent is removed, and written again by a later update that it can.
     lease.update([("tags", "x")]).await.unwrap();
-    eventually("the attributes went too", async || {
+    eventually("the attributes are removed", async || {
         set.online()
             .first()
             .is_some_and(|i| i.attributes().is_empty())

@@ -97,7 +97,7 @@ async fn reconnecting_clients_spread_out_and_list_once_each() {
         "{} attempts in {outage:?}",
         attempts.len()
     );
-    assert!(attempts.len() >= CLIENTS, "the loss was not noticed");
+    assert!(attempts.len() >= CLIENTS, "some clients did not reconnect");
     // The first attempt of each client follows the loss itself.
     let spread = attempts.iter().filter(|at| at.as_millis() > 1000);
     let mut slices = [0; 300];

@@ -130,7 +130,10 @@ async fn invalid_records_hide_no_instance() {
                 .map(|i| i.id().to_owned())
                 .collect::<Vec<_>>()
         };
-        eventually("both are there", async || ids() == ["good:1", "good:2"]).await;
+        eventually("both valid instances are online", async || {
+            ids() == ["good:1", "good:2"]
+        })
+        .await;
         assert_eq!(set.status().invalid, values().len());
         assert!(client.metrics().invalid >= values().len() as u64);
         assert_eq!(client.metrics().mismatches, 0);

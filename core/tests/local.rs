@@ -103,7 +103,7 @@ async fn a_removed_directory_is_created_and_filled_again() {
     }
     // Whether it seems offline in between depends on whether the owner or the watcher is faster.
     let is_back = async || fs::read_dir(&directory).is_ok_and(|files| files.count() == 1);
-    eventually("the registration is back", is_back).await;
+    eventually("the registration is restored", is_back).await;
     let other = Client::connect(&url(&directory)).await.unwrap();
     let found = other
         .services("web")

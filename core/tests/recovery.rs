@@ -35,7 +35,10 @@ async fn registrations_share_leases_and_are_released_alone() {
     let set = client.services("web").unwrap();
     assert_eq!(set.wait(250, WAIT_TIMEOUT).await.unwrap().len(), 250);
     leases.remove(7).unregister().await.unwrap();
-    eventually("one is gone", async || set.online().len() == 249).await;
+    eventually("the unregistered instance is offline", async || {
+        set.online().len() == 249
+    })
+    .await;
     // Twice the TTL, on shared renewals.
     let until = Instant::now() + Duration::from_secs(10);
     while Instant::now() < until {
@@ -54,7 +57,10 @@ async fn registrations_share_leases_and_are_released_alone() {
     assert_eq!(newer.standing().name(), "live");
     newer.update([("v", "2")]).await.unwrap();
     newer.unregister().await.unwrap();
-    eventually("it is gone", async || set.online().len() == 248).await;
+    eventually("the newer instance is offline", async || {
+        set.online().len() == 248
+    })
+    .await;
 }
 
 /// G11: a client has one connection and one stream, however many services and registrations.
@@ -98,8 +104,14 @@ async fn repeated_deletes_are_rate_limited_and_an_owner_is_left_alone() {
     let restored = client.metrics().restored;
     assert!((2..=5).contains(&restored), "{restored} times");
     assert!(deleted >= restored, "{deleted} deletions");
-    eventually("it is back", async || !etcd.ctl(&["get", key]).is_empty()).await;
-    eventually("it is live", async || lease.standing().name() == "live").await;
+    eventually("the key is restored", async || {
+        !etcd.ctl(&["get", key]).is_empty()
+    })
+    .await;
+    eventually("the lease is live", async || {
+        lease.standing().name() == "live"
+    })
+    .await;
     let other = self::client(&etcd, "ttl=60s").await;
     let owner = other.register(web(1)).await.unwrap();
     eventually("the lease is replaced", async || {
@@ -137,7 +149,7 @@ async fn an_outage_longer_than_the_ttl_empties_no_set() {
                 .iter()
                 .all(|i| !i.is_suspect() && !born.contains(&i.created()))
     };
-    eventually("all are registered again", all_are_back).await;
+    eventually("all instances are registered again", all_are_back).await;
 }
 
 /// G13: dead instances of a mass expiry are kept as suspects, picked last, and go offline after the grace
@@ -156,13 +168,16 @@ async fn instances_of_a_mass_expiry_go_offline_after_a_grace_and_released_ones_a
         etcd.ctl(&["put", &key, "null", "--lease", id]);
     }
     set.wait(7, WAIT_TIMEOUT).await.unwrap();
-    eventually("they are suspects", async || suspects(&set) == 6).await;
+    eventually("the expired instances are suspects", async || {
+        suspects(&set) == 6
+    })
+    .await;
     assert_eq!(set.online().len(), 7);
     for _ in 0..20 {
         assert_eq!(set.pick(discover_core::Policy::Random).unwrap().port(), 99);
     }
     assert_eq!(set.leader().unwrap().port(), 99);
-    eventually("they are let go", async || set.online().len() == 1).await;
+    eventually("the suspects go offline", async || set.online().len() == 1).await;
     // Unregistered deliberately: none is kept.
     leases.extend(register(&alive, 1..=8).await);
     set.wait(9, WAIT_TIMEOUT).await.unwrap();
@@ -172,7 +187,10 @@ async fn instances_of_a_mass_expiry_go_offline_after_a_grace_and_released_ones_a
         lease.unregister().await.unwrap();
         assert_eq!(suspects(&set), 0);
     }
-    eventually("all are gone", async || set.online().is_empty()).await;
+    eventually("all instances are offline", async || {
+        set.online().is_empty()
+    })
+    .await;
 }
 
 /// A set without read permission is reported as stale and kept; the others stay current.
@@ -207,10 +225,13 @@ async fn a_lost_permission_makes_one_set_stale_and_no_other() {
     // etcd checks permissions when a watch is created.
     let id = etcd.ctl(&[&root[..], &["put", "/discover/services/api/h:3", "null"]].concat());
     assert!(id.contains("OK"));
-    eventually("the other goes on", async || api.online().len() == 2).await;
+    eventually("the other set receives changes", async || {
+        api.online().len() == 2
+    })
+    .await;
     let again = Client::connect(&url).await.unwrap();
     let refused = again.services("web").unwrap();
-    eventually("it is refused", async || {
+    eventually("the set reports the missing permission", async || {
         let fault = refused.status().fault;
         fault.is_some_and(|fault| fault.error.kind() == ErrorKind::PermissionDenied)
     })
@@ -282,7 +303,7 @@ async fn a_start_without_the_store_uses_the_cache() {
     assert_eq!(set.status().state, SetState::Stale);
     assert!(set.status().fault.is_some());
     etcd.restart();
-    eventually("it is current", async || {
+    eventually("the set is current", async || {
         set.status().state == SetState::Current
     })
     .await;
