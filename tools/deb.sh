@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes libdiscover0 and libdiscover-dev of the C library that is built:
+# Builds the Debian packages libdiscover0 and libdiscover-dev from the built C library:
 #
-#   tools/deb.sh BUILT STAGE OUT     BUILT is cargo's folder, release or debug
+#   tools/deb.sh BUILT STAGE OUT     BUILT is the directory of cargo: release or debug
 #
-# With nothing but dpkg-deb and binutils. They are for the distribution that the library was built on.
+# Needs only dpkg-deb and binutils. The packages are for the distribution on which the library was built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 built=$1 stage=$2 out=$3
@@ -13,7 +13,7 @@ arch=$(dpkg --print-architecture)
 multiarch=$(cc -print-multiarch)
 libdir=usr/lib/$multiarch
 library=libdiscover${version%%.*}
-# Files are as old as the last commit, so that the same sources make the same packages.
+# Files have the time of the last commit, so that the packages are reproducible.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
 
@@ -22,17 +22,17 @@ umask 022
 mkdir -p "$stage/$library/$libdir" "$stage/libdiscover-dev"
 cargo run --quiet -p tools -- install --profile "$built" \
     --prefix /usr --libdir "lib/$multiarch" --destdir "$stage/libdiscover-dev" >/dev/null
-# What programs run with goes into the one, what they are built with stays in the other.
+# The shared library goes into libdiscover0; what programs are built with stays in libdiscover-dev.
 mv "$stage/libdiscover-dev/$libdir"/libdiscover.so.* "$stage/$library/$libdir"
 shared=$(find "$stage/$library/$libdir" -type f)
 chmod 644 "$shared"
-# Nobody waits for a small package but those who download it.
+# Release packages are compressed well; other packages, which only tests use, are compressed fast.
 [ "$built" = release ] && small=(-Zxz) || small=(-Zgzip -z1)
 strip --strip-unneeded "$shared"
 strip --strip-debug --enable-deterministic-archives "$stage/libdiscover-dev/$libdir/libdiscover.a"
 soname=$(readelf -d "$shared" | sed -n 's/.*(SONAME).*\[libdiscover\.so\.\(.*\)\]/\1/p')
 
-# The packages that hold the libraries it needs; of glibc, the version whose symbols it uses.
+# Prints the packages of the libraries that the shared library needs; for glibc with the version of the newest symbol.
 depends() {
     local needed glibc
     glibc=$(readelf -VW "$shared" | grep -o 'GLIBC_2[.0-9]*' | sort -uV | tail -n 1)
@@ -40,12 +40,12 @@ depends() {
         case $needed in
             libc.so.6 | libm.so.6 | ld-linux*) echo "libc6 (>= ${glibc#GLIBC_})" ;;
             libgcc_s.so.1) echo "libgcc-s1 (>= 4.2)" ;;
-            *) echo "deb: it is not known which package holds $needed" >&2; return 1 ;;
+            *) echo "deb: no Debian package is known for $needed; add it to tools/deb.sh" >&2; return 1 ;;
         esac
     done | sort -u | paste -sd, | sed 's/,/, /g'
 }
 
-# The next ABI: programs of this one must not be given it.
+# Prints the next incompatible ABI version.
 next() {
     case $1 in
         0.*) echo "0.$((${1#0.} + 1))" ;;
@@ -53,7 +53,7 @@ next() {
     esac
 }
 
-package() { # name, section, depends, one line, more lines
+package() { # name, section, dependencies, short description, long description
     local name=$1 root=$stage/$1 size
     local doc=$root/usr/share/doc/$name
     mkdir -p "$root/DEBIAN" "$doc"

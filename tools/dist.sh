@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Builds the packages that people install:
+# Builds the release packages:
 #
 #   tools/dist.sh [--profile dist|dev] [--out DIR] [wheel] [sdist] [npm] [deb] [agent]
 #
-#   wheel   for every CPython from 3.10 on, on every Linux with glibc 2.17 or newer
-#   sdist   the sources of the wheel; building it takes Rust and protoc
-#   npm     the package, and the package of this platform, which holds the native module
-#   deb     libdiscover0 and libdiscover-dev, for the distribution that this runs on
-#   agent   discoverd for every Linux of this machine's kind: one file that needs no other
+#   wheel   the Python package, for CPython 3.10 or newer on Linux with glibc 2.17 or newer
+#   sdist   the sources of the Python package; building them needs Rust and protoc
+#   npm     the Node package, and the package with the native module for this platform
+#   deb     libdiscover0 and libdiscover-dev, for the distribution of this machine
+#   agent   discoverd for Linux on this machine's architecture, statically linked
 #
-# All of them without names, in release, into dist/. The version is the workspace's, in Cargo.toml.
+# Default: all packages, with the profile dist, into dist/. The version is that of the workspace in Cargo.toml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source=$PWD
@@ -30,13 +30,13 @@ out=$(cd "$out" && pwd)
 
 export PATH=$source/.venv/bin:$PATH
 target=${CARGO_TARGET_DIR:-$source/target}
-# Only dev builds go by another name in the folders of cargo.
+# cargo names the directory of a profile after it, except for dev.
 built=$profile
 [ "$profile" != dev ] || built=debug
 triple=$(uname -m)-unknown-linux-gnu
 
-# Runs cargo or maturin with zig as the C compiler and linker. In a folder of its own: cargo builds all
-# anew where the linker changes, and the build scripts are linked by it too.
+# Runs cargo or maturin with zig as the C compiler and linker. It has its own target directory, because cargo
+# rebuilds everything when the linker changes, and the build scripts are linked with it, too.
 portable() {
     local name=${triple//-/_}
     env "CC_$name=$source/tools/zig-cc" "CARGO_TARGET_${name^^}_LINKER=$source/tools/zig-cc" \
@@ -53,7 +53,7 @@ sdist() {
 }
 
 npm_packages() {
-    # TypeScript is compiled in place; the native module that goes with it is built apart.
+    # TypeScript is compiled in place, with a dev build of the native module. The packaged module is built separately.
     [ -d bindings/node/node_modules ] ||
         (cd bindings/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
     (cd bindings/node && CARGO_TARGET_DIR=$target LIBDISCOVER_BUILD_PROFILE=dev node scripts/build.mjs)
@@ -64,20 +64,20 @@ npm_packages() {
 
 deb() {
     if ! command -v dpkg-deb >/dev/null; then
-        echo "dist: there is no dpkg-deb here, so there are NO Debian packages" >&2
+        echo "dist: deb skipped: dpkg-deb is not installed" >&2
         return
     fi
     cargo build --quiet --profile "$profile" -p discover-ffi
     tools/deb.sh "$built" "$target/deb" "$out"
 }
 
-# Rust brings musl with it, and zig the compiler for what is in C.
+# Rust provides musl; zig compiles the parts in C.
 agent() {
     local triple name version folder
     triple=$(uname -m)-unknown-linux-musl
     name=${triple//-/_}
     if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ] && ! rustup --quiet target add "$triple"; then
-        echo "dist: there is no $triple for this rustc (rustup target add $triple), so there is NO agent" >&2
+        echo "dist: agent failed: rustc has no target $triple; run: rustup target add $triple" >&2
         return 1
     fi
     env "CC_$name=$source/tools/zig-cc" ZIG_TARGET="$(uname -m)-linux-musl" CARGO_TARGET_DIR="$target/static" \

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the manuals into one folder, target/site, without a network; a warning is a failure:
+# Builds the manuals into target/site, without network access. Warnings are errors:
 #
 #   tools/docs.sh [rust] [c] [cpp] [python] [node]
 #
-# The Python and the Node package must have been built (make build).
+# Requires a build of the Python and Node packages (make build).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PWD/.venv/bin:$PATH
@@ -26,7 +26,7 @@ doxygen_for() {
 
 c() { doxygen_for c; }
 
-# Its words on what a call means are links into the manual for C.
+# The C++ manual links to the C manual for the semantics of each call.
 cpp() {
     [ -e "$site/c.tag" ] || c
     doxygen_for cpp

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Brings the machine to where the builds and tests can run. Safe to run again:
-# when all is there it looks, says nothing and changes nothing.
+# Installs what the builds and tests need. Idempotent: if everything is installed, it prints nothing and
+# changes nothing.
 #
 #   tools/setup.sh          everything `make test` needs
-#   tools/setup.sh build    what a build with etcd needs: protoc
-#   tools/setup.sh demo     what the demos need: a Python environment with what builds the package, and no protoc
+#   tools/setup.sh build    protoc, for a build with etcd
+#   tools/setup.sh demo     the Python environment that builds the package for the demos, without protoc
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What each Debian package is needed for, told by the file or command it brings:
-# a machine with another package manager only needs to have those.
+# Debian packages are detected by a command or file that they install, so a machine with another package manager
+# needs only those.
 missing=()
-want() { # package, then a command or an absolute path
+want() { # package, then the command or the absolute path that it installs
     case $2 in
         /*) [ -e "$2" ] || missing+=("$1") ;;
         *) command -v "$2" >/dev/null || missing+=("$1") ;;
@@ -35,11 +35,11 @@ want_servers_and_checkers() {
     want openssl openssl
     want cmake cmake
     want pkg-config pkg-config
-    # The fault lab's: network namespaces, and cuts between them.
+    # The fault lab uses network namespaces, and partitions between them.
     want iproute2 ip
     want iptables iptables
     want doxygen doxygen
-    # The page of the agent is looked at in it.
+    # The tests of the agent's page run in Chromium.
     want chromium chromium
 }
 
@@ -48,7 +48,7 @@ install_missing() {
     local root=() log
     [ "$(id -u)" -eq 0 ] || root=(sudo)
     if ! command -v apt-get >/dev/null || { [ ${#root[@]} -gt 0 ] && ! command -v sudo >/dev/null; }; then
-        echo "setup: missing: ${missing[*]} (Debian's names). Install them and run this again." >&2
+        echo "setup: missing: ${missing[*]} (names of Debian packages). Install them and run tools/setup.sh again." >&2
         exit 1
     fi
     echo "setup: installing ${missing[*]}"
@@ -56,15 +56,14 @@ install_missing() {
     local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=300)
     if ! { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
         tail -n 20 "$log" >&2
-        echo "setup: could not install ${missing[*]}. Install them and run this again." >&2
+        echo "setup: cannot install ${missing[*]}. Install them and run tools/setup.sh again." >&2
         exit 1
     fi
     rm -f "$log"
 }
 
-# The lists of requirements that are needed. The copies of them inside the environment say what was installed
-# into it.
-python_environment() {
+# Installs requirement lists into .venv. Copies of the lists in .venv record what is installed.
+python_environment() { # requirement lists
     local list missing=()
     for list in "$@"; do
         cmp -s "tools/$list" ".venv/$list" || missing+=("$list")
@@ -77,13 +76,13 @@ python_environment() {
     fi
     echo "setup: preparing the Python environment in .venv"
     for list in "${missing[@]}"; do
-        # What an older list had may not go with what the new one has.
+        # Packages of an older list may conflict with the new one, so the environment is created anew.
         [ ! -e ".venv/$list" ] || rm -rf .venv
     done
     if [ ! -e .venv ]; then
         missing=("$@")
         if ! python3 -m venv .venv; then
-            echo "setup: python3 cannot make a virtual environment (Debian: apt-get install python3-venv)" >&2
+            echo "setup: python3 cannot create a virtual environment (Debian: apt-get install python3-venv)" >&2
             exit 1
         fi
     fi
@@ -93,7 +92,7 @@ python_environment() {
     done
 }
 
-# A minimal Rust toolchain comes without these two.
+# A minimal Rust toolchain lacks rustfmt and clippy.
 rust_components() {
     cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return
     echo "setup: adding rustfmt and clippy"
