@@ -1,18 +1,18 @@
-# The index of every command. `make help` prints the lines with two hashes.
+# All commands of the project. `make help` prints the targets with a `##` comment.
 
-# One target folder for cargo, maturin and npm: nothing is built twice.
+# One target directory for cargo, maturin and npm, so that nothing is built twice.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 PREFIX  ?= /usr/local
 LIBDIR  ?= lib
 DESTDIR ?=
-# How `make install` builds: dist is smaller by a fifth, and takes minutes more.
+# The profile of `make install`. dist makes the library a fifth smaller, and takes minutes longer.
 PROFILE ?= release
-# Which stages `make test` runs: fmt tidy clippy no-etcd rust mutants python python-types node docs faults all.
+# Stages of `make test`; default: all. fmt tidy clippy no-etcd rust mutants python python-types node docs faults all.
 STAGES  ?=
-# Which loops `make soak` runs; tools/src/soak.rs has their names.
+# Loops of `make soak`, named in tools/src/soak.rs; default: all.
 LOOPS   ?=
-# How many random histories of each kind `make prove` tries.
+# Number of random histories of each kind in `make prove`.
 N       ?= 200000
 
 TOOLS := cargo run --quiet -p tools --
@@ -28,32 +28,32 @@ demo: ## watch a C, a Python and a Node process find each other, without a serve
 	@$(TOOLS) build --no-etcd
 	@examples/demo/run
 
-demo-agent: ## the same through the agent: a page, a stream and the commands see one killed and go
+demo-agent: ## watch the same through the agent: its page, a stream and the commands report a killed process
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@cargo build --quiet -p discoverd --no-default-features --features local
 	@examples/demo/agent
 
-demo-layouts: ## watch one service in two layouts at once, seen by the users of either
+demo-layouts: ## watch one service in two layouts at once, as clients of each see it
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@.venv/bin/python examples/demo/layouts.py
 
-test: setup ## run every test (some of them: STAGES="rust python")
+test: setup ## run all tests (some stages: STAGES="rust python")
 	@$(TOOLS) test $(STAGES)
 
-faults: setup ## break a real etcd in every way while all languages watch (RUN="leader-kill rollback")
+faults: setup ## inject faults into a real etcd while clients in all languages watch (RUN="leader-kill rollback")
 	@$(TOOLS) build
 	@cargo build --quiet -p discover-faults
 	@"$(CARGO_TARGET_DIR)/debug/faults" $(or $(RUN),all)
 
-soak: setup ## run the long loops, a tenth of which `make test` does, in full (LOOPS="c-cycles")
+soak: setup ## run the long loops with ten times the rounds of `make test` (LOOPS="c-cycles")
 	@$(TOOLS) soak $(LOOPS)
 
-bench: setup ## measure every language beside the floor of the same run (RUN="latency reads")
+bench: setup ## run the benchmarks of all languages, with a baseline (RUN="latency reads")
 	@tools/bench.sh $(RUN)
 
-prove: setup ## prove the machines on N random histories, every order of more events, a whole day
+prove: setup ## run the model tests on N random histories, and check that they detect the mutants (N=200000)
 	DISCOVER_PROVE=$(N) cargo test --release -p discover-core --lib -- --nocapture tests::model:: model_tests:: watch_sync::tests::
 	cargo test --release -p discover-core --lib --features mutants -- --nocapture mutant
 
@@ -65,24 +65,24 @@ install: ## install the C library (PREFIX=/usr/local LIBDIR=lib DESTDIR= PROFILE
 	cargo build --profile $(PROFILE) -p discover-ffi
 	@$(TOOLS) install --profile $(PROFILE) --prefix "$(PREFIX)" --libdir "$(LIBDIR)" --destdir "$(DESTDIR)"
 
-dist: setup ## build the packages that people install, in release, into dist/ (WHAT="wheel sdist npm deb agent")
+dist: setup ## build the release packages into dist/ (WHAT="wheel sdist npm deb agent")
 	@tools/dist.sh $(WHAT)
 
 docs: setup ## build the manuals of all languages into target/site
 	@$(TOOLS) build
 	@tools/docs.sh
 
-header: ## write include/discover.h anew
+header: ## regenerate include/discover.h
 	@tools/setup.sh build
 	UPDATE_HEADER=1 cargo test -p discover-ffi --test header
 
 fmt: ## format the Rust sources
 	cargo fmt --all
 
-lint: setup ## check format, house rules and lints, without running a test
+lint: setup ## check formatting, house rules and lints, without running tests
 	@$(TOOLS) test fmt tidy clippy
 
-setup: ## install what the tests need; quiet when it is there
+setup: ## install what the tests need; prints nothing if it is installed
 	@tools/setup.sh
 
 clean: ## remove everything that was built or installed in this tree

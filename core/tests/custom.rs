@@ -1,4 +1,4 @@
-//! A backend of the user's own, added by a scheme and a constructor.
+//! A custom backend, added with a scheme and a constructor.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,24 +11,26 @@ use discover_core::{
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-/// A registry that is a list in its URL: `fixed://h1:1,h2:2`. Nothing can be registered.
-struct Fixed(Vec<String>);
+/// A read-only registry with the list of instances in its URL: `fixed://h1:1,h2:2`.
+struct FixedBackend(Vec<String>);
 
-impl Fixed {
+impl FixedBackend {
     fn open(uri: &Url) -> Result<Arc<dyn Backend>> {
         uri.expect_options(&COMMON_OPTIONS)?;
-        Ok(Arc::new(Fixed(uri.hosts().map(str::to_owned).collect())))
+        Ok(Arc::new(FixedBackend(
+            uri.hosts().map(str::to_owned).collect(),
+        )))
     }
 }
 
 fn read_only<T>() -> Result<T> {
     Err(discover_core::Error::new(
         ErrorKind::Unsupported,
-        "fixed:// is a list, not a registry",
+        "fixed:// is read-only",
     ))
 }
 
-impl Backend for Fixed {
+impl Backend for FixedBackend {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
         ready(Ok(())).boxed()
     }
@@ -56,15 +58,15 @@ impl Backend for Fixed {
 
     fn subscribe(&self, service: &ServiceName, _: View) -> BoxStream<'static, Result<View>> {
         let instance = |(age, address): (usize, &String)| {
-            let made = Registration::at(service.as_str(), address)
+            let instance = Registration::at(service.as_str(), address)
                 .unwrap()
                 .instance(age as u64);
             (
                 InstanceOrder {
                     created: age as u64,
-                    id: made.id().into(),
+                    id: instance.id().into(),
                 },
-                Arc::new(made),
+                Arc::new(instance),
             )
         };
         let instances = self.0.iter().enumerate().map(instance).collect();
@@ -84,7 +86,7 @@ impl Backend for Fixed {
 async fn a_custom_backend_supports_all_features_of_the_client() {
     let connect = |url: &str| {
         Client::builder()
-            .backend("fixed", Fixed::open)
+            .backend("fixed", FixedBackend::open)
             .url(url)
             .connect()
     };

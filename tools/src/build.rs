@@ -1,14 +1,14 @@
-//! `build`: the C library, the Python package, the Node package and the agent, in the dev profile and
-//! in place, for the tests, the examples and the demo alike.
+//! `build`: builds the C library, the Python package, the Node package and the agent with the dev profile and in place,
+//! for the tests, the examples and the demos.
 
 use crate::step::{Counted, Step};
 
-/// Which backends go in.
+/// Backends to build.
 #[derive(Clone, Copy)]
 pub enum Features {
-    /// What a user gets.
+    /// The default features of the packages.
     Default,
-    /// What needs no server but the agent, and no protoc to build.
+    /// `local` and `agent`, which need no protoc.
     NoEtcd,
 }
 
@@ -38,12 +38,12 @@ pub fn ffi(features: Features) -> Step {
     )
 }
 
-/// The program that tests start, and the commands.
+/// Builds the agent and its commands.
 pub fn agent() -> Step {
     Step::new(Counted::Build, "cargo build -p discoverd")
 }
 
-/// The program that starts the servers which all Rust tests share.
+/// Builds the program that starts the servers shared by all Rust tests.
 pub fn test_servers() -> Step {
     Step::new(
         Counted::Build,
@@ -51,13 +51,13 @@ pub fn test_servers() -> Step {
     )
 }
 
-/// Installs into .venv in place: Python sources are read from this tree.
+/// Installs the Python package into .venv in development mode: Python sources are read from this tree.
 pub fn python(features: Features) -> Step {
     let develop = "python -m maturin develop --manifest-path bindings/python/Cargo.toml";
     with_cargo_features(Step::new(Counted::Build, develop), features)
 }
 
-/// npm runs the package's own build script, which reads the environment.
+/// Builds the Node package with its build script, which npm runs and which reads the environment.
 pub fn node(features: Features) -> Step {
     let install = Step::new(Counted::Build, "npm install --no-audit --no-fund");
     let install = install.dir("bindings/node");

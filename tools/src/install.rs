@@ -1,5 +1,5 @@
-//! `install`: the built C library, laid out as packages and build systems expect to find it.
-//! Everything installed is relocatable: the tree can be moved, or staged with --destdir.
+//! `install`: installs the built C library in the standard layout of packages and build systems. The installed tree is
+//! relocatable: it can be moved, or staged with --destdir.
 
 use std::fs;
 use std::io;
@@ -9,11 +9,11 @@ use crate::{root, target_dir};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What a static program links besides the library: `cargo rustc -p discover-ffi --crate-type
+/// Libraries that a statically linked program needs in addition: `cargo rustc -p discover-ffi --crate-type
 /// staticlib -- --print native-static-libs`.
 const SYSTEM_LIBRARIES: [&str; 7] = ["gcc_s", "util", "rt", "pthread", "m", "dl", "c"];
 
-/// Those in include/ that programs compile with.
+/// The headers in include/ to install.
 const HEADERS: [&str; 6] = [
     "discover.h",
     "discover.hpp",
@@ -29,7 +29,7 @@ const CMAKE_VERSION: &str = include_str!("../templates/libdiscoverConfigVersion.
 
 struct Options {
     prefix: PathBuf,
-    /// Below the prefix: `lib`, or what a distribution has in its place.
+    /// Directory of libraries below the prefix: `lib`, or another name on some distributions.
     libdir: PathBuf,
     destdir: PathBuf,
     profile: String,
@@ -65,21 +65,21 @@ fn parse(arguments: &[&str]) -> Result<Options, String> {
             ["--libdir", dir] => options.libdir = PathBuf::from(dir),
             ["--destdir", dir] => options.destdir = PathBuf::from(dir),
             ["--profile", profile] => options.profile = profile.to_owned(),
-            _ => return Err(format!("install: cannot make sense of {}", pair.join(" "))),
+            _ => return Err(format!("install: unknown option {}", pair.join(" "))),
         }
     }
-    options.prefix = prefix.ok_or("install: --prefix is missing")?;
+    options.prefix = prefix.ok_or("install: option --prefix is required")?;
     if !options.prefix.is_absolute() {
-        return Err("install: --prefix is an absolute path".to_owned());
+        return Err("install: --prefix must be an absolute path".to_owned());
     }
     let plain = |part| matches!(part, Component::Normal(_));
     if !options.libdir.components().all(plain) {
-        return Err("install: --libdir is a folder below the prefix".to_owned());
+        return Err("install: --libdir must be a relative path below the prefix".to_owned());
     }
     Ok(options)
 }
 
-/// The prefix as found beneath the destination folder, the way DESTDIR works everywhere.
+/// Returns the prefix below the destination directory, as the usual DESTDIR of make.
 fn under(destdir: &Path, prefix: &Path) -> PathBuf {
     if destdir.as_os_str().is_empty() {
         return prefix.to_owned();
@@ -115,15 +115,15 @@ fn install(built: &Path, include: &Path, destination: &Path, libdir: &Path) -> R
     Ok(())
 }
 
-/// The part of a version within which programs need no relinking, and so the number in the
-/// SONAME: `0.MINOR` below 1.0, `MAJOR` after. ffi/build.rs has the same rule.
+/// Returns the ABI version, which is the number in the SONAME: `0.MINOR` below 1.0, `MAJOR` from 1.0 on. ffi/build.rs
+/// has the same rule.
 fn abi(version: &str) -> String {
     let parts: Vec<&str> = version.split('.').collect();
     let significant = if parts[0] == "0" { 2 } else { 1 };
     parts[..significant.min(parts.len())].join(".")
 }
 
-/// The files find the prefix from where they are, so they say how far below it that is.
+/// Fills in a template. The files compute the prefix from their own location, with `@UP@` as the relative path.
 fn fill(template: &str, libdir: &Path) -> String {
     let up = vec![".."; libdir.components().count()].join("/");
     template
@@ -153,8 +153,8 @@ fn link(target: &str, link: &Path) -> Result<(), String> {
         .map_err(|error| format!("install: {}: {error}", link.display()))
 }
 
-/// Makes the file beside its place and renames it into it: a failure leaves what was there, and a
-/// program that runs keeps the library that it has open.
+/// Writes a new file next to the target and renames it: a failure keeps the old file, and running programs keep the
+/// library that they have open.
 fn place(to: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     if let Some(dir) = to.parent() {
         fs::create_dir_all(dir)?;

@@ -1,5 +1,5 @@
-//! The project's own tools, in one small program without dependencies:
-//! `cargo run -p tools -- <command>`. The Makefile is the index.
+//! Build and test tools of the project, without dependencies: `cargo run -p tools -- COMMAND`. The Makefile lists the
+//! commands.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -24,9 +24,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo run -p tools -- COMMAND
 
-  build [--no-etcd]     build the C library, the Python package and the Node package for this tree
-  test [STAGE...]       run the test stages (all of them, or those named) and count
-  soak [LOOP...]        run the long loops of the tests (all, or those named) with their full counts
+  build [--no-etcd]     build the C library, the Python package and the Node package in place
+  test [STAGE...]       run the test stages (default: all) and print the counts
+  soak [LOOP...]        run the long loops of the tests (default: all) with their full counts
   tidy                  check the house rules
   install --prefix DIR [--libdir lib] [--destdir DIR] [--profile dist|release|debug]
                         install the built C library, its headers, pkg-config and CMake files
@@ -54,8 +54,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The top of the repository that we stand in. Not the one that we were built in: a target folder
-/// may be moved along with its repository, or shared by two.
+/// Returns the top of the repository that contains the working directory. The repository of the build may be another
+/// one, because target directories can be moved or shared.
 fn root() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     let top = here
@@ -64,7 +64,7 @@ fn root() -> PathBuf {
     top.unwrap_or(&here).to_owned()
 }
 
-/// Where cargo builds: one folder for the workspace, maturin and npm, so that nothing is built twice.
+/// Returns the target directory. The workspace, maturin and npm share it, so that nothing is built twice.
 fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) if !dir.is_empty() => root().join(dir),

@@ -1,15 +1,15 @@
-//! What `soak` runs: the loops of the tests, which `test` runs at a tenth of their counts, in full.
+//! The loops of `soak`: tests that repeat an operation, with their full number of rounds.
 //!
-//! A test asks `DISCOVER_SOAK`: unset, it makes a tenth of its rounds. A loop here is the same test, run
-//! by itself with that variable set. To add one, mark its rounds in the test and name the test here.
+//! A test reads `DISCOVER_SOAK`: if it is not set, the test runs a tenth of its rounds. A loop runs the same test with
+//! the variable set. To add a loop, read the variable in the test and list the test here.
 
 use crate::build::{self, Features};
 use crate::counts::Runner;
 use crate::stages::{Stage, tests};
 use crate::step::Step;
 
-/// How long one loop may take.
-const LONGEST: &str = "4h";
+/// Time limit of one loop.
+const LOOP_TIMEOUT: &str = "4h";
 
 pub fn all() -> Vec<Stage> {
     vec![
@@ -29,7 +29,7 @@ pub fn all() -> Vec<Stage> {
     ]
 }
 
-/// The decoders, over records that are changed in so many ways; `test` tries a few thousand.
+/// Fuzzes the decoders with a million mutated records; `test` tries a few thousand.
 fn fuzz() -> Stage {
     let command = "cargo test -p discover-core --lib -- fuzz";
     Stage {
@@ -50,9 +50,9 @@ fn idle() -> Stage {
     }
 }
 
-/// Tests of the C library: what `cargo test -p discover-ffi` is given to run just them.
-fn c(name: &'static str, which: &str) -> Stage {
-    let command = format!("cargo test -p discover-ffi {which}");
+/// Tests of the C library, selected by arguments of `cargo test -p discover-ffi`.
+fn c(name: &'static str, selection: &str) -> Stage {
+    let command = format!("cargo test -p discover-ffi {selection}");
     Stage {
         name,
         about: "ffi",
@@ -63,7 +63,7 @@ fn c(name: &'static str, which: &str) -> Stage {
     }
 }
 
-/// A file of the Python package's tests.
+/// One test file of the Python package.
 fn python(name: &'static str, file: &str) -> Stage {
     let command = format!("python -m pytest -raP bindings/python/tests/{file}");
     Stage {
@@ -71,7 +71,7 @@ fn python(name: &'static str, file: &str) -> Stage {
         about: "bindings/python",
         steps: vec![
             build::python(Features::Default),
-            // What they print says how long the slowest took.
+            // The output contains the time of the slowest round.
             in_full(Runner::Pytest, &command),
         ],
     }
@@ -91,7 +91,7 @@ fn forks() -> Stage {
     }
 }
 
-/// The agent as it is shipped, with nothing else beside it. What it prints are the figures.
+/// Load test of a release build of the agent, alone on the machine. Prints its figures.
 fn agent_load() -> Stage {
     let command = "cargo test --release -p discoverd --test load -- --nocapture --test-threads 1";
     Stage {
@@ -101,7 +101,7 @@ fn agent_load() -> Stage {
     }
 }
 
-/// A file of the Node package's tests.
+/// One test file of the Node package.
 fn node(name: &'static str, file: &str) -> Stage {
     let command = format!("node --test test/{file}");
     Stage {
@@ -117,5 +117,5 @@ fn node(name: &'static str, file: &str) -> Stage {
 fn in_full(runner: Runner, command: &str) -> Step {
     tests(runner, command)
         .env("DISCOVER_SOAK", "1")
-        .within(LONGEST)
+        .within(LOOP_TIMEOUT)
 }

@@ -1,14 +1,15 @@
-//! Takes Rust or C source apart into lines of code, comments and strings, so that a rule about
-//! code is not deceived by prose. A lexer, not a parser: enough for the house rules.
+//! Lexer that splits Rust and C source into code, comments and strings, so that a rule about code ignores comments and
+//! strings.
 
+/// A line of source.
 #[derive(Debug, Default)]
 pub struct Line {
-    /// The code, each string literal replaced by `""`.
+    /// The code, with each string literal replaced by `""`.
     pub code: String,
     pub comment: String,
-    /// What the string literals that begin on this line hold.
+    /// Contents of the string literals that begin on this line.
     pub strings: Vec<String>,
-    /// Whether it belongs to an item under `#[cfg(test)]`.
+    /// True if the line belongs to an item under `#[cfg(test)]`.
     pub test: bool,
 }
 
@@ -22,9 +23,9 @@ pub fn lines(text: &str) -> Vec<Line> {
 enum State {
     Code,
     LineComment,
-    /// Rust's nest; C's never reach two.
+    /// Contains the depth: comments nest in Rust, but not in C.
     BlockComment(usize),
-    /// Ends at a quote, followed by as many `#` if it is raw.
+    /// A raw string ends at a quote with the same number of `#` as at its start.
     String {
         raw_hashes: Option<usize>,
     },
@@ -33,7 +34,7 @@ enum State {
 fn split(text: &str) -> Vec<Line> {
     let chars: Vec<char> = text.chars().collect();
     let mut lines = vec![Line::default()];
-    let mut literal = (0, String::new()); // where a string began, and what it holds
+    let mut literal = (0, String::new()); // the first line of a string, and its content
     let mut state = State::Code;
     let mut at = 0;
     while at < chars.len() {
@@ -95,7 +96,7 @@ fn split(text: &str) -> Vec<Line> {
                 _ => line.code.push(char),
             },
         }
-        // An escape at the end of a line swallows the break, which still begins a line.
+        // A line break after a backslash is part of the escape, but still begins a line.
         for _ in chars[at..chars.len().min(at + length)]
             .iter()
             .filter(|char| **char == '\n')
@@ -112,7 +113,7 @@ fn closes(after_quote: &[char], raw_hashes: Option<usize>) -> bool {
     after_quote.len() >= hashes && after_quote[..hashes].iter().all(|char| *char == '#')
 }
 
-/// How many `#` close the string that begins after `code`, if `code` ends like `r##`.
+/// Returns the number of `#` that close the string after `code`, if `code` ends like `r##`.
 fn raw_hashes(code: &str) -> Option<usize> {
     let head = code.trim_end_matches('#');
     let before = head.strip_suffix('r')?.trim_end_matches(['b', 'c']);
@@ -120,7 +121,7 @@ fn raw_hashes(code: &str) -> Option<usize> {
     (!is_word).then_some(code.len() - head.len())
 }
 
-/// The length of the character literal at a quote; 1 for the quote of a lifetime.
+/// Returns the length of the character literal at a quote; 1 for the quote of a lifetime.
 fn char_literal(from: &[char]) -> usize {
     match from {
         ['\'', '\\', _, rest @ ..] => {
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_and_comments_leave_the_code() {
+    fn strings_and_comments_are_separated_from_code() {
         let line = &lines(r#"let a = "x // y \" z"; // why "not""#)[0];
         assert_eq!(line.code, "let a = \"\"; ");
         assert_eq!(line.comment, " why \"not\"");
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spans_lines_keeps_the_line_numbers() {
+    fn comments_and_strings_over_several_lines_keep_the_line_numbers() {
         let text = "a /* one\n two /* nested */ */ b\nlet s = \"x \\\n y\";\nc";
         assert_eq!(code(text), ["a ", " b", "let s = \"\"", ";", "c"]);
         assert_eq!(lines(text)[2].strings, ["x \\\n y"]);

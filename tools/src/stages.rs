@@ -1,4 +1,4 @@
-//! What `test` runs, in order: the cheap checks first.
+//! The stages of `test`, in order: the cheap checks first.
 
 use std::fs;
 
@@ -9,13 +9,13 @@ use crate::{root, target_dir};
 
 pub struct Stage {
     pub name: &'static str,
-    /// The folder it is about. Where that does not exist, the stage is skipped.
+    /// The directory that the stage tests. If it does not exist, the stage is skipped.
     pub about: &'static str,
-    /// Run until one fails.
+    /// The steps, run until one fails.
     pub steps: Vec<Step>,
 }
 
-/// Each stage builds what it needs, so that it can be run alone; built twice is built once.
+/// Returns all stages. Each builds what it needs, so that it can run alone; repeated builds are incremental.
 pub fn all() -> Vec<Stage> {
     let stage = |name, about, steps| Stage { name, about, steps };
     vec![
@@ -56,7 +56,7 @@ pub fn all() -> Vec<Stage> {
         stage(
             "mutants",
             "core",
-            // Deliberate mistakes, which the model tests must detect.
+            // Deliberate defects, which the model tests must detect.
             vec![tests(
                 Runner::Cargo,
                 "cargo test -p discover-core --lib --features mutants mutant",
@@ -141,14 +141,14 @@ fn rust_tests() -> Step {
     step.within("40m")
 }
 
-/// A build without etcd must not need protoc, as the demo promises.
+/// A build without etcd must not need protoc, because the demo does not install it.
 fn builds_without_protoc(features: &str) -> Step {
     check("cargo check -p discover-core --no-default-features --features")
         .arg(features)
         .env("PROTOC", "/nonexistent")
 }
 
-/// Each manual is built, and a warning fails it.
+/// Builds each manual; a warning fails the stage.
 fn manuals() -> Vec<Step> {
     vec![
         build::python(Features::Default),
@@ -161,7 +161,7 @@ fn manuals() -> Vec<Step> {
     ]
 }
 
-/// The package, the programs that use it, and the stubs against the module they describe.
+/// Tests the package and the programs that use it, and compares the stubs with the native module.
 fn python_types() -> Vec<Step> {
     let mut steps = vec![
         build::python(Features::Default),

@@ -1,4 +1,4 @@
-//! One command of a stage, run at the top of the repository with the environment that all builds share.
+//! One command of a stage. It runs at the top of the repository, with the environment that all builds share.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -11,11 +11,11 @@ use crate::{root, target_dir};
 /// How the result of a step is counted.
 #[derive(Clone, Copy)]
 pub enum Counted {
-    /// Nothing on success, one failure otherwise.
+    /// No test on success, one failure otherwise.
     Build,
     /// One test.
     Check,
-    /// The numbers in its output.
+    /// The counts in the output of its runner.
     Tests(Runner),
 }
 
@@ -34,7 +34,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// `command` is split at spaces; an argument that holds one goes through [`Step::arg`].
+    /// `command` is split at spaces; an argument with a space is added with [`Step::arg`].
     pub fn new(counted: Counted, command: &str) -> Step {
         let arguments = command.split_whitespace().map(str::to_owned).collect();
         Step {

@@ -1,4 +1,4 @@
-//! `test` and `soak`: run stages, go on after a failing one, and end with the sums.
+//! `test` and `soak`: run stages, continue after a failed one, and print the totals.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ struct Outcome {
     stage: &'static str,
     counts: Counts,
     time: Duration,
-    /// What failed, or why nothing ran.
+    /// The failed command, or the reason why the stage was skipped.
     note: String,
 }
 
-/// Runs the stages named, in their own order; all of them where none is named.
+/// Runs the named stages in the order of `stages`; all of them if `names` is empty.
 pub fn run(stages: Vec<Stage>, names: &[&str]) -> Result<(), String> {
     let stages = selected(stages, names)?;
     let outcomes: Vec<Outcome> = stages.iter().map(run_stage).collect();
@@ -30,7 +30,7 @@ fn selected(all: Vec<Stage>, names: &[&str]) -> Result<Vec<Stage>, String> {
     let known: Vec<&str> = all.iter().map(|stage| stage.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
         return Err(format!(
-            "nothing here is called {unknown}; there are: {}",
+            "unknown name {unknown}; known names: {}",
             known.join(" ")
         ));
     }
@@ -38,10 +38,7 @@ fn selected(all: Vec<Stage>, names: &[&str]) -> Result<Vec<Stage>, String> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is the wall clock that we wait by"
-)]
+#[expect(clippy::disallowed_methods, reason = "measures wall-clock time")]
 fn run_stage(stage: &Stage) -> Outcome {
     let begin = Instant::now();
     let mut counts = Counts::default();
@@ -57,7 +54,7 @@ fn run_stage(stage: &Stage) -> Outcome {
         }
     } else {
         counts.skipped = 1;
-        note = format!("skipped: there is no {}", stage.about);
+        note = format!("skipped: {} does not exist", stage.about);
     }
     Outcome {
         stage: stage.name,
