@@ -111,7 +111,7 @@ test('process.exit in the middle of everything is clean', async () => {
   }
 });
 
-/** Where a program may be when it has had enough. */
+/** Code that exits the process, by the place from which it does so. */
 const HANDLERS = {
   'a callback': `web.subscribe((event) => event.kind === 'update' && process.exit(0));`,
   'a loop': `for await (const event of web.watch()) if (event.kind === 'update') process.exit(0);`,

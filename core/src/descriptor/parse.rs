@@ -1,4 +1,4 @@
-//! From text to a descriptor:
+//! Parser of descriptors:
 //!
 //! ```text
 //! descriptor = name [ "[" tag *( "," tag ) "]" ] ";" port [ "/" ( "tcp" / "udp" ) ]
@@ -12,10 +12,10 @@ use std::fmt;
 use crate::descriptor::{Descriptor, Protocol};
 use crate::model::MAX_NAME;
 
-/// Where a text is wrong, and what would be right there.
+/// A syntax error: its position, and what is expected there.
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// In bytes, before which all are ASCII: so also in characters.
+    /// Offset in bytes, which is also the offset in characters, because all bytes before it are ASCII.
     at: usize,
     why: String,
 }
@@ -48,7 +48,7 @@ pub(super) fn parse(text: &str) -> Result<Descriptor> {
     })
 }
 
-/// What is still to be read.
+/// The text that is not parsed yet.
 struct Rest<'a> {
     text: &'a str,
     at: usize,
@@ -69,7 +69,7 @@ impl<'a> Rest<'a> {
         is_there
     }
 
-    /// As much as is of alphanumerics and of these signs.
+    /// Consumes the longest prefix of alphanumerics and of these characters.
     fn word(&mut self, signs: &str) -> &'a str {
         let belongs = |c: char| c.is_ascii_alphanumeric() || signs.contains(c);
         let left = self.left();

@@ -1,4 +1,4 @@
-//! What the tests of the layouts share, and what holds for all of them.
+//! Helpers for the tests of the layouts, and properties of all layouts.
 
 mod fuzz;
 
@@ -40,7 +40,7 @@ pub(super) fn reads(layout: &dyn Layout, service: &str, key: &str, value: &[u8])
     }
 }
 
-/// What is written is read back as what was registered.
+/// Checks that a written registration is read back unchanged.
 pub(super) fn round_trips(layout: &dyn Layout, registration: &Registration) {
     let (key, value) = entry(layout, registration);
     let read = reads(
@@ -53,7 +53,7 @@ pub(super) fn round_trips(layout: &dyn Layout, registration: &Registration) {
     check(layout, registration).unwrap();
 }
 
-/// Every layout, where it is by default.
+/// Returns all layouts with their default prefixes.
 pub(super) fn all() -> Vec<Box<dyn Layout>> {
     vec![
         Box::new(Native),
@@ -68,7 +68,7 @@ pub(super) fn all() -> Vec<Box<dyn Layout>> {
 }
 
 fn registrations() -> impl Strategy<Value = Registration> {
-    // Among them the names that mean something to one layout or another.
+    // These include the names that have a meaning in some layout.
     let name = "[a-z]{1,6}|version|endpoints|user|password|public|critical|hostname|scheme|shard|host\
                 |image|proto|port|ports\\.http|private_ports\\.https|.{1,8}";
     let attributes = proptest::collection::btree_map(name, "true|80|[a-z.]{0,6}|.{0,9}", 0..5);
@@ -91,7 +91,7 @@ fn registrations() -> impl Strategy<Value = Registration> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// What a layout accepts is read back as it was, and the bytes are the same each time.
+    /// A registration that a layout accepts is read back unchanged, and its encoding is deterministic.
     #[test]
     fn what_is_accepted_is_read_back(registration in registrations()) {
         for layout in all() {
@@ -110,7 +110,7 @@ proptest! {
         }
     }
 
-    /// Every layout takes an instance that is just somewhere.
+    /// Every layout accepts an instance without attributes and tags.
     #[test]
     fn a_plain_instance_can_be_said_in_every_layout(port in 1u16.., host in "[a-z]{1,8}|::1") {
         let plain = Registration::new("web", port).unwrap().host(&host).unwrap();

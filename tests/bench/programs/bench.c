@@ -1,4 +1,4 @@
-/* The library under measure, in C; see README.md beside the programs. */
+/* The measured program in C; see README.md of the benchmarks. */
 #include <discover.h>
 
 #include <pthread.h>
@@ -10,12 +10,12 @@
 #include <string.h>
 #include <time.h>
 
-#define MOST_EVENTS 200000
+#define MAX_EVENTS 200000
 #define WORKERS 64
 #define ROUNDS 20000000L
 #define CHANGES 200
 
-static long long latencies[MOST_EVENTS], downs[MOST_EVENTS];
+static long long latencies[MAX_EVENTS], downs[MAX_EVENTS];
 static atomic_size_t events, gone, current;
 
 static long long now_ns(void) {
@@ -52,8 +52,8 @@ static void on_event(const discover_event *event, void *user_data) {
     case DISCOVER_EVENT_UP:
     case DISCOVER_EVENT_UPDATE: {
         const char *written = discover_instance_attribute(discover_event_instance(event), "t");
-        size_t at = written == NULL ? MOST_EVENTS : atomic_load(&events);
-        if (at < MOST_EVENTS) {
+        size_t at = written == NULL ? MAX_EVENTS : atomic_load(&events);
+        if (at < MAX_EVENTS) {
             latencies[at] = now() - atoll(written);
             atomic_store(&events, at + 1);
         }
@@ -61,7 +61,7 @@ static void on_event(const discover_event *event, void *user_data) {
     }
     case DISCOVER_EVENT_DOWN: {
         size_t at = atomic_fetch_add(&gone, 1);
-        if (at < MOST_EVENTS) downs[at] = now();
+        if (at < MAX_EVENTS) downs[at] = now();
         break;
     }
     case DISCOVER_EVENT_CURRENT:
@@ -178,7 +178,7 @@ static void read_pick(void) {
     discover_instance_free(instance);
 }
 
-/* Nanoseconds of one call, the least of a few rounds. */
+/* Returns the nanoseconds of one call: the minimum of several rounds. */
 static double cost(void (*call)(void)) {
     double least = 1e9;
     for (int round = 0; round < 5; round++) {
@@ -190,7 +190,7 @@ static double cost(void (*call)(void)) {
     return least;
 }
 
-/* A client and its set of so many instances. */
+/* A client and its set of instances. */
 static discover_lease **gather(const char *url, long count) {
     discover_lease **leases = calloc(count, sizeof *leases);
     discover_snapshot *snapshot;
@@ -256,7 +256,7 @@ static int by_size(const void *one, const void *other) {
     return (a > b) - (a < b);
 }
 
-/* From the writer's call to the last listener. */
+/* Measures the time from the writer's call to the last subscriber. */
 static void scale(const char *url, long instances, long listeners) {
     static long long took[CHANGES];
     discover_lease **leases = gather(url, instances);

@@ -1,5 +1,4 @@
-// The library under measure, in JavaScript; see README.md beside the programs. The package is the one
-// named by LIBDISCOVER_NODE.
+// The measured program in JavaScript; see README.md of the benchmarks. LIBDISCOVER_NODE names the package.
 
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
@@ -61,7 +60,7 @@ async function register(url, count) {
   process.exit(0);
 }
 
-/** A call into the native module that finds nothing to do. */
+/** Returns a call into the native module that does nothing. */
 async function nothing(url) {
   const client = await require('./libdiscover.node').connect(url);
   client.attach(() => {});
@@ -73,13 +72,13 @@ async function nothing(url) {
 
 let loops = 0;
 
-/** A loop of its own: one that has called several functions inlines none of them. */
+/** Compiles a separate loop: a loop that has called several functions inlines none of them. */
 function loop(body) {
   loops += 1;
   return new Function('call', 'rounds', `let kept; for (let at = 0; at < rounds; at += 1) ${body} return kept; // ${loops}`);
 }
 
-/** Nanoseconds of one call, the least of a few rounds, the loop around it taken off. */
+/** Returns the nanoseconds of one call: the minimum of several rounds, without the loop around it. */
 function cost(call) {
   const rounds = 2_000_000;
   const time = (work) => {
@@ -117,13 +116,13 @@ async function read(url) {
   reader.once('message', (notified) => (beside = notified));
   for (let turn = 0; beside === undefined; turn += 1) {
     await leases[0].update({ turn: String(turn) });
-    await new Promise((done) => setTimeout(done, 1)); // tidy: sleep, a writer at a pace
+    await new Promise((done) => setTimeout(done, 1)); // tidy: sleep, the interval of the writer
   }
   report({ ...alone, ...beside });
   await client.close();
 }
 
-/** Reads while another thread writes, of which it is notified between two turns of its loop. */
+/** Reads while another thread writes; notifications arrive between two turns of the event loop. */
 async function beside(url) {
   const client = await connect(url);
   const set = client.services('bench-0');
@@ -134,7 +133,7 @@ async function beside(url) {
   await client.close();
 }
 
-/** From the writer's call to the last listener, the median of some changes. */
+/** Measures the median time from the writer's call to the last subscriber. */
 async function scale(url, instances, listeners) {
   const client = await connect(url);
   const leases = [];

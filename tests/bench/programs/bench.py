@@ -1,4 +1,4 @@
-"""The library under measure, in Python; see README.md beside the programs."""
+"""The measured program in Python; see README.md of the benchmarks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def register(url: str, count: int) -> None:
 
 
 def cost(expression: str, **names: object) -> float:
-    """Nanoseconds of one call, the least of a few rounds, the loop around it taken off."""
+    """Returns the nanoseconds of one call: the minimum of several rounds, without the loop around it."""
     import timeit
 
     rounds = 200_000
@@ -73,7 +73,7 @@ def cost(expression: str, **names: object) -> float:
 
 
 class Table:
-    """What a program without handles would do."""
+    """Sets by name, as in a program that keeps no handles."""
 
     def __init__(self, by_name: Dict[str, object]) -> None:
         self.by_name = by_name
@@ -88,7 +88,7 @@ def read(url: str) -> None:
     services = client.services("bench-0")
     services.wait(10, timeout=10)
     table = Table({f"bench-{number}": services.online() for number in range(1000)})
-    # Of what is written as this library is, nothing does less.
+    # The cheapest call into a native module of this kind.
     nothing = services.subscribe(lambda event: None)
     alone = {
         "online": cost("services.online()", services=services),
@@ -103,7 +103,7 @@ def read(url: str) -> None:
         while still:
             turn += 1
             leases[0].update({"turn": str(turn)})
-            time.sleep(200e-6)  # tidy: sleep, a writer at a pace
+            time.sleep(200e-6)  # tidy: sleep, the interval of the writer
 
     writer = threading.Thread(target=keep_writing)
     writer.start()
@@ -118,7 +118,7 @@ def read(url: str) -> None:
 
 
 def scale(url: str, instances: int, listeners: int) -> None:
-    """From the writer's call to the last listener, the median of some changes."""
+    """Measures the median time from the writer's call to the last subscriber."""
     client = libdiscover.connect(url)
     leases = [client.register("bench-0", 1000, host=host(number)) for number in range(instances)]
     services = client.services("bench-0")

@@ -1,5 +1,5 @@
-//! The floor: what etcd's bare client crate, or the kernel, takes for the same. It decodes the same values
-//! into the same kind of map, and knows nothing of what may go wrong. See README.md beside the programs.
+//! The floor: the same operations with the plain etcd client crate, or with the kernel. It decodes the same values into
+//! the same kind of map, without error recovery. See README.md of the benchmarks.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -36,17 +36,17 @@ async fn main() -> Outcome {
     }
 }
 
-/// `etcd://HOST:PORT/?…` without the rest.
+/// Returns `HOST:PORT` of a URL `etcd://HOST:PORT/?…`.
 fn address(url: &str) -> &str {
     let bare = url.strip_prefix("etcd://").unwrap_or(url);
     bare.split('/').next().unwrap_or(bare)
 }
 
-/// Lists all, and watches each service, all on one stream.
+/// Lists all instances and watches each service, all on one stream.
 async fn follow(address: &str, count: u64) -> Outcome {
     let began = now();
     let mut client = Client::connect([address], None).await?;
-    // Without it, etcd's crate cannot list more than 4 MB.
+    // The default limit of the crate is 4 MB.
     let mut kv = client.kv_client().max_decoding_message_size(usize::MAX);
     let all = kv
         .get("/discover/services/", Some(GetOptions::new().with_prefix()))
@@ -88,7 +88,7 @@ async fn streams(address: &str, count: u64) -> Outcome {
     Ok(())
 }
 
-/// Watches from a revision on, as who comes back and has etcd repeat all that it missed.
+/// Watches from a revision on, like a client that reconnects and receives everything it missed.
 async fn replay(address: &str, from: i64) -> Outcome {
     let began = now();
     let mut client = Client::connect([address], None).await?;
@@ -133,7 +133,7 @@ fn decode(value: &[u8]) -> Map<String, Value> {
     serde_json::from_slice(value).unwrap_or_default()
 }
 
-/// A lease for each, as etcd's own examples have it, each kept alive on a stream of its own.
+/// Registers each instance with its own lease and keepalive stream, as the examples of etcd do.
 async fn register(address: &str, count: u64) -> Outcome {
     let began = now();
     let client = Client::connect([address], None).await?;
@@ -177,8 +177,8 @@ async fn register(address: &str, count: u64) -> Outcome {
     Ok(())
 }
 
-/// What reading a slice behind a swappable pointer takes: looked at, taken along, and found by its name
-/// among a thousand.
+/// Measures reads of a slice behind a swappable pointer: by reference, cloned, and looked up by name among a
+/// thousand.
 fn read() -> Outcome {
     let ten: Vec<Arc<str>> = (0..10).map(|n| Arc::from(instance_host(n))).collect();
     let online = Arc::new(ArcSwap::from_pointee(ten));
@@ -200,7 +200,7 @@ fn read() -> Outcome {
     Ok(())
 }
 
-/// Reads each file that is moved into a folder, and sees when the owner of one dies.
+/// Reads each file that is moved into a directory, and detects when the owner of a file exits.
 fn inotify(folder: &Path) -> Outcome {
     let began = now();
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
@@ -235,7 +235,7 @@ fn inotify(folder: &Path) -> Outcome {
     Ok(())
 }
 
-/// When the lock of who has closed a file is gone: the kernel drops it just after it tells of the close.
+/// Returns the time at which a closed file is unlocked: the kernel releases the lock just after it reports the close.
 fn unlocked(file: &Path) -> Option<u64> {
     let mut file = File::open(file).ok()?;
     loop {

@@ -1,4 +1,4 @@
-/* How long loading a library takes: load LIBRARY. */
+/* Measures the time to load a library: load LIBRARY. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <time.h>

@@ -1,5 +1,5 @@
-// What npm's client of etcd takes for the same; see README.md beside the programs. It does what the floor does, in
-// the way its documents show, and the limit on messages is lifted. The folder that has it is named by PEERS.
+// The same operations with the etcd client of npm; see README.md of the benchmarks. It does what the floor does, as its
+// documentation shows, without a limit on the size of messages. PEERS names the directory of the package.
 //
 //     peers.mjs follow|register URL COUNT
 

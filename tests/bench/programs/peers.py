@@ -1,6 +1,6 @@
-"""What others' clients of etcd take for the same, in Python; see README.md beside the programs.
+"""The same operations with other etcd clients for Python; see README.md of the benchmarks.
 
-They do what the floor does, each in the way its documents show, and a limit on messages is lifted where it has one.
+They do what the floor does, as their documentation shows, without a limit on the size of messages.
 
     peers.py aetcd|etcd3 follow|register URL COUNT
     peers.py etcetra follow URL COUNT
@@ -40,7 +40,7 @@ Text = Union[bytes, str]
 
 
 class Known:
-    """What is there, and how late each change of it came."""
+    """The known instances, and the delay of each change."""
 
     def __init__(self) -> None:
         self.instances: Dict[Text, object] = {}
@@ -158,7 +158,7 @@ def etcd3_register(address: Address, count: int) -> None:
 
     def keep() -> None:
         while True:
-            time.sleep(RENEWED)  # tidy: sleep, the pace of renewals
+            time.sleep(RENEWED)  # tidy: sleep, the interval of renewals
             for lease in leases:
                 lease.refresh()
 
@@ -186,7 +186,7 @@ async def etcetra_follow(address: Address, count: int) -> None:
             known.listed(at, value)
         tasks = []
         for number in range(count):
-            # It takes no revision to begin with, and so may miss what comes between the list and the watch.
+            # The client cannot watch from a revision, so it may miss changes between the list and the watch.
             ready = asyncio.Event()
             watch = connection.watch_prefix(folder(number), ready_event=ready)
             tasks.append(asyncio.create_task(listen(watch)))

@@ -20,11 +20,11 @@ def wait_for_stop() -> None:
 
 
 def resident() -> int:
-    """The protocol of the programs in Python: a line of JSON when they are ready, and one on request; see protocol.rs."""
+    """Returns the resident memory of this process in KiB."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
 
 
 def host(number: int) -> str:
-    """The protocol of the programs in Python: a line of JSON when they are ready, and one on request; see protocol.rs."""
+    """Returns the host of an instance by number, the same in every language."""
     return f"10.{number // 62500}.{number // 250 % 250}.{number % 250}"

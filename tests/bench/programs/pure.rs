@@ -1,5 +1,5 @@
-//! What the pure parts take, alone and through the public API: layouts, folding, differences, choosing, URLs.
-//! No network and no other thread comes between. See README.md beside the programs.
+//! Benchmarks of the parts without I/O, alone and through the public API: layouts, views, diffs, picks, URLs. They use
+//! no network and no other thread. See README.md of the benchmarks.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,10 +24,10 @@ fn main() {
 }
 
 fn service() -> ServiceName {
-    ServiceName::new("bench").expect("it is a name")
+    ServiceName::new("bench").expect("the name is valid")
 }
 
-/// One of a hundred and fifty bytes, as most are.
+/// Returns a registration of 150 bytes, a typical size.
 fn registration(number: u64) -> Result<Registration> {
     Registration::new("bench", 1000)?
         .host(&instance_host(number))?
@@ -53,7 +53,7 @@ fn node(entry: Entry, created: u64) -> Node {
     }
 }
 
-/// The node of an instance in a layout, with attributes where it has room for them.
+/// Returns the node of an instance in a layout, with attributes if the layout supports them.
 fn written(layout: &dyn Layout, number: u64) -> Result<Node> {
     let full = attributes(registration(number)?)?;
     let entries = layout.encode(&full);
@@ -101,59 +101,59 @@ fn parse_url() -> Result<Url> {
     Url::parse(black_box(url))
 }
 
-/// A store that tells what it is given, at once.
-struct Tape(Mutex<Option<mpsc::UnboundedReceiver<Changes>>>);
+/// A store that emits the changes it receives on a channel.
+struct ScriptedStore(Mutex<Option<mpsc::UnboundedReceiver<Changes>>>);
 
-impl Tape {
-    fn new() -> (Arc<Tape>, mpsc::UnboundedSender<Changes>) {
+impl ScriptedStore {
+    fn new() -> (Arc<ScriptedStore>, mpsc::UnboundedSender<Changes>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Arc::new(Tape(Mutex::new(Some(receiver)))), sender)
+        (Arc::new(ScriptedStore(Mutex::new(Some(receiver)))), sender)
     }
 
     fn refuse<T: Send + 'static>() -> BoxFuture<'static, Result<T>> {
         ready(Err(Error::new(
             ErrorKind::Unsupported,
-            "a tape is only heard",
+            "a scripted store can only be watched",
         )))
         .boxed()
     }
 }
 
-impl Store for Tape {
+impl Store for ScriptedStore {
     fn probe(&self) -> BoxFuture<'_, Result<()>> {
         ready(Ok(())).boxed()
     }
 
     fn get<'a>(&'a self, _: &'a Key) -> BoxFuture<'a, Result<Option<Node>>> {
-        Tape::refuse()
+        ScriptedStore::refuse()
     }
 
     fn list<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Vec<Node>>> {
-        Tape::refuse()
+        ScriptedStore::refuse()
     }
 
     fn create<'a>(&'a self, _: &'a [Entry], _: Terms) -> BoxFuture<'a, Result<Grant>> {
-        Tape::refuse()
+        ScriptedStore::refuse()
     }
 
     fn put<'a>(&'a self, _: &'a Entry, _: Option<&'a Node>) -> BoxFuture<'a, Result<bool>> {
-        Tape::refuse()
+        ScriptedStore::refuse()
     }
 
     fn renew<'a>(&'a self, _: &'a [Entry], _: Grant) -> BoxFuture<'a, Result<()>> {
-        Tape::refuse()
+        ScriptedStore::refuse()
     }
 
     fn update<'a>(&'a self, _: &'a [Entry], _: Grant) -> BoxFuture<'a, Result<()>> {
-        Tape::refuse()
+        ScriptedStore::refuse()
     }
 
     fn remove<'a>(&'a self, _: &'a [Entry], _: Grant) -> BoxFuture<'a, Result<()>> {
-        Tape::refuse()
+        ScriptedStore::refuse()
     }
 
     fn watch(&self, _: &Scope) -> BoxStream<'static, Result<Changes>> {
-        let receiver = self.0.lock().ok().and_then(|mut tape| tape.take());
+        let receiver = self.0.lock().ok().and_then(|mut store| store.take());
         let heard = receiver.map(|receiver| {
             stream::unfold(receiver, |mut receiver| async move {
                 Some((Ok(receiver.recv().await?), receiver))
@@ -166,50 +166,48 @@ impl Store for Tape {
     }
 }
 
-/// Views that follow a tape.
-struct Line {
+/// The views of a scripted store.
+struct ViewFixture {
     runtime: Runtime,
     views: BoxStream<'static, Result<View>>,
-    tell: mpsc::UnboundedSender<Changes>,
+    sender: mpsc::UnboundedSender<Changes>,
     revision: u64,
 }
 
-impl Line {
-    fn new() -> Line {
-        let (tape, tell) = Tape::new();
-        let backend = KvBackend::new(tape, Arc::new(Native));
-        Line {
+impl ViewFixture {
+    fn new() -> ViewFixture {
+        let (store, sender) = ScriptedStore::new();
+        let backend = KvBackend::new(store, Arc::new(Native));
+        ViewFixture {
             runtime: runtime(),
             views: backend.subscribe(&service(), View::default()),
-            tell,
+            sender,
             revision: 0,
         }
     }
 
-    fn hear(&mut self, change: Change) -> View {
+    fn apply(&mut self, change: Change) -> View {
         self.revision += 1;
-        send(&self.tell, self.revision, change);
+        send(&self.sender, self.revision, change);
         let view = self.runtime.block_on(self.views.next());
-        view.expect("it never ends").expect("it never fails")
+        view.expect("the stream does not end")
+            .expect("the stream does not fail")
     }
 }
 
 fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder
-        .enable_time()
-        .build()
-        .expect("there is room for one")
+    builder.enable_time().build().expect("the runtime starts")
 }
 
-fn send(tell: &mpsc::UnboundedSender<Changes>, revision: u64, change: Change) {
+fn send(sender: &mpsc::UnboundedSender<Changes>, revision: u64, change: Change) {
     let changes = vec![change];
     let changes = Changes {
         epoch: 0,
         revision,
         changes,
     };
-    tell.send(changes).expect("somebody hears");
+    sender.send(changes).expect("the store is watched");
 }
 
 fn all(size: u64) -> Change {
@@ -217,7 +215,7 @@ fn all(size: u64) -> Change {
     Change::Reset(nodes.collect::<Result<_>>().expect("they can be written"))
 }
 
-/// Another value of the instance in the middle.
+/// Returns a change of the instance in the middle.
 fn one(size: u64, turn: u64) -> Change {
     let mut node = written(&Native, size / 2).expect("it can be written");
     node.value = format!("{{\"zone\":\"eu-central-1\",\"turn\":\"{turn}\"}}")
@@ -230,20 +228,20 @@ fn one(size: u64, turn: u64) -> Change {
 #[divan::bench(args = SIZES)]
 fn fold_all(bencher: Bencher<'_, '_>, size: u64) {
     let nodes = all(size);
-    let fresh = || (Line::new(), nodes.clone());
+    let fresh = || (ViewFixture::new(), nodes.clone());
     bencher
         .with_inputs(fresh)
-        .bench_local_values(|(mut line, all)| {
-            let view = line.hear(all);
+        .bench_local_values(|(mut views, all)| {
+            let view = views.apply(all);
             assert_eq!(view.instances.len() as u64, size);
-            (line, view)
+            (views, view)
         });
 }
 
 #[divan::bench(args = SIZES)]
 fn fold_one(bencher: Bencher<'_, '_>, size: u64) {
-    let mut line = Line::new();
-    line.hear(all(size));
+    let mut views = ViewFixture::new();
+    views.apply(all(size));
     let mut turn = 0;
     let next = || {
         turn += 1;
@@ -251,31 +249,33 @@ fn fold_one(bencher: Bencher<'_, '_>, size: u64) {
     };
     bencher
         .with_inputs(next)
-        .bench_local_values(|one| line.hear(one));
+        .bench_local_values(|one| views.apply(one));
 }
 
-/// A set that has heard of so many, and then of one change; and what it was before that.
+/// Returns a set of this many instances after one change, with the snapshot before the change.
 fn set(size: u64) -> (Runtime, ServiceSet, Arc<Snapshot>) {
-    let (tape, tell) = Tape::new();
-    let backend: Arc<dyn Backend> = Arc::new(KvBackend::new(tape, Arc::new(Native)));
+    let (store, sender) = ScriptedStore::new();
+    let backend: Arc<dyn Backend> = Arc::new(KvBackend::new(store, Arc::new(Native)));
     let runtime = runtime();
     let known = move |_: &Url| Ok(backend.clone());
-    let client = Client::builder().backend("tape", known).url("tape://here");
+    let client = Client::builder()
+        .backend("scripted", known)
+        .url("scripted://here");
     let (set, before) = runtime.block_on(async {
-        let client = client.connect().await.expect("it is there");
-        let set = client.services("bench").expect("it is a name");
+        let client = client.connect().await.expect("the store is available");
+        let set = client.services("bench").expect("the name is valid");
         let mut cursor = set.cursor();
-        send(&tell, 1, all(size));
+        send(&sender, 1, all(size));
         while set.snapshot().revision() < 1 {
             cursor.changed().await;
         }
         let before = set.snapshot();
-        send(&tell, 2, one(size, 1));
+        send(&sender, 2, one(size, 1));
         while set.snapshot().revision() < 2 {
             cursor.changed().await;
         }
-        // It goes with the process.
-        std::mem::forget((client, tell));
+        // Kept until the process exits.
+        std::mem::forget((client, sender));
         (set, before)
     });
     (runtime, set, before)

@@ -1,4 +1,4 @@
-//! The library under measure, in Rust; see README.md beside the programs.
+//! The measured program in Rust; see README.md of the benchmarks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +12,10 @@ use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-/// How many registrations are under way at once.
+/// Number of concurrent registrations.
 const WORKERS: u64 = 64;
-/// How long it waits between two rounds of heartbeats.
-const PACE: Duration = Duration::from_secs(3);
+/// Interval between two rounds of heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
@@ -84,12 +84,12 @@ async fn register(url: &str, count: u64) -> Result<()> {
     report_ready(began);
     let _ = wait_for_stop().await;
     report(&json!({"registered": leases.len()}));
-    // Who leaves so does not unregister one by one; that is another measure.
+    // Not closed: unregistering each instance is not part of this measurement.
     std::mem::forget((leases, client));
     Ok(())
 }
 
-/// Registers each with a lease of its own, and renews these one by one.
+/// Registers each instance with its own lease, and renews each lease separately.
 async fn alone(url: &str, count: u64) -> Result<()> {
     let began = now();
     let client = Client::connect(url).await?;
@@ -99,7 +99,7 @@ async fn alone(url: &str, count: u64) -> Result<()> {
     loop {
         tokio::select! {
             _ = &mut end => break,
-            () = tokio::time::sleep(PACE) => {}
+            () = tokio::time::sleep(HEARTBEAT_INTERVAL) => {}
         }
         for lease in &leases {
             lease.heartbeat().await?;
@@ -136,7 +136,7 @@ async fn enroll(client: &Client, count: u64, heartbeat: Heartbeat) -> Result<Vec
     Ok(leases)
 }
 
-/// Registers under names that it does not follow, so that what is idle is idle.
+/// Watches services and registers instances under other names, so that an idle client receives no events.
 async fn both(url: &str, services: u64, instances: u64) -> Result<()> {
     let began = now();
     let client = Client::connect(url).await?;

@@ -1,5 +1,5 @@
-//! A server that implements as much of etcd's protocol as a client needs to list and to watch, and that sends changes as fast
-//! as the client takes them, which etcd does not: it measures clients only.
+//! A server that implements as much of etcd's protocol as a client needs to list and to watch, and that sends changes
+//! as fast as the client takes them, which etcd does not: it measures clients only.
 //!
 //! Each response contains one change, and each HTTP/2 frame as many responses as fit.
 
@@ -168,10 +168,10 @@ async fn serve(socket: TcpStream, state: Arc<FakeState>) {
     let Ok(mut connection) = h2::server::handshake(socket).await else {
         return;
     };
-    // Accepting is what moves the connection on, too.
+    // `accept` also drives the connection.
     while let Some(Ok((request, respond))) = connection.accept().await {
         let state = state.clone();
-        // A stream that ends early has a client that is gone, which the scenario notices.
+        // If a stream ends early, its client has disconnected, which the scenario detects.
         tokio::spawn(async move { answer(request, respond, &state).await.is_ok() });
     }
 }

@@ -1,5 +1,5 @@
-//! Measurements of programs in rounds: each program runs alone, other load affects all of them alike, and an outlier does not
-//! change the median. A program that fails costs no other program its figures.
+//! Measurements of programs in rounds: each program runs alone, other load affects all of them alike, and an outlier
+//! does not change the median. The failure of a program does not affect the figures of the others.
 
 use std::collections::HashMap;
 
@@ -23,8 +23,8 @@ pub struct Measured<T> {
 }
 
 impl<T> Measured<T> {
-    /// Measures one program after the other, `rounds` times. Each round starts with another program, so that periodic work of the store
-    /// does not always affect the same one.
+    /// Measures one program after the other, `rounds` times. Each round starts with another program, so that periodic
+    /// work of the store does not always affect the same one.
     pub async fn measure(
         programs: &[&'static str],
         rounds: usize,
@@ -112,7 +112,7 @@ mod tests {
         })
         .await;
         assert_eq!(measured.languages().collect::<Vec<_>>(), ["rust"]);
-        // One after the other, but each time from another one on: 1 5 6, and 2 4 7.
+        // Sequential, with another program first in each round: 1 5 6, then 2 4 7.
         assert_eq!(measured.floor(|took| *took), 5.0);
         assert_eq!(measured.value("rust", |took| *took), 4.0);
         assert!(measured.value("c", |took| *took).is_nan());

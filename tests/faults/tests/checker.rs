@@ -55,7 +55,7 @@ fn with_mistake(
     (history, seen, rules)
 }
 
-/// What the evaluate says of one mistake planted in one snapshot.
+/// Returns the violations that the checker finds after one mistake in one snapshot.
 fn verdict(at: usize, mistake: impl Fn(&mut Snapshot)) -> BTreeSet<ViolationKind> {
     let (history, seen, rules) = with_mistake(at, mistake);
     kinds(&history, &seen, &rules)
@@ -276,7 +276,7 @@ fn a_watcher_that_ignores_a_restored_store_is_found() {
     restore(&mut history, 4, &[vec![(1, true)], vec![(4, true)]]);
     let right = perfect(&history, |_| true);
     assert_eq!(kinds(&history, &right, &rules(&history)), BTreeSet::new());
-    // It goes on with what it had, and hears of nothing below its last revision.
+    // The watcher keeps its old state, and receives nothing below its last revision.
     let mut blind = right.clone();
     blind.events.clear();
     blind.snapshots.truncate(10);
@@ -391,7 +391,7 @@ fn removing_living_instances_in_a_mass_expiry_is_found() {
     assert!(check_protected(&seen.snapshots, living, &rules).is_empty());
 }
 
-/// One change in a step, or a few of different instances.
+/// Returns steps of one change, or of a few changes to different instances.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let put = || prop::bool::weighted(0.7);
     let step = prop_oneof![

@@ -1,4 +1,4 @@
-//! Every layout over records of running programs that were changed in every way.
+//! Fuzz tests of the layouts with mutated records of real programs.
 
 use std::cell::Cell;
 
@@ -10,12 +10,12 @@ use crate::mutate::{Seed, mutated, seeds};
 use crate::prove;
 use crate::scalingo::Host;
 
-/// How many records each layout gets in the everyday run.
+/// Number of records for each layout in a default run.
 const RECORDS: u32 = 3000;
 
-/// Whatever is there: it is an instance that anybody could have registered, or somebody else's, or it is
-/// said what is wrong; and who writes over it is read back as it was registered.
-fn holds(layout: &dyn Layout, (place, value): &Seed) -> std::result::Result<u8, String> {
+/// Checks that a record is decoded as a valid instance, ignored, or malformed with a reason, and that a registration
+/// written over it is read back unchanged. Returns a bit for the result.
+fn check_record(layout: &dyn Layout, (place, value): &Seed) -> std::result::Result<u8, String> {
     let web = ServiceName::new("web").map_err(|e| e.to_string())?;
     let Ok(key) = Key::new(place) else {
         return Ok(0);
@@ -30,34 +30,36 @@ fn holds(layout: &dyn Layout, (place, value): &Seed) -> std::result::Result<u8, 
     let _ = layout.decode_shared(Some(value));
     let mine = at("web", "h:1").attributes([("version", "2")]).unwrap();
     if layout.name() != "registrator" {
-        over(layout, &mine, value)?;
+        check_merge(layout, &mine, value)?;
     }
     match layout.decode(&web, &node) {
         Decoded::Ignored => Ok(1),
-        Decoded::Malformed(why) if why.is_empty() => Err("it is not said what is wrong".to_owned()),
+        Decoded::Malformed(why) if why.is_empty() => {
+            Err("a malformed record without a reason".to_owned())
+        }
         Decoded::Malformed(_) => Ok(2),
-        Decoded::Instance(instance) => sound(&web, &instance).map(|()| 4),
+        Decoded::Instance(instance) => check_instance(&web, &instance).map(|()| 4),
     }
 }
 
-fn sound(web: &ServiceName, instance: &Instance) -> std::result::Result<(), String> {
+fn check_instance(web: &ServiceName, instance: &Instance) -> std::result::Result<(), String> {
     let long = instance.id().len() > MAX_NAME + crate::kv::MAX_KEY_BYTES;
     if instance.port() == 0 || instance.id().is_empty() || long {
-        return Err(format!("no instance: {instance:?}"));
+        return Err(format!("invalid instance: {instance:?}"));
     }
     check_host(instance.host()).map_err(|e| e.to_string())?;
     if instance.attributes().len() > MAX_ATTRIBUTES {
         return Err(format!("{} attributes", instance.attributes().len()));
     }
-    // As the agent and the cache tell it, and as a host.
+    // The encoding of the agent and the cache, and the view as a host.
     if instance_json::decode(web, &instance_json::encode(instance)).as_ref() != Some(instance) {
-        return Err(format!("not told as it is: {instance:?}"));
+        return Err(format!("changed by encoding: {instance:?}"));
     }
     let _ = Host::from_instance(instance).url("", "/");
     Ok(())
 }
 
-fn over(
+fn check_merge(
     layout: &dyn Layout,
     mine: &Registration,
     before: &[u8],
@@ -70,7 +72,7 @@ fn over(
         }
         let node = Node {
             key: entry.key,
-            value: written.ok_or("it is not written")?.into(),
+            value: written.ok_or("the record is not written")?.into(),
             created: 7,
             modified: 7,
             owner: 0,
@@ -78,7 +80,7 @@ fn over(
         let read = layout.decode(&mine.service, &node);
         if read != Decoded::Instance(mine.instance(7)) {
             let text = String::from_utf8_lossy(&node.value).into_owned();
-            return Err(format!("written over it is {read:?}: {text}"));
+            return Err(format!("the merged record is decoded as {read:?}: {text}"));
         }
     }
     Ok(())
@@ -90,29 +92,29 @@ fn records_changed_in_every_way() {
         let seeds = seeds(layout.name());
         for seed in seeds.iter().filter(|(place, _)| !place.contains("infos")) {
             assert_eq!(
-                holds(&*layout, seed),
+                check_record(&*layout, seed),
                 Ok(4),
-                "a seed that is none: {seed:?}"
+                "an invalid seed: {seed:?}"
             );
         }
-        let met = Cell::new(0);
+        let results = Cell::new(0);
         prove::check_property(file!(), RECORDS, mutated(seeds), |seed| {
-            met.set(met.get() | holds(&*layout, &seed)?);
+            results.set(results.get() | check_record(&*layout, &seed)?);
             Ok(())
         });
-        // Each of the ways out was taken, so the changes are neither too few nor too many.
-        assert_eq!(met.get(), 7, "{}", layout.name());
+        // All three results occurred, so the mutations are neither too weak nor too strong.
+        assert_eq!(results.get(), 7, "{}", layout.name());
     }
 }
 
-/// What hosts share, over whatever is there: the word of who registers counts.
+/// A registration overwrites any shared description with its own credentials.
 #[test]
 fn descriptions_changed_in_every_way() {
     let layout = Scalingo::new(Scalingo::PREFIX, Scalingo::INFOS).unwrap();
     let fields = [("public", "true"), ("user", "u"), ("password", "p")];
     let host = at("web", "h:1").attributes(fields).unwrap();
     let entry = layout.encode(&host).unwrap().remove(0);
-    let said = layout.decode_shared(Some(&entry.value));
+    let expected = layout.decode_shared(Some(&entry.value));
     prove::check_property(
         file!(),
         RECORDS,
@@ -120,9 +122,9 @@ fn descriptions_changed_in_every_way() {
         |(_, before)| {
             let written = layout.merge_existing(&entry, &before, OnConflict::Replace);
             let now = layout.decode_shared(Some(written.as_deref().unwrap_or(&before)));
-            match now == said {
+            match now == expected {
                 true => Ok(()),
-                false => Err(format!("it says {now:?}")),
+                false => Err(format!("the shared attributes are {now:?}")),
             }
         },
     );

@@ -1,5 +1,5 @@
-// What etcd's own client takes for the same, in Go; see README.md beside the programs. It does what the floor does, in
-// the way its documents show.
+// The same operations with etcd's client for Go; see README.md of the benchmarks. It does what the floor does, as its
+// documentation shows.
 //
 //	go follow|register URL COUNT
 package main
@@ -53,7 +53,7 @@ func main() {
 	}
 }
 
-// What is there, and how late each change of it came.
+// The known instances, and the delay of each change.
 type known struct {
 	sync.Mutex
 	instances map[string]map[string]any
@@ -127,7 +127,7 @@ func register(ctx context.Context, client *clientv3.Client, began int64, count i
 	return nil
 }
 
-// One instance, under a lease of its own.
+// Registers one instance with its own lease.
 func keep(ctx context.Context, client *clientv3.Client, number int64) error {
 	lease, err := client.Grant(ctx, ttl)
 	if err != nil {
@@ -151,14 +151,15 @@ func decode(value []byte) map[string]any {
 	return attributes
 }
 
-// The host of the instance with this number, the same in every language.
+// Returns the host of an instance by number, the same in every language.
 func host(number int64) string {
 	return fmt.Sprintf("10.%d.%d.%d", number/62500, number/250%250, number%250)
 }
 
 var start, startAt = monotonic(), time.Now()
 
-// Microseconds of the kernel's monotonic clock, asked once; Go's own goes on from there without a system call.
+// Returns microseconds of the kernel's monotonic clock, which is read once; Go's clock continues from there without
+// system calls.
 func now() int64 {
 	return start + time.Since(startAt).Microseconds()
 }

@@ -97,7 +97,7 @@ pub(super) struct WatchResponse {
     pub(super) events: Vec<Event>,
 }
 
-/// One that says nothing else is a put.
+/// An event; its default type is a put.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Event {
     #[prost(message, optional, tag = "2")]
