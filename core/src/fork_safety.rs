@@ -139,7 +139,7 @@ mod tests {
     const HOLD_TIME: Duration = Duration::from_millis(100);
 
     #[test]
-    fn a_fork_waits_until_what_it_may_not_interrupt_is_done() {
+    fn a_fork_waits_until_fork_unsafe_sections_end() {
         static FORKED: AtomicBool = AtomicBool::new(false);
         static DONE: AtomicBool = AtomicBool::new(false);
         let begun = std::sync::Barrier::new(2);

@@ -33,7 +33,7 @@ fn recorded() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_library_exports_what_the_header_declares_and_nothing_else() {
+fn the_library_exports_exactly_the_functions_of_the_header() {
     assert_eq!(exported(), declared_functions());
 }
 

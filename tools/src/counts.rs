@@ -216,7 +216,7 @@ test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 9 filtered out; 
     }
 
     #[test]
-    fn a_rust_test_that_says_it_skipped_did_not_pass() {
+    fn a_rust_test_that_reports_a_skip_does_not_count_as_passed() {
         let output = "
 test a ... SKIPPED: etcd: not installed
 ok

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn destdir_goes_before_the_prefix() {
+    fn destdir_precedes_the_prefix() {
         assert_eq!(under(Path::new(""), Path::new("/usr")), Path::new("/usr"));
         assert_eq!(
             under(Path::new("/stage"), Path::new("/usr/local")),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn installing_again_replaces_and_failing_to_leaves_what_was_there() {
+    fn installing_again_replaces_the_files_and_a_failure_keeps_them() {
         let scratch =
             std::env::temp_dir().join(format!("libdiscover-install-{}", std::process::id()));
         let (built, include) = (scratch.join("built"), scratch.join("include"));

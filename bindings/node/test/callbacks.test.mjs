@@ -54,7 +54,7 @@ test('a callback may close its client, and receives nothing afterwards', async (
   }
 });
 
-test('closing many times at once, in callbacks and out of them, is closing once', async () => {
+test('concurrent closes, inside callbacks and outside, close the client once', async () => {
   const client = await connect(memory());
   const closings = [];
   client.services('web').subscribe(() => closings.push(client.close()));
@@ -75,7 +75,7 @@ test('a callback whose promise never settles blocks nothing', async () => {
   await client.close();
 });
 
-test('what an asynchronous callback throws is one unhandled rejection for each event', async () => {
+test('an exception of an asynchronous callback is one unhandled rejection for each event', async () => {
   const { code, out, err } = await run(`
     import { connect } from 'libdiscover';
     const client = await connect('memory://rejecting');

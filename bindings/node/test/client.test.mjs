@@ -19,7 +19,7 @@ test('a client shows its URL with the password redacted', async (t) => {
   assert.equal(secret.url, 'etcd://me:***@127.0.0.1:1?lazy=true');
 });
 
-test('without a URL the environment counts', async (t) => {
+test('without a URL the environment is used', async (t) => {
   t.after(() => delete process.env.DISCOVER_URL);
   process.env.DISCOVER_URL = memory();
   const client = await connect();
@@ -27,7 +27,7 @@ test('without a URL the environment counts', async (t) => {
   await client.close();
 });
 
-test('a registration is seen as it was made', async (t) => {
+test('a registered instance is online with all its fields', async (t) => {
   const client = await open(t);
   const lease = await client.register({
     service: 'web',
@@ -68,7 +68,7 @@ test('an attribute may have any name, __proto__ too', async (t) => {
   assert.deepEqual(Object.entries(instance.attributes), [['__proto__', 'p']]);
 });
 
-test('update replaces the attributes, unregister takes the instance away, twice if asked', async (t) => {
+test('update replaces the attributes, unregister removes the instance, and a second unregister has no effect', async (t) => {
   const client = await open(t);
   const web = client.services('web');
   const lease = await client.register({ service: 'web', address: '127.0.0.1:1', attributes: { a: '1' } });
@@ -81,7 +81,7 @@ test('update replaces the attributes, unregister takes the instance away, twice 
   await until(() => web.online().length === 0 && web.offline().length === 1);
 });
 
-test('a manual registration lives by its heartbeats and lapses without', async (t) => {
+test('a manual registration lapses without heartbeats', async (t) => {
   const client = await open(t);
   const options = { service: 'web', address: '127.0.0.1:1', heartbeat: 'manual', ttl: 1_000 };
   const lease = await client.register(options);
@@ -93,7 +93,7 @@ test('a manual registration lives by its heartbeats and lapses without', async (
   assert.deepEqual([lease.standing, lease.error], ['live', null]);
 });
 
-test('a lease and a client end with their block', async () => {
+test('a lease and a client are closed at the end of their block', async () => {
   const url = memory();
   const client = await connect(url);
   const other = await connect(url);
@@ -108,7 +108,7 @@ test('a lease and a client end with their block', async () => {
   await other.close();
 });
 
-test('a closed client refuses calls, and closing again is no error', async () => {
+test('a closed client refuses calls, and closing again has no effect', async () => {
   const client = await connect(memory());
   const lease = await client.register({ service: 'web', address: '127.0.0.1:1' });
   await Promise.all([client.close(), client.close()]);
@@ -121,7 +121,7 @@ test('a closed client refuses calls, and closing again is no error', async () =>
   await assert.rejects(lease.update({}), closed);
 });
 
-test('calls under way end when the client is closed', async () => {
+test('calls in progress end when the client is closed', async () => {
   const client = await connect(memory());
   const waiting = client.services('web').wait(1, { timeout: 60_000 });
   const ended = assert.rejects(waiting, { code: 'ERR_DISCOVER_CLOSED' });
@@ -137,7 +137,7 @@ test('the stack of an error contains the caller', async (t) => {
   await assert.rejects(here, (error) => /at async here/.test(error.stack));
 });
 
-test('an invalid URL is rejected with its fault', async () => {
+test('an invalid URL is rejected with its cause', async () => {
   await assert.rejects(connect('zoo://x'), refused('unknown scheme "zoo"'));
   await assert.rejects(connect('memory://x?tll=1s'), refused('no option "tll"'));
   await assert.rejects(connect('nonsense'), refused('no scheme'));

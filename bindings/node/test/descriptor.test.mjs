@@ -23,7 +23,7 @@ const texts = (found) => [...found].map(([name, one]) => [name, `${one}`]);
 const refused = (message) => (error) =>
   error instanceof DiscoverError && error.code === 'ERR_DISCOVER_INVALID_ARGUMENT' && error.message === message;
 
-test('good descriptors are read and printed', () => {
+test('valid descriptors are parsed and printed', () => {
   for (const [text, service, path, tags, port, protocol, printed] of rows('good')) {
     const read = Descriptor.parse(text);
     assert.deepEqual({ ...read }, {
@@ -38,13 +38,13 @@ test('good descriptors are read and printed', () => {
   }
 });
 
-test('bad descriptors are refused with the place and what is expected there', () => {
+test('malformed descriptors are refused with the position and what is expected there', () => {
   for (const [text, message] of rows('bad')) {
     assert.throws(() => Descriptor.parse(text), refused(message));
   }
 });
 
-test('the environment is read', (t) => {
+test('descriptors are read from the environment', (t) => {
   t.after(() => Object.keys(VARIABLES).forEach((name) => delete process.env[name]));
   Object.assign(process.env, VARIABLES);
   assert.deepEqual(texts(Descriptor.fromEnv('BACKEND_')), FOUND);
@@ -52,20 +52,20 @@ test('the environment is read', (t) => {
   assert.equal(Descriptor.fromEnv('FRONTEND_').size, 0);
 });
 
-test('a bad variable is passed over', () => {
+test('a malformed variable is skipped', () => {
   for (const [variable, value] of rows('wrong')) {
     assert.deepEqual(texts(Descriptor.fromPairs('BACKEND_', { ...VARIABLES, [variable]: value })), FOUND);
   }
 });
 
-test('what is no text is refused', () => {
+test('a value that is not a string is refused', () => {
   const code = { code: 'ERR_DISCOVER_INVALID_ARGUMENT' };
   assert.throws(() => Descriptor.parse(80), code);
   assert.throws(() => Descriptor.fromEnv(''), code);
   assert.throws(() => Descriptor.fromPairs('BACKEND_', { BACKEND_WEB: 80 }), code);
 });
 
-test('a descriptor finds the instances of its service that have its tags', async (t) => {
+test('a descriptor selects the instances of its service that have its tags', async (t) => {
   const client = await open(t);
   const wanted = Descriptor.parse('/services/prod/web[prod,blue];80');
   await client.register({ service: 'web', address: 'h:1', tags: ['blue', 'green', 'prod'] });

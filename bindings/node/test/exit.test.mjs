@@ -79,11 +79,11 @@ test('a watch or a subscription that is not referenced lets the program end', as
   );
 });
 
-test('a watch that was never asked keeps nothing alive', async () => {
+test('a watch that was never iterated does not keep the process alive', async () => {
   await leaves(`web.watch(); console.log('left');`, 'left\n');
 });
 
-test('a wait that was aborted keeps nothing alive', async () => {
+test('an aborted wait does not keep the process alive', async () => {
   await leaves(
     `
     const signal = AbortSignal.timeout(50);
@@ -104,7 +104,7 @@ const BUSY = `
   (async () => { for (let n = 0; ; n += 1) await lease.update({ n: String(n) }); })().catch(() => {});
 `;
 
-test('process.exit in the middle of everything is clean', async () => {
+test('process.exit with everything in progress is clean', async () => {
   for (let round = 0; round < ROUNDS; round += 1) {
     const moment = round * 5;
     await leaves(`${BUSY} setTimeout(() => process.exit(0), ${moment});`, ''); // tidy: sleep, any moment
@@ -163,7 +163,7 @@ test('process.exit while opening or closing is clean', async () => {
   }
 });
 
-test('an uncaught exception in the middle of everything ends with its own code', async () => {
+test('an uncaught exception with everything in progress ends with its own exit code', async () => {
   const program = `
     import { connect } from 'libdiscover';
     const client = await connect('memory://leaving');

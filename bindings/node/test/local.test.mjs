@@ -14,7 +14,7 @@ const member = (url) => `
   process.stdin.resume();
 `;
 
-test('another process is seen to come, and to go when it is killed', async (t) => {
+test('an instance of another process comes online, and goes offline when it is killed', async (t) => {
   const url = local();
   const client = await open(t, url);
   const received = [];
@@ -26,7 +26,7 @@ test('another process is seen to come, and to go when it is killed', async (t) =
   await until(() => received.includes('down 7'));
 });
 
-test('a process that exits unregisters what it left registered', async (t) => {
+test('a process that exits unregisters its instances', async (t) => {
   const url = local();
   const client = await open(t, url);
   const web = client.services('web');
@@ -38,7 +38,7 @@ test('a process that exits unregisters what it left registered', async (t) => {
   assert.equal(web.offline().length, 1);
 });
 
-test('a forked process is one of its own', async (t) => {
+test('a process started with fork has its own client', async (t) => {
   const url = local();
   const client = await open(t, url);
   await client.register({ service: 'web', address: '127.0.0.1:1' });
@@ -50,7 +50,7 @@ test('a forked process is one of its own', async (t) => {
   await until(() => client.services('web').online().length === 1);
 });
 
-test('the workers of a cluster come and go, in every way, and the primary lives on', async () => {
+test('the workers of a cluster end in every way, and the primary continues', async () => {
   const url = local();
   const child = spawn(process.execPath, [join(TEST_FOLDER, 'programs', 'cluster.mjs'), url, String(rounds(20))], {
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -34,17 +34,17 @@ test('every kind of error of the core has its code', () => {
   }
 });
 
-test('a kind that is not known is internal', () => {
+test('an unknown kind is reported as internal', () => {
   const { discoverError } = require('../dist/errors.js');
   assert.equal(discoverError({ code: 'new_one', message: 'x' }).code, 'ERR_DISCOVER_INTERNAL');
 });
 
-test('the version is the one of the package', () => {
+test('the version is that of the package', () => {
   const { version } = require('libdiscover/package.json');
   assert.equal(require('../dist/libdiscover.node').version(), version);
 });
 
-test('nothing runs at import', async () => {
+test('an import starts nothing', async () => {
   const { out } = await run(`
     import { readFileSync, readdirSync } from 'node:fs';
     const listeners = process.listenerCount('exit');
@@ -55,7 +55,7 @@ test('nothing runs at import', async () => {
   assert.equal(out, '0 0\n');
 });
 
-test('the log is shown where NODE_DEBUG asks for it, and only there', async () => {
+test('the log is printed only if NODE_DEBUG enables it', async () => {
   const program = `
     import { connect } from 'libdiscover';
     const write = process.stderr.write;
@@ -78,7 +78,7 @@ test('the log is shown where NODE_DEBUG asks for it, and only there', async () =
   assert.deepEqual([shown.code, silent.code, silent.err], [0, 0, '']);
 });
 
-test('the README does what it says', async () => {
+test('the code of the README works', async () => {
   const readme = readFileSync(join(TEST_FOLDER, '..', 'README.md'), 'utf8');
   const [, program, says] = readme.match(/```js\n(.*?)```.*?```text\n(.*?)```/s);
   const { code, out, err } = await run(program, { env: { DISCOVER_URL: 'memory://readme' } });

@@ -19,7 +19,7 @@ async function setOf(t, ...registrations) {
   return { client, web };
 }
 
-test('before anything is known the set is pending and empty, and then current', async (t) => {
+test('a set is pending and empty before its first view, then current', async (t) => {
   const client = await open(t);
   const web = client.services('web');
   assert.equal(web.service, 'web');
@@ -29,7 +29,7 @@ test('before anything is known the set is pending and empty, and then current', 
   assert.deepEqual([state, error, since, invalid], ['current', null, null, 0]);
 });
 
-test('online gives the same frozen array of frozen instances until one changes', async (t) => {
+test('online returns the same frozen array of frozen instances until one changes', async (t) => {
   const { client, web } = await setOf(t, at(1), at(2));
   const before = web.online();
   assert.deepEqual(ports(before), [1, 2]);
@@ -63,7 +63,7 @@ test('a set never changes within a turn of the event loop', async (t) => {
   await until(() => web.online().length === 1);
 });
 
-test('a snapshot is one moment, with the leader and those who went', async (t) => {
+test('a snapshot is consistent and contains the leader and the offline instances', async (t) => {
   const { client, web } = await setOf(t, at(1), at(2));
   const lease = await client.register(at(3));
   await until(() => web.online().length === 3);
@@ -93,7 +93,7 @@ test('the oldest leads, and the next oldest after it', async (t) => {
   await until(() => web.leader().port === 1);
 });
 
-test('a filter keeps those that have all attributes and tags, and filters again', async (t) => {
+test('a filter matches instances with all attributes and tags, and can be filtered again', async (t) => {
   const eu = { attributes: { zone: 'eu' }, tags: ['a', 'b'] };
   const { client, web } = await setOf(t, at(1, eu), at(2, { attributes: { zone: 'us' } }), at(3, { tags: ['a'] }));
   assert.deepEqual(ports(web.filter({ attributes: { zone: 'eu' } })), [1]);
@@ -107,7 +107,7 @@ test('a filter keeps those that have all attributes and tags, and filters again'
   assert.equal(before.online(), online);
 });
 
-test('wait ends in time, or with its signal', async (t) => {
+test('wait ends at its timeout or with its signal', async (t) => {
   const { client, web } = await setOf(t, at(1));
   assert.deepEqual(ports(await web.wait(1, { timeout: 0 })), [1]);
   const late = { code: 'ERR_DISCOVER_TIMEOUT', retriable: true, message: /1 of 2 instances of web/ };
@@ -123,7 +123,7 @@ test('wait ends in time, or with its signal', async (t) => {
   assert.deepEqual(ports(await found), [1, 2]);
 });
 
-test('pick chooses by policy', async (t) => {
+test('pick selects by policy', async (t) => {
   const heavy = { attributes: { weight: '0' } };
   const { web } = await setOf(t, at(1), at(2), at(3, heavy));
   assert.deepEqual(ports([web.pick(), web.pick(), web.pick(), web.pick('round_robin')]), [1, 2, 3, 1]);
@@ -134,7 +134,7 @@ test('pick chooses by policy', async (t) => {
   assert.equal(web.filter({ tags: ['none'] }).pick(), null);
 });
 
-test('who can take no calls is not picked, by no policy', async (t) => {
+test('no policy picks an instance that takes no calls', async (t) => {
   const draining = { attributes: { health: 'draining' } };
   const { web } = await setOf(t, at(1), at(2, draining), at(3));
   assert.deepEqual(ports([web.pick(), web.pick(), web.pick()]), [1, 3, 1]);
@@ -142,7 +142,7 @@ test('who can take no calls is not picked, by no policy', async (t) => {
   assert.equal(web.filter({ attributes: { health: 'draining' } }).pick(), null);
 });
 
-test('p2c counts calls under way until they are done', async (t) => {
+test('p2c counts calls in progress until they are done', async (t) => {
   const { web } = await setOf(t, at(1), at(2));
   const picked = Array.from({ length: 100 }, () => web.pick('p2c'));
   assert.equal(picked.filter((instance) => instance.port === 1).length, 50);
@@ -151,7 +151,7 @@ test('p2c counts calls under way until they are done', async (t) => {
   assert.deepEqual([...new Set(ports(more))], [1]);
 });
 
-test('reading goes on after the client is closed, also what was never read', async () => {
+test('a set can be read after the client is closed, even for the first time', async () => {
   const client = await connect(memory());
   const [read, never] = [client.services('web'), client.services('web')];
   await client.register(at(1));

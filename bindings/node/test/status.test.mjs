@@ -5,7 +5,7 @@ import { memory, open, run, until } from './helpers.mjs';
 
 const UNREACHABLE = 'etcd://127.0.0.1:1?lazy=true&ttl=1s';
 
-test('a subscriber receives the present state of the connection', async (t) => {
+test('a subscriber receives the current state of the connection', async (t) => {
   const client = await open(t);
   assert.deepEqual(client.connection(), { state: 'connected', error: null });
   const statuses = [];

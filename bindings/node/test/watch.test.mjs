@@ -59,7 +59,7 @@ test('a callback may cancel itself, and receives no more of the same batch', asy
   assert.deepEqual(received, ['up 1']);
 });
 
-test('what a callback throws is an uncaught exception, and nothing is lost', async () => {
+test('an exception of a callback is an uncaught exception, and no event is lost', async () => {
   const { code, out, err } = await run(`
     import { connect } from 'libdiscover';
     const client = await connect('memory://throwing');
@@ -80,7 +80,7 @@ test('what a callback throws is an uncaught exception, and nothing is lost', asy
   assert.deepEqual(lines.filter((line) => line.startsWith('thrown')), ['thrown at up', 'thrown at leader', 'thrown at current']);
 });
 
-test('what a callback throws ends a program that does not say otherwise', async () => {
+test('an exception of a callback ends a program without a handler', async () => {
   const { code, err } = await run(`
     import { connect } from 'libdiscover';
     const client = await connect('memory://throwing');
@@ -124,7 +124,7 @@ test('closing the client ends a loop', async () => {
   }, { code: 'ERR_DISCOVER_CLOSED' });
 });
 
-test('aborting its signal makes a loop throw as those of node:events do', async (t) => {
+test('aborting the signal makes a loop throw, as in node:events', async (t) => {
   const client = await open(t);
   const web = client.services('web');
   const abort = new AbortController();
@@ -141,7 +141,7 @@ test('aborting its signal makes a loop throw as those of node:events do', async 
   await assert.rejects(once(process, 'never', { signal: abort.signal }), aborted);
 });
 
-test('a watch is cancelled by hand or at the end of its block', async (t) => {
+test('a watch is cancelled explicitly or at the end of its block', async (t) => {
   const client = await open(t);
   for (const end of [(watch) => watch.cancel(), (watch) => watch[Symbol.asyncDispose]()]) {
     const watch = client.services('web').watch();
@@ -152,7 +152,7 @@ test('a watch is cancelled by hand or at the end of its block', async (t) => {
   }
 });
 
-test('questions asked ahead are answered in order', async (t) => {
+test('several pending calls of next are answered in order', async (t) => {
   const client = await open(t);
   const watch = client.services('web').watch();
   const answers = [watch.next(), watch.next(), watch.next()];
@@ -162,7 +162,7 @@ test('questions asked ahead are answered in order', async (t) => {
   await watch.return();
 });
 
-test('a slow loop needs no queue: it receives the difference, and the last state', async (t) => {
+test('a slow loop needs no queue: it receives the difference, and the latest state', async (t) => {
   const client = await open(t);
   const watch = client.services('web').watch();
   assert.equal((await watch.next()).value.kind, 'current');

@@ -46,7 +46,7 @@ const program = (waves, each, end) => `
   await client.close();
 `;
 
-test('busy workers are terminated by the hundred, and what they registered is gone', async () => {
+test('busy workers are terminated, and their instances go offline', async () => {
   const ended = await run(program(rounds(500) / 10, 10, 'await worker.terminate();'), LIMIT);
   assert.deepEqual(ended, { code: 0, signal: null, out: '0\n', err: '' });
 });
@@ -77,7 +77,7 @@ test('the process may exit while workers are busy', async () => {
   assert.deepEqual(await run(source), { code: 0, signal: null, out: '', err: '' });
 });
 
-test('a worker whose callback never returns is terminated, and what it registered is gone', async () => {
+test('a worker whose callback never returns is terminated, and its instances go offline', async () => {
   const stuck = `
     const { parentPort } = require('node:worker_threads');
     const { connect } = require('libdiscover');

@@ -47,7 +47,7 @@ class StatusRecorder:
         return self._statuses.empty()
 
 
-def test_a_connection_is_told_as_it_is_now(client: Client) -> None:
+def test_a_new_subscriber_receives_the_current_connection_status(client: Client) -> None:
     statuses = StatusRecorder()
     now = client.connection()
     assert (now.state, now.error, repr(now)) == ("connected", None, "<ConnectionStatus connected>")

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_cannot_express() {
+    fn unsupported_registrations_are_refused() {
         let web = || Registration::at("web", "h:1").unwrap();
         for (registration, names) in [
             (web().id("mine").unwrap(), "id"),

@@ -93,7 +93,7 @@ proptest! {
 
     /// A registration that a layout accepts is read back unchanged, and its encoding is deterministic.
     #[test]
-    fn what_is_accepted_is_read_back(registration in registrations()) {
+    fn an_accepted_registration_is_read_back_unchanged(registration in registrations()) {
         for layout in all() {
             let name = layout.name();
             if check(&*layout, &registration).is_err() {
@@ -112,7 +112,7 @@ proptest! {
 
     /// Every layout accepts an instance without attributes and tags.
     #[test]
-    fn a_plain_instance_can_be_said_in_every_layout(port in 1u16.., host in "[a-z]{1,8}|::1") {
+    fn a_plain_instance_is_accepted_by_every_layout(port in 1u16.., host in "[a-z]{1,8}|::1") {
         let plain = Registration::new("web", port).unwrap().host(&host).unwrap();
         for layout in all() {
             prop_assert!(check(&*layout, &plain).is_ok(), "{}", layout.name());

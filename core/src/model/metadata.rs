@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_the_same_holds_the_same() {
+    fn equal_metadata_is_shared() {
         let mut interner = MetadataInterner::default();
         let all = [("x", 1), ("y", 2), ("x", 3)];
         let [one, other, again] = all.map(|(text, port)| {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_always_different_does_not_pile_up() {
+    fn values_that_are_always_different_do_not_accumulate() {
         let mut interner = MetadataInterner::default();
         for number in 0..MAX_ENTRIES * 2 {
             let text = number.to_string();

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_name_says_that_it_is_secret() {
+    fn a_name_is_secret_by_its_suffix() {
         for name in [
             "password",
             "Password",

@@ -7,7 +7,7 @@ fn message<T>(result: Result<T>) -> String {
 
 /// S1.63.
 #[test]
-fn a_service_name_says_what_is_wrong_with_it() {
+fn an_invalid_service_name_is_rejected_with_the_reason() {
     assert!(ServiceName::new("web-2.api_x").is_ok());
     assert!(message(ServiceName::new("")).contains("1 to 128"));
     assert!(message(ServiceName::new(&"x".repeat(129))).contains("129 bytes"));

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_state_is_told_first_and_then_current() {
+    fn the_full_state_is_emitted_first_and_then_current() {
         let start = Snapshot::empty();
         assert_eq!(told(&start, &at(&[])), ["current"]);
         assert_eq!(
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn losing_the_store_keeps_the_set_and_is_told_once() {
+    fn losing_the_store_keeps_the_set_and_is_emitted_once() {
         let now = SystemTime::UNIX_EPOCH;
         let up = at(&[(1, 1, 0)]);
         let lost = up.with_fault(Error::new(ErrorKind::Unavailable, "down"), now);

@@ -275,7 +275,7 @@ mod tests {
     use crate::{Client, Registration};
 
     #[tokio::test]
-    async fn clones_take_turns_together_and_each_other_handle_for_itself() {
+    async fn clones_share_their_turn_and_other_handles_have_their_own() {
         let client = Client::connect("memory://turns").await.unwrap();
         let mut leases = Vec::new();
         for port in 1..=3 {

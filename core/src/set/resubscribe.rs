@@ -120,7 +120,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test(start_paused = true)]
-    async fn every_failure_is_told_and_tried_again_at_a_slowing_pace() {
+    async fn every_failure_is_reported_and_retried_with_backoff() {
         let opened = Arc::new(AtomicUsize::new(0));
         let counter = opened.clone();
         let fails = move |_| {

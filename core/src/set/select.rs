@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_moves_only_the_keys_of_the_one_that_went() {
+    fn a_hash_moves_only_the_keys_of_the_removed_instance() {
         let before = snapshot(&(1..=10).map(|p| (p, 1)).collect::<Vec<_>>());
         let after = snapshot(&(1..=9).map(|p| (p, 1)).collect::<Vec<_>>());
         let at = |of: &Snapshot, key: &str| picks(of, 1, Policy::Hash(key))[0];
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_that_are_fit_are_picked_and_the_weak_where_there_are_none() {
+    fn only_healthy_instances_are_picked_and_weak_ones_if_there_are_none() {
         let ports = |healths: &[&str]| {
             let instance = |(at, health): (usize, &&str)| {
                 let made = Registration::new("web", at as i64 + 1).unwrap();

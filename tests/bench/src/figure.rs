@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_measured_is_not_judged() {
+    fn a_missing_value_is_not_compared() {
         assert_eq!(twenty().over(f64::NAN).most(1.5).met(), None);
         assert_eq!(twenty().beside(f64::NAN).most(30.0).met(), Some(true));
         let nothing = Figure::new(1, "rust", "µs", f64::NAN).most(30.0);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_it_all() {
+    fn a_line_contains_all_values() {
         let text = table(&[twenty().over(10.0).most(1.5), twenty().least(20.0)]);
         let lines: Vec<&str> = text.lines().skip(2).collect();
         assert_eq!(

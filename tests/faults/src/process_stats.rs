@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_is_found() {
+    fn growth_is_found() {
         let grows = |n: usize| 3000.0 + 10.0 * n as f64;
         assert_eq!(flat(&samples(grows, |_| 9.0)), [false, true, true]);
         assert_eq!(
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_sampled_is_not_flat() {
+    fn no_samples_are_not_flat() {
         assert_eq!(flat(&[]), [false; 3]);
     }
 

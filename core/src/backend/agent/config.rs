@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_what_would_be_right() {
+    fn an_invalid_address_is_refused_with_the_expected_form() {
         let refused = |url: &str| address(url, None).unwrap_err().to_string();
         assert!(refused("discoverd+unix://a/b").contains("three slashes"));
         assert!(refused("discoverd+unix://").contains("three slashes"));

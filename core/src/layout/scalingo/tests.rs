@@ -114,7 +114,7 @@ fn shards_schemes_and_attributes_ride_along() {
 }
 
 #[test]
-fn a_flag_that_is_none_is_refused() {
+fn an_invalid_flag_is_refused() {
     let odd = at("web", "h:1").attributes([("public", "yes")]).unwrap();
     let error = layout().encode(&odd).unwrap_err().to_string();
     assert!(error.contains("attribute public is \"yes\""), "{error}");
@@ -171,7 +171,7 @@ fn a_bad_child_hides_no_other() {
 
 /// S2.4, S2.60, S2.62: the last public host sets the credentials; no host clears them.
 #[test]
-fn credentials_are_said_by_the_last_and_blanked_by_nobody() {
+fn the_last_registration_sets_the_credentials_and_none_clears_them() {
     let before = info(&public()).1;
     let private = at("spec-svc", "n:1");
     assert_eq!(merged(&private, &before, OnConflict::Replace), None);
@@ -260,7 +260,7 @@ fn the_folders_are_options() {
 }
 
 #[test]
-fn what_is_printed_keeps_the_password_to_itself() {
+fn printed_urls_contain_no_password() {
     let key = format!("/services/spec-svc/{UUID}");
     let instance = reads(&layout(), "spec-svc", &key, HOST.as_bytes());
     let host = Host::from_instance(&instance);

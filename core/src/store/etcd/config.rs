@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_whole_or_refused() {
+    fn an_incomplete_login_is_refused() {
         let env = [("ETCDCTL_USER", "eve:x")];
         assert_eq!(
             config("etcd://u:p@h", &env).unwrap().user,

@@ -74,16 +74,16 @@ impl LoadScript {
 mod tests {
     use super::*;
 
-    const TALE: LoadScript = LoadScript {
+    const SCRIPT: LoadScript = LoadScript {
         instances: 3,
         changes: 8,
         all_timed: false,
     };
 
     #[test]
-    fn what_is_there_is_what_was_written_last() {
+    fn a_read_returns_the_last_write() {
         let modified = |sent| -> Vec<u64> {
-            let there = TALE.there(sent, 0);
+            let there = SCRIPT.there(sent, 0);
             there
                 .map(|kv| kv.mod_revision as u64 - BASE_REVISION)
                 .collect()
@@ -91,15 +91,15 @@ mod tests {
         assert!(modified(0).is_empty());
         assert_eq!(modified(2), [1, 2]);
         assert_eq!(modified(8), [6, 7, 8]);
-        let eighth = TALE.written(7, 5);
-        assert_eq!(eighth.key, TALE.written(1, 5).key);
+        let eighth = SCRIPT.written(7, 5);
+        assert_eq!(eighth.key, SCRIPT.written(1, 5).key);
         assert_eq!((eighth.create_revision, eighth.version), (12, 3));
     }
 
     #[test]
-    fn the_last_says_when_it_was_written() {
+    fn the_last_change_contains_its_time() {
         let timed = |number| {
-            let value = TALE.written(number, 77).value;
+            let value = SCRIPT.written(number, 77).value;
             String::from_utf8_lossy(&value).contains(r#""t":"77""#)
         };
         assert!(timed(7) && !timed(6));
