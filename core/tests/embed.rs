@@ -174,8 +174,8 @@ fn a_subscription_cancelled_inside_its_callback_receives_no_more_events() {
     // Three events are pending: up, leader and current.
     let _lease = register(&engine, 1);
     set.wait(1, WAIT_TIMEOUT).unwrap().wait().unwrap();
-    let (cell, gate) = (own.clone(), Arc::new(Mutex::new(())));
-    let (waits, closed) = (gate.clone(), gate.lock().unwrap());
+    let (cell, barrier) = (own.clone(), Arc::new(Mutex::new(())));
+    let (waits, closed) = (barrier.clone(), barrier.lock().unwrap());
     let (subscription, inbox) = subscribe(&set, move |_| {
         drop(waits.lock().unwrap());
         cell.lock().unwrap().take();

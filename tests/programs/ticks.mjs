@@ -15,7 +15,7 @@ const ATTEMPTS = 10;
 const MAX_ADDED_DELAY_MS = 20;
 const CALL_TIMEOUT_MS = 300;
 
-/** The longest time between two ticks of a timer while `work` is under way. */
+/** Returns the longest time between two ticks of a timer during `work`. */
 async function longestTurn(work) {
   let longest = 0;
   let last = performance.now();

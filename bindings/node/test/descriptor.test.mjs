@@ -7,7 +7,7 @@ import { TEST_FOLDER, open } from './helpers.mjs';
 
 const TABLE = readFileSync(join(TEST_FOLDER, '../../../tests/fixtures/descriptors.tsv'), 'utf8');
 
-/** The rows of one kind, without that word. */
+/** Returns the rows of one kind, without the column of the kind. */
 function rows(kind) {
   const lines = TABLE.split('\n').map((line) => line.split('\t'));
   const mine = lines.filter(([first]) => first === kind).map((fields) => fields.slice(1));

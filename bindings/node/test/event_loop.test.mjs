@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { connect } from 'libdiscover';
 
-/** An etcd that accepts connections and never says a word. */
+/** Starts a server that accepts connections and never responds. */
 async function blackHole(t) {
   const sockets = [];
   const server = createServer((socket) => sockets.push(socket.on('error', () => {})));
@@ -17,7 +17,7 @@ async function blackHole(t) {
   return `etcd://127.0.0.1:${server.address().port}`;
 }
 
-/** The longest time between two turns of the event loop while `work` is under way. */
+/** Returns the longest time between two turns of the event loop during `work`. */
 async function longestTurn(work) {
   let longest = 0;
   let last = performance.now();

@@ -4,7 +4,7 @@ import { rounds, run } from './helpers.mjs';
 
 const ROUNDS = 10;
 
-/** Runs a program that has `client` and `web`, and expects it to end well and say `out`. */
+/** Runs a program with `client` and `web`, and expects exit code 0 and the output `out`. */
 async function leaves(program, out) {
   const begin = `
     import { connect } from 'libdiscover';
@@ -38,7 +38,7 @@ test('a watch keeps the program alive', async () => {
   await leaves(
     `
     let received = 0;
-    setTimeout(() => client.register({ service: 'web', port: 1 }), 200).unref(); // tidy: sleep, idle meanwhile
+    setTimeout(() => client.register({ service: 'web', port: 1 }), 200).unref(); // tidy: sleep, an idle period
     for await (const event of web.watch()) {
       console.log(event.kind);
       if (++received === 3) {
@@ -53,7 +53,7 @@ test('a watch keeps the program alive', async () => {
 test('a subscription keeps the program alive', async () => {
   await leaves(
     `
-    setTimeout(() => client.register({ service: 'web', port: 1 }), 200).unref(); // tidy: sleep, idle meanwhile
+    setTimeout(() => client.register({ service: 'web', port: 1 }), 200).unref(); // tidy: sleep, an idle period
     const subscription = web.subscribe((event) => {
       console.log(event.kind);
       if (event.kind === 'leader') {
@@ -72,7 +72,7 @@ test('a watch or a subscription that is not referenced lets the program end', as
     const watch = web.watch().unref();
     (async () => { for await (const event of watch); console.log('never'); })();
     const back = web.subscribe(() => {}).unref().ref();
-    setTimeout(() => back.unref(), 100); // tidy: sleep, idle meanwhile
+    setTimeout(() => back.unref(), 100); // tidy: sleep, an idle period
     process.on('exit', () => console.log('left'));
     `,
     'left\n',
@@ -93,7 +93,7 @@ test('an aborted wait does not keep the process alive', async () => {
   );
 });
 
-/** Hot listeners, calls under way, and an instance that changes all the time. */
+/** Busy subscriptions, calls in progress, and an instance that changes continuously. */
 const BUSY = `
   const lease = await client.register({ service: 'web', port: 1 });
   for (let n = 0; n < 20; n += 1) {

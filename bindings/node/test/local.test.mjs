@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { TEST_FOLDER, local, open, rounds, run, describe, until } from './helpers.mjs';
 
-/** A process that registers and stays until it is ended. */
+/** Program that registers and runs until it is terminated. */
 const member = (url) => `
   import { connect } from 'libdiscover';
   const client = await connect('${url}');

@@ -66,7 +66,7 @@ test('the log is printed only if NODE_DEBUG enables it', async () => {
     for await (const event of client.services('web').watch()) {
       if (event.kind === 'stale') break;
     }
-    // A log keeps no process alive.
+    // The log does not keep the process alive.
     const timer = setInterval(() => {}, 1_000);
     await (process.env.NODE_DEBUG && shown);
     clearInterval(timer);

@@ -8,7 +8,7 @@ import { memory, open, until } from './helpers.mjs';
 const at = (port, rest = {}) => ({ service: 'web', host: '127.0.0.1', port, ...rest });
 const ports = (instances) => [...instances].map((instance) => instance.port);
 
-/** A set with an instance at each port. */
+/** Returns a set with an instance at each port. */
 async function setOf(t, ...registrations) {
   const client = await open(t);
   for (const registration of registrations) {
@@ -38,7 +38,7 @@ test('online returns the same frozen array of frozen instances until one changes
   for (const part of [before, instance, instance.attributes, instance.tags]) {
     assert.ok(Object.isFrozen(part));
   }
-  // A change of another service is none of this one.
+  // A change of another service does not change this set.
   await client.register({ service: 'other', address: '127.0.0.1:1' });
   await client.services('other').wait(1, { timeout: 10_000 });
   assert.equal(web.online(), before);

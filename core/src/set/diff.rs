@@ -59,7 +59,7 @@ mod tests {
         Snapshot::empty().with_view(view(instances), SystemTime::UNIX_EPOCH)
     }
 
-    fn told(old: &Snapshot, new: &Snapshot) -> Vec<String> {
+    fn emitted(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         let text = |e: &Event| match e.instance() {
             Some(instance) => format!("{} {}", e.kind(), instance.port()),
             None => e.kind().to_owned(),
@@ -70,9 +70,9 @@ mod tests {
     #[test]
     fn the_full_state_is_emitted_first_and_then_current() {
         let start = Snapshot::empty();
-        assert_eq!(told(&start, &at(&[])), ["current"]);
+        assert_eq!(emitted(&start, &at(&[])), ["current"]);
         assert_eq!(
-            told(&start, &at(&[(1, 5, 0), (2, 4, 0)])),
+            emitted(&start, &at(&[(1, 5, 0), (2, 4, 0)])),
             ["up 2", "up 1", "leader 2", "current"]
         );
     }
@@ -82,9 +82,12 @@ mod tests {
     fn downs_come_before_ups_and_a_comeback_is_both() {
         let old = at(&[(1, 1, 0), (2, 2, 0), (3, 3, 0)]);
         let new = at(&[(1, 9, 0), (2, 2, 7), (3, 3, 0)]);
-        assert_eq!(told(&old, &new), ["down 1", "update 2", "up 1", "leader 2"]);
-        assert_eq!(told(&old, &old), [""; 0]);
-        assert_eq!(told(&at(&[(1, 1, 0)]), &at(&[])), ["down 1", "leader"]);
+        assert_eq!(
+            emitted(&old, &new),
+            ["down 1", "update 2", "up 1", "leader 2"]
+        );
+        assert_eq!(emitted(&old, &old), [""; 0]);
+        assert_eq!(emitted(&at(&[(1, 1, 0)]), &at(&[])), ["down 1", "leader"]);
     }
 
     #[test]
@@ -93,11 +96,11 @@ mod tests {
         let up = at(&[(1, 1, 0)]);
         let lost = up.with_fault(Error::new(ErrorKind::Unavailable, "down"), now);
         let still = lost.with_fault(Error::new(ErrorKind::Timeout, "slow"), now);
-        assert_eq!(told(&up, &lost), ["stale"]);
-        assert_eq!(told(&lost, &still), [""; 0]);
+        assert_eq!(emitted(&up, &lost), ["stale"]);
+        assert_eq!(emitted(&lost, &still), [""; 0]);
         assert_eq!(lost.online().len(), 1);
         let back = still.with_view(view(&[]), now);
-        assert_eq!(told(&still, &back), ["down 1", "leader", "fresh"]);
+        assert_eq!(emitted(&still, &back), ["down 1", "leader", "fresh"]);
         assert_eq!(back.offline()[0].reason.name(), "missing");
     }
 

@@ -1,8 +1,8 @@
-// A program with go-micro's registry for etcd, to meet ours: `peer go-micro ENDPOINT PREFIX SERVICE ADDRESS`,
-// of which PREFIX is empty, as go-micro has a place of its own.
+// A program with go-micro's registry for etcd, for interoperability tests: `peer go-micro ENDPOINT PREFIX SERVICE
+// ADDRESS`. PREFIX is empty, because the prefix of go-micro is fixed.
 //
-// It registers, prints `registered`, then a line of JSON for the list at each event of its watcher. It goes
-// when its input ends, and unregisters; killed, it goes with its TTL.
+// It registers, prints `registered`, then a line of JSON for the list at each event of its watcher. At the
+// end of its input it unregisters and exits; if it is killed, the registration expires.
 package main
 
 import (

@@ -1,7 +1,7 @@
-// A program of another system, to meet ours in the same etcd: `peer SYSTEM ENDPOINT PREFIX SERVICE ADDRESS`.
+// A program of another system, for interoperability tests: `peer SYSTEM ENDPOINT PREFIX SERVICE ADDRESS`.
 //
-// It registers, prints `registered`, then a line of JSON for each list of what it sees, whenever that is
-// another. It goes when its input ends, and unregisters; killed, it goes with its TTL.
+// It registers, prints `registered`, then a line of JSON with the instances whenever they change. At the end of its
+// input it unregisters and exits; if it is killed, the registration expires.
 package main
 
 import (
@@ -62,7 +62,7 @@ func run(ctx context.Context, peer system) error {
 		}
 		close(over)
 	}()
-	var told any
+	var printed any
 	for beat := time.Now(); ; {
 		select {
 		case <-over:
@@ -79,8 +79,8 @@ func run(ctx context.Context, peer system) error {
 		if err != nil {
 			return err
 		}
-		if !reflect.DeepEqual(now, told) {
-			told = now
+		if !reflect.DeepEqual(now, printed) {
+			printed = now
 			line, err := json.Marshal(now)
 			if err != nil {
 				return err

@@ -1,7 +1,7 @@
-// A program with Kratos' registry for etcd, to meet ours: `peer kratos ENDPOINT PREFIX SERVICE ADDRESS`.
+// A program with Kratos' registry for etcd, for interoperability tests: `peer kratos ENDPOINT PREFIX SERVICE ADDRESS`.
 //
-// It registers, prints `registered`, then a line of JSON for each list that its watcher gives. It goes when
-// its input ends, and unregisters; killed, it goes with its TTL.
+// It registers, prints `registered`, then a line of JSON for each list from its watcher. At the
+// end of its input it unregisters and exits; if it is killed, the registration expires.
 package main
 
 import (

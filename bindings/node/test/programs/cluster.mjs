@@ -1,4 +1,4 @@
-// A cluster whose primary and workers each have a busy client. Each worker ends in another way.
+// A cluster whose primary and workers each have a busy client. Each worker ends in a different way.
 
 import assert from 'node:assert/strict';
 import cluster from 'node:cluster';

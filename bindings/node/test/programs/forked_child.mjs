@@ -1,4 +1,4 @@
-// Registers beside its parent, sends it the addresses online, and exits.
+// Registers an instance, sends the online addresses to its parent, and exits.
 
 import { connect } from 'libdiscover';
 
