@@ -1,12 +1,12 @@
-# The index of every command. `make help` prints the lines with two hashes.
+# Every command of the project. `make help` prints the lines with two hashes.
 
-# One target folder for cargo, maturin and npm: nothing is built twice.
+# One target folder for cargo, maturin and npm, so that nothing is built twice.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 PREFIX  ?= /usr/local
 LIBDIR  ?= lib
 DESTDIR ?=
-# How `make install` builds: dist is smaller by a fifth, and takes minutes more.
+# The profile of `make install`: dist is a fifth smaller and takes minutes longer.
 PROFILE ?= release
 # Which stages `make test` runs: fmt tidy clippy no-etcd rust mutants python python-types node docs faults all.
 STAGES  ?=
@@ -23,37 +23,37 @@ TOOLS := cargo run --quiet -p tools --
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## watch a C, a Python and a Node process find each other, without a server
+demo: ## show a C, a Python and a Node process discovering each other, without a server
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@examples/demo/run
 
-demo-agent: ## the same through the agent: a page, a stream and the commands see one killed and go
+demo-agent: ## the same through the agent: page, event stream and commands show the removal of a killed instance
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@cargo build --quiet -p discoverd --no-default-features --features local
 	@examples/demo/agent
 
-demo-layouts: ## watch one service in two layouts at once, seen by the users of either
+demo-layouts: ## show one service in two layouts at once, visible to the users of both
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@.venv/bin/python examples/demo/layouts.py
 
-test: setup ## run every test (some of them: STAGES="rust python")
+test: setup ## run all tests (some of them: STAGES="rust python")
 	@$(TOOLS) test $(STAGES)
 
-faults: setup ## break a real etcd in every way while all languages watch (RUN="leader-kill rollback")
+faults: setup ## run the fault lab: a real etcd, broken while programs in all languages watch (RUN="leader-kill rollback")
 	@$(TOOLS) build
 	@cargo build --quiet -p discover-faults
 	@"$(CARGO_TARGET_DIR)/debug/faults" $(or $(RUN),all)
 
-soak: setup ## run the long loops, a tenth of which `make test` does, in full (LOOPS="c-cycles")
+soak: setup ## run the long loops of the tests in full; `make test` runs a tenth (LOOPS="c-cycles")
 	@$(TOOLS) soak $(LOOPS)
 
-bench: setup ## measure every language beside the floor of the same run (RUN="latency reads")
+bench: setup ## run the benchmarks, each language beside the floor of the same run (RUN="latency reads")
 	@tools/bench.sh $(RUN)
 
-prove: setup ## prove the machines on N random histories, every order of more events, a whole day
+prove: setup ## run the model tests with N random histories, longer exhaustive searches, and a whole simulated day
 	DISCOVER_PROVE=$(N) cargo test --release -p discover-core --lib -- --nocapture tests::model:: model_tests:: watch_sync::tests::
 	cargo test --release -p discover-core --lib --features mutants -- --nocapture mutant
 
@@ -65,27 +65,27 @@ install: ## install the C library (PREFIX=/usr/local LIBDIR=lib DESTDIR= PROFILE
 	cargo build --profile $(PROFILE) -p discover-ffi
 	@$(TOOLS) install --profile $(PROFILE) --prefix "$(PREFIX)" --libdir "$(LIBDIR)" --destdir "$(DESTDIR)"
 
-dist: setup ## build the packages that people install, in release, into dist/ (WHAT="wheel sdist npm deb agent")
+dist: setup ## build the release packages into dist/ (WHAT="wheel sdist npm deb agent")
 	@tools/dist.sh $(WHAT)
 
 docs: setup ## build the manuals of all languages into target/site
 	@$(TOOLS) build
 	@tools/docs.sh
 
-header: ## write include/discover.h anew
+header: ## regenerate include/discover.h
 	@tools/setup.sh build
 	UPDATE_HEADER=1 cargo test -p discover-ffi --test header
 
 fmt: ## format the Rust sources
 	cargo fmt --all
 
-lint: setup ## check format, house rules and lints, without running a test
+lint: setup ## check format, house rules and lints
 	@$(TOOLS) test fmt tidy clippy
 
-setup: ## install what the tests need; quiet when it is there
+setup: ## install what the tests need; quiet if it is present
 	@tools/setup.sh
 
-clean: ## remove everything that was built or installed in this tree
+clean: ## remove everything built or installed in this tree
 	cargo clean
 	rm -rf .venv dist .pytest_cache .mypy_cache bindings/node/node_modules bindings/node/dist
 	find bindings \( -name '*.node' -o -name '*.so' \) -delete
