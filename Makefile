@@ -1,12 +1,12 @@
 # All commands of the project. `make help` prints the targets with a `##` comment.
 
-# One target directory for cargo, maturin and npm, so that nothing is built twice.
+# One target folder for cargo, maturin and npm, so that nothing is built twice.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 PREFIX  ?= /usr/local
 LIBDIR  ?= lib
 DESTDIR ?=
-# The profile of `make install`. dist makes the library a fifth smaller, and takes minutes longer.
+# The profile of `make install`: dist is a fifth smaller and takes minutes longer.
 PROFILE ?= release
 # Stages of `make test`; default: all. fmt tidy clippy no-etcd rust mutants python python-types node docs faults all.
 STAGES  ?=
@@ -23,37 +23,37 @@ TOOLS := cargo run --quiet -p tools --
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## watch a C, a Python and a Node process find each other, without a server
+demo: ## show a C, a Python and a Node process discovering each other, without a server
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@examples/demo/run
 
-demo-agent: ## watch the same through the agent: its page, a stream and the commands report a killed process
+demo-agent: ## the same through the agent: page, event stream and commands show the removal of a killed instance
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@cargo build --quiet -p discoverd --no-default-features --features local
 	@examples/demo/agent
 
-demo-layouts: ## watch one service in two layouts at once, as clients of each see it
+demo-layouts: ## show one service in two layouts at once, visible to the users of both
 	@tools/setup.sh demo
 	@$(TOOLS) build --no-etcd
 	@.venv/bin/python examples/demo/layouts.py
 
-test: setup ## run all tests (some stages: STAGES="rust python")
+test: setup ## run all tests (some of them: STAGES="rust python")
 	@$(TOOLS) test $(STAGES)
 
-faults: setup ## inject faults into a real etcd while clients in all languages watch (RUN="leader-kill rollback")
+faults: setup ## run the fault lab: a real etcd, broken while programs in all languages watch (RUN="leader-kill rollback")
 	@$(TOOLS) build
 	@cargo build --quiet -p discover-faults
 	@"$(CARGO_TARGET_DIR)/debug/faults" $(or $(RUN),all)
 
-soak: setup ## run the long loops with ten times the rounds of `make test` (LOOPS="c-cycles")
+soak: setup ## run the long loops of the tests in full; `make test` runs a tenth (LOOPS="c-cycles")
 	@$(TOOLS) soak $(LOOPS)
 
-bench: setup ## run the benchmarks of all languages, with a baseline (RUN="latency reads")
+bench: setup ## run the benchmarks, each language beside the floor of the same run (RUN="latency reads")
 	@tools/bench.sh $(RUN)
 
-prove: setup ## run the model tests on N random histories, and check that they detect the mutants (N=200000)
+prove: setup ## run the model tests with N random histories, longer exhaustive searches, and a whole simulated day
 	DISCOVER_PROVE=$(N) cargo test --release -p discover-core --lib -- --nocapture tests::model:: model_tests:: watch_sync::tests::
 	cargo test --release -p discover-core --lib --features mutants -- --nocapture mutant
 
@@ -79,13 +79,13 @@ header: ## regenerate include/discover.h
 fmt: ## format the Rust sources
 	cargo fmt --all
 
-lint: setup ## check formatting, house rules and lints, without running tests
+lint: setup ## check format, house rules and lints
 	@$(TOOLS) test fmt tidy clippy
 
-setup: ## install what the tests need; prints nothing if it is installed
+setup: ## install what the tests need; quiet if it is present
 	@tools/setup.sh
 
-clean: ## remove everything that was built or installed in this tree
+clean: ## remove everything built or installed in this tree
 	cargo clean
 	rm -rf .venv dist .pytest_cache .mypy_cache bindings/node/node_modules bindings/node/dist
 	find bindings \( -name '*.node' -o -name '*.so' \) -delete

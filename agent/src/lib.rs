@@ -7,7 +7,7 @@
 //! | [`net`] | listeners, peers, connection limits, TLS | |
 //! | [`registry`] | instances that applications registered with this agent | `registry::table` |
 //! | [`service_cache`] | one watch for each service, and its recent snapshots | `service_cache::history` |
-//! | [`health`] | health checks that the agent makes | `health::threshold`, `health::policy`, `health::target_policy` |
+//! | [`health`] | health checks that the agent makes | `health::threshold`, `health::check_policy`, `health::target_policy` |
 //! | [`sources`] | services that are registered from somewhere else than the API: the configuration file | `config_file::plan` |
 //! | [`hooks`] | commands that are run when a service changes | `hooks::change` |
 //! | [`api`] | the HTTP API under `/v1`, the page and the metrics | `api::v1::query`, `api::v1::json` |

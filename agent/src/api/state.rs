@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::api::metrics::HttpMetrics;
 use crate::api::stream_limit::StreamLimiter;
 use crate::health::Checks;
-use crate::health::policy::CheckPolicy;
+use crate::health::check_policy::CheckPolicy;
 use crate::registry::Registry;
 use crate::runtime::exposition::Exposition;
 use crate::runtime::phase::Phase;

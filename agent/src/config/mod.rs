@@ -14,7 +14,7 @@ use discover_core::{Error, ErrorKind, HumanDuration, Result};
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
-use crate::health::policy::CheckPolicy;
+use crate::health::check_policy::CheckPolicy;
 use crate::net::cidr::parse_network;
 use crate::net::limits::ConnectionLimits;
 use crate::net::tls::TlsFiles;

@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::health::policy::CheckPolicy;
+use crate::health::check_policy::CheckPolicy;
 use crate::health::{Checks, SavedCheck};
 use crate::registry::Registry;
 use crate::runtime::component::{Component, HandOver};

@@ -1,8 +1,8 @@
 //! Health checks: each probes one instance at intervals and reports its health to the registry.
 
 pub mod check;
+pub mod check_policy;
 pub mod component;
-pub mod policy;
 mod probe;
 pub mod target_policy;
 pub mod threshold;

@@ -9,7 +9,7 @@ use crate::doorbell::Doorbell;
 use crate::error::{Result, failure};
 use crate::json;
 
-/// A callback on the dispatch thread, with the name of the state and its cause.
+/// A callback on the callback thread, with the name of the state and its cause.
 pub type StateCallback = Box<dyn FnMut(&str, Option<&Error>) + Send>;
 
 /// The latest state that was not drained yet, as JSON.

@@ -4,7 +4,7 @@ import type { Protocol } from './types';
 import * as validate from './validate';
 
 /**
- * A service requirement in one line of text, such as `redis.master[prod,stats];6379/tcp`. Frozen.
+ * A service requirement in one line of text, such as `redis.master[prod,stats];6379/tcp`. Instances are immutable (`Object.freeze`).
  *
  * ```ts
  * const wanted = Descriptor.parse('redis.master[prod];6379');

@@ -90,7 +90,7 @@ impl Subscription {
     }
 }
 
-/// Passes events and statuses to a Python function, on the dispatch thread. Keeps its own subscription and the client
+/// Passes events and statuses to a Python function, on the callback thread. Keeps its own subscription and the client
 /// alive, so that the callback continues when the program drops both.
 pub(crate) struct CallbackSink {
     callback: Callback,

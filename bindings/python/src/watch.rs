@@ -89,7 +89,7 @@ pub(crate) struct EventFeed {
 }
 
 impl EventFeed {
-    /// Opens a feed. `wake`, if given, is called on the dispatch thread when there are events to drain, and once after
+    /// Opens a feed. `wake`, if given, is called on the callback thread when there are events to drain, and once after
     /// the end.
     pub(crate) fn new(
         py: Python<'_>,
@@ -193,7 +193,7 @@ impl WakeFlag {
     }
 }
 
-/// The waker that the core calls on the dispatch thread. Its drop ends the feed.
+/// The waker that the core calls on the callback thread. Its drop ends the feed.
 struct FeedWaker {
     wake_flag: Arc<WakeFlag>,
     wake: Option<Callback>,

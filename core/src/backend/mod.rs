@@ -150,7 +150,7 @@ pub trait Backend: Send + Sync + 'static {
         Metrics::default()
     }
 
-    /// Finishes work that dropped calls left behind, such as deleting the entry of a cancelled `register`. The
+    /// Finishes work that cancelled calls left behind, such as deleting the entry of a cancelled `register`. The
     /// client calls it once, after all other calls.
     fn close(&self) -> BoxFuture<'_, ()> {
         ready(()).boxed()

@@ -1,4 +1,4 @@
-//! Engine for bindings: a client with its own runtime and dispatch thread.
+//! Engine for bindings: a client with its own runtime and callback thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,12 @@ use futures_util::FutureExt;
 
 use crate::client::Client;
 use crate::embed::CLOSE_TIMEOUT;
-use crate::embed::dispatch::{Sink, Waker};
+use crate::embed::callback_thread::{Sink, Waker};
 use crate::embed::engine_state::EngineState;
-use crate::embed::feed::{Feed, Subscription};
+use crate::embed::feed::Feed;
 use crate::embed::fork_guard::ForkGuard;
 use crate::embed::pending::Pending;
+use crate::embed::subscription::Subscription;
 use crate::error::Result;
 use crate::lease::{Lease, Standing};
 use crate::model::{Attributes, ConnectionState, Instance, Metrics, Registration, ServiceName};
@@ -95,10 +96,10 @@ impl Engine {
         Ok(self.0.get()?.client()?.connection())
     }
 
-    /// Calls `callback` on the dispatch thread with the current connection state and then with each change.
+    /// Calls `callback` on the callback thread with the current connection state and then with each change.
     /// If several changes are pending, only the latest is delivered.
     ///
-    /// The callback is dropped on the dispatch thread after its last call; if this fails, it is dropped
+    /// The callback is dropped on the callback thread after its last call; if this fails, it is dropped
     /// before this returns.
     pub fn on_connection(
         &self,
@@ -292,14 +293,14 @@ impl SetHandle {
         })
     }
 
-    /// Delivers each event to `sink` on the dispatch thread. The sink is dropped there after its last event;
+    /// Delivers each event to `sink` on the callback thread. The sink is dropped there after its last event;
     /// if this fails, it is dropped before this returns.
     pub fn subscribe(&self, sink: Box<dyn Sink>) -> Result<Subscription> {
         let (shared, set) = self.0.get()?;
         Subscription::new(shared.clone(), set, sink)
     }
 
-    /// Creates a feed that calls `waker` on the dispatch thread when there are events to drain.
+    /// Creates a feed that calls `waker` on the callback thread when there are events to drain.
     pub fn feed(&self, waker: Box<dyn Waker>) -> Result<Feed> {
         let (shared, set) = self.0.get()?;
         Feed::new(shared.clone(), set, waker)

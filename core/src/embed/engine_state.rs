@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::embed::dispatch::DispatchThread;
-use crate::embed::dispatch_loop::Message;
+use crate::embed::callback_loop::Message;
+use crate::embed::callback_thread::DispatchThread;
 use crate::embed::runtime::Runtime;
 use crate::error::{Error, ErrorKind, Result};
 

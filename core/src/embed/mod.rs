@@ -9,8 +9,9 @@
 //! with `busy` inside a callback, because it waits for that callback. In a forked child, everything created
 //! by the parent fails with `forked`, and dropping it touches nothing.
 
-mod dispatch;
-mod dispatch_loop;
+mod callback_loop;
+mod callback_registration;
+mod callback_thread;
 mod engine;
 mod engine_state;
 mod feed;
@@ -18,8 +19,9 @@ mod fork_guard;
 mod log;
 mod pending;
 mod runtime;
+mod subscription;
 
-/// Primitives of the dispatch loop, which its test replaces.
+/// Primitives of the callback loop, which its test replaces.
 mod sync {
     pub(super) use std::sync::Arc;
     pub(super) use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,11 +30,12 @@ mod sync {
 
 use std::time::Duration;
 
-pub use dispatch::{Sink, Waker};
+pub use callback_thread::{Sink, Waker};
 pub use engine::{Engine, LeaseHandle, SetHandle};
-pub use feed::{Feed, Subscription};
+pub use feed::Feed;
 pub use log::{LogSink, set_log};
 pub use pending::{Abort, Pending, RunningCall};
+pub use subscription::Subscription;
 
 pub use crate::descriptor::{Descriptor, Protocol};
 pub use crate::error::{Error, ErrorKind, Result};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{AbortHandle, BoxFuture, FutureExt, abortable};
 
-use crate::embed::dispatch_loop::Message;
+use crate::embed::callback_loop::Message;
 use crate::embed::engine_state::{EngineState, closed};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -67,7 +67,7 @@ impl<T: Send + 'static> Pending<T> {
         Ok(RunningCall(receiver))
     }
 
-    /// Begins, and has `done` called once on the dispatch thread. Never waits.
+    /// Begins, and has `done` called once on the callback thread. Never waits.
     pub fn then(self, done: impl FnOnce(Result<T>) + Send + 'static) -> Result<()> {
         self.run(move |result, shared| {
             shared
@@ -102,7 +102,7 @@ impl<T: Send + 'static> Pending<T> {
                 _ = closing.wait_for(|closing| *closing) => Err(closed()),
             };
             done(result, &owner);
-            // Closing waits until all receivers are dropped, so the dispatch thread still exists here.
+            // Closing waits until all receivers are dropped, so the callback thread still exists here.
             drop(closing);
         });
         Ok(())

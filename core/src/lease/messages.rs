@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::Grant;
 
-/// The number of a request of the owner, unique within one lease.
+/// Identifies a request of the owner; unique within one lease.
 pub(crate) type RequestId = u64;
 
 /// A registered value into which updates from a source other than the owner can be merged.

@@ -3,7 +3,8 @@
 pub use discover_testkit::agent::Agent;
 use discover_testkit::agent::{AgentOptions, built_program};
 
-/// Starts an agent in front of `store`, or with a registry of its own; `None`, announced as a skip, if it is not built.
+/// Starts an agent in front of `store`, or with a registry of its own; reports a skipped test and returns `None` if it is
+/// not built.
 pub fn start(store: Option<&str>) -> Option<Agent> {
     let options = AgentOptions::new(built_program()?);
     let options = match store {

@@ -53,7 +53,8 @@ fn try_one() -> Option<String> {
     }
 }
 
-/// Returns true, announced as a skip, if the lab cannot run here. Panics if it is required.
+/// Returns true and reports a skipped test if network namespaces are unavailable. Panics if `DISCOVER_REQUIRE_SERVERS` lists
+/// `netns`.
 pub fn skipped() -> bool {
     let Some(why) = unavailable() else {
         return false;

@@ -1,4 +1,4 @@
-//! The evaluate acquits who made no mistake, and finds every kind of mistake that is planted.
+//! The checker accepts watchers without mistakes, and finds every kind of mistake.
 
 mod support;
 
@@ -55,7 +55,7 @@ fn with_mistake(
     (history, seen, rules)
 }
 
-/// Returns the violations that the checker finds after one mistake in one snapshot.
+/// Returns the violations of one mistake in one snapshot.
 fn verdict(at: usize, mistake: impl Fn(&mut Snapshot)) -> BTreeSet<ViolationKind> {
     let (history, seen, rules) = with_mistake(at, mistake);
     kinds(&history, &seen, &rules)

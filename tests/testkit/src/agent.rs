@@ -28,7 +28,7 @@ pub struct AgentOptions {
     arguments: Vec<String>,
 }
 
-/// Returns the agent that was built beside the test programs, or `None`, announced as a skip.
+/// Returns the agent that was built beside the test programs, or `None` and reports a skipped test.
 pub fn built_program() -> Option<PathBuf> {
     let test = std::env::current_exe().unwrap();
     let built = test.parent()?.parent()?.join("discoverd");

@@ -94,7 +94,8 @@ impl EtcdOptions {
         self
     }
 
-    /// Starts the server and waits until it answers. Returns `None`, announced as a skip, if etcd is not installed.
+    /// Starts the server and waits until it answers. Returns `None` and reports a skipped test if etcd is not
+    /// installed.
     pub fn start(self) -> Option<Etcd> {
         if !is_installed() {
             skip("etcd", "it is not installed");

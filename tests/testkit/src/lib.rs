@@ -38,7 +38,7 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Announces that a test cannot run here, so that the test runner counts it as skipped.
+/// Reports a test that cannot run here, so that the test runner counts it as skipped.
 ///
 /// # Panics
 ///

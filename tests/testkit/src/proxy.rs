@@ -74,7 +74,7 @@ struct ProxyState {
     accepted: AtomicU64,
     open: AtomicU64,
     affected: AtomicU64,
-    /// When the first connection was accepted after the last [`FaultProxy::heal`], 0 before.
+    /// Time in microseconds of the first connection after the last [`FaultProxy::heal`]; 0 if there was none.
     first_accepted: AtomicU64,
     /// How many connections were established in both directions.
     established: AtomicU64,
@@ -216,7 +216,8 @@ impl FaultProxy {
         self.state.established.load(Ordering::SeqCst)
     }
 
-    /// Returns when the first connection was accepted after the last [`FaultProxy::heal`], 0 if none was.
+    /// Returns the time in microseconds at which the first connection after the last [`FaultProxy::heal`] was accepted; 0 if
+    /// none was.
     pub fn first_accepted(&self) -> Micros {
         self.state.first_accepted.load(Ordering::SeqCst)
     }

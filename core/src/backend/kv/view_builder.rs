@@ -148,7 +148,8 @@ impl ViewBuilder {
         }
     }
 
-    /// Returns the view if it changed. Call it once all directories are known.
+    /// Applies pending records and returns the view if it changed since the last call. Call only after all directories
+    /// are listed.
     pub(super) fn view(&mut self) -> Option<View> {
         self.decode_pending();
         self.last = View::default();

@@ -101,7 +101,7 @@ impl DirectoryIndex {
         }
     }
 
-    /// Returns the time at which the live instance at the key came online.
+    /// Returns when the live instance at the key came online, in microseconds since boot; `None` if there is none.
     pub(super) fn created(&self, key: &Key) -> Option<u64> {
         self.files().newest(key).map(|record| record.created)
     }

@@ -132,8 +132,8 @@ fn absences(history: &History, service: &str, registrant: &Registrant) -> Vec<(M
         .collect()
 }
 
-/// Returns how much of an absence lies outside of all faults and their grace periods. If the store was reachable all the time,
-/// only the grace period is excused.
+/// Returns the part of an instance's absence, in microseconds, that no fault explains. Each fault and the grace period after it
+/// are excluded; if the store stayed reachable, only one grace period is.
 fn unexcused(from: Micros, until: Micros, rules: &Expectations) -> Micros {
     if rules.behind.is_some() {
         return (until - from).saturating_sub(rules.registered);

@@ -41,8 +41,8 @@ fn compaction_while_cut(lab: &Lab) -> Result<Evidence, String> {
     })
 }
 
-/// An instance is deleted while the clients are disconnected, and the history compacted at that very revision: servers of this
-/// version do not send the delete to a watch that resumes there.
+/// Deletes an instance while the clients are disconnected and compacts the history at the revision of the delete. Some versions
+/// of etcd do not send such a delete to a watch that resumes there.
 fn delete_at_compaction(lab: &Lab) -> Result<Evidence, String> {
     let proxy = lab.proxy()?;
     for _ in 0..5 {

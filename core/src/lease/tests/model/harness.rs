@@ -33,7 +33,7 @@ pub(super) struct Harness {
     pub(super) delay_answers: bool,
     pub(super) delay_loss: bool,
     pub(super) call: Option<PendingCall>,
-    /// Calls that timed out, which the store may still execute before it executes the next one.
+    /// Timed-out calls that the store may still execute before its next call.
     pub(super) abandoned_calls: Vec<PendingCall>,
     /// Leases of abandoned calls, whose keys are deleted once the store is reachable.
     orphans: Vec<u64>,

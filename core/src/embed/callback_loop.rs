@@ -1,4 +1,4 @@
-//! Message loop of the dispatch thread and the flags that producers of events share with it.
+//! Message loop of the callback thread and the flags that producers of events share with it.
 //!
 //! No wake-up is lost, no callback runs once it is cancelled, and each callback is dropped once, after its
 //! last call.
@@ -14,7 +14,7 @@ use super::sync::{Arc, AtomicBool, Ordering, Receiver};
 /// Function called at each wake-up. It acknowledges the wake-up and checks for cancellation with the flags.
 pub(super) type Callback = Box<dyn FnMut(&Flags) + Send>;
 
-/// State of one callback, shared by its producers and the dispatch thread.
+/// State of one callback, shared by its producers and the callback thread.
 pub(super) struct Flags {
     /// True from the request of a wake-up until its acknowledgement.
     wake_pending: AtomicBool,
@@ -52,7 +52,7 @@ impl Flags {
     }
 }
 
-/// Request to the dispatch thread.
+/// Request to the callback thread.
 pub(super) enum Message {
     Add(u64, Callback, Arc<Flags>),
     Wake(u64),
@@ -61,7 +61,7 @@ pub(super) enum Message {
     Stop,
 }
 
-/// Runs the dispatch thread until `Stop` or until all senders are dropped. The thread owns the callbacks, so
+/// Runs the callback thread until `Stop` or until all senders are dropped. The thread owns the callbacks, so
 /// dropping a callback never races with calling it.
 pub(super) fn run(inbox: &Receiver<Message>) {
     let mut callbacks: BTreeMap<u64, (Callback, Arc<Flags>)> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The dispatch loop between notifications and callbacks, in every order in which its threads may run (G10, G19): the
+//! The callback loop between notifications and callbacks, in every order in which its threads may run (G10, G19): the
 //! source of the library itself, on atomics and a queue for which the model checker tries every order.
 
 use std::sync::Arc;
@@ -96,10 +96,10 @@ mod queue_end {
     }
 }
 
-#[path = "../src/embed/dispatch_loop.rs"]
-mod dispatch_loop;
+#[path = "../src/embed/callback_loop.rs"]
+mod callback_loop;
 
-use dispatch_loop::{Flags, Message, run};
+use callback_loop::{Flags, Message, run};
 use queue_end::{Sender, channel};
 
 const CALLBACK_ID: u64 = 1;
@@ -191,7 +191,7 @@ fn every_order(switches: usize, scenario: impl Fn() + Send + Sync + 'static) {
     model.check(scenario);
 }
 
-/// Starts the dispatch thread, which ends when its queue is closed or it receives the stop message.
+/// Starts the callback thread, which ends when its queue is closed or it receives the stop message.
 fn dispatch() -> (Sender<Message>, thread::JoinHandle<()>) {
     let (queue_end, inbox) = channel();
     (queue_end, thread::spawn(move || run(&inbox)))

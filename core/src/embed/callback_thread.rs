@@ -1,4 +1,4 @@
-//! The dispatch thread `discover-cb`, on which all foreign code runs.
+//! The callback thread `discover-cb`, on which all foreign code runs.
 //!
 //! The thread owns the callbacks, so they share no lock with the engine. Cancelling a callback is a message
 //! to the thread, and dropping a sink on the thread is the destroy notification of the sink.
@@ -8,17 +8,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
-use crate::embed::dispatch_loop::{Message, run};
+use crate::embed::callback_loop::{Message, run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::set::Event;
 
-/// Receives wake-ups for a feed. Called and dropped on the dispatch thread only.
+/// Receives wake-ups for a feed. Called and dropped on the callback thread only.
 pub trait Waker: Send + 'static {
     /// Signals that the feed has events. Wake-ups are merged: one stands for everything until the next drain.
     fn wake(&mut self);
 }
 
-/// Receives events. Called and dropped on the dispatch thread only.
+/// Receives events. Called and dropped on the callback thread only.
 pub trait Sink: Send + 'static {
     /// Handles one event. The next event follows after this returns.
     fn event(&mut self, event: &Event);
@@ -35,7 +35,7 @@ pub trait Sink: Send + 'static {
     }
 }
 
-/// Handle of the dispatch thread.
+/// Handle of the callback thread.
 pub(super) struct DispatchThread {
     messages: Sender<Message>,
     /// Disconnected when the thread has exited.
@@ -77,7 +77,7 @@ impl DispatchThread {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Fails with `Busy` inside a callback, where waiting for the dispatch thread would deadlock.
+    /// Fails with `Busy` inside a callback, where waiting for the callback thread would deadlock.
     pub(super) fn check_may_wait(&self) -> Result<()> {
         if thread::current().id() != self.thread {
             return Ok(());
