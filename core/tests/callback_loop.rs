@@ -192,7 +192,7 @@ fn every_order(switches: usize, scenario: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Starts the callback thread, which ends when its queue is closed or it receives the stop message.
-fn dispatch() -> (Sender<Message>, thread::JoinHandle<()>) {
+fn start_callback_thread() -> (Sender<Message>, thread::JoinHandle<()>) {
     let (queue_end, inbox) = channel();
     (queue_end, thread::spawn(move || run(&inbox)))
 }
@@ -200,7 +200,7 @@ fn dispatch() -> (Sender<Message>, thread::JoinHandle<()>) {
 #[test]
 fn the_last_state_is_always_delivered() {
     every_order(4, || {
-        let (queue_end, thread) = dispatch();
+        let (queue_end, thread) = start_callback_thread();
         let scenario = Scenario::new();
         assert!(queue_end.send(scenario.callback_message()).is_ok());
         scenario.publish(1, &queue_end);
@@ -217,7 +217,7 @@ fn the_last_state_is_always_delivered() {
 #[test]
 fn a_feed_that_is_drained_on_another_thread_misses_no_wake_up() {
     every_order(3, || {
-        let (queue_end, thread) = dispatch();
+        let (queue_end, thread) = start_callback_thread();
         let scenario = Scenario::new();
         let (waker, wake_ups) = channel();
         let wake = move |_: &Flags| waker.send(()).unwrap_or_default();
@@ -245,7 +245,7 @@ fn a_feed_that_is_drained_on_another_thread_misses_no_wake_up() {
 #[test]
 fn states_published_after_a_cancel_are_not_delivered() {
     every_order(4, || {
-        let (queue_end, thread) = dispatch();
+        let (queue_end, thread) = start_callback_thread();
         let scenario = Scenario::new();
         assert!(queue_end.send(scenario.callback_message()).is_ok());
         scenario.publish(1, &queue_end);
@@ -262,7 +262,7 @@ fn states_published_after_a_cancel_are_not_delivered() {
 #[test]
 fn two_threads_may_cancel_at_once() {
     every_order(3, || {
-        let (queue_end, thread) = dispatch();
+        let (queue_end, thread) = start_callback_thread();
         let scenario = Scenario::new();
         assert!(queue_end.send(scenario.callback_message()).is_ok());
         let (other, theirs) = (scenario.clone(), queue_end.clone());
@@ -281,7 +281,7 @@ fn two_threads_may_cancel_at_once() {
 #[test]
 fn closing_drops_callbacks_and_calls_once_in_any_order() {
     every_order(3, || {
-        let (queue_end, thread) = dispatch();
+        let (queue_end, thread) = start_callback_thread();
         let scenario = Scenario::new();
         let call = Scenario::new();
         let (other, call_owner, theirs) = (scenario.clone(), call.clone(), queue_end.clone());

@@ -85,7 +85,7 @@ fn a_failed_open_reports_its_cause() {
 }
 
 #[test]
-fn events_arrive_on_the_dispatch_thread_and_the_sink_is_dropped_once_after_the_last() {
+fn events_arrive_on_the_callback_thread_and_the_sink_is_dropped_once_after_the_last() {
     let engine = engine();
     let set = engine.services("web").unwrap();
     let (subscription, inbox) = subscribe(&set, |_| {});
