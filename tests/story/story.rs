@@ -1,4 +1,4 @@
-//! Tells the story of `story.txt` in Rust: `story URL`.
+//! Runs the scenario of `story.txt` in Rust and prints its trace: `story URL`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -72,9 +72,9 @@ impl Teller {
             ["unregister"] => self.lease()?.unregister().await?,
             ["spawn", service, address] => self.member = Some(spawn(url, service, address)?),
             ["kill"] => self.member.take().ok_or("no member to kill")?.kill()?,
-            ["close"] => self.client()?.close(PATIENCE).await?,
+            ["close"] => self.client()?.close(WAIT_TIMEOUT).await?,
             ["hear", ..] => {
-                let event = tokio::time::timeout(PATIENCE, self.events()?.next()).await;
+                let event = tokio::time::timeout(WAIT_TIMEOUT, self.events()?.next()).await;
                 let event = event
                     .map_err(|_| "nothing heard")?
                     .ok_or("the watch ended")?;

@@ -21,8 +21,8 @@ pub(super) struct CallbackRegistration {
 pub(super) type Unsubscribe = Box<dyn Fn() + Send + Sync>;
 
 impl CallbackRegistration {
-    /// Registers a callback on the dispatch thread. If this fails, the callback is dropped before this
-    /// returns; otherwise it is dropped on the dispatch thread.
+    /// Registers a callback on the callback thread. If this fails, the callback is dropped before this
+    /// returns; otherwise it is dropped on the callback thread.
     pub(super) fn open(
         shared: Arc<EngineState>,
         callback: Callback,
@@ -65,7 +65,7 @@ impl Drop for CallbackRegistration {
     }
 }
 
-/// Sends wake-ups to a callback of the dispatch thread. Only posts messages and never calls the callback;
+/// Sends wake-ups to a callback on the callback thread. Only posts messages and never calls the callback;
 /// after the thread has exited, messages have no effect.
 #[derive(Clone)]
 pub(super) struct CallbackNotifier {
