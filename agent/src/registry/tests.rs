@@ -129,7 +129,7 @@ async fn a_replaced_registration_is_not_handed_over() {
     request.ttl = Duration::from_secs(1);
     registry.register(request.clone()).await.unwrap();
     assert_eq!(registry.export().len(), 1);
-    // Another agent registers the instance; the owner here is not told yet.
+    // Another agent registers the instance; the owner here is not notified yet.
     let other = registry.registration(&request).unwrap();
     let other = registry.client.register(other).await.unwrap();
     let lease = registry

@@ -37,7 +37,7 @@ pub trait Component: Send + Sync {
     /// writes to the store or accepts requests waits for [`Phase::Running`](crate::runtime::phase::Phase).
     fn start(&self, inherited: Option<Value>) -> BoxFuture<'_, Result<()>>;
 
-    /// Finishes the work under way and accepts no more, before any component hands over its state.
+    /// Finishes the work in progress and accepts no more, before any component hands over its state.
     fn drain(&self) -> BoxFuture<'_, ()> {
         ready(()).boxed()
     }

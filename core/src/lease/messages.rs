@@ -30,7 +30,7 @@ pub(crate) enum StoreCall<V> {
     Restore(V),
     Renew(Grant),
     Update(V, Grant),
-    /// Write the value in force where the store may hold another one. It is not news to anybody else.
+    /// Write the value in force where the store may hold another one. Other clients receive no event.
     Rewrite(V, Grant),
     Unregister(Grant),
 }

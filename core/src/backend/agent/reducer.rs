@@ -63,7 +63,7 @@ impl EventReducer {
             "up" | "update" => self.put(&data)?,
             "down" => self.remove(&data)?,
             "status" => return Ok(self.apply_status(&data)),
-            // A view contains what the other events say.
+            // The view already contains the changes of the other events.
             _ => {}
         }
         Ok(VecDeque::new())

@@ -60,7 +60,7 @@ type known struct {
 	latencies []int64
 }
 
-func (k *known) hear(event *clientv3.Event) {
+func (k *known) apply(event *clientv3.Event) {
 	k.Lock()
 	defer k.Unlock()
 	if event.Type == clientv3.EventTypeDelete {
@@ -91,7 +91,7 @@ func follow(ctx context.Context, client *clientv3.Client, began int64, count int
 		go func() {
 			for response := range told {
 				for _, event := range response.Events {
-					known.hear(event)
+					known.apply(event)
 				}
 			}
 		}()
