@@ -28,9 +28,10 @@ static long long now(void) {
     return now_ns() / 1000;
 }
 
-static void check(discover_status status, discover_error *error) {
+/* Takes the address of the error: the order in which arguments are evaluated is unspecified. */
+static void check(discover_status status, discover_error **error) {
     if (status == DISCOVER_OK) return;
-    fprintf(stderr, "%s\n", discover_error_message(error));
+    fprintf(stderr, "%s\n", discover_error_message(*error));
     exit(1);
 }
 
@@ -81,12 +82,12 @@ static void follow(const char *url, size_t count) {
     discover_subscription **subscriptions = calloc(count, sizeof *subscriptions);
 
     if (sets == NULL || subscriptions == NULL) exit(1);
-    check(discover_client_open(url, &client, &error), error);
+    check(discover_client_open(url, &client, &error), &error);
     for (size_t i = 0; i < count; i++) {
         char name[32];
         snprintf(name, sizeof name, "bench-%zu", i);
-        check(discover_client_services(client, name, &sets[i], &error), error);
-        check(discover_set_subscribe(sets[i], on_event, NULL, NULL, &subscriptions[i], &error), error);
+        check(discover_client_services(client, name, &sets[i], &error), &error);
+        check(discover_set_subscribe(sets[i], on_event, NULL, NULL, &subscriptions[i], &error), &error);
     }
     while (atomic_load(&current) < count) {
         struct timespec moment = {0, 100000};
@@ -129,9 +130,9 @@ static discover_lease *member(const discover_client *client, long number) {
     discover_error *error;
 
     snprintf(host, sizeof host, "10.%ld.%ld.%ld", number / 62500, number / 250 % 250, number % 250);
-    check(discover_registration_new("bench-0", 1000, &registration, &error), error);
-    check(discover_registration_set_host(registration, host, &error), error);
-    check(discover_client_register(client, registration, 60000, &lease, &error), error);
+    check(discover_registration_new("bench-0", 1000, &registration, &error), &error);
+    check(discover_registration_set_host(registration, host, &error), &error);
+    check(discover_client_register(client, registration, 60000, &lease, &error), &error);
     discover_registration_free(registration);
     return lease;
 }
@@ -152,7 +153,7 @@ static void enroll(const char *url, long count) {
     pthread_t workers[WORKERS];
     discover_error *error;
 
-    check(discover_client_open(url, &shared.client, &error), error);
+    check(discover_client_open(url, &shared.client, &error), &error);
     for (int i = 0; i < WORKERS; i++) pthread_create(&workers[i], NULL, work, &shared);
     for (int i = 0; i < WORKERS; i++) pthread_join(workers[i], NULL);
     printf("{\"started\":%lld,\"ready\":%lld}\n", started, now());
@@ -198,10 +199,10 @@ static discover_lease **gather(const char *url, long count) {
     discover_error *error;
 
     if (leases == NULL) exit(1);
-    check(discover_client_open(url, &client, &error), error);
+    check(discover_client_open(url, &client, &error), &error);
     for (long i = 0; i < count; i++) leases[i] = member(client, i);
-    check(discover_client_services(client, "bench-0", &set, &error), error);
-    check(discover_set_wait(set, count, 60000, &snapshot, &error), error);
+    check(discover_client_services(client, "bench-0", &set, &error), &error);
+    check(discover_set_wait(set, count, 60000, &snapshot, &error), &error);
     discover_snapshot_free(snapshot);
     return leases;
 }
@@ -211,7 +212,7 @@ static void turn(const discover_lease *lease, long number) {
     const char *name = "turn", *value = text;
     discover_error *error;
     snprintf(text, sizeof text, "%ld", number);
-    check(discover_lease_update(lease, &name, &value, 1, 60000, &error), error);
+    check(discover_lease_update(lease, &name, &value, 1, 60000, &error), &error);
 }
 
 static atomic_bool still;
@@ -265,7 +266,7 @@ static void scale(const char *url, long instances, long listeners) {
     sem_init(&told, 0, 0);
     for (long i = 0; i < listeners; i++) {
         discover_subscription *subscription;
-        check(discover_set_subscribe(set, on_change, NULL, NULL, &subscription, &error), error);
+        check(discover_set_subscribe(set, on_change, NULL, NULL, &subscription, &error), &error);
     }
     all_are_told(listeners);
     for (long number = 0; number < CHANGES; number++) {

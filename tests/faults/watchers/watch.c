@@ -46,9 +46,10 @@ static void print_error(const char *kind, discover_error *error) {
     discover_error_free(error);
 }
 
-static void check(discover_status status, discover_error *error) {
+/* Takes the address of the error: the order in which arguments are evaluated is unspecified. */
+static void check(discover_status status, discover_error **error) {
     if (status == DISCOVER_OK) return;
-    print_error("error", error);
+    print_error("error", *error);
     exit(1);
 }
 
@@ -135,10 +136,10 @@ static discover_lease *register_at(discover_client *client, const char *host, in
     discover_lease *lease;
     discover_error *error;
 
-    check(discover_registration_new("members", port, &registration, &error), error);
-    check(discover_registration_set_host(registration, host, &error), error);
-    check(discover_registration_set_attribute(registration, "language", "c", &error), error);
-    check(discover_client_register(client, registration, DISCOVER_NO_TIMEOUT, &lease, &error), error);
+    check(discover_registration_new("members", port, &registration, &error), &error);
+    check(discover_registration_set_host(registration, host, &error), &error);
+    check(discover_registration_set_attribute(registration, "language", "c", &error), &error);
+    check(discover_client_register(client, registration, DISCOVER_NO_TIMEOUT, &lease, &error), &error);
     discover_registration_free(registration);
     return lease;
 }
@@ -152,7 +153,7 @@ int main(int argc, char **argv) {
     size_t services = 0, leases = 0;
 
     if (argc < 7 || argc - 6 > MAX_SERVICES || atoi(argv[4]) > MAX_LEASES) return 2;
-    check(discover_client_open(argv[1], &client, &error), error);
+    check(discover_client_open(argv[1], &client, &error), &error);
     for (; leases < (size_t)atoi(argv[4]); leases++) {
         registered[leases].lease = register_at(client, argv[2], atoi(argv[3]) + (int)leases);
         registered[leases].standing = 0;
@@ -161,8 +162,8 @@ int main(int argc, char **argv) {
         struct watched *one = &watched[services];
         one->service = argv[6 + services];
         one->version = UINT64_MAX;
-        check(discover_client_services(client, one->service, &one->set, &error), error);
-        check(discover_set_feed(one->set, &one->feed, &error), error);
+        check(discover_client_services(client, one->service, &one->set, &error), &error);
+        check(discover_set_feed(one->set, &one->feed, &error), &error);
     }
     printf("{\"kind\":\"ready\",\"t\":%lld}\n", now());
 
