@@ -21,7 +21,7 @@ impl Key {
     /// # Errors
     ///
     /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the path is not a key
-    /// or is longer than [`MAX_KEY_BYTES`].
+    /// or is longer than 1024 bytes.
     pub fn new(path: &str) -> Result<Key> {
         if path.len() > MAX_KEY_BYTES {
             let n = path.len();

@@ -13,7 +13,7 @@ pub struct Status {
     pub fault: Option<Fault>,
     /// Version of the set. Grows with each change.
     pub version: u64,
-    /// Epoch of the store to which the revision belongs; see [`Snapshot::epoch`].
+    /// Epoch of the store to which the revision belongs; see [`Snapshot::epoch`](crate::Snapshot::epoch).
     pub epoch: u64,
     /// Revision of the store.
     pub revision: u64,
