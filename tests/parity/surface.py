@@ -124,21 +124,31 @@ def node() -> set[str]:
     return set(subprocess.run(["node", *program], capture_output=True, text=True, check=True).stdout.split())
 
 
+# Public modules of the Rust crate whose items are public; `embed` is what the other languages are built on.
+RUST_MODULES = ["scalingo"]
+
+
 def rust() -> set[str]:
-    """Returns the items that lib.rs exports and their members. Relies on the layout of rustfmt."""
-    exports = (ROOT / "core/src/lib.rs").read_text()
-    listed = re.findall(r"^pub use \w+::(?:\{(.*?)\}|(\w+));", exports, re.MULTILINE | re.DOTALL)
+    """Returns the items that lib.rs and its public modules export, with their members. Relies on the layout of rustfmt."""
+    core = ROOT / "core/src"
+    found = rust_exports(core / "lib.rs", core, "")
+    for module in RUST_MODULES:
+        found |= rust_exports(core / module / "mod.rs", core / module, f"{module}::")
+    # The error kinds are rows of a macro.
+    kinds = re.findall(r"^    (\w+) += \d+, ", (core / "error.rs").read_text(), re.MULTILINE)
+    return found | {f"ErrorKind::{kind}" for kind in kinds}
+
+
+def rust_exports(exports: Path, folder: Path, prefix: str) -> set[str]:
+    listed = re.findall(r"^pub use \w+::(?:\{(.*?)\}|(\w+));", exports.read_text(), re.MULTILINE | re.DOTALL)
     names = {name for several, one in listed for name in re.findall(r"\w+", several or one)}
-    sources = [path for path in (ROOT / "core/src").rglob("*.rs") if path.stem != "tests"]
     found = set(names)
-    for source in sources:
+    for source in (path for path in folder.rglob("*.rs") if path.stem != "tests"):
         text = re.split(r"#\[cfg\(test\)\]\nmod \w+ \{", source.read_text())[0]
         for kind, name, body in re.findall(RUST_ITEM, text, re.MULTILINE | re.DOTALL):
             if name in names:
                 found |= {f"{name}::{member}" for member in rust_members(kind, body)}
-    # The error kinds are rows of a macro.
-    kinds = re.findall(r"^    (\w+) += \d+, ", (ROOT / "core/src/error.rs").read_text(), re.MULTILINE)
-    return found | {f"ErrorKind::{kind}" for kind in kinds}
+    return {f"{prefix}{name}" for name in found}
 
 
 def rust_members(kind: str, body: str) -> Iterator[str]:
