@@ -8,7 +8,7 @@ LIBDIR  ?= lib
 DESTDIR ?=
 # The profile of `make install`: dist is a fifth smaller and takes minutes longer.
 PROFILE ?= release
-# Stages of `make test`; default: all. fmt tidy clippy no-etcd rust mutants python python-types node docs faults all.
+# Stages of `make test`; default: every stage. fmt tidy clippy no-etcd rust mutants python python-types node docs faults e2e.
 STAGES  ?=
 # Loops of `make soak`, named in tools/src/soak.rs; default: all.
 LOOPS   ?=

@@ -51,7 +51,7 @@ node_peers() {
     npm install --silent --no-fund --no-audit --no-save --prefix "$1" etcd3@1.1.2
 }
 go_peer() {
-    go build -C tests/bench/programs/go -o "$1/go" .
+    go build -C bench/programs/go -o "$1/go" .
 }
 export PATH=$PATH:/usr/local/go/bin
 want_python python $(grep -v '^#' tools/requirements-bench.txt)
@@ -59,7 +59,7 @@ want_python python $(grep -v '^#' tools/requirements-bench.txt)
 want_python etcetra etcetra==0.1.19 grpcio==1.62.2 grpcio-tools==1.62.2 protobuf==4.25.9
 want_python nacos nacos-sdk-rust-binding-py==0.8.0
 want_peers node etcd3@1.1.2 node_peers
-want_peers go "go.etcd.io/etcd/client/v3 by Go, $(cat tests/bench/programs/go/* | cksum)" go_peer
+want_peers go "go.etcd.io/etcd/client/v3 by Go, $(cat bench/programs/go/* | cksum)" go_peer
 
 if [ "$*" != pure ]; then
     "$built/bench" "$@"

@@ -80,12 +80,12 @@ fn python(name: &'static str, file: &str) -> Stage {
 fn forks() -> Stage {
     Stage {
         name: "forks",
-        about: "tests",
+        about: "tests/e2e",
         steps: vec![
             build::python(Features::Default),
             in_full(
                 Runner::Pytest,
-                "python -m pytest -ra tests/test_fork.py --durations=0",
+                "python -m pytest -ra tests/e2e/test_fork.py --durations=0",
             ),
         ],
     }

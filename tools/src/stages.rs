@@ -83,7 +83,7 @@ pub fn all() -> Vec<Stage> {
         stage("docs", "tools/docs", manuals()),
         stage(
             "faults",
-            "tests/faults",
+            "tests/faultlab",
             vec![
                 build::ffi(Features::Default),
                 build::python(Features::Default),
@@ -95,14 +95,14 @@ pub fn all() -> Vec<Stage> {
             ],
         ),
         stage(
-            "all",
-            "tests",
+            "e2e",
+            "tests/e2e",
             vec![
                 build::ffi(Features::Default),
                 build::python(Features::Default),
                 build::node(Features::Default),
                 build::agent(),
-                tests(Runner::Pytest, "python -m pytest -ra tests"),
+                tests(Runner::Pytest, "python -m pytest -ra tests/e2e"),
             ],
         ),
     ]

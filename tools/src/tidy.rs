@@ -12,7 +12,7 @@ use crate::source::{self, Line};
 
 /// The folders with sources and documents; a missing one is skipped.
 const FOLDERS: &[&str] = &[
-    "agent", "bindings", "core", "docs", "examples", "ffi", "include", "tests", "tools",
+    "agent", "bench", "bindings", "core", "docs", "examples", "ffi", "include", "tests", "tools",
 ];
 
 /// Documents beside the folders.

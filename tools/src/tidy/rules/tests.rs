@@ -142,9 +142,9 @@ fn a_rule_whose_path_matches_no_file_is_reported() {
 #[test]
 fn tests_do_not_sleep() {
     finds(
-        "tests/test_story.py",
+        "tests/e2e/test_story.py",
         "import time\ntime.sleep(1)",
-        &["tests/test_story.py:2: `time.sleep(`"],
+        &["tests/e2e/test_story.py:2: `time.sleep(`"],
     );
     finds(
         "bindings/node/test/a.ts",
@@ -206,5 +206,5 @@ fn files_are_short() {
     );
     finds("core/src/a.rs", &"\n".repeat(500), &[]);
     finds(HEADER, &long, &[]);
-    finds("tests/test_story.py", &long, &[]);
+    finds("tests/e2e/test_story.py", &long, &[]);
 }

@@ -44,7 +44,7 @@ fn place(peer: &str) -> Result<PathBuf, String> {
 
 /// The command of the program in a language, or of a peer.
 pub fn program(language: &str) -> Result<Command, String> {
-    let (built, programs) = (built()?, top().join("tests/bench/programs"));
+    let (built, programs) = (built()?, top().join("bench/programs"));
     Ok(match language {
         FLOOR => command(&built.join("bench-floor")),
         "rust" => command(&built.join("bench-rust")),
@@ -116,7 +116,7 @@ fn cc(source: &str, program: &str, libraries: &[&str]) -> Result<(), String> {
         .args(strict)
         .args(["-O2", "-pthread", "-o"])
         .arg(built()?.join(program))
-        .arg(top().join("tests/bench/programs").join(source))
+        .arg(top().join("bench/programs").join(source))
         .arg("-I")
         .arg(top().join("include"))
         .args(libraries)
@@ -132,7 +132,7 @@ fn cc(source: &str, program: &str, libraries: &[&str]) -> Result<(), String> {
 
 /// The top of the repository.
 pub fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The directory of this program.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from languages import ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "tests").glob("*/README.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "tests").glob("*/README.md"), ROOT / "bench/README.md"])
 # File names in the documents are relative to one of these folders.
-FOLDERS = ["", "core/tests", "core/src", "ffi/tests/c", "ffi/tests", "tests", "bindings/python/tests", "bindings/node/test"]
+FOLDERS = ["", "core/tests", "core/src", "ffi/tests/c", "ffi/tests", "tests/e2e", "bindings/python/tests", "bindings/node/test"]
 SOURCE = r"[\w/.]+\.(?:rs|py|c|cc|mjs|sh)"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-PARITY = Path(__file__).parent / "parity"
+PARITY = Path(__file__).parents[1] / "parity"
 sys.path.insert(0, str(PARITY))
 
 import surface  # noqa: E402

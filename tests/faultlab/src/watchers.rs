@@ -176,7 +176,7 @@ impl Drop for Watcher {
 
 fn command(language: &str, host: &Host) -> Result<Command, String> {
     let top = top();
-    let source = |name: &str| top.join("tests/faults/watchers").join(name);
+    let source = |name: &str| top.join("tests/faultlab/watchers").join(name);
     Ok(match language {
         "rust" => host.command(built()?.join("faults-watch")),
         "c" => host.command(compiled()?),
@@ -231,7 +231,7 @@ fn compiled() -> Result<PathBuf, String> {
                 "-o",
             ])
             .arg(&new)
-            .arg(top.join("tests/faults/watchers/watch.c"))
+            .arg(top.join("tests/faultlab/watchers/watch.c"))
             .arg("-I")
             .arg(top.join("include"))
             .arg("-L")

@@ -26,13 +26,13 @@ def own_etcd() -> Iterator[Etcd]:
 
 
 class StatusProgram:
-    """The program `tests/states/listen`, which prints the statuses it receives."""
+    """The program `tests/connection_states/listen`, which prints the statuses it receives."""
 
     def __init__(self, language: str, url: str, port: int, scratch: Path) -> None:
         self.language = language
         self._lines: list[str] = []
         self._changed = threading.Condition()
-        arguments = [*command(language, "tests/states/listen", scratch), url, str(port)]
+        arguments = [*command(language, "tests/connection_states/listen", scratch), url, str(port)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True)
         self._reader = threading.Thread(target=self._read)

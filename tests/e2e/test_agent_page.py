@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from languages import BUILT, ROOT
+from languages import BUILT
 from servers import Agent
 
-PAGE = ROOT / "tests/page"
+PAGE = Path(__file__).parent / "page"
 TIMEOUT = 150
 
 
