@@ -92,7 +92,7 @@ mod watch_sync;
 
 #[cfg(feature = "agent")]
 pub use backend::AgentApi;
-pub use backend::{Backend, COMMON_OPTIONS, Constructor, KvBackend, open_store};
+pub use backend::{Backend, COMMON_OPTIONS, Constructor, KvBackend, Protection, open_store};
 pub use client::{Builder, Client, DEFAULT_URL};
 pub use descriptor::{Descriptor, Protocol};
 pub use duration::{HumanDuration, parse_duration};

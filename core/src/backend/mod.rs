@@ -18,7 +18,7 @@ use crate::model::{
 
 #[cfg(feature = "agent")]
 pub use agent::AgentApi;
-pub use kv::KvBackend;
+pub use kv::{KvBackend, Protection};
 pub use open::{COMMON_OPTIONS, Constructor, open_store};
 
 /// A service registry, as the client uses it.

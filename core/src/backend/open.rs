@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[cfg(feature = "agent")]
 use crate::backend::agent::{AgentApi, AgentBackend, AgentConfig};
-use crate::backend::{Backend, KvBackend};
+use crate::backend::{Backend, KvBackend, Protection};
 use crate::cache::Cache;
 use crate::duration::HumanDuration;
 use crate::error::{Error, ErrorKind, Result};
@@ -29,7 +29,7 @@ pub type Constructor = Arc<dyn Fn(&Url) -> Result<Arc<dyn Backend>> + Send + Syn
 /// The options of every scheme.
 pub const COMMON_OPTIONS: [&str; 5] = ["ttl", "connect_timeout", "lazy", "advertise", "cache"];
 
-const DEFAULT_TTL: Duration = Duration::from_secs(10);
+const DEFAULT_TTL: Duration = KvBackend::TTL;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -300,11 +300,23 @@ fn check_kv_options(url: &Url, own: &[&str]) -> Result<()> {
 fn kv_backend(url: &Url, store: Arc<dyn Store>) -> Result<Arc<dyn Backend>> {
     let backend = KvBackend::with_layouts(store, layouts(url)?);
     if !url.scheme().starts_with("etcd") {
-        return Ok(Arc::new(backend));
+        return Ok(Arc::new(backend.protection(Protection::Off)));
     }
-    let protect = url.option("protect").is_none() || url.flag("protect")?;
-    let grace = url.duration("grace")?.unwrap_or(KvBackend::GRACE);
-    Ok(Arc::new(backend.grace(protect.then_some(grace))))
+    let ttl = url.duration("ttl")?.unwrap_or(DEFAULT_TTL);
+    Ok(Arc::new(backend.protection(protection(url)?).ttl(ttl)))
+}
+
+/// Reads the options `protect` and `grace`.
+fn protection(url: &Url) -> Result<Protection> {
+    let grace = url.duration("grace")?.unwrap_or(Protection::GRACE);
+    match url.option("protect") {
+        None | Some("" | "true" | "on" | "1") => Ok(Protection::StoreFaults { grace }),
+        Some("expiry") => Ok(Protection::Expiries { grace }),
+        Some("false" | "off" | "0") => Ok(Protection::Off),
+        Some(other) => Err(Error::invalid(format!(
+            "option protect is {other:?}; write on, expiry or off"
+        ))),
+    }
 }
 
 fn layout_names(url: &Url) -> impl Iterator<Item = &str> {

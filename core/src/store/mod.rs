@@ -19,6 +19,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, pending, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
+use tokio::time::Instant;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Changes, Entry, Key, Node, Scope};
 use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
@@ -137,6 +139,12 @@ pub trait Store: Send + Sync + 'static {
     /// none.
     fn expired_grants<'a>(&'a self, _owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
         ready(Ok(Vec::new())).boxed()
+    }
+
+    /// Returns when the store's last election of a leader was noticed, or `None` if there was none, or the store
+    /// does not report it. Known at the latest when a change that followed the election is emitted.
+    fn last_election(&self) -> Option<Instant> {
+        None
     }
 
     /// Watches a scope: emits its nodes as a [`Change::Reset`](crate::kv::Change::Reset), then every change.

@@ -1,131 +1,177 @@
-//! Mass-expiry protection: keeps instances whose leases expired together as suspect for a grace period.
+//! Mass-expiry protection: keeps instances whose leases a faulty store has ended as suspect for a grace period.
 //!
 //! A store that was unavailable for longer than a TTL expires all leases when it recovers, before the owners
-//! can renew them. A set becomes empty only when the store confirms that its instances were deleted or their
-//! leases expired: an instance whose key was deleted while its lease is alive was deleted on purpose and goes
-//! offline at once, even if it is the last departure. After a reconnect the leases may expire in several batches, so
-//! each instance of the first batches is doubted for a short period. The guard does no I/O;
-//! `view_stream.rs` asks the store for evidence.
+//! can renew them. Only evidence counts: the view stream reports whether the store was at fault within the last
+//! TTL (it was unreachable, elected a leader, or was rolled back), and asks the store which leases have expired. An
+//! instance whose key was deleted while its lease is alive was deleted on purpose and goes offline at once. While
+//! the store is healthy, an expired instance goes offline at once too, unless the service would become empty.
+//!
+//! An instance that was reported offline is never shown again. As a recovering store may expire leases in several
+//! batches, each expired instance of the first batches is shown as suspect for a short period (it is doubted). The
+//! guard does no I/O; `view_stream.rs` asks the store for evidence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::kv::membership::{MIN_MASS_SIZE, MembershipChange};
+use crate::backend::kv::membership::MembershipChange;
 use crate::model::{Instance, View};
 use crate::mutants::mutant;
 
+/// The smallest set that is protected.
+const MIN_MASS_SIZE: usize = 5;
 /// Departures within this time count as one mass.
 const MASS_WINDOW: Duration = Duration::from_secs(5);
-/// The period for which a single expiry after a reconnect is doubted, because more expiries may follow.
+/// The period for which a single expiry of a faulty store is doubted, because more expiries may follow.
 const DOUBT_PERIOD: Duration = Duration::from_secs(1);
+/// The largest number of departures that are remembered. Beyond it some are forgotten, and count as deleted.
+const MAX_DEPARTURES: usize = 200_000;
 
 type Time = Duration;
 
 /// The protection of one set. Times are durations since a fixed start.
 pub(super) struct MassExpiryGuard {
     grace: Duration,
-    /// Instances that left within the mass window, by id.
-    departed: BTreeMap<Box<str>, ExpiredInstance>,
-    /// Instances that left within the mass window and rejoined, by id, with the time they left. The first
-    /// instances of a mass expiry may rejoin before the last ones leave.
+    /// True if expiries of a healthy store are treated like those of a faulty one.
+    always: bool,
+    /// The instances that left within the mass window, by id.
+    departed: BTreeMap<Box<str>, Departure>,
+    /// The expired instances that rejoined within the mass window, with the time they left. The first instances of
+    /// a mass expiry may rejoin before the last ones leave.
     rejoined: BTreeMap<Box<str>, Time>,
-    /// Instances shown as suspect, by id.
+    /// The instances that left in the last view and have not been reported offline yet.
+    undecided: BTreeMap<Box<str>, (Arc<Instance>, u64)>,
+    /// The instances that left and are still shown, by id.
     suspects: BTreeMap<Box<str>, Suspect>,
-    /// True if enough instances left to be a mass.
-    is_mass: bool,
+    /// True if the store was at fault when the last view arrived.
+    store_at_fault: bool,
     /// The last view of the store.
     view: View,
 }
 
-struct ExpiredInstance {
+struct Departure {
     at: Time,
-    instance: Arc<Instance>,
-    owner: u64,
-    /// The end of the period for which the instance is still shown as suspect.
-    doubted_until: Option<Time>,
+    grant: u64,
+    /// True if the store has confirmed that the lease expired.
+    expired: bool,
 }
 
 struct Suspect {
-    at: Time,
     until: Time,
     instance: Arc<Instance>,
+    /// True until it is known whether the instance is one of a mass.
+    doubted: bool,
 }
 
 impl MassExpiryGuard {
-    pub(super) fn new(grace: Duration) -> MassExpiryGuard {
-        let (departed, rejoined, suspects, is_mass, view) = Default::default();
+    pub(super) fn new(grace: Duration, always: bool) -> MassExpiryGuard {
+        let (departed, rejoined, undecided, suspects, view) = Default::default();
         MassExpiryGuard {
             grace,
+            always,
             departed,
             rejoined,
+            undecided,
             suspects,
-            is_mass,
+            store_at_fault: false,
             view,
         }
     }
 
     /// Returns the time at which `expire` must be called.
     pub(super) fn next_expiry(&self) -> Option<Time> {
-        let held = self.suspects.values().map(|suspect| suspect.until);
-        let doubted_until = self.departed.values().filter_map(|gone| gone.doubted_until);
-        held.chain(doubted_until).min()
+        self.suspects.values().map(|suspect| suspect.until).min()
     }
 
     /// Records a view and the membership changes that led to it. Returns the grants for which the store must be
-    /// asked whether they expired: those of a mass, or of any departure soon after a reconnect.
+    /// asked whether they expired, and then `apply_evidence` called. If it returns none, the instances that left are
+    /// offline.
     pub(super) fn observe(
         &mut self,
         view: &View,
         changes: Vec<MembershipChange>,
-        recently_disconnected: bool,
+        store_at_fault: bool,
         now: Time,
     ) -> Vec<u64> {
-        for step in changes {
-            match step {
-                MembershipChange::Joined(instance) => self.record_join(instance.id()),
-                MembershipChange::Left(instance, owner) => {
-                    self.record_departure(instance, owner, now)
+        let recent = |at: Time| now.saturating_sub(at) <= MASS_WINDOW;
+        self.departed.retain(|_, departure| recent(departure.at));
+        self.rejoined.retain(|_, at| recent(*at));
+        self.store_at_fault = store_at_fault || self.always;
+        self.view = view.clone();
+        for change in changes {
+            match change {
+                MembershipChange::Joined(instance) => self.record_join(&instance, now),
+                MembershipChange::Left(instance, grant) => {
+                    self.record_departure(instance, grant, now)
                 }
             }
         }
-        self.view = view.clone();
-        let together = |at: Time| now.saturating_sub(at) <= MASS_WINDOW;
-        self.departed.retain(|_, gone| together(gone.at));
-        self.rejoined.retain(|_, at| together(*at));
-        let away = self.departed.len() + self.suspects.len();
-        let all = view.instances.len() + away;
-        self.is_mass = all >= MIN_MASS_SIZE && (away + self.rejoined.len()) * 2 > all;
-        let asked = |gone: &&ExpiredInstance| {
-            self.is_mass || recently_disconnected && all >= MIN_MASS_SIZE && gone.at == now
-        };
-        let owners = self.departed.values().filter(asked).map(|gone| gone.owner);
-        let mut owners: Vec<u64> = owners.filter(|owner| *owner != 0).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        owners
+        let mut grants = self.grants_in_doubt();
+        grants.sort_unstable();
+        grants.dedup();
+        if grants.is_empty() {
+            self.undecided.clear();
+        }
+        grants
     }
 
-    fn record_departure(&mut self, instance: Arc<Instance>, owner: u64, now: Time) {
-        let id = instance.id().into();
-        let gone = ExpiredInstance {
-            at: now,
-            instance,
-            owner,
-            doubted_until: None,
-        };
+    /// Returns the grants of the instances that would be held if they have expired.
+    fn grants_in_doubt(&self) -> Vec<u64> {
+        let size = self.view.instances.len() + self.suspects.len();
+        if self.undecided.is_empty() || size + self.departed.len() < MIN_MASS_SIZE {
+            return Vec::new();
+        }
+        if self.view.instances.is_empty() {
+            let departures = self
+                .departed
+                .values()
+                .filter(|departure| !departure.expired);
+            return departures.map(|departure| departure.grant).collect();
+        }
+        match mutant!(expiries_of_a_healthy_store_are_doubted: true, self.store_at_fault) {
+            true => self.undecided.values().map(|(_, grant)| *grant).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    fn record_departure(&mut self, instance: Arc<Instance>, grant: u64, now: Time) {
+        let id: Box<str> = instance.id().into();
         self.rejoined.remove(&id);
-        self.departed.insert(id, gone);
+        // Without a lease it can only have been deleted.
+        if grant == 0 {
+            return;
+        }
+        let departure = Departure {
+            at: now,
+            grant,
+            expired: false,
+        };
+        self.departed.insert(id.clone(), departure);
+        if self.departed.len() > MAX_DEPARTURES {
+            self.departed.pop_first();
+        }
+        self.undecided.insert(id, (instance, grant));
     }
 
-    fn record_join(&mut self, id: &str) {
-        let went = self.departed.remove(id).map(|gone| gone.at);
-        let held = if mutant!(a_rejoined_instance_stays_suspect: false, true) {
-            self.suspects.remove(id).map(|suspect| suspect.at)
-        } else {
-            None
-        };
-        if let Some(at) = went.or(held)
+    /// Records an instance that joined. It replaces the suspects with its id or its address: a restarted instance may
+    /// have another id.
+    fn record_join(&mut self, joined: &Instance, now: Time) {
+        let id = joined.id();
+        self.undecided.remove(id);
+        let departed = self.departed.remove(id);
+        let mut rejoined_at = departed
+            .filter(|departure| departure.expired)
+            .map(|departure| departure.at);
+        if mutant!(a_rejoined_instance_stays_suspect: false, true) {
+            let before = self.suspects.len();
+            let address = joined.address();
+            self.suspects
+                .retain(|held, suspect| **held != *id && suspect.instance.address() != address);
+            if self.suspects.len() < before {
+                rejoined_at = rejoined_at.or(Some(now));
+            }
+        }
+        if let Some(at) = rejoined_at
             && mutant!(rejoined_instances_do_not_count: false, true)
         {
             self.rejoined.insert(id.into(), at);
@@ -133,197 +179,101 @@ impl MassExpiryGuard {
     }
 
     /// Applies the answer of the store: of the `asked` grants, those in `expired_grants` do not exist any more.
-    /// Their instances become suspect if they are a mass, and are doubted otherwise.
+    /// The instances that left in the last view and expired are held for the grace period if they are a mass, and
+    /// are doubted otherwise. The others are offline.
     pub(super) fn apply_evidence(&mut self, asked: &[u64], expired_grants: &[u64], now: Time) {
-        let until = now + self.grace;
-        for (id, mut departure) in std::mem::take(&mut self.departed) {
-            let asked = asked.contains(&departure.owner);
-            let expired = expired_grants.contains(&departure.owner)
-                || mutant!(deleted_instances_become_suspect: true, false);
-            let expired = expired && mutant!(expired_instances_are_not_suspect: false, true);
-            if asked && expired {
-                departure.instance = Arc::new(departure.instance.to_suspect());
-            }
-            match (asked && expired, self.is_mass) {
-                (true, true) => {
-                    let (at, instance) = (departure.at, departure.instance);
-                    self.suspects.insert(
-                        id,
-                        Suspect {
-                            at,
-                            until,
-                            instance,
-                        },
-                    );
-                }
-                (true, false) => {
-                    departure.doubted_until =
-                        mutant!(single_expiries_are_not_doubted: None, Some(now + DOUBT_PERIOD));
-                    self.departed.insert(id, departure);
-                }
-                // Deleted on purpose.
-                (false, mass) if mass || asked => {}
-                (false, _) => {
-                    self.departed.insert(id, departure);
-                }
+        let (asked, expired_grants): (HashSet<u64>, HashSet<u64>) = (
+            asked.iter().copied().collect(),
+            expired_grants.iter().copied().collect(),
+        );
+        for departure in self.departed.values_mut() {
+            departure.expired |= asked.contains(&departure.grant)
+                && (expired_grants.contains(&departure.grant)
+                    || mutant!(deleted_instances_become_suspect: true, false));
+        }
+        self.move_replaced_to_rejoined();
+        let is_mass = self.is_mass();
+        let until = match is_mass {
+            true => now + self.grace,
+            false => now + mutant!(single_expiries_are_not_doubted: Duration::ZERO, DOUBT_PERIOD),
+        };
+        let is_held = (is_mass || self.store_at_fault)
+            && mutant!(expired_instances_are_not_suspect: false, true);
+        for (id, (instance, _)) in std::mem::take(&mut self.undecided) {
+            let departure = self.departed.get(&id);
+            if is_held && departure.is_some_and(|departure| departure.expired) {
+                let suspect = Suspect {
+                    until,
+                    instance: Arc::new(instance.to_suspect()),
+                    doubted: !is_mass,
+                };
+                self.suspects.insert(id, suspect);
             }
         }
+        if is_mass {
+            for suspect in self.suspects.values_mut().filter(|suspect| suspect.doubted) {
+                (suspect.until, suspect.doubted) = (until, false);
+            }
+        }
+    }
+
+    /// Counts the expired instances whose address is back under another id as rejoined: their processes were
+    /// restarted before their leases expired.
+    fn move_replaced_to_rejoined(&mut self) {
+        if self.undecided.is_empty() || mutant!(an_address_that_is_back_stays_suspect: true, false)
+        {
+            return;
+        }
+        let present = self.view.instances.values();
+        let present: HashSet<&str> = present.map(|instance| instance.address()).collect();
+        for (id, (instance, _)) in &self.undecided {
+            if present.contains(instance.address())
+                && let Some(departure) = self.departed.remove(id)
+                && departure.expired
+            {
+                self.rejoined.insert(id.clone(), departure.at);
+            }
+        }
+    }
+
+    /// Returns true if more than half of the instances expired within the mass window, including those that rejoined.
+    fn is_mass(&self) -> bool {
+        let expired = self
+            .departed
+            .iter()
+            .filter(|(_, departure)| departure.expired);
+        let unheld = expired
+            .filter(|(id, _)| !self.suspects.contains_key(*id))
+            .count();
+        let away = unheld + self.suspects.len();
+        let all = self.view.instances.len() + away;
+        all >= MIN_MASS_SIZE && (away + self.rejoined.len()) * 2 > all
     }
 
     /// Removes instances whose period is over. Returns the view without them, if there are any.
     pub(super) fn expire(&mut self, now: Time) -> Option<View> {
-        let shown = |guard: &MassExpiryGuard| guard.shown().count();
-        let before = shown(self);
-        self.suspects
-            .retain(|_, suspect| now < suspect.until || mutant!(grace_never_ends: true, false));
-        for gone in self.departed.values_mut() {
-            gone.doubted_until = gone
-                .doubted_until
-                .filter(|until| now < *until || mutant!(doubt_never_ends: true, false));
-        }
-        (shown(self) < before).then(|| self.add_suspects(self.view.clone()))
+        let before = self.suspects.len();
+        self.suspects.retain(|_, suspect| {
+            now < suspect.until
+                || match suspect.doubted {
+                    true => mutant!(doubt_never_ends: true, false),
+                    false => mutant!(grace_never_ends: true, false),
+                }
+        });
+        (self.suspects.len() < before).then(|| self.add_suspects(self.view.clone()))
     }
 
     /// Returns the view of the store with the instances that it may have lost.
     pub(super) fn add_suspects(&self, mut view: View) -> View {
-        for instance in self.shown() {
+        for suspect in self.suspects.values() {
+            let instance = &suspect.instance;
             view.instances.insert(instance.order(), instance.clone());
         }
         view
-    }
-
-    /// Returns the instances that left and are still shown.
-    fn shown(&self) -> impl Iterator<Item = &Arc<Instance>> {
-        let held = self.suspects.values().map(|suspect| &suspect.instance);
-        let doubted_until = self
-            .departed
-            .values()
-            .filter(|gone| gone.doubted_until.is_some());
-        held.chain(doubted_until.map(|gone| &gone.instance))
     }
 }
 
 #[cfg(test)]
 mod model_tests;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Registration;
-
-    pub(super) fn instance(port: u16, created: u64) -> Arc<Instance> {
-        let made = Registration::new("web", port).unwrap().host("h").unwrap();
-        Arc::new(made.instance(created))
-    }
-
-    pub(super) fn view(of: impl IntoIterator<Item = u16>) -> View {
-        let all = of.into_iter().map(|port| instance(port, port.into()));
-        View {
-            instances: all.map(|i| (i.order(), i)).collect(),
-            ..View::default()
-        }
-    }
-
-    fn went(ports: impl IntoIterator<Item = u16>) -> Vec<MembershipChange> {
-        let gone = |port: u16| MembershipChange::Left(instance(port, port.into()), port.into());
-        ports.into_iter().map(gone).collect()
-    }
-
-    fn names(view: &View) -> Vec<(u16, bool)> {
-        let name = |i: &Arc<Instance>| (i.port(), i.is_suspect());
-        view.instances.values().map(name).collect()
-    }
-
-    const T: Time = Duration::from_secs(100);
-    const GRACE: Duration = Duration::from_secs(30);
-
-    #[test]
-    fn departures_of_at_most_half_the_instances_are_no_mass() {
-        let mut guard = MassExpiryGuard::new(GRACE);
-        assert_eq!(guard.observe(&view(1..=6), Vec::new(), false, T), [0; 0]);
-        assert_eq!(guard.observe(&view(2..=6), went([1]), false, T), [0; 0]);
-        assert_eq!(guard.observe(&view(4..=6), went([2, 3]), false, T), [0; 0]);
-        assert_eq!(
-            guard.observe(&view(5..=6), went([4]), false, T),
-            [1, 2, 3, 4]
-        );
-    }
-
-    /// A paused store expires leases one by one, and the first instances rejoin before the last lease expires.
-    #[test]
-    fn a_rejoined_instance_counts_for_the_mass() {
-        let mut guard = MassExpiryGuard::new(GRACE);
-        assert_eq!(guard.observe(&view(5..=8), went(1..=4), false, T), [0; 0]);
-        let back = (1..=4).map(|port| MembershipChange::Joined(instance(port, 900)));
-        assert_eq!(
-            guard.observe(&view(1..=8), back.collect(), false, T),
-            [0; 0]
-        );
-        assert_eq!(guard.observe(&view(1..=7), went([8]), false, T), [8]);
-        let late = T + MASS_WINDOW * 2;
-        assert_eq!(guard.observe(&view(1..=6), went([7]), false, late), [0; 0]);
-    }
-
-    #[test]
-    fn small_sets_and_slow_departures_are_no_mass() {
-        let mut guard = MassExpiryGuard::new(GRACE);
-        assert_eq!(guard.observe(&view([]), went(1..=4), false, T), [0; 0]);
-        let mut guard = MassExpiryGuard::new(GRACE);
-        for port in 1..=9u16 {
-            let now = T + MASS_WINDOW * u32::from(port) * 2;
-            assert_eq!(
-                guard.observe(&view(port + 1..=9), went([port]), false, now),
-                [0; 0]
-            );
-        }
-    }
-
-    #[test]
-    fn deleted_instances_go_and_expired_ones_stay_suspect_until_they_rejoin_or_the_grace_ends() {
-        let mut guard = MassExpiryGuard::new(GRACE);
-        let asked = guard.observe(&view([]), went(1..=6), false, T);
-        guard.apply_evidence(&asked, &[1, 2, 3], T);
-        let held = [(1, true), (2, true), (3, true)];
-        assert_eq!(names(&guard.add_suspects(view([]))), held);
-        let back = vec![MembershipChange::Joined(instance(2, 900))];
-        let now = T + Duration::from_secs(1);
-        assert_eq!(guard.observe(&view([]), back, false, now), [0; 0]);
-        assert_eq!(names(&guard.add_suspects(view([]))), [(1, true), (3, true)]);
-        assert!(guard.expire(now).is_none());
-        assert_eq!(guard.next_expiry(), Some(T + GRACE));
-        assert_eq!(names(&guard.expire(T + GRACE).unwrap()), []);
-        assert_eq!(guard.next_expiry(), None);
-    }
-
-    #[test]
-    fn after_a_reconnect_an_expiry_is_doubted_until_the_others_are_known() {
-        let after = |ms: u64| T + Duration::from_millis(ms);
-        let suspects = |guard: &MassExpiryGuard, there: View| {
-            let all = names(&guard.add_suspects(there)).into_iter();
-            let held = all.filter(|(_, suspect)| *suspect).map(|(port, _)| port);
-            held.collect::<Vec<_>>()
-        };
-        let mut guard = MassExpiryGuard::new(GRACE);
-        assert_eq!(guard.observe(&view(3..=8), went([1, 2]), true, T), [1, 2]);
-        guard.apply_evidence(&[1, 2], &[1], T);
-        assert_eq!(suspects(&guard, view(3..=8)), [1], "2 was deleted");
-        assert_eq!(guard.next_expiry(), Some(T + DOUBT_PERIOD));
-
-        let asked = guard.observe(&view(4..=8), went([3]), true, after(600));
-        assert_eq!(asked, [3], "the answer for 1 is known");
-        guard.apply_evidence(&asked, &[3], after(600));
-        assert!(guard.expire(after(999)).is_none());
-        let told = guard.expire(after(1000)).unwrap();
-        assert_eq!(names(&told)[0], (3, true), "the doubt about 1 has ended");
-
-        let asked = guard.observe(&view(7..=8), went([4, 5, 6]), true, after(1500));
-        assert_eq!(
-            asked,
-            [1, 3, 4, 5, 6],
-            "together with the earlier departures it is a mass"
-        );
-        guard.apply_evidence(&asked, &asked, after(1500));
-        assert_eq!(suspects(&guard, view(7..=8)), [1, 3, 4, 5, 6]);
-        assert_eq!(guard.next_expiry(), Some(after(1500) + GRACE));
-    }
-}
+mod tests;

@@ -4,9 +4,6 @@ use std::sync::Arc;
 
 use crate::model::Instance;
 
-/// The smallest set that is protected against a mass expiry.
-pub(super) const MIN_MASS_SIZE: usize = 5;
-
 /// An instance that joined or left.
 pub(super) enum MembershipChange {
     Joined(Arc<Instance>),

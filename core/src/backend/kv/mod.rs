@@ -2,6 +2,7 @@
 
 mod mass_expiry;
 mod membership;
+mod protection;
 mod shared_record;
 mod view_builder;
 mod view_stream;
@@ -27,6 +28,8 @@ use crate::model::{
 use crate::store::{Store, Terms};
 use view_stream::ViewStream;
 
+pub use protection::Protection;
+
 /// The timeout for reading a value or the list of services.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,8 +41,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct KvBackend {
     store: Arc<dyn Store>,
     layouts: Arc<[Arc<dyn Layout>]>,
-    /// The grace period of mass-expiry protection; `None` without protection.
-    grace: Option<Duration>,
+    protection: Protection,
+    /// The TTL of the registrations that are watched, as far as it is known.
+    ttl: Duration,
     invalid: Arc<AtomicU64>,
     /// The layouts, one bit each, for which the warning of a reduced registration was logged.
     reduced: AtomicU64,
@@ -49,8 +53,8 @@ pub struct KvBackend {
 type LayoutEntry = (usize, Entry);
 
 impl KvBackend {
-    /// The default grace period of mass-expiry protection.
-    pub const GRACE: Duration = Duration::from_secs(30);
+    /// The TTL of registrations where nothing else is configured.
+    pub(in crate::backend) const TTL: Duration = Duration::from_secs(10);
 
     /// Creates a backend that reads and writes `store` in one layout.
     pub fn new(store: Arc<dyn Store>, layout: Arc<dyn Layout>) -> KvBackend {
@@ -63,16 +67,22 @@ impl KvBackend {
         KvBackend {
             store,
             layouts: layouts.into(),
-            grace: Some(KvBackend::GRACE),
+            protection: Protection::default(),
+            ttl: KvBackend::TTL,
             invalid: Arc::default(),
             reduced: AtomicU64::new(0),
         }
     }
 
-    /// Sets the time for which instances that vanished in a mass expiry stay visible as suspect; `None` switches
-    /// the protection off.
-    pub fn grace(self, grace: Option<Duration>) -> KvBackend {
-        KvBackend { grace, ..self }
+    /// Sets which expired instances stay visible as suspect.
+    pub fn protection(self, protection: Protection) -> KvBackend {
+        KvBackend { protection, ..self }
+    }
+
+    /// Sets the TTL that registrations in this store usually have. A fault of the store counts as evidence for this
+    /// time.
+    pub fn ttl(self, ttl: Duration) -> KvBackend {
+        KvBackend { ttl, ..self }
     }
 
     /// Returns the names of the services that have instances, in the layouts that can be listed.

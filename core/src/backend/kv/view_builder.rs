@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use imbl::OrdMap;
 
-use crate::backend::kv::membership::{MIN_MASS_SIZE, MembershipChange};
+use crate::backend::kv::membership::MembershipChange;
 use crate::kv::{Change, Changes, Key, Node};
 use crate::layout::{Decoded, Layout};
 use crate::model::{Instance, InstanceOrder, MetadataInterner, ServiceName, View};
@@ -156,16 +156,14 @@ impl ViewBuilder {
         std::mem::take(&mut self.changed).then(|| self.view.clone())
     }
 
+    /// Returns the epoch of the newest change.
+    pub(super) fn epoch(&self) -> u64 {
+        self.view.epoch
+    }
+
     /// Makes `view` return the next view even if it did not change, as the signal of a recovery.
     pub(super) fn force_next_view(&mut self) {
         self.changed = true;
-    }
-
-    /// Returns true if instances with a grant left a set that is large enough for protection.
-    pub(super) fn may_be_mass_expiry(&self) -> bool {
-        let went = |step: &&MembershipChange| matches!(step, MembershipChange::Left(_, owner) if *owner != 0);
-        let went = self.membership_changes.iter().filter(went).count();
-        went > 0 && went + self.view.instances.len() >= MIN_MASS_SIZE
     }
 
     /// Returns and clears the membership changes, in order.

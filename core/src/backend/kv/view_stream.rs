@@ -15,8 +15,7 @@ use crate::kv::{Changes, Scope};
 use crate::model::{ServiceName, View};
 use crate::store::Store;
 
-/// The wait for further changes after a possible mass expiry, or while the directories of several layouts have
-/// different revisions.
+/// The wait for further changes while the directories of several layouts have different revisions.
 const GATHER_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The longest delay of a view while changes keep arriving.
@@ -25,8 +24,8 @@ const MAX_VIEW_DELAY: Duration = Duration::from_millis(10);
 /// one change.
 const DELAY_PER_CHANGE: Duration = Duration::from_micros(10);
 
-/// The time after a reconnect in which a departure may be the first of a mass expiry.
-const RECENT_RECONNECT: Duration = Duration::from_secs(5);
+/// The time for which a fault of the store counts beyond a TTL, for example because an election extends leases.
+const FAULT_MARGIN: Duration = Duration::from_secs(5);
 
 /// The index of a layout, with changes in its directory, an error, or `None` for the end of the watch.
 type DirectoryEvent = (usize, Option<Result<Changes>>);
@@ -41,7 +40,9 @@ pub(super) struct ViewStream {
     start: Instant,
     /// An error or end that arrived while changes were gathered; it is handled next.
     deferred: Option<Option<DirectoryEvent>>,
-    /// The time of the last reconnect.
+    /// The time after a fault of the store in which it may expire leases that their owners could not renew.
+    fault_period: Duration,
+    /// The time of the last reconnect or rollback.
     reconnected_at: Option<Instant>,
     /// The number of changes since the last view.
     changes_since_view: u32,
@@ -80,7 +81,8 @@ impl ViewStream {
                 _ => stream::select_all(changes).boxed(),
             },
             builder: ViewBuilder::new(layouts, service.clone(), last, invalid),
-            mass_expiry: backend.grace.map(MassExpiryGuard::new),
+            mass_expiry: backend.protection.guard(),
+            fault_period: backend.ttl + FAULT_MARGIN,
             store: backend.store.clone(),
             start: Instant::now(),
             deferred: None,
@@ -164,7 +166,8 @@ impl ViewStream {
         let was_lost = !directory.known && directory.revision > 0;
         directory.known = item.is_ok();
         let changes = item?;
-        if was_lost {
+        let was_rolled_back = directory.revision > 0 && changes.epoch > self.builder.epoch();
+        if was_lost || was_rolled_back {
             self.reconnected_at = Some(Instant::now());
         }
         directory.revision = changes.revision;
@@ -188,12 +191,10 @@ impl ViewStream {
         revisions.any(|revision| Some(revision) != first)
     }
 
-    /// Waits for related changes: of the other directories, and of further expiries, which a store reports one by
-    /// one.
+    /// Waits for the related changes of the other directories.
     async fn gather(&mut self, mut view: View) -> View {
-        let is_mass_possible = self.mass_expiry.is_some() && self.builder.may_be_mass_expiry();
         let until = Instant::now() + GATHER_TIMEOUT;
-        while (is_mass_possible || self.revisions_differ())
+        while self.revisions_differ()
             && self.deferred.is_none()
             && let Ok(item) = timeout_at(until, self.changes.next()).await
         {
@@ -203,25 +204,30 @@ impl ViewStream {
         view
     }
 
+    /// Returns true if the store was unreachable, rolled back or without a leader within the last TTL.
+    fn store_was_at_fault(&self) -> bool {
+        let faults = [self.reconnected_at, self.store.last_election()];
+        let recent = |at: Instant| at.elapsed() < self.fault_period;
+        faults.into_iter().flatten().any(recent)
+    }
+
     /// Adds the instances that the store may have lost.
     async fn add_suspects(&mut self, view: View) -> View {
         let membership_changes = self.builder.take_membership_changes();
+        let store_at_fault = self.store_was_at_fault();
         let Some(guard) = &mut self.mass_expiry else {
             return view;
         };
         let now = self.start.elapsed();
-        let recently_disconnected = self
-            .reconnected_at
-            .is_some_and(|back| back.elapsed() < RECENT_RECONNECT);
-        let asked = guard.observe(&view, membership_changes, recently_disconnected, now);
-        if !asked.is_empty() {
+        let grants = guard.observe(&view, membership_changes, store_at_fault, now);
+        if !grants.is_empty() {
             // Without an answer all grants count as expired, so that the instances stay as suspect.
             let expired = self
                 .store
-                .expired_grants(&asked)
+                .expired_grants(&grants)
                 .await
-                .unwrap_or_else(|_| asked.clone());
-            guard.apply_evidence(&asked, &expired, now);
+                .unwrap_or_else(|_| grants.clone());
+            guard.apply_evidence(&grants, &expired, now);
         }
         guard.add_suspects(view)
     }

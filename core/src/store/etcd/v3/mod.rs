@@ -4,9 +4,11 @@
 //! - [`batched_reads`]: lists for the watches.
 //! - [`lease_pool`]: shares each [`pooled_lease`] between many registrations; [`keepalive`] renews them.
 //! - [`lease_watch`]: detects the loss of a lease or of its keys.
+//! - [`elections`]: notices a new leader.
 
 mod batched_reads;
 mod decode;
+mod elections;
 mod error;
 mod keepalive;
 mod lease_pool;
@@ -26,6 +28,7 @@ use etcd_client::{
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use once_cell::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Changes, Entry, Key, Node, Scope};
@@ -33,6 +36,7 @@ use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::watch_driver::WatchDriver;
 use crate::store::{Store, Terms, lost, replaced};
+use elections::Elections;
 use error::request_error;
 use lease_pool::{DeleteOnDrop, LeasePool};
 use pooled_lease::PooledLease;
@@ -48,6 +52,7 @@ pub(crate) struct EtcdV3Store {
     /// Started by the first call: `new` may be called outside of a tokio runtime.
     driver: Arc<OnceCell<WatchDriver<Session>>>,
     leases: Arc<LeasePool>,
+    elections: Arc<Elections>,
 }
 
 impl EtcdV3Store {
@@ -61,11 +66,12 @@ impl EtcdV3Store {
             config: config.into(),
             driver: Arc::default(),
             leases: Arc::default(),
+            elections: Arc::default(),
         }
     }
 
     fn driver(&self) -> Result<&WatchDriver<Session>> {
-        let session = |events| Session::new(self.config.clone(), events);
+        let session = |events| Session::new(self.config.clone(), self.elections.clone(), events);
         let endpoints = self.config.endpoints.len();
         self.driver
             .get_or_try_init(|| WatchDriver::start(endpoints, session))
@@ -370,6 +376,10 @@ impl Store for EtcdV3Store {
             Ok(gone)
         }
         .boxed()
+    }
+
+    fn last_election(&self) -> Option<Instant> {
+        self.elections.last()
     }
 
     fn watch(&self, scope: &Scope) -> BoxStream<'static, Result<Changes>> {

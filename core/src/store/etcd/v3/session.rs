@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kv::Scope;
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::etcd::v3::batched_reads::{self, ReadRequest};
+use crate::store::etcd::v3::elections::Elections;
 use crate::store::etcd::v3::error::{connect_error, request_error};
 use crate::store::session::{self, ConnectionTasks, EventSender};
 use crate::watch_sync::{CancelReason, Checkpoint, CheckpointStatus, Input, RangeId, WatchId};
@@ -30,6 +31,7 @@ type SessionEvent = session::SessionEvent<Session>;
 /// A connection to one endpoint, with its requests and its watch stream.
 pub(super) struct Session {
     config: Arc<EtcdConfig>,
+    elections: Arc<Elections>,
     client: Option<Client>,
     reads: Option<mpsc::UnboundedSender<ReadRequest>>,
     tasks: ConnectionTasks<Session>,
@@ -50,9 +52,14 @@ enum StreamRequest {
 }
 
 impl Session {
-    pub(super) fn new(config: Arc<EtcdConfig>, events: EventSender<Session>) -> Session {
+    pub(super) fn new(
+        config: Arc<EtcdConfig>,
+        elections: Arc<Elections>,
+        events: EventSender<Session>,
+    ) -> Session {
         Session {
             config,
+            elections,
             client: None,
             reads: None,
             tasks: ConnectionTasks::new(events),
@@ -105,6 +112,8 @@ impl Session {
 
     /// Translates a watch response into inputs. Consecutive events of one watch are merged.
     fn decode_response(&mut self, response: &WatchResponse, inputs: &mut Vec<Input>) {
+        let term = response.header().map_or(0, |header| header.raft_term());
+        self.elections.observe(term);
         let mut watch_id = response.watch_id();
         if response.created() {
             // Responses have the order of the requests; a refusal may lack the watch id.
