@@ -311,11 +311,12 @@ async fn instances_are_re_registered_in_an_emptied_store() {
     assert!(client.metrics().resyncs > 0);
 }
 
-/// G13: instances that expire together are kept as suspects for a while; deleted ones go offline at once.
+/// G13: with `protect=expiry`, instances that expire together are kept as suspects for a while; deleted ones go offline
+/// at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mass_expiry_is_delayed_and_a_mass_deletion_is_not() {
     let Some(etcd) = Etcd::start_v2() else { return };
-    let client = client(&etcd, "&grace=3s").await;
+    let client = client(&etcd, "&protect=expiry&grace=3s").await;
     let set = client.services("web").unwrap();
     let suspects = || set.online().iter().filter(|i| i.is_suspect()).count();
     let write = |ttl: &str| {

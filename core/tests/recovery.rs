@@ -152,12 +152,12 @@ async fn an_outage_longer_than_the_ttl_empties_no_set() {
     eventually("all instances are registered again", all_are_back).await;
 }
 
-/// G13: dead instances of a mass expiry are kept as suspects, picked last, and go offline after the grace
+/// G13: with `protect=expiry`, dead instances of a mass expiry are kept as suspects, picked last, and go offline after the grace
 /// period; unregistered ones go offline at once, the last one too.
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_of_a_mass_expiry_go_offline_after_a_grace_and_released_ones_at_once() {
     let Some(etcd) = Etcd::start() else { return };
-    let watcher = client(&etcd, "grace=3s").await;
+    let watcher = client(&etcd, "protect=expiry&grace=3s").await;
     let set = watcher.services("web").unwrap();
     let alive = client(&etcd, "ttl=30s").await;
     let mut leases = register(&alive, [99]).await;

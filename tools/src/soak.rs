@@ -15,6 +15,7 @@ pub fn all() -> Vec<Stage> {
     vec![
         fuzz(),
         idle(),
+        churn(),
         c("c-cycles", "--test process leak_cycles"),
         c("c-resets", "--test process a_reset"),
         c("c-locks", "--test contract no_lock"),
@@ -47,6 +48,16 @@ fn idle() -> Stage {
             Runner::Cargo,
             "cargo test -p discover-core --test idle",
         )],
+    }
+}
+
+/// Sets beside fleets in normal churn, five minutes on each API of etcd.
+fn churn() -> Stage {
+    let command = "cargo test -p discover-core --test expiry churn";
+    Stage {
+        name: "churn",
+        about: "core",
+        steps: vec![in_full(Runner::Cargo, command)],
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) struct MassExpiryGuard {
     /// True if expiries of a healthy store are treated like those of a faulty one.
     always: bool,
     /// The instances that left within the mass window, by id.
-    departed: BTreeMap<Box<str>, Departure>,
+    departed: BTreeMap<Box<str>, LeftInstance>,
     /// The expired instances that rejoined within the mass window, with the time they left. The first instances of
     /// a mass expiry may rejoin before the last ones leave.
     rejoined: BTreeMap<Box<str>, Time>,
@@ -49,7 +49,7 @@ pub(super) struct MassExpiryGuard {
     view: View,
 }
 
-struct Departure {
+struct LeftInstance {
     at: Time,
     grant: u64,
     /// True if the store has confirmed that the lease expired.
@@ -141,7 +141,7 @@ impl MassExpiryGuard {
         if grant == 0 {
             return;
         }
-        let departure = Departure {
+        let departure = LeftInstance {
             at: now,
             grant,
             expired: false,

@@ -37,7 +37,7 @@ fn suspects(guard: &MassExpiryGuard, present: View) -> Vec<u16> {
 const T: Time = Duration::from_secs(100);
 const GRACE: Time = Duration::from_secs(30);
 const NONE: [u64; 0] = [];
-const NOBODY: [u16; 0] = [];
+const NO_PORTS: [u16; 0] = [];
 
 fn after(ms: u64) -> Time {
     T + Duration::from_millis(ms)
@@ -54,7 +54,7 @@ fn nothing_is_asked_or_held_while_the_store_is_healthy() {
     for port in 1..9u16 {
         let rest = view(port + 1..=9);
         assert_eq!(guard.observe(&rest, left([port]), false, T), NONE);
-        assert_eq!(suspects(&guard, rest), NOBODY);
+        assert_eq!(suspects(&guard, rest), NO_PORTS);
     }
 }
 
@@ -79,7 +79,7 @@ fn deletions_do_not_count_as_a_mass_expiry() {
     guard.apply_evidence(&asked, &[6], T);
     assert_eq!(
         suspects(&guard, view([])),
-        NOBODY,
+        NO_PORTS,
         "five of six were deleted"
     );
 
@@ -155,7 +155,7 @@ fn a_suspect_goes_when_its_address_is_back_under_another_id() {
         .insert(replacement.order(), replacement.clone());
     let asked = guard.observe(&there, left([1]), true, T);
     guard.apply_evidence(&asked, &asked, T);
-    assert_eq!(suspects(&guard, there), NOBODY);
+    assert_eq!(suspects(&guard, there), NO_PORTS);
 }
 
 #[test]
