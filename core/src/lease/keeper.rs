@@ -68,8 +68,7 @@ pub(super) async fn start(
         restored,
         replies: HashMap::new(),
         call: None,
-        call_unregisters: false,
-        unregister_error: None,
+        unregister_failure_logged: false,
         restore_logged: false,
         lease_lost: pending().boxed(),
     };
@@ -89,10 +88,8 @@ struct Keeper {
     restored: Arc<AtomicU64>,
     replies: HashMap<RequestId, oneshot::Sender<Result<()>>>,
     call: Option<BoxFuture<'static, CallAnswer>>,
-    /// True if the last call started unregisters.
-    call_unregisters: bool,
-    /// The error of the call that just ended, if it failed to unregister.
-    unregister_error: Option<Error>,
+    /// True if a failed unregistration was logged.
+    unregister_failure_logged: bool,
     /// True if the current step has logged that the lease is restored.
     restore_logged: bool,
     lease_lost: BoxFuture<'static, (Grant, Error)>,
@@ -138,10 +135,6 @@ impl Keeper {
                 },
                 answer = call => {
                     self.call = None;
-                    self.unregister_error = match &answer {
-                        Err(error) if self.call_unregisters => Some(error.clone()),
-                        _ => None,
-                    };
                     Input::CallCompleted(answer)
                 }
                 (grant, error) = &mut self.lease_lost => {
@@ -154,7 +147,14 @@ impl Keeper {
             if let Some(confirmed) = self.last_shared_renewal() {
                 self.machine.record_shared_renewal(confirmed);
             }
+            let failed_call = match &input {
+                Input::CallCompleted(Err(error)) => Some(error.clone()),
+                _ => None,
+            };
             let outputs = self.machine.step(input, self.start.elapsed());
+            if let Some(error) = failed_call.filter(|_| self.machine.is_releasing()) {
+                self.log_unregister_failure(&error);
+            }
             self.restore_logged = false;
             for output in outputs {
                 self.apply(output);
@@ -184,7 +184,6 @@ impl Keeper {
 
     /// Returns the future of a call to the backend.
     fn start_call(&mut self, call: StoreCall<RegisteredValue>) -> BoxFuture<'static, CallAnswer> {
-        self.call_unregisters = matches!(call, StoreCall::Unregister(_));
         let backend = self.backend.clone();
         let mut registration = self.registration.clone();
         let mut checked = Ok(());
@@ -295,6 +294,17 @@ impl Keeper {
         }
     }
 
+    fn log_unregister_failure(&mut self, error: &Error) {
+        if !std::mem::replace(&mut self.unregister_failure_logged, true) {
+            log_lease!(
+                warn,
+                self.registration,
+                error = %error.report(),
+                "unregister failed, it is repeated until the store confirms it"
+            );
+        }
+    }
+
     fn publish_standing(&self, standing: Standing) {
         let registration = &self.registration;
         match &standing {
@@ -311,15 +321,7 @@ impl Keeper {
                     "lease lost, another owner replaced it"
                 );
             }
-            Standing::Released => match &self.unregister_error {
-                None => log_lease!(info, registration, "unregistered"),
-                Some(error) => log_lease!(
-                    warn,
-                    registration,
-                    error = %error.report(),
-                    "unregister failed, the entry expires with its TTL"
-                ),
-            },
+            Standing::Released => log_lease!(info, registration, "unregistered"),
         }
         self.owner.standing.send_replace(standing);
     }

@@ -14,7 +14,8 @@
 //!
 //! - After an update without an answer, the value in force is written again before the next renewal.
 //! - A lost registration is restored with the last value requested.
-//! - `unregister` is performed before any scheduled renewal or restore.
+//! - `unregister` is performed before any scheduled renewal or restore. If it fails, it is repeated until the store
+//!   confirms it or another owner holds the id; nothing else is written meanwhile.
 //! - No output follows `Released`.
 //! - The standing is `live` only if the store confirmed the registration within one TTL.
 //!
@@ -114,6 +115,8 @@ pub(crate) struct LeaseMachine<V> {
     requests: VecDeque<(Option<RequestId>, Request<V>)>,
     last_restore: Option<Time>,
     consecutive_restores: u32,
+    /// True after an unregistration that failed; it is repeated.
+    is_releasing: bool,
     released: bool,
 }
 
@@ -142,6 +145,7 @@ impl<V: Merge> LeaseMachine<V> {
             requests: VecDeque::new(),
             last_restore: None,
             consecutive_restores: 0,
+            is_releasing: false,
             released: false,
         };
         machine.schedule_renewal(now);
@@ -158,6 +162,11 @@ impl<V: Merge> LeaseMachine<V> {
             .chain(lapse)
             .filter(|_| !self.released)
             .min()
+    }
+
+    /// Returns true if an unregistration failed and is repeated.
+    pub(crate) fn is_releasing(&self) -> bool {
+        self.is_releasing
     }
 
     /// Returns the grant under which this lease holds the id.
@@ -207,6 +216,10 @@ impl<V: Merge> LeaseMachine<V> {
         out: &mut Vec<Output<V>>,
     ) {
         let request = match request {
+            Request::Merge(_) if self.is_releasing => return,
+            Request::Heartbeat | Request::Update(_) if self.is_releasing => {
+                return reply(id, Err(releasing_error()), out);
+            }
             Request::Merge(update) => return self.merge_external(update, now, out),
             other => other,
         };
@@ -240,6 +253,9 @@ impl<V: Merge> LeaseMachine<V> {
     }
 
     fn start_scheduled_call(&mut self, now: Time, out: &mut Vec<Output<V>>) {
+        if self.is_releasing {
+            return self.start_request(None, Request::Unregister, now, out);
+        }
         let action = match (self.ownership, self.manual) {
             (Ownership::Replaced, _) | (Ownership::Lost(None), true) => {
                 self.next_call_at = NEVER;
@@ -306,6 +322,13 @@ impl<V: Merge> LeaseMachine<V> {
         out.push(Output::Released);
         reply(request, answer, out);
     }
+}
+
+fn releasing_error() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the instance is being unregistered; register it again",
+    )
 }
 
 fn replaced_error() -> Error {

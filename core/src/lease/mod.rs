@@ -179,11 +179,14 @@ impl Lease {
         self.request(Request::Update(value)).await
     }
 
-    /// Unregisters the instance; subscribers see it go offline at once. A second call succeeds.
+    /// Unregisters the instance; subscribers see it go offline at once. Succeeds if the instance is not registered
+    /// any more.
     ///
     /// # Errors
     ///
-    /// The error of the store if the store cannot be reached; then the entry expires with its TTL.
+    /// The error of the store if it cannot be reached or refuses the call. The library then repeats the call in the
+    /// background until the store confirms it, within a second of the store's return, or another owner holds the id;
+    /// only then the standing is `released`. Each further call tries at once.
     pub async fn unregister(&self) -> Result<()> {
         match self.request(Request::Unregister).await {
             Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
@@ -228,13 +231,19 @@ impl LeaseTracker {
     ///
     /// # Errors
     ///
-    /// The error of [`Lease::unregister`]; none if the owner dropped the lease.
+    /// The error of [`Lease::unregister`] if the store refuses the call; an unreachable store is waited for. None if
+    /// the owner dropped the lease.
     pub(crate) async fn release(mut self) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         if let Some(requests) = self.requests.upgrade()
             && requests.send((Request::Unregister, reply)).await.is_ok()
         {
-            return answer.await.unwrap_or(Ok(()));
+            match answer.await {
+                // The task repeats the call.
+                Ok(Err(error)) if error.is_retriable() => {}
+                Ok(answer) => return answer,
+                Err(_) => return Ok(()),
+            }
         }
         while self.standing.changed().await.is_ok() {}
         Ok(())

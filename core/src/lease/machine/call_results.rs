@@ -9,6 +9,11 @@ use crate::lease::messages::Merge;
 use crate::model::Grant;
 use crate::mutants::mutant;
 
+/// Returns true if the error says that this lease holds nothing in the store any more.
+fn is_removed(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::Replaced)
+}
+
 impl<V: Merge> LeaseMachine<V> {
     pub(super) fn complete_call(
         &mut self,
@@ -21,11 +26,16 @@ impl<V: Merge> LeaseMachine<V> {
             self.confirm_value(&call, out);
         }
         match (call.action, answer) {
-            (Action::Release, answer) => self.release(call.request, answer.map(drop), out),
+            (Action::Release, Err(error)) if !is_removed(&error) => {
+                self.repeat_release(&call, error, now, out);
+            }
+            (Action::Release, _) => self.release(call.request, Ok(()), out),
             // Whatever the answer, the store removes the rest of the old grant in time.
             (Action::ClearOldGrant(_), _) => {}
-            (Action::Expire, _) => {
-                self.ownership = Ownership::Lost(None);
+            (Action::Expire, answer) => {
+                let is_removed = answer.as_ref().map_or_else(is_removed, |_| true);
+                let rest = self.current_grant().filter(|_| !is_removed);
+                self.ownership = Ownership::Lost(rest);
                 let text = format!("no heartbeat within {:?}", self.ttl);
                 self.fail_call(call, Error::new(ErrorKind::LeaseLost, text), now, out);
             }
@@ -57,6 +67,25 @@ impl<V: Merge> LeaseMachine<V> {
             }
             (_, Err(error)) => self.fail_call(call, error, now, out),
         }
+    }
+
+    /// The store did not confirm that the registration is removed: the removal is repeated.
+    fn repeat_release(
+        &mut self,
+        call: &ActiveCall<V>,
+        error: Error,
+        now: Time,
+        out: &mut Vec<Output<V>>,
+    ) {
+        if mutant!(failed_unregister_is_forgotten: true, false) {
+            return self.release(call.request, Err(error), out);
+        }
+        self.is_releasing = true;
+        self.next_call_at = match error.is_retriable() {
+            true => now + self.backoff.next_wait(),
+            false => now + self.ttl / 3,
+        };
+        reply(call.request, Err(error), out);
     }
 
     fn earliest_restore(&self, now: Time) -> Time {

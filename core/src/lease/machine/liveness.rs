@@ -31,6 +31,8 @@ impl<V: Merge> LeaseMachine<V> {
     /// calls of this machine.
     fn healthy_grant(&self) -> Option<Grant> {
         let certain = matches!(self.ownership, Ownership::Held(_));
+        let certain =
+            certain && mutant!(shared_renewal_hides_a_failed_unregister: true, !self.is_releasing);
         let certain = certain || mutant!(shared_renewal_hides_an_uncertain_value: true, false);
         let live = self.reported == ReportedStanding::Live
             || mutant!(shared_renewal_hides_a_lapse: true, false);
@@ -40,7 +42,7 @@ impl<V: Merge> LeaseMachine<V> {
     pub(super) fn check_expiry(&mut self, now: Time, out: &mut Vec<Output<V>>) {
         let unconfirmed = now.saturating_sub(self.confirmed_at) >= self.ttl;
         // Without an active call, a manual registration is about to be unregistered by this machine.
-        let expires = self.manual && self.active_call.is_none();
+        let expires = self.manual && self.active_call.is_none() && !self.is_releasing;
         if unconfirmed
             && !expires
             && self.reported == ReportedStanding::Live

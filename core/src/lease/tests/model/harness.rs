@@ -241,11 +241,6 @@ impl Harness {
         let Some(pending) = self.call.take() else {
             return Ok(false);
         };
-        if let (StoreCall::Unregister(grant), true, Some(Err(_))) =
-            (&pending.call, self.store.shared, &pending.answer)
-        {
-            self.orphans.push(grant.id);
-        }
         let answer = pending.answer.unwrap_or(Ok(None)).map_err(error);
         self.done(&pending.call, pending.since, answer)?;
         Ok(true)
@@ -253,7 +248,16 @@ impl Harness {
 
     fn done(&mut self, call: &StoreCall<u32>, since: Time, answer: Result<Option<Grant>>) -> Check {
         self.observed.answered(call, since, &answer);
-        self.step(Input::CallCompleted(answer))
+        let failed = answer.is_err();
+        self.step(Input::CallCompleted(answer))?;
+        // What the machine does not repeat, the store does, because others keep a shared lease alive.
+        if let (StoreCall::Unregister(grant), true, true) = (call, failed, self.store.shared)
+            && !self.machine.is_releasing()
+            && !self.observed.released()
+        {
+            self.orphans.push(grant.id);
+        }
+        Ok(())
     }
 
     /// Loses the answer to the call. With `late`, the store may still execute the rest of the call later.
@@ -265,10 +269,6 @@ impl Harness {
             (&pending.call, &pending.stage)
         {
             self.orphans.push(*lease);
-        }
-        if let (StoreCall::Unregister(grant), true) = (&pending.call, self.store.shared) {
-            // A key under a shared lease does not expire, because others keep the lease alive.
-            self.orphans.push(grant.id);
         }
         let (call, since) = (pending.call.clone(), pending.since);
         if late && pending.answer.is_none() {

@@ -17,6 +17,9 @@ use crate::model::Grant;
 use crate::store::etcd::v3::EtcdV3Store;
 use crate::store::etcd::v3::pooled_lease::{PooledLease, RETRY_INTERVAL, RenewalTimes};
 
+/// The longest wait before a failed clean-up is tried again.
+const CLEANUP_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The leases of this client; also ended ones, until their TTL is over.
 #[derive(Default)]
 pub(super) struct LeasePool {
@@ -274,9 +277,9 @@ impl Drop for RevokeOnDrop {
     }
 }
 
-/// Deletes keys after a cancelled create or remove. Other owners may keep the lease alive, so the keys are
-/// deleted as soon as the store responds. Until then they stay reserved and are not written under this lease
-/// again.
+/// Deletes keys after a failed or cancelled create or remove. Other owners may keep the lease alive, so the keys are
+/// deleted within a second of the store's return. Until then they stay reserved and are not written under this lease
+/// again. If the store refuses to delete them, the lease is not renewed any more, so that they expire.
 pub(super) struct DeleteOnDrop(pub(super) Option<(EtcdV3Store, Arc<PooledLease>, Vec<Key>)>);
 
 impl Drop for DeleteOnDrop {
@@ -284,11 +287,14 @@ impl Drop for DeleteOnDrop {
         if let Some((calls, lease, keys)) = self.0.take() {
             let leases = calls.leases.clone();
             leases.spawn_cleanup(async move {
-                let mut backoff = Backoff::default();
+                let mut backoff = Backoff::new(CLEANUP_RETRY_INTERVAL / 10, CLEANUP_RETRY_INTERVAL);
                 loop {
                     match calls.delete_held(&keys, lease.id).await {
                         Err(error) if error.is_retriable() => sleep(backoff.next_wait()).await,
-                        _ => return calls.leases.release(&lease, &keys),
+                        // The lease would keep the keys for the life of the process. Its other keys are written under
+                        // another lease by their owners.
+                        Err(_) => return calls.leases.remove(lease.id),
+                        Ok(()) => return calls.leases.release(&lease, &keys),
                     }
                 }
             });

@@ -248,6 +248,12 @@ impl EtcdV3Store {
         Ok(answer.succeeded().then(|| revision(&answer)))
     }
 
+    /// Returns true if the lease has ended, so that keys which the store refused to delete do not exist any more.
+    async fn has_expired(&self, grant: Grant, refusal: &Error) -> bool {
+        let expired = async || self.expired_grants(&[grant.id]).await;
+        !refusal.is_retriable() && expired().await.is_ok_and(|expired| !expired.is_empty())
+    }
+
     /// Writes the entries if the lease still owns all of them.
     async fn update(&self, entries: &[Entry], grant: Grant) -> Result<()> {
         let lease = self.leases.get(grant)?;
@@ -343,7 +349,11 @@ impl Store for EtcdV3Store {
             let lease = self.leases.get(grant).ok();
             let cleanup_on_drop = lease.map(|lease| (self.clone(), lease, keys.clone()));
             let mut cleanup_on_drop = DeleteOnDrop(cleanup_on_drop);
-            self.delete_held(&keys, grant.id as i64).await?;
+            if let Err(error) = self.delete_held(&keys, grant.id as i64).await
+                && !self.has_expired(grant, &error).await
+            {
+                return Err(error);
+            }
             // The lease stays for other keys, or expires. As it exists, the keys count as deleted, not as
             // expired.
             if let Some((_, lease, keys)) = cleanup_on_drop.0.take() {
