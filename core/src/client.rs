@@ -235,7 +235,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `Timeout` if leases are not released within `timeout`; they expire with their TTL.
+    /// `Timeout` if the store does not confirm within `timeout` that all leases are released, and its error if it refuses;
+    /// the entries then expire with their TTL.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         self.0.closed.store(true, Ordering::SeqCst);
         self.0.connection.close();
@@ -246,9 +247,10 @@ impl Client {
         {
             watched.close();
         }
-        let leases = std::mem::take(&mut *self.leases());
-        let all = join_all(leases.into_iter().map(LeaseTracker::release));
+        let mut leases = std::mem::take(&mut *self.leases());
+        let all = join_all(leases.iter_mut().map(LeaseTracker::release));
         let released = tokio::time::timeout(timeout, all).await;
+        leases.iter().for_each(LeaseTracker::abandon);
         // Cleans up unconfirmed entries if the store responds soon; otherwise they expire.
         let _ =
             tokio::time::timeout(timeout.min(BACKEND_CLOSE_TIMEOUT), self.0.backend.close()).await;

@@ -132,8 +132,9 @@ pub unsafe extern "C" fn discover_lease_update(
     })
 }
 
-/// Unregisters the instance; other clients see it go offline at once. Unregistering it again succeeds. The
-/// lease still needs its release.
+/// Unregisters the instance; other clients see it go offline at once. A call that fails is repeated in the background
+/// until the registry confirms it; a further call tries again at once, and succeeds if the instance is not registered
+/// any more. The lease still needs its release.
 ///
 /// lease       [in, borrowed]
 /// timeout_ms                          how long to block, in milliseconds, or DISCOVER_NO_TIMEOUT; the

@@ -100,7 +100,7 @@ impl PublishedInstance {
         Ok(())
     }
 
-    /// Removes the instance from the store. If the store is unreachable, the entry expires with its TTL.
+    /// Removes the instance from the store. If the store is unreachable, the removal is repeated in the background.
     pub async fn withdraw(&self) -> Result<()> {
         let lease = self.publication().take_lease();
         match lease {

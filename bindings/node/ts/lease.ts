@@ -114,11 +114,12 @@ export class Lease {
   }
 
   /**
-   * Unregisters the instance; subscribers see it go offline at once. Repeating the call is allowed.
+   * Unregisters the instance; subscribers see it go offline at once. A further call tries again at once, and succeeds if
+   * the instance is not registered any more.
    *
    * @returns A promise that resolves when the store has removed the instance.
-   * @throws {@link DiscoverError} `ERR_DISCOVER_UNAVAILABLE` or `_TIMEOUT`; the instance then expires with
-   * its TTL
+   * @throws {@link DiscoverError} `ERR_DISCOVER_UNAVAILABLE` or `_TIMEOUT`; the call is then repeated in the
+   * background
    */
   async unregister(): Promise<void> {
     this.#onUnregister(this);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, pending};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::backend::Backend;
@@ -45,14 +46,15 @@ pub(super) struct OwnerChannels {
     pub(super) attributes: watch::Sender<Attributes>,
 }
 
-/// Registers, and starts the task that keeps the registration alive. Each restore adds one to `restored`.
+/// Registers, and starts the task that keeps the registration alive. Each restore adds one to `restored`. Aborting the
+/// task gives the registration up, so that it expires.
 pub(super) async fn start(
     backend: Arc<dyn Backend>,
     registration: Registration,
     restored: Arc<AtomicU64>,
     inbox: mpsc::Receiver<OwnerRequest>,
     owner: OwnerChannels,
-) -> Result<()> {
+) -> Result<AbortHandle> {
     let start = Instant::now();
     let grant = clamp_ttl(backend.register(&registration, OnConflict::Replace).await?);
     let manual = registration.heartbeat == Heartbeat::Manual;
@@ -74,8 +76,7 @@ pub(super) async fn start(
     };
     log_lease!(info, keeper.registration, "registered");
     keeper.watch_grant(Some(grant));
-    tokio::spawn(keeper.run(inbox));
-    Ok(())
+    Ok(tokio::spawn(keeper.run(inbox)).abort_handle())
 }
 
 struct Keeper {
@@ -324,6 +325,18 @@ impl Keeper {
             Standing::Released => log_lease!(info, registration, "unregistered"),
         }
         self.owner.standing.send_replace(standing);
+    }
+}
+
+/// The task was aborted, because the client was closed while the store did not respond.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let ended = |standing: &mut Standing| {
+            let is_released = matches!(standing, Standing::Released);
+            *standing = Standing::Released;
+            !is_released
+        };
+        self.owner.standing.send_if_modified(ended);
     }
 }
 

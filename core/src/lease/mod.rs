@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +34,7 @@ pub struct Lease {
     requests: mpsc::Sender<OwnerRequest>,
     standing: watch::Receiver<Standing>,
     attributes: watch::Receiver<Attributes>,
+    task: AbortHandle,
 }
 
 /// Masks the values of secret attributes.
@@ -99,12 +101,13 @@ impl Lease {
             standing: standing_sender,
             attributes: attributes_sender,
         };
-        keeper::start(backend, registration.clone(), restored, inbox, owner).await?;
+        let task = keeper::start(backend, registration.clone(), restored, inbox, owner).await?;
         Ok(Lease {
             registration,
             requests,
             standing,
             attributes,
+            task,
         })
     }
 
@@ -199,6 +202,7 @@ impl Lease {
         LeaseTracker {
             requests: self.requests.downgrade(),
             standing: self.standing.clone(),
+            task: self.task.clone(),
         }
     }
 
@@ -217,6 +221,7 @@ impl Lease {
 pub(crate) struct LeaseTracker {
     requests: mpsc::WeakSender<OwnerRequest>,
     standing: watch::Receiver<Standing>,
+    task: AbortHandle,
 }
 
 impl LeaseTracker {
@@ -226,6 +231,11 @@ impl LeaseTracker {
         self.standing.has_changed().is_err()
     }
 
+    /// Gives the registration up: it expires with its TTL, and the standing is `released`.
+    pub(crate) fn abandon(&self) {
+        self.task.abort();
+    }
+
     /// Unregisters on behalf of the owner, or waits for the end of an unregistration that dropping the lease
     /// started.
     ///
@@ -233,7 +243,7 @@ impl LeaseTracker {
     ///
     /// The error of [`Lease::unregister`] if the store refuses the call; an unreachable store is waited for. None if
     /// the owner dropped the lease.
-    pub(crate) async fn release(mut self) -> Result<()> {
+    pub(crate) async fn release(&mut self) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         if let Some(requests) = self.requests.upgrade()
             && requests.send((Request::Unregister, reply)).await.is_ok()

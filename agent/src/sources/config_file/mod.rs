@@ -130,7 +130,7 @@ impl ConfigFileServices {
                     %service,
                     instance = %id,
                     error = %error.report(),
-                    "unregister failed, the entry expires with its TTL"
+                    "unregister failed, it is repeated in the background"
                 );
             }
         });

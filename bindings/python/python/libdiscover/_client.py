@@ -296,11 +296,11 @@ class Lease(LeaseBase):
     def unregister(self) -> None:
         """Unregisters the instance. Other clients see it go offline at once.
 
-        Unregistering twice has no effect.
+        A further call tries again at once, and succeeds if the instance is not registered any more.
 
         Raises:
-            Unavailable: The registry cannot be reached; the entry expires with its TTL.
-            Timeout: The registry did not respond; the entry expires with its TTL.
+            Unavailable: The registry cannot be reached; the call is repeated in the background.
+            Timeout: The registry did not respond; the call is repeated in the background.
         """
         self._native.unregister().wait()
 

@@ -226,8 +226,8 @@ class Lease(LeaseBase):
         """Unregisters the instance. Other clients see it go offline at once. See `libdiscover.Lease.unregister`.
 
         Raises:
-            Unavailable: The registry cannot be reached; the entry expires with its TTL.
-            Timeout: The registry did not respond; the entry expires with its TTL.
+            Unavailable: The registry cannot be reached; the call is repeated in the background.
+            Timeout: The registry did not respond; the call is repeated in the background.
         """
         await _await_call(self._native.unregister())
 
