@@ -70,9 +70,12 @@ impl HostPort {
             .rsplit_once(':')
             .ok_or_else(|| invalid("has no port"))?;
         let host = match host.strip_prefix('[') {
-            Some(rest) => rest
-                .strip_suffix(']')
-                .ok_or_else(|| invalid("has an unclosed bracket"))?,
+            Some(rest) => rest.strip_suffix(']').ok_or_else(|| {
+                invalid(match rest.contains(']') {
+                    true => "has characters between the bracket and the port",
+                    false => "has an unclosed bracket",
+                })
+            })?,
             None if host.contains(':') => {
                 return Err(invalid("is IPv6 without brackets or has no port"));
             }
@@ -143,6 +146,18 @@ mod tests {
             assert_eq!(address, HostPort::new(host, port));
         }
         assert_eq!(HostPort::new("[::1]", 5).to_string(), "[::1]:5");
+    }
+
+    #[test]
+    fn a_malformed_address_is_explained() {
+        for (bad, why) in [
+            ("[::1]x:80", "between the bracket and the port"),
+            ("[::1:80", "unclosed bracket"),
+            ("::1:2379", "IPv6 without brackets"),
+        ] {
+            let error = bad.parse::<HostPort>().unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

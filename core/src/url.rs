@@ -26,13 +26,24 @@ pub struct Url {
 }
 
 impl Url {
-    /// Parses a registry URL.
+    /// Parses a registry URL. White space around it is ignored, such as a newline at the end of a file.
     ///
     /// # Errors
     ///
     /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument). The message does not repeat
     /// the text, which may contain a password.
     pub fn parse(text: &str) -> Result<Url> {
+        let text = text.trim();
+        if text.starts_with(['"', '\'']) {
+            return Err(Error::invalid(
+                "the registry URL begins with a quotation mark; remove the quotation marks",
+            ));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Error::invalid(
+                "the registry URL has a control character, such as a newline, in it",
+            ));
+        }
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
             Error::invalid(
                 "the registry URL has no scheme; write for example local:// or etcd://host:2379",
@@ -213,9 +224,9 @@ fn decode(what: &str, text: &str) -> Result<String> {
             "the registry URL's {what} is not UTF-8 after percent-decoding"
         ))
     })?;
-    if decoded.contains('\0') {
+    if decoded.chars().any(char::is_control) {
         return Err(Error::invalid(format!(
-            "the registry URL's {what} has a NUL character"
+            "the registry URL's {what} has a control character, such as %00 or %0A"
         )));
     }
     Ok(decoded.into_owned())
@@ -237,6 +248,24 @@ mod tests {
             Some(Duration::from_millis(1500))
         );
         assert!(url.flag("lazy").unwrap());
+    }
+
+    #[test]
+    fn white_space_around_a_url_is_ignored_and_control_characters_are_refused() {
+        let url = Url::parse(" etcd://h/prod?ttl=2s\r\n").unwrap();
+        assert_eq!((url.path(), url.option("ttl")), ("/prod", Some("2s")));
+        for (bad, part) in [
+            ("etcd://h/prod\n?ttl=2s", "newline"),
+            ("etcd://h/prod%0A", "path"),
+            ("etcd://h?user=a%00b", "user"),
+            ("etcd://h%0d", "host"),
+            ("etcd://u:p%0a@h", "password"),
+            ("\"etcd://h\"", "quotation marks"),
+            ("'etcd://h'", "quotation marks"),
+        ] {
+            let error = Url::parse(bad).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

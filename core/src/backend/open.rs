@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{
     ContainerPilot, Embassy, GoMicro, Grpc, Kratos, Layout, Native, Registrator, Scalingo,
 };
-use crate::model::{check_host, check_ttl};
+use crate::model::{check_advertised_host, check_ttl};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::suggest::{did_you_mean, nearest};
@@ -94,14 +94,17 @@ impl ClientSettings {
         let cache = url.option("cache");
         let cache = cache.map(|directory| Cache::open(directory, url));
         let cache = cache.transpose()?;
-        let advertise = url.option("advertise").map(check_host).transpose()?;
+        let advertise = url
+            .option("advertise")
+            .map(check_advertised_host)
+            .transpose()?;
         Ok(ClientSettings {
             ttl: check_ttl(url.duration("ttl")?.unwrap_or(DEFAULT_TTL))?,
             connect_timeout: connect_timeout(url)?,
             // With a cache, the client starts from the cached snapshots instead of waiting for the registry.
             lazy: url.flag("lazy")? || cache.is_some(),
             cache,
-            advertise: advertise.map(str::to_owned),
+            advertise,
         })
     }
 }

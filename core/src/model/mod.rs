@@ -29,7 +29,7 @@ pub(crate) use redact::Redacted;
 pub use redact::redact;
 pub use registration::{Heartbeat, Registration};
 pub use validate::{MAX_ATTRIBUTES, MAX_NAME};
-pub(crate) use validate::{check_attributes, check_host, check_ttl};
+pub(crate) use validate::{check_advertised_host, check_attributes, check_host, check_ttl};
 
 /// Attributes of an instance, ordered by name.
 pub type Attributes = BTreeMap<String, String>;

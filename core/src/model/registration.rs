@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::model::validate::{MAX_NAME, check_attributes, check_host, check_text, check_ttl};
+use crate::model::validate::{
+    MAX_NAME, check_advertised_host, check_attributes, check_text, check_ttl,
+};
 use crate::model::{Attributes, Instance, Redacted, ServiceName};
 use crate::net::HostPort;
 
@@ -73,7 +75,7 @@ impl Registration {
     /// Sets the host under which other programs reach the instance: a name or an IP address. The default is
     /// the address of this machine.
     pub fn host(mut self, host: &str) -> Result<Registration> {
-        self.host = Some(check_host(host)?.to_owned());
+        self.host = Some(check_advertised_host(host)?);
         Ok(self)
     }
 

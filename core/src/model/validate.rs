@@ -1,5 +1,6 @@
 //! Limits and validation of registrations; error messages name the value and the limit.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -87,6 +88,24 @@ pub(crate) fn check_host(host: &str) -> Result<&str> {
     Ok(bare)
 }
 
+/// Checks a host under which other hosts are to reach an instance. Returns it without brackets, an IPv6 address in its
+/// canonical form, so that each spelling is the same instance.
+pub(crate) fn check_advertised_host(host: &str) -> Result<String> {
+    let bare = check_host(host)?;
+    let Ok(ip) = bare.parse::<IpAddr>() else {
+        return Ok(bare.to_owned());
+    };
+    let is_link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let why = match () {
+        () if ip.is_unspecified() => "means every address of a host",
+        () if is_link_local => "is valid on one link only",
+        () => return Ok(ip.to_string()),
+    };
+    Err(Error::invalid(format!(
+        "host {host:?} {why}; register an address that other hosts can reach, or leave the host out"
+    )))
+}
+
 /// Checks the length of a text and that it has no control characters.
 pub(crate) fn check_text(what: &str, text: &str, limit: usize) -> Result<()> {
     if text.is_empty() || text.len() > limit {
@@ -101,4 +120,27 @@ pub(crate) fn check_text(what: &str, text: &str, limit: usize) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertised_ipv6_address_has_one_spelling_and_reaches_other_hosts() {
+        for spelling in ["2001:DB8:0:0::1", "[2001:db8::1]", "2001:db8:0:0:0:0:0:1"] {
+            assert_eq!(check_advertised_host(spelling).unwrap(), "2001:db8::1");
+        }
+        assert_eq!(check_advertised_host("Web-1").unwrap(), "Web-1");
+        for (bad, why) in [
+            ("0.0.0.0", "every address"),
+            ("::", "every address"),
+            ("fe80::1", "one link"),
+            ("fe80::1%eth0", "neither a host name"),
+            ("[::1]x", "neither a host name"),
+        ] {
+            let error = check_advertised_host(bad).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
 }

@@ -249,17 +249,32 @@ fn from_env(endpoints: Option<String>) -> Vec<String> {
 }
 
 /// Normalizes an endpoint, which is `host`, `host:port` or, from the environment, `http://host:port`.
+///
+/// # Errors
+///
+/// Fails if the scheme of the endpoint contradicts the URL, so that no password is sent without TLS by mistake.
 fn endpoint(host: &str, tls: bool) -> Result<String> {
     let scheme = if tls { "https" } else { "http" };
-    let bare = host
-        .split_once("://")
-        .map_or(host, |(_, bare)| bare)
-        .trim_end_matches('/');
+    let (own_scheme, bare) = match host.split_once("://") {
+        Some((own_scheme, bare)) => (Some(own_scheme), bare),
+        None => (None, host),
+    };
+    let bare = bare.trim_end_matches('/');
     if bare.contains('@') {
         // The text is not shown: it holds a password.
         return Err(Error::invalid(
             "an etcd endpoint contains a login; use the options user and password instead",
         ));
+    }
+    if let Some(other) = own_scheme.filter(|own| !own.eq_ignore_ascii_case(scheme)) {
+        let remedy = match (other.to_ascii_lowercase().as_str(), tls) {
+            ("https", false) => "write etcds:// (or etcd2s://) as the registry URL",
+            ("http", true) => "write etcd:// (or etcd2://) as the registry URL",
+            _ => "write http:// or https://, or leave it out",
+        };
+        return Err(Error::invalid(format!(
+            "etcd endpoint {other}://{bare} contradicts the registry URL, which connects by {scheme}://; {remedy}"
+        )));
     }
     let address = HostPort::parse_or_default(bare, DEFAULT_PORT)
         .map_err(|error| Error::invalid(format!("etcd endpoint: {error}")))?;
@@ -330,6 +345,26 @@ mod tests {
         );
         assert_eq!(endpoints("etcd://", &env), "e:1, e:2");
         assert_eq!(endpoints("etcds://", &[]), "127.0.0.1:2379");
+    }
+
+    #[test]
+    fn a_scheme_of_an_endpoint_that_contradicts_the_url_is_refused() {
+        let listed = |url: &str, endpoints: &str| {
+            let config = config(url, &[("ETCDCTL_ENDPOINTS", endpoints)]);
+            config
+                .map(|config| config.shown())
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(listed("etcds://", "HTTPS://e:1"), Ok("e:1".to_owned()));
+        assert_eq!(listed("etcd://", "http://e:1/"), Ok("e:1".to_owned()));
+        for (url, endpoints, remedy) in [
+            ("etcd://", "http://e:1,https://e:2", "write etcds://"),
+            ("etcds://", "http://e:1", "write etcd://"),
+            ("etcd://", "unix://e:1", "write http://"),
+        ] {
+            let error = listed(url, endpoints).unwrap_err();
+            assert!(error.contains(remedy), "{error}");
+        }
     }
 
     #[test]
