@@ -894,6 +894,9 @@ discover_status discover_set_wait(const discover_set *set,
  * Picks an instance that is online according to a load-balancing policy. The call does not block and
  * allocates no memory.
  *
+ * Instances of weight 0 are picked only if all candidates have weight 0. Apart from that, "round_robin" and "random"
+ * do not regard weights.
+ *
  *   "round_robin"  each instance in turn, oldest first
  *   "random"       any, with equal probability
  *   "weighted"     any, with a probability in proportion to its weight

@@ -133,7 +133,8 @@ export type Standing = 'live' | 'lapsed' | 'replaced' | 'released';
 /**
  * The policy by which `pick` chooses an instance. `round_robin`: each in turn. `random`: any. `weighted`: at
  * random, in proportion to `weight`. `p2c`: the less busy of two random instances; call `done` after each
- * call. `hash`: the same instance for the same key, in every process and language.
+ * call. `hash`: the same instance for the same key, in every process and language. Instances of weight 0 are picked
+ * only if all have weight 0; apart from that, `round_robin` and `random` do not regard weights.
  */
 export type Policy = 'round_robin' | 'random' | 'weighted' | 'p2c' | 'hash';
 

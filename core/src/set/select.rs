@@ -8,13 +8,16 @@ use crate::model::Instance;
 use crate::set::snapshot::Snapshot;
 
 /// Policy by which an instance is picked.
+///
+/// Every policy picks instances of weight 0 only if all candidates have weight 0. Apart from that, `round_robin` and
+/// `random` do not regard weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy<'a> {
     /// In turn, oldest first.
     RoundRobin,
     /// At random with equal probability.
     Random,
-    /// At random in proportion to the weights. Instances of weight 0 are picked only if all weights are 0.
+    /// At random in proportion to the weights.
     Weighted,
     /// The less busy of two random instances, relative to its weight. Report the end of a call with `done`.
     P2c,
@@ -104,7 +107,10 @@ fn less_busy(online: &[Arc<Instance>]) -> usize {
     let first = fastrand::usize(..online.len());
     // The second choice is never the first one again.
     let second = (first + fastrand::usize(1..online.len())) % online.len();
-    let busy = |at: usize| f64::from(online[at].load().get() + 1) / f64::from(online[at].weight());
+    let busy = |at: usize| {
+        // All candidates have weight 0, or none has.
+        f64::from(online[at].load().get() + 1) / f64::from(online[at].weight().max(1))
+    };
     if busy(second) < busy(first) {
         second
     } else {
@@ -182,6 +188,19 @@ mod tests {
             [1, 2, 3, 1, 2]
         );
         assert!(pick(&snapshot(&[]), &AtomicUsize::new(0), Policy::P2c).is_none());
+    }
+
+    #[test]
+    fn no_policy_picks_weight_zero_unless_all_weights_are_zero() {
+        fastrand::seed(7);
+        for name in Policy::NAMES {
+            let policy = Policy::parse(name, (name == "hash").then_some("k")).unwrap();
+            let some = count(&picks(&snapshot(&[(1, 1), (2, 0), (3, 2)]), 200, policy));
+            assert!(!some.contains_key(&2), "{name}: {some:?}");
+            let all = count(&picks(&snapshot(&[(1, 0), (2, 0)]), 200, policy));
+            let expected = if name == "hash" { 1 } else { 2 };
+            assert_eq!(all.len(), expected, "{name}: {all:?}");
+        }
     }
 
     #[test]

@@ -189,21 +189,21 @@ impl Snapshot {
     }
 
     /// Returns the candidates for `pick`: healthy instances that are not suspect; if there are none, suspect
-    /// or `warning` ones. `critical`, `maintenance` and `draining` instances are never candidates.
+    /// or `warning` ones. `critical`, `maintenance` and `draining` instances are never candidates. Of these, instances
+    /// of weight 0 are candidates only if all have weight 0.
     pub(crate) fn candidates(&self) -> &[Arc<Instance>] {
         let choose = || {
             let online = self.online();
             let good =
-                |i: &&Arc<Instance>| i.eligibility() == Eligibility::Eligible && !i.is_suspect();
-            let best = online.iter().filter(good).count();
-            if best == online.len() {
-                return None;
-            }
-            let eligible = |i: &&Arc<Instance>| i.eligibility() != Eligibility::Ineligible;
-            Some(match best {
-                0 => online.iter().filter(eligible).cloned().collect(),
-                _ => online.iter().filter(good).cloned().collect(),
-            })
+                |i: &Arc<Instance>| i.eligibility() == Eligibility::Eligible && !i.is_suspect();
+            let eligible = |i: &Arc<Instance>| i.eligibility() != Eligibility::Ineligible;
+            let weighted = |i: &Arc<Instance>| i.weight() > 0;
+            let any = |is: &dyn Fn(&Arc<Instance>) -> bool| online.iter().any(is);
+            let tier: &dyn Fn(&Arc<Instance>) -> bool = if any(&good) { &good } else { &eligible };
+            let has_weight = any(&|i| tier(i) && weighted(i));
+            let is_candidate = |i: &&Arc<Instance>| tier(i) && (!has_weight || weighted(i));
+            let count = online.iter().filter(is_candidate).count();
+            (count < online.len()).then(|| online.iter().filter(is_candidate).cloned().collect())
         };
         self.candidates
             .get_or_init(choose)

@@ -193,6 +193,8 @@ class ServiceSet:
         """Picks one of the instances online, or returns None if there is none.
 
         Candidates are the healthy instances that are not suspect; if there are none, suspect or `warning` ones.
+        Instances of weight 0 are candidates only if all have weight 0; apart from that, `round_robin` and `random` do not
+        regard weights.
 
         Args:
             policy: `round_robin`: each instance in turn. `random`: any. `weighted`: at random, in proportion to the
