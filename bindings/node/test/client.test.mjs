@@ -147,7 +147,7 @@ test('an invalid URL is rejected with its cause', async () => {
 test('an invalid registration is rejected with the name of the argument', async (t) => {
   const client = await open(t);
   const wrong = [
-    [undefined, 'options is undefined; it must be an object'],
+    [undefined, 'options is undefined; it must be a plain object'],
     [{ port: 1 }, 'service is undefined; it must be a string'],
     [{ service: 'a/b', port: 1 }, 'service name "a/b"'],
     [{ service: 'web', port: 80.5 }, 'port is 80.5; it must be a whole number'],
@@ -162,7 +162,10 @@ test('an invalid registration is rejected with the name of the argument', async 
     [{ service: 'web', port: 1, id: '' }, 'id has 0 bytes'],
     [{ service: 'web', port: 1, id: 'a' }, 'id "a"'],
     [{ service: 'web', port: 1, attributes: { a: 1 } }, 'attributes.a is 1; it must be a string'],
-    [{ service: 'web', port: 1, attributes: [] }, 'attributes is []; it must be an object'],
+    [{ service: 'web', port: 1, attributes: [] }, 'attributes is []; it must be a plain object'],
+    [{ service: 'web', port: 1, attributes: new Map([['a', 'b']]) }, 'it must be a plain object'],
+    [{ service: 'web', port: 1, attributes: new (class Zone {})() }, 'attributes is Zone {}; it must be a plain object'],
+    [new Map(), 'options is Map(0) {}; it must be a plain object'],
     [{ service: 'web', port: 1, attributes: { weight: 'x' } }, 'attribute weight is "x"'],
     [{ service: 'web', port: 1, tags: 'x' }, "tags is 'x'; it must be an array of strings"],
     [{ service: 'web', port: 1, tags: [1] }, 'tags[0] is 1; it must be a string'],

@@ -72,8 +72,19 @@ export function optional<T>(validate: Validator<T>, name: string, value: unknown
 }
 
 function object(name: string, value: unknown): Record<string, unknown> {
-  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
-  return isObject ? (value as Record<string, unknown>) : reject(name, value, 'an object');
+  return isPlainObject(value) ? value : reject(name, value, 'a plain object');
+}
+
+/**
+ * Returns whether a value is an object literal, also one of another realm. A `Map` or an object of a class would look
+ * like an object without properties, and a filter without properties matches everything.
+ */
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return false;
+  }
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return value === process.env || prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 function reject(name: string, value: unknown, expected: string): never {

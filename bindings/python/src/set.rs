@@ -6,11 +6,11 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
 
-use discover_core::embed::{Policy, SetHandle};
+use discover_core::embed::{Error, Policy, SetHandle};
 
 use crate::arguments::{attributes, duration, tags};
 use crate::call::Call;
-use crate::errors::into_py_err;
+use crate::errors::{into_py_err, to_py_err};
 use crate::instance::{Instance, instance_tuple};
 use crate::owner::Owner;
 use crate::snapshot::Snapshot;
@@ -239,24 +239,18 @@ impl ServiceSet {
     ///     Timeout: Fewer instances are online after `timeout`.
     ///     Closed: The client is closed.
     #[pyo3(signature = (count=1, *, timeout))]
-    fn wait(
-        &self,
-        py: Python<'_>,
-        count: usize,
-        timeout: &Bound<'_, PyAny>,
-    ) -> PyResult<Py<PyAny>> {
+    fn wait(&self, py: Python<'_>, count: i64, timeout: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.wait_call(py, count, timeout)?.wait(py)
     }
 
     /// Returns the call that waits for instances, for `libdiscover.aio`.
     #[pyo3(name = "_wait_call")]
-    fn wait_call(
-        &self,
-        py: Python<'_>,
-        count: usize,
-        timeout: &Bound<'_, PyAny>,
-    ) -> PyResult<Call> {
+    fn wait_call(&self, py: Python<'_>, count: i64, timeout: &Bound<'_, PyAny>) -> PyResult<Call> {
         let timeout = duration("timeout", timeout)?;
+        let count = usize::try_from(count).map_err(|_| {
+            let text = format!("count is {count}; it must be 0 or more");
+            to_py_err(py, &Error::invalid(text))
+        })?;
         let pending = self.0.set.wait(count, timeout).map_err(into_py_err(py))?;
         Ok(Call::abortable(pending, |py, snapshot| {
             instance_tuple(py, snapshot.online())?.into_py_any(py)

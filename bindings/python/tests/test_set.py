@@ -67,6 +67,8 @@ def test_offline_instances_have_a_time_and_a_reason(client: Client) -> None:
 def test_status_and_snapshot_have_the_freshness_of_the_set(client: Client) -> None:
     web = client.services("web")
     assert web.wait(0, timeout=SECONDS) == ()
+    with pytest.raises(libdiscover.InvalidArgument, match="count is -1"):
+        web.wait(-1, timeout=SECONDS)
     status, snapshot = web.status(), web.snapshot()
     assert (status.state, status.error, status.since, status.invalid) == ("current", None, None, 0)
     assert snapshot.is_ready and snapshot.is_current
