@@ -6,4 +6,5 @@ pub mod inherited;
 pub mod limits;
 pub mod listener;
 pub mod peer;
+pub mod quota;
 pub mod tls;

@@ -14,6 +14,8 @@ use crate::api::metrics::HttpMetrics;
 use crate::api::server::ApiServer;
 use crate::api::state::{AgentIdentity, ApiState};
 use crate::api::stream_limit::StreamLimiter;
+use crate::api::unread::UnreadResponses;
+use crate::api::v1::extract::body_quota;
 use crate::api::{AccessPolicy, router};
 use crate::config::plan::Plan;
 use crate::config::{Config, EMBEDDED_STORE, NetConfig};
@@ -70,7 +72,12 @@ pub async fn start(config: &Config, inherited: Inherited) -> Result<RunningAgent
     };
     let service_cache =
         ServiceCache::new(client.clone(), identity.boot.clone(), config.max_services);
-    let registry = Registry::new(client.clone(), service_cache.clone(), address);
+    let registry = Registry::new(
+        client.clone(),
+        service_cache.clone(),
+        address,
+        config.registration_limits,
+    );
     let checks = Arc::new(Checks::new(registry.clone()));
     let exposition = Arc::new(Exposition::default());
     let state = Arc::new(ApiState {
@@ -81,6 +88,8 @@ pub async fn start(config: &Config, inherited: Inherited) -> Result<RunningAgent
         catalog: CatalogCache::default(),
         checks: checks.clone(),
         check_policy: config.check_policy.clone(),
+        bodies: body_quota(),
+        unread: UnreadResponses::new(config.max_unread_bytes),
         streams: StreamLimiter::new(config.max_streams, phase.subscribe()),
         http_metrics: HttpMetrics::default(),
         exposition: exposition.clone(),

@@ -1,7 +1,7 @@
 //! Version 1 of the HTTP API.
 
 pub mod all_events;
-mod extract;
+pub mod extract;
 pub mod json;
 pub mod maintenance;
 pub mod query;

@@ -14,11 +14,14 @@ use crate::api::problem::Problem;
 use crate::api::state::ApiState;
 use crate::api::v1::extract::{InstancePath, Json};
 use crate::api::v1::query::{self, Query};
-use crate::health::check::{CheckDefinition, HealthSource};
+use crate::health::check::{Check, CheckDefinition, HealthSource};
 use crate::net::peer::Peer;
 use crate::registry::state::Health;
 use crate::registry::table::LivenessSource;
 use crate::registry::{DEFAULT_TTL, RegistrationRequest};
+
+/// Maximum size of a health check, in bytes.
+const MAX_CHECK_BYTES: usize = 16 * 1024;
 
 type ApiResult = Result<Response<Body>, Problem>;
 
@@ -81,6 +84,7 @@ pub async fn register(
             RequestedClaim::RestoreOnly => OnConflict::RestoreOnly,
         },
         owner: body.owner,
+        peer: Some(peer),
         liveness: LivenessSource::Heartbeats,
         heartbeat_interval: None,
         health: Health::Passing,
@@ -134,6 +138,7 @@ pub async fn heartbeat(
 /// `PATCH …/instances/{id}`: replaces the attributes of an instance.
 pub async fn update(
     State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
     InstancePath(key): InstancePath,
     Json(request): Json<UpdateRequest>,
 ) -> ApiResult {
@@ -142,7 +147,7 @@ pub async fn update(
     Registration::new(key.0.as_str(), 1)?.attributes(request.attributes.clone())?;
     state
         .registry
-        .update(&key, grant, request.attributes)
+        .update(Some(peer), &key, grant, request.attributes)
         .await?;
     Ok(no_content())
 }
@@ -176,6 +181,9 @@ fn add_check(
     let instance = registration.instance(0);
     let reach = state.check_policy.target_policy(peer);
     let watch = check.resolve(instance.host(), instance.port(), reach)?;
+    if let HealthSource::Agent(check) = &watch {
+        check_size(check)?;
+    }
     (asked.liveness, asked.heartbeat_interval) = match watch {
         HealthSource::Agent(_) => (LivenessSource::AgentCheck(check.critical_ttl()), None),
         HealthSource::Reports(every) => (
@@ -185,6 +193,16 @@ fn add_check(
     };
     asked.health = check.initial();
     Ok((asked, Some(watch)))
+}
+
+/// Refuses a check whose texts are long.
+fn check_size(check: &Check) -> discover_core::Result<()> {
+    let size = serde_json::to_vec(check).map_or(usize::MAX, |text| text.len());
+    if size > MAX_CHECK_BYTES {
+        let text = format!("check has {size} bytes; the limit is {MAX_CHECK_BYTES}");
+        return Err(Error::invalid(text));
+    }
+    Ok(())
 }
 
 fn parse_grant(text: Option<String>) -> discover_core::Result<Option<u64>> {

@@ -300,6 +300,7 @@ fn prepare_service(placed: Placed) -> Result<PreparedService> {
         ttl,
         on_conflict: OnConflict::Replace,
         owner: String::new(),
+        peer: None,
         // The service stays registered for as long as the file names it.
         liveness: LivenessSource::AgentCheck(Duration::MAX),
         heartbeat_interval: None,
