@@ -70,7 +70,7 @@ pub fn router(state: Arc<ApiState>, policy: Arc<AccessPolicy>) -> Router {
         .route("/v1/openapi.json", get(read::openapi))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(state.clone(), unread::limit))
+        .layer(from_fn_with_state(state.unread.clone(), unread::limit))
         .layer(from_fn_with_state(policy, auth::check))
         .layer(from_fn_with_state(state.clone(), instrument))
         .with_state(state)

@@ -17,7 +17,6 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::api::problem::Problem;
-use crate::api::state::ApiState;
 use crate::net::peer::Peer;
 use crate::net::quota::{Quota, QuotaLimits, QuotaPermit};
 
@@ -104,7 +103,7 @@ impl Drop for UnreadHold {
 
 /// Counts the responses of all routes until their clients have read them, and refuses those beyond the limit.
 pub async fn limit(
-    State(state): State<Arc<ApiState>>,
+    State(responses): State<Arc<UnreadResponses>>,
     Extension(peer): Extension<Peer>,
     request: Request,
     next: Next,
@@ -114,7 +113,7 @@ pub async fn limit(
         inner: Some(body),
         text: Bytes::new(),
         hold: None,
-        responses: state.unread.clone(),
+        responses: responses.clone(),
         peer,
     };
     // A response of a known size is complete, so it can still be refused.
@@ -124,7 +123,7 @@ pub async fn limit(
     {
         let collected = body.collect().await.map(|collected| collected.to_bytes());
         let text = collected.unwrap_or_default();
-        match state.unread.hold(peer, &text) {
+        match responses.hold(peer, &text) {
             Ok(hold) => (counted.text, counted.hold) = (text, hold),
             Err(error) => return Problem::from(error).into_response(),
         }
