@@ -13,6 +13,7 @@ use discover_core::{Error, ErrorKind};
 
 use crate::api::problem::Problem;
 use crate::net::credentials::Credentials;
+use crate::net::peer::Authentication;
 
 /// The header in which a browser reports how the page that fetches is related to this origin. Unlike `Origin`, the
 /// header is also sent with requests for images.
@@ -28,22 +29,26 @@ pub struct AccessPolicy {
     pub credentials: Option<Arc<Credentials>>,
 }
 
-/// Refuses requests that do not meet the policy of their listener.
+/// Refuses requests that do not meet the policy of their listener. Adds the [`Authentication`] of the client to the
+/// others.
 pub async fn check(
     State(policy): State<Arc<AccessPolicy>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response<Body> {
     // The page contains no data; its script asks for the token.
     let is_public = matches!(request.uri().path(), "/" | "/v1/health");
     match policy.authorize(request.headers(), is_public) {
-        Ok(()) => next.run(request).await,
+        Ok(authentication) => {
+            request.extensions_mut().insert(authentication);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
 impl AccessPolicy {
-    fn authorize(&self, headers: &HeaderMap, is_public: bool) -> Result<(), Problem> {
+    fn authorize(&self, headers: &HeaderMap, is_public: bool) -> Result<Authentication, Problem> {
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         if let Some(hosts) = &self.hosts {
             let host = text(HOST.as_str())
@@ -71,7 +76,7 @@ impl AccessPolicy {
                 let given =
                     text(AUTHORIZATION.as_str()).and_then(|given| given.strip_prefix("Bearer "));
                 match given {
-                    Some(given) if is_equal(given, token) => Ok(()),
+                    Some(given) if is_equal(given, token) => Ok(Authentication::Authenticated),
                     Some(_) => Err(refusal(401, "the token is not the token of this agent")),
                     None => Err(refusal(
                         401,
@@ -79,7 +84,9 @@ impl AccessPolicy {
                     )),
                 }
             }
-            _ => Ok(()),
+            // Without hosts, the policy is that of a Unix socket.
+            _ if self.hosts.is_none() => Ok(Authentication::Authenticated),
+            _ => Ok(Authentication::Anonymous),
         }
     }
 }
@@ -144,10 +151,7 @@ mod tests {
             map.insert(name, value.parse().unwrap());
         }
         let authorized = policy.authorize(&map, false);
-        authorized.map_or_else(
-            |problem| problem.into_response().status().as_u16(),
-            |()| 200,
-        )
+        authorized.map_or_else(|problem| problem.into_response().status().as_u16(), |_| 200)
     }
 
     fn tcp_policy(token: Option<&str>) -> AccessPolicy {
@@ -214,5 +218,18 @@ mod tests {
             assert_eq!(self::status(&policy, &headers), status, "{authorization}");
         }
         assert_eq!(status(&policy, &[host]), 401);
+    }
+
+    #[test]
+    fn the_unix_socket_and_the_token_authenticate_and_loopback_does_not() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, "localhost".parse().unwrap());
+        headers.insert(AUTHORIZATION, "Bearer secret".parse().unwrap());
+        let authentication = |policy: AccessPolicy| policy.authorize(&headers, false).unwrap();
+        let unix = authentication(AccessPolicy::default());
+        assert_eq!(unix, Authentication::Authenticated);
+        let token = authentication(tcp_policy(Some("secret")));
+        assert_eq!(token, Authentication::Authenticated);
+        assert_eq!(authentication(tcp_policy(None)), Authentication::Anonymous);
     }
 }
