@@ -7,6 +7,7 @@
 //! - [`elections`]: notices a new leader.
 
 mod batched_reads;
+mod channel;
 mod decode;
 mod elections;
 mod error;
@@ -40,7 +41,7 @@ use elections::Elections;
 use error::request_error;
 use lease_pool::{DeleteOnDrop, LeasePool};
 use pooled_lease::PooledLease;
-use session::Session;
+use session::{Connection, Session};
 
 /// Maximum number of concurrent lease requests.
 const MAX_CONCURRENT_LEASE_CALLS: usize = 32;
@@ -91,8 +92,8 @@ impl EtcdV3Store {
         keys: impl FnOnce() -> String,
         call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T> {
-        let explained = async |client| {
-            let done = call(client).await;
+        let explained = async |connection: Connection| {
+            let done = call(connection.client).await;
             done.map_err(|e| request_error(&self.config, &keys(), &e))
         };
         self.driver()?.run(&self.config.shown(), explained).await
@@ -418,6 +419,11 @@ impl Store for EtcdV3Store {
     }
 
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
-        self.config.local_address().boxed()
+        async {
+            let connection = async |connection: Connection| Ok(connection.stats.local_address());
+            let local = self.driver()?.run(&self.config.shown(), connection).await?;
+            local.ok_or_else(EtcdConfig::no_local_address)
+        }
+        .boxed()
     }
 }
