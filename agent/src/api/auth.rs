@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::api::authority::{self, is_same_host};
 use crate::api::problem::Problem;
 use crate::net::credentials::Credentials;
-use crate::net::peer::Peer;
+use crate::net::peer::{Authentication, Peer};
 use crate::net::wrong_tokens::{RECOVERY_INTERVAL, WrongTokenLimiter};
 
 /// The header in which a browser reports how the page that fetches is related to this origin. Unlike `Origin`, the
@@ -34,14 +34,18 @@ pub struct AccessPolicy {
     pub wrong_tokens: Arc<WrongTokenLimiter>,
 }
 
-/// Refuses requests that do not meet the policy of their listener.
+/// Refuses requests that do not meet the policy of their listener. Adds the [`Authentication`] of the client to the
+/// others.
 pub async fn check(
     State(policy): State<Arc<AccessPolicy>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response<Body> {
     match policy.authorize(&request) {
-        Ok(()) => next.run(request).await,
+        Ok(authentication) => {
+            request.extensions_mut().insert(authentication);
+            next.run(request).await
+        }
         Err(problem) => {
             if problem.status() == StatusCode::TOO_MANY_REQUESTS {
                 sleep(RECOVERY_INTERVAL).await;
@@ -52,7 +56,7 @@ pub async fn check(
 }
 
 impl AccessPolicy {
-    fn authorize<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+    fn authorize<B>(&self, request: &Request<B>) -> Result<Authentication, Problem> {
         // The page contains no data; its script asks for the token.
         let is_public = matches!(request.uri().path(), "/" | "/v1/health");
         let headers = request.headers();
@@ -75,9 +79,12 @@ impl AccessPolicy {
         match &token {
             Some(token) if !is_public => {
                 let peer = request.extensions().get::<Peer>().copied();
-                self.check_token(peer, single(headers, AUTHORIZATION.as_str())?, token)
+                self.check_token(peer, single(headers, AUTHORIZATION.as_str())?, token)?;
+                Ok(Authentication::Authenticated)
             }
-            _ => Ok(()),
+            // Without hosts, the policy is that of a Unix socket.
+            _ if self.hosts.is_none() => Ok(Authentication::Authenticated),
+            _ => Ok(Authentication::Anonymous),
         }
     }
 
@@ -245,10 +252,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let authorized = policy.authorize(&request.body(()).unwrap());
-        authorized.map_or_else(
-            |problem| problem.into_response().status().as_u16(),
-            |()| 200,
-        )
+        authorized.map_or_else(|problem| problem.into_response().status().as_u16(), |_| 200)
     }
 
     fn tcp_policy(token: Option<&str>) -> AccessPolicy {
@@ -393,5 +397,20 @@ mod tests {
         assert!(scheme.to_str().unwrap().starts_with("Bearer"));
         let response = too_many_wrong_tokens().into_response();
         assert_eq!(response.headers().get("retry-after").unwrap(), "1");
+    }
+    #[test]
+    fn the_unix_socket_and_the_token_authenticate_and_loopback_does_not() {
+        let authentication = |policy: AccessPolicy| {
+            let request = Request::builder()
+                .uri("/v1/services")
+                .header(HOST, "localhost")
+                .header(AUTHORIZATION, "Bearer secret");
+            policy.authorize(&request.body(()).unwrap()).unwrap()
+        };
+        let unix = authentication(AccessPolicy::default());
+        assert_eq!(unix, Authentication::Authenticated);
+        let token = authentication(tcp_policy(Some("secret")));
+        assert_eq!(token, Authentication::Authenticated);
+        assert_eq!(authentication(tcp_policy(None)), Authentication::Anonymous);
     }
 }

@@ -177,7 +177,7 @@ settings! {
     }
     /// Health checks that the agent makes.
     health: HealthTable {
-        /// Let every client that may register run commands as the agent's user, as exec checks
+        /// Let clients on the Unix socket or with the token run commands as the agent's user, as exec checks
         allow_exec: bool, flag [num_args = 0, default_missing_value = "true"];
         /// Maximum number of checked instances [default: 1024]
         checks: usize, flag [value_name = "COUNT"];

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::health::check::{Check, CheckDefinition, CheckTarget};
 use crate::health::target_policy::TargetPolicy;
-use crate::net::peer::Peer;
+use crate::net::peer::{Authentication, Peer};
 
 /// Limits from the settings.
 #[derive(Clone, Debug)]
@@ -53,19 +53,33 @@ impl CheckPolicy {
         (self.allow_exec || !uses_agent_rights).then_some(check)
     }
 
-    /// Checks a definition against the limits. `others` is the number of other checked instances.
+    /// Checks a definition against the limits. `others` is the number of other checked instances. Only an authenticated
+    /// client may make the agent run commands and read files.
     ///
     /// # Errors
     ///
     /// Fails with [`ErrorKind::PermissionDenied`], [`ErrorKind::InvalidArgument`] or [`ErrorKind::Resource`]
     /// and the setting that allows the check.
-    pub fn admit(&self, check: &CheckDefinition, others: usize) -> Result<()> {
+    pub fn admit(
+        &self,
+        check: &CheckDefinition,
+        others: usize,
+        client: Authentication,
+    ) -> Result<()> {
         // Both make the agent run programs or open files as its user.
         let rights = [("exec", check.exec.is_some()), ("ca", check.ca.is_some())];
-        if let Some((what, _)) = rights.iter().find(|(_, given)| *given && !self.allow_exec) {
+        if let Some((what, _)) = rights.iter().find(|(_, given)| *given)
+            && (!self.allow_exec || client == Authentication::Anonymous)
+        {
+            let (way, remedy) = match self.allow_exec {
+                false => ("over the API", "set allow_exec"),
+                true => (
+                    "over TCP without a token, from any local user",
+                    "use the Unix socket, set token_file",
+                ),
+            };
             let text = format!(
-                "check: {what} is not allowed over the API; \
-                 set allow_exec, or define the check in the configuration file"
+                "check: {what} is not allowed {way}; {remedy}, or define the check in the configuration file"
             );
             return Err(Error::new(ErrorKind::PermissionDenied, text));
         }
@@ -97,6 +111,8 @@ mod tests {
 
     use crate::health::check::HealthSource;
     use crate::net::cidr::parse_network;
+
+    const UNIX: Authentication = Authentication::Authenticated;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -211,12 +227,38 @@ mod tests {
             (r#"{"tcp": ":1", "start": "10ms"}"#, 0, "check_interval"),
             (r#"{"tcp": ":1"}"#, 2, "setting checks"),
         ] {
-            let error = policy(&[]).admit(&definition(bad), running).unwrap_err();
+            let error = policy(&[]).admit(&definition(bad), running, UNIX);
+            let error = error.unwrap_err();
             assert!(error.to_string().contains(why), "{bad}: {error:#}");
         }
         let fine = r#"{"tcp": ":1", "interval": "1s", "start": "1s"}"#;
-        assert!(policy(&[]).admit(&definition(fine), 1).is_ok());
+        assert!(policy(&[]).admit(&definition(fine), 1, UNIX).is_ok());
         let reports = r#"{"ttl": "10s"}"#;
-        assert!(policy(&[]).admit(&definition(reports), 2).is_ok());
+        assert!(policy(&[]).admit(&definition(reports), 2, UNIX).is_ok());
+    }
+
+    #[test]
+    fn only_authenticated_clients_may_use_the_rights_of_the_agent() {
+        let policy = CheckPolicy {
+            allow_exec: true,
+            ..policy(&[])
+        };
+        for check in [
+            r#"{"exec": "true"}"#,
+            r#"{"http": "https://h/", "ca": "/x"}"#,
+        ] {
+            let check = definition(check);
+            assert!(policy.admit(&check, 0, UNIX).is_ok());
+            let refused = policy.admit(&check, 0, Authentication::Anonymous);
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+            let text = error.to_string();
+            assert!(
+                text.contains("use the Unix socket, set token_file"),
+                "{text}"
+            );
+        }
+        let probe = definition(r#"{"tcp": ":1"}"#);
+        assert!(policy.admit(&probe, 0, Authentication::Anonymous).is_ok());
     }
 }

@@ -13,6 +13,15 @@ pub enum Peer {
     User(u32),
 }
 
+/// Whether a client has shown that it may act with the rights of the agent's user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// The client uses TCP without a token. On the loopback address, it may be any local user.
+    Anonymous,
+    /// The client uses the Unix socket, whose permissions decide who may, or has sent the token.
+    Authenticated,
+}
+
 impl Peer {
     /// Returns the peer for which connections are counted: an IPv6 host owns a whole /64, so all addresses of one
     /// /64 count as one peer.

@@ -62,6 +62,10 @@ pub struct RunningAgent {
 pub async fn start(config: &Config, inherited: Inherited) -> Result<RunningAgent> {
     let credentials = Arc::new(read_credentials(&config.net)?);
     let listeners = open_listeners(&config.net, &credentials, inherited.sockets).await?;
+    let has_socket = listeners
+        .iter()
+        .any(|listener| listener.address().is_none());
+    check_exec(config, has_socket)?;
     let address = own_address(config)?;
     let client = store::connect(&config.store).await?;
     let phase = watch::Sender::new(Phase::Starting);
@@ -195,8 +199,20 @@ impl RunningAgent {
 /// Fails if the agent could not start with this configuration.
 pub fn check(config: &Config) -> Result<()> {
     read_credentials(&config.net)?;
+    check_exec(config, config.net.socket.is_some())?;
     own_address(config)?;
     Url::parse(&config.store.url).map(drop)
+}
+
+/// Refuses to allow exec checks over the API if every client is anonymous.
+fn check_exec(config: &Config, has_socket: bool) -> Result<()> {
+    let is_possible = has_socket || config.net.token_file.is_some();
+    if config.check_policy.allow_exec && !is_possible {
+        return Err(Error::invalid(
+            "allow_exec would let every local user run commands as this user over TCP; set socket or token_file",
+        ));
+    }
+    Ok(())
 }
 
 fn read_credentials(config: &NetConfig) -> Result<Credentials> {

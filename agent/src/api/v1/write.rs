@@ -15,7 +15,7 @@ use crate::api::state::ApiState;
 use crate::api::v1::extract::{InstancePath, Json};
 use crate::api::v1::query::{self, Query};
 use crate::health::check::{Check, CheckDefinition, HealthSource};
-use crate::net::peer::Peer;
+use crate::net::peer::{Authentication, Peer};
 use crate::registry::state::Health;
 use crate::registry::table::LivenessSource;
 use crate::registry::{DEFAULT_TTL, RegistrationRequest};
@@ -68,6 +68,7 @@ pub struct UpdateRequest {
 pub async fn register(
     State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
+    Extension(authentication): Extension<Authentication>,
     InstancePath((service, id)): InstancePath,
     Json(body): Json<RegisterRequest>,
 ) -> ApiResult {
@@ -91,7 +92,7 @@ pub async fn register(
         is_deferred: false,
     };
     let (asked, watch) = match check {
-        Some(check) => add_check(&state, peer, asked, &check)?,
+        Some(check) => add_check(&state, (peer, authentication), asked, &check)?,
         None => (asked, None),
     };
     let health = asked.health;
@@ -168,7 +169,7 @@ pub async fn unregister(
 /// Adds the health check of a registration: one that the agent makes, or reports of the instance.
 fn add_check(
     state: &ApiState,
-    peer: Peer,
+    (peer, authentication): (Peer, Authentication),
     mut asked: RegistrationRequest,
     check: &CheckDefinition,
 ) -> discover_core::Result<(RegistrationRequest, Option<HealthSource>)> {
@@ -177,7 +178,7 @@ fn add_check(
     let key = (asked.service.clone(), registration.instance_id());
     state
         .check_policy
-        .admit(check, state.checks.count_except(&key))?;
+        .admit(check, state.checks.count_except(&key), authentication)?;
     let instance = registration.instance(0);
     let reach = state.check_policy.target_policy(peer);
     let watch = check.resolve(instance.host(), instance.port(), reach)?;
