@@ -282,6 +282,7 @@ fn access_policy(
     AccessPolicy {
         hosts: Some(config.hosts.iter().cloned().chain(own).collect()),
         credentials: Some(credentials.clone()),
+        wrong_tokens: Arc::default(),
     }
 }
 
