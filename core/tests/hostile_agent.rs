@@ -114,3 +114,36 @@ async fn a_response_without_end_is_refused() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn a_response_whose_end_is_unclear_is_refused() {
+    for framing in [
+        "transfer-encoding: chunked\r\ncontent-length: 7",
+        "content-length: 7\r\ntransfer-encoding: chunked",
+        "transfer-encoding: gzip, chunked",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let response =
+                    format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
+                stream.write_all(response.as_bytes()).await.unwrap();
+            }
+        });
+        let url = format!("discoverd://{address}");
+        let connected = timeout(WAIT_TIMEOUT, Client::connect(&url)).await.unwrap();
+        let error = connected
+            .err()
+            .unwrap_or_else(|| panic!("accepted: {framing}"));
+        assert!(
+            error.to_string().contains("Transfer-Encoding"),
+            "{framing}: {error}"
+        );
+    }
+}

@@ -1,6 +1,7 @@
 //! The HTTP API under `/v1`: JSON, problem documents and server-sent events.
 
 mod auth;
+mod authority;
 mod connection;
 pub mod metrics;
 pub mod problem;

@@ -8,3 +8,4 @@ pub mod listener;
 pub mod peer;
 pub mod quota;
 pub mod tls;
+pub mod wrong_tokens;

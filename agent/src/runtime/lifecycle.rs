@@ -82,7 +82,10 @@ pub async fn start(config: &Config, inherited: Inherited) -> Result<RunningAgent
         address,
         config.registration_limits,
     );
-    let checks = Arc::new(Checks::new(registry.clone()));
+    let checks = Arc::new(Checks::new(
+        registry.clone(),
+        config.check_policy.max_checks,
+    ));
     let exposition = Arc::new(Exposition::default());
     let state = Arc::new(ApiState {
         identity,
@@ -279,6 +282,7 @@ fn access_policy(
     AccessPolicy {
         hosts: Some(config.hosts.iter().cloned().chain(own).collect()),
         credentials: Some(credentials.clone()),
+        wrong_tokens: Arc::default(),
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::api::problem::Problem;
 use crate::api::state::ApiState;
+use crate::api::v1::unique_names::UniqueNames;
 use crate::net::peer::Peer;
 use crate::net::quota::{Quota, QuotaLimits};
 use crate::registry::key::{InstanceKey, MAX_ID_BYTES};
@@ -89,8 +90,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(Error::invalid("the body must be a JSON object").into());
         }
-        let value = serde_json::from_slice(&body)
-            .map_err(|e| Error::invalid(format!("invalid body: {e}")))?;
+        let invalid = |e| Error::invalid(format!("invalid body: {e}"));
+        serde_json::from_slice::<UniqueNames>(&body).map_err(invalid)?;
+        let value = serde_json::from_slice(&body).map_err(invalid)?;
         Ok(Json(value))
     }
 }

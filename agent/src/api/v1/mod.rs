@@ -6,4 +6,5 @@ pub mod json;
 pub mod maintenance;
 pub mod query;
 pub mod read;
+pub mod unique_names;
 pub mod write;

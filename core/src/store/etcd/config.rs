@@ -9,6 +9,8 @@ use crate::transport::tls::{TLS_OPTIONS, TlsFiles};
 use crate::url::Url;
 
 const DEFAULT_PORT: u16 = 2379;
+/// Maximum length of the server's own text in an error, in characters.
+pub(crate) const MAX_SERVER_TEXT_CHARS: usize = 512;
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
 
 /// Endpoints, credentials, TLS files and limits of a connection to etcd. Contains secrets, so it has no
