@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::Scope;
 use crate::store::etcd::config::EtcdConfig;
+use crate::store::etcd::v3::channel::Connection;
 use crate::store::etcd::v3::error::request_error;
 use crate::store::etcd::v3::revision;
-use crate::store::etcd::v3::session::Connection;
 use crate::transport::socket_stats::SocketStats;
 use crate::watch_sync::{Input, KeyRevisions, Listing, RangeId};
 

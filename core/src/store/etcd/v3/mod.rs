@@ -37,11 +37,12 @@ use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::watch_driver::WatchDriver;
 use crate::store::{Store, Terms, lost, replaced};
+use channel::Connection;
 use elections::Elections;
 use error::request_error;
 use lease_pool::{DeleteOnDrop, LeasePool};
 use pooled_lease::PooledLease;
-use session::{Connection, Session};
+use session::Session;
 
 /// Maximum number of concurrent lease requests.
 const MAX_CONCURRENT_LEASE_CALLS: usize = 32;

@@ -16,7 +16,7 @@ use crate::kv::Scope;
 use crate::store::connect_attempts::{RoundTimeout, connect_any};
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::etcd::v3::batched_reads::{self, ReadRequest};
-use crate::store::etcd::v3::channel;
+use crate::store::etcd::v3::channel::{self, Connection};
 use crate::store::etcd::v3::elections::Elections;
 use crate::store::etcd::v3::error::{connect_error, request_error};
 use crate::store::session::{self, ConnectionTasks, EventSender};
@@ -27,13 +27,6 @@ use crate::watch_sync::{CancelReason, Checkpoint, CheckpointStatus, Input, Range
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of watch responses that are taken at once.
 const MAX_RESPONSES_PER_TURN: usize = 1024;
-
-/// An established connection.
-#[derive(Clone)]
-pub(super) struct Connection {
-    pub(super) client: Client,
-    pub(super) stats: Arc<SocketStats>,
-}
 
 type SessionEvent = session::SessionEvent<Session>;
 
