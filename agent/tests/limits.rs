@@ -63,6 +63,19 @@ fn registrations_are_limited_by_bytes_however_they_grow() {
 }
 
 #[test]
+fn one_client_may_define_half_of_the_checks() {
+    let agent = Agent::start(&["--checks", "4"]);
+    let check = json!({ "check": { "tcp": ":1" } });
+    agent.register("web", "127.0.0.1:1", &check);
+    agent.register("web", "127.0.0.1:2", &check);
+    assert_refused(put(&agent, "127.0.0.1:3", &check), "setting checks");
+    agent.register("web", "127.0.0.1:2", &check);
+    let reports = json!({ "check": { "ttl": "10s" } });
+    agent.register("web", "127.0.0.1:3", &reports);
+    agent.register_by_socket("web", "127.0.0.1:4", &check);
+}
+
+#[test]
 fn a_hand_over_keeps_what_each_client_holds() {
     let agent = Agent::start(&["--registrations", "4"]);
     agent.register("web", "127.0.0.1:1", &json!({}));

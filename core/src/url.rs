@@ -24,6 +24,7 @@ const TOKEN_FILE: &str = "token_file";
 
 /// Default of the option `max_instances`. The limit keeps instances that lie under a service by mistake from taking
 /// all memory.
+#[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
 const DEFAULT_MAX_INSTANCES: u64 = 250_000;
 
 /// A parsed registry URL. `Display` and `Debug` print secrets as `***`.
@@ -186,6 +187,7 @@ impl Url {
     /// # Errors
     ///
     /// Fails if the value is not a positive number.
+    #[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
     pub(crate) fn max_instances(&self) -> Result<u64> {
         let Some(text) = self.option("max_instances") else {
             return Ok(DEFAULT_MAX_INSTANCES);

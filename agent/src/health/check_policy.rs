@@ -53,19 +53,13 @@ impl CheckPolicy {
         (self.allow_exec || !uses_agent_rights).then_some(check)
     }
 
-    /// Checks a definition against the limits. `others` is the number of other checked instances. Only an authenticated
+    /// Checks a definition against the limits. Only an authenticated
     /// client may make the agent run commands and read files.
     ///
     /// # Errors
     ///
-    /// Fails with [`ErrorKind::PermissionDenied`], [`ErrorKind::InvalidArgument`] or [`ErrorKind::Resource`]
-    /// and the setting that allows the check.
-    pub fn admit(
-        &self,
-        check: &CheckDefinition,
-        others: usize,
-        client: Authentication,
-    ) -> Result<()> {
+    /// Fails with [`ErrorKind::PermissionDenied`] or [`ErrorKind::InvalidArgument`] and the setting that allows the check.
+    pub fn admit(&self, check: &CheckDefinition, client: Authentication) -> Result<()> {
         // Both make the agent run programs or open files as its user.
         let rights = [("exec", check.exec.is_some()), ("ca", check.ca.is_some())];
         if let Some((what, _)) = rights.iter().find(|(_, given)| *given)
@@ -91,14 +85,6 @@ impl CheckPolicy {
                 );
                 return Err(Error::invalid(text));
             }
-        }
-        // The agent does not probe an instance that reports its own health.
-        if check.ttl.is_none() && others >= self.max_checks {
-            let max = self.max_checks;
-            let text = format!(
-                "check: the agent already checks {max} instances, the limit (setting checks)"
-            );
-            return Err(Error::new(ErrorKind::Resource, text));
         }
         Ok(())
     }
@@ -220,21 +206,20 @@ mod tests {
 
     #[test]
     fn forbidden_checks_fail_with_the_setting_that_allows_them() {
-        for (bad, running, why) in [
-            (r#"{"exec": "true"}"#, 0, "allow_exec"),
-            (r#"{"http": "https://h/", "ca": "/x"}"#, 0, "allow_exec"),
-            (r#"{"tcp": ":1", "interval": "999ms"}"#, 0, "check_interval"),
-            (r#"{"tcp": ":1", "start": "10ms"}"#, 0, "check_interval"),
-            (r#"{"tcp": ":1"}"#, 2, "setting checks"),
+        for (bad, why) in [
+            (r#"{"exec": "true"}"#, "allow_exec"),
+            (r#"{"http": "https://h/", "ca": "/x"}"#, "allow_exec"),
+            (r#"{"tcp": ":1", "interval": "999ms"}"#, "check_interval"),
+            (r#"{"tcp": ":1", "start": "10ms"}"#, "check_interval"),
         ] {
-            let error = policy(&[]).admit(&definition(bad), running, UNIX);
+            let error = policy(&[]).admit(&definition(bad), UNIX);
             let error = error.unwrap_err();
             assert!(error.to_string().contains(why), "{bad}: {error:#}");
         }
         let fine = r#"{"tcp": ":1", "interval": "1s", "start": "1s"}"#;
-        assert!(policy(&[]).admit(&definition(fine), 1, UNIX).is_ok());
+        assert!(policy(&[]).admit(&definition(fine), UNIX).is_ok());
         let reports = r#"{"ttl": "10s"}"#;
-        assert!(policy(&[]).admit(&definition(reports), 2, UNIX).is_ok());
+        assert!(policy(&[]).admit(&definition(reports), UNIX).is_ok());
     }
 
     #[test]
@@ -248,8 +233,8 @@ mod tests {
             r#"{"http": "https://h/", "ca": "/x"}"#,
         ] {
             let check = definition(check);
-            assert!(policy.admit(&check, 0, UNIX).is_ok());
-            let refused = policy.admit(&check, 0, Authentication::Anonymous);
+            assert!(policy.admit(&check, UNIX).is_ok());
+            let refused = policy.admit(&check, Authentication::Anonymous);
             let error = refused.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PermissionDenied);
             let text = error.to_string();
@@ -259,6 +244,6 @@ mod tests {
             );
         }
         let probe = definition(r#"{"tcp": ":1"}"#);
-        assert!(policy.admit(&probe, 0, Authentication::Anonymous).is_ok());
+        assert!(policy.admit(&probe, Authentication::Anonymous).is_ok());
     }
 }

@@ -82,7 +82,10 @@ pub async fn start(config: &Config, inherited: Inherited) -> Result<RunningAgent
         address,
         config.registration_limits,
     );
-    let checks = Arc::new(Checks::new(registry.clone()));
+    let checks = Arc::new(Checks::new(
+        registry.clone(),
+        config.check_policy.max_checks,
+    ));
     let exposition = Arc::new(Exposition::default());
     let state = Arc::new(ApiState {
         identity,

@@ -16,6 +16,7 @@ use crate::api::v1::extract::{InstancePath, Json};
 use crate::api::v1::query::{self, Query};
 use crate::health::check::{Check, CheckDefinition, HealthSource};
 use crate::net::peer::{Authentication, Peer};
+use crate::net::quota::QuotaPermit;
 use crate::registry::state::Health;
 use crate::registry::table::LivenessSource;
 use crate::registry::{DEFAULT_TTL, RegistrationRequest};
@@ -101,8 +102,9 @@ pub async fn register(
     let checks = state.checks.clone();
     let granted = tokio::spawn(async move {
         let granted = registry.register(asked).await?;
-        if let Some(HealthSource::Agent(check)) = watch {
-            checks.start((service, granted.id.clone()), granted.grant, check, health);
+        if let Some((check, permit)) = watch {
+            let key = (service, granted.id.clone());
+            checks.start(key, granted.grant, check, health, Some(permit));
         }
         Ok::<_, Error>(granted)
     });
@@ -166,34 +168,32 @@ pub async fn unregister(
     Ok(no_content())
 }
 
-/// Adds the health check of a registration: one that the agent makes, or reports of the instance.
+/// Adds the health check of a registration: one that the agent makes, with its permit, or reports of the instance.
 fn add_check(
     state: &ApiState,
     (peer, authentication): (Peer, Authentication),
     mut asked: RegistrationRequest,
     check: &CheckDefinition,
-) -> discover_core::Result<(RegistrationRequest, Option<HealthSource>)> {
+) -> discover_core::Result<(RegistrationRequest, Option<(Check, QuotaPermit)>)> {
     let registration = state.registry.registration(&asked)?;
-    // A registration that replaces another one with a check adds nothing to the number of checks.
-    let key = (asked.service.clone(), registration.instance_id());
-    state
-        .check_policy
-        .admit(check, state.checks.count_except(&key), authentication)?;
+    state.check_policy.admit(check, authentication)?;
     let instance = registration.instance(0);
     let reach = state.check_policy.target_policy(peer);
-    let watch = check.resolve(instance.host(), instance.port(), reach)?;
-    if let HealthSource::Agent(check) = &watch {
-        check_size(check)?;
-    }
-    (asked.liveness, asked.heartbeat_interval) = match watch {
-        HealthSource::Agent(_) => (LivenessSource::AgentCheck(check.critical_ttl()), None),
-        HealthSource::Reports(every) => (
-            LivenessSource::HealthReports(check.critical_ttl()),
-            Some(every),
-        ),
-    };
     asked.health = check.initial();
-    Ok((asked, Some(watch)))
+    match check.resolve(instance.host(), instance.port(), reach)? {
+        HealthSource::Agent(resolved) => {
+            check_size(&resolved)?;
+            asked.liveness = LivenessSource::AgentCheck(check.critical_ttl());
+            let key = (asked.service.clone(), registration.instance_id());
+            let permit = state.checks.admit(&key, peer)?;
+            Ok((asked, Some((resolved, permit))))
+        }
+        HealthSource::Reports(every) => {
+            asked.liveness = LivenessSource::HealthReports(check.critical_ttl());
+            asked.heartbeat_interval = Some(every);
+            Ok((asked, None))
+        }
+    }
 }
 
 /// Refuses a check whose texts are long.

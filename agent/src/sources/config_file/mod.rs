@@ -173,7 +173,8 @@ impl ConfigFileServices {
             }
         };
         if let Some(check::HealthSource::Agent(check)) = new.watch {
-            self.checks.start(key.clone(), granted.grant, check, health);
+            self.checks
+                .start(key.clone(), granted.grant, check, health, None);
         }
         Some(RegisteredService {
             placed: new.placed,

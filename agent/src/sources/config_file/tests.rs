@@ -27,7 +27,7 @@ async fn a_service_stays_online_while_its_tags_change() {
     };
     let registry = Registry::new(client.clone(), service_cache, address, limits);
     let _tending = tokio::spawn(registry.clone().reconcile());
-    let checks = Arc::new(Checks::new(registry.clone()));
+    let checks = Arc::new(Checks::new(registry.clone(), 9));
     let component = ConfigFileServices::new(registry, checks, address);
     let set = client.services("web").unwrap();
     let mut events = set.subscribe();
