@@ -252,6 +252,12 @@ fn login(
     secret: Option<String>,
 ) -> Result<Option<(String, String)>> {
     let (name, password) = uri.login();
+    if name.is_some_and(|name| name.contains(':')) {
+        // The text is not shown: it contains a password.
+        return Err(Error::invalid(
+            "the user name contains a colon; write the password in the option password",
+        ));
+    }
     // etcdctl accepts NAME:PASSWORD in one variable.
     let env = user.map(|u| match u.split_once(':') {
         Some((name, password)) => (name.to_owned(), Some(password.to_owned())),
@@ -338,6 +344,17 @@ mod tests {
             Some(("eve".into(), "x".into()))
         );
         assert!(refusal("etcd://u@h").contains("no password"));
+        for url in [
+            "etcd://h?user=root:hunter2",
+            "etcd://root:hunter2",
+            "etcd://root%3Ahunter2@h",
+        ] {
+            let refusal = refusal(url);
+            assert!(
+                !refusal.is_empty() && !refusal.contains("hunter2"),
+                "{refusal}"
+            );
+        }
         assert!(refusal("etcd://h?password=p").contains("without a user"));
     }
 
