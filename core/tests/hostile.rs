@@ -157,7 +157,6 @@ async fn too_many_keys_are_reported_and_the_set_is_kept() {
     set.wait(10, WAIT_TIMEOUT).await.unwrap();
     etcd.kill();
     etcd.restart();
-    // The watch emits it before the next list, to which the limit applies.
     (11..=12).for_each(|port| put(&etcd, port));
     let late = Client::connect(&url).await.unwrap();
     let refused = late.services("web").unwrap();
@@ -172,11 +171,21 @@ async fn too_many_keys_are_reported_and_the_set_is_kept() {
         "{fault}"
     );
     assert_eq!(refused.status().state, SetState::Pending);
+    // The limit applies to the events of a watch, too: the set keeps what it had, with the same reason.
+    eventually("the watched set is stale", async || {
+        let fault = set.status().fault;
+        fault.is_some_and(|fault| fault.error.report().contains("max_instances"))
+    })
+    .await;
+    assert_eq!(set.online().len(), 10);
     other.wait(0, WAIT_TIMEOUT).await.unwrap();
     etcd.ctl(&["del", &format!("{PREFIX}h:11")]);
     etcd.ctl(&["del", &format!("{PREFIX}h:12")]);
     assert_eq!(refused.wait(10, WAIT_TIMEOUT).await.unwrap().len(), 10);
-    assert!(set.online().len() >= 10);
+    eventually("the watched set is current", async || {
+        set.status().state == SetState::Current && set.online().len() == 10
+    })
+    .await;
 }
 
 /// F03: a record that changes a thousand times a second costs a slow subscriber no more events than it

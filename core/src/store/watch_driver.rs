@@ -87,6 +87,7 @@ impl<S: Session> WatchDriver<S> {
     /// Fails with [`ErrorKind::Unsupported`] if no tokio runtime is running on this thread.
     pub(super) fn start(
         endpoints: usize,
+        max_keys: u64,
         session: impl FnOnce(EventSender<S>) -> S,
     ) -> Result<WatchDriver<S>> {
         let runtime = Handle::try_current().map_err(|error| {
@@ -98,7 +99,7 @@ impl<S: Session> WatchDriver<S> {
         let stats = Arc::new(Mutex::new(DriverStats::default()));
         let (sender, event) = mpsc::unbounded_channel();
         let driver = DriverTask {
-            sync: WatchSync::new(endpoints, fastrand::u64(..)),
+            sync: WatchSync::new(endpoints, fastrand::u64(..)).with_max_keys(max_keys),
             start: Instant::now(),
             session: session(sender),
             subscribers: HashMap::new(),

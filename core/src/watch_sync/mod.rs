@@ -63,6 +63,8 @@ pub(crate) struct WatchSync {
     /// Number of the store's current history; incremented when the store turns out to have another.
     epoch: u64,
     last_watch_id: WatchId,
+    /// The largest number of keys of a range.
+    max_keys: u64,
     counters: SyncCounters,
 }
 
@@ -76,8 +78,15 @@ impl WatchSync {
             timers: BTreeSet::new(),
             epoch: 0,
             last_watch_id: 0,
+            max_keys: u64::MAX,
             counters: SyncCounters::default(),
         }
+    }
+
+    /// Limits the keys of each range. A watch that exceeds the limit ends as a list that exceeds it does: the range is
+    /// stale until a list is within the limit.
+    pub(crate) fn with_max_keys(self, max_keys: u64) -> WatchSync {
+        WatchSync { max_keys, ..self }
     }
 
     pub(crate) fn counters(&self) -> SyncCounters {
@@ -120,7 +129,10 @@ impl WatchSync {
                 self.step_watch(watch, now, &mut out, |range| range.watch_created(now));
             }
             Input::Events(watch, events) => {
-                self.step_watch(watch, now, &mut out, |range| range.events(events, now));
+                let max_keys = self.max_keys;
+                self.step_watch(watch, now, &mut out, |range| {
+                    range.events(events, max_keys, now)
+                });
             }
             Input::WatchCanceled(watch, reason) => {
                 let step = |range: &mut WatchedRange| range.watch_canceled(reason, now);

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::error::{Error, Result};
-use crate::kv::{Change, Key, Node};
+use crate::kv::{Change, Key, Node, too_many_keys};
 use crate::mutants::mutant;
 use crate::watch_sync::audit::{AUDIT_INTERVAL, Audit, round_up_to_batch};
 use crate::watch_sync::{CancelReason, KeyRevisions, Listing, RangeId, Time, WatchId};
@@ -253,7 +253,12 @@ impl WatchedRange {
     }
 
     /// Handles changes of the watch: drops duplicates, then emits or withholds the rest.
-    pub(super) fn events(&mut self, events: Vec<(u64, Change)>, now: Time) -> Vec<RangeAction> {
+    pub(super) fn events(
+        &mut self,
+        events: Vec<(u64, Change)>,
+        max_keys: u64,
+        now: Time,
+    ) -> Vec<RangeAction> {
         let seen = self.revision();
         let all = events.len();
         let newer = |(modified, _): &(u64, Change)| {
@@ -271,6 +276,14 @@ impl WatchedRange {
         events
             .iter()
             .for_each(|(modified, change)| self.record_change(*modified, change));
+        if self.keys.len() as u64 > max_keys {
+            let error = too_many_keys(self.keys.len(), max_keys);
+            // The events are not emitted, so the range must be listed, also on another connection.
+            (self.revision, self.withheld) = (None, None);
+            self.keys.clear();
+            actions.extend(self.read_failed(error, now));
+            return actions;
+        }
         let last_put = events.iter().rev().find_map(|(_, change)| match change {
             Change::Put(node) => Some(node.clone()),
             _ => None,

@@ -1,7 +1,7 @@
 //! Configuration of a connection to etcd, from the URL and from etcdctl's environment variables.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kv::{Key, Prefix, Scope};
+use crate::kv::{Key, Prefix, Scope, too_many_keys};
 use crate::net::HostPort;
 use crate::rate_limited_log::LogRateLimit;
 use crate::transport::network_error::Peer;
@@ -113,11 +113,7 @@ impl EtcdConfig {
 
     /// Returns the error of a listing with more keys than `max_instances`.
     pub(crate) fn too_many(&self, keys: impl std::fmt::Display) -> Error {
-        let most = self.most;
-        Error::invalid(format!(
-            "found {keys} keys where at most {most} instances are expected; raise the option max_instances \
-             if these keys are intended"
-        ))
+        too_many_keys(keys, self.most)
     }
 
     /// Returns all endpoints for messages: `a:2379, b:2379`.

@@ -76,7 +76,7 @@ impl EtcdV3Store {
         let session = |events| Session::new(self.config.clone(), self.elections.clone(), events);
         let endpoints = self.config.endpoints.len();
         self.driver
-            .get_or_try_init(|| WatchDriver::start(endpoints, session))
+            .get_or_try_init(|| WatchDriver::start(endpoints, self.config.most, session))
     }
 
     /// Runs one call that accesses no key, with the driver's timeout.
