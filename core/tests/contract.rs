@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use discover_core::{
-    Entry, ErrorKind, Grant, Heartbeat, Key, Lifetime, Node, OnConflict, Policy, Prefix, Scope,
-    SetState, Store, Terms, open_store,
+    Entry, ErrorKind, Grant, Heartbeat, Key, Node, OnConflict, Policy, Prefix, Scope, SetState,
+    Store, Terms, open_store,
 };
 use support::{Subscriber, TestRegistry, WAIT_TIMEOUT, eventually, web};
 
@@ -373,11 +373,7 @@ contract!(on memory local etcd etcd2 agent agent_etcd; {
 });
 
 fn entry(path: &str, value: &str) -> Entry {
-    Entry {
-        key: Key::new(path).unwrap(),
-        value: value.into(),
-        lifetime: Lifetime::Leased,
-    }
+    Entry::leased(Key::new(path).unwrap(), value)
 }
 
 /// Opens the store of a test registry.
