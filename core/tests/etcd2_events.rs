@@ -69,7 +69,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Returns the next event for which `noticed` holds. The server answers a poll when there is an event, so this
-    /// ends only if there is one; the test runner stops a test that waits for ever.
+    /// ends only if there is one; the test runner ends a test that waits too long.
     fn next_that(&mut self, noticed: impl Fn(&Event) -> bool) -> Event {
         loop {
             let event = self.next();
