@@ -8,7 +8,9 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
+use discover_core::AgentApi;
 use serde_json::{Value, json};
 use support::{Agent, eventually};
 
@@ -146,7 +148,14 @@ fn commands_from_the_api_run_only_if_that_is_allowed() {
     );
     assert_eq!(closed.published("web"), [""; 0]);
     let open = Agent::start(&["--allow-exec"]);
-    assert_eq!(open.request("PUT", path, &body).0, 200);
+    let (status, refused) = open.request("PUT", path, &body);
+    assert_eq!(status, 403, "TCP without a token is any local user");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("use the Unix socket, set token_file"),
+        "{detail}"
+    );
+    assert_eq!(open.socket_request("PUT", path, &body).0, 200);
     assert_eq!(
         open.published("web"),
         ["10.0.0.1:80"],
@@ -158,18 +167,49 @@ fn commands_from_the_api_run_only_if_that_is_allowed() {
 }
 
 #[test]
+fn commands_need_the_socket_or_the_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let agent = Agent::start(&["--allow-exec", "--token-file", token.to_str().unwrap()]);
+    let url = format!("{}?token_file={}", agent.url(), token.display());
+    let api = AgentApi::open(&url).unwrap();
+    let path = "/v1/services/web/instances/10.0.0.1:80";
+    let body = json!({ "check": { "exec": "true" } });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let put = api.request("PUT", path, Some(&body), Duration::from_secs(60));
+    runtime.block_on(put).unwrap();
+    assert_eq!(agent.request("PUT", path, &body).0, 401);
+
+    let result = std::process::Command::new(env!("CARGO_BIN_EXE_discoverd"))
+        .args([
+            "run",
+            "--bind",
+            "127.0.0.1:0",
+            "--socket",
+            "none",
+            "--allow-exec",
+        ])
+        .output()
+        .unwrap();
+    assert!(!result.status.success(), "no client could be authenticated");
+    let errors = String::from_utf8_lossy(&result.stderr);
+    assert!(errors.contains("set socket or token_file"), "{errors}");
+}
+
+#[test]
 fn a_command_is_killed_at_its_timeout_and_counts_as_failed() {
     let agent = Agent::start(&["--allow-exec"]);
     let check = json!({ "exec": ["sleep", "1000"], "initial": "passing", "down": 1,
                         "interval": "100ms", "timeout": "300ms" });
-    agent.register("web", "10.0.0.1:80", &json!({ "check": check }));
+    agent.register_by_socket("web", "10.0.0.1:80", &json!({ "check": check }));
     assert!(
         agent
             .wait_for_state("10.0.0.1:80", "critical")
             .contains("killed")
     );
     let warns = json!({ "exec": ["sh", "-c", "echo hm; exit 3"], "warning": 3 });
-    agent.register("web", "10.0.0.2:80", &fast_check(warns));
+    agent.register_by_socket("web", "10.0.0.2:80", &fast_check(warns));
     assert_eq!(agent.wait_for_state("10.0.0.2:80", "warning"), "hm");
     agent.wait_for_published("web", &["10.0.0.2:80!"]);
 }
@@ -282,7 +322,7 @@ fn https_checks_pass_only_with_a_trusted_certificate() {
     let (mut server, port, ca) = tls_server(folder.path());
     let agent = Agent::start(&["--allow-exec"]);
     let url = format!("https://127.0.0.1:{port}/");
-    agent.register(
+    agent.register_by_socket(
         "web",
         "10.0.0.1:80",
         &fast_check(json!({ "http": url, "ca": ca })),

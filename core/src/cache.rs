@@ -2,7 +2,8 @@
 //!
 //! Each service of each registry has one file, named by a hash, with mode `0600`. A write replaces the file
 //! atomically. A file that is damaged, owned by another user, or not a regular file is ignored with one
-//! warning; a full disk causes one warning too.
+//! warning; a full disk causes one warning too. A directory that other users control is refused: they could
+//! decide which instances this process uses, and where it writes.
 //!
 //! Format: the line `libdiscover-cache 1 CHECKSUM`, then JSON.
 
@@ -42,7 +43,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Fails with [`ErrorKind::InvalidArgument`] if the directory cannot be created.
+    /// Fails with [`ErrorKind::InvalidArgument`] if the directory cannot be created, and with
+    /// [`ErrorKind::PermissionDenied`] if other users control it.
     pub(crate) fn open(directory: &str, url: &Url) -> Result<Cache> {
         let unusable = |e: io::Error| {
             let text = format!("option cache: cannot create the directory {directory:?}");
@@ -54,6 +56,10 @@ impl Cache {
             .mode(0o700)
             .create(directory)
             .map_err(unusable)?;
+        check_directory(Path::new(directory)).map_err(|e| {
+            let text = format!("option cache: the directory {directory:?} is not used");
+            Error::caused_by(ErrorKind::PermissionDenied, text, e)
+        })?;
         let hosts: Vec<&str> = url.hosts().collect();
         let layout = url.option("layout").unwrap_or("native");
         // Options with a dot in their names set the folders of layouts.
@@ -122,15 +128,15 @@ impl Cache {
     }
 
     fn read(&self, service: &ServiceName) -> io::Result<(View, SystemTime)> {
+        check_directory(&self.directory)?;
         let mut options = OpenOptions::new();
         options
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
         let file = options.open(self.file_of(service))?;
         let metadata = file.metadata()?;
-        let is_private = metadata.is_file()
-            && metadata.uid() == owner_of(&self.directory)?
-            && metadata.mode() & 0o077 == 0;
+        let is_private =
+            metadata.is_file() && metadata.uid() == own_user() && metadata.mode() & 0o077 == 0;
         if !is_private || metadata.len() > MAX_FILE_BYTES {
             return Err(io::Error::other(
                 "it is not a regular file that only this user can access",
@@ -167,6 +173,7 @@ impl Cache {
             "instances": view.instances.values().map(|i| instance_json::encode(i)).collect::<Vec<_>>(),
         })
         .to_string();
+        check_directory(&self.directory)?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let file = self.file_of(service);
         let fresh = file.with_extension(format!("{}-{count}", std::process::id()));
@@ -195,9 +202,31 @@ fn write_new(path: &Path, body: &str) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Returns the owner of the directory. Files of other users in it are ignored.
-fn owner_of(directory: &Path) -> io::Result<u32> {
-    fs::metadata(directory).map(|metadata| metadata.uid())
+/// Checks that the directory, and a link in its place, belong to this user or to root, and that not everyone can
+/// replace its files.
+fn check_directory(directory: &Path) -> io::Result<()> {
+    const STICKY: u32 = 0o1000;
+    let (link, target) = (fs::symlink_metadata(directory)?, fs::metadata(directory)?);
+    for owner in [link.uid(), target.uid()] {
+        if owner != own_user() && owner != 0 {
+            let text = format!(
+                "it belongs to user {owner}; it must belong to this user, {}, or to root",
+                own_user()
+            );
+            return Err(io::Error::other(text));
+        }
+    }
+    if target.mode() & 0o002 != 0 && target.mode() & STICKY == 0 {
+        return Err(io::Error::other(
+            "every user may write to it; chmod it to 700",
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the user of this process. Files of other users are ignored.
+fn own_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
 }
 
 fn view(service: &ServiceName, value: &Value) -> Option<View> {
@@ -298,6 +327,49 @@ mod tests {
         cache.write(&web(), &View::default()).unwrap();
         assert_eq!(fs::read(&real).unwrap(), whole);
         assert!(cache.read(&web()).unwrap().0.instances.is_empty());
+    }
+
+    /// Gives a path to another user. Returns false without the right to do that.
+    fn give_away(path: &Path) -> bool {
+        let is_root = nix::unistd::geteuid().is_root();
+        if is_root {
+            std::os::unix::fs::lchown(path, Some(12_345), None).unwrap();
+        }
+        is_root
+    }
+
+    #[test]
+    fn a_directory_that_others_control_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("cache");
+        let path = directory.to_str().unwrap().to_owned();
+        let url = Url::parse("etcd://h:1/p").unwrap();
+        let refusal = || {
+            let error = Cache::open(&path, &url).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+            error.report()
+        };
+        let cache = Cache::open(&path, &url).unwrap();
+        cache.write(&web(), &two()).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(refusal().contains("every user may write to it"));
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(Cache::open(&path, &url).is_ok(), "as /tmp");
+        if !give_away(&directory) {
+            return;
+        }
+        assert!(refusal().contains("belongs to user 12345"));
+        assert!(cache.read(&web()).is_err() && cache.write(&web(), &two()).is_err());
+        std::os::unix::fs::chown(&directory, Some(0), None).unwrap();
+        give_away(&cache.file_of(&web()));
+        assert!(cache.read(&web()).is_err(), "a file of another user");
+        fs::rename(&directory, parent.path().join("real")).unwrap();
+        symlink("real", &directory).unwrap();
+        give_away(&directory);
+        assert!(
+            refusal().contains("belongs to user 12345"),
+            "a link of another user"
+        );
     }
 
     #[test]

@@ -74,6 +74,7 @@ mod mutants;
 #[path = "tests/mutate.rs"]
 mod mutate;
 mod net;
+mod printable;
 #[cfg(test)]
 #[path = "tests/prove.rs"]
 mod prove;
@@ -107,6 +108,7 @@ pub use model::{
     MetadataInterner, Metrics, OnConflict, Registration, ServiceName, SharedAttributes, View,
 };
 pub use net::HostPort;
+pub use printable::printable_excerpt;
 pub use set::{
     Cursor, Event, Fault, OfflineInstance, OfflineReason, Online, Policy, ServiceSet, SetState,
     Snapshot, Status,

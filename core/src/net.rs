@@ -1,7 +1,7 @@
 //! Network addresses: the pair of host and port, and its text form.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -70,12 +70,21 @@ impl HostPort {
             .rsplit_once(':')
             .ok_or_else(|| invalid("has no port"))?;
         let host = match host.strip_prefix('[') {
-            Some(rest) => rest.strip_suffix(']').ok_or_else(|| {
-                invalid(match rest.contains(']') {
-                    true => "has characters between the bracket and the port",
-                    false => "has an unclosed bracket",
-                })
-            })?,
+            Some(rest) => {
+                let host = rest.strip_suffix(']').ok_or_else(|| {
+                    invalid(match rest.contains(']') {
+                        true => "has characters between the bracket and the port",
+                        false => "has an unclosed bracket",
+                    })
+                })?;
+                let address = host.split('%').next().unwrap_or(host);
+                if address.parse::<Ipv6Addr>().is_err() {
+                    return Err(invalid(
+                        "has brackets around text that is not an IPv6 address",
+                    ));
+                }
+                host
+            }
             None if host.contains(':') => {
                 return Err(invalid("is IPv6 without brackets or has no port"));
             }
@@ -154,6 +163,7 @@ mod tests {
             ("[::1]x:80", "between the bracket and the port"),
             ("[::1:80", "unclosed bracket"),
             ("::1:2379", "IPv6 without brackets"),
+            ("[host]:80", "not an IPv6 address"),
         ] {
             let error = bad.parse::<HostPort>().unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

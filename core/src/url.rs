@@ -14,6 +14,11 @@ use crate::suggest::did_you_mean;
 /// Options whose values are never printed.
 const SECRET_OPTIONS: [&str; 2] = ["password", "token"];
 
+/// Default of the option `max_instances`. The limit keeps instances that lie under a service by mistake from taking
+/// all memory.
+#[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
+const DEFAULT_MAX_INSTANCES: u64 = 250_000;
+
 /// A parsed registry URL. `Display` and `Debug` print secrets as `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
@@ -155,6 +160,24 @@ impl Url {
         };
         let invalid = |error| Error::invalid(format!("option {name}: {error}"));
         parse_duration(text).map(Some).map_err(invalid)
+    }
+
+    /// Returns the option `max_instances`, the maximum number of instances of a service.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is not a positive number.
+    #[cfg(any(feature = "etcd", feature = "etcd2", feature = "agent"))]
+    pub(crate) fn max_instances(&self) -> Result<u64> {
+        let Some(text) = self.option("max_instances") else {
+            return Ok(DEFAULT_MAX_INSTANCES);
+        };
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| {
+            Error::invalid(format!(
+                "option max_instances is {text:?}; it must be a number of at least 1"
+            ))
+        })
     }
 
     /// Returns an option that is `true` or `false`. An option without a value is true, a missing one false.

@@ -1,6 +1,7 @@
 //! The HTTP API under `/v1`: JSON, problem documents and server-sent events.
 
 mod auth;
+mod authority;
 mod connection;
 pub mod metrics;
 pub mod problem;
@@ -9,6 +10,7 @@ pub mod sse;
 pub mod state;
 pub mod stream_limit;
 mod ui;
+pub mod unread;
 pub mod v1;
 
 use std::sync::Arc;
@@ -69,6 +71,7 @@ pub fn router(state: Arc<ApiState>, policy: Arc<AccessPolicy>) -> Router {
         .route("/v1/openapi.json", get(read::openapi))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(state.unread.clone(), unread::limit))
         .layer(from_fn_with_state(policy, auth::check))
         .layer(from_fn_with_state(state.clone(), instrument))
         .with_state(state)

@@ -14,6 +14,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Returns the status of the response.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Creates a response with a status other than that of the error kind.
     pub fn new(status: StatusCode, error: Error) -> Problem {
         Problem { status, error }
@@ -42,10 +47,22 @@ impl IntoResponse for Problem {
         });
         let mut response = Response::new(Body::from(document.to_string()));
         *response.status_mut() = self.status;
-        let media_type = HeaderValue::from_static("application/problem+json");
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, media_type);
+        let headers = response.headers_mut();
+        let mut insert = |name, value| headers.insert(name, HeaderValue::from_static(value));
+        insert(header::CONTENT_TYPE, "application/problem+json");
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                insert(header::WWW_AUTHENTICATE, r#"Bearer realm="discoverd""#);
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                insert(header::RETRY_AFTER, "1");
+            }
+            // The body is not read, so what follows on the connection cannot be told from it.
+            StatusCode::LENGTH_REQUIRED | StatusCode::NOT_IMPLEMENTED => {
+                insert(header::CONNECTION, "close");
+            }
+            _ => {}
+        }
         response
     }
 }

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use crate::api::metrics::HttpMetrics;
 use crate::api::stream_limit::StreamLimiter;
+use crate::api::unread::UnreadResponses;
 use crate::health::Checks;
 use crate::health::check_policy::CheckPolicy;
+use crate::net::quota::Quota;
 use crate::registry::Registry;
 use crate::runtime::exposition::Exposition;
 use crate::runtime::phase::Phase;
@@ -35,6 +37,10 @@ pub struct ApiState {
     pub check_policy: CheckPolicy,
     /// The event streams that are open.
     pub streams: StreamLimiter,
+    /// The request bodies that are being received.
+    pub bodies: Arc<Quota>,
+    /// The responses that clients have not read yet.
+    pub unread: Arc<UnreadResponses>,
     /// The metrics of the API.
     pub http_metrics: HttpMetrics,
     /// The metrics of all components.

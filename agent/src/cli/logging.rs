@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use discover_core::printable_excerpt;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -18,6 +19,8 @@ use crate::config::{LogConfig, LogFormat};
 const OWN_TARGET: &str = "discover";
 /// Fields that come first in a line of text, in this order.
 const LEADING_FIELDS: [&str; 5] = ["service", "instance", "endpoint", "backend", "error"];
+/// Maximum length of the message and of each field, in characters.
+const MAX_TEXT_CHARS: usize = 4096;
 /// Prefix of the fields that carry the metadata of records of the `log` crate.
 const LOG_CRATE_PREFIX: &str = "log.";
 
@@ -74,8 +77,8 @@ impl EventFields {
         }
     }
 
-    /// Returns `TIME LEVEL MESSAGE KEY=VALUE…`. Control characters are escaped, so that text of other parties
-    /// cannot look like a line of the log.
+    /// Returns `TIME LEVEL MESSAGE KEY=VALUE…`. Long values are cut and control characters escaped, so that text of
+    /// other parties cannot look like a line of the log.
     fn text_line(mut self, time: &str, level: Level) -> String {
         let position = |name: &str| {
             let position = LEADING_FIELDS.iter().position(|leading| *leading == name);
@@ -83,14 +86,15 @@ impl EventFields {
         };
         self.fields.sort_by_key(|(name, _)| position(name));
         let level = level_name(level);
-        let mut line = format!("{time} {level:<5} {}", escaped(&self.message));
+        let message = printable_excerpt(&self.message, MAX_TEXT_CHARS);
+        let mut line = format!("{time} {level:<5} {message}");
         for (name, value) in &self.fields {
-            let value = plain(value);
-            let is_simple = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
+            let value = printable_excerpt(&plain(value), MAX_TEXT_CHARS);
+            let is_simple = |c: char| !c.is_whitespace() && c != '"';
             // Writing to a string does not fail.
             let _ = match !value.is_empty() && value.chars().all(is_simple) {
                 true => write!(line, " {name}={value}"),
-                false => write!(line, " {name}={value:?}"),
+                false => write!(line, " {name}=\"{}\"", value.replace('"', "\\\"")),
             };
         }
         line.push('\n');
@@ -104,12 +108,12 @@ impl EventFields {
             ("time", Value::from(time)),
             ("level", Value::from(level_name(level))),
             ("target", Value::from(target)),
-            ("message", Value::from(self.message)),
+            ("message", cut(Value::from(self.message))),
         ];
         for (name, value) in keys.into_iter().chain(self.fields) {
             let separator = if line.is_empty() { '{' } else { ',' };
             // Writing to a string does not fail.
-            let _ = write!(line, "{separator}{}:{value}", Value::from(name));
+            let _ = write!(line, "{separator}{}:{}", Value::from(name), cut(value));
         }
         line.push_str("}\n");
         line
@@ -159,15 +163,14 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() {
-            true => escaped.extend(c.escape_default()),
-            false => escaped.push(c),
+/// Cuts a long text, which may come from another party. JSON escapes control characters.
+fn cut(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.len() > MAX_TEXT_CHARS => {
+            printable_excerpt(&text, MAX_TEXT_CHARS).into()
         }
+        other => other,
     }
-    escaped
 }
 
 /// Formats milliseconds since the Unix epoch by RFC 3339, in UTC.
@@ -212,6 +215,23 @@ mod tests {
         let line = fields().text_line("T", Level::WARN);
         let expected = r#"T warn  a\nb\u{1b}[31m service=web error="no \"way\"\n" count=3"#;
         assert_eq!(line, format!("{expected}\n"));
+    }
+
+    #[test]
+    fn text_of_other_parties_is_cut_and_cannot_reorder_a_line() {
+        let hostile = || EventFields {
+            message: "x".repeat(10_000),
+            fields: vec![(
+                "error",
+                Value::from(format!("\u{202e}{}", "y".repeat(10_000))),
+            )],
+        };
+        let text = hostile().text_line("T", Level::WARN);
+        assert!(
+            text.contains("error=\\u{202e}yy") && text.len() < 9000,
+            "{text}"
+        );
+        assert!(hostile().json_line("T", Level::WARN, "t").len() < 9000);
     }
 
     #[test]

@@ -154,6 +154,11 @@ impl RegistryArgs {
 /// Runs the command that the arguments of this process name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Only the thread that runs the agent receives signals, so that it can block them before it is replaced.
+    let is_blocked = match &cli.command {
+        Command::Run(arguments) if !arguments.is_check() => signals::block(),
+        _ => Ok(false),
+    };
     // Changes the environment, which requires that there is only one thread.
     let inherited = match &cli.command {
         Command::Run(_) => Inherited::take(),
@@ -163,9 +168,12 @@ pub fn main() -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => {
-            inherited.and_then(|inherited| runtime.block_on(run(cli.command, inherited)))
-        }
+        Ok(runtime) => is_blocked.and_then(|is_blocked| {
+            if !is_blocked {
+                signals::unblock()?;
+            }
+            runtime.block_on(run(cli.command, inherited?))
+        }),
         Err(error) => Err(Error::caused_by(
             discover_core::ErrorKind::Resource,
             "cannot start the runtime",

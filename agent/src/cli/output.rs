@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use discover_core::{Event, Instance, Snapshot};
+use discover_core::{Event, Instance, Snapshot, printable_excerpt};
 use serde_json::{Value, json};
 
 /// Writes to the standard output. Ignores a reader that has closed its end.
@@ -107,21 +107,9 @@ fn details(instance: &Instance) -> String {
     attributes.chain(tags).collect::<Vec<String>>().join(" ")
 }
 
-/// Replaces characters of foreign text that a terminal interprets: control characters and direction marks.
+/// Escapes characters of foreign text that a terminal interprets.
 fn printable(text: &str) -> String {
-    let replace = |c: char| {
-        if c.is_control() || is_direction_mark(c) {
-            '\u{fffd}'
-        } else {
-            c
-        }
-    };
-    text.chars().map(replace).collect()
-}
-
-/// Returns true for characters that change the direction of the text after them.
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    printable_excerpt(text, usize::MAX)
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use discover_core::{Error, ErrorKind, Result};
-use futures_util::FutureExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
+use tokio::time::{Duration, timeout};
 
 use crate::cli::{logging, output, signals};
 use crate::config::plan::Plan;
@@ -13,6 +13,9 @@ use crate::config::settings::Layer;
 use crate::config::{self, Config, default_socket, resolve};
 use crate::runtime::handover::{self, Inherited};
 use crate::runtime::lifecycle::{self, RunningAgent};
+
+/// Time in which the runtime reports a signal that this process received.
+const SIGNAL_TIME: Duration = Duration::from_millis(5);
 
 /// The arguments of `run`. The environment, the configuration file and the defaults provide what they leave open.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -28,6 +31,11 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Returns true if the configuration is only validated.
+    pub fn is_check(&self) -> bool {
+        self.check
+    }
+
     /// Combines the flags with the environment, the configuration file and the defaults.
     ///
     /// # Errors
@@ -66,6 +74,8 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
         hangups: signals::hangups()?,
         replacements: signals::replacements()?,
     };
+    // What arrived while the previous process was replaced is handled now.
+    signals::unblock()?;
     // After the file was replaced, the kernel reports a path that does not exist.
     let program = std::env::current_exe().map_err(|e| {
         let text = "cannot determine the path of the own program";
@@ -88,8 +98,10 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
         Next::Replace => {
             notify_systemd(&reloading());
             let (sockets, state) = agent.hand_over().await;
-            // A signal to stop applies to the next process, too.
-            match terminated.as_mut().now_or_never() {
+            // From here on, signals wait for the next process.
+            signals::block()?;
+            // A signal that arrived before stops this process.
+            match timeout(SIGNAL_TIME, &mut terminated).await.ok() {
                 None => return Err(handover::replace(&program, &sockets, &state)),
                 Some(signal) => signal,
             }

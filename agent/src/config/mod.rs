@@ -17,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 use crate::health::check_policy::CheckPolicy;
 use crate::net::cidr::parse_network;
 use crate::net::limits::ConnectionLimits;
+use crate::net::quota::QuotaLimits;
 use crate::net::tls::TlsFiles;
 use plan::Plan;
 use settings::{Layer, Origin, Setting};
@@ -29,6 +30,9 @@ pub const EMBEDDED_STORE: &str = "memory://discoverd";
 const DEFAULT_BIND: &str = "127.0.0.1:1111";
 const DEFAULT_MAX_STREAMS: usize = 4096;
 const DEFAULT_MAX_SERVICES: usize = 4096;
+const DEFAULT_MAX_REGISTRATIONS: usize = 65_536;
+const DEFAULT_MAX_REGISTRATION_BYTES: usize = 64 * 1024 * 1024;
+const DEFAULT_MAX_UNREAD_BYTES: usize = 256 * 1024 * 1024;
 const DEFAULT_MAX_CHECKS: usize = 1024;
 const DEFAULT_MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -41,8 +45,12 @@ pub struct Config {
     pub advertise: Vec<String>,
     /// The listeners.
     pub net: NetConfig,
+    /// Limits on registrations.
+    pub registration_limits: QuotaLimits,
     /// Maximum number of event streams.
     pub max_streams: usize,
+    /// Maximum size of all responses that clients have not read yet, in bytes.
+    pub max_unread_bytes: usize,
     /// Maximum number of services that are watched at the same time.
     pub max_services: usize,
     /// The health checks that clients may define.
@@ -166,7 +174,9 @@ pub fn resolve(
                 per_peer: merged.connections_of_one,
             },
         },
+        registration_limits: registration_limits(merged.registrations, merged.registration_bytes),
         max_streams: merged.streams.unwrap_or(DEFAULT_MAX_STREAMS),
+        max_unread_bytes: merged.unread_bytes.unwrap_or(DEFAULT_MAX_UNREAD_BYTES),
         max_services: merged.services.unwrap_or(DEFAULT_MAX_SERVICES),
         check_policy: CheckPolicy {
             allow_exec: merged.allow_exec.unwrap_or(false),
@@ -190,7 +200,10 @@ fn defaults(socket: Option<&Path>) -> Layer {
         store: Some(EMBEDDED_STORE.to_owned()),
         bind: Some(DEFAULT_BIND.to_owned()),
         socket: socket.map(|path| path.display().to_string()),
+        registrations: Some(DEFAULT_MAX_REGISTRATIONS),
+        registration_bytes: Some(DEFAULT_MAX_REGISTRATION_BYTES),
         streams: Some(DEFAULT_MAX_STREAMS),
+        unread_bytes: Some(DEFAULT_MAX_UNREAD_BYTES),
         services: Some(DEFAULT_MAX_SERVICES),
         allow_exec: Some(false),
         checks: Some(DEFAULT_MAX_CHECKS),
@@ -229,6 +242,15 @@ fn comma_separated(text: Option<String>) -> Vec<String> {
         .filter(|item| !item.is_empty())
         .map(str::to_owned)
         .collect()
+}
+
+fn registration_limits(count: Option<usize>, bytes: Option<usize>) -> QuotaLimits {
+    let count = count.unwrap_or(DEFAULT_MAX_REGISTRATIONS);
+    let bytes = bytes.unwrap_or(DEFAULT_MAX_REGISTRATION_BYTES);
+    QuotaLimits {
+        count: Some((count, Some("registrations"))),
+        bytes: Some((bytes, Some("registration_bytes"))),
+    }
 }
 
 fn networks(text: Option<String>) -> Result<Vec<IpNet>> {

@@ -135,6 +135,10 @@ settings! {
         store: String, flag [value_name = "URL"], env "DISCOVERD_STORE";
         /// File in which the agent's own registry survives a crash, or none [default: next to the socket]
         state: String, flag [value_name = "FILE"], env "DISCOVERD_STATE";
+        /// Maximum number of registrations; one client may make half of them [default: 65536]
+        registrations: usize, flag [value_name = "COUNT"];
+        /// Maximum size of all registrations, in bytes; one client may use half of it [default: 67108864]
+        registration_bytes: usize, flag [value_name = "BYTES"];
         /// This host's address for other hosts: an address, or rules such as eth0:inet,10.0.0.0/8
         advertise: String, flag [value_name = "RULES"], env "EXTERNAL_IP";
     }
@@ -161,17 +165,19 @@ settings! {
     }
     /// The HTTP API.
     api: ApiTable {
-        /// Maximum number of event streams [default: 4096]
+        /// Maximum number of event streams; one client may open half of them [default: 4096]
         streams: usize, flag [value_name = "COUNT"];
+        /// Maximum size of all responses that clients have not read yet, in bytes; one client may leave half of it [default: 268435456]
+        unread_bytes: usize, flag [value_name = "BYTES"];
     }
     /// The services that are watched for clients.
     service_cache: ServiceCacheTable {
-        /// Maximum number of services that are watched at the same time [default: 4096]
+        /// Maximum number of services that are watched at the same time; half of them for one client [default: 4096]
         services: usize, flag [value_name = "COUNT"];
     }
     /// Health checks that the agent makes.
     health: HealthTable {
-        /// Let every client that may register run commands as the agent's user, as exec checks
+        /// Let clients on the Unix socket or with the token run commands as the agent's user, as exec checks
         allow_exec: bool, flag [num_args = 0, default_missing_value = "true"];
         /// Maximum number of checked instances [default: 1024]
         checks: usize, flag [value_name = "COUNT"];

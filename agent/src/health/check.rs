@@ -1,9 +1,10 @@
 //! Health checks: their definition in a request or configuration file, and the checks resolved from it. Pure.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use discover_core::{Error, Result};
+use discover_core::{Error, HostPort, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::CommandLine;
@@ -227,10 +228,28 @@ fn complete_address(address: &str, host: &str) -> Result<String> {
         let text = format!("check: {address:?} is not an address; use host:port or :port");
         return Err(Error::invalid(text));
     }
-    Ok(match address.starts_with(':') {
-        true => format!("{}{address}", bracketed(host)),
-        false => address.to_owned(),
-    })
+    match address.strip_prefix(':') {
+        Some(port) => Ok(format!("{}:{port}", bracketed(host))),
+        None => {
+            check_target_host(address)?;
+            Ok(address.to_owned())
+        }
+    }
+}
+
+/// Checks the host of `host:port`. Commands and resolvers would take a host with a hyphen at its beginning for an
+/// option.
+fn check_target_host(address: &str) -> Result<()> {
+    let (host, _) =
+        HostPort::split(address).map_err(|error| Error::invalid(format!("check: {error}")))?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_ip = host.parse::<IpAddr>().is_ok();
+    if !is_ip && (host.is_empty() || host.starts_with('-') || !host.chars().all(is_name)) {
+        let text =
+            format!("check: {host:?} in {address:?} is neither a host name nor an IP address");
+        return Err(Error::invalid(text));
+    }
+    Ok(())
 }
 
 fn bracketed(host: &str) -> String {
@@ -263,7 +282,10 @@ fn http(url: &str, ca: Option<PathBuf>, host: &str, port: u16) -> Result<CheckTa
         own if own.starts_with(':') => complete_address(own, host)?,
         other => match other.rsplit_once(':') {
             Some((_, port)) if !port.ends_with(']') => complete_address(other, host)?,
-            _ => format!("{other}:{}", if https.is_some() { 443 } else { 80 }),
+            _ => {
+                let default_port = if https.is_some() { 443 } else { 80 };
+                complete_address(&format!("{other}:{default_port}"), host)?
+            }
         },
     };
     let path = if path.is_empty() { "/" } else { path }.to_owned();
@@ -336,6 +358,12 @@ mod tests {
             (r#"{"tcp": ":1", "http": "/"}"#, "exactly one of"),
             (r#"{"tcp": "here"}"#, "host:port"),
             (r#"{"tcp": ":0"}"#, "host:port"),
+            (r#"{"tcp": "-oProxyCommand:22"}"#, "neither a host name"),
+            (r#"{"tcp": "[::1]evil:22"}"#, "between the bracket"),
+            (r#"{"tcp": "[evil]:22"}"#, "not an IPv6 address"),
+            (r#"{"http": "http://-x/"}"#, "neither a host name"),
+            (r#"{"http": "http://-x:80/"}"#, "neither a host name"),
+            (r#"{"http": "http://a?b:80/"}"#, "neither a host name"),
             (r#"{"tcp": ":70000"}"#, "host:port"),
             (r#"{"tcp": ":1", "up": 0}"#, "at least 1"),
             (r#"{"tcp": ":1", "warning": 1}"#, "only to exec"),

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::health::check::{Check, CheckDefinition, CheckTarget};
 use crate::health::target_policy::TargetPolicy;
-use crate::net::peer::Peer;
+use crate::net::peer::{Authentication, Peer};
 
 /// Limits from the settings.
 #[derive(Clone, Debug)]
@@ -53,19 +53,27 @@ impl CheckPolicy {
         (self.allow_exec || !uses_agent_rights).then_some(check)
     }
 
-    /// Checks a definition against the limits. `others` is the number of other checked instances.
+    /// Checks a definition against the limits. Only an authenticated
+    /// client may make the agent run commands and read files.
     ///
     /// # Errors
     ///
-    /// Fails with [`ErrorKind::PermissionDenied`], [`ErrorKind::InvalidArgument`] or [`ErrorKind::Resource`]
-    /// and the setting that allows the check.
-    pub fn admit(&self, check: &CheckDefinition, others: usize) -> Result<()> {
+    /// Fails with [`ErrorKind::PermissionDenied`] or [`ErrorKind::InvalidArgument`] and the setting that allows the check.
+    pub fn admit(&self, check: &CheckDefinition, client: Authentication) -> Result<()> {
         // Both make the agent run programs or open files as its user.
         let rights = [("exec", check.exec.is_some()), ("ca", check.ca.is_some())];
-        if let Some((what, _)) = rights.iter().find(|(_, given)| *given && !self.allow_exec) {
+        if let Some((what, _)) = rights.iter().find(|(_, given)| *given)
+            && (!self.allow_exec || client == Authentication::Anonymous)
+        {
+            let (way, remedy) = match self.allow_exec {
+                false => ("over the API", "set allow_exec"),
+                true => (
+                    "over TCP without a token, from any local user",
+                    "use the Unix socket, set token_file",
+                ),
+            };
             let text = format!(
-                "check: {what} is not allowed over the API; \
-                 set allow_exec, or define the check in the configuration file"
+                "check: {what} is not allowed {way}; {remedy}, or define the check in the configuration file"
             );
             return Err(Error::new(ErrorKind::PermissionDenied, text));
         }
@@ -78,14 +86,6 @@ impl CheckPolicy {
                 return Err(Error::invalid(text));
             }
         }
-        // The agent does not probe an instance that reports its own health.
-        if check.ttl.is_none() && others >= self.max_checks {
-            let max = self.max_checks;
-            let text = format!(
-                "check: the agent already checks {max} instances, the limit (setting checks)"
-            );
-            return Err(Error::new(ErrorKind::Resource, text));
-        }
         Ok(())
     }
 }
@@ -97,6 +97,8 @@ mod tests {
 
     use crate::health::check::HealthSource;
     use crate::net::cidr::parse_network;
+
+    const UNIX: Authentication = Authentication::Authenticated;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -146,6 +148,22 @@ mod tests {
                 ("::ffff:169.254.169.254", false),
                 ("fe80::1", false),
                 ("fd00:ec2::254", false),
+                ("fd00:ec2::23", false),
+                ("fd20:ce::254", false),
+                ("fd00:42::42", false),
+                ("fe80::a9fe:a9fe", false),
+                ("168.63.129.16", false),
+                ("100.100.100.200", false),
+                ("192.0.0.192", false),
+                ("::169.254.169.254", false),
+                ("::ffff:0:169.254.169.254", false),
+                ("64:ff9b::169.254.169.254", false),
+                ("64:ff9b:1::100.100.100.200", false),
+                ("2002:a9fe:a9fe::1", false),
+                ("2001:0:1:2:3:4:5601:5601", false),
+                ("2001:db8::5efe:169.254.169.254", false),
+                ("64:ff9b::10.0.0.8", true),
+                ("0.1.2.3", false),
                 ("0.0.0.0", false),
                 ("224.0.0.1", false),
                 ("255.255.255.255", false),
@@ -188,19 +206,44 @@ mod tests {
 
     #[test]
     fn forbidden_checks_fail_with_the_setting_that_allows_them() {
-        for (bad, running, why) in [
-            (r#"{"exec": "true"}"#, 0, "allow_exec"),
-            (r#"{"http": "https://h/", "ca": "/x"}"#, 0, "allow_exec"),
-            (r#"{"tcp": ":1", "interval": "999ms"}"#, 0, "check_interval"),
-            (r#"{"tcp": ":1", "start": "10ms"}"#, 0, "check_interval"),
-            (r#"{"tcp": ":1"}"#, 2, "setting checks"),
+        for (bad, why) in [
+            (r#"{"exec": "true"}"#, "allow_exec"),
+            (r#"{"http": "https://h/", "ca": "/x"}"#, "allow_exec"),
+            (r#"{"tcp": ":1", "interval": "999ms"}"#, "check_interval"),
+            (r#"{"tcp": ":1", "start": "10ms"}"#, "check_interval"),
         ] {
-            let error = policy(&[]).admit(&definition(bad), running).unwrap_err();
+            let error = policy(&[]).admit(&definition(bad), UNIX);
+            let error = error.unwrap_err();
             assert!(error.to_string().contains(why), "{bad}: {error:#}");
         }
         let fine = r#"{"tcp": ":1", "interval": "1s", "start": "1s"}"#;
-        assert!(policy(&[]).admit(&definition(fine), 1).is_ok());
+        assert!(policy(&[]).admit(&definition(fine), UNIX).is_ok());
         let reports = r#"{"ttl": "10s"}"#;
-        assert!(policy(&[]).admit(&definition(reports), 2).is_ok());
+        assert!(policy(&[]).admit(&definition(reports), UNIX).is_ok());
+    }
+
+    #[test]
+    fn only_authenticated_clients_may_use_the_rights_of_the_agent() {
+        let policy = CheckPolicy {
+            allow_exec: true,
+            ..policy(&[])
+        };
+        for check in [
+            r#"{"exec": "true"}"#,
+            r#"{"http": "https://h/", "ca": "/x"}"#,
+        ] {
+            let check = definition(check);
+            assert!(policy.admit(&check, UNIX).is_ok());
+            let refused = policy.admit(&check, Authentication::Anonymous);
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+            let text = error.to_string();
+            assert!(
+                text.contains("use the Unix socket, set token_file"),
+                "{text}"
+            );
+        }
+        let probe = definition(r#"{"tcp": ":1"}"#);
+        assert!(policy.admit(&probe, Authentication::Anonymous).is_ok());
     }
 }

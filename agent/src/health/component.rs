@@ -38,7 +38,12 @@ impl HealthComponent {
     /// Continues a check of the previous process. If the settings do not allow it any more, the registration is
     /// dropped, too: it would stay as it is without being checked.
     fn resume(&self, saved: SavedCheck) {
-        let SavedCheck { service, id, check } = saved;
+        let SavedCheck {
+            service,
+            id,
+            check,
+            peer,
+        } = saved;
         let Ok(service) = ServiceName::new(&service) else {
             return;
         };
@@ -47,7 +52,7 @@ impl HealthComponent {
             return;
         };
         match self.policy.readmit(check) {
-            Some(check) => self.checks.resume(key, grant, check, health),
+            Some(check) => self.checks.resume(key, grant, check, health, peer),
             None => {
                 let (service, id) = &key;
                 tracing::warn!(

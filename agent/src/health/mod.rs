@@ -11,12 +11,14 @@ mod tls;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use discover_core::ErrorKind;
+use discover_core::{ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep, timeout};
 
+use crate::net::peer::Peer;
+use crate::net::quota::{Quota, QuotaLimits, QuotaPermit};
 use crate::registry::Registry;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
@@ -29,6 +31,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Running health checks. A check stops with its registration, or when this is dropped.
 pub struct Checks {
     registry: Arc<Registry>,
+    quota: Arc<Quota>,
     running: Mutex<RunningChecks>,
 }
 
@@ -47,6 +50,8 @@ struct RunningCheck {
     /// Grant of the registration that is checked.
     grant: u64,
     check: Check,
+    /// Counts the check for the client that defined it. `None` for those of the configuration file.
+    permit: Option<QuotaPermit>,
 }
 
 /// A health check in the hand-over state. The names of the fields are part of its format.
@@ -58,31 +63,74 @@ pub struct SavedCheck {
     pub id: String,
     /// The check.
     pub check: Check,
+    /// Client for which the check counts. Missing in the state of older releases.
+    #[serde(default)]
+    pub peer: Option<Peer>,
 }
 
 impl Checks {
-    /// Creates an empty set of checks.
-    pub fn new(registry: Arc<Registry>) -> Checks {
+    /// Creates an empty set, in which clients may define `max_checks` checks, and one client half of them.
+    pub fn new(registry: Arc<Registry>, max_checks: usize) -> Checks {
+        let limits = QuotaLimits {
+            count: Some((max_checks, Some("checks"))),
+            bytes: None,
+        };
         Checks {
             registry,
+            quota: Quota::new("checked instances", limits),
             running: Mutex::default(),
         }
     }
 
+    /// Counts a check for a client, in place of the one that it replaces.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Resource`] if a limit is reached.
+    pub fn admit(&self, key: &InstanceKey, peer: Peer) -> Result<QuotaPermit> {
+        let running = self.running();
+        let replaced = running.checks.get(key);
+        let replaced = replaced.and_then(|check| check.permit.as_ref());
+        self.quota.admit(peer, 0, replaced)
+    }
+
     /// Starts to check a new registration, and stops the check of the one that it replaced. Call this on a
     /// tokio runtime.
-    pub fn start(&self, key: InstanceKey, grant: u64, check: Check, initial: Health) {
+    pub fn start(
+        &self,
+        key: InstanceKey,
+        grant: u64,
+        check: Check,
+        initial: Health,
+        permit: Option<QuotaPermit>,
+    ) {
         let threshold = Threshold::new(&check, initial);
-        self.spawn(key, grant, check, threshold);
+        self.spawn(key, grant, check, threshold, permit);
     }
 
     /// Continues a check of the previous process. Call this on a tokio runtime.
-    pub fn resume(&self, key: InstanceKey, grant: u64, check: Check, health: Health) {
+    pub fn resume(
+        &self,
+        key: InstanceKey,
+        grant: u64,
+        check: Check,
+        health: Health,
+        peer: Option<Peer>,
+    ) {
+        // It was admitted by the previous process, so it continues, even if the limit is lower now.
+        let permit = peer.and_then(|peer| self.admit(&key, peer).ok());
         let threshold = Threshold::resumed(&check, health);
-        self.spawn(key, grant, check, threshold);
+        self.spawn(key, grant, check, threshold, permit);
     }
 
-    fn spawn(&self, key: InstanceKey, grant: u64, check: Check, threshold: Threshold) {
+    fn spawn(
+        &self,
+        key: InstanceKey,
+        grant: u64,
+        check: Check,
+        threshold: Threshold,
+        permit: Option<QuotaPermit>,
+    ) {
         let (stop, stopped) = oneshot::channel();
         let registry = self.registry.clone();
         let mut running = self.running();
@@ -91,6 +139,7 @@ impl Checks {
             stop: (!running.is_closed).then_some(stop),
             grant,
             check: check.clone(),
+            permit,
         };
         running.checks.insert(key.clone(), running_check);
         if running.is_closed {
@@ -108,6 +157,7 @@ impl Checks {
             service: service.to_string(),
             id: id.clone(),
             check: running_check.check.clone(),
+            peer: running_check.permit.as_ref().map(QuotaPermit::peer),
         })
         .collect()
     }
@@ -120,12 +170,6 @@ impl Checks {
     /// Returns the number of checks.
     pub fn len(&self) -> usize {
         self.running().checks.len()
-    }
-
-    /// Returns the number of checks of other instances.
-    pub fn count_except(&self, key: &InstanceKey) -> usize {
-        let running = self.running();
-        running.checks.keys().filter(|other| *other != key).count()
     }
 
     /// Returns true if there are no checks.

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use discover_core::{Error, ErrorKind, Result};
@@ -32,7 +32,14 @@ pub struct Listener {
 
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a Unix socket.
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, so that no other file is removed in its place.
+    id: Option<(u64, u64)>,
 }
 
 /// A connection over TCP, TLS or a Unix socket.
@@ -56,12 +63,12 @@ impl Listener {
     }
 
     /// Listens on a Unix socket that its owner and group may use. Replaces a socket file that no process listens
-    /// on any more.
+    /// on any more, and no other file.
     ///
     /// # Errors
     ///
     /// Fails with [`ErrorKind::Busy`] if another process listens on the socket, and with
-    /// [`ErrorKind::Resource`] if the socket cannot be created.
+    /// [`ErrorKind::Resource`] if the socket cannot be created, for example because there is another file.
     pub fn unix(path: &Path) -> Result<Listener> {
         let action = format!("listen on {}", path.display());
         let failed = |e| failed_to(&action, e);
@@ -78,13 +85,28 @@ impl Listener {
         // The socket gets its name only after its permissions are set. The temporary name is short because the
         // path of a socket is limited to about a hundred bytes.
         let temporary = path.with_file_name(format!(".{:x}", std::process::id()));
+        if is_socket(&temporary) {
+            // A process with the same id was killed while it started.
+            std::fs::remove_file(&temporary).map_err(failed)?;
+        }
         let listener = UnixListener::bind(&temporary).map_err(failed)?;
         let mode = std::fs::Permissions::from_mode(0o660);
-        std::fs::set_permissions(&temporary, mode)
-            .and_then(|()| std::fs::rename(&temporary, path))
-            .map_err(failed)?;
+        // Unlike a rename, a link does not replace a file.
+        let named = std::fs::set_permissions(&temporary, mode)
+            .and_then(|()| std::fs::hard_link(&temporary, path));
+        let removed = std::fs::remove_file(&temporary);
+        named.map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                let text = format!(
+                    "cannot {action}: there is a file that is not a socket; remove it, or set socket to another path"
+                );
+                Error::new(ErrorKind::Resource, text)
+            }
+            _ => failed(e),
+        })?;
+        removed.map_err(failed)?;
         Ok(Listener {
-            socket: Socket::Unix(listener, path.to_owned()),
+            socket: Socket::Unix(listener, SocketFile::new(path.to_owned())),
             is_own: true,
             keeps_file: false,
         })
@@ -129,7 +151,10 @@ impl Listener {
                     return Ok(None);
                 }
                 listener.set_nonblocking(true).map_err(failed)?;
-                Socket::Unix(UnixListener::from_std(listener).map_err(failed)?, path)
+                Socket::Unix(
+                    UnixListener::from_std(listener).map_err(failed)?,
+                    SocketFile::new(path),
+                )
             }
         };
         Ok(Some(Listener {
@@ -159,8 +184,8 @@ impl Listener {
         match &self.socket {
             _ if !self.is_own => SYSTEMD_NAME.to_owned(),
             Socket::Tcp(_) => format!("{AGENT_PREFIX}{TCP_NAME}"),
-            Socket::Unix(_, path) => {
-                let path = path.as_os_str().as_encoded_bytes();
+            Socket::Unix(_, file) => {
+                let path = file.path.as_os_str().as_encoded_bytes();
                 format!("{AGENT_PREFIX}{}", percent_encode(path, NON_ALPHANUMERIC))
             }
         }
@@ -173,7 +198,7 @@ impl Listener {
                 |_| "discoverd://".to_owned(),
                 |address| format!("discoverd://{address}"),
             ),
-            Socket::Unix(_, path) => format!("discoverd+unix://{}", path.display()),
+            Socket::Unix(_, file) => format!("discoverd+unix://{}", file.path.display()),
         }
     }
 
@@ -213,9 +238,21 @@ impl Listener {
 
     /// Removes the file of a Unix socket, unless [`Listener::keep_file`] was called or systemd opened the socket.
     pub fn remove_file(&self) {
-        if let (false, Socket::Unix(_, path)) = (self.keeps_file, &self.socket) {
+        if let (false, Socket::Unix(_, file)) = (self.keeps_file, &self.socket)
+            && file.id.is_some()
+            && file.id == socket_id(&file.path)
+        {
             // The file may have been removed already.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&file.path);
+        }
+    }
+}
+
+impl SocketFile {
+    fn new(path: PathBuf) -> SocketFile {
+        SocketFile {
+            id: socket_id(&path),
+            path,
         }
     }
 }
@@ -229,9 +266,52 @@ fn resolves_to(bind: &str, address: SocketAddr) -> bool {
 }
 
 fn is_socket(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+    socket_id(path).is_some()
+}
+
+/// Returns device and inode of a socket; `None` for any other file.
+fn socket_id(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    let is_socket = metadata.file_type().is_socket();
+    is_socket.then(|| (metadata.dev(), metadata.ino()))
 }
 
 fn failed_to(action: &str, cause: std::io::Error) -> Error {
     Error::caused_by(ErrorKind::Resource, format!("cannot {action}"), cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_not_the_own_socket_is_neither_replaced_nor_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        std::fs::write(&path, "data").unwrap();
+        let error = Listener::unix(&path).err().unwrap();
+        assert!(error.to_string().contains("not a socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+        let files = || std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(files(), 1, "no temporary file stays");
+
+        std::fs::remove_file(&path).unwrap();
+        let listener = Listener::unix(&path).unwrap();
+        assert_eq!(files(), 1);
+        let other = Listener::unix(&path).err().unwrap();
+        assert_eq!(other.kind(), ErrorKind::Busy);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "data").unwrap();
+        listener.remove_file();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+
+        std::fs::remove_file(&path).unwrap();
+        let next = Listener::unix(&path).unwrap();
+        listener.remove_file();
+        assert!(is_socket(&path), "the socket of the next process");
+        drop(next);
+        // A socket without a process is replaced.
+        Listener::unix(&path).unwrap().remove_file();
+        assert_eq!(files(), 0);
+    }
 }

@@ -6,4 +6,6 @@ pub mod inherited;
 pub mod limits;
 pub mod listener;
 pub mod peer;
+pub mod quota;
 pub mod tls;
+pub mod wrong_tokens;

@@ -2,13 +2,24 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 /// The client at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Peer {
     /// A client that connected over TCP from this address.
     Address(IpAddr),
     /// A client that connected over the Unix socket as the user with this id.
     User(u32),
+}
+
+/// Whether a client has shown that it may act with the rights of the agent's user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// The client uses TCP without a token. On the loopback address, it may be any local user.
+    Anonymous,
+    /// The client uses the Unix socket, whose permissions decide who may, or has sent the token.
+    Authenticated,
 }
 
 impl Peer {

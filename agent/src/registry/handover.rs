@@ -6,6 +6,8 @@ use std::time::Duration;
 use discover_core::{Attributes, OnConflict, Result, ServiceName, Standing};
 use serde::{Deserialize, Serialize};
 
+use crate::net::peer::Peer;
+use crate::net::quota::QuotaPermit;
 use crate::registry::key::InstanceKey;
 use crate::registry::published::PublishedInstance;
 use crate::registry::state::{Health, InstanceSelector, MaintenanceMode};
@@ -21,6 +23,9 @@ pub struct SavedRegistration {
     attributes: Attributes,
     tags: Vec<String>,
     owner: String,
+    /// Client for which the registration counts. Missing in the state of older releases.
+    #[serde(default)]
+    peer: Option<Peer>,
     grant: u64,
     /// Longest time between two heartbeats.
     ttl: Duration,
@@ -59,6 +64,7 @@ impl Registry {
                     attributes: instance.attributes().clone(),
                     tags: instance.tags().to_vec(),
                     owner: entry.owner.clone(),
+                    peer: entry.permit.as_ref().map(QuotaPermit::peer),
                     grant: entry.grant,
                     ttl: entry.ttl,
                     store_ttl: Some(entry.published.ttl()),
@@ -114,6 +120,7 @@ impl Registry {
             }),
             on_conflict: OnConflict::Replace,
             owner: saved.owner,
+            peer: saved.peer,
             liveness: saved.liveness,
             heartbeat_interval: None,
             health: saved.health,
@@ -122,6 +129,8 @@ impl Registry {
         let registration = self.registration(&request)?;
         let key: InstanceKey = (service, registration.instance_id());
         let now = self.start.elapsed();
+        let instance = registration.instance(0);
+        let permit = self.admit(request.peer, &key, &request.owner, &instance)?;
         let entry = TableEntry {
             grant: saved.grant,
             owner: request.owner,
@@ -131,6 +140,7 @@ impl Registry {
             health: saved.health,
             health_since: Duration::ZERO,
             note: saved.note,
+            permit,
             published: Arc::new(PublishedInstance::new(
                 self.client.clone(),
                 registration,
@@ -151,11 +161,10 @@ impl Registry {
         modes: Vec<(Option<String>, Option<String>, MaintenanceMode)>,
     ) {
         for (service, id, mode) in modes {
-            match InstanceSelector::new(service.as_deref(), id.as_deref()) {
-                Ok(selector) => self.maintenance().set(selector, Some(mode)),
-                Err(error) => {
-                    tracing::warn!(error = %error.report(), "cannot restore a maintenance mode");
-                }
+            let restored = InstanceSelector::new(service.as_deref(), id.as_deref())
+                .and_then(|selector| self.maintenance().set(selector, Some(mode), None));
+            if let Err(error) = restored {
+                tracing::warn!(error = %error.report(), "cannot restore a maintenance mode");
             }
         }
     }

@@ -5,6 +5,7 @@ pub mod component;
 pub mod handover;
 pub mod key;
 mod published;
+mod quota;
 pub mod reconcile;
 pub mod state;
 pub mod table;
@@ -26,6 +27,8 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::net::peer::Peer;
+use crate::net::quota::{Quota, QuotaLimits};
 use crate::service_cache::ServiceCache;
 use key::InstanceKey;
 use published::PublishedInstance;
@@ -59,6 +62,8 @@ pub struct RegistrationRequest {
     pub on_conflict: OnConflict,
     /// Name of the client; empty if it sent none.
     pub owner: String,
+    /// Client for which the registration counts. `None` for those of the configuration file, which count for none.
+    pub peer: Option<Peer>,
     /// Source of the evidence that the instance is alive.
     pub liveness: LivenessSource,
     /// Longest time between two heartbeats, if it differs from the TTL.
@@ -92,6 +97,7 @@ pub struct Registry {
     /// Host of registrations whose address has none.
     host: IpAddr,
     start: Instant,
+    quota: Arc<Quota>,
     table: Mutex<RegistrationTable<Arc<PublishedInstance>>>,
     maintenance: Mutex<MaintenanceRules>,
     /// Notified when the store may not show the wanted state of an instance.
@@ -106,12 +112,18 @@ pub struct Registry {
 impl Registry {
     /// Creates an empty registry that registers through `client`. The caller spawns [`Registry::run_expiry`]
     /// and [`Registry::reconcile`].
-    pub fn new(client: Client, service_cache: Arc<ServiceCache>, host: IpAddr) -> Arc<Registry> {
+    pub fn new(
+        client: Client,
+        service_cache: Arc<ServiceCache>,
+        host: IpAddr,
+        limits: QuotaLimits,
+    ) -> Arc<Registry> {
         Arc::new(Registry {
             client,
             service_cache,
             host,
             start: Instant::now(),
+            quota: Quota::new("registrations", limits),
             table: Mutex::default(),
             maintenance: Mutex::default(),
             reconcile_needed: Notify::new(),
@@ -125,6 +137,10 @@ impl Registry {
 
     /// Registers an instance and publishes it, unless its health or maintenance prevents that. When this
     /// returns, readers of this agent and of the store see the instance, unless the request is deferred.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Resource`] if a limit on registrations is reached.
     pub async fn register(&self, request: RegistrationRequest) -> Result<RegistrationGrant> {
         let registration = self.registration(&request)?;
         let key = (request.service.clone(), registration.instance_id());
@@ -137,8 +153,15 @@ impl Registry {
         // before the owner's last change.
         let is_startup = self.start.elapsed() < request.ttl.max(STARTUP_GRACE);
         if claim == ClaimCheck::NotInTable && !is_startup {
-            self.check_id_is_free(&key, &registration).await?;
+            self.check_id_is_free(&key, &registration, request.peer)
+                .await?;
         }
+        let permit = self.admit(
+            request.peer,
+            &key,
+            &request.owner,
+            &registration.instance(0),
+        )?;
         let published = Arc::new(PublishedInstance::new(
             self.client.clone(),
             registration.clone(),
@@ -166,6 +189,7 @@ impl Registry {
             health: request.health,
             health_since: Duration::ZERO,
             note: String::new(),
+            permit,
             published: published.clone(),
         };
         let entry = entry.started_at(self.start.elapsed());
@@ -243,24 +267,29 @@ impl Registry {
         }
     }
 
-    /// Replaces the attributes. The creation time and the tags stay.
+    /// Replaces the attributes. The creation time and the tags stay. The registration then counts for `peer`.
     pub async fn update(
         &self,
+        peer: Option<Peer>,
         key: &InstanceKey,
         grant: Option<u64>,
         attributes: Attributes,
     ) -> Result<()> {
         let key_lock = self.lock_key(key).await;
-        let (published, grant, health) = {
+        let (published, grant, health, owner) = {
             let table = self.table();
             let entry = table.get(key, grant)?;
             (
                 entry.published.clone(),
                 entry.grant,
                 entry.reported_health(),
+                entry.owner.clone(),
             )
         };
+        let next = published.with_attributes(&attributes)?;
+        let permit = self.admit(peer, key, &owner, &next)?;
         published.update(attributes).await?;
+        self.table().set_permit(key, grant, permit);
         drop(key_lock);
         // An update proves that the owner is alive, and leaves its health as last reported.
         self.heartbeat(key, Some(grant), health).await

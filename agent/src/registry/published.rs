@@ -59,6 +59,16 @@ impl PublishedInstance {
         self.ttl
     }
 
+    /// Returns the instance as it would be with these attributes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the attributes are invalid.
+    pub fn with_attributes(&self, attributes: &Attributes) -> Result<Instance> {
+        let registration = self.publication().registration.clone();
+        Ok(registration.attributes(attributes.clone())?.instance(0))
+    }
+
     /// Takes over the lease of a registration that this one replaces.
     pub fn take_over(&self, other: &PublishedInstance) {
         let lease = other.publication().take_lease();

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::Registry;
+use crate::net::peer::Peer;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::{Health, InstanceSelector, InstanceState, MaintenanceMode};
 use crate::registry::table::{self, LivenessSource};
@@ -69,12 +70,17 @@ impl Registry {
 
     /// Sets or clears the maintenance mode of instances, including those that register later. Returns the
     /// number of registrations that the selector matches now.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Resource`] if this client may set no more modes.
     pub async fn set_maintenance(
         &self,
         selector: InstanceSelector,
         mode: Option<MaintenanceMode>,
-    ) -> usize {
-        self.maintenance().set(selector.clone(), mode);
+        peer: Peer,
+    ) -> Result<usize> {
+        self.maintenance().set(selector.clone(), mode, Some(peer))?;
         let count = {
             let table = self.table();
             table
@@ -85,7 +91,7 @@ impl Registry {
         if self.reconcile_all().await {
             self.reconcile_needed.notify_one();
         }
-        count
+        Ok(count)
     }
 
     /// Returns the maintenance modes that operators have set.
@@ -189,7 +195,7 @@ impl Registry {
             let registration = published.published_registration(state.is_warning())?;
             // While the instance was withdrawn, another owner may have taken its id.
             let claim = match published.was_withdrawn() {
-                true => self.check_id_is_free(key, &registration).await,
+                true => self.check_id_is_free(key, &registration, None).await,
                 false => Ok(()),
             };
             match claim {

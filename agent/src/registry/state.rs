@@ -5,11 +5,14 @@
 //! with health `warning` is published with the attribute `health=warning`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use discover_core::{Error, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use crate::registry::key::InstanceKey;
+use crate::net::peer::Peer;
+use crate::net::quota::{Quota, QuotaLimits, QuotaPermit};
+use crate::registry::key::{InstanceKey, MAX_ID_BYTES};
 
 /// Attribute that marks a published instance with health `warning`.
 pub const WARNING_ATTRIBUTE: (&str, &str) = ("health", "warning");
@@ -94,6 +97,11 @@ impl InstanceSelector {
         if service.is_none() && id.is_some() {
             return Err(Error::invalid("id is given without service; specify both"));
         }
+        if let Some(id) = id.filter(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
+            let n = id.len();
+            let text = format!("id has {n} bytes; it must have 1 to {MAX_ID_BYTES}");
+            return Err(Error::invalid(text));
+        }
         Ok(InstanceSelector {
             service: service.map(ServiceName::new).transpose()?,
             id: id.map(str::to_owned),
@@ -123,29 +131,73 @@ impl InstanceSelector {
     }
 }
 
+/// Maximum number of maintenance modes that differ by selector. One client may set half of them.
+const MAX_MAINTENANCE_RULES: usize = 1024;
+
 /// Maintenance modes that operators have set, by selector.
-#[derive(Debug, Default)]
-pub struct MaintenanceRules(BTreeMap<InstanceSelector, MaintenanceMode>);
+#[derive(Debug)]
+pub struct MaintenanceRules {
+    modes: BTreeMap<InstanceSelector, (MaintenanceMode, Option<QuotaPermit>)>,
+    quota: Arc<Quota>,
+}
+
+impl Default for MaintenanceRules {
+    fn default() -> MaintenanceRules {
+        let limits = QuotaLimits {
+            count: Some((MAX_MAINTENANCE_RULES, None)),
+            bytes: None,
+        };
+        MaintenanceRules {
+            modes: BTreeMap::new(),
+            quota: Quota::new("maintenance modes", limits),
+        }
+    }
+}
 
 impl MaintenanceRules {
-    /// Sets or clears (`None`) the mode for a selector. Modes of selectors that it covers are removed.
-    pub fn set(&mut self, selector: InstanceSelector, mode: Option<MaintenanceMode>) {
-        self.0.retain(|other, _| !selector.covers(other));
-        if let Some(mode) = mode {
-            self.0.insert(selector, mode);
+    /// Sets or clears (`None`) the mode for a selector. Modes of selectors that it covers are removed. The mode
+    /// counts for `peer`; `None` counts for no client.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::Resource`](discover_core::ErrorKind::Resource) if a new mode exceeds the limit. Then
+    /// nothing changes.
+    pub fn set(
+        &mut self,
+        selector: InstanceSelector,
+        mode: Option<MaintenanceMode>,
+        peer: Option<Peer>,
+    ) -> Result<()> {
+        let next = match (mode, peer) {
+            (Some(mode), Some(peer)) => {
+                let covered = self.modes.iter().find(|(other, _)| selector.covers(other));
+                let replaced = covered.and_then(|(_, (_, permit))| permit.as_ref());
+                Some((mode, Some(self.quota.admit(peer, 0, replaced)?)))
+            }
+            (mode, _) => mode.map(|mode| (mode, None)),
+        };
+        self.modes.retain(|other, _| !selector.covers(other));
+        if let Some(next) = next {
+            self.modes.insert(selector, next);
         }
+        Ok(())
     }
 
     /// Returns the mode of an instance. If several selectors match it, maintenance takes precedence over
     /// draining.
     pub fn mode_of(&self, key: &InstanceKey) -> Option<MaintenanceMode> {
-        let matching = self.0.iter().filter(|(selector, _)| selector.matches(key));
-        matching.map(|(_, mode)| *mode).max()
+        let matching = self
+            .modes
+            .iter()
+            .filter(|(selector, _)| selector.matches(key));
+        matching.map(|(_, (mode, _))| *mode).max()
     }
 
     /// Returns all selectors with their modes.
     pub fn iter(&self) -> impl Iterator<Item = (&InstanceSelector, MaintenanceMode)> {
-        self.0.iter().map(|(selector, mode)| (selector, *mode))
+        self.modes
+            .iter()
+            .map(|(selector, (mode, _))| (selector, *mode))
     }
 }
 
@@ -189,11 +241,20 @@ mod tests {
     #[test]
     fn maintenance_takes_precedence_over_draining() {
         let mut maintenance = MaintenanceRules::default();
-        maintenance.set(selector(Some("web"), None), Some(MaintenanceMode::Draining));
-        maintenance.set(
-            selector(Some("web"), Some("a")),
-            Some(MaintenanceMode::Maintenance),
-        );
+        maintenance
+            .set(
+                selector(Some("web"), None),
+                Some(MaintenanceMode::Draining),
+                None,
+            )
+            .unwrap();
+        maintenance
+            .set(
+                selector(Some("web"), Some("a")),
+                Some(MaintenanceMode::Maintenance),
+                None,
+            )
+            .unwrap();
         assert_eq!(
             maintenance.mode_of(&key("web", "a")),
             Some(MaintenanceMode::Maintenance)
@@ -208,28 +269,43 @@ mod tests {
     #[test]
     fn clearing_a_selector_clears_all_that_it_covers() {
         let mut maintenance = MaintenanceRules::default();
-        maintenance.set(
-            selector(Some("web"), Some("a")),
-            Some(MaintenanceMode::Maintenance),
-        );
-        maintenance.set(
-            selector(Some("db"), None),
-            Some(MaintenanceMode::Maintenance),
-        );
-        maintenance.set(selector(Some("web"), None), None);
+        maintenance
+            .set(
+                selector(Some("web"), Some("a")),
+                Some(MaintenanceMode::Maintenance),
+                None,
+            )
+            .unwrap();
+        maintenance
+            .set(
+                selector(Some("db"), None),
+                Some(MaintenanceMode::Maintenance),
+                None,
+            )
+            .unwrap();
+        maintenance
+            .set(selector(Some("web"), None), None, None)
+            .unwrap();
         assert_eq!(maintenance.mode_of(&key("web", "a")), None);
         assert_eq!(
             maintenance.mode_of(&key("db", "x")),
             Some(MaintenanceMode::Maintenance)
         );
-        maintenance.set(InstanceSelector::default(), None);
+        maintenance
+            .set(InstanceSelector::default(), None, None)
+            .unwrap();
         assert_eq!(maintenance.iter().count(), 0);
         // Clearing one service does not clear the mode that was set for all.
-        maintenance.set(
-            InstanceSelector::default(),
-            Some(MaintenanceMode::Maintenance),
-        );
-        maintenance.set(selector(Some("web"), None), None);
+        maintenance
+            .set(
+                InstanceSelector::default(),
+                Some(MaintenanceMode::Maintenance),
+                None,
+            )
+            .unwrap();
+        maintenance
+            .set(selector(Some("web"), None), None, None)
+            .unwrap();
         assert_eq!(
             maintenance.mode_of(&key("web", "a")),
             Some(MaintenanceMode::Maintenance)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use discover_core::{Error, ErrorKind, OnConflict, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
+use crate::net::quota::QuotaPermit;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
 
@@ -50,6 +51,8 @@ pub struct TableEntry<P> {
     pub health_since: Time,
     /// Text of the last check result.
     pub note: String,
+    /// Counts the registration for the client that made it. `None` for those of the configuration file.
+    pub permit: Option<QuotaPermit>,
     /// Publishes the instance in the store.
     pub published: P,
 }
@@ -158,6 +161,14 @@ impl<P> RegistrationTable<P> {
             Some(entry) if grant.is_none_or(|grant| grant == entry.grant) => Ok(entry),
             Some(_) => Err(replaced_error(key)),
             None => Err(missing_error(key, grant)),
+        }
+    }
+
+    /// Replaces the permit of a registration, if it has this grant.
+    pub fn set_permit(&mut self, key: &InstanceKey, grant: u64, permit: Option<QuotaPermit>) {
+        let entry = self.entries.get_mut(key);
+        if let Some(entry) = entry.filter(|entry| entry.grant == grant) {
+            entry.permit = permit;
         }
     }
 
@@ -328,6 +339,7 @@ mod tests {
             health: Health::Passing,
             health_since: Time::ZERO,
             note: String::new(),
+            permit: None,
             published: (),
         }
     }

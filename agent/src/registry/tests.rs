@@ -8,6 +8,10 @@ async fn registry() -> (Arc<Registry>, RegistrationRequest) {
     let client = Client::connect(&format!("memory://{name:016x}")).await;
     let client = client.unwrap();
     let service_cache = ServiceCache::new(client.clone(), "boot".to_owned(), 9);
+    let limits = QuotaLimits {
+        count: Some((4, Some("registrations"))),
+        bytes: Some((4096, Some("registration_bytes"))),
+    };
     let request = RegistrationRequest {
         service: ServiceName::new("web").unwrap(),
         id: "10.0.0.1:80".to_owned(),
@@ -17,13 +21,14 @@ async fn registry() -> (Arc<Registry>, RegistrationRequest) {
         ttl: Duration::from_secs(60),
         on_conflict: OnConflict::RestoreOnly,
         owner: "me".to_owned(),
+        peer: None,
         liveness: LivenessSource::Heartbeats,
         heartbeat_interval: None,
         health: Health::Passing,
         is_deferred: false,
     };
     (
-        Registry::new(client, service_cache, [127, 0, 0, 1].into()),
+        Registry::new(client, service_cache, [127, 0, 0, 1].into(), limits),
         request,
     )
 }
@@ -172,6 +177,7 @@ fn entry(published: &Arc<PublishedInstance>, grant: u64) -> TableEntry<Arc<Publi
         health: Health::Passing,
         health_since: Duration::ZERO,
         note: String::new(),
+        permit: None,
         published: published.clone(),
     };
     entry.started_at(Duration::ZERO)

@@ -7,6 +7,7 @@ use discover_core::{Event, Instance, Registration, Result};
 use tokio::time::timeout;
 
 use super::Registry;
+use crate::net::peer::Peer;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::WARNING_ATTRIBUTE;
 use crate::registry::table;
@@ -24,8 +25,9 @@ impl Registry {
         &self,
         key: &InstanceKey,
         registration: &Registration,
+        peer: Option<Peer>,
     ) -> Result<()> {
-        let cached = self.service_cache.open(&key.0)?;
+        let cached = self.service_cache.open(&key.0, peer)?;
         cached.set.wait(0, OBSERVE_TIMEOUT).await?;
         let snapshot = cached.set.snapshot();
         let found = snapshot.online().iter().find(|i| i.id() == key.1);

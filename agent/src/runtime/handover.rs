@@ -4,18 +4,21 @@
 //! Sockets are passed as systemd passes them, in `LISTEN_FDS`, so they may also come from systemd. The state is in
 //! an anonymous file, whose descriptor is in `DISCOVERD_HANDOVER`.
 
+use std::convert::Infallible;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use command_fds::CommandFdExt;
 use discover_core::{Error, ErrorKind, Result};
 use listenfd::ListenFd;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::execve;
 use sd_notify::NotifyState;
 use tokio::time::timeout;
 
@@ -134,13 +137,31 @@ pub async fn check_next(program: &Path) -> Result<()> {
 /// Replaces this process by the program, with the same arguments. Returns only if that fails; then this process
 /// must end.
 pub fn replace(program: &Path, sockets: &[NamedSocket], state: &HandOverState) -> Error {
-    let failed = |cause| {
-        let text = "cannot hand over to the next process";
-        Error::caused_by(ErrorKind::Internal, text, cause)
-    };
-    match prepare(program, sockets, state) {
-        Ok(mut command) => failed(command.exec()),
-        Err(error) => failed(error),
+    let replaced = prepare(program, sockets, state).and_then(NextProcess::exec);
+    let text = "cannot hand over to the next process";
+    match replaced {
+        Ok(never) => match never {},
+        Err(cause) => Error::caused_by(ErrorKind::Internal, text, cause),
+    }
+}
+
+/// What the next process gets.
+struct NextProcess {
+    program: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    /// Descriptors that stay open.
+    descriptors: Vec<OwnedFd>,
+}
+
+impl NextProcess {
+    /// Replaces this process. Blocked signals stay blocked and wait for the next process; `std::process::Command` would
+    /// unblock them, and they would end it before it handles them.
+    fn exec(self) -> std::io::Result<Infallible> {
+        for descriptor in &self.descriptors {
+            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        Ok(execve(&self.program, &self.arguments, &self.environment)?)
     }
 }
 
@@ -148,7 +169,7 @@ fn prepare(
     program: &Path,
     sockets: &[NamedSocket],
     state: &HandOverState,
-) -> std::io::Result<Command> {
+) -> std::io::Result<NextProcess> {
     let duplicate = || {
         let copies = sockets.iter().map(|socket| socket.descriptor.try_clone());
         copies.collect()
@@ -160,16 +181,37 @@ fn prepare(
     file.write_all(&serde_json::to_vec(state)?)?;
     let (own_id, state_descriptor) = (std::process::id(), file.as_raw_fd());
     descriptors.push(file.into());
-    let mut command = Command::new(program);
-    command
-        .args(std::env::args_os().skip(1))
-        .env("LISTEN_PID", own_id.to_string())
-        .env("LISTEN_FDS", sockets.len().to_string())
-        .env("LISTEN_FDNAMES", names.join(":"))
-        .env("LISTEN_FDS_FIRST_FD", first.to_string())
-        .env(STATE_VARIABLE, format!("{own_id}:{state_descriptor}"))
-        .preserved_fds(descriptors);
-    Ok(command)
+    let added = [
+        ("LISTEN_PID", own_id.to_string()),
+        ("LISTEN_FDS", sockets.len().to_string()),
+        ("LISTEN_FDNAMES", names.join(":")),
+        ("LISTEN_FDS_FIRST_FD", first.to_string()),
+        (STATE_VARIABLE, format!("{own_id}:{state_descriptor}")),
+    ];
+    let inherited = std::env::vars_os().filter(|(name, _)| added.iter().all(|(n, _)| name != n));
+    let added_variables = added
+        .iter()
+        .map(|(name, value)| ((*name).into(), value.into()));
+    let variable = |(name, value): (OsString, OsString)| {
+        c_text([name.as_bytes(), b"=", value.as_bytes()].concat())
+    };
+    let program = program.as_os_str();
+    let arguments = std::iter::once(program.to_owned()).chain(std::env::args_os().skip(1));
+    Ok(NextProcess {
+        program: c_text(program.as_bytes())?,
+        arguments: arguments
+            .map(|text| c_text(text.as_bytes()))
+            .collect::<std::io::Result<_>>()?,
+        environment: inherited
+            .chain(added_variables)
+            .map(variable)
+            .collect::<std::io::Result<_>>()?,
+        descriptors,
+    })
+}
+
+fn c_text(text: impl Into<Vec<u8>>) -> std::io::Result<CString> {
+    Ok(CString::new(text)?)
 }
 
 /// Repeats `duplicate` until the descriptors that it returns have consecutive numbers. The usual numbers, from 3

@@ -14,6 +14,8 @@ use crate::api::metrics::HttpMetrics;
 use crate::api::server::ApiServer;
 use crate::api::state::{AgentIdentity, ApiState};
 use crate::api::stream_limit::StreamLimiter;
+use crate::api::unread::UnreadResponses;
+use crate::api::v1::extract::body_quota;
 use crate::api::{AccessPolicy, router};
 use crate::config::plan::Plan;
 use crate::config::{Config, EMBEDDED_STORE, NetConfig};
@@ -60,6 +62,10 @@ pub struct RunningAgent {
 pub async fn start(config: &Config, inherited: Inherited) -> Result<RunningAgent> {
     let credentials = Arc::new(read_credentials(&config.net)?);
     let listeners = open_listeners(&config.net, &credentials, inherited.sockets).await?;
+    let has_socket = listeners
+        .iter()
+        .any(|listener| listener.address().is_none());
+    check_exec(config, has_socket)?;
     let address = own_address(config)?;
     let client = store::connect(&config.store).await?;
     let phase = watch::Sender::new(Phase::Starting);
@@ -70,8 +76,16 @@ pub async fn start(config: &Config, inherited: Inherited) -> Result<RunningAgent
     };
     let service_cache =
         ServiceCache::new(client.clone(), identity.boot.clone(), config.max_services);
-    let registry = Registry::new(client.clone(), service_cache.clone(), address);
-    let checks = Arc::new(Checks::new(registry.clone()));
+    let registry = Registry::new(
+        client.clone(),
+        service_cache.clone(),
+        address,
+        config.registration_limits,
+    );
+    let checks = Arc::new(Checks::new(
+        registry.clone(),
+        config.check_policy.max_checks,
+    ));
     let exposition = Arc::new(Exposition::default());
     let state = Arc::new(ApiState {
         identity,
@@ -81,6 +95,8 @@ pub async fn start(config: &Config, inherited: Inherited) -> Result<RunningAgent
         catalog: CatalogCache::default(),
         checks: checks.clone(),
         check_policy: config.check_policy.clone(),
+        bodies: body_quota(),
+        unread: UnreadResponses::new(config.max_unread_bytes),
         streams: StreamLimiter::new(config.max_streams, phase.subscribe()),
         http_metrics: HttpMetrics::default(),
         exposition: exposition.clone(),
@@ -186,8 +202,20 @@ impl RunningAgent {
 /// Fails if the agent could not start with this configuration.
 pub fn check(config: &Config) -> Result<()> {
     read_credentials(&config.net)?;
+    check_exec(config, config.net.socket.is_some())?;
     own_address(config)?;
     Url::parse(&config.store.url).map(drop)
+}
+
+/// Refuses to allow exec checks over the API if every client is anonymous.
+fn check_exec(config: &Config, has_socket: bool) -> Result<()> {
+    let is_possible = has_socket || config.net.token_file.is_some();
+    if config.check_policy.allow_exec && !is_possible {
+        return Err(Error::invalid(
+            "allow_exec would let every local user run commands as this user over TCP; set socket or token_file",
+        ));
+    }
+    Ok(())
 }
 
 fn read_credentials(config: &NetConfig) -> Result<Credentials> {
@@ -254,6 +282,7 @@ fn access_policy(
     AccessPolicy {
         hosts: Some(config.hosts.iter().cloned().chain(own).collect()),
         credentials: Some(credentials.clone()),
+        wrong_tokens: Arc::default(),
     }
 }
 

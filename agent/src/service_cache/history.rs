@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// Maximum number of retained states. They share the instances that they have in common.
 const MAX_STATES: usize = 256;
+/// Maximum size of the transitions between the retained states, in bytes: about what the older states do not share
+/// with the newest one.
+pub const MAX_STATE_BYTES: usize = 4 * 1024 * 1024;
 /// Time for which a state is retained after the next was recorded. A client that reconnects later receives
 /// all instances.
 const STATE_RETENTION: Duration = Duration::from_secs(60);
@@ -45,12 +48,16 @@ pub struct History<S, T> {
     /// Encoded transitions to the newest state, by the version that they start from; `None` for all
     /// instances.
     transitions: VecDeque<(Option<u64>, T)>,
+    /// Sum of the sizes of all states.
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct HistoryEntry<S> {
     version: u64,
     state: Arc<S>,
+    /// Size of the transition to the state, in bytes.
+    bytes: usize,
     /// When the state was first recorded, as the time since a fixed point.
     at: Duration,
 }
@@ -60,12 +67,19 @@ impl<S, T> Default for History<S, T> {
         History {
             states: VecDeque::new(),
             transitions: VecDeque::new(),
+            bytes: 0,
         }
     }
 }
 
-impl<S, T: Clone> History<S, T> {
-    /// Records a state and the transition to it. Removes the oldest beyond the limits.
+impl<S, T: Clone + AsRef<[u8]>> History<S, T> {
+    /// Returns the sum of the sizes of all states, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Records a state and the transition to it. Removes the oldest beyond the limits, of which `max_bytes` is at
+    /// most [`MAX_STATE_BYTES`].
     pub fn record(
         &mut self,
         from: Option<u64>,
@@ -73,6 +87,7 @@ impl<S, T: Clone> History<S, T> {
         state: &Arc<S>,
         transition: &T,
         at: Duration,
+        max_bytes: usize,
     ) {
         let newest = self.states.back().map(|newest| newest.version);
         if newest.is_none_or(|newest| newest < version) {
@@ -85,11 +100,17 @@ impl<S, T: Clone> History<S, T> {
             self.transitions.push_back((from, transition.clone()));
         }
         if let Err(position) = self.find(version) {
-            let state = state.clone();
-            let entry = HistoryEntry { version, state, at };
+            let bytes = transition.as_ref().len();
+            let entry = HistoryEntry {
+                version,
+                state: state.clone(),
+                bytes,
+                at,
+            };
             self.states.insert(position, entry);
-            if self.states.len() > MAX_STATES {
-                self.states.pop_front();
+            self.bytes += bytes;
+            while self.states.len() > MAX_STATES || self.is_larger_than(max_bytes) {
+                self.remove_oldest();
             }
         }
     }
@@ -98,7 +119,7 @@ impl<S, T: Clone> History<S, T> {
     pub fn remove_expired(&mut self, now: Duration) {
         let is_expired = |entry: &HistoryEntry<S>| entry.at + STATE_RETENTION < now;
         while self.states.get(1).is_some_and(is_expired) {
-            self.states.pop_front();
+            self.remove_oldest();
         }
         // Later clients receive the newest state as encoded at that time.
         if self.states.back().is_some_and(is_expired) {
@@ -118,6 +139,16 @@ impl<S, T: Clone> History<S, T> {
     pub fn state_at(&self, version: u64) -> Option<Arc<S>> {
         let found = self.find(version).ok()?;
         self.states.get(found).map(|entry| entry.state.clone())
+    }
+
+    fn is_larger_than(&self, max_bytes: usize) -> bool {
+        self.states.len() > 1 && self.bytes > max_bytes
+    }
+
+    fn remove_oldest(&mut self) {
+        if let Some(oldest) = self.states.pop_front() {
+            self.bytes -= oldest.bytes;
+        }
     }
 
     fn find(&self, version: u64) -> Result<usize, usize> {
@@ -146,7 +177,16 @@ mod tests {
     #[test]
     fn the_newest_states_are_retained() {
         let mut history = History::default();
-        let mut record = |version| history.record(None, version, &Arc::new(version), &(), SECOND);
+        let mut record = |version| {
+            history.record(
+                None,
+                version,
+                &Arc::new(version),
+                &"",
+                SECOND,
+                MAX_STATE_BYTES,
+            )
+        };
         (0..MAX_STATES as u64 * 2).for_each(|n| record(n * 3));
         let last = (MAX_STATES as u64 * 2 - 1) * 3;
         // A state that is recorded late is found like any other.
@@ -158,11 +198,47 @@ mod tests {
     }
 
     #[test]
+    fn large_states_are_removed_early() {
+        let mut history = History::default();
+        let transition = vec![0; MAX_STATE_BYTES / 4];
+        for version in 1..=9 {
+            history.record(
+                None,
+                version,
+                &Arc::new(version),
+                &transition,
+                SECOND,
+                MAX_STATE_BYTES,
+            );
+        }
+        assert_eq!(history.state_at(5), None);
+        assert!(history.state_at(6).is_some());
+        let transition = vec![0; MAX_STATE_BYTES * 2];
+        history.record(
+            None,
+            10,
+            &Arc::new(10),
+            &transition,
+            SECOND,
+            MAX_STATE_BYTES,
+        );
+        assert_eq!(history.state_at(9), None);
+        assert!(history.state_at(10).is_some(), "the newest state stays");
+    }
+
+    #[test]
     fn expired_states_are_removed_except_the_newest() {
         let mut history = History::default();
         for version in 1..=3 {
             let at = SECOND * version as u32;
-            history.record(Some(version - 1), version, &Arc::new(version), &(), at);
+            history.record(
+                Some(version - 1),
+                version,
+                &Arc::new(version),
+                &"",
+                at,
+                MAX_STATE_BYTES,
+            );
         }
         history.remove_expired(STATE_RETENTION + SECOND * 3);
         assert_eq!(history.state_at(1), None);
@@ -176,7 +252,14 @@ mod tests {
     fn transitions_lead_to_the_newest_state_only() {
         let mut history = History::default();
         let mut record = |from, version, transition| {
-            history.record(from, version, &Arc::new(version), &transition, SECOND);
+            history.record(
+                from,
+                version,
+                &Arc::new(version),
+                &transition,
+                SECOND,
+                MAX_STATE_BYTES,
+            );
             history
                 .transition(from, version)
                 .map(|(transition, _)| transition)

@@ -38,6 +38,14 @@ impl Agent {
         response
     }
 
+    /// Registers an instance over the Unix socket, and so as an authenticated client.
+    pub fn register_by_socket(&self, service: &str, id: &str, body: &Value) -> Value {
+        let path = format!("/v1/services/{service}/instances/{id}");
+        let (status, response) = self.socket_request("PUT", &path, body);
+        assert_eq!(status, 200, "{response}");
+        response
+    }
+
     /// Returns the ids of the published instances of a service; `!` marks the attribute `health=warning`.
     pub fn published(&self, service: &str) -> Vec<String> {
         let (status, response) =

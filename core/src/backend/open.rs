@@ -269,7 +269,7 @@ impl AgentApi {
 
 #[cfg(feature = "agent")]
 fn agent_config(url: &Url, unix: bool) -> Result<AgentConfig> {
-    let own = ["token", "token_file"];
+    let own = ["token", "token_file", "max_instances"];
     let tls = if unix { &[][..] } else { &TLS_OPTIONS[..] };
     url.expect_options(&[&own[..], tls, &COMMON_OPTIONS].concat())?;
     AgentConfig::read(url, unix)

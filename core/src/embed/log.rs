@@ -18,6 +18,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork_safety::generation;
+use crate::printable::printable_excerpt;
 
 /// Receives log records. Called and dropped on the thread `discover-log` only.
 pub trait LogSink: Send + 'static {
@@ -174,6 +175,9 @@ impl Subscriber for LogSubscriber {
     fn exit(&self, _: &span::Id) {}
 }
 
+/// Maximum length of the message and of each field, in characters. Both may contain text of other parties.
+const MAX_TEXT_CHARS: usize = 4096;
+
 /// Collects the message and the fields of one event.
 #[derive(Default)]
 struct EventText {
@@ -190,12 +194,13 @@ impl EventText {
         parts
             .fields
             .sort_by_key(|(name, _)| rank(name).unwrap_or(LEADING_FIELDS.len()));
-        let mut text = parts.message;
+        let mut text = printable_excerpt(&parts.message, MAX_TEXT_CHARS);
         for (name, value) in parts.fields {
-            let must_quote = |c: char| c.is_whitespace() || c.is_control() || c == '"';
+            let must_quote = |c: char| c.is_whitespace() || c == '"';
+            let value = printable_excerpt(&value, MAX_TEXT_CHARS);
             // Writing to a string does not fail.
             let _ = match value.is_empty() || value.contains(must_quote) {
-                true => write!(text, " {name}={value:?}"),
+                true => write!(text, " {name}=\"{}\"", value.replace('"', "\\\"")),
                 false => write!(text, " {name}={value}"),
             };
         }

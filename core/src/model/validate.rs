@@ -80,7 +80,8 @@ pub(crate) fn check_host(host: &str) -> Result<&str> {
     }
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let is_v6 = bare.parse::<std::net::Ipv6Addr>().is_ok();
-    if !is_v6 && !bare.chars().all(is_name) {
+    // A command would take a host with a hyphen at its beginning for an option.
+    if !is_v6 && (bare.starts_with('-') || !bare.chars().all(is_name)) {
         return Err(Error::invalid(format!(
             "host {host:?} is neither a host name nor an IP address"
         )));
@@ -138,6 +139,7 @@ mod tests {
             ("fe80::1", "one link"),
             ("fe80::1%eth0", "neither a host name"),
             ("[::1]x", "neither a host name"),
+            ("-oProxyCommand", "neither a host name"),
         ] {
             let error = check_advertised_host(bad).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

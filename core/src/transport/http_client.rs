@@ -9,7 +9,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -133,7 +133,7 @@ impl HttpClient {
         while let Some(mut connection) = self.take_idle().await {
             let again = self.options.resend.then(|| request.clone());
             match connection.try_send_request(request).await {
-                Ok(response) => return Ok(self.response(response, connection)),
+                Ok(response) => return self.response(response, connection),
                 // The server may have closed the idle connection meanwhile. A new connection shows its state.
                 Err(mut error) => match error.take_message().or(again) {
                     Some(unsent) => request = unsent,
@@ -144,22 +144,29 @@ impl HttpClient {
         let mut connection = self.connect().await?;
         let sent = connection.send_request(request).await;
         let response = sent.map_err(|error| self.broken(Phase::Opening, &error))?;
-        Ok(self.response(response, connection))
+        self.response(response, connection)
     }
 
     fn response(
         self: &Arc<HttpClient>,
         response: Response<Incoming>,
         connection: Connection,
-    ) -> HttpResponse {
+    ) -> Result<HttpResponse> {
         let (head, body) = response.into_parts();
-        HttpResponse {
+        if !has_clear_length(&head.headers) {
+            let text = format!(
+                "{}: the response has an unknown Transfer-Encoding, or one beside a Content-Length",
+                self.peer
+            );
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
+        Ok(HttpResponse {
             status: head.status,
             headers: head.headers,
             body,
             connection,
             client: self.clone(),
-        }
+        })
     }
 
     fn broken(&self, phase: Phase, error: &(dyn std::error::Error + 'static)) -> Error {
@@ -226,6 +233,20 @@ impl HttpClient {
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns true if only one header determines where the body ends. Otherwise the next response on the connection
+/// could be a part of this one.
+fn has_clear_length(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+            is_chunked && !headers.contains_key(CONTENT_LENGTH)
+        }
+        _ => false,
     }
 }
 

@@ -52,6 +52,16 @@ pub fn signal(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid as i32), signal);
 }
 
+/// Returns the memory that a process has resident, in bytes.
+pub fn resident_bytes(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line
+        .and_then(|line| line.split_whitespace().next())
+        .unwrap();
+    kilobytes.parse::<usize>().unwrap() * 1024
+}
+
 /// Stops a process (SIGSTOP) and waits until all of its threads have stopped. Its sockets stay open.
 pub fn freeze(pid: u32) {
     signal(pid, Signal::SIGSTOP);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderValue, Response, header};
 use bytes::Bytes;
 use discover_core::{Cursor, ErrorKind, Event, ServiceName};
@@ -20,6 +20,7 @@ use crate::api::problem::Problem;
 use crate::api::state::ApiState;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
+use crate::net::peer::Peer;
 use crate::service_cache::CachedService;
 
 /// Minimum time between two messages. Changes in the meantime are sent together.
@@ -36,11 +37,13 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// Fails with [`ErrorKind::Resource`] if the maximum number of streams is open.
 pub async fn events(
     State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
     RawQuery(query): RawQuery,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(query.as_deref().unwrap_or_default(), &[])?;
     let events = AllEventsStream {
         state: state.clone(),
+        peer,
         watched: BTreeMap::new(),
         listed_at: None,
         sent_at: None,
@@ -50,7 +53,7 @@ pub async fn events(
         let bytes = events.next().await?;
         Some((Ok::<Bytes, Infallible>(bytes), events))
     });
-    let events = state.streams.admit(Box::pin(events))?;
+    let events = state.streams.admit(peer, Box::pin(events))?;
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
     let media_type = HeaderValue::from_static("text/event-stream");
@@ -61,6 +64,7 @@ pub async fn events(
 
 struct AllEventsStream {
     state: Arc<ApiState>,
+    peer: Peer,
     watched: BTreeMap<ServiceName, (Arc<CachedService>, Cursor)>,
     /// The time of the last request for the names of all services.
     listed_at: Option<Instant>,
@@ -136,7 +140,7 @@ impl AllEventsStream {
         for name in names {
             if !self.watched.contains_key(&name) {
                 // Services beyond the limit of watched services are left out.
-                let Ok(cached) = self.state.service_cache.open(&name) else {
+                let Ok(cached) = self.state.service_cache.open(&name, Some(self.peer)) else {
                     break;
                 };
                 let cursor = cached.set.cursor();

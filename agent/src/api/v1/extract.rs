@@ -1,5 +1,6 @@
 //! Extractors that validate the path and the body of a request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -9,16 +10,21 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use discover_core::{Error, ErrorKind, ServiceName};
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::api::problem::Problem;
-use crate::registry::key::InstanceKey;
+use crate::api::state::ApiState;
+use crate::api::v1::unique_names::UniqueNames;
+use crate::net::peer::Peer;
+use crate::net::quota::{Quota, QuotaLimits};
+use crate::registry::key::{InstanceKey, MAX_ID_BYTES};
 
 /// Maximum size of a body, in bytes. The largest registration fits.
 const MAX_BODY_BYTES: usize = 512 * 1024;
-/// Maximum length of an id, in bytes: that of the longest host and port.
-const MAX_ID_BYTES: usize = 260;
+/// Maximum size of all bodies that are being received, in bytes.
+const MAX_BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// Limit on the time to receive a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -60,10 +66,10 @@ impl<S: Send + Sync> FromRequestParts<S> for InstancePath {
 /// origins send only with permission (CORS preflight).
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Json<T>, Problem> {
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Json<T>, Problem> {
         let media_type = request.headers().get(CONTENT_TYPE);
         let media_type = media_type
             .and_then(|value| value.to_str().ok())
@@ -74,15 +80,30 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             let error = Error::invalid(text);
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
         }
+        let peer = request.extensions().get::<Peer>().copied();
+        let size = request.body().size_hint().exact();
+        let size = size.map_or(MAX_BODY_BYTES, |size| size as usize);
+        let admit = |peer| state.bodies.admit(peer, size.min(MAX_BODY_BYTES), None);
+        let _permit = peer.map(admit).transpose()?;
         let body = read_body(request).await?;
         // serde also accepts an array with the fields in their order.
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(Error::invalid("the body must be a JSON object").into());
         }
-        let value = serde_json::from_slice(&body)
-            .map_err(|e| Error::invalid(format!("invalid body: {e}")))?;
+        let invalid = |e| Error::invalid(format!("invalid body: {e}"));
+        serde_json::from_slice::<UniqueNames>(&body).map_err(invalid)?;
+        let value = serde_json::from_slice(&body).map_err(invalid)?;
         Ok(Json(value))
     }
+}
+
+/// Returns the limit on the bodies that are being received.
+pub fn body_quota() -> Arc<Quota> {
+    let limits = QuotaLimits {
+        count: None,
+        bytes: Some((MAX_BODIES_BYTES, None)),
+    };
+    Quota::new("request bodies", limits)
 }
 
 async fn read_body(request: Request) -> Result<Bytes, Problem> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use crate::api::v1::extract::Json;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
 use crate::api::v1::read::json_response;
+use crate::net::peer::Peer;
 use crate::registry::reconcile::RegistrationStatus;
 use crate::registry::state::{InstanceSelector, MaintenanceMode};
 use crate::registry::table::LivenessSource;
@@ -69,6 +70,7 @@ pub async fn modes(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery
 /// `PUT /v1/maintenance`: switches maintenance or draining mode on or off.
 pub async fn set_mode(
     State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
     Json(request): Json<MaintenanceRequest>,
 ) -> ApiResult {
     let whom = InstanceSelector::new(request.service.as_deref(), request.id.as_deref())?;
@@ -77,7 +79,7 @@ pub async fn set_mode(
         RequestedMode::Draining => Some(MaintenanceMode::Draining),
         RequestedMode::Off => None,
     };
-    let count = state.registry.set_maintenance(whom, mode).await;
+    let count = state.registry.set_maintenance(whom, mode, peer).await?;
     Ok(json_response(json!({ "instances": count }).to_string()))
 }
 

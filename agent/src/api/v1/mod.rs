@@ -1,9 +1,10 @@
 //! Version 1 of the HTTP API.
 
 pub mod all_events;
-mod extract;
+pub mod extract;
 pub mod json;
 pub mod maintenance;
 pub mod query;
 pub mod read;
+pub mod unique_names;
 pub mod write;

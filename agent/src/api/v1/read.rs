@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
 use discover_core::{ConnectionState, Error, ErrorKind, ServiceName, ServiceSet, Snapshot};
 use serde_json::json;
 use tokio::time::timeout;
@@ -16,6 +17,7 @@ use crate::api::state::ApiState;
 use crate::api::v1::extract::ServicePath;
 use crate::api::v1::json;
 use crate::api::v1::query::Query;
+use crate::net::peer::Peer;
 use crate::runtime::exposition::MetricsFormat;
 use crate::service_cache::CachedService;
 
@@ -40,12 +42,13 @@ pub async fn services(State(state): State<Arc<ApiState>>, RawQuery(query): RawQu
 /// one with this index, up to the time `wait`.
 pub async fn service(
     State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
     ServicePath(service): ServicePath,
     RawQuery(query): RawQuery,
 ) -> ApiResult {
     let allowed = ["attribute", "tag", "wait", "index"];
     let query = Query::parse(query.as_deref().unwrap_or_default(), &allowed)?;
-    let cached = state.service_cache.open(&service)?;
+    let cached = state.service_cache.open(&service, Some(peer))?;
     let set = filtered(&cached, &query);
     let wait = query.wait.unwrap_or(Duration::ZERO);
     if let Some(index) = &query.index {
@@ -54,7 +57,11 @@ pub async fn service(
     }
     let now = first_state(&set).await?;
     let index = cached.index(&now);
-    let mut response = json_response(json::set(service.as_str(), &now, &index));
+    let text = match is_filtered(&query) {
+        true => Bytes::from(json::set(service.as_str(), &now, &index)),
+        false => cached.document(&now, || json::set(service.as_str(), &now, &index)),
+    };
+    let mut response = json_response(text);
     if let Ok(index) = HeaderValue::from_str(&index) {
         response.headers_mut().insert("discoverd-index", index);
     }
@@ -64,11 +71,12 @@ pub async fn service(
 /// `GET /v1/services/{service}/leader`: the leader, which is the oldest online instance.
 pub async fn leader(
     State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
     ServicePath(service): ServicePath,
     RawQuery(query): RawQuery,
 ) -> ApiResult {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["attribute", "tag"])?;
-    let cached = state.service_cache.open(&service)?;
+    let cached = state.service_cache.open(&service, Some(peer))?;
     let now = first_state(&filtered(&cached, &query)).await?;
     let not_found = || {
         Error::new(
@@ -83,21 +91,22 @@ pub async fn leader(
 /// `GET /v1/services/{service}/events`: the event stream of a service.
 pub async fn events(
     State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
     ServicePath(service): ServicePath,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> ApiResult {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["attribute", "tag"])?;
-    let cached = state.service_cache.open(&service)?;
+    let cached = state.service_cache.open(&service, Some(peer))?;
     let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     // The history contains only unfiltered states, so a filtered stream does not resume.
-    let is_filtered = !query.attributes.is_empty() || !query.tags.is_empty();
+    let is_filtered = is_filtered(&query);
     let subset = is_filtered.then(|| filtered(&cached, &query));
     let sent = last_id
         .filter(|_| !is_filtered)
         .and_then(|last_id| cached.state_at(last_id));
     let stream = sse::stream(cached, subset, sent);
-    let stream = state.streams.admit(stream)?;
+    let stream = state.streams.admit(peer, stream)?;
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
     let media_type = HeaderValue::from_static("text/event-stream");
@@ -162,8 +171,12 @@ pub async fn openapi() -> Response<Body> {
     json_response(OPENAPI.to_owned())
 }
 
+fn is_filtered(query: &Query) -> bool {
+    !query.attributes.is_empty() || !query.tags.is_empty()
+}
+
 fn filtered(cached: &CachedService, query: &Query) -> ServiceSet {
-    if query.attributes.is_empty() && query.tags.is_empty() {
+    if !is_filtered(query) {
         return cached.set.clone();
     }
     let attributes = query.attributes.clone();
@@ -190,8 +203,8 @@ async fn first_state(set: &ServiceSet) -> Result<Arc<Snapshot>, Problem> {
     Ok(set.snapshot())
 }
 
-pub(super) fn json_response(text: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(text));
+pub(super) fn json_response(text: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(text.into());
     let headers = response.headers_mut();
     let media_type = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, media_type);

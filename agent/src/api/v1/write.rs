@@ -14,11 +14,15 @@ use crate::api::problem::Problem;
 use crate::api::state::ApiState;
 use crate::api::v1::extract::{InstancePath, Json};
 use crate::api::v1::query::{self, Query};
-use crate::health::check::{CheckDefinition, HealthSource};
-use crate::net::peer::Peer;
+use crate::health::check::{Check, CheckDefinition, HealthSource};
+use crate::net::peer::{Authentication, Peer};
+use crate::net::quota::QuotaPermit;
 use crate::registry::state::Health;
 use crate::registry::table::LivenessSource;
 use crate::registry::{DEFAULT_TTL, RegistrationRequest};
+
+/// Maximum size of a health check, in bytes.
+const MAX_CHECK_BYTES: usize = 16 * 1024;
 
 type ApiResult = Result<Response<Body>, Problem>;
 
@@ -65,6 +69,7 @@ pub struct UpdateRequest {
 pub async fn register(
     State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
+    Extension(authentication): Extension<Authentication>,
     InstancePath((service, id)): InstancePath,
     Json(body): Json<RegisterRequest>,
 ) -> ApiResult {
@@ -81,13 +86,14 @@ pub async fn register(
             RequestedClaim::RestoreOnly => OnConflict::RestoreOnly,
         },
         owner: body.owner,
+        peer: Some(peer),
         liveness: LivenessSource::Heartbeats,
         heartbeat_interval: None,
         health: Health::Passing,
         is_deferred: false,
     };
     let (asked, watch) = match check {
-        Some(check) => add_check(&state, peer, asked, &check)?,
+        Some(check) => add_check(&state, (peer, authentication), asked, &check)?,
         None => (asked, None),
     };
     let health = asked.health;
@@ -96,8 +102,9 @@ pub async fn register(
     let checks = state.checks.clone();
     let granted = tokio::spawn(async move {
         let granted = registry.register(asked).await?;
-        if let Some(HealthSource::Agent(check)) = watch {
-            checks.start((service, granted.id.clone()), granted.grant, check, health);
+        if let Some((check, permit)) = watch {
+            let key = (service, granted.id.clone());
+            checks.start(key, granted.grant, check, health, Some(permit));
         }
         Ok::<_, Error>(granted)
     });
@@ -134,6 +141,7 @@ pub async fn heartbeat(
 /// `PATCH …/instances/{id}`: replaces the attributes of an instance.
 pub async fn update(
     State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
     InstancePath(key): InstancePath,
     Json(request): Json<UpdateRequest>,
 ) -> ApiResult {
@@ -142,7 +150,7 @@ pub async fn update(
     Registration::new(key.0.as_str(), 1)?.attributes(request.attributes.clone())?;
     state
         .registry
-        .update(&key, grant, request.attributes)
+        .update(Some(peer), &key, grant, request.attributes)
         .await?;
     Ok(no_content())
 }
@@ -160,31 +168,42 @@ pub async fn unregister(
     Ok(no_content())
 }
 
-/// Adds the health check of a registration: one that the agent makes, or reports of the instance.
+/// Adds the health check of a registration: one that the agent makes, with its permit, or reports of the instance.
 fn add_check(
     state: &ApiState,
-    peer: Peer,
+    (peer, authentication): (Peer, Authentication),
     mut asked: RegistrationRequest,
     check: &CheckDefinition,
-) -> discover_core::Result<(RegistrationRequest, Option<HealthSource>)> {
+) -> discover_core::Result<(RegistrationRequest, Option<(Check, QuotaPermit)>)> {
     let registration = state.registry.registration(&asked)?;
-    // A registration that replaces another one with a check adds nothing to the number of checks.
-    let key = (asked.service.clone(), registration.instance_id());
-    state
-        .check_policy
-        .admit(check, state.checks.count_except(&key))?;
+    state.check_policy.admit(check, authentication)?;
     let instance = registration.instance(0);
     let reach = state.check_policy.target_policy(peer);
-    let watch = check.resolve(instance.host(), instance.port(), reach)?;
-    (asked.liveness, asked.heartbeat_interval) = match watch {
-        HealthSource::Agent(_) => (LivenessSource::AgentCheck(check.critical_ttl()), None),
-        HealthSource::Reports(every) => (
-            LivenessSource::HealthReports(check.critical_ttl()),
-            Some(every),
-        ),
-    };
     asked.health = check.initial();
-    Ok((asked, Some(watch)))
+    match check.resolve(instance.host(), instance.port(), reach)? {
+        HealthSource::Agent(resolved) => {
+            check_size(&resolved)?;
+            asked.liveness = LivenessSource::AgentCheck(check.critical_ttl());
+            let key = (asked.service.clone(), registration.instance_id());
+            let permit = state.checks.admit(&key, peer)?;
+            Ok((asked, Some((resolved, permit))))
+        }
+        HealthSource::Reports(every) => {
+            asked.liveness = LivenessSource::HealthReports(check.critical_ttl());
+            asked.heartbeat_interval = Some(every);
+            Ok((asked, None))
+        }
+    }
+}
+
+/// Refuses a check whose texts are long.
+fn check_size(check: &Check) -> discover_core::Result<()> {
+    let size = serde_json::to_vec(check).map_or(usize::MAX, |text| text.len());
+    if size > MAX_CHECK_BYTES {
+        let text = format!("check has {size} bytes; the limit is {MAX_CHECK_BYTES}");
+        return Err(Error::invalid(text));
+    }
+    Ok(())
 }
 
 fn parse_grant(text: Option<String>) -> discover_core::Result<Option<u64>> {

@@ -173,7 +173,8 @@ impl ConfigFileServices {
             }
         };
         if let Some(check::HealthSource::Agent(check)) = new.watch {
-            self.checks.start(key.clone(), granted.grant, check, health);
+            self.checks
+                .start(key.clone(), granted.grant, check, health, None);
         }
         Some(RegisteredService {
             placed: new.placed,
@@ -300,6 +301,7 @@ fn prepare_service(placed: Placed) -> Result<PreparedService> {
         ttl,
         on_conflict: OnConflict::Replace,
         owner: String::new(),
+        peer: None,
         // The service stays registered for as long as the file names it.
         liveness: LivenessSource::AgentCheck(Duration::MAX),
         heartbeat_interval: None,

@@ -3,6 +3,7 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::*;
+use crate::net::quota::QuotaLimits;
 use crate::service_cache::ServiceCache;
 
 fn services(text: &str) -> Vec<Service> {
@@ -20,9 +21,13 @@ async fn a_service_stays_online_while_its_tags_change() {
     let client = Client::connect(&url).await.unwrap();
     let service_cache = ServiceCache::new(client.clone(), "boot".to_owned(), 9);
     let address = [127, 0, 0, 1].into();
-    let registry = Registry::new(client.clone(), service_cache, address);
+    let limits = QuotaLimits {
+        count: None,
+        bytes: None,
+    };
+    let registry = Registry::new(client.clone(), service_cache, address, limits);
     let _tending = tokio::spawn(registry.clone().reconcile());
-    let checks = Arc::new(Checks::new(registry.clone()));
+    let checks = Arc::new(Checks::new(registry.clone(), 9));
     let component = ConfigFileServices::new(registry, checks, address);
     let set = client.services("web").unwrap();
     let mut events = set.subscribe();

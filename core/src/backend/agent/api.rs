@@ -7,8 +7,11 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::backend::agent::config::AgentConfig;
-use crate::backend::agent::connection::AgentConnection;
+use crate::backend::agent::connection::{AgentConnection, CallLimits};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Maximum size of a response, in bytes. The registrations of an agent fit.
+const MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 
 /// Client of an agent's HTTP API, with the same connections, credentials and errors as a
 /// [`Client`](crate::Client) of the same URL. The agent's `/v1/openapi.json` describes the API.
@@ -36,6 +39,10 @@ impl AgentApi {
             let text = format!("{method:?} is not an HTTP method; write for example GET or PUT");
             Error::caused_by(ErrorKind::InvalidArgument, text, e)
         })?;
-        self.0.call_within(method, path, body, limit).await
+        let limits = CallLimits {
+            time: limit,
+            bytes: MAX_RESPONSE_BYTES,
+        };
+        self.0.call_within(method, path, body, limits).await
     }
 }

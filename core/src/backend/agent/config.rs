@@ -18,6 +18,8 @@ pub(crate) struct AgentConfig {
     pub(super) token: Option<String>,
     /// Present if the connection uses TLS.
     pub(super) tls: Option<TlsMaterial>,
+    /// Maximum number of instances of a service.
+    pub(super) max_instances: u64,
     client_certificate: bool,
 }
 
@@ -66,6 +68,7 @@ impl AgentConfig {
             address,
             token,
             tls,
+            max_instances: uri.max_instances()?,
             client_certificate: files.is_some_and(|files| files.identity.is_some()),
         })
     }

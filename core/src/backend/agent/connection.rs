@@ -22,8 +22,16 @@ use crate::transport::network_error::{Peer, Phase};
 
 /// Limit of a call. Longer than the agent retries a request to its store.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
-/// The longest response that is accepted, in bytes.
-const MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
+/// Limits of a call whose response is a short document.
+const CALL_LIMITS: CallLimits = CallLimits {
+    time: CALL_TIMEOUT,
+    bytes: 1024 * 1024,
+};
+/// Limits of the call for the names of all services.
+pub(super) const CATALOG_LIMITS: CallLimits = CallLimits {
+    time: CALL_TIMEOUT,
+    bytes: 16 * 1024 * 1024,
+};
 /// How many idle connections are kept for the next calls.
 const MAX_IDLE_CONNECTIONS: usize = 4;
 /// How long idle connections beyond the first are kept, so that calls which overlap now and then do not
@@ -32,10 +40,19 @@ const IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Header with the boot id of the agent.
 const BOOT_HEADER: &str = "discoverd-boot";
 
+/// Limits of the response to a call.
+#[derive(Clone, Copy)]
+pub(super) struct CallLimits {
+    pub(super) time: Duration,
+    pub(super) bytes: usize,
+}
+
 /// Connection of one client to one agent.
 pub(super) struct AgentConnection {
     client: Arc<HttpClient>,
     authorization: Option<HeaderValue>,
+    /// Maximum number of instances of a service.
+    pub(super) max_instances: u64,
     pub(super) state: watch::Sender<ConnectionState>,
     /// Boot id of the agent, which changes with each start; empty before the first response.
     pub(super) boot: watch::Sender<String>,
@@ -73,6 +90,7 @@ impl AgentConnection {
         Ok(Arc::new(AgentConnection {
             client: HttpClient::new(config.address, config.tls.as_ref(), peer, options)?,
             authorization,
+            max_instances: config.max_instances,
             state: watch::Sender::new(ConnectionState::Connected),
             boot: watch::Sender::default(),
             restarts: AtomicU64::new(0),
@@ -86,21 +104,24 @@ impl AgentConnection {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value> {
-        self.call_within(method, path, body, CALL_TIMEOUT).await
+        self.call_within(method, path, body, CALL_LIMITS).await
     }
 
-    /// Calls as [`AgentConnection::call`] does, with another time limit.
+    /// Calls as [`AgentConnection::call`] does, with other limits.
     pub(super) async fn call_within(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-        limit: Duration,
+        limits: CallLimits,
     ) -> Result<Value> {
-        let answered = async { self.read_json(self.send(method, path, body).await?).await };
-        let result = match timeout(limit, answered).await {
+        let answered = async {
+            let response = self.send(method, path, body).await?;
+            self.read_json(response, limits.bytes).await
+        };
+        let result = match timeout(limits.time, answered).await {
             Ok(result) => result,
-            Err(_) => Err(self.no_answer(limit)),
+            Err(_) => Err(self.no_answer(limits.time)),
         };
         self.record_result(result.as_ref().err());
         result
@@ -164,11 +185,11 @@ impl AgentConnection {
         Ok(response)
     }
 
-    async fn read_json(&self, response: HttpResponse) -> Result<Value> {
+    async fn read_json(&self, response: HttpResponse, max_bytes: usize) -> Result<Value> {
         if !response.status.is_success() {
             return Err(self.read_refusal(response).await);
         }
-        let body = response.bytes(MAX_RESPONSE_BYTES).await?;
+        let body = response.bytes(max_bytes).await?;
         if body.is_empty() {
             return Ok(Value::Null);
         }
@@ -179,7 +200,7 @@ impl AgentConnection {
     async fn read_refusal(&self, response: HttpResponse) -> Error {
         let status = response.status;
         let kind = problem::kind_of(status.as_u16());
-        let body = match response.bytes(MAX_RESPONSE_BYTES).await {
+        let body = match response.bytes(CALL_LIMITS.bytes).await {
             Ok(body) => body,
             Err(error) => return error,
         };

@@ -6,6 +6,7 @@ mod connection;
 mod problem;
 mod reducer;
 mod sse;
+mod view_limit;
 mod watch;
 
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ConnectionState, Grant, Metrics, OnConflict, Registration, ServiceName, View};
-use connection::AgentConnection;
+use connection::{AgentConnection, CATALOG_LIMITS};
 
 pub use api::AgentApi;
 pub(crate) use config::AgentConfig;
@@ -162,7 +163,7 @@ impl Backend for AgentBackend {
         async move {
             let answer = self
                 .connection
-                .call(Method::GET, "/v1/services", None)
+                .call_within(Method::GET, "/v1/services", None, CATALOG_LIMITS)
                 .await?;
             let services = answer["services"].as_array().into_iter().flatten();
             let names = services.filter_map(Value::as_str);

@@ -3,6 +3,10 @@
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
+use crate::printable::printable_excerpt;
+
+/// Maximum length of a reason that is shown, in characters.
+const MAX_DETAIL_CHARS: usize = 1024;
 
 /// Returns true if the JSON is a problem document of an agent.
 pub(super) fn is_problem(document: &Value) -> bool {
@@ -17,6 +21,7 @@ pub(super) fn read(problem: &Value, default_kind: ErrorKind) -> Error {
     });
     let detail = problem["detail"].as_str();
     let text = detail.unwrap_or("the agent refused the request without a reason");
+    let text = printable_excerpt(text, MAX_DETAIL_CHARS);
     Error::new(kind.unwrap_or(default_kind), text)
 }
 
@@ -52,5 +57,13 @@ mod tests {
             ErrorKind::Timeout
         );
         assert_eq!(read(&json!(3), kind_of(503)).kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_reason_is_cut_and_control_characters_are_escaped() {
+        let detail = format!("\u{1b}[2J\n{}", "x".repeat(5000));
+        let text = read(&json!({ "detail": detail }), ErrorKind::Internal).to_string();
+        assert!(text.starts_with("\\u{1b}[2J\\nxx"), "{text}");
+        assert!(text.chars().count() < 1100);
     }
 }

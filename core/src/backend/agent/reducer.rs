@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::backend::agent::problem;
 use crate::backend::agent::sse::Message;
+use crate::backend::agent::view_limit::ViewLimit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::instance_json;
 use crate::model::{Instance, ServiceName, View};
@@ -18,6 +19,7 @@ pub(super) struct EventReducer {
     /// The view before this stream. Unchanged instances are reused from it.
     last: View,
     view: View,
+    limit: ViewLimit,
     /// The agent's epoch.
     epoch: Option<u64>,
     /// Whether a whole view was emitted.
@@ -26,7 +28,7 @@ pub(super) struct EventReducer {
 }
 
 impl EventReducer {
-    pub(super) fn new(service: ServiceName, last: View) -> EventReducer {
+    pub(super) fn new(service: ServiceName, last: View, max_instances: u64) -> EventReducer {
         let view = View {
             epoch: last.epoch,
             ..View::default()
@@ -35,6 +37,7 @@ impl EventReducer {
             service,
             last,
             view,
+            limit: ViewLimit::new(max_instances),
             epoch: None,
             complete: false,
             changed: true,
@@ -50,7 +53,8 @@ impl EventReducer {
     ///
     /// # Errors
     ///
-    /// Fails with [`ErrorKind::Internal`] if the event is malformed.
+    /// Fails with [`ErrorKind::Internal`] if the event is malformed, and with [`ErrorKind::InvalidArgument`] if the
+    /// instances exceed a limit.
     pub(super) fn apply(&mut self, message: &Message) -> Result<VecDeque<Result<View>>> {
         let data: Value = serde_json::from_str(&message.data).map_err(|e| {
             let text = format!(
@@ -91,14 +95,19 @@ impl EventReducer {
             Some(old) => Arc::new(new.with_load_of(old)),
             None => Arc::new(new),
         };
-        self.view.instances.insert(seniority, instance);
+        if let Some(replaced) = self.view.instances.insert(seniority, instance.clone()) {
+            self.limit.remove(&replaced);
+        }
         self.changed = true;
-        Ok(())
+        let count = self.view.instances.len();
+        self.limit.add(&self.service, &instance, count)
     }
 
     fn remove(&mut self, data: &Value) -> Result<()> {
         let seniority = self.read(data)?.order();
-        self.view.instances.remove(&seniority);
+        if let Some(removed) = self.view.instances.remove(&seniority) {
+            self.limit.remove(&removed);
+        }
         self.changed = true;
         Ok(())
     }
@@ -158,7 +167,7 @@ mod tests {
     }
 
     fn reducer(last: View) -> EventReducer {
-        EventReducer::new(ServiceName::new("web").unwrap(), last)
+        EventReducer::new(ServiceName::new("web").unwrap(), last, 5)
     }
 
     fn views(reducer: &mut EventReducer, messages: &[Message]) -> Vec<View> {
@@ -182,6 +191,22 @@ mod tests {
         assert_eq!(
             (error.kind(), error.to_string()),
             (ErrorKind::Timeout, "slow".to_owned())
+        );
+    }
+
+    #[test]
+    fn too_many_instances_are_an_error() {
+        let mut web = reducer(View::default());
+        for port in 1..=5 {
+            web.apply(&up(port, 5)).unwrap();
+        }
+        web.apply(&up(5, 5)).unwrap();
+        let error = web.apply(&up(6, 5)).unwrap_err();
+        let expected = "web: the agent sends more than 5 instances; raise the option max_instances";
+        assert!(error.to_string().starts_with(expected), "{error}");
+        assert!(
+            web.into_last().instances.is_empty(),
+            "the previous view stays"
         );
     }
 

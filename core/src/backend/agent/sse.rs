@@ -2,8 +2,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest accepted line, in bytes: several times the largest record.
-const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+/// The longest accepted event, in bytes: several times the largest record. A line is no longer either.
+const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
 /// One named event of a stream.
 #[derive(Debug, PartialEq)]
@@ -25,14 +25,14 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// Fails with [`ErrorKind::Internal`] if a line is too long.
+    /// Fails with [`ErrorKind::Internal`] if an event is too long.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Message>> {
         let mut messages = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
-            if self.line.len() > MAX_LINE_BYTES {
+            if self.line.len() + self.data.len() > MAX_EVENT_BYTES {
                 let text = format!(
-                    "malformed event stream from the agent: a line is longer than {MAX_LINE_BYTES} bytes"
+                    "malformed event stream from the agent: an event is longer than {MAX_EVENT_BYTES} bytes"
                 );
                 return Err(Error::new(ErrorKind::Internal, text));
             }
@@ -90,11 +90,25 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_an_error() {
+    fn an_event_that_is_too_long_is_an_error() {
         let mut parser = Parser::default();
-        let half = vec![b'x'; MAX_LINE_BYTES / 2 + 1];
+        let half = vec![b'x'; MAX_EVENT_BYTES / 2 + 1];
         assert!(parser.push(&half).is_ok());
         assert!(parser.push(&half).is_err());
+        let line = format!("data: {}\n", "x".repeat(1000));
+        let mut parser = Parser::default();
+        let error =
+            (0..MAX_EVENT_BYTES / 1000 + 1).find_map(|_| parser.push(line.as_bytes()).err());
+        let text = error.unwrap().to_string();
+        assert!(
+            text.contains("an event is longer than 4194304 bytes"),
+            "{text}"
+        );
+        let event = format!("event: up\n{line}\n");
+        let mut parser = Parser::default();
+        for _ in 0..MAX_EVENT_BYTES / 1000 + 1 {
+            assert_eq!(parser.push(event.as_bytes()).unwrap().len(), 1);
+        }
     }
 
     proptest::proptest! {

@@ -95,7 +95,11 @@ impl ViewStream {
             self.events = Some(EventStream {
                 body,
                 parser: Parser::default(),
-                reducer: EventReducer::new(self.service.clone(), self.last.clone()),
+                reducer: EventReducer::new(
+                    self.service.clone(),
+                    self.last.clone(),
+                    self.connection.max_instances,
+                ),
             });
             return Ok(());
         };

@@ -10,10 +10,9 @@ use crate::transport::network_error::Peer;
 use crate::transport::tls::{TLS_OPTIONS, TlsFiles};
 use crate::url::Url;
 
-/// Default of the option `max_instances`. The limit keeps keys that lie under a service by mistake from
-/// taking all memory.
-const DEFAULT_MAX_INSTANCES: u64 = 250_000;
 const DEFAULT_PORT: u16 = 2379;
+/// Maximum length of the server's own text in an error, in characters.
+pub(crate) const MAX_SERVER_TEXT_CHARS: usize = 512;
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
 
 /// Endpoints, credentials, TLS files and limits of a connection to etcd. Contains secrets, so it has no
@@ -77,7 +76,7 @@ impl EtcdConfig {
         Ok(EtcdConfig {
             endpoints,
             root: root.to_owned(),
-            most: max_instances(uri)?,
+            most: uri.max_instances()?,
             user: login(uri, env("ETCDCTL_USER"), env("ETCDCTL_PASSWORD"))?,
             tls: tls.then_some(files),
             v2: uri.scheme().starts_with("etcd2"),
@@ -227,18 +226,6 @@ fn address_of(endpoint: &str) -> &str {
     endpoint
         .split_once("://")
         .map_or(endpoint, |(_, address)| address)
-}
-
-fn max_instances(uri: &Url) -> Result<u64> {
-    let Some(text) = uri.option("max_instances") else {
-        return Ok(DEFAULT_MAX_INSTANCES);
-    };
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| {
-        Error::invalid(format!(
-            "option max_instances is {text:?}; it must be a number of at least 1"
-        ))
-    })
 }
 
 fn from_env(endpoints: Option<String>) -> Vec<String> {

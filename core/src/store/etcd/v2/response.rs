@@ -4,7 +4,8 @@ use hyper::StatusCode;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::etcd::config::EtcdConfig;
+use crate::printable::printable_excerpt;
+use crate::store::etcd::config::{EtcdConfig, MAX_SERVER_TEXT_CHARS};
 use crate::transport::network_error::Peer;
 
 pub(super) const KEY_NOT_FOUND: u32 = 100;
@@ -84,7 +85,8 @@ impl ApiError {
                 config.no_permission(&peer, key, remedy)
             }
             (code, _) => {
-                let (message, cause) = (&self.message, &self.cause);
+                let shown = |text: &str| printable_excerpt(text, MAX_SERVER_TEXT_CHARS);
+                let (message, cause) = (shown(&self.message), shown(&self.cause));
                 let text = format!("{peer}: {message} ({cause}, error {code})");
                 Error::new(self.kind(), text)
             }
@@ -191,6 +193,21 @@ mod tests {
         assert!(page.to_string().contains("--enable-v2"), "{page}");
         let html = read(StatusCode::OK, b"<html>").unwrap_err();
         assert_eq!(html.kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn the_text_of_a_refusal_is_cut_and_escaped() {
+        let long = "x".repeat(5000);
+        let body = format!(r#"{{"errorCode":300,"message":"\u001b[2J\n{long}","cause":"{long}"}}"#);
+        let refused = read(StatusCode::BAD_REQUEST, body.as_bytes()).unwrap();
+        let text = refused
+            .unwrap_err()
+            .error(&config(), None, "/a")
+            .to_string();
+        assert!(
+            text.contains(r"\u{1b}[2J\nxx") && text.len() < 2000,
+            "{text}"
+        );
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use etcd_client::Error as EtcdError;
 
 use crate::error::{Error, ErrorKind};
-use crate::store::etcd::config::EtcdConfig;
+use crate::printable::printable_excerpt;
+use crate::store::etcd::config::{EtcdConfig, MAX_SERVER_TEXT_CHARS};
 use crate::transport::network_error::{Peer, Phase};
 
 /// Translates an error of a request on an established connection. `keys` names what the request accesses;
@@ -35,7 +36,10 @@ fn translate(
         EtcdError::GRpcStatus(status) => status,
         EtcdError::TransportError(error) => return peer.error(kind, phase, error),
         EtcdError::IoError(error) => return peer.error(kind, phase, error),
-        error => return Error::new(kind, format!("{peer}: {error}")),
+        error => {
+            let text = printable_excerpt(&error.to_string(), MAX_SERVER_TEXT_CHARS);
+            return Error::new(kind, format!("{peer}: {text}"));
+        }
     };
     if let Some(source) = std::error::Error::source(status) {
         return peer.error(kind, phase, source);
@@ -69,6 +73,7 @@ fn translate(
         "" => Error::new(kind, format!("{peer}: {}", status.code().description())),
         text => {
             let text = text.strip_prefix("etcdserver: ").unwrap_or(text);
+            let text = printable_excerpt(text, MAX_SERVER_TEXT_CHARS);
             Error::new(kind, format!("{peer}: {text}"))
         }
     }
