@@ -1,11 +1,12 @@
 //! Runs commands with limits on their time, their output and the processes that they leave behind.
 
+use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use discover_core::{Error, ErrorKind, Result};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -16,6 +17,15 @@ use tokio::time::timeout;
 const MAX_OUTPUT_BYTES: usize = 4096;
 /// Time to read the rest of the output after the command has exited.
 const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Variables of the agent's environment that commands inherit; all others may contain secrets.
+const INHERITED_VARIABLES: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
+/// Prefix of further inherited variables.
+const LOCALE_PREFIX: &str = "LC_";
+/// Variable with a text that is unique to one run of a command, by which the processes that it started are found.
+const RUN_VARIABLE: &str = "DISCOVERD_RUN";
+/// How often the processes of a command are searched for. A process may fork while it is searched for.
+const KILL_ROUNDS: usize = 16;
 
 /// Program and arguments of a command. Read from a text that is split at single spaces, or from a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +80,9 @@ pub struct CommandOutput {
     pub output: String,
 }
 
-/// Runs a command in a process group of its own. The group is killed at the timeout, and when the returned
-/// future is dropped.
+/// Runs a command in a process group of its own, with a clean environment: [`INHERITED_VARIABLES`], those of the locale,
+/// `env` and [`RUN_VARIABLE`]. The group, and all processes that have this variable of the run, are killed at the
+/// timeout, and when the returned future is dropped.
 ///
 /// # Errors
 ///
@@ -89,8 +100,12 @@ pub async fn run(
             e,
         )
     };
+    let run = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
     let mut child = command_line
         .command()
+        .env_clear()
+        .envs(inherited(std::env::vars_os()))
+        .env(RUN_VARIABLE, &run)
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(if input.is_empty() {
             Stdio::null()
@@ -103,7 +118,7 @@ pub async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    let group = ProcessGroup::new(&child);
+    let processes = CommandProcesses::new(&child, &run);
     let output = Mutex::<Vec<u8>>::default();
     let write = write_input(child.stdin.take(), input);
     let out = read_output(child.stdout.take(), &output);
@@ -122,7 +137,7 @@ pub async fn run(
     };
     let status = match timeout(limit, exited).await {
         Ok(status) => {
-            group.disarm();
+            processes.disarm();
             // Processes that the command leaves behind may keep its output open.
             if !pipes_closed {
                 let _ = timeout(OUTPUT_DRAIN_TIMEOUT, pipes).await;
@@ -130,7 +145,8 @@ pub async fn run(
             Some(status.map_err(failed)?)
         }
         Err(_) => {
-            drop(group);
+            // Reads the environment of each process of the host.
+            let _ = tokio::task::spawn_blocking(move || drop(processes)).await;
             let _ = child.wait().await;
             None
         }
@@ -138,6 +154,16 @@ pub async fn run(
     let output = output.lock().unwrap_or_else(PoisonError::into_inner);
     let output = String::from_utf8_lossy(&output).trim_end().to_owned();
     Ok(CommandOutput { status, output })
+}
+
+/// Returns the variables that commands inherit.
+fn inherited(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (OsString, OsString)> {
+    variables.filter(|(name, _)| {
+        let name = name.to_str().unwrap_or_default();
+        INHERITED_VARIABLES.contains(&name) || name.starts_with(LOCALE_PREFIX)
+    })
 }
 
 async fn write_input(pipe: Option<ChildStdin>, input: Vec<u8>) {
@@ -162,26 +188,59 @@ async fn read_output(pipe: Option<impl AsyncRead + Unpin>, output: &Mutex<Vec<u8
     }
 }
 
-/// Process group of a command. Killed on drop.
-struct ProcessGroup(Option<Pid>);
+/// The processes of a command: its process group, and those that left the group. Killed on drop.
+struct CommandProcesses {
+    group: Option<Pid>,
+    /// The entry of the environment that only these processes have.
+    mark: Vec<u8>,
+}
 
-impl ProcessGroup {
-    fn new(child: &Child) -> ProcessGroup {
+impl CommandProcesses {
+    fn new(child: &Child, run: &str) -> CommandProcesses {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        ProcessGroup(pid.map(Pid::from_raw))
+        CommandProcesses {
+            group: pid.map(Pid::from_raw),
+            mark: format!("{RUN_VARIABLE}={run}").into_bytes(),
+        }
     }
 
-    /// Keeps the group from being killed: its leader has exited, and the id may be reused.
+    /// Keeps the processes from being killed: the command has exited, and its id may be reused.
     fn disarm(mut self) {
-        self.0 = None;
+        self.group = None;
+    }
+
+    /// Returns the processes that have the mark in their environment.
+    fn find(&self) -> Vec<Pid> {
+        let Ok(entries) = std::fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let is_marked = |pid: &i32| {
+            // Fails for processes of other users, which the agent may not kill either.
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment
+                .split(|b| *b == 0)
+                .any(|entry| entry == self.mark)
+        };
+        pids.filter(is_marked).map(Pid::from_raw).collect()
     }
 }
 
-impl Drop for ProcessGroup {
+impl Drop for CommandProcesses {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // The group may have exited.
-            let _ = killpg(group, Signal::SIGKILL);
+        let Some(group) = self.group else {
+            return;
+        };
+        // The group may have exited.
+        let _ = killpg(group, Signal::SIGKILL);
+        for _ in 0..KILL_ROUNDS {
+            let found = self.find();
+            if found.is_empty() {
+                return;
+            }
+            for pid in found {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
         }
     }
 }
@@ -238,11 +297,72 @@ mod tests {
         let ran = sh(&script, Duration::from_secs(3)).await;
         assert!(ran.status.is_none());
         let pid = std::fs::read_to_string(pid).unwrap().trim().to_owned();
+        wait_for_end(&pid).await;
+    }
+
+    async fn wait_for_end(pid: &str) {
         let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let deadline = Instant::now() + TEST_TIMEOUT;
         while !(state().is_empty() || state().contains(") Z")) {
             assert!(Instant::now() < deadline, "still there: {}", state());
             tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_leaves_the_group_is_killed_at_the_timeout() {
+        let directory = tempfile::tempdir().unwrap();
+        let pid = directory.path().join("pid");
+        // The outer shells exit, so that the last process has neither the group nor the parent of the command.
+        let script = format!(
+            "setsid sh -c 'setsid sh -c \"echo \\$\\$ > {}; exec sleep 987\" &' & sleep 987",
+            pid.display()
+        );
+        let ran = sh(&script, Duration::from_secs(3)).await;
+        assert!(ran.status.is_none());
+        let pid = std::fs::read_to_string(pid).unwrap().trim().to_owned();
+        wait_for_end(&pid).await;
+    }
+
+    #[test]
+    fn only_listed_variables_are_inherited() {
+        let all = [
+            "PATH",
+            "HOME",
+            "LC_ALL",
+            "LANG",
+            "TZ",
+            "TMPDIR",
+            "USER",
+            "DISCOVERD_STORE",
+            "DISCOVER_URL",
+            "ETCDCTL_PASSWORD",
+            "DISCOVERD_TOKEN_FILE",
+            "LISTEN_FDS",
+            "NOTIFY_SOCKET",
+            "LD_PRELOAD",
+        ];
+        let kept = inherited(all.map(|name| (name.into(), "x".into())).into_iter());
+        let kept: Vec<OsString> = kept.map(|(name, _)| name).collect();
+        assert_eq!(
+            kept,
+            ["PATH", "HOME", "LC_ALL", "LANG", "TZ", "TMPDIR", "USER"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_command_has_a_clean_environment() {
+        // Cargo sets CARGO_MANIFEST_DIR for this test.
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let ran = sh("env", TEST_TIMEOUT).await;
+        for line in ran.output.lines() {
+            let name = line.split('=').next().unwrap_or_default();
+            let is_own = INHERITED_VARIABLES.contains(&name) || name.starts_with(LOCALE_PREFIX);
+            // The shell sets the others.
+            assert!(
+                is_own || [RUN_VARIABLE, "PWD", "SHLVL", "_", "OLDPWD"].contains(&name),
+                "{line}"
+            );
         }
     }
 

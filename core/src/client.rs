@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::backend::open::{self, ClientSettings, Opened};
 use crate::backend::{Backend, Constructor};
@@ -33,6 +33,9 @@ const VISIBLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// list until it is full; each takes kilobytes.
 const MIN_SPARE_LEASES: usize = 16;
 const SPARE_LEASES_DIVISOR: usize = 32;
+
+/// Remaining time in which no retry is worth while.
+const LAST_RETRY_TIME: Duration = Duration::from_millis(20);
 
 /// Upper bound of retry times; longer times would overflow the clock.
 const MAX_RETRY_TIME: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -306,7 +309,8 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Retries retriable errors until `within` has passed, then returns the last error.
+/// Retries retriable errors until `within` has passed, then returns the last error. Uses all of that time: a store that
+/// comes back before its end is still reached.
 async fn retry_until<T, F>(
     within: Duration,
     what: &str,
@@ -322,12 +326,14 @@ where
     loop {
         match timeout_at(deadline, attempt()).await {
             Ok(Err(error)) if error.is_retriable() => {
-                let wait = backoff.next_wait();
-                if Instant::now() + wait >= deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left < LAST_RETRY_TIME {
+                    sleep_until(deadline).await;
                     return Err(error);
                 }
                 last = Some(error);
-                sleep(wait).await;
+                // The last attempt still has time to succeed.
+                sleep(backoff.next_wait().min(left / 2)).await;
             }
             Ok(done) => return done,
             Err(_) => {

@@ -63,7 +63,8 @@ impl HostPort {
     pub fn split(text: &str) -> Result<(&str, i64)> {
         let invalid = |why: &str| {
             Error::invalid(format!(
-                "address {text:?} {why}; write host:port, [ipv6]:port or :port"
+                "address {:?} {why}; write host:port, [ipv6]:port or :port",
+                shown(text)
             ))
         };
         let (host, port) = text
@@ -105,6 +106,19 @@ impl HostPort {
     }
 }
 
+/// Returns an address for messages. What is no port may be a password: the text may be a login without a host.
+fn shown(text: &str) -> String {
+    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
+    let is_ipv6_like = |c: char| c.is_ascii_hexdigit() || matches!(c, ':' | '.' | '%');
+    let is_ipv6 =
+        text.starts_with('[') || (text.matches(':').count() > 1 && text.chars().all(is_ipv6_like));
+    match text.split_once(':') {
+        _ if text.contains('@') => "***".to_owned(),
+        Some((host, port)) if !is_ipv6 && !is_port(port) => format!("{host}:***"),
+        _ => text.to_owned(),
+    }
+}
+
 /// Removes the brackets around an IPv6 address.
 fn without_brackets(host: &str) -> &str {
     let bare = host
@@ -126,7 +140,8 @@ impl FromStr for HostPort {
         match u16::try_from(port).ok().filter(|port| *port > 0) {
             Some(port) => Ok(HostPort::new(host, port)),
             None => Err(Error::invalid(format!(
-                "address {text:?}: the port is not in 1 to 65535; write host:port"
+                "address {:?}: the port is not in 1 to 65535; write host:port",
+                shown(text)
             ))),
         }
     }
@@ -167,6 +182,28 @@ mod tests {
         ] {
             let error = bad.parse::<HostPort>().unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_login_in_place_of_an_address_is_not_shown() {
+        for login in [
+            "root:hunter2",
+            "root:1234567",
+            "root:hunter2:x",
+            "root:hunter2@h",
+            "root:hunter2@h:x",
+            "hunter2@h:0x",
+        ] {
+            let error = login
+                .parse::<HostPort>()
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default();
+            assert!(
+                !error.contains("hunter2") && !error.contains("1234567"),
+                "{error}"
+            );
         }
     }
 

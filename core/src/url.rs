@@ -2,6 +2,7 @@
 //!
 //! Parsed by hand, because the URL of a store may list several hosts. Secrets are never printed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,10 +10,17 @@ use percent_encoding::percent_decode_str;
 
 use crate::duration::parse_duration;
 use crate::error::{Error, Result};
-use crate::suggest::did_you_mean;
+use crate::suggest::{did_you_mean, nearest};
 
-/// Options whose values are never printed.
-const SECRET_OPTIONS: [&str; 2] = ["password", "token"];
+/// Replacement of what may be a secret.
+const MASK: &str = "***";
+/// Names of secrets. The value of an option with a similar name is never printed, so that a typing error reveals
+/// nothing.
+const SECRET_NAMES: [&str; 4] = ["password", "passwd", "token", "secret"];
+/// Parts of the names of options whose values are never printed.
+const SECRET_NAME_PARTS: [&str; 6] = ["pass", "pwd", "token", "secret", "auth", "cred"];
+/// The option whose name has such a part and whose value, a path, is no secret.
+const TOKEN_FILE: &str = "token_file";
 
 /// Default of the option `max_instances`. The limit keeps instances that lie under a service by mistake from taking
 /// all memory.
@@ -96,9 +104,10 @@ impl Url {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode("option", name)?;
             if url.option(&name).is_some() {
-                return Err(Error::invalid(format!("option {name} is given twice")));
+                let shown = shown_name(&name);
+                return Err(Error::invalid(format!("option {shown} is given twice")));
             }
-            let value = decode(&name, value)?;
+            let value = decode(&shown_name(&name), value)?;
             url.options.push((name, value));
         }
         Ok(url)
@@ -135,6 +144,11 @@ impl Url {
         )
     }
 
+    /// Returns true if there is a login before the host.
+    pub(crate) fn has_login(&self) -> bool {
+        self.user.is_some() || self.password.is_some()
+    }
+
     /// Returns the value of an option.
     pub fn option(&self, name: &str) -> Option<&str> {
         self.options
@@ -158,8 +172,14 @@ impl Url {
         let Some(text) = self.option(name) else {
             return Ok(None);
         };
-        let invalid = |error| Error::invalid(format!("option {name}: {error}"));
-        parse_duration(text).map(Some).map_err(invalid)
+        parse_duration(text)
+            .map(Some)
+            .map_err(|error| match is_presentable(text) {
+                true => Error::invalid(format!("option {name}: {error}")),
+                false => Error::invalid(format!(
+                    "option {name} is not a duration; separate the options of the URL by &"
+                )),
+            })
     }
 
     /// Returns the option `max_instances`, the maximum number of instances of a service.
@@ -174,6 +194,7 @@ impl Url {
         };
         let number = text.parse().ok().filter(|number| *number > 0);
         number.ok_or_else(|| {
+            let text = shown_value("max_instances", text);
             Error::invalid(format!(
                 "option max_instances is {text:?}; it must be a number of at least 1"
             ))
@@ -190,7 +211,8 @@ impl Url {
             None | Some("false" | "off" | "0") => Ok(false),
             Some("" | "true" | "on" | "1") => Ok(true),
             Some(other) => Err(Error::invalid(format!(
-                "option {name} is {other:?}; write true or false"
+                "option {name} is {:?}; write true or false",
+                shown_value(name, other)
             ))),
         }
     }
@@ -201,10 +223,16 @@ impl Url {
     ///
     /// Fails at the first unknown option, with the nearest known name and the list of all.
     pub fn expect_options(&self, known: &[&str]) -> Result<()> {
-        for (name, _) in &self.options {
+        for (name, value) in &self.options {
             if !known.contains(&name.as_str()) {
+                // An unknown word without a value may be a password after a wrong separator.
+                let shown = match value.is_empty() && nearest(name, known.iter().copied()).is_none()
+                {
+                    true => MASK.into(),
+                    false => shown_name(name),
+                };
                 return Err(Error::invalid(format!(
-                    "{}:// has no option {name:?}{}; it has {}",
+                    "{}:// has no option {shown:?}{}; options have the form NAME=VALUE, and it has {}",
                     self.scheme,
                     did_you_mean(name, known.iter().copied()),
                     known.join(", ")
@@ -218,18 +246,18 @@ impl Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme)?;
-        if let Some(user) = &self.user {
-            let secret = if self.password.is_some() { ":***" } else { "" };
-            write!(f, "{user}{secret}@")?;
+        match (&self.user, &self.password) {
+            (Some(user), Some(_)) if is_presentable(user) => write!(f, "{user}:{MASK}@")?,
+            // A user without a password may be a token.
+            (Some(_), _) | (_, Some(_)) => write!(f, "{MASK}@")?,
+            (None, None) => {}
         }
-        write!(f, "{}{}", self.authority, self.path)?;
+        let hosts: Vec<String> = self.authority.split(',').map(shown_host).collect();
+        write!(f, "{}{}", hosts.join(","), self.path)?;
         for (i, (name, value)) in self.options.iter().enumerate() {
-            let shown = if SECRET_OPTIONS.contains(&name.as_str()) {
-                "***"
-            } else {
-                value
-            };
-            write!(f, "{}{name}={shown}", if i == 0 { '?' } else { '&' })?;
+            let separator = if i == 0 { '?' } else { '&' };
+            let value = shown_value(name, value);
+            write!(f, "{separator}{}={value}", shown_name(name))?;
         }
         Ok(())
     }
@@ -239,6 +267,46 @@ impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Returns a host of the authority for people. What follows the host and is no port may be the password of a login
+/// without a host.
+fn shown_host(host: &str) -> String {
+    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
+    let is_ipv6 = host.starts_with('[') || host.parse::<std::net::Ipv6Addr>().is_ok();
+    match host.split_once(':') {
+        Some((name, port)) if !is_ipv6 && !is_port(port) => format!("{name}:{MASK}"),
+        _ => host.to_owned(),
+    }
+}
+
+/// Returns the name of an option for people. A name with other characters contains a value, as in `password:VALUE`.
+fn shown_name(name: &str) -> Cow<'_, str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match name.chars().all(is_name) {
+        true => name.into(),
+        false => MASK.into(),
+    }
+}
+
+/// Returns the value of an option for people.
+fn shown_value<'a>(name: &str, value: &'a str) -> &'a str {
+    let lower = name.to_ascii_lowercase();
+    let has_secret_name = SECRET_NAME_PARTS.iter().any(|part| lower.contains(part))
+        || nearest(&lower, SECRET_NAMES).is_some();
+    let is_secret = has_secret_name && name != TOKEN_FILE;
+    match is_secret || (name == "user" && value.contains(':')) || !is_presentable(value) {
+        true => MASK,
+        false => value,
+    }
+}
+
+/// Returns false if a value seems to contain another option or a login, as after a wrong separator.
+fn is_presentable(value: &str) -> bool {
+    !value.contains(['=', ';', '?', '@'])
+        && !SECRET_NAMES
+            .iter()
+            .any(|name| value.to_ascii_lowercase().contains(&format!("{name}:")))
 }
 
 fn decode(what: &str, text: &str) -> Result<String> {
@@ -319,7 +387,65 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "local:// has no option \"tll\" (did you mean ttl?); it has ttl, lazy"
+            "local:// has no option \"tll\" (did you mean ttl?); options have the form NAME=VALUE, and it has ttl, lazy"
+        );
+    }
+
+    #[test]
+    fn a_mistyped_secret_is_in_no_text() {
+        for text in [
+            "etcd://root:hunter2",
+            "etcd://h,root:hunter2/p",
+            "etcd://hunter2@h",
+            "etcd://root%3Ahunter2@h",
+            "etcd://h?user=root:hunter2",
+            "etcd://h?password:hunter2",
+            "etcd://h?password%3Dhunter2",
+            "etcd://h?password hunter2",
+            "etcd://h?pasword=hunter2",
+            "etcd://h?Password=hunter2",
+            "etcd://h?pwd=hunter2",
+            "etcd://h?ttl=1s;password=hunter2",
+            "etcd://h?ttl=1s?password=hunter2",
+            "etcd://h?lazy=on;password:hunter2",
+            "etcd://h?max_instances=1;password=hunter2",
+            "etcd://h?password:hunter2=%ff",
+            "etcd://h?password:hunter2&password:hunter2",
+            "etcd://h?hunter2",
+        ] {
+            let url = match Url::parse(text) {
+                Ok(url) => url,
+                Err(error) => {
+                    assert!(!error.to_string().contains("hunter2"), "{error}");
+                    continue;
+                }
+            };
+            let known = ["ttl", "lazy", "max_instances", "user", "password"];
+            let errors = [
+                url.expect_options(&known).err(),
+                url.duration("ttl").err(),
+                url.flag("lazy").err(),
+                url.max_instances().err(),
+            ];
+            let errors: Vec<String> = errors
+                .into_iter()
+                .flatten()
+                .map(|e| e.to_string())
+                .collect();
+            // A word without a separator is shown only by the URL itself, as its name.
+            let shown = if text == "etcd://h?hunter2" {
+                String::new()
+            } else {
+                format!("{url} {url:?}")
+            };
+            let all = format!("{errors:?} {shown}");
+            assert!(!all.contains("hunter2"), "{text}: {all}");
+        }
+        let url = "etcd://h:1,[::1]:2/p?ttl=1s&layout=native,scalingo&user=me&token_file=/t&grpc.prefix=/g";
+        assert_eq!(
+            Url::parse(url).unwrap().to_string(),
+            url,
+            "the rest is shown"
         );
     }
 

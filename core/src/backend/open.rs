@@ -135,6 +135,16 @@ pub(crate) fn open(url: &Url, custom: &HashMap<String, Constructor>) -> Result<O
     if !SCHEMES.contains(&url.scheme()) {
         return Err(unknown_scheme(url.scheme(), custom));
     }
+    if url.has_login() && !url.scheme().starts_with("etcd") {
+        return Err(Error::invalid(format!(
+            "{}:// takes no login; remove the text before the @{}",
+            url.scheme(),
+            match url.scheme().starts_with("discoverd") {
+                true => ", and use the option token or token_file",
+                false => "",
+            }
+        )));
+    }
     let settings = ClientSettings::from_url(url)?;
     let backend = match url.scheme() {
         "discoverd" => agent(url, false)?,
@@ -376,6 +386,17 @@ mod tests {
         match open(&Url::parse(url).unwrap(), &HashMap::new()) {
             Ok(_) => String::new(),
             Err(error) => error.report(),
+        }
+    }
+
+    #[test]
+    fn a_login_that_would_be_ignored_is_refused_and_not_shown() {
+        for url in ["memory://hunter2@x", "memory://me:hunter2@x"] {
+            let refusal = refusal(url);
+            assert!(
+                refusal.contains("takes no login") && !refusal.contains("hunter2"),
+                "{refusal}"
+            );
         }
     }
 

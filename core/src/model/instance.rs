@@ -160,7 +160,7 @@ impl Instance {
         self.metadata.weight()
     }
 
-    /// Returns the attribute `zone`.
+    /// Returns the attribute `zone`. It has no effect on `pick`; filter by it to prefer a zone.
     pub fn zone(&self) -> Option<&str> {
         self.attributes().get("zone").map(String::as_str)
     }

@@ -86,7 +86,7 @@ impl Registration {
         Ok(self)
     }
 
-    /// Sets all attributes. `weight` (0 to 65535) and `zone` affect `pick`.
+    /// Sets all attributes. `weight` (0 to 65535) affects `pick`; `zone` has no effect on it.
     pub fn attributes<K: Into<String>, V: Into<String>>(
         mut self,
         attributes: impl IntoIterator<Item = (K, V)>,

@@ -3,6 +3,8 @@
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
 mod coalescing_channel;
 #[cfg(any(feature = "etcd", feature = "etcd2"))]
+mod connect_attempts;
+#[cfg(any(feature = "etcd", feature = "etcd2"))]
 pub(crate) mod etcd;
 #[cfg(feature = "local")]
 pub(crate) mod local;

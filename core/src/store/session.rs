@@ -20,6 +20,10 @@ pub(super) trait Session: Send + 'static {
     /// Connects to an endpoint, logs in, and reads the checkpoint.
     fn connect(&mut self, endpoint: usize, checkpoint: Option<Checkpoint>);
 
+    /// Returns the number of bytes received on a connection: a large list on a slow link delays everything else, so
+    /// its progress shows that the store is alive.
+    fn received_bytes(client: &Self::Client) -> u64;
+
     /// Uses the connection that was established.
     fn connected(&mut self, client: Self::Client);
 

@@ -20,12 +20,30 @@ use crate::kv::{Changes, Scope};
 use crate::model::{ConnectionState, Metrics};
 use crate::store::coalescing_channel::{CoalescingReceiver, CoalescingSender, coalescing_channel};
 use crate::store::session::{EventSender, Session, SessionEvent};
+use crate::transport::socket_stats::TRANSFER_BYTES;
 use crate::watch_sync::{Input, KeyRevisions, Output, RangeId, SyncCounters, WatchSync};
 
 /// Time for which a call waits for a failed connection to be replaced.
 const RECONNECT_GRACE: Duration = Duration::from_millis(250);
-/// Timeout of every call.
+/// Timeout of every call without a shorter one.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+tokio::task_local! {
+    /// Timeout of the calls of the current task, from [`limit_renewal`].
+    static CALL_LIMIT: Duration;
+}
+
+/// Runs the calls that renew a grant of this TTL. Each has a third of the TTL, so that a member that does not respond
+/// leaves time to renew the grant through another one.
+pub(super) async fn limit_renewal<T>(ttl: Duration, calls: impl Future<Output = T>) -> T {
+    CALL_LIMIT.scope(ttl / 3, calls).await
+}
+
+/// Returns the timeout of a call of the current task.
+fn call_limit() -> Duration {
+    let limit = CALL_LIMIT.try_with(|limit| *limit);
+    limit.unwrap_or(CALL_TIMEOUT).min(CALL_TIMEOUT)
+}
 
 /// The connection as callers see it.
 #[derive(Clone)]
@@ -86,6 +104,7 @@ impl<S: Session> WatchDriver<S> {
             subscribers: HashMap::new(),
             connection,
             stats: stats.clone(),
+            received: 0,
         };
         runtime.spawn(driver.run(inbox, event));
         Ok(WatchDriver {
@@ -101,7 +120,7 @@ impl<S: Session> WatchDriver<S> {
         self.connection().await.map(drop)
     }
 
-    /// Runs one call with [`CALL_TIMEOUT`], or until its connection fails. `store_name` names the store in
+    /// Runs one call within [`call_limit`], or until its connection fails. `store_name` names the store in
     /// errors.
     pub(super) async fn run<T>(
         &self,
@@ -109,18 +128,27 @@ impl<S: Session> WatchDriver<S> {
         call: impl AsyncFnOnce(S::Client) -> Result<T>,
     ) -> Result<T> {
         let (number, client) = self.connection().await?;
+        let limit = call_limit();
+        let received = S::received_bytes(&client);
+        let monitored = client.clone();
         let result = tokio::select! {
-            result = timeout(CALL_TIMEOUT, call(client)) => result,
+            result = timeout(limit, call(client)) => result,
             error = self.connection_failed(number) => return Err(error),
         };
         let slow = |_| {
-            let text = format!("etcd at {store_name} did not answer within {CALL_TIMEOUT:?}");
+            let text = format!("etcd at {store_name} did not answer within {limit:?}");
             Err(Error::new(ErrorKind::Timeout, text))
         };
         let result = result.unwrap_or_else(slow);
         if let Err(error) = &result
             && matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable)
         {
+            // The response waits behind a transfer. Another connection over the same link would only start it anew.
+            let transferred = S::received_bytes(&monitored).saturating_sub(received);
+            let rate = transferred as f64 / limit.as_secs_f64();
+            if error.kind() == ErrorKind::Timeout && rate >= TRANSFER_BYTES as f64 {
+                return result;
+            }
             self.send(DriverCommand::FailConnection(number, error.clone()));
         }
         result
@@ -255,6 +283,8 @@ struct DriverTask<S: Session> {
     subscribers: HashMap<RangeId, (Scope, CoalescingSender)>,
     connection: watch::Sender<ConnectionStatus<S::Client>>,
     stats: Arc<Mutex<DriverStats>>,
+    /// Bytes that counted as a sign of life of this connection.
+    received: u64,
 }
 
 impl<S: Session> DriverTask<S> {
@@ -283,7 +313,10 @@ impl<S: Session> DriverTask<S> {
                     }
                 }
                 inputs = self.session.next_inputs() => self.steps(inputs),
-                () = asleep => self.step(Input::Tick),
+                () = asleep => {
+                    self.record_transfer();
+                    self.step(Input::Tick);
+                }
             }
         }
     }
@@ -323,6 +356,20 @@ impl<S: Session> DriverTask<S> {
                 self.steps(inputs);
             }
             SessionEvent::Input(input) => self.step(input),
+        }
+    }
+
+    /// Records a sign of life if enough was received since the last one. Few bytes may be acknowledgements by a store
+    /// that does not respond otherwise.
+    fn record_transfer(&mut self) {
+        let received = match &*self.connection.borrow() {
+            ConnectionStatus::Connected(_, client) => S::received_bytes(client),
+            ConnectionStatus::Disconnected(_) => return,
+        };
+        // A new connection counts from 0.
+        if received < self.received || received >= self.received + TRANSFER_BYTES {
+            self.received = received;
+            self.step(Input::Activity);
         }
     }
 

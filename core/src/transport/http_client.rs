@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
@@ -23,6 +23,7 @@ use tower_service::Service;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::HostPort;
 use crate::transport::network_error::{Peer, Phase};
+use crate::transport::socket_stats::{MeteredSocket, SocketStats};
 use crate::transport::tls::TlsMaterial;
 
 /// A connection that is silent for this long is probed by the kernel, and again at a third of this interval.
@@ -64,6 +65,7 @@ pub(crate) struct HttpClient {
     connector: HttpConnector,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     options: HttpClientOptions,
+    stats: Arc<SocketStats>,
     /// Idle connections and since when they are idle, the most recent last. That one is reused first.
     idle: Mutex<Vec<(Connection, Instant)>>,
 }
@@ -111,6 +113,7 @@ impl HttpClient {
             connector: connector(&options),
             tls,
             options,
+            stats: Arc::default(),
             idle: Mutex::default(),
         }))
     }
@@ -118,6 +121,11 @@ impl HttpClient {
     /// Returns the server's name for messages.
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Returns the counters of all TCP connections.
+    pub(crate) fn stats(&self) -> &SocketStats {
+        &self.stats
     }
 
     /// Sends a request, whose URI is a path, and waits for the head of the response.
@@ -192,13 +200,13 @@ impl HttpClient {
         }
     }
 
-    async fn connect_tcp(&self, address: &HostPort) -> Result<TcpStream> {
+    async fn connect_tcp(&self, address: &HostPort) -> Result<MeteredSocket> {
         let uri = Uri::try_from(format!("http://{address}"))
             .map_err(|_| Error::invalid(format!("{}: the host is not a valid name", self.peer)))?;
         // A new connector is always ready.
         let connected = self.connector.clone().call(uri).await;
         let stream = connected.map_err(|error| self.broken(Phase::Opening, &error))?;
-        Ok(stream.into_inner())
+        Ok(self.stats.meter(stream.into_inner()))
     }
 
     async fn handshake<S>(&self, stream: S) -> Result<Connection>

@@ -108,7 +108,7 @@ class Client(ClientBase):
             host: The host. By default this machine's own address.
             address: Host and port as `host:port`.
             id: The id, unique within the service. By default the address.
-            attributes: Attributes. `weight` (0 to 65535) and `zone` have a meaning to `ServiceSet.pick`.
+            attributes: Attributes. `weight` (0 to 65535) affects `ServiceSet.pick`; `zone` does not.
             tags: Tags.
             ttl: The time (1 s to 24 h) after which the entry expires if the process dies and the store cannot see
                 that. By default the URL's `ttl`.

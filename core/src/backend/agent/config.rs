@@ -129,6 +129,12 @@ fn tcp_address(uri: &Url, env: Option<String>) -> Result<HostPort> {
         authority => authority.to_owned(),
     };
     let bare = given.strip_prefix("tcp://").unwrap_or(&given);
+    if bare.contains('@') {
+        // The text is not shown: it contains a password.
+        return Err(Error::invalid(
+            "the agent's address contains a login; use the option token or token_file instead",
+        ));
+    }
     HostPort::parse_or_default(bare, DEFAULT_PORT)
         .map_err(|error| Error::invalid(format!("the agent's {error}")))
 }

@@ -47,6 +47,16 @@ pub(super) struct CallLimits {
     pub(super) bytes: usize,
 }
 
+impl CallLimits {
+    /// Returns the limits of a call that renews a grant of this TTL: a third of it, so that there is time to try again.
+    pub(super) fn renewal(ttl: Duration) -> CallLimits {
+        CallLimits {
+            time: CALL_TIMEOUT.min(ttl / 3),
+            ..CALL_LIMITS
+        }
+    }
+}
+
 /// Connection of one client to one agent.
 pub(super) struct AgentConnection {
     client: Arc<HttpClient>,

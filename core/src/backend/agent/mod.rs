@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ConnectionState, Grant, Metrics, OnConflict, Registration, ServiceName, View};
-use connection::{AgentConnection, CATALOG_LIMITS};
+use connection::{AgentConnection, CATALOG_LIMITS, CallLimits};
 
 pub use api::AgentApi;
 pub(crate) use config::AgentConfig;
@@ -107,8 +107,9 @@ impl Backend for AgentBackend {
         async move {
             let path = format!("{}/heartbeat", path(r));
             let body = json!({ "grant": hex(grant) });
+            let limits = CallLimits::renewal(grant.ttl);
             self.connection
-                .call(Method::POST, &path, Some(&body))
+                .call_within(Method::POST, &path, Some(&body), limits)
                 .await?;
             Ok(())
         }

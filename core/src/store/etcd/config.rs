@@ -1,7 +1,5 @@
 //! Configuration of a connection to etcd, from the URL and from etcdctl's environment variables.
 
-use std::net::IpAddr;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Key, Prefix, Scope};
 use crate::net::HostPort;
@@ -186,38 +184,12 @@ impl EtcdConfig {
         peer.refusal(ErrorKind::PermissionDenied, &cause, remedy)
     }
 
-    /// Returns the local address of the route to etcd. Connecting a datagram socket sends nothing.
-    ///
-    /// # Errors
-    ///
-    /// Fails with [`ErrorKind::Unavailable`] if no endpoint has a route.
-    pub(crate) async fn local_address(&self) -> Result<IpAddr> {
-        let look = async |endpoint: &str| {
-            let target = tokio::net::lookup_host(address_of(endpoint)).await?.next();
-            let target =
-                target.ok_or_else(|| std::io::Error::other("the host name has no address"))?;
-            let any: IpAddr = if target.is_ipv4() {
-                [0; 4].into()
-            } else {
-                [0u8; 16].into()
-            };
-            let socket = tokio::net::UdpSocket::bind((any, 0)).await?;
-            socket.connect(target).await?;
-            socket.local_addr()
-        };
-        let mut last = None;
-        for endpoint in &self.endpoints {
-            match look(endpoint).await {
-                Ok(address) => return Ok(address.ip()),
-                Err(error) => last = Some(error),
-            }
-        }
-        let cause = last.unwrap_or_else(|| std::io::Error::other("no endpoint"));
-        Err(Error::caused_by(
+    /// Returns the error of a connection whose local address is unknown.
+    pub(crate) fn no_local_address() -> Error {
+        Error::new(
             ErrorKind::Unavailable,
             "cannot determine the address of this machine; set the host of the registration or the option advertise",
-            cause,
-        ))
+        )
     }
 }
 
@@ -280,6 +252,12 @@ fn login(
     secret: Option<String>,
 ) -> Result<Option<(String, String)>> {
     let (name, password) = uri.login();
+    if name.is_some_and(|name| name.contains(':')) {
+        // The text is not shown: it contains a password.
+        return Err(Error::invalid(
+            "the user name contains a colon; write the password in the option password",
+        ));
+    }
     // etcdctl accepts NAME:PASSWORD in one variable.
     let env = user.map(|u| match u.split_once(':') {
         Some((name, password)) => (name.to_owned(), Some(password.to_owned())),
@@ -366,6 +344,17 @@ mod tests {
             Some(("eve".into(), "x".into()))
         );
         assert!(refusal("etcd://u@h").contains("no password"));
+        for url in [
+            "etcd://h?user=root:hunter2",
+            "etcd://root:hunter2",
+            "etcd://root%3Ahunter2@h",
+        ] {
+            let refusal = refusal(url);
+            assert!(
+                !refusal.is_empty() && !refusal.contains("hunter2"),
+                "{refusal}"
+            );
+        }
         assert!(refusal("etcd://h?password=p").contains("without a user"));
     }
 

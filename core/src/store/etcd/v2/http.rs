@@ -16,6 +16,7 @@ use crate::store::etcd::config::EtcdConfig;
 use crate::store::etcd::v2::response::{self, ApiResult};
 use crate::transport::http_client::{HttpClient, HttpClientOptions, HttpResponse, ServerAddress};
 use crate::transport::network_error::Peer;
+use crate::transport::socket_stats::SocketStats;
 
 /// The longest response about one key: a value and its predecessor, with every byte escaped.
 pub(super) const MAX_KEY_RESPONSE: usize = 32 << 20;
@@ -131,6 +132,11 @@ impl Http {
             login: login.map_err(|_| Error::invalid("the login cannot be sent in a header"))?,
             refreshes: false,
         })
+    }
+
+    /// Returns the counters of the connections.
+    pub(super) fn stats(&self) -> &SocketStats {
+        self.client.stats()
     }
 
     /// Returns the names of the server for messages.

@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Changes, Entry, Key, Node, Scope};
 use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
 use crate::store::etcd::config::EtcdConfig;
-use crate::store::watch_driver::WatchDriver;
+use crate::store::watch_driver::{WatchDriver, limit_renewal};
 use crate::store::{Store, Terms, lost, replaced};
 use conditional_write::{Write, check_key, precondition, value_text, whole_seconds};
 use http::{Http, MAX_KEY_RESPONSE};
@@ -348,13 +348,13 @@ impl Store for EtcdV2Store {
     }
 
     fn renew<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
-        async move {
+        let renewals = async move {
             for entry in entries {
                 self.write_owned(entry, None, grant).await?;
             }
             Ok(())
-        }
-        .boxed()
+        };
+        limit_renewal(grant.ttl, renewals).boxed()
     }
 
     fn update<'a>(&'a self, entries: &'a [Entry], grant: Grant) -> BoxFuture<'a, Result<()>> {
@@ -404,6 +404,10 @@ impl Store for EtcdV2Store {
     }
 
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
-        self.config.local_address().boxed()
+        async {
+            let local = self.run(async |http| Ok(http.stats().local_address()));
+            local.await?.ok_or_else(EtcdConfig::no_local_address)
+        }
+        .boxed()
     }
 }

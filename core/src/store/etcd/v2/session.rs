@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Node, Scope};
+use crate::store::connect_attempts::{RoundTimeout, connect_any};
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::etcd::v2::decode;
 use crate::store::etcd::v2::http::{self, Head, Http, MAX_KEY_RESPONSE, MAX_LIST_RESPONSE};
@@ -24,11 +25,11 @@ use crate::watch_sync::{
     Checkpoint, CheckpointStatus, Input, KeyRevisions, Listing, RangeId, WatchId,
 };
 
-/// Timeout of connecting: connect, log in, read. A server is slow to check a password, which it does on each
+/// Timeout of the first round of connecting: connect, log in, read. A server is slow to check a password, which it does on each
 /// request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-/// Timeout of a list. A dead connection is detected long before.
-const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// A list fails if nothing is received for this long. A dead connection is detected long before.
+const LIST_SILENCE: Duration = Duration::from_secs(30);
 /// Timeout of a request that needs a quorum.
 const QUORUM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Every n-th progress request is one that only a member in contact with a quorum can answer.
@@ -53,6 +54,7 @@ impl From<PollEvent> for Response {
 pub(super) struct Session {
     config: Arc<EtcdConfig>,
     http: Option<Http>,
+    round_timeout: RoundTimeout,
     tasks: ConnectionTasks<Session>,
     polls: LongPolls,
     /// Index of the keys of each range, and the cluster to which it belongs.
@@ -73,6 +75,7 @@ impl Session {
         Session {
             config,
             http: None,
+            round_timeout: RoundTimeout::new(CONNECT_TIMEOUT),
             tasks: ConnectionTasks::new(events),
             polls: LongPolls::default(),
             known: HashMap::new(),
@@ -117,13 +120,11 @@ impl session::Session for Session {
         self.disconnect();
         self.tasks.start_connection();
         let (config, cluster) = (self.config.clone(), self.cluster.clone());
-        let at = config.endpoints[endpoint % config.endpoints.len()].clone();
+        let limit = self.round_timeout.next_round();
         self.tasks.spawn(async move {
-            let slow = |_| Err(timeout_error(&config.peer(Some(&at)), CONNECT_TIMEOUT));
-            match timeout(CONNECT_TIMEOUT, connect(&config, &at))
-                .await
-                .unwrap_or_else(slow)
-            {
+            let name = |at: &str| config.peer(Some(at)).to_string();
+            let open = async |at: String| connect(&config, &at).await;
+            match connect_any(&config.endpoints, endpoint, limit, name, open).await {
                 Ok((http, head)) => {
                     let status = match is_other_cluster(&cluster, &head) {
                         true => CheckpointStatus::Diverged,
@@ -136,7 +137,12 @@ impl session::Session for Session {
         });
     }
 
+    fn received_bytes(http: &Http) -> u64 {
+        http.stats().received()
+    }
+
     fn connected(&mut self, client: Http) {
+        self.round_timeout.reset();
         let cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
         if self.known_cluster != *cluster {
             self.known_cluster.clone_from(&cluster);
@@ -271,8 +277,9 @@ pub(super) async fn list(config: &EtcdConfig, http: &Http, scope: &Scope) -> Lis
     };
     let path = http::keys(&config.path(place)) + "?recursive=true&quorum=true";
     let whole = http.get(&path, MAX_LIST_RESPONSE);
-    let slow = |_| Err(timeout_error(http.peer(), LIST_TIMEOUT));
-    let (head, answer) = timeout(LIST_TIMEOUT, whole).await.unwrap_or_else(slow)?;
+    let slow = || Err(timeout_error(http.peer(), LIST_SILENCE));
+    let listed = http.stats().transfer(LIST_SILENCE, whole).await;
+    let (head, answer) = listed.unwrap_or_else(slow)?;
     match answer {
         Ok(reply) => {
             let mut leaves = decode::leaves(config, reply.node);

@@ -6,20 +6,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, GetOptions, GetResponse, KvClient, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{GetOptions, GetResponse, KvClient, Txn, TxnOp, TxnOpResponse};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::Scope;
 use crate::store::etcd::config::EtcdConfig;
+use crate::store::etcd::v3::channel::Connection;
 use crate::store::etcd::v3::error::request_error;
 use crate::store::etcd::v3::revision;
+use crate::transport::socket_stats::SocketStats;
 use crate::watch_sync::{Input, KeyRevisions, Listing, RangeId};
 
-/// Timeout of a list. A dead connection is detected long before.
-const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// A list fails if nothing is received for this long. A dead connection is detected long before.
+const LIST_SILENCE: Duration = Duration::from_secs(30);
 /// Maximum number of concurrent requests; each has buffers of 40 kB.
 const MAX_CONCURRENT_BATCHES: usize = 4;
 /// Maximum number of lists in a transaction. etcd's default limit is 128; a refused batch is sent one by
@@ -37,12 +38,14 @@ pub(super) struct ReadRequest {
 /// Serves list requests until the sender is dropped.
 pub(super) async fn serve(
     config: Arc<EtcdConfig>,
-    client: Client,
+    connection: Connection,
     inbox: mpsc::UnboundedReceiver<ReadRequest>,
     send_event: impl Fn(Input),
 ) {
+    let Connection { client, stats } = connection;
     let kv = client.kv_client().max_decoding_message_size(usize::MAX);
-    let answer = |batch: Vec<ReadRequest>| Box::pin(serve_batch(&config, kv.clone(), batch));
+    let answer =
+        |batch: Vec<ReadRequest>| Box::pin(serve_batch(&config, &stats, kv.clone(), batch));
     let batches = stream::unfold(inbox, async |mut inbox| {
         let mut batch = Vec::new();
         let some = inbox.recv_many(&mut batch, MAX_BATCH).await > 0;
@@ -55,14 +58,19 @@ pub(super) async fn serve(
     answers.for_each(async |answer| send_event(answer)).await;
 }
 
-async fn serve_batch(config: &EtcdConfig, mut kv: KvClient, batch: Vec<ReadRequest>) -> Vec<Input> {
+async fn serve_batch(
+    config: &EtcdConfig,
+    stats: &SocketStats,
+    mut kv: KvClient,
+    batch: Vec<ReadRequest>,
+) -> Vec<Input> {
     let mut inputs = Vec::with_capacity(batch.len());
-    let response = send_batch(config, &mut kv, &batch).await;
+    let response = send_batch(config, stats, &mut kv, &batch).await;
     let refused = matches!(&response, Err(error) if !is_unreachable(error));
     if refused && batch.len() > 1 {
         // Finds out which of the requests was refused.
         for request in &batch {
-            let responses = send_batch(config, &mut kv, std::slice::from_ref(request)).await;
+            let responses = send_batch(config, stats, &mut kv, std::slice::from_ref(request)).await;
             inputs.extend(inputs_of(config, std::slice::from_ref(request), responses));
         }
     } else {
@@ -75,11 +83,15 @@ async fn serve_batch(config: &EtcdConfig, mut kv: KvClient, batch: Vec<ReadReque
 /// follow it.
 async fn send_batch(
     config: &EtcdConfig,
+    stats: &SocketStats,
     kv: &mut KvClient,
     batch: &[ReadRequest],
 ) -> Result<(u64, Vec<GetResponse>)> {
-    let slow = |_| {
-        let text = format!("{}: no listing within {LIST_TIMEOUT:?}", config.peer(None));
+    let slow = || {
+        let text = format!(
+            "{}: no part of a list for {LIST_SILENCE:?}",
+            config.peer(None)
+        );
         Err(Error::new(ErrorKind::Timeout, text))
     };
     let responses = async {
@@ -113,7 +125,8 @@ async fn send_batch(
             .await
             .map_err(|e| request_error(config, &keys_read(), &e))
     };
-    timeout(LIST_TIMEOUT, explained).await.unwrap_or_else(slow)
+    let listed = stats.transfer(LIST_SILENCE, explained).await;
+    listed.unwrap_or_else(slow)
 }
 
 fn options(config: &EtcdConfig, read: &ReadRequest) -> (Vec<u8>, GetOptions) {

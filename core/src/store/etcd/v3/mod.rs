@@ -7,6 +7,7 @@
 //! - [`elections`]: notices a new leader.
 
 mod batched_reads;
+mod channel;
 mod decode;
 mod elections;
 mod error;
@@ -36,6 +37,7 @@ use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::watch_driver::WatchDriver;
 use crate::store::{Store, Terms, lost, replaced};
+use channel::Connection;
 use elections::Elections;
 use error::request_error;
 use lease_pool::{DeleteOnDrop, LeasePool};
@@ -91,8 +93,8 @@ impl EtcdV3Store {
         keys: impl FnOnce() -> String,
         call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T> {
-        let explained = async |client| {
-            let done = call(client).await;
+        let explained = async |connection: Connection| {
+            let done = call(connection.client).await;
             done.map_err(|e| request_error(&self.config, &keys(), &e))
         };
         self.driver()?.run(&self.config.shown(), explained).await
@@ -418,6 +420,11 @@ impl Store for EtcdV3Store {
     }
 
     fn local_address(&self) -> BoxFuture<'_, Result<IpAddr>> {
-        self.config.local_address().boxed()
+        async {
+            let connection = async |connection: Connection| Ok(connection.stats.local_address());
+            let local = self.driver()?.run(&self.config.shown(), connection).await?;
+            local.ok_or_else(EtcdConfig::no_local_address)
+        }
+        .boxed()
     }
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::kv::Key;
 use crate::model::Grant;
 use crate::store::etcd::v3::EtcdV3Store;
+use crate::store::watch_driver::limit_renewal;
 
 /// Maximum number of keys per lease. At each put etcd walks the keys of the lease, which at this size is a
 /// thirtieth of the cost of the put; half the size would double the renewals.
@@ -119,9 +120,8 @@ impl PooledLease {
         let started = Instant::now();
         self.times().attempted = started;
         // etcd-client returns an error if the first response has a TTL of zero, which means an ended lease.
-        let renewed = calls
-            .run(async |mut client| client.lease_keep_alive(self.id).await)
-            .await;
+        let renewal = calls.run(async |mut client| client.lease_keep_alive(self.id).await);
+        let renewed = limit_renewal(self.ttl, renewal).await;
         if let Err(error) = renewed {
             *failed = Some((started, error.clone()));
             return Err(error);

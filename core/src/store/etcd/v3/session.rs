@@ -10,18 +10,20 @@ use etcd_client::{
 };
 use futures_util::future::{FutureExt, pending};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::Scope;
+use crate::store::connect_attempts::{RoundTimeout, connect_any};
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::etcd::v3::batched_reads::{self, ReadRequest};
+use crate::store::etcd::v3::channel::{self, Connection};
 use crate::store::etcd::v3::elections::Elections;
 use crate::store::etcd::v3::error::{connect_error, request_error};
 use crate::store::session::{self, ConnectionTasks, EventSender};
+use crate::transport::socket_stats::SocketStats;
 use crate::watch_sync::{CancelReason, Checkpoint, CheckpointStatus, Input, RangeId, WatchId};
 
-/// Timeout of connecting: connect, log in, read.
+/// Timeout of the first round of connecting: connect, log in, read.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of watch responses that are taken at once.
 const MAX_RESPONSES_PER_TURN: usize = 1024;
@@ -32,6 +34,7 @@ type SessionEvent = session::SessionEvent<Session>;
 pub(super) struct Session {
     config: Arc<EtcdConfig>,
     elections: Arc<Elections>,
+    round_timeout: RoundTimeout,
     client: Option<Client>,
     reads: Option<mpsc::UnboundedSender<ReadRequest>>,
     tasks: ConnectionTasks<Session>,
@@ -60,6 +63,7 @@ impl Session {
         Session {
             config,
             elections,
+            round_timeout: RoundTimeout::new(CONNECT_TIMEOUT),
             client: None,
             reads: None,
             tasks: ConnectionTasks::new(events),
@@ -151,7 +155,7 @@ impl Session {
 }
 
 impl session::Session for Session {
-    type Client = Client;
+    type Client = Connection;
     /// Receiving half of the watch stream, once it is open.
     type Response = Box<WatchResponseStream>;
 
@@ -163,28 +167,30 @@ impl session::Session for Session {
         self.disconnect();
         self.tasks.start_connection();
         let config = self.config.clone();
-        let at = config.endpoints[endpoint % config.endpoints.len()].clone();
+        let limit = self.round_timeout.next_round();
         self.tasks.spawn(async move {
-            let slow = |_| {
-                let text = format!(
-                    "{}: no answer within {CONNECT_TIMEOUT:?}",
-                    config.peer(Some(&at))
-                );
-                Err(Error::new(ErrorKind::Timeout, text))
-            };
-            let opening = connect(&config, &at, checkpoint);
-            match timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(slow) {
-                Ok((client, status, head)) => SessionEvent::Connected(client.into(), status, head),
+            let name = |at: &str| config.peer(Some(at)).to_string();
+            let open = async |at: String| connect(&config, &at, checkpoint.clone()).await;
+            match connect_any(&config.endpoints, endpoint, limit, name, open).await {
+                Ok((connection, status, head)) => {
+                    SessionEvent::Connected(connection.into(), status, head)
+                }
                 Err(error) => SessionEvent::Input(Input::ConnectionFailed(error)),
             }
         });
     }
 
-    fn connected(&mut self, client: Client) {
+    fn received_bytes(connection: &Connection) -> u64 {
+        connection.stats.received()
+    }
+
+    fn connected(&mut self, connection: Connection) {
+        self.round_timeout.reset();
+        let client = connection.client.clone();
         let (reads, inbox) = mpsc::unbounded_channel();
         self.reads = Some(reads);
         let send_event = self.tasks.event_sender();
-        let read = batched_reads::serve(self.config.clone(), client.clone(), inbox, move |input| {
+        let read = batched_reads::serve(self.config.clone(), connection, inbox, move |input| {
             send_event(SessionEvent::Input(input))
         });
         self.client = Some(client);
@@ -261,7 +267,7 @@ async fn connect(
     config: &EtcdConfig,
     at: &str,
     checkpoint: Option<Checkpoint>,
-) -> Result<(Client, CheckpointStatus, u64)> {
+) -> Result<(Connection, CheckpointStatus, u64)> {
     let read = checkpoint
         .as_ref()
         .map_or("/", |checkpoint| checkpoint.node.key.as_str());
@@ -269,20 +275,22 @@ async fn connect(
     let explain = |error| connect_error(config, at, &keys_read, &error);
     let options = ConnectOptions::new()
         .with_require_leader(true)
-        .with_auto_token_refresh(true)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        // etcd forbids HTTP/2 pings more often than every 5 s, and any without a stream. Progress requests
-        // on the watch stream are faster.
-        .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
-        .with_keep_alive_while_idle(false);
-    let mut client = Client::connect([at], Some(config.apply(options)?))
+        .with_auto_token_refresh(true);
+    let stats = Arc::new(SocketStats::default());
+    let opened = channel::open(at, config.tls_options()?, &stats).await;
+    let opened = opened.map_err(|error| explain(error.into()))?;
+    let mut client = Client::from_channel(opened, Some(config.add_login(options)))
         .await
         .map_err(explain)?;
+    let connection = Connection {
+        client: client.clone(),
+        stats,
+    };
     let Some(Checkpoint { node }) = checkpoint else {
         let head = current_revision(config, &mut client)
             .await
             .map_err(explain)?;
-        return Ok((client, CheckpointStatus::Unknown, head));
+        return Ok((connection, CheckpointStatus::Unknown, head));
     };
     let then = GetOptions::new().with_revision(node.modified as i64);
     match client.get(config.path(node.key.as_str()), Some(then)).await {
@@ -294,14 +302,14 @@ async fn connect(
             } else {
                 CheckpointStatus::Diverged
             };
-            Ok((client, status, head))
+            Ok((connection, status, head))
         }
         Err(error) => {
             let status = status_of_error(&error).ok_or_else(|| explain(error))?;
             let head = current_revision(config, &mut client)
                 .await
                 .map_err(explain)?;
-            Ok((client, status, head))
+            Ok((connection, status, head))
         }
     }
 }

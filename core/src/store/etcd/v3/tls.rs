@@ -7,19 +7,22 @@ use crate::store::etcd::config::EtcdConfig;
 use crate::transport::tls::TlsMaterial;
 
 impl EtcdConfig {
-    /// Adds the login and the TLS files, which are read now.
+    /// Adds the login.
+    pub(crate) fn add_login(&self, options: ConnectOptions) -> ConnectOptions {
+        match &self.user {
+            Some((user, password)) => options.with_user(user, password),
+            None => options,
+        }
+    }
+
+    /// Reads the TLS files. Returns `None` without TLS.
     ///
     /// # Errors
     ///
     /// Fails if a TLS file cannot be used.
-    pub(crate) fn apply(&self, mut options: ConnectOptions) -> Result<ConnectOptions> {
-        if let Some((user, password)) = &self.user {
-            options = options.with_user(user, password);
-        }
-        if let Some(files) = &self.tls {
-            options = options.with_tls(tls_options(&files.load()?));
-        }
-        Ok(options)
+    pub(crate) fn tls_options(&self) -> Result<Option<TlsOptions>> {
+        let material = self.tls.as_ref().map(|files| files.load()).transpose()?;
+        Ok(material.as_ref().map(tls_options))
     }
 }
 
@@ -47,7 +50,7 @@ mod tests {
     fn a_file_that_cannot_be_read_is_named_with_its_option() {
         let uri = Url::parse("etcds://h?ca=/no/such.pem").unwrap();
         let missing = EtcdConfig::read(&uri, true).unwrap();
-        let error = missing.apply(ConnectOptions::new()).err().unwrap();
+        let error = missing.tls_options().err().unwrap();
         assert!(
             error.message().contains("option ca") && error.message().contains("/no/such.pem"),
             "{error}"
