@@ -26,6 +26,9 @@ pub const DEFAULT_URL: &str = "local://";
 /// How long closing waits for the cleanup of the backend.
 const BACKEND_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a register call waits for the client's own set to show the instance.
+const VISIBLE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Minimum spare capacity of the list of leases, and the divisor for larger lists. Ended leases stay in the
 /// list until it is full; each takes kilobytes.
 const MIN_SPARE_LEASES: usize = 16;
@@ -143,7 +146,8 @@ impl Client {
     }
 
     /// Registers an instance and keeps it registered until the lease is released or dropped. When this
-    /// returns, other programs see the instance.
+    /// returns, other programs see the instance, and so does a set of its service that this client has, unless the
+    /// set is stale.
     ///
     /// # Errors
     ///
@@ -167,7 +171,19 @@ impl Client {
             let complete = requested.clone().complete(&host, self.0.settings.ttl);
             Lease::start(self.0.backend.clone(), complete, self.0.restored.clone()).await
         };
+        let deadline = Instant::now() + timeout.min(MAX_RETRY_TIME);
         let lease = retry_until(timeout, "register", attempt).await?;
+        let watched = self
+            .sets()
+            .get(registration.service())
+            .and_then(Weak::upgrade);
+        if let Some(watched) = watched {
+            let until = deadline.min(Instant::now() + VISIBLE_TIMEOUT);
+            let registered = lease.registration();
+            let (id, address) = (registered.instance_id(), registered.address());
+            // An own set that cannot follow the store does not make the registration fail.
+            let _ = timeout_at(until, watched.wait_until_visible(&id, &address)).await;
+        }
         let mut leases = self.leases();
         // Only when the list is full, so that many registrations do not walk the list each time.
         if leases.len() == leases.capacity() {

@@ -119,6 +119,53 @@ pub struct Entry {
     pub value: Vec<u8>,
     /// How long the entry exists.
     pub lifetime: Lifetime,
+    /// The events of etcd v2 that the programs of the layout react to.
+    pub v2_events: V2Events,
+}
+
+impl Entry {
+    /// Creates an entry that expires with its grant.
+    pub fn leased(key: Key, value: impl Into<Vec<u8>>) -> Entry {
+        Entry {
+            key,
+            value: value.into(),
+            lifetime: Lifetime::Leased,
+            v2_events: V2Events::All,
+        }
+    }
+
+    /// Creates an entry that exists until it is deleted.
+    pub fn persistent(key: Key, value: impl Into<Vec<u8>>) -> Entry {
+        Entry {
+            lifetime: Lifetime::Persistent,
+            ..Entry::leased(key, value)
+        }
+    }
+
+    /// Sets the events of etcd v2 that the programs of the layout react to.
+    #[must_use]
+    pub fn v2_events(self, v2_events: V2Events) -> Entry {
+        Entry { v2_events, ..self }
+    }
+}
+
+/// The events of etcd v2 that the programs of a layout react to.
+///
+/// In etcd v2 an event has an action: `create`, `set`, `update` or `compareAndSwap` for a write, `delete`,
+/// `compareAndDelete` or `expire` for a removal. Many programs of that time react to the actions of the requests
+/// that they send themselves, and miss all others. The store then repeats a conditional write, or replaces it, with
+/// a request that they notice. Other stores ignore this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum V2Events {
+    /// All events.
+    #[default]
+    All,
+    /// `create` for a new key, `delete` and `expire` for a removed one.
+    Create,
+    /// `set` and `update` with a value that differs from the one before, `delete` and `expire`.
+    ChangedValue,
+    /// `set`, `delete` and `expire`.
+    Set,
 }
 
 /// How long an entry exists.

@@ -98,7 +98,7 @@ pub use client::{Builder, Client, DEFAULT_URL};
 pub use descriptor::{Descriptor, Protocol};
 pub use duration::{HumanDuration, parse_duration};
 pub use error::{Error, ErrorKind, Result};
-pub use kv::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope};
+pub use kv::{Change, Changes, Entry, Key, Lifetime, Node, Prefix, Scope, V2Events};
 pub use layout::{
     ContainerPilot, Decoded, Embassy, GoMicro, Grpc, Kratos, Layout, Native, Registrator, Scalingo,
 };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use discover_core::{
-    Entry, ErrorKind, Grant, Heartbeat, Key, Lifetime, Node, OnConflict, Policy, Prefix, Scope,
-    SetState, Store, Terms, open_store,
+    Entry, ErrorKind, Grant, Heartbeat, Key, Node, OnConflict, Policy, Prefix, Scope, SetState,
+    Store, Terms, open_store,
 };
 use support::{Subscriber, TestRegistry, WAIT_TIMEOUT, eventually, web};
 
@@ -29,6 +29,23 @@ async fn a_registered_instance_is_visible(registry: &TestRegistry) {
     );
     assert_eq!(online[0].tags(), ["a", "b"]);
     assert!(online[0].created() > 0);
+}
+
+/// G1: when `register` returns, the client's own set shows the instance.
+async fn the_own_set_shows_a_registration_at_once(registry: &TestRegistry) {
+    let client = registry.client().await;
+    let set = client.services("web").unwrap();
+    let mut leases = Vec::new();
+    for port in 1..=10 {
+        leases.push(client.register(web(port)).await.unwrap());
+        let online = set.online();
+        let ports: Vec<u16> = online.iter().map(|instance| instance.port()).collect();
+        assert!(ports.contains(&port), "{ports:?}");
+    }
+    // Taking over an instance waits for nothing, as it is visible already.
+    let again = client.register(web(1)).await.unwrap();
+    assert_eq!(set.online().len(), 10);
+    drop((leases, again));
 }
 
 /// G7: a new subscriber receives the full state, then `current`, then changes.
@@ -359,6 +376,7 @@ macro_rules! contract {
 
 contract!(on memory local etcd etcd2 agent agent_etcd; {
     a_registered_instance_is_visible
+    the_own_set_shows_a_registration_at_once
     a_late_subscriber_receives_the_full_state_first
     an_update_is_one_event_and_keeps_the_age
     an_instance_goes_offline_when_it_is_released
@@ -373,11 +391,7 @@ contract!(on memory local etcd etcd2 agent agent_etcd; {
 });
 
 fn entry(path: &str, value: &str) -> Entry {
-    Entry {
-        key: Key::new(path).unwrap(),
-        value: value.into(),
-        lifetime: Lifetime::Leased,
-    }
+    Entry::leased(Key::new(path).unwrap(), value)
 }
 
 /// Opens the store of a test registry.

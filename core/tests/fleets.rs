@@ -2,9 +2,12 @@
 
 mod support;
 
+use std::time::Duration;
+
 use discover_core::{Client, ErrorKind, Lease};
 use support::fleet::{Fleet, at};
 use support::{Subscriber, TestRegistry, WAIT_TIMEOUT, eventually};
+use tokio::time::Instant;
 
 /// S0.60, S0.61: an instance that restarts within the TTL is online at once, with new metadata and its old
 /// age.
@@ -219,6 +222,45 @@ async fn two_layouts_are_one_set(registry: &TestRegistry) {
         set.online().is_empty()
     })
     .await;
+}
+
+/// A change that is written in all layouts of an instance is reported without a timer, and one that another program
+/// writes in one layout does not wait for others either. Time stands still unless something waits for it.
+#[tokio::test(start_paused = true)]
+async fn several_layouts_delay_no_change_of_an_instance() {
+    let registry = TestRegistry::new("memory").unwrap();
+    let join = |layout: &str| TestRegistry::with_options(&registry, &format!("layout={layout}"));
+    let (both, old) = (
+        join("registrator,native").client().await,
+        join("registrator").client().await,
+    );
+    let set = both.services("web").unwrap();
+    let mut subscriber = Subscriber::new(&set);
+    subscriber.expect_events(&["current"]).await;
+    let other = old.register(at("web", "h:2", &[])).await.unwrap();
+    subscriber.expect_events(&["up h:2", "leader h:2"]).await;
+
+    let mut start = Instant::now();
+    let mut took = |step: &str| {
+        let elapsed = std::mem::replace(&mut start, Instant::now()).elapsed();
+        assert!(elapsed < Duration::from_millis(1), "{step}: {elapsed:?}");
+    };
+    let lease = both
+        .register(at("web", "h:1", &[("v", "1")]))
+        .await
+        .unwrap();
+    assert_eq!(set.online().len(), 2, "its own set shows it");
+    subscriber.expect_events(&["up h:1 v=1"]).await;
+    took("register");
+    lease.update([("v", "2")]).await.unwrap();
+    subscriber.expect_events(&["update h:1 v=2"]).await;
+    took("update");
+    lease.unregister().await.unwrap();
+    subscriber.expect_events(&["down h:1 v=2"]).await;
+    took("unregister");
+    other.unregister().await.unwrap();
+    subscriber.expect_events(&["down h:2", "leader"]).await;
+    took("unregister from one layout");
 }
 
 /// G4: a layout that cannot represent a registration refuses it before anything is written.

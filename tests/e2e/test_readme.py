@@ -19,6 +19,10 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PRINTED = r"^\S+:8080 eu\n$"
 
 
+# Tested by test_install_commands.
+C_COMMANDS = next(text for name, text in BLOCKS if name == "sh" and "pkg-config" in text)
+
+
 def block(language: str) -> str:
     found = [text for name, text in BLOCKS if name == language]
     assert len(found) == 1, f"one block of {language}"
@@ -72,7 +76,7 @@ def test_commands(place: Callable[[str], str], tmp_path: Path) -> None:
     """Every command of the README is run here or in the test named here."""
     tested_elsewhere = {"make demo": "test_demo"}
     for name, text in BLOCKS:
-        if name != "sh":
+        if name != "sh" or text == C_COMMANDS:
             continue
         for line in text.splitlines():
             if line in tested_elsewhere:
@@ -108,9 +112,30 @@ def test_demo_of_layouts(place: Callable[[str], str]) -> None:
         assert re.search(rf"^{layout} .*api 127\.0\.0\.1:7001 in {layout} ", output, re.MULTILINE), output
 
 
+@pytest.mark.parametrize("language", ["c", "cpp"])
+def test_install_commands(
+    language: str, installed: Path, place: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The commands of the README compile and run the program as written, after `make install` into a prefix."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".local").symlink_to(installed)
+    (tmp_path / ("web.c" if language == "c" else "web.cc")).write_text(block(language))
+    commands = C_COMMANDS
+    if language == "cpp":
+        compiler = "c++ -std=c++17 web.cc"
+        assert f"`{compiler}` with the same flags" in README
+        commands = commands.replace("cc web.c", compiler)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "DISCOVER_URL": place("local")}
+    done = subprocess.run(
+        ["sh", "-ec", commands], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert re.match(PRINTED, done.stdout), done.stderr
+
+
 @pytest.mark.parametrize("kind", ["c", "cpp", "c, static"])
 def test_install(kind: str, installed: Path, place: Callable[[str], str], tmp_path: Path) -> None:
-    """The compiler command in the README works with the installed library."""
+    """Shared and static linking work with the installed library, without an rpath."""
     language = kind.removesuffix(", static")
     source = tmp_path / ("web.c" if language == "c" else "web.cc")
     source.write_text(block(language))

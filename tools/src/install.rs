@@ -48,7 +48,22 @@ pub fn run(arguments: &[&str]) -> Result<(), String> {
         "installed libdiscover {VERSION} in {}",
         destination.display()
     );
+    // A staged tree is used from its prefix later.
+    if options.destdir.as_os_str().is_empty() {
+        print!("{}", guidance(&options.prefix.join(&options.libdir)));
+    }
     Ok(())
+}
+
+/// Returns the commands that compile a program with the library in this directory and run it. The compiler finds the
+/// library by `PKG_CONFIG_PATH`, the program by its rpath.
+fn guidance(lib: &Path) -> String {
+    let lib = lib.display();
+    format!(
+        "compile a program and run it:\n\
+         \x20 export PKG_CONFIG_PATH={lib}/pkgconfig\n\
+         \x20 cc web.c $(pkg-config --cflags --libs discover) -Wl,-rpath,{lib} && ./a.out\n"
+    )
 }
 
 fn parse(arguments: &[&str]) -> Result<Options, String> {
@@ -188,6 +203,15 @@ mod tests {
             under(Path::new("/stage"), Path::new("/usr/local")),
             Path::new("/stage/usr/local")
         );
+    }
+
+    #[test]
+    fn the_printed_commands_are_those_of_the_readme() {
+        let readme = include_str!("../../README.md");
+        let commands = guidance(Path::new("$HOME/.local/lib"));
+        for command in commands.lines().skip(1) {
+            assert!(readme.contains(command.trim()), "{command}");
+        }
     }
 
     #[test]

@@ -47,9 +47,8 @@ impl Layout for ContainerPilot {
             .value("tags", (!tags.is_empty()).then(|| tags.clone()))
             .optional_map("attributes", &registration.attributes);
         Ok(vec![Entry {
-            key: folder.join(FILE)?,
-            value: record.finish()?,
             lifetime: Lifetime::LeasedDirectory,
+            ..Entry::leased(folder.join(FILE)?, record.finish()?)
         }])
     }
 

@@ -6,7 +6,7 @@
 //! address and a port; a bare `ip:port` is accepted as well.
 
 use crate::error::Result;
-use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
+use crate::kv::{Entry, Key, Node, Prefix, V2Events};
 use crate::layout::{Decoded, Folder, Layout, check_segment, json, registered_host, registrator};
 use crate::model::{Attributes, Instance, MAX_ATTRIBUTES, Registration, ServiceName, check_host};
 use crate::net::HostPort;
@@ -199,11 +199,8 @@ impl Layout for Embassy {
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
         let document = Document::of(registration)?;
         let key = self.key(&registration.service, &document)?;
-        Ok(vec![Entry {
-            value: document.write(&key)?,
-            key,
-            lifetime: Lifetime::Leased,
-        }])
+        let value = document.write(&key)?;
+        Ok(vec![Entry::leased(key, value).v2_events(V2Events::Set)])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::kv::{Entry, Lifetime, Node, Prefix};
+use crate::kv::{Entry, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint, tags};
 use crate::model::{Instance, OnConflict, Registration, ServiceName};
 
@@ -53,11 +53,8 @@ impl Layout for GoMicro {
             .value("metadata", Value::Null)
             .value(ENDPOINTS, Value::Null)
             .list_of("nodes", node);
-        Ok(vec![Entry {
-            key: self.root.key(NAME, &registration.service, &key_of(&id))?,
-            value: record.finish()?,
-            lifetime: Lifetime::Leased,
-        }])
+        let key = self.root.key(NAME, &registration.service, &key_of(&id))?;
+        Ok(vec![Entry::leased(key, record.finish()?)])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::kv::{Entry, Lifetime, Node, Prefix};
+use crate::kv::{Entry, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint, tags};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 
@@ -45,11 +45,8 @@ impl Layout for Grpc {
             .value("Op", 0)
             .value("Addr", registration.address())
             .map("Metadata", &metadata);
-        Ok(vec![Entry {
-            key: self.root.key(NAME, &registration.service, &id)?,
-            value: record.finish()?,
-            lifetime: Lifetime::Leased,
-        }])
+        let key = self.root.key(NAME, &registration.service, &id)?;
+        Ok(vec![Entry::leased(key, record.finish()?)])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {

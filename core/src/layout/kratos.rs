@@ -5,7 +5,7 @@
 //! commas.
 
 use crate::error::Result;
-use crate::kv::{Entry, Lifetime, Node, Prefix};
+use crate::kv::{Entry, Node, Prefix};
 use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint, tags};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::net::HostPort;
@@ -54,11 +54,8 @@ impl Layout for Kratos {
             .value(VERSION, version)
             .map("metadata", &metadata)
             .value(ENDPOINTS, endpoints);
-        Ok(vec![Entry {
-            key: self.root.key(NAME, &registration.service, &id)?,
-            value: record.finish()?,
-            lifetime: Lifetime::Leased,
-        }])
+        let key = self.root.key(NAME, &registration.service, &id)?;
+        Ok(vec![Entry::leased(key, record.finish()?)])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {

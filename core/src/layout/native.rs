@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kv::{Entry, Lifetime, MAX_VALUE_BYTES, Node, Prefix};
+use crate::kv::{Entry, MAX_VALUE_BYTES, Node, Prefix, V2Events};
 use crate::layout::{Decoded, Layout, json, parse_endpoint, path_in_service, tags};
 use crate::model::{Attributes, Instance, Metadata, MetadataInterner, Registration, ServiceName};
 
@@ -37,11 +37,11 @@ impl Layout for Native {
                 "id {id:?}: layout native names an instance by its address, {address}; leave the id out"
             )));
         }
-        Ok(vec![Entry {
-            key: self.prefix(&registration.service)?.join(&address)?,
-            value: write(&registration.attributes, &registration.tags)?,
-            lifetime: Lifetime::Leased,
-        }])
+        let key = self.prefix(&registration.service)?.join(&address)?;
+        let value = write(&registration.attributes, &registration.tags)?;
+        Ok(vec![
+            Entry::leased(key, value).v2_events(V2Events::ChangedValue),
+        ])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {

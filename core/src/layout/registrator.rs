@@ -3,7 +3,7 @@
 //! The format has no room for attributes and tags. Without an id the key is `HOST:NAME:PORT`.
 
 use crate::error::{Error, Result};
-use crate::kv::{Entry, Lifetime, Node, Prefix};
+use crate::kv::{Entry, Node, Prefix, V2Events};
 use crate::layout::{Decoded, Folder, Layout, parse_endpoint, registered_host};
 use crate::model::{Attributes, Instance, Registration, ServiceName};
 use crate::net::HostPort;
@@ -49,11 +49,9 @@ impl Layout for Registrator {
                 registration.port,
             ),
         };
-        Ok(vec![Entry {
-            key: self.root.key(NAME, &registration.service, &name)?,
-            value: registration.address().into_bytes(),
-            lifetime: Lifetime::Leased,
-        }])
+        let key = self.root.key(NAME, &registration.service, &name)?;
+        let entry = Entry::leased(key, registration.address());
+        Ok(vec![entry.v2_events(V2Events::Set)])
     }
 
     fn decode(&self, service: &ServiceName, node: &Node) -> Decoded {

@@ -188,6 +188,31 @@ impl Snapshot {
             .get_or_init(|| self.view.instances.values().cloned().collect())
     }
 
+    /// Returns true if the instance is online. Searches only what differs from `earlier`, a snapshot without it.
+    pub(crate) fn contains_since(
+        &self,
+        earlier: Option<&Snapshot>,
+        id: &str,
+        address: &str,
+    ) -> bool {
+        let is_it = |instance: &Instance| instance.id() == id || instance.address() == address;
+        match earlier {
+            None => self
+                .view
+                .instances
+                .values()
+                .rev()
+                .any(|instance| is_it(instance)),
+            Some(earlier) => {
+                let changes = membership_changes(&earlier.view, &self.view);
+                changes.iter().any(|change| match change {
+                    Event::Up(instance) | Event::Update(instance) => is_it(instance),
+                    _ => false,
+                })
+            }
+        }
+    }
+
     /// Returns the candidates for `pick`: healthy instances that are not suspect; if there are none, suspect
     /// or `warning` ones. `critical`, `maintenance` and `draining` instances are never candidates. Of these, instances
     /// of weight 0 are candidates only if all have weight 0.

@@ -77,6 +77,22 @@ impl WatchedService {
         }
     }
 
+    /// Waits until the set shows the instance, or cannot follow the store.
+    pub(crate) async fn wait_until_visible(&self, id: &str, address: &str) {
+        // The snapshot that the last read searched completely.
+        let mut searched: Option<Arc<Snapshot>> = None;
+        loop {
+            let changed = self.cell.notifier.next_change();
+            let now = self.cell.current.load_full();
+            let is_there = now.contains_since(searched.as_deref(), id, address);
+            if is_there || now.fault.is_some() || self.cell.notifier.is_closed() {
+                return;
+            }
+            searched = Some(now);
+            changed.await;
+        }
+    }
+
     /// Ends the watch and wakes all waiting calls, which then fail with `Closed`.
     pub(crate) fn close(&self) {
         self.watch.abort();

@@ -6,6 +6,7 @@ mod protection;
 mod shared_record;
 mod view_builder;
 mod view_stream;
+mod written_layouts;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -140,7 +140,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::kv::{Lifetime, Prefix};
+    use crate::kv::Prefix;
     use crate::layout::{Decoded, Scalingo};
     use crate::model::{Registration, ServiceName};
     use crate::store::memory::MemoryStore;
@@ -188,13 +188,7 @@ mod tests {
     }
 
     fn put(store: &MemoryStore, key: &Key, value: &str) {
-        let (key, value) = (key.clone(), value.into());
-        let lifetime = Lifetime::Persistent;
-        let entry = Entry {
-            key,
-            value,
-            lifetime,
-        };
+        let entry = Entry::persistent(key.clone(), value);
         let seen = store.get(&entry.key).now_or_never().unwrap().unwrap();
         let written = store.put(&entry, seen.as_ref()).now_or_never().unwrap();
         assert!(written.unwrap());

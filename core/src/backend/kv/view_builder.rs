@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use imbl::OrdMap;
 
 use crate::backend::kv::membership::MembershipChange;
+use crate::backend::kv::written_layouts::WrittenLayouts;
 use crate::kv::{Change, Changes, Key, Node};
 use crate::layout::{Decoded, Layout};
 use crate::model::{Instance, InstanceOrder, MetadataInterner, ServiceName, View};
@@ -34,6 +35,8 @@ pub(super) struct ViewBuilder {
     view: View,
     /// The metadata interner while a list is decoded.
     interner: Option<Box<MetadataInterner>>,
+    /// True while a list is applied.
+    is_listing: bool,
     /// The instances of the last published view.
     published: OrdMap<InstanceOrder, Arc<Instance>>,
     /// True if the view differs from the last published one. True for the first view, even if it is empty.
@@ -43,6 +46,7 @@ pub(super) struct ViewBuilder {
     /// The counter of malformed records, shared with the other sets of the backend.
     invalid: Arc<AtomicU64>,
     malformed_log: LogRateLimit,
+    written: WrittenLayouts,
 }
 
 /// The index of a layout, and a key in it.
@@ -88,12 +92,14 @@ impl ViewBuilder {
             members,
             changed_members,
             interner: None,
+            is_listing: false,
             view,
             published,
             changed: true,
             membership_changes,
             invalid,
             malformed_log: LogRateLimit::default(),
+            written: WrittenLayouts::default(),
         }
     }
 
@@ -104,6 +110,7 @@ impl ViewBuilder {
             match change {
                 Change::Reset(nodes) => {
                     self.decode_pending();
+                    self.is_listing = true;
                     self.remove_unlisted(layout, &nodes);
                     self.members.reserve(nodes.len());
                     // Many instances of a service have identical metadata.
@@ -112,6 +119,7 @@ impl ViewBuilder {
                         .into_iter()
                         .for_each(|node| self.put_node(layout, node));
                     self.interner = None;
+                    self.is_listing = false;
                     self.update_members();
                 }
                 Change::Put(node) => {
@@ -154,6 +162,41 @@ impl ViewBuilder {
         self.decode_pending();
         self.last = View::default();
         std::mem::take(&mut self.changed).then(|| self.view.clone())
+    }
+
+    /// Returns true if the records of an instance changed in some of its layouts only.
+    pub(super) fn awaits_other_layouts(&self) -> bool {
+        self.written.is_incomplete()
+    }
+
+    /// Waits no longer for the other layouts of what has changed.
+    pub(super) fn forget_written_layouts(&mut self) {
+        self.written.clear();
+    }
+
+    /// Notes that a record of an identity changes or is deleted, before its member does. A list shows records of any age,
+    /// so nothing follows from it. A record without attributes and tags does not change when an instance is updated.
+    fn note_written(&mut self, identity: &Arc<str>, layout: usize, is_deleted: bool) {
+        if self.layouts.len() == 1 || self.is_listing {
+            return;
+        }
+        let keys = self.members.get(identity).map(|member| &member.keys[..]);
+        let follows = |(of, record): &(usize, &Record)| {
+            let has_metadata = |instance: &Arc<Instance>| {
+                !instance.attributes().is_empty() || !instance.tags().is_empty()
+            };
+            *of == layout || is_deleted || record.instance.as_ref().is_some_and(has_metadata)
+        };
+        match keys.unwrap_or_default() {
+            [] => self.written.note(identity, layout, 0..self.layouts.len()),
+            keys => {
+                let records = keys
+                    .iter()
+                    .filter_map(|key| Some((key.0, self.records.get(key)?)));
+                let expected = records.filter(follows).map(|(of, _)| of);
+                self.written.note(identity, layout, expected);
+            }
+        }
     }
 
     /// Returns the epoch of the newest change.
@@ -222,6 +265,7 @@ impl ViewBuilder {
             self.changed = true;
         }
         if let Some(identity) = identity {
+            self.note_written(&identity, layout, false);
             let member = self.members.entry(identity.clone()).or_default();
             if let Err(at) = member.keys.binary_search(&key_of_record) {
                 // More than one key is rare.
@@ -293,6 +337,7 @@ impl ViewBuilder {
             return;
         };
         let identity = self.identity(&instance);
+        self.note_written(&identity, key_of_record.0, true);
         if let Some(member) = self.members.get_mut(&identity) {
             member.keys.retain(|other| other != key_of_record);
             member.is_new_identity |= member.keys.is_empty();

@@ -15,8 +15,9 @@ use crate::kv::{Changes, Scope};
 use crate::model::{ServiceName, View};
 use crate::store::Store;
 
-/// The wait for further changes while the directories of several layouts have different revisions.
-const GATHER_TIMEOUT: Duration = Duration::from_millis(100);
+/// The wait for the records of an instance in its other layouts: the time that a registration of this library needs to
+/// write them one after the other.
+const GATHER_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// The longest delay of a view while changes keep arriving.
 const MAX_VIEW_DELAY: Duration = Duration::from_millis(10);
@@ -184,23 +185,17 @@ impl ViewStream {
         whole.then(|| self.builder.view()).flatten()
     }
 
-    /// Returns true if the directories have different revisions.
-    fn revisions_differ(&self) -> bool {
-        let mut revisions = self.directories.iter().map(|directory| directory.revision);
-        let first = revisions.next();
-        revisions.any(|revision| Some(revision) != first)
-    }
-
-    /// Waits for the related changes of the other directories.
+    /// Waits for the changes of the same instances in the other directories.
     async fn gather(&mut self, mut view: View) -> View {
         let until = Instant::now() + GATHER_TIMEOUT;
-        while self.revisions_differ()
+        while self.builder.awaits_other_layouts()
             && self.deferred.is_none()
             && let Ok(item) = timeout_at(until, self.changes.next()).await
         {
             self.apply_or_defer(item);
             view = self.changed_view().unwrap_or(view);
         }
+        self.builder.forget_written_layouts();
         view
     }
 

@@ -9,7 +9,7 @@ mod host_record;
 mod service_record;
 
 use crate::error::{Error, Result};
-use crate::kv::{Entry, Key, Lifetime, Node, Prefix};
+use crate::kv::{Entry, Key, Node, Prefix, V2Events};
 use crate::layout::{Decoded, Folder, Layout, json, parse_endpoint};
 use crate::model::{Instance, OnConflict, Registration, ServiceName, SharedAttributes};
 use crate::net::HostPort;
@@ -73,17 +73,11 @@ impl Layout for Scalingo {
 
     fn encode(&self, registration: &Registration) -> Result<Vec<Entry>> {
         let host = HostRecord::from_registration(registration)?;
+        let info_key = self.info_key(&registration.service)?;
+        let key = self.hosts.key(NAME, &registration.service, &host.uuid)?;
         Ok(vec![
-            Entry {
-                key: self.info_key(&registration.service)?,
-                value: ServiceRecord::from_host(&host).write()?,
-                lifetime: Lifetime::Persistent,
-            },
-            Entry {
-                key: self.hosts.key(NAME, &registration.service, &host.uuid)?,
-                value: host.write()?,
-                lifetime: Lifetime::Leased,
-            },
+            Entry::persistent(info_key, ServiceRecord::from_host(&host).write()?),
+            Entry::leased(key, host.write()?).v2_events(V2Events::Create),
         ])
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kv::Lifetime;
 use crate::layout::tests::{at, decoded, entry, reads, round_trips};
 use crate::scalingo::Host;
 

@@ -330,7 +330,7 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Entry, Lifetime};
+    use crate::kv::Entry;
     use crate::store::local::entry_file::OwnedFile;
 
     /// An owner updates twice between two looks: every reported file is gone.
@@ -339,11 +339,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let index = DirectoryIndex::new(directory.path().to_owned());
         let key = Key::new("/services/web/a:1").unwrap();
-        let entry = Entry {
-            key: key.clone(),
-            value: "1".into(),
-            lifetime: Lifetime::Leased,
-        };
+        let entry = Entry::leased(key.clone(), "1");
         let write = || OwnedFile::new(index.directory(), &entry, 1, 1).unwrap();
 
         let first = write();

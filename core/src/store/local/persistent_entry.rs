@@ -38,14 +38,10 @@ pub(super) fn put(directory: &Path, entry: &Entry, seen: Option<&[u8]>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Key, Lifetime};
+    use crate::kv::Key;
 
     fn entry(value: &str) -> Entry {
-        Entry {
-            key: Key::new("/infos/web").unwrap(),
-            value: value.into(),
-            lifetime: Lifetime::Persistent,
-        }
+        Entry::persistent(Key::new("/infos/web").unwrap(), value)
     }
 
     #[test]

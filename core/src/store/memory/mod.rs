@@ -163,7 +163,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Change, Lifetime, Prefix};
+    use crate::kv::{Change, Prefix};
     use futures_util::StreamExt;
 
     fn scope() -> Scope {
@@ -183,11 +183,7 @@ mod tests {
             on_conflict: OnConflict::Replace,
             dedicated: false,
         };
-        let entry = |name: &str| Entry {
-            key: key(name),
-            value: b"1".to_vec(),
-            lifetime: Lifetime::Leased,
-        };
+        let entry = |name: &str| Entry::leased(key(name), "1");
         let first = MemoryStore::open_with_state("state-1", &path).unwrap();
         first.create(&[entry("a")], terms).await.unwrap();
         first.create(&[entry("b")], terms).await.unwrap();

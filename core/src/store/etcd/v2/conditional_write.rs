@@ -12,7 +12,7 @@ use crate::store::etcd::v2::response::ApiResult;
 
 /// A conditional write.
 pub(super) struct Write<'a> {
-    /// Precondition as a query: `prevExist=false` or `prevIndex=7`.
+    /// Precondition as a query: `prevExist=false` or `prevIndex=7`. Empty for an unconditional write.
     pub(super) condition: String,
     pub(super) value: &'a str,
     /// Whether the key has this value already, so that only its TTL is renewed.
@@ -24,7 +24,10 @@ pub(super) struct Write<'a> {
 impl EtcdV2Store {
     /// Sends a write.
     pub(super) async fn write(&self, key: &Key, write: Write<'_>) -> Result<ApiResult> {
-        let path = format!("{}?{}", self.path(key), write.condition);
+        let path = match write.condition.as_str() {
+            "" => self.path(key),
+            condition => format!("{}?{condition}", self.path(key)),
+        };
         let put = async |http: Http| {
             // A refresh, where the server supports it, emits no event.
             let mut form = match write.unchanged && http.refreshes {

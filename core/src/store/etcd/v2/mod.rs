@@ -4,8 +4,10 @@
 //! - [`long_poll`]: the watches.
 //! - [`ownership`]: which keys this client owns, as v2 has no leases.
 //! - [`conditional_write`]: writes with a precondition.
+//! - [`announcement`]: requests that older programs notice, which ignore conditional ones.
 //! - [`lease_watch`]: detects the loss of a lease or of its keys.
 
+mod announcement;
 mod conditional_write;
 mod decode;
 mod directory_ttl;
@@ -161,18 +163,19 @@ impl EtcdV2Store {
         };
         for _ in 0..MAX_WRITE_ATTEMPTS {
             self.create_directory(entry, grant).await?;
-            let before = self.ownership.record_attempt(key, grant, value);
+            let claimed = announcement::claim_value(entry, value);
+            let before = self.ownership.record_attempt(key, grant, &claimed);
             let write = Write {
                 condition,
-                value,
+                value: &claimed,
                 unchanged: false,
                 ttl: directory_ttl::key_ttl(entry, grant),
             };
             let refusal = match self.write(key, write).await? {
                 Ok(reply) => {
                     self.ownership
-                        .confirm(key, grant, modified_index(&reply), value);
-                    return Ok(());
+                        .confirm(key, grant, modified_index(&reply), &claimed);
+                    return self.announce(entry, value, grant).await;
                 }
                 Err(refusal) => refusal,
             };
@@ -218,10 +221,13 @@ impl EtcdV2Store {
         }
         for _ in 0..MAX_WRITE_ATTEMPTS {
             let owned = self.ownership.get(key, grant)?;
-            let wanted = value.unwrap_or(&owned.value).to_owned();
+            let wanted = match value {
+                Some(value) => announcement::claim_value(entry, value).into_owned(),
+                None => owned.value.clone(),
+            };
             self.ownership.record_attempt(key, grant, &wanted);
             let write = Write {
-                condition: format!("prevIndex={}", owned.modified),
+                condition: owned.precondition(),
                 value: &wanted,
                 unchanged: value.is_none(),
                 ttl: directory_ttl::key_ttl(entry, grant),
@@ -230,7 +236,10 @@ impl EtcdV2Store {
                 Ok(reply) => {
                     self.ownership
                         .confirm(key, grant, modified_index(&reply), &wanted);
-                    return Ok(());
+                    return match value {
+                        Some(value) => self.announce_update(entry, value, grant).await,
+                        None => Ok(()),
+                    };
                 }
                 Err(refusal) => refusal,
             };
@@ -271,8 +280,11 @@ impl EtcdV2Store {
         for entry in entries {
             let key = &entry.key;
             while let Ok(owned) = self.ownership.get(key, grant) {
-                // The index is unknown if the response of the first write was lost; no key has index 1.
-                let path = format!("{}?prevIndex={}", self.path(key), owned.modified.max(1));
+                let condition = match self.prepare_delete(entry, owned, grant).await? {
+                    Some(condition) => condition,
+                    None => continue,
+                };
+                let path = format!("{}{condition}", self.path(key));
                 let delete = async |http: Http| {
                     let pending = http.begin(Method::DELETE, &path, None).await?;
                     Ok(pending.read(MAX_KEY_RESPONSE).await?.1)

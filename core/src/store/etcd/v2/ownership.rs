@@ -16,6 +16,9 @@ use crate::kv::{Key, Node};
 use crate::model::Grant;
 use crate::store::{lost, replaced};
 
+/// The number of keys up to which expired ones are kept.
+const MIN_CLEANUP_KEYS: usize = 64;
+
 /// An owned key.
 #[derive(Clone, Debug)]
 pub(super) struct OwnedKey {
@@ -31,6 +34,12 @@ pub(super) struct OwnedKey {
 }
 
 impl OwnedKey {
+    /// Returns the precondition that the key is as this client wrote it. The index is unknown if the response of
+    /// the first write was lost; no key has index 1, and index 0 would be no condition.
+    pub(super) fn precondition(&self) -> String {
+        format!("prevIndex={}", self.modified.max(1))
+    }
+
     /// Returns true if this client wrote the node, or may have written it.
     pub(super) fn may_have_written(&self, node: &Node) -> bool {
         let is = |value: &String| value.as_bytes() == &*node.value;
@@ -39,9 +48,39 @@ impl OwnedKey {
     }
 }
 
+/// Owned keys, some of which may have expired.
+#[derive(Default)]
+struct OwnedKeys {
+    owned: HashMap<Key, OwnedKey>,
+    /// The number of keys at which expired ones are removed next. It grows with their number, so that a write does
+    /// not visit all other keys.
+    next_cleanup: usize,
+}
+
+impl OwnedKeys {
+    /// Returns the record of a key that has not expired.
+    fn live(&self, key: &Key, now: Instant) -> Option<&OwnedKey> {
+        self.owned.get(key).filter(|owned| owned.expires_at > now)
+    }
+
+    /// Returns the record of a key of the grant.
+    fn of_grant(&mut self, key: &Key, grant: Grant) -> Option<&mut OwnedKey> {
+        let owned = self.owned.get_mut(key)?;
+        (owned.grant == grant.id).then_some(owned)
+    }
+
+    /// Removes the expired keys if the map has doubled since the last time.
+    fn remove_expired(&mut self, now: Instant) {
+        if self.owned.len() > self.next_cleanup {
+            self.owned.retain(|_, owned| owned.expires_at > now);
+            self.next_cleanup = 2 * self.owned.len() + MIN_CLEANUP_KEYS;
+        }
+    }
+}
+
 /// The keys that this client owns.
 pub(super) struct Ownership {
-    keys: Mutex<HashMap<Key, OwnedKey>>,
+    keys: Mutex<OwnedKeys>,
     grants: AtomicU64,
     /// Signals each response.
     responses: watch::Sender<()>,
@@ -58,7 +97,7 @@ impl Default for Ownership {
 }
 
 impl Ownership {
-    fn keys(&self) -> MutexGuard<'_, HashMap<Key, OwnedKey>> {
+    fn keys(&self) -> MutexGuard<'_, OwnedKeys> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -70,7 +109,7 @@ impl Ownership {
     /// Returns true if any grant of this client wrote the node.
     pub(super) fn may_have_written(&self, node: &Node) -> bool {
         self.keys()
-            .get(&node.key)
+            .live(&node.key, Instant::now())
             .is_some_and(|h| h.may_have_written(node))
     }
 
@@ -79,9 +118,12 @@ impl Ownership {
     pub(super) fn record_attempt(&self, key: &Key, grant: Grant, value: &str) -> Option<OwnedKey> {
         let mut keys = self.keys();
         let now = Instant::now();
-        keys.retain(|_, owned| owned.expires_at > now);
-        let before = keys.get(key).cloned();
-        let owned = keys.entry(key.clone()).or_insert_with(|| OwnedKey {
+        keys.remove_expired(now);
+        let before = keys.live(key, now).cloned();
+        if before.is_none() {
+            keys.owned.remove(key);
+        }
+        let owned = keys.owned.entry(key.clone()).or_insert_with(|| OwnedKey {
             grant: grant.id,
             modified: 0,
             value: value.to_owned(),
@@ -102,7 +144,7 @@ impl Ownership {
 
     /// Records that the key was renewed without a write.
     pub(super) fn record_renewal(&self, key: &Key, grant: Grant) {
-        if let Some(owned) = self.find(&mut self.keys(), key, grant) {
+        if let Some(owned) = self.keys().of_grant(key, grant) {
             owned.expires_at = Instant::now() + grant.ttl * 2;
         }
     }
@@ -110,10 +152,10 @@ impl Ownership {
     /// Restores the previous record after a rejected write.
     pub(super) fn undo_attempt(&self, key: &Key, grant: Grant, before: Option<OwnedKey>) {
         let mut keys = self.keys();
-        if self.find(&mut keys, key, grant).is_some() {
+        if keys.of_grant(key, grant).is_some() {
             match before {
-                Some(before) => keys.insert(key.clone(), before),
-                None => keys.remove(key),
+                Some(before) => keys.owned.insert(key.clone(), before),
+                None => keys.owned.remove(key),
             };
         }
         drop(keys);
@@ -122,7 +164,7 @@ impl Ownership {
 
     /// Records that the key has the value at the index, because it was written or read.
     pub(super) fn confirm(&self, key: &Key, grant: Grant, modified: u64, value: &str) {
-        if let Some(owned) = self.find(&mut self.keys(), key, grant) {
+        if let Some(owned) = self.keys().of_grant(key, grant) {
             (owned.modified, owned.value) = (modified, value.to_owned());
             owned.unconfirmed.clear();
         }
@@ -132,8 +174,8 @@ impl Ownership {
     /// Records that the grant does not own the key.
     pub(super) fn release(&self, key: &Key, grant: Grant) {
         let mut keys = self.keys();
-        if self.find(&mut keys, key, grant).is_some() {
-            keys.remove(key);
+        if keys.of_grant(key, grant).is_some() {
+            keys.owned.remove(key);
         }
         drop(keys);
         self.responses.send_replace(());
@@ -146,7 +188,7 @@ impl Ownership {
     /// Fails with `Replaced` if another grant of this client owns the key, and with `LeaseLost` if none
     /// does.
     pub(super) fn get(&self, key: &Key, grant: Grant) -> Result<OwnedKey> {
-        match self.keys().get(key) {
+        match self.keys().live(key, Instant::now()) {
             Some(owned) if owned.grant == grant.id => Ok(owned.clone()),
             Some(_) => Err(replaced(key)),
             None => Err(lost(key)),
@@ -164,15 +206,6 @@ impl Ownership {
             // `self` owns the sender, so a next signal comes.
             let _ = responses.changed().await;
         }
-    }
-
-    fn find<'a>(
-        &self,
-        keys: &'a mut HashMap<Key, OwnedKey>,
-        key: &Key,
-        grant: Grant,
-    ) -> Option<&'a mut OwnedKey> {
-        keys.get_mut(key).filter(|owned| owned.grant == grant.id)
     }
 }
 
@@ -262,7 +295,29 @@ mod tests {
         let ownership = Ownership::default();
         ownership.record_attempt(&key(), grant(1), "one");
         tokio::time::advance(Duration::from_secs(30)).await;
-        ownership.record_attempt(&Key::new("/b").unwrap(), grant(2), "b");
         assert!(ownership.get(&key(), grant(1)).is_err());
+        assert!(!ownership.may_have_written(&node(5, "one")));
+        assert!(ownership.record_attempt(&key(), grant(2), "two").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn expired_keys_are_removed_without_visiting_all_keys_at_each_write() {
+        let ownership = Ownership::default();
+        for round in 0..10 {
+            for n in 0..1000 {
+                let key = Key::new(&format!("/{round}/{n}")).unwrap();
+                ownership.record_attempt(&key, grant(n), "v");
+            }
+            tokio::time::advance(Duration::from_secs(30)).await;
+        }
+        let known = ownership.keys().owned.len();
+        assert!(known <= 2 * 1000 + MIN_CLEANUP_KEYS + 1, "{known}");
+        // A heartbeat of each key visits none of the others.
+        let before = ownership.keys().next_cleanup;
+        for n in 0..1000 {
+            let key = Key::new(&format!("/9/{n}")).unwrap();
+            ownership.record_attempt(&key, grant(n), "v");
+        }
+        assert_eq!(ownership.keys().next_cleanup, before);
     }
 }
