@@ -17,7 +17,8 @@ pub(crate) fn encode(instance: &Instance) -> Value {
     })
 }
 
-/// Decodes an instance. Returns none if a field is missing or malformed; ignores unknown fields.
+/// Decodes an instance. Returns none if a field is missing or malformed, or a text contains a NUL character; ignores
+/// unknown fields.
 pub(crate) fn decode(service: &ServiceName, record: &Value) -> Option<Instance> {
     let text = |value: &Value| Some(value.as_str()?.to_owned());
     let attributes = record["attributes"].as_object()?.iter();
@@ -35,6 +36,9 @@ pub(crate) fn decode(service: &ServiceName, record: &Value) -> Option<Instance> 
         tags?,
         record["created"].as_u64()?,
     );
+    if instance.contains_nul() {
+        return None;
+    }
     // The field `layouts` is optional.
     let layouts = record["layouts"].as_array();
     let layouts: Option<Vec<String>> =

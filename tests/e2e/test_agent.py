@@ -100,7 +100,13 @@ def test_doctor_reports_checks_that_pass_and_fail(place: Callable[[str], str]) -
 
 
 def test_secrets_are_not_shown() -> None:
-    shown = discoverd("env", DISCOVER_URL="etcd://me:hunter2@h", ETCDCTL_PASSWORD="hunter2")
+    shown = discoverd(
+        "env",
+        DISCOVER_URL="etcd://me:hunter2@h",
+        ETCDCTL_PASSWORD="hunter2",
+        ETCDCTL_ENDPOINTS="https://me:hunter2",
+        DISCOVERD="me:hunter2",
+    )
     assert "etcd://me:***@h (environment)" in shown.stdout
     assert "hunter2" not in shown.stdout + shown.stderr + discoverd("--help", DISCOVER_URL="x://hunter2").stdout
 

@@ -19,10 +19,12 @@ const LIBRARY_VARIABLES: &[(&str, &str)] = &[
     ("DISCOVERD_CONFIG", "configuration file of the agent"),
 ];
 
-/// Variables whose values may contain secrets and are not shown.
-const SECRET_VARIABLES: [&str; 4] = [
+/// Variables whose values may contain secrets, an address with a login included, and are not shown.
+const SECRET_VARIABLES: [&str; 6] = [
     "DISCOVER_URL",
+    "DISCOVERD",
     "DISCOVERD_STORE",
+    "ETCDCTL_ENDPOINTS",
     "ETCDCTL_USER",
     "ETCDCTL_PASSWORD",
 ];

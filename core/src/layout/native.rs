@@ -204,7 +204,7 @@ mod tests {
         fn a_written_record_is_read_back(
             host in "[a-z]{1,8}|::1|10\\.0\\.0\\.[0-9]",
             port in 1u16..,
-            attributes in proptest::collection::btree_map("[^t]{1,9}", ".{0,9}", 0..5),
+            attributes in proptest::collection::btree_map("[^t\\x00]{1,9}", "[^\\x00]{0,9}", 0..5),
             tags in proptest::collection::vec("[a-z]{1,5}", 0..4),
         ) {
             prop_assume!(!attributes.contains_key("weight"));

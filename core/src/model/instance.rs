@@ -95,6 +95,12 @@ impl Instance {
         }
     }
 
+    /// Returns true if a text contains a NUL character, which ends a text in C, so that programs would read different
+    /// values.
+    pub(crate) fn contains_nul(&self) -> bool {
+        self.metadata.contains_nul() || self.id.contains('\0') || self.address.contains('\0')
+    }
+
     /// Returns the service name.
     pub fn service(&self) -> &ServiceName {
         &self.service

@@ -21,6 +21,7 @@ pub struct Metadata {
     tags: Vec<String>,
     weight: u32,
     eligibility: Eligibility,
+    contains_nul: bool,
     binding_cache: BindingCache,
 }
 
@@ -44,7 +45,10 @@ impl Metadata {
             Some("warning") => Eligibility::LastResort,
             _ => Eligibility::Eligible,
         };
+        let texts = attributes.iter().flat_map(|(k, v)| [k, v]).chain(&tags);
+        let contains_nul = { texts }.any(|text| text.contains('\0'));
         Metadata {
+            contains_nul,
             attributes,
             tags,
             weight: weight.unwrap_or(1).min(MAX_WEIGHT),
@@ -70,6 +74,11 @@ impl Metadata {
 
     pub(crate) fn weight(&self) -> u32 {
         self.weight
+    }
+
+    /// Returns true if a text contains a NUL character.
+    pub(crate) fn contains_nul(&self) -> bool {
+        self.contains_nul
     }
 
     pub(crate) fn eligibility(&self) -> Eligibility {

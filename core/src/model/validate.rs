@@ -38,6 +38,12 @@ pub(crate) fn check_attributes(attributes: &Attributes, tags: &[String]) -> Resu
             "attributes and tags have {bytes} bytes; the limit is {MAX_ATTRIBUTE_BYTES}"
         )));
     }
+    let has_nul = |(name, value): &(&String, &String)| name.contains('\0') || value.contains('\0');
+    if let Some((name, _)) = attributes.iter().find(has_nul) {
+        return Err(Error::invalid(format!(
+            "attribute {name:?} has a NUL character, where C programs would end the text"
+        )));
+    }
     if attributes.keys().any(String::is_empty) {
         return Err(Error::invalid("an attribute has an empty name"));
     }
@@ -126,6 +132,17 @@ pub(crate) fn check_text(what: &str, text: &str, limit: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attribute_with_a_nul_character_is_refused() {
+        for (name, value) in [("a\0b", "c"), ("a", "b\0c")] {
+            let attributes = Attributes::from([(name.to_owned(), value.to_owned())]);
+            let error = check_attributes(&attributes, &[]).unwrap_err().to_string();
+            assert!(error.contains("NUL character"), "{error}");
+        }
+        let lines = Attributes::from([("key".to_owned(), "line\nline".to_owned())]);
+        assert!(check_attributes(&lines, &[]).is_ok());
+    }
 
     #[test]
     fn an_advertised_ipv6_address_has_one_spelling_and_reaches_other_hosts() {

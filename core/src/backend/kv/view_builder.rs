@@ -288,6 +288,9 @@ impl ViewBuilder {
             None => form.decode(&self.service, node),
         };
         match decoded {
+            Decoded::Instance(new) if new.contains_nul() => {
+                Decoded::Malformed("a text contains a NUL character".to_owned())
+            }
             Decoded::Instance(new) => Decoded::Instance(new.with_layouts(found_in.clone())),
             other => other,
         }

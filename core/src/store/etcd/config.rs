@@ -227,8 +227,11 @@ fn endpoint(host: &str, tls: bool) -> Result<String> {
             ("http", true) => "write etcd:// (or etcd2://) as the registry URL",
             _ => "write http:// or https://, or leave it out",
         };
+        // Text that is no address is not shown: it may be a login.
+        let address = HostPort::parse_or_default(bare, DEFAULT_PORT);
+        let address = address.map_or("…".to_owned(), |address| address.to_string());
         return Err(Error::invalid(format!(
-            "etcd endpoint {other}://{bare} contradicts the registry URL, which connects by {scheme}://; {remedy}"
+            "etcd endpoint {other}://{address} contradicts the registry URL, which connects by {scheme}://; {remedy}"
         )));
     }
     let address = HostPort::parse_or_default(bare, DEFAULT_PORT)
@@ -322,9 +325,11 @@ mod tests {
             ("etcd://", "http://e:1,https://e:2", "write etcds://"),
             ("etcds://", "http://e:1", "write etcd://"),
             ("etcd://", "unix://e:1", "write http://"),
+            ("etcd://", "https://root:secret", "write etcds://"),
         ] {
             let error = listed(url, endpoints).unwrap_err();
             assert!(error.contains(remedy), "{error}");
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 

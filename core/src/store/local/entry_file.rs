@@ -145,7 +145,8 @@ pub(super) fn probe(directory: &Path, name: &str) -> Result<ProbeResult> {
         Err(e) => return Err(unreadable(e)),
     };
     let about = file.metadata().map_err(unreadable)?;
-    if !about.is_file() {
+    // The directory may have been writable by others, or may belong to root.
+    if !about.is_file() || about.uid() != nix::unistd::geteuid().as_raw() {
         return Ok(ProbeResult::Absent);
     }
     let limit = (MAX_VALUE_BYTES + 4096) as u64;

@@ -11,6 +11,7 @@ mod persistent_entry;
 mod watcher;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ impl LocalStore {
     /// Opens and reads the directory `path`, or the default directory of the user if `path` is empty.
     pub(crate) fn open(path: &str) -> Result<LocalStore> {
         let directory = if path.is_empty() {
-            default_directory()
+            default_directory(std::env::var_os("XDG_RUNTIME_DIR"))?
         } else {
             PathBuf::from(path)
         };
@@ -205,12 +206,25 @@ impl Store for LocalStore {
     }
 }
 
-/// Returns `$XDG_RUNTIME_DIR/libdiscover`, or a directory of this user below the temporary directory.
-fn default_directory() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-        Some(dir) => Path::new(&dir).join("libdiscover"),
-        None => std::env::temp_dir().join(format!("libdiscover-{}", nix::unistd::geteuid())),
+/// Returns `libdiscover` in the runtime directory, or a directory of this user below the temporary directory.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::InvalidArgument`] for a relative path, which would name another directory after `chdir`.
+fn default_directory(runtime_directory: Option<OsString>) -> Result<PathBuf> {
+    let temporary = || std::env::temp_dir().join(format!("libdiscover-{}", nix::unistd::geteuid()));
+    let directory = match runtime_directory.filter(|directory| !directory.is_empty()) {
+        Some(directory) => Path::new(&directory).join("libdiscover"),
+        None => temporary(),
+    };
+    if directory.is_relative() {
+        return Err(Error::invalid(format!(
+            "local directory {}: the path is relative; set XDG_RUNTIME_DIR (or TMPDIR) to an absolute path, or write \
+             local:///DIRECTORY",
+            directory.display()
+        )));
     }
+    Ok(directory)
 }
 
 /// Creates the directory with access for its owner only, or checks that an existing one is safe.
@@ -236,5 +250,23 @@ fn prepare_directory(directory: &Path) -> Result<()> {
             .mode(0o700)
             .create(directory)
             .map_err(|e| entry_file::file_error("cannot make", directory, e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_runtime_directory_is_refused() {
+        let default = |directory: &str| default_directory(Some(directory.into()));
+        assert_eq!(
+            default("/run/user/1").unwrap(),
+            Path::new("/run/user/1/libdiscover")
+        );
+        assert!(default("").unwrap().is_absolute());
+        let error = default("run").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("XDG_RUNTIME_DIR"), "{error}");
     }
 }

@@ -65,7 +65,8 @@ impl Watcher {
     fn open(index: Arc<DirectoryIndex>) -> Result<Watcher> {
         let directory = index.directory();
         let open = || -> io::Result<AsyncFd<Descriptor>> {
-            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            let inotify =
+                Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(limit)?;
             let wanted = AddWatchFlags::IN_MOVED_TO
                 | AddWatchFlags::IN_MOVED_FROM
                 | AddWatchFlags::IN_CLOSE_WRITE
@@ -73,7 +74,7 @@ impl Watcher {
                 | AddWatchFlags::IN_DELETE_SELF
                 | AddWatchFlags::IN_MOVE_SELF
                 | AddWatchFlags::IN_ONLYDIR;
-            inotify.add_watch(directory, wanted)?;
+            inotify.add_watch(directory, wanted).map_err(limit)?;
             // The replacement of this function is unsafe; the descriptor of `Descriptor` never changes.
             #[allow(deprecated, reason = "the descriptor of `Descriptor` never changes")]
             AsyncFd::with_interest(Descriptor(inotify), Interest::READABLE)
@@ -215,6 +216,19 @@ impl Watcher {
     }
 }
 
+/// Names the setting of the kernel whose limit an inotify call has reached.
+fn limit(errno: Errno) -> io::Error {
+    let error = io::Error::from(errno);
+    let setting = match errno {
+        Errno::EMFILE => {
+            "raise the sysctl fs.inotify.max_user_instances, or the limit of open files"
+        }
+        Errno::ENOSPC => "raise the sysctl fs.inotify.max_user_watches",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{error}; {setting}"))
+}
+
 fn identity(directory: &Path) -> io::Result<(u64, u64)> {
     let found = std::fs::metadata(directory)?;
     Ok((found.dev(), found.ino()))
@@ -246,5 +260,18 @@ async fn read(inotify: &AsyncFd<Descriptor>) -> io::Result<Vec<InotifyEvent>> {
             Err(Errno::EAGAIN) => ready.clear_ready(),
             Err(errno) => return Err(errno.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_inotify_is_named_with_its_setting() {
+        let text = |errno| limit(errno).to_string();
+        assert!(text(Errno::EMFILE).contains("fs.inotify.max_user_instances"));
+        assert!(text(Errno::ENOSPC).contains("fs.inotify.max_user_watches"));
+        assert!(!text(Errno::EACCES).contains("sysctl"));
     }
 }

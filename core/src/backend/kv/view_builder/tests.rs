@@ -72,6 +72,23 @@ fn a_malformed_record_hides_no_other_and_is_counted_while_it_exists() {
     assert_eq!((builder.view.invalid, builder.view.instances.len()), (0, 2));
 }
 
+/// C would end the text there, and read another value than the other languages.
+#[test]
+fn a_record_with_a_nul_character_is_malformed() {
+    let mut builder = builder();
+    let nul = r#"{"v":"a\u0000b"}"#;
+    let all = vec![
+        node("h:1", nul, 1),
+        node("h:2", "null", 2),
+        node("h\0:3", "null", 3),
+    ];
+    assert_eq!(
+        apply_changes(&mut builder, [Change::Reset(all)]).unwrap(),
+        ["h:2"]
+    );
+    assert!(builder.view.invalid >= 1);
+}
+
 #[test]
 fn a_relisted_instance_is_reused_and_keeps_its_calls_in_flight() {
     let mut builder = builder();
