@@ -248,7 +248,6 @@ pub struct Changes {
 }
 
 /// Returns the error of a prefix with more keys than the option `max_instances` permits.
-#[cfg(any(test, feature = "etcd", feature = "etcd2"))]
 pub(crate) fn too_many_keys(keys: impl fmt::Display, max_keys: u64) -> Error {
     Error::invalid(format!(
         "found {keys} keys where at most {max_keys} instances are expected; raise the option max_instances if these \
