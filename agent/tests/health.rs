@@ -229,7 +229,7 @@ fn maintenance_withholds_one_service_or_all_until_it_is_switched_off() {
     // Maintenance does not affect heartbeats.
     let path = "/v1/services/web/instances/10.0.0.1:80/heartbeat";
     assert_eq!(agent.request("POST", path, &json!({})).0, 204);
-    agent.command(&["maintenance", "drain"]);
+    agent.command(&["maintenance", "drain", "--all"]);
     assert_eq!(agent.published("db"), [""; 0]);
     assert_eq!(agent.state("10.0.0.2:80").0, "draining");
     let late = agent.register("db", "10.0.0.3:80", &json!({}));

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import libdiscover
 import pytest
 
 from languages import BUILT, ROOT
@@ -97,6 +98,23 @@ def test_doctor_reports_checks_that_pass_and_fail(place: Callable[[str], str]) -
         assert part in healthy.stdout, healthy.stdout
     failing = discoverd("doctor", "--url", "discoverd://127.0.0.1:1?connect_timeout=100ms")
     assert failing.returncode == 1 and "FAIL store" in failing.stdout
+
+
+def test_commands_find_the_running_agent(agents: Callable[..., Agent], tmp_path: Path) -> None:
+    socket = tmp_path / "discoverd.sock"
+    without_url = {"DISCOVER_URL": "", "XDG_RUNTIME_DIR": str(tmp_path)}
+    alone = discoverd("services", **without_url)
+    assert alone.stdout == "" and "using local:// (default)" in alone.stderr
+    agent = agents()
+    socket.symlink_to(agent.socket)
+    with libdiscover.connect(agent.url) as client, client.register("web", 7, host="127.0.0.1"):
+        found = discoverd("services", **without_url)
+        assert found.stdout == "web\n", found.stderr
+        assert f"using discoverd+unix://{socket} (running agent)" in found.stderr
+        assert f"discoverd+unix://{socket} (running agent)" in discoverd("env", **without_url).stdout
+    refused = discoverd("maintenance", "on", **without_url)
+    assert refused.returncode == 1 and "--all" in refused.stderr
+    assert discoverd("maintenance", "on", "--all", **without_url).returncode == 0
 
 
 def test_secrets_are_not_shown() -> None:

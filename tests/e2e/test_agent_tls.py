@@ -61,7 +61,7 @@ def test_agent_and_client_authenticate_each_other(agents: Callable[..., Agent], 
         failed = doctor(refused)
         assert failed.returncode == 1 and reason in failed.stdout, (refused, failed.stdout)
         assert TOKEN not in failed.stdout + failed.stderr
-    command = [str(BUILT / "discoverd"), "maintenance", "on", "--url"]
+    command = [str(BUILT / "discoverd"), "maintenance", "on", "--all", "--url"]
     command.append(f"{url}?{mine}&token_file={token}")
     switched = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert switched.stdout == "maintenance: 0 instances\n", switched.stderr

@@ -1,6 +1,6 @@
 //! The command `env`: the environment variables that apply to programs here, and where the registry's URL comes from.
 
-use discover_core::{DEFAULT_URL, Result, Url};
+use discover_core::{Result, Url};
 
 use crate::cli::{RegistryArgs, output};
 use crate::config::settings;
@@ -35,14 +35,10 @@ const SECRET_VARIABLES: [&str; 6] = [
 ///
 /// Fails if the URL is invalid.
 pub fn env(registry: &RegistryArgs) -> Result<()> {
-    let url = registry.url.as_deref().unwrap_or(DEFAULT_URL);
-    let origin = match (&registry.url, std::env::var("DISCOVER_URL")) {
-        (Some(given), Ok(set)) if *given == set => "environment",
-        (Some(_), _) => "flag",
-        (None, _) => "default",
-    };
+    let (url, origin) = registry.resolve();
     // The parsed URL shows no password.
-    let mut text = format!("{:<22} {} ({origin})\n", "url", Url::parse(url)?);
+    let url = Url::parse(&url)?;
+    let mut text = format!("{:<22} {url} ({})\n", "url", origin.name());
     for &(name, meaning) in LIBRARY_VARIABLES {
         text += &line(name, meaning);
     }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use discover_core::{AgentApi, Result, Url};
+use discover_core::{AgentApi, Error, Result, Url};
 use serde_json::{Value, json};
 
-use crate::cli::{RegistryArgs, output};
-use crate::config::default_socket;
+use crate::cli::{RegistryArgs, output, running_agent};
 
 /// Limit on the time of the request, which includes writes to the store.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -28,7 +27,14 @@ pub async fn maintenance(
     switch: MaintenanceSwitch,
     service: Option<&str>,
     id: Option<&str>,
+    all: bool,
 ) -> Result<()> {
+    let withdraws = !matches!(switch, MaintenanceSwitch::Off);
+    if withdraws && service.is_none() && !all {
+        return Err(Error::invalid(
+            "this would withdraw all registrations of the agent; name a service, or pass --all",
+        ));
+    }
     let mode = match switch {
         MaintenanceSwitch::On => "maintenance",
         MaintenanceSwitch::Drain => "draining",
@@ -48,18 +54,13 @@ pub async fn maintenance(
     Ok(())
 }
 
-/// Returns the given URL if it is that of an agent. Otherwise returns the socket of this user if it exists, or else
-/// the default address of an agent.
+/// Returns the given URL if it is that of an agent. Otherwise returns that of the agent on the socket of this user, or
+/// else the default address of an agent.
 fn agent_url(registry: &RegistryArgs) -> Result<String> {
     if let Some(given) = &registry.url
         && Url::parse(given)?.scheme().starts_with("discoverd")
     {
         return Ok(given.clone());
     }
-    let env = |name: &str| std::env::var(name).ok();
-    let socket = default_socket(env, nix::unistd::geteuid().is_root());
-    Ok(match socket.filter(|path| path.exists()) {
-        Some(path) => format!("discoverd+unix://{}", path.display()),
-        None => "discoverd://".to_owned(),
-    })
+    Ok(running_agent().unwrap_or_else(|| "discoverd://".to_owned()))
 }

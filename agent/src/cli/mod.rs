@@ -15,8 +15,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use discover_core::{Client, Error, Result};
+use discover_core::{Client, DEFAULT_URL, Error, Result};
 
+use crate::config::default_socket;
 use crate::runtime::handover::Inherited;
 
 pub use run::RunArgs;
@@ -92,10 +93,13 @@ enum Command {
         registry: RegistryArgs,
         /// The mode
         switch: maintenance::MaintenanceSwitch,
-        /// Service to which the mode applies [default: all registrations of the agent]
+        /// Service to which the mode applies
         service: Option<String>,
         /// Id of the instance to which the mode applies [default: all instances of the service]
         id: Option<String>,
+        /// Apply the mode to all registrations of the agent; `off` does so if no service is named
+        #[arg(long, conflicts_with = "service")]
+        all: bool,
     },
     /// Check the settings, the clock, the store, and a test registration
     Doctor {
@@ -122,7 +126,7 @@ enum Command {
 /// The registry to use.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RegistryArgs {
-    /// URL of the registry
+    /// URL of the registry [default: the agent on the default socket of this user if one runs, else local://]
     #[arg(long, env = "DISCOVER_URL", hide_env_values = true, value_name = "URL")]
     url: Option<String>,
 }
@@ -140,15 +144,71 @@ struct InstanceSelector {
     tags: Vec<String>,
 }
 
-impl RegistryArgs {
-    async fn client(&self) -> Result<Client> {
-        // The client reads DISCOVER_URL itself, so that its errors name the variable.
-        let is_environment = |url: &&String| std::env::var("DISCOVER_URL").as_ref() == Ok(*url);
-        match self.url.as_ref().filter(|url| !is_environment(url)) {
-            Some(url) => Client::connect(url).await,
-            None => Client::builder().connect().await,
+/// Where the URL of the registry comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UrlOrigin {
+    Flag,
+    /// `DISCOVER_URL`.
+    Environment,
+    /// The agent that listens on the default socket.
+    RunningAgent,
+    Default,
+}
+
+impl UrlOrigin {
+    fn name(self) -> &'static str {
+        match self {
+            UrlOrigin::Flag => "flag",
+            UrlOrigin::Environment => "environment",
+            UrlOrigin::RunningAgent => "running agent",
+            UrlOrigin::Default => "default",
         }
     }
+}
+
+impl RegistryArgs {
+    /// Returns the URL of the registry: the given one, else that of the agent that runs on this host, else the default
+    /// of the library.
+    fn resolve(&self) -> (String, UrlOrigin) {
+        let environment = std::env::var("DISCOVER_URL");
+        match (&self.url, environment) {
+            (Some(given), Ok(set)) if *given == set && !set.is_empty() => {
+                (set, UrlOrigin::Environment)
+            }
+            (Some(given), _) if !given.is_empty() => (given.clone(), UrlOrigin::Flag),
+            _ => match running_agent() {
+                Some(url) => (url, UrlOrigin::RunningAgent),
+                None => (DEFAULT_URL.to_owned(), UrlOrigin::Default),
+            },
+        }
+    }
+
+    /// Connects to the registry. A choice that nobody made is stated on the standard error output.
+    async fn client(&self) -> Result<Client> {
+        let (url, origin) = self.resolve();
+        if matches!(origin, UrlOrigin::RunningAgent | UrlOrigin::Default) {
+            let text = "set DISCOVER_URL or --url to use another registry";
+            let _ = writeln!(
+                std::io::stderr(),
+                "discoverd: using {url} ({}); {text}",
+                origin.name()
+            );
+        }
+        match origin {
+            // The client reads DISCOVER_URL itself, so that its errors name the variable.
+            UrlOrigin::Environment => Client::builder().connect().await,
+            _ => Client::connect(&url).await,
+        }
+    }
+}
+
+/// Returns the URL of the agent that listens on the default socket, or `None` if none does.
+fn running_agent() -> Option<String> {
+    let env = |name: &str| std::env::var(name).ok();
+    let socket = default_socket(env, nix::unistd::geteuid().is_root())?;
+    let connected = std::os::unix::net::UnixStream::connect(&socket);
+    connected.ok()?;
+    Some(format!("discoverd+unix://{}", socket.display()))
 }
 
 /// Runs the command that the arguments of this process name.
@@ -226,7 +286,8 @@ async fn run(command: Command, inherited: Inherited) -> Result<ExitCode> {
             switch,
             service,
             id,
-        } => maintenance::maintenance(&registry, switch, service.as_deref(), id.as_deref())
+            all,
+        } => maintenance::maintenance(&registry, switch, service.as_deref(), id.as_deref(), all)
             .await
             .map(|()| success),
         Command::Doctor { registry, quick } => doctor::doctor(&registry, quick).await,
