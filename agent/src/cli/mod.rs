@@ -183,7 +183,7 @@ impl RegistryArgs {
         }
     }
 
-    /// Connects to the registry. A choice that nobody made is stated on the standard error output.
+    /// Connects to the registry. A registry that was not named is stated on the standard error output.
     async fn client(&self) -> Result<Client> {
         let (url, origin) = self.resolve();
         if matches!(origin, UrlOrigin::RunningAgent | UrlOrigin::Default) {
