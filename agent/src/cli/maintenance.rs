@@ -57,10 +57,9 @@ pub async fn maintenance(
 /// Returns the given URL if it is that of an agent. Otherwise returns that of the agent on the socket of this user, or
 /// else the default address of an agent.
 fn agent_url(registry: &RegistryArgs) -> Result<String> {
-    if let Some(given) = &registry.url
-        && Url::parse(given)?.scheme().starts_with("discoverd")
-    {
-        return Ok(given.clone());
+    let (url, _) = registry.resolve();
+    if Url::parse(&url)?.scheme().starts_with("discoverd") {
+        return Ok(url);
     }
     Ok(running_agent().unwrap_or_else(|| "discoverd://".to_owned()))
 }
