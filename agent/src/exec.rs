@@ -188,7 +188,7 @@ async fn read_output(pipe: Option<impl AsyncRead + Unpin>, output: &Mutex<Vec<u8
     }
 }
 
-/// The processes of a command: its process group, and those that left the group. Killed on drop.
+/// The processes of a command: its process group, and the processes that left it. Killed on drop.
 struct CommandProcesses {
     group: Option<Pid>,
     /// The entry of the environment that only these processes have.

@@ -42,8 +42,8 @@ impl RoundTimeout {
     }
 }
 
-/// Connects to the endpoints in turn from `first` on, each beside those that have not responded yet, and returns the
-/// first connection. `name` names the server at an endpoint in errors.
+/// Connects to the endpoints in turn, starting at `first`. Attempts that have no response yet continue meanwhile. Returns
+/// the first connection. `name` names the server at an endpoint in errors.
 ///
 /// # Errors
 ///
