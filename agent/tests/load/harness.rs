@@ -8,6 +8,8 @@ use std::time::Duration;
 use discover_testkit::clock::{Micros, now};
 use tokio::sync::watch;
 
+use crate::owners::OwnedInstance;
+
 /// Scale of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
@@ -39,6 +41,9 @@ pub enum Phase {
     Finished,
 }
 
+/// The registered instances, by service number and id, with the number of their last write.
+pub type RegisteredInstances = BTreeMap<(usize, String), u64>;
+
 /// State of a run.
 pub struct Harness {
     pub scale: Scale,
@@ -55,6 +60,8 @@ pub struct Harness {
     /// The latest digest of each watcher.
     pub latest_digests: Vec<AtomicU64>,
     pub violations: Mutex<Vec<String>>,
+    /// What the owners registered, as confirmed by the agent.
+    pub owned: Mutex<RegisteredInstances>,
     pub batches: AtomicU64,
     pub changes: AtomicU64,
     /// Changes in progress.
@@ -83,6 +90,7 @@ impl Harness {
             seen: (0..scale.services).map(|_| Mutex::default()).collect(),
             latest_digests: many(scale.watchers),
             violations: Mutex::default(),
+            owned: Mutex::default(),
             batches: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             busy: AtomicU64::new(0),
@@ -113,6 +121,16 @@ impl Harness {
         if sent > 0 && *self.phase.borrow() == Phase::Changing {
             self.latency.record(now().saturating_sub(sent));
         }
+    }
+
+    /// Records a write of an owner that the agent confirmed; `None` for a removal.
+    pub fn record_write(&self, own: &OwnedInstance) {
+        let key = (own.service, own.id.clone());
+        let mut owned = lock(&self.owned);
+        match own.version {
+            Some(number) => owned.insert(key, number),
+            None => owned.remove(&key),
+        };
     }
 
     /// Records the digest of a watcher at a revision.

@@ -20,7 +20,7 @@ const INSTANCES_PER_OWNER: usize = 150;
 const LIBRARY_OWNER_RATIO: usize = 5;
 
 /// An instance with the number of its last write; `None` while it is not registered.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 pub struct OwnedInstance {
     pub service: usize,
     pub id: String,
@@ -66,8 +66,8 @@ impl HttpOwner {
     }
 
     /// Registers the instances, changes them during [`Phase::Changing`], and sends heartbeats until
-    /// [`Phase::Finished`]. Returns their final state.
-    pub async fn run(mut self) -> Vec<OwnedInstance> {
+    /// [`Phase::Finished`].
+    pub async fn run(mut self) {
         let harness = self.harness.clone();
         for at in 0..self.all.len() {
             self.put(at, harness.next()).await;
@@ -98,7 +98,6 @@ impl HttpOwner {
                 () = harness.until(Phase::Finished) => {}
             }
         }
-        self.all
     }
 
     async fn change(&mut self) {
@@ -111,13 +110,13 @@ impl HttpOwner {
                 while !self.remove(at).await {
                     self.put(at, number).await;
                 }
-                self.all[at].version = None;
+                self.set_version(at, None);
             }
             Some(_) => {
                 let body = json!({ "attributes": { "n": number.to_string() } });
                 match self.request(at, Method::PATCH, "", &body).await {
                     404 => self.put(at, number).await,
-                    _ => self.all[at].version = Some(number),
+                    _ => self.set_version(at, Some(number)),
                 }
             }
         }
@@ -132,7 +131,12 @@ impl HttpOwner {
         let ttl = self.harness.scale.ttl.as_millis() as u64;
         let body = json!({ "attributes": { "n": number.to_string() }, "ttl_ms": ttl });
         self.request(at, Method::PUT, "", &body).await;
-        self.all[at].version = Some(number);
+        self.set_version(at, Some(number));
+    }
+
+    fn set_version(&mut self, at: usize, version: Option<u64>) {
+        self.all[at].version = version;
+        self.harness.record_write(&self.all[at]);
     }
 
     async fn heartbeat(&mut self, at: usize) {
@@ -171,12 +175,8 @@ impl HttpOwner {
     }
 }
 
-/// Runs an owner that uses the library, with these instances. Returns their final state.
-pub async fn run_library_owner(
-    harness: Arc<Harness>,
-    client: Client,
-    mut all: Vec<OwnedInstance>,
-) -> Vec<OwnedInstance> {
+/// Runs an owner that uses the library, with these instances.
+pub async fn run_library_owner(harness: Arc<Harness>, client: Client, mut all: Vec<OwnedInstance>) {
     let mut leases: Vec<Lease> = Vec::new();
     for own in &mut all {
         let number = harness.next();
@@ -194,6 +194,7 @@ pub async fn run_library_owner(
         };
         leases.push(lease);
         own.version = Some(number);
+        harness.record_write(own);
     }
     let share = all.len() as f64 / harness.scale.instances as f64;
     let change = Duration::from_secs_f64(1.0 / (harness.scale.rate * share));
@@ -214,9 +215,8 @@ pub async fn run_library_owner(
             sleep(Duration::from_millis(50)).await; // tidy: sleep, before the next attempt
         }
         all[at].version = Some(number);
+        harness.record_write(&all[at]);
         harness.end();
     }
     harness.until(Phase::Finished).await;
-    drop(leases);
-    all
 }

@@ -17,8 +17,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::event_checker::InstanceSet;
-use crate::harness::{Harness, lock};
-use crate::owners::OwnedInstance;
+use crate::harness::{Harness, RegisteredInstances, lock};
 
 /// Interval between two reads of the file.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -99,28 +98,16 @@ impl StoreObserver {
         lock(&self.0).services.iter().map(|f| f.set.len()).sum()
     }
 
-    /// Returns the instances of all services, with the numbers of their last writes.
-    pub fn instances(&self) -> Vec<OwnedInstance> {
+    /// Returns the instances of all services.
+    pub fn instances(&self) -> RegisteredInstances {
         let state = lock(&self.0);
+        let services = state.services.iter().enumerate();
         let of_service = |(service, instances): (usize, &InstanceSet)| {
-            let all = instances
-                .set
-                .iter()
-                .map(move |(id, (_, number))| OwnedInstance {
-                    service,
-                    id: id.clone(),
-                    version: Some(*number),
-                });
-            all.collect::<Vec<OwnedInstance>>()
+            let all = instances.set.iter();
+            let all = all.map(|(id, (_, number))| ((service, id.clone()), *number));
+            all.collect::<Vec<_>>()
         };
-        let mut all: Vec<OwnedInstance> = state
-            .services
-            .iter()
-            .enumerate()
-            .flat_map(of_service)
-            .collect();
-        all.sort();
-        all
+        services.flat_map(of_service).collect()
     }
 
     /// Returns the history for the checker of recorded watchers.
