@@ -14,7 +14,7 @@ import libdiscover
 import pytest
 
 from languages import BUILT, ROOT
-from servers import Agent
+from servers import Agent, eventually
 
 DISCOVERD = str(BUILT / "discoverd")
 TIMEOUT = 60
@@ -88,6 +88,15 @@ def test_an_instance_of_any_owner_can_be_unregistered(place: Callable[[str], str
     again = discoverd("unregister", "--url", url, "web", "127.0.0.1:7")
     assert again.returncode == 1 and "no instance" in again.stderr
     interrupt(registered)
+
+
+def test_an_instance_that_was_unregistered_by_hand_does_not_return(agents: Callable[..., Agent]) -> None:
+    agent = agents()
+    with libdiscover.connect(agent.url) as client:
+        lease = client.register("web", 7, host="127.0.0.1", ttl=1)
+        assert discoverd("unregister", "--url", agent.url, "web", "127.0.0.1:7").returncode == 0
+        eventually(lambda: lease.standing == "replaced")
+        assert discoverd("get", "web", "--url", agent.url).returncode == 1
 
 
 def test_doctor_reports_checks_that_pass_and_fail(place: Callable[[str], str]) -> None:

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::peer::Peer;
 use crate::net::quota::QuotaPermit;
+use crate::registry::entry::{LivenessSource, TableEntry};
 use crate::registry::key::InstanceKey;
 use crate::registry::published::PublishedInstance;
 use crate::registry::state::{Health, InstanceSelector, MaintenanceMode};
-use crate::registry::table::{LivenessSource, TableEntry};
 use crate::registry::{DEFAULT_TTL, RegistrationRequest, Registry};
 
 /// A registration in the hand-over state. The names of the fields are part of its format.

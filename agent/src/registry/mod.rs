@@ -2,11 +2,13 @@
 //! agent's client while they are alive and healthy.
 
 pub mod component;
+pub mod entry;
 pub mod handover;
 pub mod key;
 mod published;
 mod quota;
 pub mod reconcile;
+mod revoked;
 pub mod state;
 pub mod table;
 #[cfg(test)]
@@ -30,10 +32,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::net::peer::Peer;
 use crate::net::quota::{Quota, QuotaLimits};
 use crate::service_cache::ServiceCache;
+use entry::{LivenessSource, TableEntry};
 use key::InstanceKey;
 use published::PublishedInstance;
 use state::{Health, InstanceState, MaintenanceRules};
-use table::{ClaimCheck, LivenessSource, RegistrationTable, TableEntry};
+use table::{ClaimCheck, RegistrationTable};
 
 /// TTL of a registration that requests none.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
@@ -296,10 +299,15 @@ impl Registry {
     }
 
     /// Removes an instance. If `grant` is given and the instance is unknown or has another grant, nothing
-    /// happens.
+    /// happens. Without it, an owner that is a program of the library receives [`ErrorKind::Replaced`] and does not
+    /// register the instance again.
     pub async fn unregister(&self, key: &InstanceKey, grant: Option<u64>) -> Result<()> {
         let _key_lock = self.lock_key(key).await;
-        let entry = match self.table().remove(key, grant) {
+        let removed = match grant {
+            Some(_) => self.table().remove(key, grant),
+            None => self.table().revoke(key),
+        };
+        let entry = match removed {
             Ok(entry) => entry,
             Err(_) if grant.is_some() => return Ok(()),
             Err(error) => return Err(error),

@@ -12,9 +12,10 @@ use tokio::time::sleep;
 
 use super::Registry;
 use crate::net::peer::Peer;
+use crate::registry::entry::LivenessSource;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::{Health, InstanceSelector, InstanceState, MaintenanceMode};
-use crate::registry::table::{self, LivenessSource};
+use crate::registry::table::{self};
 
 /// Interval between attempts to reconcile instances after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);

@@ -15,9 +15,9 @@ use crate::api::v1::json;
 use crate::api::v1::query::Query;
 use crate::api::v1::read::json_response;
 use crate::net::peer::Peer;
+use crate::registry::entry::LivenessSource;
 use crate::registry::reconcile::RegistrationStatus;
 use crate::registry::state::{InstanceSelector, MaintenanceMode};
-use crate::registry::table::LivenessSource;
 
 type ApiResult = Result<Response<Body>, Problem>;
 

@@ -17,8 +17,8 @@ use crate::api::v1::query::{self, Query};
 use crate::health::check::{Check, CheckDefinition, HealthSource};
 use crate::net::peer::{Authentication, Peer};
 use crate::net::quota::QuotaPermit;
+use crate::registry::entry::LivenessSource;
 use crate::registry::state::Health;
-use crate::registry::table::LivenessSource;
 use crate::registry::{DEFAULT_TTL, RegistrationRequest};
 
 /// Maximum size of a health check, in bytes.
