@@ -1,6 +1,7 @@
 //! Registrations of this agent: instances that applications register, published in the store through the
 //! agent's client while they are alive and healthy.
 
+mod change_log;
 pub mod component;
 pub mod entry;
 pub mod handover;
@@ -32,6 +33,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::net::peer::Peer;
 use crate::net::quota::{Quota, QuotaLimits};
 use crate::service_cache::ServiceCache;
+use crate::store::StoreFailure;
+use change_log::{ChangeOrigin, RegistrationChange};
 use entry::{LivenessSource, TableEntry};
 use key::InstanceKey;
 use published::PublishedInstance;
@@ -196,9 +199,16 @@ impl Registry {
             published: published.clone(),
         };
         let entry = entry.started_at(self.start.elapsed());
+        let origin = ChangeOrigin::new(request.peer);
         // The previous lease ends when its last reference is dropped; it does not delete the entry written
         // here.
-        drop(self.table().insert(key.clone(), entry));
+        let change = {
+            let mut table = self.table();
+            let change = RegistrationChange::new(table.get(&key, None).ok(), &entry);
+            drop(table.insert(key.clone(), entry));
+            change
+        };
+        origin.log_registration(&key, change);
         self.deadlines_changed.notify_one();
         // Maintenance may have changed in the meantime. A deferred request is not published yet.
         if !published.is_reconciled(InstanceState::new(
@@ -255,7 +265,8 @@ impl Registry {
                     "{}/{}: the store has not confirmed the registration",
                     key.0, key.1
                 );
-                Err(Error::caused_by(ErrorKind::Unavailable, text, error))
+                let cause = StoreFailure::wrap(error);
+                Err(Error::caused_by(ErrorKind::Unavailable, text, cause))
             }
             Standing::Replaced(_) => {
                 // Removed so that the owner's next request is checked anew.
@@ -278,6 +289,7 @@ impl Registry {
         grant: Option<u64>,
         attributes: Attributes,
     ) -> Result<()> {
+        let is_by_owner = grant.is_some();
         let key_lock = self.lock_key(key).await;
         let (published, grant, health, owner) = {
             let table = self.table();
@@ -292,6 +304,7 @@ impl Registry {
         let next = published.with_attributes(&attributes)?;
         let permit = self.admit(peer, key, &owner, &next)?;
         published.update(attributes).await?;
+        ChangeOrigin::new(peer).log_update(key, is_by_owner);
         self.table().set_permit(key, grant, permit);
         drop(key_lock);
         // An update proves that the owner is alive, and leaves its health as last reported.
@@ -301,7 +314,12 @@ impl Registry {
     /// Removes an instance. If `grant` is given and the instance is unknown or has another grant, nothing
     /// happens. Without it, an owner that is a program of the library receives [`ErrorKind::Replaced`] and does not
     /// register the instance again.
-    pub async fn unregister(&self, key: &InstanceKey, grant: Option<u64>) -> Result<()> {
+    pub async fn unregister(
+        &self,
+        peer: Option<Peer>,
+        key: &InstanceKey,
+        grant: Option<u64>,
+    ) -> Result<()> {
         let _key_lock = self.lock_key(key).await;
         let removed = match grant {
             Some(_) => self.table().remove(key, grant),
@@ -312,6 +330,7 @@ impl Registry {
             Err(_) if grant.is_some() => return Ok(()),
             Err(error) => return Err(error),
         };
+        ChangeOrigin::new(peer).log_removal(key, grant.is_some());
         entry.published.withdraw().await?;
         self.wait_until_observed(key, None).await;
         Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 use discover_core::{Attributes, Client, Instance, Lease, Registration, Result, Standing};
 
 use crate::registry::state::{InstanceState, WARNING_ATTRIBUTE};
+use crate::store::StoreFailure;
 
 /// Timeout of a registration in the store.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,14 +91,16 @@ impl PublishedInstance {
         match lease {
             Some(lease) => {
                 let attributes = registration.instance(0).attributes().clone();
-                lease.update(attributes).await?;
+                let updated = lease.update(attributes).await;
+                updated.map_err(StoreFailure::wrap)?;
                 self.publication().is_warning = is_warning;
             }
             None => {
                 let lease = self
                     .client
                     .register_within(registration, WRITE_TIMEOUT)
-                    .await?;
+                    .await
+                    .map_err(StoreFailure::wrap)?;
                 let mut publication = self.publication();
                 (
                     publication.lease,
@@ -114,7 +117,7 @@ impl PublishedInstance {
     pub async fn withdraw(&self) -> Result<()> {
         let lease = self.publication().take_lease();
         match lease {
-            Some(lease) => lease.unregister().await,
+            Some(lease) => lease.unregister().await.map_err(StoreFailure::wrap),
             None => Ok(()),
         }
     }
@@ -129,9 +132,8 @@ impl PublishedInstance {
             )
         };
         if let Some(lease) = lease {
-            lease
-                .update(registration.instance(0).attributes().clone())
-                .await?;
+            let updated = lease.update(registration.instance(0).attributes().clone());
+            updated.await.map_err(StoreFailure::wrap)?;
         }
         self.publication().attributes = attributes;
         Ok(())

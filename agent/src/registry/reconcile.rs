@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::Registry;
 use crate::net::peer::Peer;
+use crate::registry::change_log::ChangeOrigin;
 use crate::registry::entry::LivenessSource;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::{Health, InstanceSelector, InstanceState, MaintenanceMode};
@@ -89,6 +90,7 @@ impl Registry {
                 .filter(|(key, _)| selector.matches(key))
                 .count()
         };
+        ChangeOrigin::new(Some(peer)).log_maintenance(&selector, mode, count);
         if self.reconcile_all().await {
             self.reconcile_needed.notify_one();
         }

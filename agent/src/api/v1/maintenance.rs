@@ -57,11 +57,7 @@ pub async fn modes(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery
     let all: Vec<Value> = all
         .iter()
         .map(|(whom, mode)| {
-            let mode = match mode {
-                MaintenanceMode::Maintenance => "maintenance",
-                MaintenanceMode::Draining => "draining",
-            };
-            json!({ "mode": mode, "service": whom.service(), "id": whom.id() })
+            json!({ "mode": mode.name(), "service": whom.service(), "id": whom.id() })
         })
         .collect();
     Ok(json_response(json!({ "held": all }).to_string()))

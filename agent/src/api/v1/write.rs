@@ -158,12 +158,14 @@ pub async fn update(
 /// `DELETE …/instances/{id}`: unregisters an instance.
 pub async fn unregister(
     State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
     InstancePath(key): InstancePath,
     RawQuery(query): RawQuery,
 ) -> ApiResult {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["grant"])?;
     let registry = state.registry.clone();
-    let removed = tokio::spawn(async move { registry.unregister(&key, query.grant).await });
+    let removed =
+        tokio::spawn(async move { registry.unregister(Some(peer), &key, query.grant).await });
     removed.await.map_err(task_failed)??;
     Ok(no_content())
 }

@@ -124,7 +124,7 @@ impl ConfigFileServices {
             .partition(|entry| prepared.register.iter().any(|new| new.key() == entry.key));
         let unregistered = removed.iter().map(async |entry| {
             let (key, grant) = (&entry.key, Some(entry.grant));
-            if let Err(error) = self.registry.unregister(key, grant).await {
+            if let Err(error) = self.registry.unregister(None, key, grant).await {
                 let (service, id) = key;
                 tracing::warn!(
                     %service,
