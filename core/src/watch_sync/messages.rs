@@ -55,6 +55,13 @@ pub(crate) enum CancelReason {
     /// the permissions, or has no permission for the range. Servers do not tell these apart.
     LoginRefused(Error),
     /// The login has no permission for the range.
+    #[cfg_attr(
+        not(feature = "etcd2"),
+        allow(
+            dead_code,
+            reason = "only the v2 API tells this apart from an outdated login"
+        )
+    )]
     PermissionDenied(Error),
     /// Any other reason: no leader, a slow client, a server that shuts down.
     Other(Error),
