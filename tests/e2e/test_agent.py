@@ -113,7 +113,7 @@ def test_commands_find_the_running_agent(agents: Callable[..., Agent], tmp_path:
     socket = tmp_path / "discoverd.sock"
     without_url = {"DISCOVER_URL": "", "XDG_RUNTIME_DIR": str(tmp_path)}
     alone = discoverd("services", **without_url)
-    assert alone.stdout == "" and "using local:// (default)" in alone.stderr
+    assert "using local:// (default)" in alone.stderr
     agent = agents()
     socket.symlink_to(agent.socket)
     with libdiscover.connect(agent.url) as client, client.register("web", 7, host="127.0.0.1"):
