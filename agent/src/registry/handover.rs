@@ -55,7 +55,7 @@ impl Registry {
                 Standing::Replaced(_) | Standing::Released => false,
             })
             .map(|((service, id), entry)| {
-                let instance = entry.published.instance();
+                let instance = entry.published.requested_instance();
                 let expires = entry.health == Health::Critical && entry.deadline < Duration::MAX;
                 SavedRegistration {
                     service: service.to_string(),
@@ -145,6 +145,7 @@ impl Registry {
                 self.client.clone(),
                 registration,
                 request.ttl,
+                true,
             )),
         };
         let mut entry = entry.started_at(now);

@@ -172,14 +172,13 @@ impl Registry {
             self.client.clone(),
             registration.clone(),
             request.ttl,
+            request.on_conflict == OnConflict::RestoreOnly,
         ));
         let state = InstanceState::new(request.health, self.maintenance().mode_of(&key));
-        if request.is_deferred {
-            if let Ok(before) = self.table().get(&key, None) {
-                published.take_over(&before.published);
-            }
-        } else if state.is_visible() {
+        if state.is_visible() && !request.is_deferred {
             published.publish(state.is_warning()).await?;
+        } else if let Ok(before) = self.table().get(&key, None) {
+            published.take_over(&before.published);
         }
         if let Err(error) = self.check_open(&key) {
             published.withdraw().await?;
@@ -210,6 +209,10 @@ impl Registry {
         };
         origin.log_registration(&key, change);
         self.deadlines_changed.notify_one();
+        if !state.is_visible() && !request.is_deferred && published.withdraw().await.is_ok() {
+            // Readers do not see the registration that this one replaces any more.
+            self.wait_until_observed(&key, None).await;
+        }
         // Maintenance may have changed in the meantime. A deferred request is not published yet.
         if !published.is_reconciled(InstanceState::new(
             request.health,
@@ -232,7 +235,8 @@ impl Registry {
         })
     }
 
-    /// Records a heartbeat, with the health if the registration has a `ttl` check.
+    /// Records a heartbeat, with the health if the registration has a `ttl` check. Returns the attributes that the
+    /// instance adopted from others, as far as its owner did not send them.
     ///
     /// # Errors
     ///
@@ -243,7 +247,7 @@ impl Registry {
         key: &InstanceKey,
         grant: Option<u64>,
         health: Option<Health>,
-    ) -> Result<()> {
+    ) -> Result<Attributes> {
         // The rest is about this grant, not about one that may replace it in the meantime.
         let (published, grant, reports) = {
             let mut table = self.table();
@@ -259,7 +263,7 @@ impl Registry {
             self.reconcile_one(key, grant).await?;
         }
         match published.standing() {
-            Standing::Live => Ok(()),
+            Standing::Live => Ok(published.adopted_attributes()),
             Standing::Lapsed(error) => {
                 let text = format!(
                     "{}/{}: the store has not confirmed the registration",
@@ -308,7 +312,7 @@ impl Registry {
         self.table().set_permit(key, grant, permit);
         drop(key_lock);
         // An update proves that the owner is alive, and leaves its health as last reported.
-        self.heartbeat(key, Some(grant), health).await
+        self.heartbeat(key, Some(grant), health).await.map(drop)
     }
 
     /// Removes an instance. If `grant` is given and the instance is unknown or has another grant, nothing

@@ -116,12 +116,7 @@ pub async fn register(
         "address": granted.address,
         "state": granted.state.name(),
     });
-    let mut response = Response::new(Body::from(text.to_string()));
-    let media_type = HeaderValue::from_static("application/json");
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, media_type);
-    Ok(response)
+    Ok(json_response(&text))
 }
 
 /// `POST …/heartbeat`: renews a registration and sets the health that the instance reports.
@@ -131,11 +126,14 @@ pub async fn heartbeat(
     Json(request): Json<HeartbeatRequest>,
 ) -> ApiResult {
     let grant = parse_grant(request.grant)?;
-    state
+    let adopted = state
         .registry
         .heartbeat(&key, grant, request.health)
         .await?;
-    Ok(no_content())
+    match adopted.is_empty() {
+        true => Ok(no_content()),
+        false => Ok(json_response(&json!({ "adopted": adopted }))),
+    }
 }
 
 /// `PATCH …/instances/{id}`: replaces the attributes of an instance.
@@ -210,6 +208,15 @@ fn check_size(check: &Check) -> discover_core::Result<()> {
 
 fn parse_grant(text: Option<String>) -> discover_core::Result<Option<u64>> {
     text.as_deref().map(query::grant).transpose()
+}
+
+fn json_response(value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    let media_type = HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
+    response
 }
 
 fn no_content() -> Response<Body> {
