@@ -37,6 +37,7 @@ pub mod health;
 pub mod hooks;
 pub mod net;
 pub mod registry;
+pub mod rfc3339;
 pub mod runtime;
 pub mod service_cache;
 pub mod sources;

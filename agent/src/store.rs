@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use discover_core::{Client, Result};
+use discover_core::{Client, Error, Result};
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use percent_encoding::NON_ALPHANUMERIC;
 use serde_json::Value;
@@ -37,6 +37,36 @@ const COUNTER_HELP: &[(&str, &str)] = &[
         "Registrations that were restored after they were lost",
     ),
 ];
+
+/// Marks an error as one of the store, as opposed to one of the agent.
+#[derive(Debug)]
+pub struct StoreFailure(Error);
+
+impl StoreFailure {
+    /// Marks an error of the store. Its kind stays.
+    pub fn wrap(error: Error) -> Error {
+        Error::caused_by(error.kind(), "store", StoreFailure(error))
+    }
+
+    /// Returns true if the error or one of its causes is marked.
+    pub fn is_cause_of(error: &Error) -> bool {
+        let first: &(dyn std::error::Error + 'static) = error;
+        std::iter::successors(Some(first), |error| error.source())
+            .any(|error| error.is::<StoreFailure>())
+    }
+}
+
+impl fmt::Display for StoreFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for StoreFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.0)
+    }
+}
 
 /// Connects to the store. If the store is unreachable, the client keeps trying, and `/v1/status` reports
 /// the error.

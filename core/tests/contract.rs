@@ -374,7 +374,7 @@ macro_rules! contract {
     (@one $scheme:ident { $($test:ident)* }) => { contract!($scheme: $($test)*;); };
 }
 
-contract!(on memory local etcd etcd2 agent agent_etcd; {
+contract!(on memory local etcd etcd_grpc_proxy etcd_gateway etcd2 agent agent_etcd; {
     a_registered_instance_is_visible
     the_own_set_shows_a_registration_at_once
     a_late_subscriber_receives_the_full_state_first
@@ -476,7 +476,7 @@ async fn a_scope_is_listed_with_its_keys_alone_and_after_a_delete(registry: &Tes
 mod stores {
     use super::*;
 
-    contract!(on memory local etcd etcd2; {
+    contract!(on memory local etcd etcd_grpc_proxy etcd_gateway etcd2; {
     a_key_is_read_when_it_exists_when_it_is_absent_and_after_it_is_deleted
     a_scope_is_listed_with_its_keys_alone_and_after_a_delete
     });

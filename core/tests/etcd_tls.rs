@@ -99,3 +99,72 @@ async fn files_replaced_on_disk_are_used_for_the_next_connection() {
     .await;
     assert_eq!(set.online().len(), 1);
 }
+
+/// A TLS file that cannot be used is an argument error that names the option and the file, before anything is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_files_are_refused_at_once_and_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, foreign) = (
+        certificates(folder.path(), "own"),
+        certificates(folder.path(), "foreign"),
+    );
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name).display().to_string();
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let (empty, garbage) = (file("empty", b""), file("garbage", b"\x00\xff no PEM"));
+    let (der, encrypted) = (file("ca.der", b""), file("encrypted.key", b""));
+    openssl(&["x509", "-in", &own.ca, "-outform", "DER", "-out", &der]);
+    let encrypt = [
+        "pkcs8",
+        "-topk8",
+        "-passout",
+        "pass:secret",
+        "-in",
+        &own.key,
+    ];
+    openssl(&[&encrypt[..], &["-out", &encrypted]].concat());
+    let identity = |cert: &str, key: &str| format!("ca={}&cert={cert}&key={key}", own.ca);
+    let cases = [
+        (
+            "mismatched",
+            identity(&own.cert, &foreign.key),
+            "options cert and key",
+        ),
+        ("encrypted", identity(&own.cert, &encrypted), "option key"),
+        ("swapped", identity(&own.key, &own.cert), "option cert"),
+        (
+            "server name",
+            format!("ca={}&server_name=a%20b", own.ca),
+            "option server_name",
+        ),
+        ("a key as authority", format!("ca={}", own.key), "option ca"),
+        ("empty", format!("ca={empty}"), "option ca"),
+        ("garbage", format!("ca={garbage}"), "option ca"),
+        ("DER", format!("ca={der}"), "option ca"),
+    ];
+    for scheme in ["etcds", "etcd2s", "discoverd"] {
+        for (what, options, named) in &cases {
+            // Nothing answers there, and the time is longer than a test may take.
+            let url = format!("{scheme}://127.0.0.1:9/?connect_timeout=1h&{options}");
+            let connected = tokio::time::timeout(WAIT_TIMEOUT, Client::connect(&url)).await;
+            let error = connected.expect("no error at once").unwrap_err();
+            assert_eq!(
+                error.kind(),
+                ErrorKind::InvalidArgument,
+                "{scheme}, {what}: {error}"
+            );
+            let text = error.report();
+            assert!(text.contains(named), "{scheme}, {what}: {text}");
+        }
+    }
+}
+
+fn openssl(arguments: &[&str]) {
+    let output = std::process::Command::new("openssl")
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

@@ -57,6 +57,55 @@ async fn a_killed_process_goes_offline_without_a_heartbeat() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
+/// A directory that becomes unsafe or unreadable makes the sets stale, and no program writes there. The sets are current
+/// again when it can be used again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsafe_or_unreadable_directory_makes_sets_stale() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("registry");
+    let client = Client::connect(&url(&directory)).await.unwrap();
+    let lease = client.register(web(1)).await.unwrap();
+    let set = client.services("web").unwrap();
+    let mut subscriber = Subscriber::new(&set);
+    subscriber
+        .expect_events(&["up 127.0.0.1:1", "leader 127.0.0.1:1", "current"])
+        .await;
+    let set_mode = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode));
+    set_mode(0o777).unwrap();
+    subscriber.expect_events(&["stale"]).await;
+    let fault = set.status().fault.unwrap().error;
+    assert!(
+        fault.to_string().contains("written by other users"),
+        "{fault}"
+    );
+    assert_eq!(set.online().len(), 1, "the last contents stay");
+    for refused in [
+        client.register(web(2)).await.unwrap_err(),
+        lease.update([("a", "b")]).await.unwrap_err(),
+    ] {
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}");
+    }
+    let mut late = Subscriber::new(&Client::services(&client, "web").unwrap());
+    assert!(late.next_event().await.starts_with("up"));
+    set_mode(0o700).unwrap();
+    subscriber.expect_events(&["fresh"]).await;
+    let second = client.register(web(2)).await.unwrap();
+    subscriber.expect_events(&["up 127.0.0.1:2"]).await;
+
+    drop((lease, second));
+    subscriber
+        .expect_events(&["down 127.0.0.1:1", "leader 127.0.0.1:2"])
+        .await;
+    subscriber
+        .expect_events(&["down 127.0.0.1:2", "leader"])
+        .await;
+    fs::remove_dir_all(&directory).unwrap();
+    fs::write(&directory, "a file").unwrap();
+    subscriber.expect_events(&["stale"]).await;
+    fs::remove_file(&directory).unwrap();
+    subscriber.expect_events(&["fresh"]).await;
+}
+
 /// An instance that died while no client was watching is absent for the next client.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_instances_are_absent_for_later_clients() {

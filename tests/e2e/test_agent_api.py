@@ -100,7 +100,7 @@ def test_an_instance_is_registered_updated_and_unregistered(agents: Callable[...
     assert (status, problem["kind"], problem["retriable"]) == (409, "replaced", False)
     assert headers["content-type"] == "application/problem+json"
     assert call(agent, "DELETE", WEB)[0] == 204
-    assert call(agent, "POST", f"{WEB}/heartbeat", {"grant": grant})[1]["kind"] == "lease_lost"
+    assert call(agent, "POST", f"{WEB}/heartbeat", {"grant": grant})[1]["kind"] == "replaced"
     assert call(agent, "DELETE", WEB)[1]["kind"] == "not_found"
     assert call(agent, "GET", "/v1/services/web/leader")[0] == 404
 

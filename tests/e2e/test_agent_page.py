@@ -37,7 +37,7 @@ def test_the_page_shows_the_instances_and_their_changes(
     command = ["node", "page.mjs", f"http://{agent.address}/", f"discoverd://{agent.address}"]
     command += [str(BUILT / "discoverd"), chromium, str(screenshot), str(agent.process.pid)]
     output = run_page_test(command, tmp_path)
-    assert [line[:3] for line in output.splitlines()] == ["ok "] * 9, output
+    assert [line[:3] for line in output.splitlines()] == ["ok "] * 11, output
     assert screenshot.stat().st_size > 10_000
 
 

@@ -322,8 +322,9 @@ def finish(agent: subprocess.Popen[str]) -> int:
 
 def test_check_validates_and_exits(tmp_path: Path) -> None:
     socket_path = tmp_path / "agent"
-    command = [DISCOVERD, "run", "--check", "--socket", str(socket_path)]
-    assert subprocess.run(command, capture_output=True, timeout=TIMEOUT).returncode == 0
-    assert not socket_path.exists()
+    command = [DISCOVERD, "run", "--check", "--bind", "127.0.0.1:0", "--socket", str(socket_path)]
+    valid = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert valid.returncode == 0, valid.stderr
+    assert valid.stdout.endswith("\nthe configuration is valid\n") and not socket_path.exists()
     invalid = subprocess.run([*command, "--token-file", "/no/such"], capture_output=True, text=True, timeout=TIMEOUT)
     assert invalid.returncode == 1 and "/no/such" in invalid.stderr

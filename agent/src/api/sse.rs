@@ -105,7 +105,7 @@ impl EventStream {
         let events = cursor.drain();
         events
             .iter()
-            .for_each(|event| write_event(&mut text, event));
+            .for_each(|event| write_event(&mut text, &self.cached, event));
         let now = cursor.seen();
         let index = self.cached.index(now);
         let status = json::status(now, &index);
@@ -115,11 +115,13 @@ impl EventStream {
     }
 }
 
-fn write_event(text: &mut String, event: &Event) {
+fn write_event(text: &mut String, cached: &CachedService, event: &Event) {
     let data = match (event, event.error()) {
         (Event::Leader(None), _) => "null".into(),
         (_, Some(error)) => Arc::from(json::problem(error).to_string()),
-        _ => event.instance().map_or("{}".into(), |i| json::instance(i)),
+        _ => event
+            .instance()
+            .map_or("{}".into(), |i| json::instance(cached, i)),
     };
     let _ = write!(text, "event: {}\ndata: {data}\n\n", event.kind());
 }

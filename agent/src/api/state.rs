@@ -18,6 +18,7 @@ use crate::runtime::exposition::Exposition;
 use crate::runtime::phase::Phase;
 use crate::service_cache::ServiceCache;
 use crate::service_cache::catalog_cache::CatalogCache;
+use crate::store::StoreFailure;
 
 /// The state that all handlers of the API share.
 pub struct ApiState {
@@ -69,7 +70,7 @@ impl ApiState {
     pub async fn services(&self) -> Result<Vec<ServiceName>> {
         match self.client.catalog().await {
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(self.registry.services()),
-            other => other,
+            other => other.map_err(StoreFailure::wrap),
         }
     }
 }

@@ -7,24 +7,37 @@ mod maintenance;
 mod output;
 mod query;
 mod register;
+mod registrations;
+mod registry_args;
 mod run;
 mod signals;
+mod status;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use discover_core::{Client, DEFAULT_URL, Error, Result};
+use discover_core::{Error, Result};
 
-use crate::config::default_socket;
 use crate::runtime::handover::Inherited;
+
+use registry_args::RegistryArgs;
 
 pub use run::RunArgs;
 
+/// Exit status of all commands.
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  The command succeeded.
+  1  The command failed, for example because the registry does not respond, or because no instance of the
+     named service is registered.
+  2  The command line is invalid.
+`register` with a COMMAND exits with the status of that command.";
+
 /// Service discovery agent, and commands that read and change a registry.
 #[derive(Debug, Parser)]
-#[command(name = "discoverd", version, about, propagate_version = true)]
+#[command(name = "discoverd", version, about, propagate_version = true, after_help = EXIT_STATUS)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -78,7 +91,25 @@ enum Command {
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
-    /// Unregister an instance, whichever program registered it
+    /// Print the registrations of an agent, also those that are critical or withheld
+    Registrations {
+        #[command(flatten)]
+        registry: RegistryArgs,
+        /// Service whose registrations to print [default: all services]
+        service: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the state of an agent: its store, its registrations by state, and its maintenance modes
+    Status {
+        #[command(flatten)]
+        registry: RegistryArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Unregister an instance, whichever program registered it, also one that an agent withholds
     Unregister {
         #[command(flatten)]
         registry: RegistryArgs,
@@ -100,6 +131,9 @@ enum Command {
         /// Apply the mode to all registrations of the agent; `off` does so if no service is named
         #[arg(long, conflicts_with = "service")]
         all: bool,
+        /// Apply the mode although no such instance is registered with the agent yet
+        #[arg(long, requires = "service")]
+        force: bool,
     },
     /// Check the settings, the clock, the store, and a test registration
     Doctor {
@@ -123,14 +157,6 @@ enum Command {
     Man,
 }
 
-/// The registry to use.
-#[derive(Clone, Debug, clap::Args)]
-pub struct RegistryArgs {
-    /// URL of the registry [default: the agent on the default socket of this user if one runs, else local://]
-    #[arg(long, env = "DISCOVER_URL", hide_env_values = true, value_name = "URL")]
-    url: Option<String>,
-}
-
 /// The instances to print.
 #[derive(Clone, Debug, clap::Args)]
 struct InstanceSelector {
@@ -142,73 +168,6 @@ struct InstanceSelector {
     /// Tag that the instances must have; may be repeated
     #[arg(long = "tag", short, value_name = "TAG")]
     tags: Vec<String>,
-}
-
-/// Where the URL of the registry comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UrlOrigin {
-    Flag,
-    /// `DISCOVER_URL`.
-    Environment,
-    /// The agent that listens on the default socket.
-    RunningAgent,
-    Default,
-}
-
-impl UrlOrigin {
-    fn name(self) -> &'static str {
-        match self {
-            UrlOrigin::Flag => "flag",
-            UrlOrigin::Environment => "environment",
-            UrlOrigin::RunningAgent => "running agent",
-            UrlOrigin::Default => "default",
-        }
-    }
-}
-
-impl RegistryArgs {
-    /// Returns the URL of the registry: the given one, else that of the agent that runs on this host, else the default
-    /// of the library.
-    fn resolve(&self) -> (String, UrlOrigin) {
-        let environment = std::env::var("DISCOVER_URL");
-        match (&self.url, environment) {
-            (Some(given), Ok(set)) if *given == set && !set.is_empty() => {
-                (set, UrlOrigin::Environment)
-            }
-            (Some(given), _) if !given.is_empty() => (given.clone(), UrlOrigin::Flag),
-            _ => match running_agent() {
-                Some(url) => (url, UrlOrigin::RunningAgent),
-                None => (DEFAULT_URL.to_owned(), UrlOrigin::Default),
-            },
-        }
-    }
-
-    /// Connects to the registry. A registry that was not named is stated on the standard error output.
-    async fn client(&self) -> Result<Client> {
-        let (url, origin) = self.resolve();
-        if matches!(origin, UrlOrigin::RunningAgent | UrlOrigin::Default) {
-            let text = "set DISCOVER_URL or --url to use another registry";
-            let _ = writeln!(
-                std::io::stderr(),
-                "discoverd: using {url} ({}); {text}",
-                origin.name()
-            );
-        }
-        match origin {
-            // The client reads DISCOVER_URL itself, so that its errors name the variable.
-            UrlOrigin::Environment => Client::builder().connect().await,
-            _ => Client::connect(&url).await,
-        }
-    }
-}
-
-/// Returns the URL of the agent that listens on the default socket, or `None` if none does.
-fn running_agent() -> Option<String> {
-    let env = |name: &str| std::env::var(name).ok();
-    let socket = default_socket(env, nix::unistd::geteuid().is_root())?;
-    let connected = std::os::unix::net::UnixStream::connect(&socket);
-    connected.ok()?;
-    Some(format!("discoverd+unix://{}", socket.display()))
 }
 
 /// Runs the command that the arguments of this process name.
@@ -287,9 +246,28 @@ async fn run(command: Command, inherited: Inherited) -> Result<ExitCode> {
             service,
             id,
             all,
-        } => maintenance::maintenance(&registry, switch, service.as_deref(), id.as_deref(), all)
+            force,
+        } => {
+            let target = maintenance::MaintenanceTarget {
+                service,
+                id,
+                all,
+                force,
+            };
+            maintenance::maintenance(&registry, switch, &target)
+                .await
+                .map(|()| success)
+        }
+        Command::Registrations {
+            registry,
+            service,
+            json,
+        } => registrations::registrations(&registry, service.as_deref(), json)
             .await
             .map(|()| success),
+        Command::Status { registry, json } => {
+            status::status(&registry, json).await.map(|()| success)
+        }
         Command::Doctor { registry, quick } => doctor::doctor(&registry, quick).await,
         Command::Env { registry } => env::env(&registry).map(|()| success),
         Command::Completions { shell } => {

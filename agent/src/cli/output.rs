@@ -11,6 +11,12 @@ pub fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Writes a remark to the standard error output.
+pub fn note(text: &str) {
+    // A failure cannot be reported anywhere.
+    let _ = writeln!(std::io::stderr(), "discoverd: {text}");
+}
+
 /// Returns true if the standard output is a terminal and `NO_COLOR` is not set.
 pub fn use_colours() -> bool {
     let is_disabled = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -29,15 +35,17 @@ pub fn table(snapshot: &Snapshot) -> String {
             [printable(i.address()), mark.to_owned(), details(i)]
         })
         .collect();
-    let width = |at: usize| {
-        rows.iter()
-            .map(|row| row[at].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let (first, second) = (width(0), width(1));
-    let line = |[address, mark, details]: &[String; 3]| {
-        let line = format!("{address:<first$}  {mark:<second$}  {details}");
+    columns(&rows)
+}
+
+/// Formats rows of cells as lines with aligned columns.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();
+    let widths: [usize; N] = std::array::from_fn(|at| width(at).unwrap_or(0));
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths);
+        let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
+        let line = cells.collect::<Vec<String>>().join("  ");
         format!("{}\n", line.trim_end())
     };
     rows.iter().map(line).collect()
@@ -108,7 +116,7 @@ fn details(instance: &Instance) -> String {
 }
 
 /// Escapes characters of foreign text that a terminal interprets.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     printable_excerpt(text, usize::MAX)
 }
 

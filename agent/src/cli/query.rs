@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use discover_core::{Result, ServiceSet};
+use discover_core::{Error, ErrorKind, Result, ServiceSet};
 use futures_util::StreamExt;
 use serde_json::json;
 
-use crate::cli::{InstanceSelector, RegistryArgs, output, signals};
+use crate::cli::{InstanceSelector, RegistryArgs, output, registrations, signals};
 
 /// Prints the names of all services.
 pub async fn services(registry: &RegistryArgs, as_json: bool) -> Result<()> {
@@ -23,6 +23,10 @@ pub async fn services(registry: &RegistryArgs, as_json: bool) -> Result<()> {
 }
 
 /// Waits for at least `count` instances of a service and prints its instances once.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::NotFound`] if no instance of the service is registered, whatever its attributes and tags.
 pub async fn get(
     registry: &RegistryArgs,
     selector: &InstanceSelector,
@@ -31,9 +35,13 @@ pub async fn get(
     timeout: Duration,
 ) -> Result<()> {
     let client = registry.client().await?;
-    let set = filtered(&client, selector)?;
+    let all = client.services(&selector.service)?;
+    let set = filtered(&all, selector);
     set.wait(count, timeout).await?;
     let now = set.snapshot();
+    if all.snapshot().online().is_empty() {
+        report_none_online(registry, &selector.service).await?;
+    }
     match as_json {
         true => output::print(&format!("{}\n", output::set(&now))),
         false => output::print(&output::table(&now)),
@@ -50,7 +58,8 @@ pub async fn watch(
     let terminated = signals::termination()?;
     let mut terminated = std::pin::pin!(terminated);
     let client = registry.client().await?;
-    let mut events = filtered(&client, selector)?.subscribe();
+    let all = client.services(&selector.service)?;
+    let mut events = filtered(&all, selector).subscribe();
     let colours = output::use_colours();
     loop {
         tokio::select! {
@@ -64,7 +73,30 @@ pub async fn watch(
     }
 }
 
-fn filtered(client: &discover_core::Client, selector: &InstanceSelector) -> Result<ServiceSet> {
-    let set = client.services(&selector.service)?;
-    Ok(set.filter(selector.attributes.clone(), selector.tags.clone()))
+fn filtered(all: &ServiceSet, selector: &InstanceSelector) -> ServiceSet {
+    all.filter(selector.attributes.clone(), selector.tags.clone())
+}
+
+/// Notes that the agent withholds all instances of a service.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::NotFound`] if there are none.
+async fn report_none_online(registry: &RegistryArgs, service: &str) -> Result<()> {
+    let withheld = match registry.agent()? {
+        Some(agent) => registrations::list(&agent, Some(service), None)
+            .await?
+            .len(),
+        None => 0,
+    };
+    if withheld == 0 {
+        let text = format!(
+            "no instance of {service} is registered; `discoverd services` lists the services"
+        );
+        return Err(Error::new(ErrorKind::NotFound, text));
+    }
+    output::note(&format!(
+        "no instance of {service} is online: the agent withholds {withheld}; `discoverd registrations {service}` shows why"
+    ));
+    Ok(())
 }

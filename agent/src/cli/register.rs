@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use discover_core::{Error, ErrorKind, Lease, Registration, Result};
+use discover_core::{AgentApi, Error, ErrorKind, Lease, Registration, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::process::{Child, Command};
 
 use crate::cli::{RegistryArgs, output, pair, signals, time};
@@ -120,20 +121,27 @@ async fn stop(child: &mut Option<Child>) {
     }
 }
 
-/// Unregisters an instance of any owner: replaces its registration by an equal one, and unregisters that. The
-/// previous owner receives the error `replaced` and does not register again.
+/// Unregisters an instance of any owner. Its owner receives the error `replaced` and does not register again. An agent
+/// removes its own registrations, also those that it withholds; other registrations are replaced by equal ones, which are
+/// then unregistered.
 ///
 /// # Errors
 ///
-/// Fails with [`ErrorKind::NotFound`] if no such instance is online.
+/// Fails with [`ErrorKind::NotFound`] if no such instance is registered.
 pub async fn unregister(registry: &RegistryArgs, service: &str, id: &str) -> Result<()> {
     let client = registry.client().await?;
+    // Validates the name, which becomes a part of a path.
     let set = client.services(service)?;
+    if let Some(agent) = registry.agent()?
+        && remove_from_agent(&agent, service, id).await?
+    {
+        return client.close(STOP_TIMEOUT).await;
+    }
     let online = set.wait(0, STOP_TIMEOUT).await?;
     let not_found = || {
         Error::new(
             ErrorKind::NotFound,
-            format!("no instance {id:?} of {service} is online"),
+            format!("no instance {id:?} of {service} is registered"),
         )
     };
     let found = online.iter().find(|i| i.id() == id).ok_or_else(not_found)?;
@@ -146,6 +154,17 @@ pub async fn unregister(registry: &RegistryArgs, service: &str, id: &str) -> Res
     }
     client.register(registration).await?.unregister().await?;
     client.close(STOP_TIMEOUT).await
+}
+
+/// Removes a registration of the agent. Returns false if the agent has no such registration.
+async fn remove_from_agent(agent: &AgentApi, service: &str, id: &str) -> Result<bool> {
+    let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+    let path = format!("/v1/services/{service}/instances/{id}");
+    match agent.request("DELETE", &path, None, STOP_TIMEOUT).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn failed(what: &str, cause: std::io::Error) -> Error {

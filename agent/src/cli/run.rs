@@ -64,8 +64,14 @@ pub async fn run(arguments: RunArgs, inherited: Inherited) -> Result<()> {
     let only_check = arguments.check;
     let config = arguments.config()?;
     if only_check {
-        lifecycle::check(&config)?;
+        let used = lifecycle::check(&config).await?;
         output::print(&settings(&config));
+        for address in used {
+            output::note(&format!(
+                "an agent listens on {address} already; stop it before the start, or replace it with SIGUSR2"
+            ));
+        }
+        output::print("the configuration is valid\n");
         return Ok(());
     }
     logging::start(config.log);

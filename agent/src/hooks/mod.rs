@@ -3,18 +3,21 @@
 pub mod change;
 pub mod hook;
 
-use discover_core::{Client, Cursor, Result};
+use discover_core::{Client, Cursor, HumanDuration, Result, printable_excerpt};
 use futures_util::future::{BoxFuture, FutureExt, join_all, ready};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::exec;
+use crate::exec::{self, CommandOutput};
 use crate::runtime::component::Component;
 use crate::runtime::metrics::MetricsWriter;
 use change::Change;
 use hook::Hook;
+
+/// Maximum length of the output of a command in the log, in characters.
+const MAX_LOGGED_CHARS: usize = 1024;
 
 /// The component that runs the hooks.
 pub struct Hooks {
@@ -118,34 +121,38 @@ async fn run(hook: Hook, mut cursor: Cursor) {
         let Some(change) = Change::new(&hook.service, events, cursor.seen().clone()) else {
             continue;
         };
-        let (command, timeout) = (hook.command.text(), hook.command_timeout());
-        match exec::run(&hook.command, &change.env(), change.input(), timeout).await {
-            Err(error) => {
-                tracing::warn!(service = hook.service, error = %error.report(), "cannot run the command of a hook");
-            }
-            Ok(ran) => match ran.status {
-                Some(status) if status.success() => {
-                    tracing::info!(
-                        service = hook.service,
-                        event = change.kind,
-                        command,
-                        "hook ran"
-                    );
-                }
-                Some(status) => tracing::warn!(
-                    service = hook.service,
-                    command,
-                    %status,
-                    output = ran.output,
-                    "the command of a hook failed"
-                ),
-                None => tracing::warn!(
-                    service = hook.service,
-                    command,
-                    ?timeout,
-                    "the command of a hook was killed: it did not finish in time"
-                ),
-            },
+        let timeout = hook.command_timeout();
+        let ran = exec::run(&hook.command, &change.env(), change.input(), timeout).await;
+        log_run(&hook, change.kind, ran);
+    }
+}
+
+/// Logs the result of a command with the beginning of its output, escaped.
+fn log_run(hook: &Hook, event: &str, ran: Result<CommandOutput>) {
+    let (service, command) = (hook.service.as_str(), hook.command.text());
+    let ran = match ran {
+        Ok(ran) => ran,
+        Err(error) => {
+            tracing::warn!(service, error = %error.report(), "cannot run the command of a hook");
+            return;
         }
+    };
+    let output = printable_excerpt(ran.output.trim_end(), MAX_LOGGED_CHARS);
+    let output = Some(output.as_str()).filter(|output| !output.is_empty());
+    match ran.status {
+        Some(status) if status.success() => {
+            tracing::info!(service, event, command, output, "hook ran");
+        }
+        Some(status) => {
+            tracing::warn!(service, event, command, %status, output, "the command of a hook failed");
+        }
+        None => tracing::warn!(
+            service,
+            event,
+            command,
+            timeout = %HumanDuration(hook.command_timeout()),
+            output,
+            "the command of a hook was killed: it did not finish in time"
+        ),
     }
 }

@@ -265,7 +265,8 @@ fn resolves_to(bind: &str, address: SocketAddr) -> bool {
     })
 }
 
-fn is_socket(path: &Path) -> bool {
+/// Returns true if there is a socket at this path.
+pub fn is_socket(path: &Path) -> bool {
     socket_id(path).is_some()
 }
 

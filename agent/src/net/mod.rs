@@ -5,6 +5,7 @@ pub mod credentials;
 pub mod inherited;
 pub mod limits;
 pub mod listener;
+pub mod occupied;
 pub mod peer;
 pub mod quota;
 pub mod tls;

@@ -1,5 +1,6 @@
 //! The other end of a connection, as far as limits and permissions are concerned.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,16 @@ pub enum Authentication {
     Anonymous,
     /// The client uses the Unix socket, whose permissions decide who may, or has sent the token.
     Authenticated,
+}
+
+/// Formats the client for the log.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Address(ip) => ip.fmt(f),
+            Peer::User(id) => write!(f, "uid:{id}"),
+        }
+    }
 }
 
 impl Peer {

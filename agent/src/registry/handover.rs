@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::peer::Peer;
 use crate::net::quota::QuotaPermit;
+use crate::registry::entry::{LivenessSource, TableEntry};
 use crate::registry::key::InstanceKey;
 use crate::registry::published::PublishedInstance;
 use crate::registry::state::{Health, InstanceSelector, MaintenanceMode};
-use crate::registry::table::{LivenessSource, TableEntry};
 use crate::registry::{DEFAULT_TTL, RegistrationRequest, Registry};
 
 /// A registration in the hand-over state. The names of the fields are part of its format.
@@ -55,7 +55,7 @@ impl Registry {
                 Standing::Replaced(_) | Standing::Released => false,
             })
             .map(|((service, id), entry)| {
-                let instance = entry.published.instance();
+                let instance = entry.published.requested_instance();
                 let expires = entry.health == Health::Critical && entry.deadline < Duration::MAX;
                 SavedRegistration {
                     service: service.to_string(),
@@ -145,6 +145,7 @@ impl Registry {
                 self.client.clone(),
                 registration,
                 request.ttl,
+                true,
             )),
         };
         let mut entry = entry.started_at(now);

@@ -1,12 +1,15 @@
 //! Registrations of this agent: instances that applications register, published in the store through the
 //! agent's client while they are alive and healthy.
 
+mod change_log;
 pub mod component;
+pub mod entry;
 pub mod handover;
 pub mod key;
 mod published;
 mod quota;
 pub mod reconcile;
+mod revoked;
 pub mod state;
 pub mod table;
 #[cfg(test)]
@@ -30,10 +33,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::net::peer::Peer;
 use crate::net::quota::{Quota, QuotaLimits};
 use crate::service_cache::ServiceCache;
+use crate::store::StoreFailure;
+use change_log::{ChangeOrigin, RegistrationChange};
+use entry::{LivenessSource, TableEntry};
 use key::InstanceKey;
 use published::PublishedInstance;
 use state::{Health, InstanceState, MaintenanceRules};
-use table::{ClaimCheck, LivenessSource, RegistrationTable, TableEntry};
+use table::{ClaimCheck, RegistrationTable};
 
 /// TTL of a registration that requests none.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
@@ -166,14 +172,13 @@ impl Registry {
             self.client.clone(),
             registration.clone(),
             request.ttl,
+            request.on_conflict == OnConflict::RestoreOnly,
         ));
         let state = InstanceState::new(request.health, self.maintenance().mode_of(&key));
-        if request.is_deferred {
-            if let Ok(before) = self.table().get(&key, None) {
-                published.take_over(&before.published);
-            }
-        } else if state.is_visible() {
+        if state.is_visible() && !request.is_deferred {
             published.publish(state.is_warning()).await?;
+        } else if let Ok(before) = self.table().get(&key, None) {
+            published.take_over(&before.published);
         }
         if let Err(error) = self.check_open(&key) {
             published.withdraw().await?;
@@ -193,10 +198,21 @@ impl Registry {
             published: published.clone(),
         };
         let entry = entry.started_at(self.start.elapsed());
+        let origin = ChangeOrigin::new(request.peer);
         // The previous lease ends when its last reference is dropped; it does not delete the entry written
         // here.
-        drop(self.table().insert(key.clone(), entry));
+        let change = {
+            let mut table = self.table();
+            let change = RegistrationChange::new(table.get(&key, None).ok(), &entry);
+            drop(table.insert(key.clone(), entry));
+            change
+        };
+        origin.log_registration(&key, change);
         self.deadlines_changed.notify_one();
+        if !state.is_visible() && !request.is_deferred && published.withdraw().await.is_ok() {
+            // Readers do not see the registration that this one replaces any more.
+            self.wait_until_observed(&key, None).await;
+        }
         // Maintenance may have changed in the meantime. A deferred request is not published yet.
         if !published.is_reconciled(InstanceState::new(
             request.health,
@@ -219,7 +235,8 @@ impl Registry {
         })
     }
 
-    /// Records a heartbeat, with the health if the registration has a `ttl` check.
+    /// Records a heartbeat, with the health if the registration has a `ttl` check. Returns the attributes that the
+    /// instance adopted from others, as far as its owner did not send them.
     ///
     /// # Errors
     ///
@@ -230,7 +247,7 @@ impl Registry {
         key: &InstanceKey,
         grant: Option<u64>,
         health: Option<Health>,
-    ) -> Result<()> {
+    ) -> Result<Attributes> {
         // The rest is about this grant, not about one that may replace it in the meantime.
         let (published, grant, reports) = {
             let mut table = self.table();
@@ -246,13 +263,14 @@ impl Registry {
             self.reconcile_one(key, grant).await?;
         }
         match published.standing() {
-            Standing::Live => Ok(()),
+            Standing::Live => Ok(published.adopted_attributes()),
             Standing::Lapsed(error) => {
                 let text = format!(
                     "{}/{}: the store has not confirmed the registration",
                     key.0, key.1
                 );
-                Err(Error::caused_by(ErrorKind::Unavailable, text, error))
+                let cause = StoreFailure::wrap(error);
+                Err(Error::caused_by(ErrorKind::Unavailable, text, cause))
             }
             Standing::Replaced(_) => {
                 // Removed so that the owner's next request is checked anew.
@@ -275,6 +293,7 @@ impl Registry {
         grant: Option<u64>,
         attributes: Attributes,
     ) -> Result<()> {
+        let is_by_owner = grant.is_some();
         let key_lock = self.lock_key(key).await;
         let (published, grant, health, owner) = {
             let table = self.table();
@@ -289,21 +308,33 @@ impl Registry {
         let next = published.with_attributes(&attributes)?;
         let permit = self.admit(peer, key, &owner, &next)?;
         published.update(attributes).await?;
+        ChangeOrigin::new(peer).log_update(key, is_by_owner);
         self.table().set_permit(key, grant, permit);
         drop(key_lock);
         // An update proves that the owner is alive, and leaves its health as last reported.
-        self.heartbeat(key, Some(grant), health).await
+        self.heartbeat(key, Some(grant), health).await.map(drop)
     }
 
     /// Removes an instance. If `grant` is given and the instance is unknown or has another grant, nothing
-    /// happens.
-    pub async fn unregister(&self, key: &InstanceKey, grant: Option<u64>) -> Result<()> {
+    /// happens. Without it, an owner that is a program of the library receives [`ErrorKind::Replaced`] and does not
+    /// register the instance again.
+    pub async fn unregister(
+        &self,
+        peer: Option<Peer>,
+        key: &InstanceKey,
+        grant: Option<u64>,
+    ) -> Result<()> {
         let _key_lock = self.lock_key(key).await;
-        let entry = match self.table().remove(key, grant) {
+        let removed = match grant {
+            Some(_) => self.table().remove(key, grant),
+            None => self.table().revoke(key),
+        };
+        let entry = match removed {
             Ok(entry) => entry,
             Err(_) if grant.is_some() => return Ok(()),
             Err(error) => return Err(error),
         };
+        ChangeOrigin::new(peer).log_removal(key, grant.is_some());
         entry.published.withdraw().await?;
         self.wait_until_observed(key, None).await;
         Ok(())

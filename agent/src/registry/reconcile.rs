@@ -12,9 +12,11 @@ use tokio::time::sleep;
 
 use super::Registry;
 use crate::net::peer::Peer;
+use crate::registry::change_log::ChangeOrigin;
+use crate::registry::entry::LivenessSource;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::{Health, InstanceSelector, InstanceState, MaintenanceMode};
-use crate::registry::table::{self, LivenessSource};
+use crate::registry::table::{self};
 
 /// Interval between attempts to reconcile instances after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -88,6 +90,7 @@ impl Registry {
                 .filter(|(key, _)| selector.matches(key))
                 .count()
         };
+        ChangeOrigin::new(Some(peer)).log_maintenance(&selector, mode, count);
         if self.reconcile_all().await {
             self.reconcile_needed.notify_one();
         }

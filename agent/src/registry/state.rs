@@ -40,6 +40,16 @@ pub enum MaintenanceMode {
     Maintenance,
 }
 
+impl MaintenanceMode {
+    /// Returns `maintenance` or `draining`.
+    pub fn name(self) -> &'static str {
+        match self {
+            MaintenanceMode::Draining => "draining",
+            MaintenanceMode::Maintenance => "maintenance",
+        }
+    }
+}
+
 /// State of an instance. Maintenance takes precedence over health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstanceState {
@@ -74,8 +84,7 @@ impl InstanceState {
             InstanceState::Active(Health::Passing) => "passing",
             InstanceState::Active(Health::Warning) => "warning",
             InstanceState::Active(Health::Critical) => "critical",
-            InstanceState::Withheld(MaintenanceMode::Maintenance) => "maintenance",
-            InstanceState::Withheld(MaintenanceMode::Draining) => "draining",
+            InstanceState::Withheld(mode) => mode.name(),
         }
     }
 }

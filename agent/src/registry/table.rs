@@ -1,98 +1,14 @@
 //! Table of registrations with their owners and deadlines. Pure.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use discover_core::{Error, ErrorKind, OnConflict, Result, ServiceName};
-use serde::{Deserialize, Serialize};
 
 use crate::net::quota::QuotaPermit;
+use crate::registry::entry::{LivenessSource, NEVER, TableEntry, Time};
 use crate::registry::key::InstanceKey;
+use crate::registry::revoked::RevokedGrants;
 use crate::registry::state::Health;
-
-/// A point in time, as the time since the start of the agent.
-pub type Time = Duration;
-
-/// Source of the evidence that an instance is alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LivenessSource {
-    /// Heartbeats of the owner. Without them the registration expires after its TTL.
-    #[serde(rename = "Beats")]
-    Heartbeats,
-    /// Heartbeats of the owner that report its health. Without them the instance becomes critical, and the
-    /// registration expires after being critical for this long.
-    #[serde(rename = "Reports")]
-    HealthReports(Duration),
-    /// Checks that the agent makes. The registration expires after being critical for this long.
-    #[serde(rename = "Check")]
-    AgentCheck(Duration),
-}
-
-/// Deadline of a registration that does not expire.
-const NEVER: Time = Time::MAX;
-
-/// One registration. `P` publishes it in the store.
-#[derive(Debug)]
-pub struct TableEntry<P> {
-    /// Number that identifies the registration. Its owner sends it with each request.
-    pub grant: u64,
-    /// Name of the client that registered it; empty if it sent none.
-    pub owner: String,
-    /// Longest time between two heartbeats.
-    pub ttl: Duration,
-    /// When the registration becomes critical or expires, unless a heartbeat or check result extends the
-    /// deadline.
-    pub deadline: Time,
-    /// Source of the evidence that the instance is alive.
-    pub liveness: LivenessSource,
-    /// Last reported health.
-    pub health: Health,
-    /// When the health last changed.
-    pub health_since: Time,
-    /// Text of the last check result.
-    pub note: String,
-    /// Counts the registration for the client that made it. `None` for those of the configuration file.
-    pub permit: Option<QuotaPermit>,
-    /// Publishes the instance in the store.
-    pub published: P,
-}
-
-impl<P> TableEntry<P> {
-    /// Returns the health to send with a heartbeat that leaves the health unchanged.
-    pub fn reported_health(&self) -> Option<Health> {
-        matches!(self.liveness, LivenessSource::HealthReports(_)).then_some(self.health)
-    }
-
-    /// Sets the start time.
-    pub fn started_at(mut self, now: Time) -> TableEntry<P> {
-        self.health_since = now;
-        self.deadline = self.next_deadline(now);
-        self
-    }
-
-    /// Returns the deadline after a heartbeat or check result.
-    fn next_deadline(&self, now: Time) -> Time {
-        match (self.liveness, self.health) {
-            (
-                LivenessSource::AgentCheck(critical_ttl)
-                | LivenessSource::HealthReports(critical_ttl),
-                Health::Critical,
-            ) => now.saturating_add(critical_ttl),
-            (LivenessSource::AgentCheck(_), _) => NEVER,
-            (LivenessSource::Heartbeats | LivenessSource::HealthReports(_), _) => {
-                now.saturating_add(self.ttl)
-            }
-        }
-    }
-
-    fn set(&mut self, health: Health, note: String, now: Time) {
-        if self.health != health {
-            (self.health, self.health_since) = (health, now);
-            self.deadline = self.next_deadline(now);
-        }
-        self.note = note;
-    }
-}
 
 /// Registrations by service and instance id.
 #[derive(Debug)]
@@ -100,6 +16,7 @@ pub struct RegistrationTable<P> {
     entries: HashMap<InstanceKey, TableEntry<P>>,
     /// Lower bound of all deadlines, so that most calls need not visit every entry.
     earliest_deadline: Time,
+    revoked: RevokedGrants,
 }
 
 impl<P> Default for RegistrationTable<P> {
@@ -107,6 +24,7 @@ impl<P> Default for RegistrationTable<P> {
         RegistrationTable {
             entries: HashMap::new(),
             earliest_deadline: NEVER,
+            revoked: RevokedGrants::default(),
         }
     }
 }
@@ -144,23 +62,29 @@ impl<P> RegistrationTable<P> {
         }
     }
 
-    /// Inserts a registration and returns the one that it replaces.
+    /// Inserts a registration and returns the one that it replaces, whose grant is revoked if it has another owner.
     pub fn insert(&mut self, key: InstanceKey, entry: TableEntry<P>) -> Option<TableEntry<P>> {
         self.earliest_deadline = self.earliest_deadline.min(entry.deadline);
-        self.entries.insert(key, entry)
+        let owner = entry.owner.clone();
+        let replaced = self.entries.insert(key, entry);
+        if let Some(replaced) = replaced.as_ref().filter(|other| other.owner != owner) {
+            self.revoked.add(replaced.grant);
+        }
+        replaced
     }
 
     /// Returns a registration, if it has this grant or `grant` is `None`.
     ///
     /// # Errors
     ///
-    /// Fails with [`ErrorKind::Replaced`] if it has another grant, with [`ErrorKind::LeaseLost`] or
-    /// [`ErrorKind::NotFound`] if there is none.
+    /// Fails with [`ErrorKind::Replaced`] if it has another grant or the grant was revoked, with
+    /// [`ErrorKind::LeaseLost`] or [`ErrorKind::NotFound`] if there is none.
     pub fn get(&self, key: &InstanceKey, grant: Option<u64>) -> Result<&TableEntry<P>> {
-        match self.entries.get(key) {
-            Some(entry) if grant.is_none_or(|grant| grant == entry.grant) => Ok(entry),
-            Some(_) => Err(replaced_error(key)),
-            None => Err(missing_error(key, grant)),
+        match (self.entries.get(key), grant) {
+            (Some(entry), _) if grant.is_none_or(|grant| grant == entry.grant) => Ok(entry),
+            (Some(_), _) => Err(replaced_error(key)),
+            (None, Some(grant)) if self.revoked.contains(grant) => Err(revoked_error(key)),
+            (None, _) => Err(missing_error(key, grant)),
         }
     }
 
@@ -228,6 +152,14 @@ impl<P> RegistrationTable<P> {
         self.entries
             .remove(key)
             .ok_or_else(|| missing_error(key, grant))
+    }
+
+    /// Removes a registration of any owner. Its owner receives [`ErrorKind::Replaced`], so that it does not register
+    /// again.
+    pub fn revoke(&mut self, key: &InstanceKey) -> Result<TableEntry<P>> {
+        let removed = self.remove(key, None)?;
+        self.revoked.add(removed.grant);
+        Ok(removed)
     }
 
     /// Marks registrations critical whose owners should have reported their health and did not. Returns their
@@ -306,6 +238,12 @@ pub fn replaced_error((service, id): &InstanceKey) -> Error {
     Error::new(ErrorKind::Replaced, text)
 }
 
+/// Error for an instance that was removed by a client other than its owner.
+fn revoked_error((service, id): &InstanceKey) -> Error {
+    let text = format!("{service}/{id}: unregistered by another client of the agent");
+    Error::new(ErrorKind::Replaced, text)
+}
+
 fn missing_error((service, id): &InstanceKey, grant: Option<u64>) -> Error {
     match grant {
         Some(_) => Error::new(
@@ -322,6 +260,7 @@ fn missing_error((service, id): &InstanceKey, grant: Option<u64>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -393,6 +332,21 @@ mod tests {
             table.get(&web, None).unwrap_err().kind(),
             ErrorKind::NotFound
         );
+    }
+
+    #[test]
+    fn the_owner_of_a_revoked_registration_is_told_not_to_register_again() {
+        let mut table = RegistrationTable::default();
+        let web = key("h:1");
+        table.insert(web.clone(), entry(1, "me", 10));
+        table.insert(web.clone(), entry(2, "you", 10));
+        assert_eq!(table.revoke(&web).unwrap().grant, 2);
+        for grant in [1, 2] {
+            let error = table.get(&web, Some(grant)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Replaced, "{grant}");
+        }
+        let unknown = table.get(&web, Some(3)).unwrap_err();
+        assert_eq!(unknown.kind(), ErrorKind::LeaseLost);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::net::peer::Peer;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::WARNING_ATTRIBUTE;
 use crate::registry::table;
+use crate::store::StoreFailure;
 
 /// Limit on the time until the agent's own watch observes a write.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,7 +29,8 @@ impl Registry {
         peer: Option<Peer>,
     ) -> Result<()> {
         let cached = self.service_cache.open(&key.0, peer)?;
-        cached.set.wait(0, OBSERVE_TIMEOUT).await?;
+        let listed = cached.set.wait(0, OBSERVE_TIMEOUT).await;
+        listed.map_err(StoreFailure::wrap)?;
         let snapshot = cached.set.snapshot();
         let found = snapshot.online().iter().find(|i| i.id() == key.1);
         match found {

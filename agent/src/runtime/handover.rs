@@ -134,6 +134,21 @@ pub async fn check_next(program: &Path) -> Result<()> {
     }
 }
 
+/// Returns true if this process was started by [`check_next`]: its parent has the same arguments without `--check`.
+pub fn is_check_of_running_agent() -> bool {
+    let parent = std::os::unix::process::parent_id();
+    let parent = std::fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default();
+    let parent = parent
+        .strip_suffix(b"\0")
+        .unwrap_or(&parent)
+        .split(|b| *b == 0);
+    let expected = parent.skip(1).map(<[u8]>::to_vec);
+    let expected = expected.chain([b"--check".to_vec()]);
+    expected.eq(std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.as_encoded_bytes().to_vec()))
+}
+
 /// Replaces this process by the program, with the same arguments. Returns only if that fails; then this process
 /// must end.
 pub fn replace(program: &Path, sockets: &[NamedSocket], state: &HandOverState) -> Error {

@@ -25,6 +25,7 @@ use crate::hooks::Hooks;
 use crate::net::credentials::{Credentials, CredentialsComponent};
 use crate::net::inherited::{InheritedSocket, NamedSocket};
 use crate::net::listener::Listener;
+use crate::net::occupied;
 use crate::registry::Registry;
 use crate::registry::component::RegistryComponent;
 use crate::runtime::component::Component;
@@ -195,16 +196,20 @@ impl RunningAgent {
     }
 }
 
-/// Validates what can be validated without starting.
+/// Validates what can be validated without starting. Returns the addresses on which an agent listens already.
 ///
 /// # Errors
 ///
-/// Fails if the agent could not start with this configuration.
-pub fn check(config: &Config) -> Result<()> {
+/// Fails if the agent could not start with this configuration, for example because another program uses its port.
+pub async fn check(config: &Config) -> Result<Vec<String>> {
     read_credentials(&config.net)?;
     check_exec(config, config.net.socket.is_some())?;
     own_address(config)?;
-    Url::parse(&config.store.url).map(drop)
+    Url::parse(&config.store.url)?;
+    let net = &config.net;
+    // The agent that runs this check for a hand-over does not answer without TLS.
+    let is_own_port = net.tls.is_some() && handover::is_check_of_running_agent();
+    occupied::check_addresses(net.bind.as_deref(), net.socket.as_deref(), is_own_port).await
 }
 
 /// Refuses to allow exec checks over the API if every client is anonymous.

@@ -4,19 +4,22 @@
 pub mod catalog_cache;
 pub mod component;
 pub mod history;
+pub mod sightings;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use discover_core::{Client, Result, ServiceName, ServiceSet, Snapshot};
+use discover_core::{Client, Cursor, Instance, Result, ServiceName, ServiceSet, Snapshot};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::net::peer::Peer;
 use crate::net::quota::{Quota, QuotaLimits, QuotaPermit};
 use history::{History, MAX_STATE_BYTES, SetId};
+use sightings::{Sighting, Sightings};
 
 /// Time for which an unused set stays open.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,10 +40,15 @@ pub struct CachedService {
     history_bytes: Arc<AtomicUsize>,
     /// Last state that was encoded as a document, with its text while clients read it.
     document: Mutex<(Weak<Snapshot>, Weak<String>)>,
+    sightings: SharedSightings,
+    /// The task that records when instances come online.
+    sightings_task: AbortHandle,
     start: Instant,
     /// Last use, in milliseconds since the start of the cache.
     last_used_ms: AtomicU64,
 }
+
+type SharedSightings = Arc<Mutex<Sightings>>;
 
 impl CachedService {
     /// Returns the index of a state, which clients treat as opaque.
@@ -95,6 +103,11 @@ impl CachedService {
         Bytes::from_owner(SharedText(text))
     }
 
+    /// Returns when the agent first saw an online instance of this service.
+    pub fn sighting(&self, instance: &Instance) -> Sighting {
+        lock(&self.sightings).get_or_record(instance, SystemTime::now())
+    }
+
     fn last_document(&self) -> MutexGuard<'_, (Weak<Snapshot>, Weak<String>)> {
         self.document.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,6 +131,20 @@ impl Drop for CachedService {
     fn drop(&mut self) {
         let bytes = self.history().bytes();
         self.history_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.sightings_task.abort();
+    }
+}
+
+fn lock(sightings: &SharedSightings) -> MutexGuard<'_, Sightings> {
+    sightings.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Records when instances come online and go offline, until the set is closed.
+async fn record_sightings(sightings: SharedSightings, mut cursor: Cursor) {
+    while cursor.changed().await {
+        let events = cursor.drain();
+        let is_ready = cursor.seen().is_ready();
+        lock(&sightings).apply(&events, is_ready, SystemTime::now());
     }
 }
 
@@ -176,6 +203,8 @@ impl ServiceCache {
         }
         let permit = peer.map(|peer| self.admit(&mut all, peer)).transpose()?;
         let set = self.client.services(service.as_str())?;
+        let sightings = SharedSightings::default();
+        let record = record_sightings(sightings.clone(), set.cursor());
         let number = self.opened_count.fetch_add(1, Ordering::Relaxed);
         let cached = Arc::new(CachedService {
             set,
@@ -184,6 +213,8 @@ impl ServiceCache {
             history: Mutex::default(),
             history_bytes: self.history_bytes.clone(),
             document: Mutex::default(),
+            sightings,
+            sightings_task: tokio::spawn(record).abort_handle(),
             start: self.start,
             last_used_ms: AtomicU64::new(self.now()),
         });

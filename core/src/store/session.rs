@@ -45,6 +45,10 @@ pub(super) trait Session: Send + 'static {
     /// Discards the state of a range that is not watched any more.
     fn remove_range(&mut self, _id: RangeId) {}
 
+    /// Logs in again, closes the watch stream, and reports [`Input::LoginRenewed`]. Requested only by a session that
+    /// reports [`CancelReason::LoginRefused`](crate::watch_sync::CancelReason::LoginRefused).
+    fn renew_login(&mut self) {}
+
     /// Requests a sign of life.
     fn request_progress(&mut self);
 

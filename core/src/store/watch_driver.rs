@@ -134,7 +134,10 @@ impl<S: Session> WatchDriver<S> {
         let monitored = client.clone();
         let result = tokio::select! {
             result = timeout(limit, call(client)) => result,
-            error = self.connection_failed(number) => return Err(error),
+            cause = self.connection_failed(number) => {
+                let text = format!("{store_name}: the connection failed before the response");
+                return Err(Error::caused_by(ErrorKind::Unavailable, text, cause));
+            }
         };
         let slow = |_| {
             let text = format!("etcd at {store_name} did not answer within {limit:?}");
@@ -422,6 +425,7 @@ impl<S: Session> DriverTask<S> {
                 }
             }
             Output::CancelWatch(watch_id) => self.session.cancel_watch(watch_id),
+            Output::RenewLogin => self.session.renew_login(),
             Output::RequestProgress => self.session.request_progress(),
             Output::Emit(id, changes) => self.emit(id, Ok(changes)),
             Output::MarkStale(id, error) => self.emit(id, Err(error)),

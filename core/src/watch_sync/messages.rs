@@ -51,7 +51,17 @@ pub(crate) struct KeyRevisions {
 pub(crate) enum CancelReason {
     /// The start revision is compacted.
     Compacted,
-    /// The login has no permission for the range, or has expired.
+    /// The server refuses the login with which the watch stream was opened: it has expired, is older than a change of
+    /// the permissions, or has no permission for the range. Servers do not tell these apart.
+    LoginRefused(Error),
+    /// The login has no permission for the range.
+    #[cfg_attr(
+        not(feature = "etcd2"),
+        allow(
+            dead_code,
+            reason = "only the v2 API tells this apart from an outdated login"
+        )
+    )]
     PermissionDenied(Error),
     /// Any other reason: no leader, a slow client, a server that shuts down.
     Other(Error),
@@ -84,6 +94,8 @@ pub(crate) enum Input {
     Events(WatchId, Vec<(u64, Change)>),
     /// The store cancelled the watch.
     WatchCanceled(WatchId, CancelReason),
+    /// The login was renewed: [`Output::RenewLogin`] is done.
+    LoginRenewed,
     /// The store gave a sign of life, such as a progress response.
     Activity,
     /// A timer may have expired.
@@ -108,6 +120,8 @@ pub(crate) enum Output {
     Watch(RangeId, WatchId, u64),
     /// Cancel the watch.
     CancelWatch(WatchId),
+    /// Log in again, and close the watch stream, which keeps the old login. The watches are requested anew afterwards.
+    RenewLogin,
     /// Request a progress response.
     RequestProgress,
     /// Send whole revisions to the subscriber of the range. The range is current again.

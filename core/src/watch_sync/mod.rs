@@ -63,6 +63,8 @@ pub(crate) struct WatchSync {
     /// Number of the store's current history; incremented when the store turns out to have another.
     epoch: u64,
     last_watch_id: WatchId,
+    /// Whether the login is being renewed: no watch can be requested meanwhile.
+    is_login_renewing: bool,
     /// The largest number of keys of a range.
     max_keys: u64,
     counters: SyncCounters,
@@ -78,6 +80,7 @@ impl WatchSync {
             timers: BTreeSet::new(),
             epoch: 0,
             last_watch_id: 0,
+            is_login_renewing: false,
             max_keys: u64::MAX,
             counters: SyncCounters::default(),
         }
@@ -138,6 +141,7 @@ impl WatchSync {
                 let step = |range: &mut WatchedRange| range.watch_canceled(reason, now);
                 self.step_watch(watch, now, &mut out, step);
             }
+            Input::LoginRenewed => self.login_renewed(now, &mut out),
             Input::Activity => self.connection.record_activity(now),
             Input::Tick => self.tick(now, &mut out),
         }
@@ -238,12 +242,40 @@ impl WatchSync {
             return;
         }
         out.push(Output::Disconnect(error.clone()));
+        self.is_login_renewing = false;
         self.watches.clear();
         self.timers.clear();
         for (id, range) in &mut self.ranges {
             range.disconnected();
             let stale = Output::MarkStale(*id, error.clone());
             out.push(mutant!(disconnect_emits_an_empty_range: empty_range(*id, self.epoch), stale));
+        }
+    }
+
+    /// Renews the login, unless that is in progress, and suspends all watches.
+    fn renew_login(&mut self, now: Time, out: &mut Vec<Output>) {
+        if std::mem::replace(&mut self.is_login_renewing, true) {
+            return;
+        }
+        out.push(Output::RenewLogin);
+        for id in std::mem::take(&mut self.watches).into_values() {
+            self.step_range(id, now, out, |range| {
+                range.suspend();
+                Vec::new()
+            });
+        }
+    }
+
+    /// Resumes the suspended watches.
+    fn login_renewed(&mut self, now: Time, out: &mut Vec<Output>) {
+        if !std::mem::take(&mut self.is_login_renewing) {
+            return;
+        }
+        self.connection.record_activity(now);
+        let suspended = self.ranges.iter().filter(|(_, range)| range.is_suspended());
+        let suspended: Vec<RangeId> = suspended.map(|(id, _)| *id).collect();
+        for id in mutant!(renewed_login_resumes_no_watch: Vec::new(), suspended) {
+            self.step_range(id, now, out, WatchedRange::resume);
         }
     }
 
@@ -330,6 +362,11 @@ impl WatchSync {
                     out.push(Output::List(id));
                 }
                 RangeAction::ListKeys => out.push(Output::ListKeys(id)),
+                RangeAction::Watch { .. } if self.is_login_renewing => {
+                    if let Some(range) = self.ranges.get_mut(&id) {
+                        range.suspend();
+                    }
+                }
                 RangeAction::Watch { from, resumed } => {
                     if self.watches.is_empty() {
                         // Until now the store had nothing to send.
@@ -344,6 +381,7 @@ impl WatchSync {
                         range.set_watch_id(watch);
                     }
                 }
+                RangeAction::RenewLogin => self.renew_login(now, out),
                 RangeAction::CancelWatch(watch) => out.push(Output::CancelWatch(watch)),
                 RangeAction::StartEpoch => self.start_epoch(Some(id), now, out),
                 RangeAction::RecordPut(node) => self.connection.record_put(node),

@@ -9,6 +9,9 @@
 //!                    PermissionDenied ──timer───────┴──────────────────┘
 //! ```
 //!
+//! While the login is renewed, a range without a watch is *suspended*: its state stays current, and its watch is
+//! resumed on the next stream.
+//!
 //! A resumed watch may have missed changes that the store lost. Its changes are withheld until an audit has
 //! compared the keys with the store. Other watches are audited soon after they are created, and then every
 //! five minutes.
@@ -41,6 +44,7 @@ pub(super) enum RangeAction {
     RecordPut(Node),
     CountMismatch,
     CountDuplicates(u64),
+    RenewLogin,
     Emit {
         revision: u64,
         changes: Vec<Change>,
@@ -64,8 +68,8 @@ pub(super) struct WatchedRange {
     is_fresh: bool,
     /// Whether the range was listed, or known at the start.
     was_listed: bool,
-    /// Whether a denied watch has already led to a new login.
-    reauthenticated: bool,
+    /// Whether a refused watch has already led to a new login.
+    login_renewed: bool,
     backoff: Backoff,
 }
 
@@ -75,6 +79,8 @@ enum RangePhase {
     Listing,
     /// The watch was requested or created.
     Watching(WatchId),
+    /// The watch is resumed after the login was renewed.
+    Suspended,
     /// The store denied access; the range is listed again at this time.
     PermissionDenied(Time),
 }
@@ -89,7 +95,7 @@ impl WatchedRange {
             keys: known.map(|known| known.modified).unwrap_or_default(),
             withheld: None,
             audit: Audit::Inactive,
-            reauthenticated: false,
+            login_renewed: false,
             backoff: Backoff::with_seed(Duration::from_secs(2), Duration::from_secs(10), id),
         }
     }
@@ -151,13 +157,35 @@ impl WatchedRange {
         self.is_fresh = false;
     }
 
+    /// Waits for the next watch stream, if the range is watched or to be watched.
+    pub(super) fn suspend(&mut self) {
+        self.phase = RangePhase::Suspended;
+        self.audit = Audit::Inactive;
+    }
+
+    pub(super) fn is_suspended(&self) -> bool {
+        self.phase == RangePhase::Suspended
+    }
+
+    /// Resumes a suspended watch.
+    pub(super) fn resume(&mut self) -> Vec<RangeAction> {
+        match (self.is_suspended(), self.revision) {
+            (true, Some(known)) => vec![RangeAction::Watch {
+                from: known + 1,
+                resumed: true,
+            }],
+            (true, None) => self.start_listing(),
+            (false, _) => Vec::new(),
+        }
+    }
+
     /// Discards the state, which belongs to an earlier epoch.
     pub(super) fn reset(&mut self) -> Vec<RangeAction> {
         self.revision = None;
         self.withheld = None;
         self.keys.clear();
         match self.phase {
-            RangePhase::Watching(_) => self.start_listing(),
+            RangePhase::Watching(_) | RangePhase::Suspended => self.start_listing(),
             RangePhase::Disconnected | RangePhase::Listing | RangePhase::PermissionDenied(_) => {
                 Vec::new()
             }
@@ -218,7 +246,7 @@ impl WatchedRange {
     }
 
     pub(super) fn watch_created(&mut self, now: Time) -> Vec<RangeAction> {
-        self.reauthenticated = false;
+        self.login_renewed = false;
         self.backoff.reset();
         if self.withheld.is_some() {
             return self.start_audit();
@@ -242,12 +270,14 @@ impl WatchedRange {
             CancelReason::Compacted => {
                 mutant!(compacted_watch_is_not_relisted: Vec::new(), self.start_listing())
             }
-            // The login may have expired: a new connection logs in again, once.
-            CancelReason::PermissionDenied(error) if !self.reauthenticated => {
-                self.reauthenticated = true;
-                vec![RangeAction::FailConnection(error)]
+            CancelReason::LoginRefused(_) if !self.login_renewed => {
+                self.login_renewed = true;
+                self.suspend();
+                vec![RangeAction::RenewLogin]
             }
-            CancelReason::PermissionDenied(error) => self.read_failed(error, now),
+            CancelReason::LoginRefused(error) | CancelReason::PermissionDenied(error) => {
+                self.read_failed(error, now)
+            }
             CancelReason::Other(error) => vec![RangeAction::FailConnection(error)],
         }
     }

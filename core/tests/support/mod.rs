@@ -9,6 +9,7 @@ pub mod fleet;
 use std::time::Duration;
 
 use discover_core::{Client, Event, Instance, Registration, ServiceSet};
+use discover_testkit::etcd_proxy::EtcdProxy;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
@@ -45,6 +46,7 @@ pub struct TestRegistry {
     pub url: String,
     _directory: Option<tempfile::TempDir>,
     _agent: Option<agent::Agent>,
+    _proxy: Option<EtcdProxy>,
 }
 
 impl TestRegistry {
@@ -56,6 +58,7 @@ impl TestRegistry {
                 url: format!("memory://{unique}?ttl=1s"),
                 _directory: None,
                 _agent: None,
+                _proxy: None,
             },
             "local" => {
                 let directory = tempfile::tempdir().unwrap();
@@ -64,6 +67,7 @@ impl TestRegistry {
                     url,
                     _directory: Some(directory),
                     _agent: None,
+                    _proxy: None,
                 }
             }
             "etcd" => {
@@ -72,6 +76,7 @@ impl TestRegistry {
                     url,
                     _directory: None,
                     _agent: None,
+                    _proxy: None,
                 }
             }
             "etcd2" => {
@@ -81,14 +86,28 @@ impl TestRegistry {
                     url,
                     _directory: None,
                     _agent: None,
+                    _proxy: None,
                 }
             }
+            "etcd_grpc_proxy" => TestRegistry::through_proxy(EtcdProxy::grpc, &unique)?,
+            "etcd_gateway" => TestRegistry::through_proxy(EtcdProxy::gateway, &unique)?,
             "agent" => TestRegistry::through_agent(None)?,
             "agent_etcd" => {
                 let endpoint = etcd::shared()?.endpoint();
                 TestRegistry::through_agent(Some(format!("etcd://{endpoint}/{unique}?ttl=2s")))?
             }
             other => panic!("unknown scheme {other}"),
+        })
+    }
+
+    /// Starts a proxy in front of etcd, and returns the registry behind it.
+    fn through_proxy(start: fn(&str) -> EtcdProxy, unique: &str) -> Option<TestRegistry> {
+        let proxy = start(&etcd::shared()?.endpoint());
+        Some(TestRegistry {
+            url: format!("etcd://{}/{unique}?ttl=2s", proxy.endpoint()),
+            _directory: None,
+            _agent: None,
+            _proxy: Some(proxy),
         })
     }
 
@@ -99,6 +118,7 @@ impl TestRegistry {
             url: format!("{}?ttl=1s", agent.socket_url()),
             _directory: None,
             _agent: Some(agent),
+            _proxy: None,
         })
     }
 
@@ -108,6 +128,7 @@ impl TestRegistry {
             url: format!("{}&{options}", base.url),
             _directory: None,
             _agent: None,
+            _proxy: None,
         }
     }
 

@@ -76,10 +76,37 @@ try {
   await line("db", "10.0.0.9:5432").getByText("maintenance").waitFor();
   passed("registrations that are not published are shown with the reason");
 
+  const columns = await page.evaluate(() => {
+    const left = (cell) => Math.round(cell.getBoundingClientRect().left);
+    return [...document.querySelectorAll("table")].map((table) => [...table.querySelectorAll("th")].map(left).join(" "));
+  });
+  assert.ok(columns.length > 2 && new Set(columns).size === 1, columns.join("; "));
+  passed("the columns of all services align");
+
+  // Counts the moments at which the page shows an instance after the event that it went offline.
+  await page.evaluate(() => {
+    window.ghosts = 0;
+    new MutationObserver(() => {
+      const isDown = [...document.querySelectorAll("#changes li")].some((change) => change.textContent.includes("down web 10.0.0.2:80"));
+      const box = document.querySelector('section[data-service="web"]');
+      if (isDown && (box.querySelector('tr[data-id="10.0.0.2:80"]') || !box.textContent.includes("1 online"))) window.ghosts += 1;
+    }).observe(document.body, { childList: true, subtree: true });
+  });
   second.kill("SIGTERM");
   await line("web", "10.0.0.2:80").waitFor({ state: "detached" });
   await changes.getByText("down").first().waitFor();
-  passed("an instance that goes offline is removed and listed as a change");
+  const listed = () => page.waitForResponse((response) => response.url().endsWith("v1/registrations"));
+  await listed();
+  await listed();
+  assert.equal(await page.evaluate(() => window.ghosts), 0);
+  passed("an instance that goes offline is removed at once and listed as a change");
+
+  const firstSeen = () => line("web", "10.0.0.1:80").locator("time").getAttribute("datetime");
+  const before = await firstSeen();
+  assert.ok(Math.abs(Date.parse(before) - Date.now()) < 10 * TIMEOUT_MS, before);
+  await page.reload();
+  assert.equal(await firstSeen(), before);
+  passed("the time online does not begin when the page is loaded");
 
   await page.screenshot({ path: screenshot, fullPage: true });
   await page.emulateMedia({ colorScheme: "light" });

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::etcd::{Cluster, PORT};
 use crate::fake_clock::FakeClock;
 use crate::ground_truth::GroundTruth;
+use crate::grpc_proxy::GrpcProxy;
 use crate::load::{self, Load};
 use crate::netns::{Host, Network};
 use crate::partition::received;
@@ -19,7 +20,10 @@ use discover_testkit::proxy::FaultProxy;
 /// Connections that receive more bytes per second than this deliver events, not only heartbeats.
 const EVENT_BYTES_PER_SECOND: u64 = 2000;
 
-/// The TTL of the registrations of the programs under test, in seconds.
+/// Endpoints without a server: a closed port, and an address that no host has.
+const DEAD_ENDPOINTS: [&str; 2] = ["127.0.0.1:9", "10.77.0.250:2379"];
+
+/// The usual TTL of the registrations of the programs under test, in seconds.
 pub const TTL: f64 = 5.0;
 
 /// The host name of the store, if it has one: that of its first member.
@@ -38,6 +42,12 @@ pub struct Setup {
     pub clocked: bool,
     /// Authentication is enabled, with tokens that expire after three seconds.
     pub login: bool,
+    /// Clients connect through `etcd grpc-proxy`.
+    pub grpc_proxied: bool,
+    /// The URL of the clients begins with endpoints at which nothing answers.
+    pub dead_endpoints: bool,
+    /// The TTL of the registrations of the programs under test, in seconds.
+    pub ttl: f64,
     /// Further arguments of etcd.
     pub arguments: Vec<String>,
     /// Writes per second.
@@ -54,6 +64,9 @@ impl Default for Setup {
             named: false,
             clocked: false,
             login: false,
+            grpc_proxied: false,
+            dead_endpoints: false,
+            ttl: TTL,
             arguments: Vec::new(),
             rate: 40.0,
             pace: 20,
@@ -71,6 +84,8 @@ pub struct Lab {
     pub ground_truth: GroundTruth,
     /// The proxy between the clients and the store, if the scenario needs it.
     pub proxy: Option<FaultProxy>,
+    /// `etcd grpc-proxy` between the clients and the store, if the scenario needs it.
+    pub grpc_proxy: Option<GrpcProxy>,
     /// The store.
     pub cluster: Cluster,
     /// The host of the programs under test.
@@ -122,7 +137,16 @@ impl Lab {
             clients.resolve(NAME, cluster.addresses()[0])?;
             ways = vec![format!("{NAME}:{PORT}")];
         }
-        let url = url(&ways, &login);
+        let grpc_proxy = setup
+            .grpc_proxied
+            .then(|| GrpcProxy::start(&clients, &targets));
+        if let Some(proxy) = &grpc_proxy {
+            ways = vec![proxy.address()];
+        }
+        if setup.dead_endpoints {
+            ways.splice(0..0, DEAD_ENDPOINTS.map(str::to_owned));
+        }
+        let url = url(&ways, &login, setup.ttl);
         let fake_clock = setup.clocked.then(|| FakeClock::new(directory.path()));
         let fake_clock = fake_clock.transpose()?;
         let environment = fake_clock
@@ -151,6 +175,7 @@ impl Lab {
             load,
             ground_truth,
             proxy,
+            grpc_proxy,
             cluster,
             clients,
             fake_clock,
@@ -311,12 +336,12 @@ impl Lab {
 /// What must have happened in a fault, with counts. A zero count voids the run.
 pub type Evidence = Vec<(&'static str, u64)>;
 
-fn url(ways: &[String], login: &Login) -> String {
+fn url(ways: &[String], login: &Login, ttl: f64) -> String {
     let login = login.as_ref().map_or(String::new(), |(name, password)| {
         format!("{name}:{password}@")
     });
     format!(
-        "etcd://{login}{}?ttl={TTL}s&connect_timeout=20s",
+        "etcd://{login}{}?ttl={ttl}s&connect_timeout=20s",
         ways.join(",")
     )
 }

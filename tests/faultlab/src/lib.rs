@@ -10,6 +10,7 @@ pub mod contention;
 pub mod etcd;
 pub mod fake_clock;
 pub mod ground_truth;
+pub mod grpc_proxy;
 pub mod history;
 pub mod lab;
 pub mod load;

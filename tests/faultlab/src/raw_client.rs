@@ -29,8 +29,19 @@ pub fn spawn<F: Future<Output = ()>>(
     })
 }
 
-/// Connects to one member only.
+/// Connects to one member only. The login is not used while authentication is disabled.
 pub async fn connect(member: Ipv4Addr, login: &Login) -> Result<Client, etcd_client::Error> {
+    match connect_as(member, login).await {
+        Err(etcd_client::Error::GRpcStatus(status))
+            if status.message().contains("authentication is not enabled") =>
+        {
+            connect_as(member, &None).await
+        }
+        connected => connected,
+    }
+}
+
+async fn connect_as(member: Ipv4Addr, login: &Login) -> Result<Client, etcd_client::Error> {
     let mut options = ConnectOptions::new()
         .with_connect_timeout(CALL_TIMEOUT)
         .with_keep_alive(Duration::from_secs(6), Duration::from_secs(2))

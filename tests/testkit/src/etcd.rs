@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::process::{dies_with_parent, free_port, freeze, spawn, thaw};
 use crate::{DEADLINE, skip};
@@ -38,6 +38,7 @@ pub struct EtcdOptions {
     v2: bool,
     in_memory: bool,
     quota_bytes: Option<u64>,
+    jwt_ttl: Option<Duration>,
 }
 
 /// PEM files of a server that requires client certificates of the same authority.
@@ -94,6 +95,13 @@ impl EtcdOptions {
         self
     }
 
+    /// Issues JWT tokens that expire after `ttl` (whole seconds), and with every change of users or permissions.
+    #[must_use]
+    pub fn jwt_ttl(mut self, ttl: Duration) -> EtcdOptions {
+        self.jwt_ttl = Some(ttl);
+        self
+    }
+
     /// Starts the server and waits until it answers. Returns `None` and reports a skipped test if etcd is not
     /// installed.
     pub fn start(self) -> Option<Etcd> {
@@ -120,11 +128,35 @@ impl EtcdOptions {
 
     fn data_directory(&self) -> tempfile::TempDir {
         let memory = Path::new("/dev/shm");
-        match self.in_memory && memory.is_dir() {
-            true => tempfile::tempdir_in(memory),
-            false => tempfile::tempdir(),
+        let parent = match self.in_memory && memory.is_dir() {
+            true => memory.to_path_buf(),
+            false => std::env::temp_dir(),
+        };
+        remove_abandoned_data(&parent);
+        let prefix = format!("{DATA_PREFIX}{}-", std::process::id());
+        tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir_in(parent)
+            .unwrap()
+    }
+}
+
+/// Prefix of the data directories; the number of the process that created it follows.
+const DATA_PREFIX: &str = "discover-etcd-";
+
+/// Removes the data of processes that have ended without removing it: a killed test, and each test that used a server
+/// of its own as the shared one. Each takes 120 MB.
+fn remove_abandoned_data(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| {
+            let (owner, _) = name.strip_prefix(DATA_PREFIX)?.split_once('-')?;
+            owner.parse::<u32>().ok()
+        });
+        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+            // Another test may remove it at the same time.
+            let _ = std::fs::remove_dir_all(entry.path());
         }
-        .unwrap()
     }
 }
 
@@ -241,6 +273,13 @@ impl Etcd {
         if self.options.v2 {
             command.arg("--enable-v2");
         }
+        if let Some(ttl) = self.options.jwt_ttl {
+            let secret = data.path().join("jwt-secret");
+            std::fs::write(&secret, "a secret of the test").unwrap();
+            let (secret, ttl) = (secret.display(), ttl.as_secs());
+            let provider = format!("jwt,sign-method=HS256,priv-key={secret},ttl={ttl}s");
+            command.args(["--auth-token", &provider]);
+        }
         if let Some(bytes) = self.options.quota_bytes {
             command.args(["--quota-backend-bytes", &bytes.to_string()]);
         }
@@ -322,6 +361,18 @@ impl Etcd {
         }
         let output = command.args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Creates the user `root` with the password `secret`, and enables authentication.
+    pub fn enable_authentication(&self) {
+        self.ctl(&["user", "add", "root:secret"]);
+        self.ctl(&["user", "grant-role", "root", "root"]);
+        assert!(self.ctl(&["auth", "enable"]).contains("Enabled"));
+    }
+
+    /// Runs etcdctl with the v3 API as `root`; see [`Etcd::enable_authentication`].
+    pub fn ctl_as_root(&self, arguments: &[&str]) -> String {
+        self.ctl(&[&["--user=root:secret"], arguments].concat())
     }
 
     /// Runs etcdctl with the v2 API and returns its output and errors.

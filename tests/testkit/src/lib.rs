@@ -13,6 +13,7 @@ pub mod agent;
 pub mod certificates;
 pub mod clock;
 pub mod etcd;
+pub mod etcd_proxy;
 pub mod process;
 pub mod proxy;
 

@@ -90,8 +90,8 @@ impl AllEventsStream {
                 self.update_watched(&mut text).await?;
                 self.listed_at = Some(Instant::now());
             }
-            for (service, (_, cursor)) in &mut self.watched {
-                write_changes(&mut text, service, cursor);
+            for (service, (cached, cursor)) in &mut self.watched {
+                write_changes(&mut text, service, cached, cursor);
             }
             let is_known = |(cached, _): &(Arc<CachedService>, Cursor)| {
                 let now = cached.set.snapshot();
@@ -152,14 +152,19 @@ impl AllEventsStream {
 }
 
 /// Writes the changes of one service, and its state after them.
-fn write_changes(text: &mut String, service: &ServiceName, cursor: &mut Cursor) {
+fn write_changes(
+    text: &mut String,
+    service: &ServiceName,
+    cached: &CachedService,
+    cursor: &mut Cursor,
+) {
     let events = cursor.drain();
     if events.is_empty() {
         return;
     }
     for event in &events {
         if let Event::Up(instance) | Event::Update(instance) | Event::Down(instance) = event {
-            let (kind, data) = (event.kind(), json::instance(instance));
+            let (kind, data) = (event.kind(), json::instance(cached, instance));
             // Writing to a string does not fail.
             let _ = write!(text, "event: {kind}\ndata: {data}\n\n");
         }

@@ -5,14 +5,23 @@ use std::sync::Arc;
 use discover_core::{Error, Instance, Snapshot};
 use serde_json::{Value, json};
 
-/// Encodes an instance. The text is cached in the instance, so all responses and streams share it.
-pub fn instance(instance: &Instance) -> Arc<str> {
-    let cached = instance
-        .binding_cache()
-        .get_or_init(|| Box::new(Arc::<str>::from(value(instance).to_string())));
+use crate::rfc3339::rfc3339;
+use crate::service_cache::CachedService;
+
+/// Encodes an instance of a watched service. The text is cached in the instance, so all responses and streams share it.
+pub fn instance(service: &CachedService, instance: &Instance) -> Arc<str> {
+    let encode = || -> Arc<str> {
+        let sighting = service.sighting(instance);
+        let mut document = value(instance);
+        document["first_seen"] = Value::from(rfc3339(sighting.at));
+        document["online_before"] = Value::from(sighting.was_online_before);
+        document.to_string().into()
+    };
+    let cached = instance.binding_cache();
+    let cached = cached.get_or_init(|| Box::new(encode()));
     match cached.downcast_ref::<Arc<str>>() {
         Some(text) => text.clone(),
-        None => value(instance).to_string().into(),
+        None => encode(),
     }
 }
 
@@ -47,11 +56,10 @@ pub fn status(snapshot: &Snapshot, index: &str) -> Value {
 }
 
 /// Encodes a set with its online instances, oldest first.
-pub fn set(service: &str, snapshot: &Snapshot, index: &str) -> String {
-    let instances: Vec<Arc<str>> = snapshot.online().iter().map(|i| instance(i)).collect();
-    let leader = snapshot
-        .leader()
-        .map_or("null".into(), |leader| instance(leader));
+pub fn set(service: &str, cached: &CachedService, snapshot: &Snapshot, index: &str) -> String {
+    let encode = |found: &Arc<Instance>| instance(cached, found);
+    let instances: Vec<Arc<str>> = snapshot.online().iter().map(encode).collect();
+    let leader = snapshot.leader().map_or("null".into(), encode);
     let status = status(snapshot, index);
     let service = Value::from(service);
     format!(

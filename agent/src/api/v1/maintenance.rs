@@ -15,9 +15,9 @@ use crate::api::v1::json;
 use crate::api::v1::query::Query;
 use crate::api::v1::read::json_response;
 use crate::net::peer::Peer;
+use crate::registry::entry::LivenessSource;
 use crate::registry::reconcile::RegistrationStatus;
 use crate::registry::state::{InstanceSelector, MaintenanceMode};
-use crate::registry::table::LivenessSource;
 
 type ApiResult = Result<Response<Body>, Problem>;
 
@@ -57,11 +57,7 @@ pub async fn modes(State(state): State<Arc<ApiState>>, RawQuery(query): RawQuery
     let all: Vec<Value> = all
         .iter()
         .map(|(whom, mode)| {
-            let mode = match mode {
-                MaintenanceMode::Maintenance => "maintenance",
-                MaintenanceMode::Draining => "draining",
-            };
-            json!({ "mode": mode, "service": whom.service(), "id": whom.id() })
+            json!({ "mode": mode.name(), "service": whom.service(), "id": whom.id() })
         })
         .collect();
     Ok(json_response(json!({ "held": all }).to_string()))

@@ -20,6 +20,7 @@ use crate::api::v1::query::Query;
 use crate::net::peer::Peer;
 use crate::runtime::exposition::MetricsFormat;
 use crate::service_cache::CachedService;
+use crate::store::StoreFailure;
 
 /// The OpenAPI description of the API.
 const OPENAPI: &str = include_str!("../../../openapi.json");
@@ -57,9 +58,10 @@ pub async fn service(
     }
     let now = first_state(&set).await?;
     let index = cached.index(&now);
+    let encode = || json::set(service.as_str(), &cached, &now, &index);
     let text = match is_filtered(&query) {
-        true => Bytes::from(json::set(service.as_str(), &now, &index)),
-        false => cached.document(&now, || json::set(service.as_str(), &now, &index)),
+        true => Bytes::from(encode()),
+        false => cached.document(&now, encode),
     };
     let mut response = json_response(text);
     if let Ok(index) = HeaderValue::from_str(&index) {
@@ -85,7 +87,7 @@ pub async fn leader(
         )
     };
     let leader = now.leader().ok_or_else(not_found)?;
-    Ok(json_response(json::instance(leader).to_string()))
+    Ok(json_response(json::instance(&cached, leader).to_string()))
 }
 
 /// `GET /v1/services/{service}/events`: the event stream of a service.
@@ -199,7 +201,8 @@ async fn first_state(set: &ServiceSet) -> Result<Arc<Snapshot>, Problem> {
     if now.is_ready() {
         return Ok(now);
     }
-    set.wait(0, FIRST_STATE_TIMEOUT).await?;
+    let listed = set.wait(0, FIRST_STATE_TIMEOUT).await;
+    listed.map_err(StoreFailure::wrap)?;
     Ok(set.snapshot())
 }
 

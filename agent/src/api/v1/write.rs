@@ -17,8 +17,8 @@ use crate::api::v1::query::{self, Query};
 use crate::health::check::{Check, CheckDefinition, HealthSource};
 use crate::net::peer::{Authentication, Peer};
 use crate::net::quota::QuotaPermit;
+use crate::registry::entry::LivenessSource;
 use crate::registry::state::Health;
-use crate::registry::table::LivenessSource;
 use crate::registry::{DEFAULT_TTL, RegistrationRequest};
 
 /// Maximum size of a health check, in bytes.
@@ -116,12 +116,7 @@ pub async fn register(
         "address": granted.address,
         "state": granted.state.name(),
     });
-    let mut response = Response::new(Body::from(text.to_string()));
-    let media_type = HeaderValue::from_static("application/json");
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, media_type);
-    Ok(response)
+    Ok(json_response(&text))
 }
 
 /// `POST …/heartbeat`: renews a registration and sets the health that the instance reports.
@@ -131,11 +126,14 @@ pub async fn heartbeat(
     Json(request): Json<HeartbeatRequest>,
 ) -> ApiResult {
     let grant = parse_grant(request.grant)?;
-    state
+    let adopted = state
         .registry
         .heartbeat(&key, grant, request.health)
         .await?;
-    Ok(no_content())
+    match adopted.is_empty() {
+        true => Ok(no_content()),
+        false => Ok(json_response(&json!({ "adopted": adopted }))),
+    }
 }
 
 /// `PATCH …/instances/{id}`: replaces the attributes of an instance.
@@ -158,12 +156,14 @@ pub async fn update(
 /// `DELETE …/instances/{id}`: unregisters an instance.
 pub async fn unregister(
     State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
     InstancePath(key): InstancePath,
     RawQuery(query): RawQuery,
 ) -> ApiResult {
     let query = Query::parse(query.as_deref().unwrap_or_default(), &["grant"])?;
     let registry = state.registry.clone();
-    let removed = tokio::spawn(async move { registry.unregister(&key, query.grant).await });
+    let removed =
+        tokio::spawn(async move { registry.unregister(Some(peer), &key, query.grant).await });
     removed.await.map_err(task_failed)??;
     Ok(no_content())
 }
@@ -208,6 +208,15 @@ fn check_size(check: &Check) -> discover_core::Result<()> {
 
 fn parse_grant(text: Option<String>) -> discover_core::Result<Option<u64>> {
     text.as_deref().map(query::grant).transpose()
+}
+
+fn json_response(value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    let media_type = HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
+    response
 }
 
 fn no_content() -> Response<Body> {

@@ -20,9 +20,9 @@ use crate::advertise;
 use crate::health::Checks;
 use crate::health::check;
 use crate::health::target_policy::TargetPolicy;
+use crate::registry::entry::LivenessSource;
 use crate::registry::key::InstanceKey;
 use crate::registry::state::Health;
-use crate::registry::table::LivenessSource;
 use crate::registry::{DEFAULT_TTL, RegistrationRequest, Registry};
 use crate::runtime::component::{Component, HandOver};
 use crate::runtime::metrics::MetricsWriter;
@@ -124,7 +124,7 @@ impl ConfigFileServices {
             .partition(|entry| prepared.register.iter().any(|new| new.key() == entry.key));
         let unregistered = removed.iter().map(async |entry| {
             let (key, grant) = (&entry.key, Some(entry.grant));
-            if let Err(error) = self.registry.unregister(key, grant).await {
+            if let Err(error) = self.registry.unregister(None, key, grant).await {
                 let (service, id) = key;
                 tracing::warn!(
                     %service,

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream, PollNext, StreamExt};
+use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use crate::kv::{Changes, Entry, Key, Node, Scope};
@@ -17,6 +18,8 @@ pub(super) struct DirectoryIndex {
     directory: PathBuf,
     tree: Arc<Tree>,
     files: Mutex<Files>,
+    /// Why the directory cannot be read, if so.
+    fault: watch::Sender<Option<Error>>,
 }
 
 /// Result of looking at a file.
@@ -45,7 +48,18 @@ impl DirectoryIndex {
             directory,
             tree: Arc::default(),
             files: Mutex::default(),
+            fault: watch::Sender::new(None),
         }
+    }
+
+    /// Records why the directory cannot be read, or that it was read again. The watches report both.
+    pub(super) fn set_fault(&self, fault: Option<Error>) {
+        self.fault.send_if_modified(|known| {
+            let text = |fault: &Option<Error>| fault.as_ref().map(Error::to_string);
+            let is_other = text(known) != text(&fault);
+            *known = fault;
+            is_other
+        });
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -78,7 +92,19 @@ impl DirectoryIndex {
         if let Err(error) = self.catch_up() {
             tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
         }
-        self.tree.watch(scope)
+        let mut fault = self.fault.subscribe();
+        if fault.borrow().is_some() {
+            fault.mark_changed();
+        }
+        let health = stream::unfold((self.tree.clone(), fault), async |(tree, mut fault)| {
+            // The sender lives as long as the store.
+            fault.changed().await.ok()?;
+            let now = fault.borrow_and_update().clone();
+            let item = now.map_or_else(|| Ok(tree.no_changes()), Err);
+            Some((item, (tree, fault)))
+        });
+        // Changes that precede the end of a fault are emitted before it.
+        stream::select_with_strategy(self.tree.watch(scope), health, |()| PollNext::Left).boxed()
     }
 
     /// Returns true if another live owner than those with these serials has the key.

@@ -11,7 +11,6 @@ mod persistent_entry;
 mod watcher;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -40,7 +39,7 @@ impl LocalStore {
     /// Opens and reads the directory `path`, or the default directory of the user if `path` is empty.
     pub(crate) fn open(path: &str) -> Result<LocalStore> {
         let directory = if path.is_empty() {
-            default_directory(std::env::var_os("XDG_RUNTIME_DIR"))?
+            default_directory()
         } else {
             PathBuf::from(path)
         };
@@ -60,6 +59,7 @@ impl LocalStore {
 
     /// Writes the entries as files of the grant. If one fails, the others are removed.
     fn write(&self, entries: &[Entry], grant: u64) -> Result<Vec<OwnedFile>> {
+        prepare_directory(self.index.directory())?;
         let mut written = Vec::with_capacity(entries.len());
         let mut records = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -146,7 +146,6 @@ impl Store for LocalStore {
 
     fn create<'a>(&'a self, entries: &'a [Entry], terms: Terms) -> BoxFuture<'a, Result<Grant>> {
         async move {
-            prepare_directory(self.index.directory())?;
             if terms.on_conflict == OnConflict::RestoreOnly {
                 // inotify may not have reported another owner yet.
                 self.index.catch_up()?;
@@ -206,25 +205,10 @@ impl Store for LocalStore {
     }
 }
 
-/// Returns `libdiscover` in the runtime directory, or a directory of this user below the temporary directory.
-///
-/// # Errors
-///
-/// Fails with [`ErrorKind::InvalidArgument`] for a relative path, which would name another directory after `chdir`.
-fn default_directory(runtime_directory: Option<OsString>) -> Result<PathBuf> {
-    let temporary = || std::env::temp_dir().join(format!("libdiscover-{}", nix::unistd::geteuid()));
-    let directory = match runtime_directory.filter(|directory| !directory.is_empty()) {
-        Some(directory) => Path::new(&directory).join("libdiscover"),
-        None => temporary(),
-    };
-    if directory.is_relative() {
-        return Err(Error::invalid(format!(
-            "local directory {}: the path is relative; set XDG_RUNTIME_DIR (or TMPDIR) to an absolute path, or write \
-             local:///DIRECTORY",
-            directory.display()
-        )));
-    }
-    Ok(directory)
+/// Returns the directory of this user. It depends on nothing else: programs whose environments differ, such as a login
+/// shell and a cron job, must see each other.
+fn default_directory() -> PathBuf {
+    Path::new("/tmp").join(format!("libdiscover-{}", nix::unistd::geteuid()))
 }
 
 /// Creates the directory with access for its owner only, or checks that an existing one is safe.
@@ -258,15 +242,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relative_runtime_directory_is_refused() {
-        let default = |directory: &str| default_directory(Some(directory.into()));
+    fn the_default_directory_depends_on_the_user_alone() {
+        let uid = nix::unistd::geteuid();
         assert_eq!(
-            default("/run/user/1").unwrap(),
-            Path::new("/run/user/1/libdiscover")
+            default_directory(),
+            PathBuf::from(format!("/tmp/libdiscover-{uid}"))
         );
-        assert!(default("").unwrap().is_absolute());
-        let error = default("run").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-        assert!(error.to_string().contains("XDG_RUNTIME_DIR"), "{error}");
     }
 }

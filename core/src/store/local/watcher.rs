@@ -179,6 +179,9 @@ impl Watcher {
             return NextStep::Continue;
         }
         self.next_tick = now + TICK_INTERVAL;
+        if prepare_directory(self.index.directory()).is_err() {
+            return NextStep::Reopen;
+        }
         // A removed directory that another process still has open reports no event.
         if identity(self.index.directory()).ok() != Some(self.watched) {
             return NextStep::Reopen;
@@ -186,19 +189,22 @@ impl Watcher {
         if self.next_scan <= now {
             match self.index.rescan() {
                 Ok(unreadable) => {
+                    self.index.set_fault(None);
                     self.next_scan = now + SCAN_INTERVAL;
                     self.schedule_retry(unreadable);
                 }
                 // The next tick retries.
                 Err(error) => {
                     tracing::warn!(backend = "local", error = %error.report(), "cannot scan the directory, retrying");
+                    self.index.set_fault(Some(error));
                 }
             }
         }
         NextStep::Continue
     }
 
-    /// Creates the directory again and watches it; the owners restore their entries.
+    /// Creates the directory again, if it is gone, and watches it; the owners restore their entries. As long as the
+    /// directory cannot be read or is not safe, the sets are stale.
     async fn reopen(self) -> Watcher {
         let mut backoff = Backoff::new(Duration::from_millis(10), TICK_INTERVAL);
         let index = self.index;
@@ -206,9 +212,13 @@ impl Watcher {
             let watcher =
                 prepare_directory(index.directory()).and_then(|()| Watcher::open(index.clone()));
             match watcher {
-                Ok(watcher) => return watcher,
+                Ok(watcher) => {
+                    index.set_fault(None);
+                    return watcher;
+                }
                 Err(error) => {
                     tracing::warn!(backend = "local", error = %error.report(), "cannot open the directory, retrying");
+                    index.set_fault(Some(error));
                 }
             }
             sleep(backoff.next_wait()).await;

@@ -106,6 +106,14 @@ impl Tree {
         )
     }
 
+    /// Returns the current revision without a change, as a sign that a watch is up to date.
+    pub(crate) fn no_changes(&self) -> Changes {
+        Changes {
+            revision: self.lock().revision,
+            ..Changes::default()
+        }
+    }
+
     /// Watches a scope: emits its nodes, then every change. Never ends.
     pub(crate) fn watch(self: &Arc<Tree>, scope: &Scope) -> BoxStream<'static, Result<Changes>> {
         let start = (self.clone(), scope.clone(), None);

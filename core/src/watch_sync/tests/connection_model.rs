@@ -27,6 +27,8 @@ pub(super) struct ConnectionModel {
     pub(super) calls: Vec<Call>,
     /// Whether the machine may fail the connection because of something that happened.
     pub(super) failure_expected: bool,
+    /// Whether the login is being renewed.
+    pub(super) login_renewing: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +51,7 @@ pub(super) enum StreamMessage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum CancelCause {
     Compacted,
+    LoginRefused,
     PermissionDenied,
     Other,
 }
@@ -64,7 +67,9 @@ pub(super) struct Call {
 
 pub(super) fn error(why: CancelCause) -> Error {
     match why {
-        CancelCause::PermissionDenied => Error::new(ErrorKind::PermissionDenied, "refused"),
+        CancelCause::LoginRefused | CancelCause::PermissionDenied => {
+            Error::new(ErrorKind::PermissionDenied, "refused")
+        }
         CancelCause::Compacted | CancelCause::Other => {
             Error::new(ErrorKind::Unavailable, "no leader")
         }
@@ -124,6 +129,13 @@ impl Harness {
             },
             head,
         )
+    }
+
+    /// Returns the end of the renewal of the login, once there is one.
+    pub(super) fn login_outcome(&mut self) -> Option<Input> {
+        let reachable = matches!(self.net, Network::Up | Network::RefusesConnections);
+        let connection = self.connection.as_mut().filter(|_| reachable)?;
+        std::mem::take(&mut connection.login_renewing).then_some(Input::LoginRenewed)
     }
 
     /// Returns the end of the connection, once the client can notice it.
@@ -239,7 +251,7 @@ impl Harness {
         let observer = self.ranges.get_mut(&watch.range);
         let head = self.store.head();
         let message = if !watch.created && self.reads_denied {
-            StreamMessage::Canceled(watch_id, CancelCause::PermissionDenied)
+            StreamMessage::Canceled(watch_id, CancelCause::LoginRefused)
         } else if !watch.created {
             watch.created = true;
             StreamMessage::Created(watch_id)
@@ -327,11 +339,11 @@ impl Harness {
             StreamMessage::Canceled(watch_id, CancelCause::Compacted) => {
                 Input::WatchCanceled(watch_id, CancelReason::Compacted)
             }
-            StreamMessage::Canceled(watch_id, CancelCause::PermissionDenied) => {
-                Input::WatchCanceled(
-                    watch_id,
-                    CancelReason::PermissionDenied(error(CancelCause::PermissionDenied)),
-                )
+            StreamMessage::Canceled(watch_id, why @ CancelCause::LoginRefused) => {
+                Input::WatchCanceled(watch_id, CancelReason::LoginRefused(error(why)))
+            }
+            StreamMessage::Canceled(watch_id, why @ CancelCause::PermissionDenied) => {
+                Input::WatchCanceled(watch_id, CancelReason::PermissionDenied(error(why)))
             }
             StreamMessage::Canceled(watch_id, CancelCause::Other) => {
                 Input::WatchCanceled(watch_id, CancelReason::Other(error(CancelCause::Other)))

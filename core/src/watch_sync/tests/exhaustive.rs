@@ -64,7 +64,7 @@ impl Model for SyncModel {
             actions.push(Operation::RollBackAndWrite(1, vec![(0, true)]));
             actions.push(Operation::RollBack(2));
             actions.push(Operation::Redeliver(0, 2));
-            actions.push(Operation::Cancel(0, CancelCause::PermissionDenied));
+            actions.push(Operation::Cancel(0, CancelCause::LoginRefused));
         }
         if at.budget.waits > 0 {
             // Advances to the next timer.

@@ -14,7 +14,7 @@ use super::connection_model::{
 use super::observer::Observer;
 use super::store_model::{Scope, Store};
 use crate::error::Error;
-use crate::watch_sync::{Checkpoint, Input, Output, RangeId, Time, WatchSync};
+use crate::watch_sync::{CancelReason, Checkpoint, Input, Output, RangeId, Time, WatchSync};
 
 pub(super) type Check = Result<(), String>;
 
@@ -142,7 +142,7 @@ impl Harness {
             (connection.last_activity, connection.probed_since) = (self.now, None);
         }
         if let Input::ConnectionFailed(_)
-        | Input::WatchCanceled(..)
+        | Input::WatchCanceled(_, CancelReason::Compacted | CancelReason::Other(_))
         | Input::Listed(_, Err(_))
         | Input::KeysListed(_, Err(_)) = &input
             && let Some(connection) = &mut self.connection
@@ -170,6 +170,9 @@ impl Harness {
                     (self.connection.as_mut(), self.ranges.get_mut(&range));
                 let (connection, observer) =
                     connection.zip(observer).ok_or("a watch on no connection")?;
+                if connection.login_renewing {
+                    return Err("a watch with the old login".into());
+                }
                 observer.watched();
                 let created = false;
                 let fresh = connection.watches.insert(
@@ -192,6 +195,15 @@ impl Harness {
                         .in_flight
                         .push_back(StreamMessage::Canceled(watch_id, CancelCause::Other));
                 }
+                Ok(())
+            }
+            Output::RenewLogin => {
+                let connection = self.connection.as_mut();
+                let connection = connection.ok_or("a login on no connection")?;
+                connection.watches.clear();
+                connection.in_flight.clear();
+                connection.probed_since = None;
+                connection.login_renewing = true;
                 Ok(())
             }
             Output::RequestProgress => {
@@ -292,6 +304,7 @@ impl Harness {
         for _ in 0..10_000 {
             let more = match self
                 .connection_outcome()
+                .or_else(|| self.login_outcome())
                 .or_else(|| self.connection_closed())
             {
                 Some(input) => {

@@ -66,6 +66,7 @@ pub(super) fn any_operation() -> impl Strategy<Value = Operation> {
     ];
     let why = prop_oneof![
         Just(CancelCause::Other),
+        Just(CancelCause::LoginRefused),
         Just(CancelCause::PermissionDenied)
     ];
     let range = 0..SCOPES.len();

@@ -19,6 +19,7 @@ pub(super) fn all() -> Vec<Scenario> {
         Scenario::new("rollback", "B04", rollback).writes(0),
         Scenario::new("rollback-while-cut", "B05", rollback_while_cut),
         Scenario::new("wiped", "B07", wiped).writes(0),
+        Scenario::new("churn", "F06", churn).reachable(0.0),
         Scenario::new("nospace", "B13", nospace)
             .on(1)
             .arguments(&["--quota-backend-bytes=8000000"])
@@ -38,6 +39,39 @@ fn compaction_while_cut(lab: &Lab) -> Result<Evidence, String> {
         pause(1.0);
         proxy.set_faults(Faults::default());
         Ok(vec![("revisions compacted unseen", at - left)])
+    })
+}
+
+/// Instances come, and leave in every way: by expiry, a deleted key, and a revoked lease. Some leave together.
+fn churn(lab: &Lab) -> Result<Evidence, String> {
+    let mut left = [0; 3];
+    lab.fault(|| {
+        for round in 0..12 {
+            let granted = lab.cluster.ctl(&["lease", "grant", "2"])?;
+            let lease = granted.split_whitespace().nth(1).unwrap_or_default();
+            let option = format!("--lease={lease}");
+            let keys: Vec<String> = (0..=round % 3).map(|n| load::key(60 + n)).collect();
+            for key in &keys {
+                lab.cluster.ctl(&["put", &option, key, "null"])?;
+            }
+            pause(0.5);
+            let way = round % 4;
+            match way {
+                // Without a renewal, the lease expires after its TTL, and half of it at the latest.
+                0 | 1 => pause(3.5),
+                2 => keys
+                    .iter()
+                    .try_for_each(|key| lab.cluster.ctl(&["del", key]).map(drop))?,
+                _ => drop(lab.cluster.ctl(&["lease", "revoke", lease])?),
+            }
+            left[way.saturating_sub(1)] += keys.len() as u64;
+        }
+        let [expired, deleted, revoked] = left;
+        Ok(vec![
+            ("instances expired", expired),
+            ("instances deleted", deleted),
+            ("leases revoked", revoked),
+        ])
     })
 }
 

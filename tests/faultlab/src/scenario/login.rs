@@ -21,6 +21,11 @@ pub(super) fn all() -> Vec<Scenario> {
             .login()
             .reachable(2.0)
             .writes(5),
+        Scenario::new("authentication-toggled", "B14", toggled)
+            .login()
+            .reachable(1.0)
+            .always_registered()
+            .writes(5),
     ]
 }
 
@@ -70,6 +75,22 @@ fn expiry(lab: &Lab) -> Result<Evidence, String> {
             ),
             ("anonymous requests refused", unauthenticated.into()),
         ])
+    })
+}
+
+/// Authentication is disabled and enabled again while everything runs.
+fn toggled(lab: &Lab) -> Result<Evidence, String> {
+    lab.fault(|| {
+        let mut toggles = 0;
+        for _ in 0..3 {
+            lab.cluster.ctl(&["auth", "disable"])?;
+            toggles += u64::from(!lab.cluster.refuses_anonymous());
+            pause(TOKEN);
+            lab.cluster.ctl(&["auth", "enable"])?;
+            toggles += u64::from(lab.cluster.refuses_anonymous());
+            pause(TOKEN);
+        }
+        Ok(vec![("times switched, all six", (toggles == 6).into())])
     })
 }
 

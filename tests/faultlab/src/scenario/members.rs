@@ -13,6 +13,10 @@ pub(super) fn all() -> Vec<Scenario> {
             .on(1)
             .writes(0),
         Scenario::new("leader-stop", "A03", leader_stop).reachable(2.0),
+        Scenario::new("leader-stop-short-ttl", "A03", leader_stop)
+            .reachable(2.0)
+            .ttl(2.0)
+            .always_registered(),
         Scenario::new("all-stop", "A04", all_stop).writes(0),
         Scenario::new("pause-3-ttl", "C04", pause_for_three_ttl)
             .protected()

@@ -3,6 +3,7 @@
 pub mod login;
 
 mod data;
+mod endpoints;
 mod host;
 mod members;
 mod network;
@@ -112,6 +113,21 @@ impl Scenario {
         self
     }
 
+    fn grpc_proxied(mut self) -> Scenario {
+        self.setup.grpc_proxied = true;
+        self
+    }
+
+    fn dead_endpoints(mut self) -> Scenario {
+        self.setup.dead_endpoints = true;
+        self
+    }
+
+    fn ttl(mut self, seconds: f64) -> Scenario {
+        self.setup.ttl = seconds;
+        self
+    }
+
     fn arguments(mut self, arguments: &[&str]) -> Scenario {
         self.setup.arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
         self
@@ -131,6 +147,7 @@ pub fn catalogue() -> Vec<Scenario> {
         network::all(),
         host::all(),
         streams::all(),
+        endpoints::all(),
         data::all(),
         login::all(),
     ]

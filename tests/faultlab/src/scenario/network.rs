@@ -8,6 +8,10 @@ use discover_testkit::clock::{now, pause};
 pub(super) fn all() -> Vec<Scenario> {
     vec![
         Scenario::new("leader-isolated", "A05", leader_isolated).reachable(2.0),
+        Scenario::new("leader-isolated-short-ttl", "A05", leader_isolated)
+            .reachable(2.0)
+            .ttl(2.0)
+            .always_registered(),
         Scenario::new("cut-from-peers", "A06", cut_from_peers).reachable(4.0),
         Scenario::new("client-cut", "A07", client_cut),
         Scenario::new("client-cut-over-ttl", "C02", client_cut_over_ttl),

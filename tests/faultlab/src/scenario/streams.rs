@@ -17,6 +17,12 @@ pub(super) fn all() -> Vec<Scenario> {
             .proxied()
             .reachable(0.0),
         Scenario::new("slow-drip", "A18", slow_drip).proxied(),
+        Scenario::new("slow-link", "A18", slow_link)
+            .proxied()
+            .reachable(4.0),
+        Scenario::new("high-latency", "A13", high_latency)
+            .proxied()
+            .reachable(4.0),
     ]
 }
 
@@ -66,6 +72,40 @@ fn loss_and_jitter(lab: &Lab) -> Result<Evidence, String> {
         pause(8.0);
         proxy.set_faults(Faults::default());
         Ok(vec![("chunks delayed or lost", proxy.affected() - before)])
+    })
+}
+
+/// The link has 500 kbit/s. Connections that are opened again list over it.
+fn slow_link(lab: &Lab) -> Result<Evidence, String> {
+    let proxy = lab.proxy()?;
+    lab.fault(|| {
+        let before = proxy.affected();
+        proxy.set_faults(Faults {
+            bytes_per_second: Some(62_500),
+            ..Faults::default()
+        });
+        pause(5.0);
+        proxy.reset();
+        pause(10.0);
+        proxy.set_faults(Faults::default());
+        Ok(vec![("chunks delayed", proxy.affected() - before)])
+    })
+}
+
+/// A round trip takes half a second.
+fn high_latency(lab: &Lab) -> Result<Evidence, String> {
+    let proxy = lab.proxy()?;
+    lab.fault(|| {
+        let before = proxy.affected();
+        proxy.set_faults(Faults {
+            delay: Duration::from_millis(250),
+            ..Faults::default()
+        });
+        pause(5.0);
+        proxy.reset();
+        pause(10.0);
+        proxy.set_faults(Faults::default());
+        Ok(vec![("chunks delayed", proxy.affected() - before)])
     })
 }
 

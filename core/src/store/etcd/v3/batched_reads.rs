@@ -6,17 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{GetOptions, GetResponse, KvClient, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Client, GetOptions, GetResponse, Txn, TxnOp, TxnOpResponse};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::Scope;
 use crate::store::etcd::config::EtcdConfig;
-use crate::store::etcd::v3::channel::Connection;
+use crate::store::etcd::v3::connect::Connection;
 use crate::store::etcd::v3::error::request_error;
 use crate::store::etcd::v3::revision;
-use crate::transport::socket_stats::SocketStats;
 use crate::watch_sync::{Input, KeyRevisions, Listing, RangeId};
 
 /// A list fails if nothing is received for this long. A dead connection is detected long before.
@@ -42,10 +41,7 @@ pub(super) async fn serve(
     inbox: mpsc::UnboundedReceiver<ReadRequest>,
     send_event: impl Fn(Input),
 ) {
-    let Connection { client, stats } = connection;
-    let kv = client.kv_client().max_decoding_message_size(usize::MAX);
-    let answer =
-        |batch: Vec<ReadRequest>| Box::pin(serve_batch(&config, &stats, kv.clone(), batch));
+    let answer = |batch: Vec<ReadRequest>| Box::pin(serve_batch(&config, &connection, batch));
     let batches = stream::unfold(inbox, async |mut inbox| {
         let mut batch = Vec::new();
         let some = inbox.recv_many(&mut batch, MAX_BATCH).await > 0;
@@ -60,17 +56,16 @@ pub(super) async fn serve(
 
 async fn serve_batch(
     config: &EtcdConfig,
-    stats: &SocketStats,
-    mut kv: KvClient,
+    connection: &Connection,
     batch: Vec<ReadRequest>,
 ) -> Vec<Input> {
     let mut inputs = Vec::with_capacity(batch.len());
-    let response = send_batch(config, stats, &mut kv, &batch).await;
+    let response = send_batch(config, connection, &batch).await;
     let refused = matches!(&response, Err(error) if !is_unreachable(error));
     if refused && batch.len() > 1 {
         // Finds out which of the requests was refused.
         for request in &batch {
-            let responses = send_batch(config, stats, &mut kv, std::slice::from_ref(request)).await;
+            let responses = send_batch(config, connection, std::slice::from_ref(request)).await;
             inputs.extend(inputs_of(config, std::slice::from_ref(request), responses));
         }
     } else {
@@ -83,8 +78,7 @@ async fn serve_batch(
 /// follow it.
 async fn send_batch(
     config: &EtcdConfig,
-    stats: &SocketStats,
-    kv: &mut KvClient,
+    connection: &Connection,
     batch: &[ReadRequest],
 ) -> Result<(u64, Vec<GetResponse>)> {
     let slow = || {
@@ -94,28 +88,7 @@ async fn send_batch(
         );
         Err(Error::new(ErrorKind::Timeout, text))
     };
-    let responses = async {
-        if let [only] = batch {
-            let (key, options) = options(config, only);
-            let answer = kv.get(key, Some(options)).await?;
-            let revision = answer.header().map_or(0, |header| header.revision()) as u64;
-            return Ok((revision, vec![answer]));
-        }
-        let get = |read: &ReadRequest| {
-            let (key, options) = options(config, read);
-            TxnOp::get(key, Some(options))
-        };
-        let gets: Vec<TxnOp> = batch.iter().map(get).collect();
-        let answer = kv.txn(Txn::new().and_then(gets)).await?;
-        let got = answer
-            .op_responses()
-            .into_iter()
-            .filter_map(|one| match one {
-                TxnOpResponse::Get(got) => Some(got),
-                _ => None,
-            });
-        Ok((revision(&answer), got.collect()))
-    };
+    let responses = connection.call(|client| read(config, client, batch));
     let keys_read = || {
         let scopes = batch.iter().map(|read| config.scope_name(&read.scope));
         scopes.collect::<Vec<_>>().join(", ")
@@ -125,8 +98,36 @@ async fn send_batch(
             .await
             .map_err(|e| request_error(config, &keys_read(), &e))
     };
-    let listed = stats.transfer(LIST_SILENCE, explained).await;
+    let listed = connection.stats.transfer(LIST_SILENCE, explained).await;
     listed.unwrap_or_else(slow)
+}
+
+async fn read(
+    config: &EtcdConfig,
+    client: Client,
+    batch: &[ReadRequest],
+) -> Result<(u64, Vec<GetResponse>), etcd_client::Error> {
+    let mut kv = client.kv_client().max_decoding_message_size(usize::MAX);
+    if let [only] = batch {
+        let (key, options) = options(config, only);
+        let answer = kv.get(key, Some(options)).await?;
+        let revision = answer.header().map_or(0, |header| header.revision()) as u64;
+        return Ok((revision, vec![answer]));
+    }
+    let get = |read: &ReadRequest| {
+        let (key, options) = options(config, read);
+        TxnOp::get(key, Some(options))
+    };
+    let gets: Vec<TxnOp> = batch.iter().map(get).collect();
+    let answer = kv.txn(Txn::new().and_then(gets)).await?;
+    let got = answer
+        .op_responses()
+        .into_iter()
+        .filter_map(|one| match one {
+            TxnOpResponse::Get(got) => Some(got),
+            _ => None,
+        });
+    Ok((revision(&answer), got.collect()))
 }
 
 fn options(config: &EtcdConfig, read: &ReadRequest) -> (Vec<u8>, GetOptions) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use etcd_client::{Channel, Client, TlsOptions};
+use etcd_client::{Channel, TlsOptions};
 use futures_util::future::{BoxFuture, FutureExt};
 use hyper::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -20,13 +20,6 @@ const TCP_ATTEMPT: Duration = Duration::from_secs(2);
 /// stream are faster.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// An established connection.
-#[derive(Clone)]
-pub(super) struct Connection {
-    pub(super) client: Client,
-    pub(super) stats: Arc<SocketStats>,
-}
 
 /// Opens a channel to an endpoint (`http://host:port` or `https://host:port`). The caller bounds its time.
 pub(super) async fn open(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, LeaseGrantOptions, Txn, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, LeaseGrantOptions, Txn, TxnOp};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -225,7 +225,10 @@ impl LeasePool {
         let mut unconfirmed = RevokeOnDrop(Some((calls.clone(), id)));
         let options = LeaseGrantOptions::new().with_id(id);
         let granted = calls
-            .run(async |mut client| client.lease_grant(requested_ttl, Some(options)).await)
+            .run(|mut client| {
+                let options = Some(options.clone());
+                async move { client.lease_grant(requested_ttl, options).await }
+            })
             .await?;
         unconfirmed.0 = None;
         Ok(PooledLease {
@@ -267,11 +270,8 @@ impl Drop for RevokeOnDrop {
         if let Some((calls, id)) = self.0.take() {
             let leases = calls.leases.clone();
             leases.spawn_cleanup(async move {
-                drop(
-                    calls
-                        .run(async |mut client| client.lease_revoke(id).await)
-                        .await,
-                );
+                let revoke = |mut client: Client| async move { client.lease_revoke(id).await };
+                drop(calls.run(revoke).await);
             });
         }
     }
@@ -311,11 +311,7 @@ impl EtcdV3Store {
             let txn = Txn::new()
                 .when([held])
                 .and_then([TxnOp::delete(path, None)]);
-            self.run_on(
-                || self.config.path(key.as_str()),
-                async |mut client| client.txn(txn).await,
-            )
-            .await?;
+            self.txn(|| self.config.path(key.as_str()), txn).await?;
         }
         Ok(())
     }

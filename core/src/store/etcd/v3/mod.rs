@@ -1,6 +1,7 @@
 //! Store in etcd over the v3 API (gRPC): one connection and one watch stream per client, and shared leases.
 //!
-//! - [`session`]: the connection that the watch driver uses.
+//! - [`session`]: the connection that the watch driver uses, with its [`watch_stream`].
+//! - [`mod@connect`]: opens a connection; its [`login`] is renewed when the server refuses it as outdated.
 //! - [`batched_reads`]: lists for the watches.
 //! - [`lease_pool`]: shares each [`pooled_lease`] between many registrations; [`keepalive`] renews them.
 //! - [`lease_watch`]: detects the loss of a lease or of its keys.
@@ -8,15 +9,18 @@
 
 mod batched_reads;
 mod channel;
+mod connect;
 mod decode;
 mod elections;
 mod error;
 mod keepalive;
 mod lease_pool;
 mod lease_watch;
+mod login;
 mod pooled_lease;
 mod session;
 mod tls;
+mod watch_stream;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,7 +41,7 @@ use crate::model::{ConnectionState, Grant, Metrics, OnConflict};
 use crate::store::etcd::config::EtcdConfig;
 use crate::store::watch_driver::WatchDriver;
 use crate::store::{Store, Terms, lost, replaced};
-use channel::Connection;
+use connect::Connection;
 use elections::Elections;
 use error::request_error;
 use lease_pool::{DeleteOnDrop, LeasePool};
@@ -80,24 +84,36 @@ impl EtcdV3Store {
     }
 
     /// Runs one call that accesses no key, with the driver's timeout.
-    async fn run<T>(
-        &self,
-        call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
-    ) -> Result<T> {
+    async fn run<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
         self.run_on(String::new, call).await
     }
 
     /// Runs one call like [`EtcdV3Store::run`]. `keys` names the keys that it accesses, for errors.
-    async fn run_on<T>(
+    async fn run_on<T, F>(
         &self,
         keys: impl FnOnce() -> String,
-        call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
-    ) -> Result<T> {
+        call: impl Fn(Client) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
         let explained = async |connection: Connection| {
-            let done = call(connection.client).await;
+            let done = connection.call(&call).await;
             done.map_err(|e| request_error(&self.config, &keys(), &e))
         };
         self.driver()?.run(&self.config.shown(), explained).await
+    }
+
+    /// Runs a transaction. `keys` names the keys that it accesses, for errors.
+    async fn txn(&self, keys: impl FnOnce() -> String, txn: Txn) -> Result<TxnResponse> {
+        let call = |mut client: Client| {
+            let txn = txn.clone();
+            async move { client.txn(txn).await }
+        };
+        self.run_on(keys, call).await
     }
 
     /// Names the keys of the entries for errors.
@@ -134,9 +150,7 @@ impl EtcdV3Store {
     /// Checks that no other owner has one of the keys. Returns the conditions under which this stays true.
     async fn check_free(&self, entries: &[Entry]) -> Result<Vec<Compare>> {
         let txn = Txn::new().and_then(self.gets(entries));
-        let keys_read = || self.key_names(entries);
-        let answer = self.run_on(keys_read, async |mut client| client.txn(txn).await);
-        let answer = answer.await?;
+        let answer = self.txn(|| self.key_names(entries), txn).await?;
         let found = read_results(&answer);
         let foreign = |kv: &&KeyValue| kv.lease() != 0 && !self.leases.has_granted(kv.lease());
         if let Some(kv) = found.iter().find(foreign) {
@@ -152,7 +166,10 @@ impl EtcdV3Store {
 
     async fn get(&self, key: &Key) -> Result<Option<Node>> {
         let path = self.path(key);
-        let get = async |mut client: Client| client.get(path, None).await;
+        let get = |mut client: Client| {
+            let path = path.clone();
+            async move { client.get(path, None).await }
+        };
         let answer = self.run_on(|| self.path(key), get).await?;
         Ok(answer.kvs().first().and_then(|kv| self.config.node(kv)))
     }
@@ -163,9 +180,10 @@ impl EtcdV3Store {
         if is_prefix {
             options = options.with_prefix().with_limit(self.config.most as i64);
         }
-        let get = async |client: Client| {
+        let get = |client: Client| {
             let mut kv = client.kv_client().max_decoding_message_size(usize::MAX);
-            kv.get(path, Some(options)).await
+            let (path, options) = (path.clone(), Some(options.clone()));
+            async move { kv.get(path, options).await }
         };
         let mut answer = self.run_on(|| self.config.scope_name(scope), get).await?;
         match answer.more() {
@@ -232,7 +250,10 @@ impl EtcdV3Store {
     async fn put_unconditionally(&self, entry: &Entry, lease: i64) -> Result<u64> {
         let (path, value) = (self.path(&entry.key), entry.value.clone());
         let options = PutOptions::new().with_lease(lease);
-        let put = async move |mut client: Client| client.put(path, value, Some(options)).await;
+        let put = |mut client: Client| {
+            let (path, value, options) = (path.clone(), value.clone(), Some(options.clone()));
+            async move { client.put(path, value, options).await }
+        };
         let answer = self.run_on(|| self.path(&entry.key), put).await?;
         Ok(answer.header().map_or(0, |header| header.revision()) as u64)
     }
@@ -245,8 +266,7 @@ impl EtcdV3Store {
         puts: Vec<TxnOp>,
     ) -> Result<Option<u64>> {
         let txn = Txn::new().when(conditions).and_then(puts);
-        let answer = self.run_on(keys, async |mut client| client.txn(txn).await);
-        let answer = answer.await?;
+        let answer = self.txn(keys, txn).await?;
         Ok(answer.succeeded().then(|| revision(&answer)))
     }
 
@@ -266,9 +286,7 @@ impl EtcdV3Store {
             .when(held)
             .and_then(self.puts(entries, lease.id))
             .or_else(self.gets(entries));
-        let keys_written = || self.key_names(entries);
-        let answer = self.run_on(keys_written, async |mut client| client.txn(txn).await);
-        let answer = answer.await?;
+        let answer = self.txn(|| self.key_names(entries), txn).await?;
         if answer.succeeded() {
             return Ok(());
         }
@@ -373,8 +391,9 @@ impl Store for EtcdV3Store {
     fn expired_grants<'a>(&'a self, owners: &'a [u64]) -> BoxFuture<'a, Result<Vec<u64>>> {
         async move {
             let ask = |owner: u64| async move {
-                let ask =
-                    async |mut client: Client| client.lease_time_to_live(owner as i64, None).await;
+                let ask = |mut client: Client| async move {
+                    client.lease_time_to_live(owner as i64, None).await
+                };
                 Ok::<_, Error>((self.run(ask).await?.ttl() <= 0).then_some(owner))
             };
             let owners = owners.to_vec();

@@ -120,7 +120,10 @@ impl PooledLease {
         let started = Instant::now();
         self.times().attempted = started;
         // etcd-client returns an error if the first response has a TTL of zero, which means an ended lease.
-        let renewal = calls.run(async |mut client| client.lease_keep_alive(self.id).await);
+        let renewal = calls.run(|mut client| {
+            let id = self.id;
+            async move { client.lease_keep_alive(id).await }
+        });
         let renewed = limit_renewal(self.ttl, renewal).await;
         if let Err(error) = renewed {
             *failed = Some((started, error.clone()));

@@ -1,30 +1,33 @@
 //! Session with one endpoint of etcd v3: requests in flight and the watch stream.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{
-    Client, ConnectOptions, GetOptions, WatchOptions, WatchRequestSender, WatchResponse,
-    WatchResponseStream, WatchStream,
-};
+use etcd_client::{WatchResponse, WatchResponseStream};
 use futures_util::future::{FutureExt, pending};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::kv::Scope;
+use crate::printable::printable_excerpt;
 use crate::store::connect_attempts::{RoundTimeout, connect_any};
-use crate::store::etcd::config::EtcdConfig;
+use crate::store::etcd::config::{EtcdConfig, MAX_SERVER_TEXT_CHARS};
 use crate::store::etcd::v3::batched_reads::{self, ReadRequest};
-use crate::store::etcd::v3::channel::{self, Connection};
+use crate::store::etcd::v3::connect::{Connection, connect};
 use crate::store::etcd::v3::elections::Elections;
-use crate::store::etcd::v3::error::{connect_error, request_error};
+use crate::store::etcd::v3::error::request_error;
+use crate::store::etcd::v3::watch_stream::{
+    self, StreamRequest, StreamWatches, WatchRequest, cancel_reason,
+};
 use crate::store::session::{self, ConnectionTasks, EventSender};
-use crate::transport::socket_stats::SocketStats;
-use crate::watch_sync::{CancelReason, Checkpoint, CheckpointStatus, Input, RangeId, WatchId};
+use crate::watch_sync::{Checkpoint, Input, RangeId, WatchId};
 
 /// Timeout of the first round of connecting: connect, log in, read.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of logging in again. A server checks one password at a time, in a tenth of a second each.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of watch responses that are taken at once.
 const MAX_RESPONSES_PER_TURN: usize = 1024;
 
@@ -35,23 +38,25 @@ pub(super) struct Session {
     config: Arc<EtcdConfig>,
     elections: Arc<Elections>,
     round_timeout: RoundTimeout,
-    client: Option<Client>,
+    connection: Option<Connection>,
     reads: Option<mpsc::UnboundedSender<ReadRequest>>,
     tasks: ConnectionTasks<Session>,
-    stream: Option<mpsc::UnboundedSender<StreamRequest>>,
+    stream: Option<OpenStream>,
+    /// Number of streams so far.
+    streams: u64,
     /// Receiving half of the watch stream, once it is open.
     responses: Option<Box<WatchResponseStream>>,
     /// Whether more responses may be available after yielding.
     may_have_more: bool,
-    /// Watches without a response, in the order of their requests.
-    pending_watches: VecDeque<WatchId>,
+    watches: StreamWatches,
 }
 
-/// A request on the watch stream.
-enum StreamRequest {
-    Watch(Vec<u8>, WatchOptions),
-    Cancel(WatchId),
-    Progress,
+/// The sending half of the watch stream, and its task.
+struct OpenStream {
+    requests: mpsc::UnboundedSender<StreamRequest>,
+    task: AbortHandle,
+    /// Number of logins when it was opened.
+    logins: u64,
 }
 
 impl Session {
@@ -64,33 +69,63 @@ impl Session {
             config,
             elections,
             round_timeout: RoundTimeout::new(CONNECT_TIMEOUT),
-            client: None,
+            connection: None,
             reads: None,
             tasks: ConnectionTasks::new(events),
             stream: None,
+            streams: 0,
             responses: None,
             may_have_more: false,
-            pending_watches: VecDeque::new(),
+            watches: StreamWatches::default(),
         }
     }
 
-    fn send_request(&mut self, request: StreamRequest) {
-        // A closed stream has reported its end; `close` follows.
-        let request = match &self.stream {
-            Some(stream) => return drop(stream.send(request)),
-            None => request,
-        };
-        let (Some(client), StreamRequest::Watch(key, options)) = (self.client.clone(), request)
-        else {
+    /// Requests the watches that may be requested now. Opens the stream for the first one.
+    fn request_watches(&mut self) {
+        while let Some(watch) = self.watches.next_request() {
+            match &self.stream {
+                Some(_) => self.send_request(StreamRequest::Watch(watch)),
+                None => self.open_stream(watch),
+            }
+        }
+    }
+
+    fn open_stream(&mut self, first: WatchRequest) {
+        let Some(connection) = &self.connection else {
             return;
         };
+        let (client, logins) = (connection.client.clone(), connection.login.count());
         let (requests, inbox) = mpsc::unbounded_channel();
-        self.stream = Some(requests);
+        self.streams += 1;
+        let number = self.streams;
         let (config, send_event) = (self.config.clone(), self.tasks.event_sender());
-        self.tasks.spawn(async move {
-            let error = run_stream(&config, client, key, options, inbox, send_event).await;
+        let task = self.tasks.spawn(async move {
+            let opened = |responses: WatchResponseStream| {
+                send_event(SessionEvent::Response((number, responses.into())));
+            };
+            let error = watch_stream::run(&config, client, first, inbox, opened).await;
             SessionEvent::Input(Input::ConnectionFailed(error))
         });
+        self.stream = Some(OpenStream {
+            requests,
+            task,
+            logins,
+        });
+    }
+
+    fn send_request(&self, request: StreamRequest) {
+        if let Some(stream) = &self.stream {
+            // A closed stream has reported its end; `disconnect` follows.
+            let _ = stream.requests.send(request);
+        }
+    }
+
+    fn close_stream(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.task.abort();
+        }
+        self.responses = None;
+        self.watches = StreamWatches::default();
     }
 
     /// Handles a response of the watch stream, or its end.
@@ -108,7 +143,7 @@ impl Session {
                 );
                 Error::new(ErrorKind::Unavailable, text)
             }
-            Err(error) => request_error(&self.config, "", &error),
+            Err(error) => stream_error(&self.config, &error),
         };
         self.responses = None;
         inputs.push(Input::ConnectionFailed(error));
@@ -118,25 +153,63 @@ impl Session {
     fn decode_response(&mut self, response: &WatchResponse, inputs: &mut Vec<Input>) {
         let term = response.header().map_or(0, |header| header.raft_term());
         self.elections.observe(term);
-        let mut watch_id = response.watch_id();
+        let id = response.watch_id();
         if response.created() {
-            // Responses have the order of the requests; a refusal may lack the watch id.
-            watch_id = self.pending_watches.pop_front().unwrap_or(watch_id);
-        }
-        if response.canceled() {
-            inputs.push(Input::WatchCanceled(watch_id, cancel_reason(response)));
-        } else if response.created() {
-            inputs.push(Input::WatchCreated(watch_id));
-        } else if response.events().is_empty() {
-            inputs.push(Input::Activity);
+            let watch = self.watches.record_response(id, response.canceled());
+            inputs.push(match watch {
+                None => Input::Activity,
+                Some(watch) if response.canceled() => {
+                    Input::WatchCanceled(watch.id, cancel_reason(response))
+                }
+                Some(watch) => {
+                    if watch.is_cancelled {
+                        self.send_request(StreamRequest::Cancel(id));
+                    }
+                    Input::WatchCreated(watch.id)
+                }
+            });
+            self.request_watches();
+        } else if response.canceled() {
+            let watch = self.watches.remove(id);
+            let canceled =
+                |watch: WatchRequest| Input::WatchCanceled(watch.id, cancel_reason(response));
+            inputs.push(watch.map_or(Input::Activity, canceled));
         } else {
-            let events = response.events().iter();
-            let changes = events.filter_map(|event| self.config.change(event));
-            match inputs.last_mut() {
-                Some(Input::Events(of, before)) if *of == watch_id => before.extend(changes),
-                _ => inputs.push(Input::Events(watch_id, changes.collect())),
-            }
+            self.decode_events(response, inputs);
         }
+    }
+
+    fn decode_events(&self, response: &WatchResponse, inputs: &mut Vec<Input>) {
+        // A progress response, or the last events of a cancelled watch.
+        let Some(watch) = self.watches.get(response.watch_id()) else {
+            return inputs.push(Input::Activity);
+        };
+        let events = response.events().iter();
+        let key = |event: &etcd_client::Event| event.kv().map(|kv| kv.key().to_vec());
+        let foreign = events
+            .clone()
+            .filter_map(key)
+            .find(|key| !watch.contains(key));
+        if let Some(key) = foreign {
+            let error = self.foreign_event_error(&key, watch);
+            return inputs.push(Input::ConnectionFailed(error));
+        }
+        let changes = events.filter_map(|event| self.config.change(event));
+        match inputs.last_mut() {
+            Some(Input::Events(of, before)) if *of == watch.id => before.extend(changes),
+            _ if response.events().is_empty() => inputs.push(Input::Activity),
+            _ => inputs.push(Input::Events(watch.id, changes.collect())),
+        }
+    }
+
+    fn foreign_event_error(&self, key: &[u8], watch: &WatchRequest) -> Error {
+        let text = format!(
+            "{}: an event of key {} arrived on the watch of {}",
+            self.config.peer(None),
+            printable_excerpt(&String::from_utf8_lossy(key), MAX_SERVER_TEXT_CHARS),
+            String::from_utf8_lossy(&watch.key),
+        );
+        Error::new(ErrorKind::Unavailable, text)
     }
 
     /// Requests a list.
@@ -156,8 +229,8 @@ impl Session {
 
 impl session::Session for Session {
     type Client = Connection;
-    /// Receiving half of the watch stream, once it is open.
-    type Response = Box<WatchResponseStream>;
+    /// Receiving half of a watch stream, with the number of the stream.
+    type Response = (u64, Box<WatchResponseStream>);
 
     fn number(&self) -> u64 {
         self.tasks.number()
@@ -186,24 +259,21 @@ impl session::Session for Session {
 
     fn connected(&mut self, connection: Connection) {
         self.round_timeout.reset();
-        let client = connection.client.clone();
+        self.connection = Some(connection.clone());
         let (reads, inbox) = mpsc::unbounded_channel();
         self.reads = Some(reads);
         let send_event = self.tasks.event_sender();
         let read = batched_reads::serve(self.config.clone(), connection, inbox, move |input| {
             send_event(SessionEvent::Input(input))
         });
-        self.client = Some(client);
         self.tasks.spawn(read.then(|()| std::future::pending()));
     }
 
     fn disconnect(&mut self) {
         self.tasks.abort_all();
-        self.client = None;
+        self.connection = None;
         self.reads = None;
-        self.stream = None;
-        self.responses = None;
-        self.pending_watches.clear();
+        self.close_stream();
     }
 
     fn list(&mut self, id: RangeId, scope: &Scope) {
@@ -216,27 +286,65 @@ impl session::Session for Session {
 
     fn watch(&mut self, _: RangeId, watch_id: WatchId, scope: &Scope, from: u64) {
         let (key, is_prefix) = self.config.range(scope);
-        let mut options = WatchOptions::new()
-            .with_watch_id(watch_id)
-            .with_start_revision(from as i64);
-        if is_prefix {
-            options = options.with_prefix();
-        }
-        self.pending_watches.push_back(watch_id);
-        self.send_request(StreamRequest::Watch(key, options));
+        self.watches.add(WatchRequest {
+            id: watch_id,
+            key,
+            is_prefix,
+            from,
+            is_cancelled: false,
+        });
+        self.request_watches();
     }
 
     fn cancel_watch(&mut self, watch_id: WatchId) {
-        self.send_request(StreamRequest::Cancel(watch_id));
+        if let Some(id) = self.watches.cancel(watch_id) {
+            self.send_request(StreamRequest::Cancel(id));
+        }
     }
 
+    fn renew_login(&mut self) {
+        let logins = self.stream.as_ref().map_or(0, |stream| stream.logins);
+        self.close_stream();
+        let Some(connection) = self.connection.clone() else {
+            return;
+        };
+        let config = self.config.clone();
+        self.tasks.spawn(async move {
+            let renewed = connection.login.renew(&connection.client, logins);
+            SessionEvent::Input(match timeout(LOGIN_TIMEOUT, renewed).await {
+                Ok(Ok(())) => Input::LoginRenewed,
+                Ok(Err(error)) => Input::ConnectionFailed(request_error(&config, "", &error)),
+                Err(_) => {
+                    let text = format!("{}: no login within {LOGIN_TIMEOUT:?}", config.peer(None));
+                    Input::ConnectionFailed(Error::new(ErrorKind::Timeout, text))
+                }
+            })
+        });
+    }
+
+    /// A server that does not answer progress requests is asked for its revision instead.
     fn request_progress(&mut self) {
-        self.send_request(StreamRequest::Progress);
+        if self.watches.answers_progress_requests() {
+            return self.send_request(StreamRequest::Progress);
+        }
+        let Some(connection) = self.connection.clone() else {
+            return;
+        };
+        let config = self.config.clone();
+        self.tasks.spawn(async move {
+            match connection.revision(&config).await {
+                Ok(_) => SessionEvent::Input(Input::Activity),
+                // Without an answer the connection is declared dead soon.
+                Err(_) => pending().await,
+            }
+        });
     }
 
-    fn handle_response(&mut self, answers: Box<WatchResponseStream>) -> Vec<Input> {
-        // A stream of a closed connection is dropped.
-        self.responses = self.client.is_some().then_some(answers);
+    fn handle_response(&mut self, (number, responses): Self::Response) -> Vec<Input> {
+        // A stream that was closed meanwhile is dropped.
+        if self.stream.is_some() && number == self.streams {
+            self.responses = Some(responses);
+        }
         Vec::new()
     }
 
@@ -263,132 +371,10 @@ impl session::Session for Session {
     }
 }
 
-async fn connect(
-    config: &EtcdConfig,
-    at: &str,
-    checkpoint: Option<Checkpoint>,
-) -> Result<(Connection, CheckpointStatus, u64)> {
-    let read = checkpoint
-        .as_ref()
-        .map_or("/", |checkpoint| checkpoint.node.key.as_str());
-    let keys_read = config.path(read);
-    let explain = |error| connect_error(config, at, &keys_read, &error);
-    let options = ConnectOptions::new()
-        .with_require_leader(true)
-        .with_auto_token_refresh(true);
-    let stats = Arc::new(SocketStats::default());
-    let opened = channel::open(at, config.tls_options()?, &stats).await;
-    let opened = opened.map_err(|error| explain(error.into()))?;
-    let mut client = Client::from_channel(opened, Some(config.add_login(options)))
-        .await
-        .map_err(explain)?;
-    let connection = Connection {
-        client: client.clone(),
-        stats,
-    };
-    let Some(Checkpoint { node }) = checkpoint else {
-        let head = current_revision(config, &mut client)
-            .await
-            .map_err(explain)?;
-        return Ok((connection, CheckpointStatus::Unknown, head));
-    };
-    let then = GetOptions::new().with_revision(node.modified as i64);
-    match client.get(config.path(node.key.as_str()), Some(then)).await {
-        Ok(answer) => {
-            let head = answer.header().map_or(0, |header| header.revision()) as u64;
-            let same = answer.kvs().first().and_then(|kv| config.node(kv)) == Some(node);
-            let status = if same {
-                CheckpointStatus::Unchanged
-            } else {
-                CheckpointStatus::Diverged
-            };
-            Ok((connection, status, head))
-        }
-        Err(error) => {
-            let status = status_of_error(&error).ok_or_else(|| explain(error))?;
-            let head = current_revision(config, &mut client)
-                .await
-                .map_err(explain)?;
-            Ok((connection, status, head))
-        }
-    }
-}
-
-/// Returns what a failed read of the checkpoint tells about the epoch; `None` if it tells nothing.
-fn status_of_error(error: &etcd_client::Error) -> Option<CheckpointStatus> {
-    let etcd_client::Error::GRpcStatus(status) = error else {
-        return None;
-    };
-    let text = status.message();
-    // The store does not have the revision any more.
-    let forgotten = text
-        .contains("future revision")
-        .then_some(CheckpointStatus::Diverged);
-    let unreadable = text.contains("compacted") || text.contains("permission denied");
-    forgotten.or(unreadable.then_some(CheckpointStatus::Unknown))
-}
-
-/// Returns the store's revision, read so that only a member in contact with a quorum can answer.
-async fn current_revision(
-    config: &EtcdConfig,
-    client: &mut Client,
-) -> Result<u64, etcd_client::Error> {
-    let any = Some(GetOptions::new().with_count_only());
-    match client.get(config.path("/"), any).await {
-        Ok(answer) => Ok(answer.header().map_or(0, |header| header.revision()) as u64),
-        // Any key will do: the authenticated user need not have permission for this one.
-        Err(etcd_client::Error::GRpcStatus(status))
-            if config.proves_who_we_are() && status.message().contains("permission denied") =>
-        {
-            Ok(0)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Opens the watch stream, hands over its responses, and sends requests on it until it fails.
-async fn run_stream(
-    config: &EtcdConfig,
-    client: Client,
-    key: Vec<u8>,
-    options: WatchOptions,
-    mut requests: mpsc::UnboundedReceiver<StreamRequest>,
-    send_event: impl Fn(SessionEvent),
-) -> Error {
-    let explain = |error| request_error(config, "", &error);
-    let mut watches = client.watch_client().max_decoding_message_size(usize::MAX);
-    let (mut sender, answers) = match watches.watch(key, Some(options)).await {
-        Ok(stream) => WatchStream::split(stream),
-        Err(error) => return explain(error),
-    };
-    send_event(SessionEvent::Response(answers.into()));
-    while let Some(request) = requests.recv().await {
-        if let Err(error) = send_on_stream(&mut sender, request).await {
-            return explain(error);
-        }
-    }
-    pending().await
-}
-
-async fn send_on_stream(
-    sender: &mut WatchRequestSender,
-    request: StreamRequest,
-) -> Result<(), etcd_client::Error> {
-    match request {
-        StreamRequest::Watch(key, options) => sender.watch(key, Some(options)).await,
-        StreamRequest::Cancel(watch_id) => sender.cancel(watch_id).await,
-        StreamRequest::Progress => sender.request_progress().await,
-    }
-}
-
-fn cancel_reason(response: &WatchResponse) -> CancelReason {
-    let reason = response.cancel_reason();
-    if response.compact_revision() > 0 {
-        return CancelReason::Compacted;
-    }
-    let error = |kind| Error::new(kind, format!("etcd cancelled the watch: {reason}"));
-    match reason.contains("permission denied") || reason.contains("auth") {
-        true => CancelReason::PermissionDenied(error(ErrorKind::PermissionDenied)),
-        false => CancelReason::Other(error(ErrorKind::Unavailable)),
+/// Returns the error of a failed watch stream. It ends the connection for all, so it is retriable for all.
+fn stream_error(config: &EtcdConfig, error: &etcd_client::Error) -> Error {
+    match request_error(config, "", error) {
+        error if error.is_retriable() => error,
+        error => Error::caused_by(ErrorKind::Unavailable, "the watch stream failed", error),
     }
 }

@@ -1,20 +1,12 @@
-//! Login and TLS in the form that etcd-client takes.
+//! TLS in the form that etcd-client takes.
 
-use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
+use etcd_client::{Certificate, Identity, TlsOptions};
 
 use crate::error::Result;
 use crate::store::etcd::config::EtcdConfig;
 use crate::transport::tls::TlsMaterial;
 
 impl EtcdConfig {
-    /// Adds the login.
-    pub(crate) fn add_login(&self, options: ConnectOptions) -> ConnectOptions {
-        match &self.user {
-            Some((user, password)) => options.with_user(user, password),
-            None => options,
-        }
-    }
-
     /// Reads the TLS files. Returns `None` without TLS.
     ///
     /// # Errors
