@@ -62,8 +62,23 @@ def test_a_registration_lasts_as_long_as_its_command(place: Callable[[str], str]
     url = place("local")
     ended = discoverd("register", "--url", url, "web", "127.0.0.1:7", "--", "sh", "-c", "exit 7")
     assert (ended.returncode, ended.stdout) == (7, "registered 127.0.0.1:7\n")
-    missing = discoverd("register", "--url", url, "web", "127.0.0.1:7", "--", "/no/such/program")
-    assert missing.returncode == 1 and "/no/such/program" in missing.stderr
+    assert discoverd("services", "--url", url).stdout == ""
+
+
+def test_exit_statuses_of_a_registered_command_are_those_of_a_shell(place: Callable[[str], str]) -> None:
+    url = place("local")
+
+    def register(*command: str) -> subprocess.CompletedProcess[str]:
+        return discoverd("register", "--url", url, "web", "127.0.0.1:7", "--", *command)
+
+    for signal_name, status in (("KILL", 137), ("TERM", 143), ("INT", 130)):
+        assert register("sh", "-c", f"kill -{signal_name} $$").returncode == status
+    for missing in ("/no/such/program", "no-such-program"):
+        ended = register(missing)
+        assert ended.returncode == 127 and f"cannot run {missing}: " in ended.stderr
+    for unusable in ("/etc/passwd", "/etc"):
+        ended = register(unusable)
+        assert ended.returncode == 126 and f"cannot run {unusable}: " in ended.stderr
     assert discoverd("services", "--url", url).stdout == ""
 
 

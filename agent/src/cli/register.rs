@@ -1,6 +1,8 @@
 //! The commands `register` and `unregister`, for programs that do not use libdiscover.
 
-use std::process::ExitCode;
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use discover_core::{AgentApi, Error, ErrorKind, Lease, Registration, Result};
@@ -13,6 +15,11 @@ use crate::cli::{RegistryArgs, output, pair, signals, time};
 
 /// Limit on the time to close the client, and on the time that the command gets to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Exit codes of a command that cannot be started, and of one that a signal ended (plus its number), as in a shell.
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+const SIGNAL_BASE: u8 = 128;
 
 /// The instance to register.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +40,7 @@ pub struct InstanceArgs {
 }
 
 /// Registers an instance while a command runs. Without a command, registers it until a signal arrives. Returns the
-/// exit code of the command.
+/// exit code of the command: 127 if it is not found, 126 if it cannot be started, 128 + n if signal n ended it.
 pub async fn register(
     registry: &RegistryArgs,
     instance: InstanceArgs,
@@ -49,7 +56,16 @@ pub async fn register(
     };
     let client = registry.client().await?;
     // The command starts once the registry is reachable, and before the instance is published.
-    let mut child = spawn(&command)?;
+    let mut child = match spawn(&command) {
+        Ok(child) => child,
+        Err(error) => {
+            let program = command.first().map_or("", String::as_str);
+            let code = start_failure_code(&error);
+            let _ = writeln!(io::stderr(), "discoverd: cannot run {program}: {error}");
+            client.close(STOP_TIMEOUT).await?;
+            return Ok(code);
+        }
+    };
     let lease = match client.register(registration).await {
         Ok(lease) => lease,
         Err(error) => {
@@ -80,8 +96,7 @@ async fn unregister_at_end(
         status = exit => {
             lease.unregister().await?;
             let status = status.map_err(|e| failed("cannot wait for the command", e))?;
-            // A command that a signal ended has no exit code; shells use 128 and more.
-            Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(128)))
+            Ok(exit_code(status))
         }
         _ = terminated => {
             let released = lease.unregister().await;
@@ -91,15 +106,28 @@ async fn unregister_at_end(
     }
 }
 
-fn spawn(command: &[String]) -> Result<Option<Child>> {
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let by_signal = || Some(i32::from(SIGNAL_BASE) + status.signal()?);
+    let code = status.code().or_else(by_signal);
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(SIGNAL_BASE))
+}
+
+fn start_failure_code(error: &io::Error) -> ExitCode {
+    ExitCode::from(match error.kind() {
+        io::ErrorKind::NotFound => NOT_FOUND,
+        _ => NOT_EXECUTABLE,
+    })
+}
+
+fn spawn(command: &[String]) -> io::Result<Option<Child>> {
     let Some((program, arguments)) = command.split_first() else {
         return Ok(None);
     };
     let child = Command::new(program)
         .args(arguments)
         .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| failed(&format!("cannot run {program}"), e))?;
+        .spawn()?;
     Ok(Some(child))
 }
 
