@@ -16,7 +16,7 @@ pub mod table;
 mod tests;
 mod visibility;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -78,6 +78,34 @@ pub struct RegistrationRequest {
     pub health: Health,
     /// If true, [`Registry::register`] only records the instance, and the reconciler publishes it.
     pub is_deferred: bool,
+}
+
+/// Change of the attributes of an instance.
+#[derive(Clone, Debug)]
+pub enum AttributeChange {
+    /// These attributes replace all.
+    Replace(Attributes),
+    /// Sets attributes, or removes those whose value is `None`. The others stay.
+    Merge(BTreeMap<String, Option<String>>),
+}
+
+impl AttributeChange {
+    /// Returns the attributes after the change.
+    fn apply(self, before: Attributes) -> Attributes {
+        match self {
+            AttributeChange::Replace(attributes) => attributes,
+            AttributeChange::Merge(changes) => {
+                let mut attributes = before;
+                for (name, value) in changes {
+                    match value {
+                        Some(value) => attributes.insert(name, value),
+                        None => attributes.remove(&name),
+                    };
+                }
+                attributes
+            }
+        }
+    }
 }
 
 /// Response to a [`RegistrationRequest`].
@@ -281,13 +309,13 @@ impl Registry {
         }
     }
 
-    /// Replaces the attributes. The creation time and the tags stay. The registration then counts for `peer`.
+    /// Changes the attributes. The creation time and the tags stay. The registration then counts for `peer`.
     pub async fn update(
         &self,
         peer: Option<Peer>,
         key: &InstanceKey,
         grant: Option<u64>,
-        attributes: Attributes,
+        change: AttributeChange,
     ) -> Result<()> {
         let is_by_owner = grant.is_some();
         let key_lock = self.lock_key(key).await;
@@ -301,6 +329,7 @@ impl Registry {
                 entry.owner.clone(),
             )
         };
+        let attributes = change.apply(published.attributes());
         let next = published.with_attributes(&attributes)?;
         let permit = self.admit(peer, key, &owner, &next)?;
         published.update(attributes).await?;

@@ -60,6 +60,11 @@ impl PublishedInstance {
         self.ttl
     }
 
+    /// Returns the attributes, without the `health` attribute that the agent adds.
+    pub fn attributes(&self) -> Attributes {
+        self.publication().attributes.clone()
+    }
+
     /// Returns the instance as it would be with these attributes.
     ///
     /// # Errors

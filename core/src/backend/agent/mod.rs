@@ -116,7 +116,8 @@ impl Backend for AgentBackend {
         .boxed()
     }
 
-    /// Updates the attributes. The agent has no request for an update without changes, so both use the same one.
+    /// Replaces the attributes. The agent has no request for an update without changes, so both use the same one. An agent
+    /// of version 0.1 ignores the query option and always replaces them.
     fn update<'a>(
         &'a self,
         r: &'a Registration,
@@ -124,9 +125,10 @@ impl Backend for AgentBackend {
         _: OnConflict,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
+            let path = format!("{}?attributes=replace", path(r));
             let body = json!({ "grant": hex(grant), "attributes": r.attributes });
             self.connection
-                .call(Method::PATCH, &path(r), Some(&body))
+                .call(Method::PATCH, &path, Some(&body))
                 .await?;
             Ok(())
         }
