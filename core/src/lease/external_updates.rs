@@ -65,6 +65,15 @@ impl Merge for RegisteredValue {
         self.origin = update.origin;
         Some(before)
     }
+
+    fn rebase(&mut self, previous: &RegisteredValue, in_force: &RegisteredValue) {
+        for (name, value) in &in_force.attributes {
+            let known = previous.attributes.get(name);
+            if known != Some(value) && self.attributes.get(name) == known {
+                self.attributes.insert(name.clone(), value.clone());
+            }
+        }
+    }
 }
 
 /// The stream of shared attributes that one lease follows.

@@ -190,7 +190,7 @@ impl Keeper {
         let mut checked = Ok(());
         let value = match &call {
             StoreCall::Restore(value)
-            | StoreCall::Update(value, _)
+            | StoreCall::Update { value, .. }
             | StoreCall::Rewrite(value, _) => Some(value),
             StoreCall::Renew(_) | StoreCall::Unregister(_) => None,
         };
@@ -201,8 +201,11 @@ impl Keeper {
             registration.first = Some(first);
             // External updates are not validated before they are merged.
             checked = check_attributes(&registration.attributes, &registration.tags);
-            if let StoreCall::Update(value, _) | StoreCall::Rewrite(value, _) = &call {
+            if let StoreCall::Update { value, .. } | StoreCall::Rewrite(value, _) = &call {
                 registration.adopted = value.origin == Origin::Shared;
+            }
+            if let StoreCall::Update { before, .. } = &call {
+                registration.before = before.as_ref().map(|before| before.attributes.clone());
             }
         }
         async move {
@@ -216,7 +219,7 @@ impl Keeper {
                     let renewed = backend.heartbeat(&registration, grant).await;
                     renewed.map(|()| None)
                 }
-                StoreCall::Update(_, grant) => {
+                StoreCall::Update { grant, .. } => {
                     let update = backend.update(&registration, grant, OnConflict::Replace);
                     update.await.map(|()| None)
                 }

@@ -77,8 +77,15 @@ struct ActiveCall<V> {
     started_at: Time,
     /// The request to answer when the call ends.
     request: Option<RequestId>,
-    /// The desired value before an update of the owner, which is in force again if the update fails.
-    value_before: Option<V>,
+    /// The values before an update of the owner, which are in force again if the update fails.
+    value_before: Option<ValueBefore<V>>,
+}
+
+/// The values before an update of the owner.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ValueBefore<V> {
+    desired: V,
+    owned: V,
 }
 
 /// The purpose of a call.
@@ -100,6 +107,8 @@ enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LeaseMachine<V> {
     desired: V,
+    /// The last value of the owner, into which nothing was merged.
+    owned: V,
     /// The desired value before a merge that the store has not confirmed yet.
     value_before_merge: Option<V>,
     manual: bool,
@@ -132,6 +141,7 @@ impl<V: Merge> LeaseMachine<V> {
     ) -> LeaseMachine<V> {
         let base = Duration::from_millis(100);
         let mut machine = LeaseMachine {
+            owned: desired.clone(),
             desired,
             value_before_merge: None,
             manual,
@@ -245,11 +255,21 @@ impl<V: Merge> LeaseMachine<V> {
                     Ownership::Lost(_) => self.desired.clone(),
                     _ => value,
                 }, value);
-                Some(std::mem::replace(&mut self.desired, value))
+                Some(self.replace_value(value))
             }
             _ => None,
         };
         self.begin_call(action, id, value_before, now, out);
+    }
+
+    /// Makes a value of the owner the desired one; returns the values before it.
+    fn replace_value(&mut self, mut value: V) -> ValueBefore<V> {
+        let owned = std::mem::replace(&mut self.owned, value.clone());
+        if mutant!(update_undoes_merges: false, true) {
+            value.rebase(&owned, &self.desired);
+        }
+        let desired = std::mem::replace(&mut self.desired, value);
+        ValueBefore { desired, owned }
     }
 
     fn start_scheduled_call(&mut self, now: Time, out: &mut Vec<Output<V>>) {
@@ -276,7 +296,7 @@ impl<V: Merge> LeaseMachine<V> {
         &mut self,
         action: Action,
         request: Option<RequestId>,
-        value_before: Option<V>,
+        value_before: Option<ValueBefore<V>>,
         now: Time,
         out: &mut Vec<Output<V>>,
     ) {
@@ -288,7 +308,11 @@ impl<V: Merge> LeaseMachine<V> {
         let call = match (action, grant) {
             (Action::Renew, Some(grant)) => StoreCall::Renew(grant),
             (Action::Rewrite, Some(grant)) => StoreCall::Rewrite(self.desired.clone(), grant),
-            (Action::Update, Some(grant)) => StoreCall::Update(self.desired.clone(), grant),
+            (Action::Update, Some(grant)) => StoreCall::Update {
+                value: self.desired.clone(),
+                before: value_before.as_ref().map(|before| before.desired.clone()),
+                grant,
+            },
             (Action::Expire | Action::Release, Some(grant)) => StoreCall::Unregister(grant),
             (Action::ClearOldGrant(old_grant), _) => StoreCall::Unregister(old_grant),
             _ => StoreCall::Restore(self.desired.clone()),

@@ -11,6 +11,10 @@ pub(crate) trait Merge: Clone {
     /// Merges `update` into this value. Returns the value before the merge, to be restored if the store
     /// refuses the merged one; `None` if the update changed nothing.
     fn merge(&mut self, update: Self) -> Option<Self>;
+
+    /// Keeps what was merged: where this value of the owner is still `previous`, the owner's value before it, the value
+    /// in force applies. The owner may not have seen the merge when it made this value.
+    fn rebase(&mut self, previous: &Self, in_force: &Self);
 }
 
 /// An operation that the lease machine performs, one after the other.
@@ -29,7 +33,12 @@ pub(crate) enum StoreCall<V> {
     /// Register again, unless another owner holds the id.
     Restore(V),
     Renew(Grant),
-    Update(V, Grant),
+    Update {
+        value: V,
+        /// The value in force before an update of the owner; `None` after a merge.
+        before: Option<V>,
+        grant: Grant,
+    },
     /// Write the value in force where the store may hold another one. Other clients receive no event.
     Rewrite(V, Grant),
     Unregister(Grant),

@@ -35,6 +35,8 @@ pub struct Registration {
     pub(crate) adopted: bool,
     /// Attributes of the first registration, if they have changed since.
     pub(crate) first: Option<Attributes>,
+    /// Attributes in force before an update of the owner. What other registrations share is written only if it differs.
+    pub(crate) before: Option<Attributes>,
 }
 
 impl Registration {
@@ -58,6 +60,7 @@ impl Registration {
             heartbeat: Heartbeat::Automatic,
             adopted: false,
             first: None,
+            before: None,
         })
     }
 
@@ -69,6 +72,16 @@ impl Registration {
             Ok(registration)
         } else {
             registration.host(host)
+        }
+    }
+
+    /// Returns the registration with other attributes, as if it were new.
+    pub(crate) fn with_attributes(&self, attributes: Attributes) -> Registration {
+        Registration {
+            attributes,
+            first: None,
+            before: None,
+            ..self.clone()
         }
     }
 

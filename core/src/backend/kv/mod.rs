@@ -223,12 +223,7 @@ impl KvBackend {
         let Some(first) = &r.first else {
             return Ok(());
         };
-        let with = |attributes: Attributes| Registration {
-            attributes,
-            first: None,
-            ..r.clone()
-        };
-        let before = own_keys(&self.encode_checked(&with(first.clone()))?);
+        let before = own_keys(&self.encode_checked(&r.with_attributes(first.clone()))?);
         let now = own_keys(written);
         if before == now {
             return Ok(());
@@ -240,7 +235,7 @@ impl KvBackend {
                 Some(value) => other.insert((*name).clone(), value.clone()),
                 None => other.remove(*name),
             };
-            let moved = self.encode_checked(&with(other));
+            let moved = self.encode_checked(&r.with_attributes(other));
             moved.is_ok_and(|moved| own_keys(&moved) != before)
         };
         let what = match names.into_iter().find(moves) {
@@ -271,6 +266,11 @@ impl KvBackend {
         let (own, mut shared): (Vec<_>, Vec<_>) = written.into_iter().partition(is_own);
         // Attributes adopted from the shared record are not published to it again.
         shared.retain(|_| !r.adopted);
+        if let Some(before) = r.before.as_ref().filter(|_| !shared.is_empty()) {
+            // Another registration may have changed the shared record since this one read it.
+            let unchanged = self.encode_checked(&r.with_attributes(before.clone()))?;
+            shared.retain(|entry| !unchanged.contains(entry));
+        }
         let own = own.into_iter().map(|(number, entry)| async move {
             let rewrites = |layout: &&Arc<dyn Layout>| !layout.known_fields().is_empty();
             let layout = self.layouts.get(number).filter(rewrites);

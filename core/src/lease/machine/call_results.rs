@@ -177,7 +177,9 @@ impl<V: Merge> LeaseMachine<V> {
         let was_update = call.value_before.is_some();
         let merge_is_pending = self.value_before_merge.is_some();
         if let Some(before) = call.value_before {
-            self.desired = mutant!(failed_update_stays_in_force: self.desired.clone(), before);
+            self.desired =
+                mutant!(failed_update_stays_in_force: self.desired.clone(), before.desired);
+            self.owned = before.owned;
         }
         // The store may have written the new value although its answer was lost.
         if let (true, true, Ownership::Held(grant)) = (

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::harness::MERGED;
 use super::store_model::TTL;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::machine::{RequestId, StoreCall, Time};
@@ -52,6 +53,23 @@ impl Observed {
         }
     }
 
+    /// Records the value in force. No update of the owner undoes a merge, of which each is newer than the one before.
+    pub(super) fn value_written(&mut self, value: u32) -> Check {
+        if value & MERGED < self.value & MERGED {
+            return Err(format!("{value:#x} undoes a merge in {:#x}", self.value));
+        }
+        self.value = value;
+        Ok(())
+    }
+
+    /// Records that an update of the owner succeeded.
+    pub(super) fn updated(&self, value: u32) -> Check {
+        match self.value & !MERGED == value & !MERGED {
+            true => Ok(()),
+            false => Err(format!("{value:#x} is not in force, but {:#x}", self.value)),
+        }
+    }
+
     /// Returns the number of a new request.
     pub(super) fn next_request(&mut self) -> RequestId {
         self.request_count += 1;
@@ -74,7 +92,7 @@ impl Observed {
         }
         match call {
             StoreCall::Renew(grant)
-            | StoreCall::Update(_, grant)
+            | StoreCall::Update { grant, .. }
             | StoreCall::Rewrite(_, grant)
                 if *grant != self.grant =>
             {

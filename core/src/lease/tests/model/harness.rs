@@ -64,10 +64,20 @@ struct GrantWatch {
     lost: Option<ErrorKind>,
 }
 
+/// The part of a value that merges change; the rest belongs to the owner.
+pub(super) const MERGED: u32 = 0xffff_0000;
+
 impl Merge for u32 {
     fn merge(&mut self, update: u32) -> Option<u32> {
-        let before = std::mem::replace(self, update);
-        (before != update).then_some(before)
+        let merged = *self & !MERGED | update & MERGED;
+        let before = std::mem::replace(self, merged);
+        (before != merged).then_some(before)
+    }
+
+    fn rebase(&mut self, previous: &u32, in_force: &u32) {
+        if *self & MERGED == previous & MERGED {
+            *self = *self & !MERGED | in_force & MERGED;
+        }
     }
 }
 
@@ -150,18 +160,15 @@ impl Harness {
                 self.observed.reply(id)?;
                 let at = self.values.iter().position(|(request, _)| *request == id);
                 let (_, value) = self.values.remove(at.ok_or("an answer without a request")?);
-                if let (Ok(()), Some(value)) = (answer, value) {
-                    self.observed.value = value;
+                match (answer, value) {
+                    (Ok(()), Some(value)) => self.observed.updated(value),
+                    _ => Ok(()),
                 }
-                Ok(())
             }
             Output::Live => self.observed.standing_reported(Standing::Live),
             Output::Lapsed(_) => self.observed.standing_reported(Standing::Lapsed),
             Output::Replaced(_) => self.observed.standing_reported(Standing::Replaced),
-            Output::ValueWritten(value) => {
-                self.observed.value = value;
-                Ok(())
-            }
+            Output::ValueWritten(value) => self.observed.value_written(value),
             Output::Released => self.observed.standing_reported(Standing::Released),
             Output::Restored(_) => self.observed.restored(self.now),
             // The value in force is still the one before the merge.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::checks::{Check, Standing};
-use super::harness::{Harness, Network, RESTORE_BOUND, VALUE_BOUND};
+use super::harness::{Harness, MERGED, Network, RESTORE_BOUND, VALUE_BOUND};
 use super::store_model::{OTHER_LEASE, TTL};
 use crate::error::ErrorKind;
 use crate::lease::machine::{Input, Request};
@@ -91,11 +91,12 @@ impl Harness {
             Operation::Heartbeat => return self.request(Request::Heartbeat),
             Operation::Update => {
                 self.value += 1;
-                return self.request(Request::Update(self.value));
+                // The owner knows nothing of the merges.
+                return self.request(Request::Update(self.value & !MERGED));
             }
             Operation::ExternalUpdate => {
                 self.value += 1;
-                return self.step(Input::ExternalUpdate(self.value));
+                return self.step(Input::ExternalUpdate(self.value << 16));
             }
             Operation::Unregister => return self.request(Request::Unregister),
             Operation::Drop => return self.step(Input::OwnerDropped),

@@ -144,7 +144,7 @@ impl Store {
                 true => Ok(()),
                 false => Err(Error::new(ErrorKind::LeaseLost, "the lease is gone")),
             },
-            StoreCall::Update(value, grant) | StoreCall::Rewrite(value, grant) => {
+            StoreCall::Update { value, grant, .. } | StoreCall::Rewrite(value, grant) => {
                 match self.owner() {
                     Some(owner) if owner == grant.id => {
                         self.set(Some((owner, *value)));
