@@ -6,6 +6,7 @@ pub mod component;
 pub mod entry;
 pub mod handover;
 pub mod key;
+pub mod losses;
 mod published;
 mod quota;
 pub mod reconcile;
@@ -37,6 +38,7 @@ use crate::store::StoreFailure;
 use change_log::{ChangeOrigin, RegistrationChange};
 use entry::{LivenessSource, TableEntry};
 use key::InstanceKey;
+use losses::Losses;
 use published::PublishedInstance;
 use state::{Health, InstanceState, MaintenanceRules};
 use table::{ClaimCheck, RegistrationTable};
@@ -135,7 +137,8 @@ pub struct Registry {
     table: Mutex<RegistrationTable<Arc<PublishedInstance>>>,
     maintenance: Mutex<MaintenanceRules>,
     /// Notified when the store may not show the wanted state of an instance.
-    reconcile_needed: Notify,
+    reconcile_needed: Arc<Notify>,
+    losses: Losses,
     is_closed: AtomicBool,
     key_locks: [Arc<tokio::sync::Mutex<()>>; KEY_LOCK_STRIPES],
     hasher: RandomState,
@@ -160,7 +163,8 @@ impl Registry {
             quota: Quota::new("registrations", limits),
             table: Mutex::default(),
             maintenance: Mutex::default(),
-            reconcile_needed: Notify::new(),
+            reconcile_needed: Arc::default(),
+            losses: Losses::default(),
             is_closed: AtomicBool::new(false),
             key_locks: std::array::from_fn(|_| Arc::default()),
             hasher: RandomState::new(),
@@ -196,11 +200,10 @@ impl Registry {
             &request.owner,
             &registration.instance(0),
         )?;
-        let published = Arc::new(PublishedInstance::new(
-            self.client.clone(),
-            registration.clone(),
-            request.ttl,
-        ));
+        let published = Arc::new(
+            PublishedInstance::new(self.client.clone(), registration.clone(), request.ttl)
+                .with_reconciler(self.reconcile_needed.clone()),
+        );
         let state = InstanceState::new(request.health, self.maintenance().mode_of(&key));
         if request.is_deferred {
             if let Ok(before) = self.table().get(&key, None) {
@@ -230,13 +233,15 @@ impl Registry {
         let origin = ChangeOrigin::new(request.peer);
         // The previous lease ends when its last reference is dropped; it does not delete the entry written
         // here.
-        let change = {
+        let (change, replaced) = {
             let mut table = self.table();
             let change = RegistrationChange::new(table.get(&key, None).ok(), &entry);
-            drop(table.insert(key.clone(), entry));
-            change
+            (change, table.insert(key.clone(), entry))
         };
         origin.log_registration(&key, change);
+        if let (RegistrationChange::TakenOver, Some(replaced)) = (change, replaced) {
+            self.report_loss(&key, &replaced, table::replaced_error(&key));
+        }
         self.deadlines_changed.notify_one();
         // Maintenance may have changed in the meantime. A deferred request is not published yet.
         if !published.is_reconciled(InstanceState::new(
@@ -298,7 +303,7 @@ impl Registry {
             }
             Standing::Replaced(_) => {
                 // Removed so that the owner's next request is checked anew.
-                drop(self.table().remove(key, grant));
+                self.remove_lost(key, grant, table::replaced_error(key));
                 Err(table::replaced_error(key))
             }
             Standing::Released => {
@@ -360,6 +365,9 @@ impl Registry {
             Err(error) => return Err(error),
         };
         ChangeOrigin::new(peer).log_removal(key, grant.is_some());
+        if grant.is_none() {
+            self.report_loss(key, &entry, table::revoked_error(key));
+        }
         entry.published.withdraw().await?;
         self.wait_until_observed(key, None).await;
         Ok(())
@@ -403,8 +411,10 @@ impl Registry {
                 self.reconcile_needed.notify_one();
             }
             let expired = self.table().remove_expired(now);
-            for ((service, id), entry) in expired {
+            for (key, entry) in expired {
                 self.expired.fetch_add(1, Ordering::Relaxed);
+                self.report_loss(&key, &entry, table::missing_error(&key, Some(entry.grant)));
+                let (service, id) = &key;
                 match entry.health {
                     Health::Critical => {
                         tracing::warn!(%service, instance = %id, "registration removed: critical for too long");

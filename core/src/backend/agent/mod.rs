@@ -3,6 +3,7 @@
 mod api;
 mod config;
 mod connection;
+mod loss_stream;
 mod problem;
 mod reducer;
 mod sse;
@@ -24,6 +25,7 @@ use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ConnectionState, Grant, Metrics, OnConflict, Registration, ServiceName, View};
 use connection::{AgentConnection, CATALOG_LIMITS, CallLimits};
+use loss_stream::LossStream;
 
 pub use api::AgentApi;
 pub(crate) use config::AgentConfig;
@@ -33,13 +35,17 @@ pub(crate) struct AgentBackend {
     connection: Arc<AgentConnection>,
     /// Identifies the registrations of this client to the agent.
     owner: String,
+    losses: LossStream,
 }
 
 impl AgentBackend {
     pub(crate) fn new(config: AgentConfig) -> Result<AgentBackend> {
+        let connection = AgentConnection::new(config)?;
+        let owner = format!("{:016x}", fastrand::u64(..));
         Ok(AgentBackend {
-            connection: AgentConnection::new(config)?,
-            owner: format!("{:016x}", fastrand::u64(..)),
+            losses: LossStream::new(connection.clone(), owner.clone()),
+            connection,
+            owner,
         })
     }
 
@@ -144,15 +150,21 @@ impl Backend for AgentBackend {
         .boxed()
     }
 
-    /// Resolves when the agent restarts, because a restarted agent may not know the registration. `heartbeat`
-    /// reports any other loss.
-    fn lease_lost<'a>(&'a self, _: &'a Registration, _: Grant) -> BoxFuture<'a, Error> {
+    /// Resolves when the agent reports the loss, and when it restarts, because a restarted agent may not know the
+    /// registration.
+    fn lease_lost<'a>(&'a self, _: &'a Registration, grant: Grant) -> BoxFuture<'a, Error> {
         let peer = self.connection.peer();
         let mut boot = self.connection.boot.subscribe();
-        async move {
+        let restarted = async move {
             match boot.changed().await {
                 Ok(()) => Error::new(ErrorKind::LeaseLost, format!("{peer}: the agent restarted")),
                 Err(_) => pending().await,
+            }
+        };
+        async move {
+            tokio::select! {
+                error = restarted => error,
+                error = self.losses.wait(grant.id) => error,
             }
         }
         .boxed()
