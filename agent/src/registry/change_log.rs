@@ -36,7 +36,10 @@ impl RegistrationChange {
         match before {
             None => RegistrationChange::New,
             Some(before) if before.owner != after.owner => RegistrationChange::TakenOver,
-            Some(before) if before.published.instance() != after.published.instance() => {
+            Some(before)
+                if before.published.requested_instance()
+                    != after.published.requested_instance() =>
+            {
                 RegistrationChange::Changed
             }
             Some(_) => RegistrationChange::Repeated,

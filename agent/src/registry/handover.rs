@@ -55,7 +55,7 @@ impl Registry {
                 Standing::Replaced(_) | Standing::Released => false,
             })
             .map(|((service, id), entry)| {
-                let instance = entry.published.instance();
+                let instance = entry.published.requested_instance();
                 let expires = entry.health == Health::Critical && entry.deadline < Duration::MAX;
                 SavedRegistration {
                     service: service.to_string(),
@@ -142,7 +142,7 @@ impl Registry {
             note: saved.note,
             permit,
             published: Arc::new(
-                PublishedInstance::new(self.client.clone(), registration, request.ttl)
+                PublishedInstance::new(self.client.clone(), registration, request.ttl, true)
                     .with_reconciler(self.reconcile_needed.clone()),
             ),
         };

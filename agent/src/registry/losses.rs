@@ -105,7 +105,7 @@ mod tests {
         let losses = Losses::default();
         let (mut mine, mut other) = (losses.subscribe("me"), losses.subscribe("you"));
         losses.report("me", loss(1));
-        losses.report("nobody", loss(2));
+        losses.report("unknown", loss(2));
         assert_eq!(mine.try_recv().unwrap().grant, 1);
         assert!(other.try_recv().is_err());
         for grant in 0..=MAX_PENDING_LOSSES as u64 {

@@ -1,6 +1,7 @@
 //! Registrations of this agent: instances that applications register, published in the store through the
 //! agent's client while they are alive and healthy.
 
+pub mod attribute_change;
 mod change_log;
 pub mod component;
 pub mod entry;
@@ -17,7 +18,7 @@ pub mod table;
 mod tests;
 mod visibility;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,6 +36,7 @@ use crate::net::peer::Peer;
 use crate::net::quota::{Quota, QuotaLimits};
 use crate::service_cache::ServiceCache;
 use crate::store::StoreFailure;
+use attribute_change::AttributeChange;
 use change_log::{ChangeOrigin, RegistrationChange};
 use entry::{LivenessSource, TableEntry};
 use key::InstanceKey;
@@ -80,34 +82,6 @@ pub struct RegistrationRequest {
     pub health: Health,
     /// If true, [`Registry::register`] only records the instance, and the reconciler publishes it.
     pub is_deferred: bool,
-}
-
-/// Change of the attributes of an instance.
-#[derive(Clone, Debug)]
-pub enum AttributeChange {
-    /// These attributes replace all.
-    Replace(Attributes),
-    /// Sets attributes, or removes those whose value is `None`. The others stay.
-    Merge(BTreeMap<String, Option<String>>),
-}
-
-impl AttributeChange {
-    /// Returns the attributes after the change.
-    fn apply(self, before: Attributes) -> Attributes {
-        match self {
-            AttributeChange::Replace(attributes) => attributes,
-            AttributeChange::Merge(changes) => {
-                let mut attributes = before;
-                for (name, value) in changes {
-                    match value {
-                        Some(value) => attributes.insert(name, value),
-                        None => attributes.remove(&name),
-                    };
-                }
-                attributes
-            }
-        }
-    }
 }
 
 /// Response to a [`RegistrationRequest`].
@@ -200,17 +174,21 @@ impl Registry {
             &request.owner,
             &registration.instance(0),
         )?;
+        let is_restored = request.on_conflict == OnConflict::RestoreOnly;
         let published = Arc::new(
-            PublishedInstance::new(self.client.clone(), registration.clone(), request.ttl)
-                .with_reconciler(self.reconcile_needed.clone()),
+            PublishedInstance::new(
+                self.client.clone(),
+                registration.clone(),
+                request.ttl,
+                is_restored,
+            )
+            .with_reconciler(self.reconcile_needed.clone()),
         );
         let state = InstanceState::new(request.health, self.maintenance().mode_of(&key));
-        if request.is_deferred {
-            if let Ok(before) = self.table().get(&key, None) {
-                published.take_over(&before.published);
-            }
-        } else if state.is_visible() {
+        if state.is_visible() && !request.is_deferred {
             published.publish(state.is_warning()).await?;
+        } else if let Ok(before) = self.table().get(&key, None) {
+            published.take_over(&before.published);
         }
         if let Err(error) = self.check_open(&key) {
             published.withdraw().await?;
@@ -243,6 +221,10 @@ impl Registry {
             self.report_loss(&key, &replaced, table::replaced_error(&key));
         }
         self.deadlines_changed.notify_one();
+        if !state.is_visible() && !request.is_deferred && published.withdraw().await.is_ok() {
+            // Readers do not see the registration that this one replaces any more.
+            self.wait_until_observed(&key, None).await;
+        }
         // Maintenance may have changed in the meantime. A deferred request is not published yet.
         if !published.is_reconciled(InstanceState::new(
             request.health,
@@ -265,7 +247,8 @@ impl Registry {
         })
     }
 
-    /// Records a heartbeat, with the health if the registration has a `ttl` check.
+    /// Records a heartbeat, with the health if the registration has a `ttl` check. Returns the attributes that the
+    /// instance adopted from others, as far as its owner did not send them.
     ///
     /// # Errors
     ///
@@ -276,7 +259,7 @@ impl Registry {
         key: &InstanceKey,
         grant: Option<u64>,
         health: Option<Health>,
-    ) -> Result<()> {
+    ) -> Result<Attributes> {
         // The rest is about this grant, not about one that may replace it in the meantime.
         let (published, grant, reports) = {
             let mut table = self.table();
@@ -292,7 +275,7 @@ impl Registry {
             self.reconcile_one(key, grant).await?;
         }
         match published.standing() {
-            Standing::Live => Ok(()),
+            Standing::Live => Ok(published.adopted_attributes()),
             Standing::Lapsed(error) => {
                 let text = format!(
                     "{}/{}: the store has not confirmed the registration",
@@ -342,7 +325,7 @@ impl Registry {
         self.table().set_permit(key, grant, permit);
         drop(key_lock);
         // An update proves that the owner is alive, and leaves its health as last reported.
-        self.heartbeat(key, Some(grant), health).await
+        self.heartbeat(key, Some(grant), health).await.map(drop)
     }
 
     /// Removes an instance. If `grant` is given and the instance is unknown or has another grant, nothing

@@ -26,7 +26,7 @@ pub struct PublishedInstance {
 struct Publication {
     /// The registration as requested.
     registration: Registration,
-    /// Attributes of the instance, without the `health` attribute that the agent adds.
+    /// Attributes that the owner sent. The lease merges them with those that it adopts.
     attributes: Attributes,
     lease: Option<Arc<Lease>>,
     /// Lease of the registration that this one replaces. It stays published until this one is published or
@@ -42,7 +42,17 @@ struct Publication {
 
 impl PublishedInstance {
     /// Creates an instance that is not published yet.
-    pub fn new(client: Client, registration: Registration, ttl: Duration) -> PublishedInstance {
+    /// With `is_restored`, its owner registers it again: what it shares with others is not overwritten.
+    pub fn new(
+        client: Client,
+        registration: Registration,
+        ttl: Duration,
+        is_restored: bool,
+    ) -> PublishedInstance {
+        let registration = match is_restored {
+            true => registration.keep_shared(),
+            false => registration,
+        };
         let attributes = registration.instance(0).attributes().clone();
         PublishedInstance {
             client,
@@ -127,6 +137,8 @@ impl PublishedInstance {
                     publication.was_published,
                 ) = (Some(Arc::new(lease)), is_warning, true);
                 publication.previous_lease = None;
+                // From now on others may change what is shared.
+                publication.registration = publication.registration.clone().keep_shared();
             }
         }
         Ok(())
@@ -199,16 +211,28 @@ impl PublishedInstance {
     /// Returns the registration as it is, or would be, published.
     pub fn published_registration(&self, is_warning: bool) -> Result<Registration> {
         let publication = self.publication();
-        publication.registration_with(&publication.attributes, is_warning)
+        publication.registration_with(&publication.attributes_in_force(), is_warning)
     }
 
-    /// Returns the instance without the `health` attribute that the agent adds.
+    /// Returns the attributes that were adopted from others, and differ from those that the owner sent.
+    pub fn adopted_attributes(&self) -> Attributes {
+        let publication = self.publication();
+        let mut attributes = publication.attributes_in_force();
+        attributes.retain(|name, value| publication.attributes.get(name) != Some(value));
+        attributes
+    }
+
+    /// Returns the instance as its owner registered it, without the `health` attribute that the agent adds.
+    pub fn requested_instance(&self) -> Instance {
+        let publication = self.publication();
+        publication.instance_with(&publication.attributes)
+    }
+
+    /// Returns the instance with the attributes that it adopted, and without the `health` attribute that the agent
+    /// adds.
     pub fn instance(&self) -> Instance {
         let publication = self.publication();
-        let plain = publication.registration_with(&publication.attributes, false);
-        plain
-            .unwrap_or_else(|_| publication.registration.clone())
-            .instance(0)
+        publication.instance_with(&publication.attributes_in_force())
     }
 
     fn publication(&self) -> MutexGuard<'_, Publication> {
@@ -229,6 +253,29 @@ async fn notify_replaced(mut changes: BoxStream<'static, Standing>, reconcile_ne
 }
 
 impl Publication {
+    /// Returns the attributes in the store, without the `health` attribute that the agent adds.
+    fn attributes_in_force(&self) -> Attributes {
+        let Some(lease) = &self.lease else {
+            return self.attributes.clone();
+        };
+        let mut attributes = lease.attributes();
+        if self.is_warning {
+            let (name, _) = WARNING_ATTRIBUTE;
+            match self.attributes.get(name) {
+                Some(value) => attributes.insert(name.to_owned(), value.clone()),
+                None => attributes.remove(name),
+            };
+        }
+        attributes
+    }
+
+    fn instance_with(&self, attributes: &Attributes) -> Instance {
+        let registration = self.registration_with(attributes, false);
+        registration
+            .unwrap_or_else(|_| self.registration.clone())
+            .instance(0)
+    }
+
     /// Takes the current lease out, or else the one that this registration replaces.
     fn take_lease(&mut self) -> Option<Arc<Lease>> {
         self.lease.take().or(self.previous_lease.take())

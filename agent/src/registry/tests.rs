@@ -68,6 +68,7 @@ async fn closing_removes_a_registration_in_progress() {
         registry.client.clone(),
         registration,
         request.ttl,
+        false,
     ));
     let closing = tokio::spawn({
         let registry = registry.clone();
@@ -103,6 +104,7 @@ async fn a_late_heartbeat_does_not_remove_a_newer_registration() {
         registry.client.clone(),
         registration,
         request.ttl,
+        false,
     ));
     new.publish(false).await.unwrap();
     registry.table().insert(key.clone(), entry(&new, 2));

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 
 use discover_core::embed::{Error, ErrorKind, Level, Result, set_log};
 
+use crate::fork_gate;
 use crate::owner::Owner;
 
 /// Maximum time for the log to flush, and again for detached threads to return.
@@ -66,7 +67,11 @@ pub(crate) fn attach<R>(body: impl FnOnce(Python<'_>) -> R) -> Option<R> {
     if are_callbacks_refused() {
         return None;
     }
-    Python::try_attach(body)
+    let attaching = fork_gate::enter();
+    Python::try_attach(|py| {
+        drop(attaching);
+        body(py)
+    })
 }
 
 impl Detached {
@@ -117,6 +122,7 @@ pub(crate) fn at_exit(py: Python<'_>, timeout: f64) {
 #[pyfunction]
 pub(crate) fn after_fork_in_child() {
     DETACHED_COUNT.store(0, Ordering::SeqCst);
+    fork_gate::reset();
     mem::forget(mem::take(&mut *open_clients()));
 }
 

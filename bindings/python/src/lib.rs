@@ -10,6 +10,7 @@ mod client;
 mod descriptor;
 mod errors;
 mod event;
+mod fork_gate;
 mod instance;
 mod interpreter_exit;
 mod log;
@@ -36,6 +37,8 @@ mod _native {
     use crate::descriptor::Descriptor;
     #[pymodule_export]
     use crate::event::Event;
+    #[pymodule_export]
+    use crate::fork_gate::{after_fork_in_parent, before_fork};
     #[pymodule_export]
     use crate::instance::Instance;
     #[pymodule_export]

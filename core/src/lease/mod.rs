@@ -161,7 +161,9 @@ impl Lease {
         self.request(Request::Heartbeat).await
     }
 
-    /// Replaces all attributes. If the update fails, the previous attributes stay in force: should the store
+    /// Replaces all attributes. What the registration adopted from others since, such as credentials with
+    /// `layout=scalingo`, stays where the new attributes are those of this lease's last update: it does not set the old
+    /// credentials again. To do that, register again. If the update fails, the previous attributes stay in force: should the store
     /// have written the new ones nevertheless, the library writes the previous ones again.
     ///
     /// # Errors

@@ -37,6 +37,8 @@ pub struct Registration {
     pub(crate) first: Option<Attributes>,
     /// Attributes in force before an update of the owner. What other registrations share is written only if it differs.
     pub(crate) before: Option<Attributes>,
+    /// Whether a shared record that exists stays as it is when this is registered.
+    pub(crate) keeps_shared: bool,
 }
 
 impl Registration {
@@ -61,6 +63,7 @@ impl Registration {
             adopted: false,
             first: None,
             before: None,
+            keeps_shared: false,
         })
     }
 
@@ -83,6 +86,13 @@ impl Registration {
             before: None,
             ..self.clone()
         }
+    }
+
+    /// Leaves what the registrations of the service share, such as the credentials with `layout=scalingo`, as it is in
+    /// the store: for a registration that is made again. It adopts them.
+    pub fn keep_shared(mut self) -> Registration {
+        self.keeps_shared = true;
+        self
     }
 
     /// Sets the host under which other programs reach the instance: a name or an IP address. The default is

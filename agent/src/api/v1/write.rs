@@ -18,9 +18,10 @@ use crate::api::v1::query::{self, AttributeUpdate, Query};
 use crate::health::check::{Check, CheckDefinition, HealthSource};
 use crate::net::peer::{Authentication, Peer};
 use crate::net::quota::QuotaPermit;
+use crate::registry::attribute_change::AttributeChange;
 use crate::registry::entry::LivenessSource;
 use crate::registry::state::Health;
-use crate::registry::{AttributeChange, DEFAULT_TTL, RegistrationRequest};
+use crate::registry::{DEFAULT_TTL, RegistrationRequest};
 
 /// `Accept` header of version 0.1 of the library.
 const LIBRARY_0_1_ACCEPT: &str = "application/json, text/event-stream";
@@ -120,12 +121,7 @@ pub async fn register(
         "address": granted.address,
         "state": granted.state.name(),
     });
-    let mut response = Response::new(Body::from(text.to_string()));
-    let media_type = HeaderValue::from_static("application/json");
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, media_type);
-    Ok(response)
+    Ok(json_response(&text))
 }
 
 /// `POST …/heartbeat`: renews a registration and sets the health that the instance reports.
@@ -135,11 +131,14 @@ pub async fn heartbeat(
     Json(request): Json<HeartbeatRequest>,
 ) -> ApiResult {
     let grant = parse_grant(request.grant)?;
-    state
+    let adopted = state
         .registry
         .heartbeat(&key, grant, request.health)
         .await?;
-    Ok(no_content())
+    match adopted.is_empty() {
+        true => Ok(no_content()),
+        false => Ok(json_response(&json!({ "adopted": adopted }))),
+    }
 }
 
 /// `PATCH …/instances/{id}`: merges attributes into those of an instance (RFC 7396), or replaces them.
@@ -234,6 +233,15 @@ fn check_size(check: &Check) -> discover_core::Result<()> {
 
 fn parse_grant(text: Option<String>) -> discover_core::Result<Option<u64>> {
     text.as_deref().map(query::grant).transpose()
+}
+
+fn json_response(value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    let media_type = HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
+    response
 }
 
 fn no_content() -> Response<Body> {

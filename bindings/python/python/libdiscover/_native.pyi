@@ -34,6 +34,12 @@ def at_exit(timeout: float) -> None:
         timeout: Maximum time to close all clients, in seconds.
     """
 
+def before_fork() -> None:
+    """Waits until none of the library's threads is entering the interpreter. For `os.register_at_fork`."""
+
+def after_fork_in_parent() -> None:
+    """Lets the library's threads enter the interpreter again. For `os.register_at_fork`."""
+
 def after_fork_in_child() -> None:
     """Forgets the clients of the parent process. For `os.register_at_fork`, in the child."""
 

@@ -13,5 +13,9 @@ def install_process_hooks() -> None:
     """Installs the log handler, the fork handler and the exit handler. Called once, on import."""
     # Without a handler on the logger, `logging` would print the library's warnings.
     logging.getLogger("libdiscover").addHandler(logging.NullHandler())
-    os.register_at_fork(after_in_child=_native.after_fork_in_child)
+    os.register_at_fork(
+        before=_native.before_fork,
+        after_in_parent=_native.after_fork_in_parent,
+        after_in_child=_native.after_fork_in_child,
+    )
     atexit.register(_native.at_exit, _native.CLOSE_TIMEOUT)

@@ -19,11 +19,17 @@ use futures_util::future::{BoxFuture, FutureExt, pending};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ConnectionState, Grant, Metrics, OnConflict, Registration, ServiceName, View};
+use crate::model::{
+    Attributes, ConnectionState, Grant, Metrics, OnConflict, Registration, ServiceName,
+    SharedAttributes, View,
+};
 use connection::{AgentConnection, CATALOG_LIMITS, CallLimits};
 use loss_stream::LossStream;
 
@@ -36,7 +42,12 @@ pub(crate) struct AgentBackend {
     /// Identifies the registrations of this client to the agent.
     owner: String,
     losses: LossStream,
+    /// Attributes that registrations adopted in the agent, with the paths of their instances.
+    adopted: broadcast::Sender<(String, Attributes)>,
 }
+
+/// Number of adoptions that a registration may lag behind. The next heartbeat repeats one that it missed.
+const MAX_ADOPTED: usize = 64;
 
 impl AgentBackend {
     pub(crate) fn new(config: AgentConfig) -> Result<AgentBackend> {
@@ -46,6 +57,7 @@ impl AgentBackend {
             losses: LossStream::new(connection.clone(), owner.clone()),
             connection,
             owner,
+            adopted: broadcast::Sender::new(MAX_ADOPTED),
         })
     }
 
@@ -111,12 +123,18 @@ impl Backend for AgentBackend {
 
     fn heartbeat<'a>(&'a self, r: &'a Registration, grant: Grant) -> BoxFuture<'a, Result<()>> {
         async move {
-            let path = format!("{}/heartbeat", path(r));
+            let instance = path(r);
+            let path = format!("{instance}/heartbeat");
             let body = json!({ "grant": hex(grant) });
             let limits = CallLimits::renewal(grant.ttl);
-            self.connection
+            let answer = self
+                .connection
                 .call_within(Method::POST, &path, Some(&body), limits)
                 .await?;
+            if let Ok(adopted) = Attributes::deserialize(&answer["adopted"]) {
+                // Without a receiver, the registration has ended.
+                let _ = self.adopted.send((instance, adopted));
+            }
             Ok(())
         }
         .boxed()
@@ -167,6 +185,24 @@ impl Backend for AgentBackend {
                 error = self.losses.wait(grant.id) => error,
             }
         }
+        .boxed()
+    }
+
+    /// The agent reports what a registration adopted in the responses to its heartbeats.
+    fn shared_attributes(&self, r: &Registration) -> BoxStream<'static, SharedAttributes> {
+        let start = (self.adopted.subscribe(), path(r));
+        stream::unfold(start, async |(mut adopted, own)| {
+            loop {
+                match adopted.recv().await {
+                    Ok((path, attributes)) if path == own => {
+                        let shared = SharedAttributes::Present(attributes);
+                        return Some((shared, (adopted, own)));
+                    }
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return pending().await,
+                }
+            }
+        })
         .boxed()
     }
 

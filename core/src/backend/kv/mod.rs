@@ -325,7 +325,11 @@ impl Backend for KvBackend {
         };
         async move {
             let (own, shared) = self.prepare_write(r, on_conflict).await?;
-            self.write_shared(shared, on_conflict).await?;
+            let on_shared_conflict = match r.keeps_shared {
+                true => OnConflict::RestoreOnly,
+                false => on_conflict,
+            };
+            self.write_shared(shared, on_shared_conflict).await?;
             self.store.create(&own, terms).await
         }
         .boxed()
