@@ -58,8 +58,9 @@
  * destroy function, which is called exactly once, after the last use of user_data, whatever the result.
  *
  * Fork. A forked child process cannot use its parent's objects: calls return DISCOVER_ERR_FORKED at once,
- * and releasing an object only frees memory. The child may open its own client. The parent is not
- * affected.
+ * functions without a status return their value for NULL, and releasing an object only frees memory. Names
+ * and URLs stay readable, as do snapshots and instances that were read before the fork. The child may open
+ * its own client. The parent is not affected.
  *
  * Resources. Without threads, descriptors or memory for a large allocation, a call returns
  * DISCOVER_ERR_RESOURCE and the sets stay unchanged. If a small allocation fails, the process aborts.

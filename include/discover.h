@@ -58,8 +58,9 @@
  * destroy function, which is called exactly once, after the last use of user_data, whatever the result.
  *
  * Fork. A forked child process cannot use its parent's objects: calls return DISCOVER_ERR_FORKED at once,
- * and releasing an object only frees memory. The child may open its own client. The parent is not
- * affected.
+ * functions without a status return their value for NULL, and releasing an object only frees memory. Names
+ * and URLs stay readable, as do snapshots and instances that were read before the fork. The child may open
+ * its own client. The parent is not affected.
  *
  * Resources. Without threads, descriptors or memory for a large allocation, a call returns
  * DISCOVER_ERR_RESOURCE and the sets stay unchanged. If a small allocation fails, the process aborts.
@@ -355,7 +356,8 @@ typedef struct discover_scalingo_service discover_scalingo_service;
  * The live set of the instances of one service, optionally restricted by a filter.
  *
  * Reading a set uses memory only: it never accesses the network and never blocks. If the connection to
- * the registry is lost, the set keeps its last contents and becomes stale.
+ * the registry is lost, the set keeps its last contents and becomes stale. In a forked child the set of the
+ * parent cannot be read, except for its name.
  *
  * Release: discover_set_release(). Threads: any number at once.
  */
@@ -830,8 +832,8 @@ const char *discover_state_name(int32_t state);
 const char *discover_set_service(const discover_set *set);
 
 /**
- * Returns the state of the set: one of DISCOVER_STATE_...; 0 for NULL. A snapshot has the cause and the
- * start of staleness.
+ * Returns the state of the set: one of DISCOVER_STATE_...; 0 for NULL and in a forked child. A snapshot has the
+ * cause and the start of staleness.
  *
  * set  [in, borrowed]
  */
@@ -866,7 +868,7 @@ discover_status discover_set_filter(const discover_set *set,
  *
  * set  [in, borrowed]
  *
- * Returns [owned], NULL for NULL. Release: discover_snapshot_free()
+ * Returns [owned], NULL for NULL and in a forked child. Release: discover_snapshot_free()
  */
 discover_snapshot *discover_set_take_snapshot(const discover_set *set);
 
@@ -1692,7 +1694,7 @@ void discover_string_free(char *string);
  *
  * set  [in, borrowed]
  *
- * Returns [owned], NULL for NULL. Release: discover_scalingo_service_free()
+ * Returns [owned], NULL for NULL and in a forked child. Release: discover_scalingo_service_free()
  */
 discover_scalingo_service *discover_scalingo_service_from_set(const discover_set *set);
 

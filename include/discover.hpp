@@ -176,7 +176,7 @@ private:
 };
 
 /// The live set of the instances of one service, optionally restricted by a filter. Reading it uses memory only
-/// and never blocks. Copies share the set.
+/// and never blocks. Copies share the set. In a forked child, reads throw DISCOVER_ERR_FORKED.
 class set {
 public:
     /// Takes ownership of a C object.
@@ -185,11 +185,17 @@ public:
     /// The service name.
     std::string_view service() const { return discover_set_service(get()); }
     /// The state of the set: one of DISCOVER_STATE_...
-    std::int32_t state() const { return discover_set_state(get()); }
+    std::int32_t state() const {
+        const std::int32_t current = discover_set_state(get());
+        if (current == 0) throw_unreadable();
+        return current;
+    }
 
-    /// A snapshot of the current contents. No data is copied.
+    /// A snapshot of the current contents. No data is copied. Throws DISCOVER_ERR_FORKED in a forked child.
     discover::snapshot snapshot() const {
-        return discover::snapshot(discover_set_take_snapshot(get()));
+        discover_snapshot *current = discover_set_take_snapshot(get());
+        if (!current) throw_unreadable();
+        return discover::snapshot(current);
     }
     /// The instances online, oldest first.
     std::vector<instance> online() const { return snapshot().online(); }
@@ -235,6 +241,9 @@ public:
     const discover_set *get() const noexcept { return handle_.get(); }
 
 private:
+    /// Throws the reason why reads return nothing; those of the C library report no error.
+    void throw_unreadable() const { wait(0, duration(0)); }
+
     std::optional<instance> pick_by(const std::string &policy, const char *key) const {
         const detail::handle<discover_instance, discover_instance_free> picked(
             detail::make<discover_instance>([&](auto out, auto e) {
@@ -440,7 +449,9 @@ private:
 };
 
 inline scalingo::service scalingo::service::from_set(const discover::set &set) {
-    return service(discover_scalingo_service_from_set(set.get()));
+    discover_scalingo_service *converted = discover_scalingo_service_from_set(set.get());
+    if (!converted) set.snapshot();  // Throws the reason.
+    return service(converted);
 }
 
 }  // namespace discover

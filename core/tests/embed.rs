@@ -111,7 +111,7 @@ fn a_snapshot_is_the_newest_until_the_set_changes_and_no_older_one_follows_a_wai
     let narrow = whole.filter([].into(), Vec::new()).unwrap();
     let mut leases = Vec::new();
     for count in 1..50 {
-        let before = [whole.snapshot(), narrow.snapshot()];
+        let before = [whole.snapshot().unwrap(), narrow.snapshot().unwrap()];
         leases.push(register(&engine, count));
         let after = whole
             .wait(count.into(), WAIT_TIMEOUT)
@@ -120,9 +120,9 @@ fn a_snapshot_is_the_newest_until_the_set_changes_and_no_older_one_follows_a_wai
             .unwrap();
         for (set, before) in [&whole, &narrow].into_iter().zip(&before) {
             assert!(!set.is_newest(before), "{count}");
-            assert_eq!(set.snapshot().online().len(), usize::from(count));
+            assert_eq!(set.snapshot().unwrap().online().len(), usize::from(count));
         }
-        assert!(whole.is_newest(&after) && narrow.is_newest(&narrow.snapshot()));
+        assert!(whole.is_newest(&after) && narrow.is_newest(&narrow.snapshot().unwrap()));
     }
     engine.close(WAIT_TIMEOUT).unwrap();
 }
@@ -233,7 +233,10 @@ fn concurrent_closes_succeed_and_end_calls_in_progress() {
         engine.register(registration, None).err().unwrap().kind(),
         ErrorKind::Closed
     );
-    assert!(set.snapshot().online().len() <= 1, "reads still work");
+    assert!(
+        set.snapshot().unwrap().online().len() <= 1,
+        "reads still work"
+    );
 }
 
 #[test]

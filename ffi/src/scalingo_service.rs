@@ -41,14 +41,15 @@ impl discover_scalingo_service {
 ///
 /// set  [in, borrowed]
 ///
-/// Returns [owned], NULL for NULL. Release: discover_scalingo_service_free()
+/// Returns [owned], NULL for NULL and in a forked child. Release: discover_scalingo_service_free()
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_scalingo_service_from_set(
     set: Option<&discover_set>,
 ) -> *mut discover_scalingo_service {
     value_or(ptr::null_mut(), || {
         let set = set?.handle();
-        let service = Service::from_snapshot(set.service(), &set.snapshot());
+        let snapshot = set.snapshot().ok()?;
+        let service = Service::from_snapshot(set.service(), &snapshot);
         Some(discover_scalingo_service::owned_ptr(service))
     })
 }

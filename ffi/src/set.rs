@@ -21,7 +21,8 @@ use crate::subscription::discover_subscription;
 /// The live set of the instances of one service, optionally restricted by a filter.
 ///
 /// Reading a set uses memory only: it never accesses the network and never blocks. If the connection to
-/// the registry is lost, the set keeps its last contents and becomes stale.
+/// the registry is lost, the set keeps its last contents and becomes stale. In a forked child the set of the
+/// parent cannot be read, except for its name.
 ///
 /// Release: discover_set_release(). Threads: any number at once.
 pub struct discover_set {
@@ -79,13 +80,13 @@ pub extern "C" fn discover_set_service(set: Option<&discover_set>) -> *const c_c
     value_or(ptr::null(), || Some(set?.service.as_ptr()))
 }
 
-/// Returns the state of the set: one of DISCOVER_STATE_...; 0 for NULL. A snapshot has the cause and the
-/// start of staleness.
+/// Returns the state of the set: one of DISCOVER_STATE_...; 0 for NULL and in a forked child. A snapshot has the
+/// cause and the start of staleness.
 ///
 /// set  [in, borrowed]
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_set_state(set: Option<&discover_set>) -> i32 {
-    value_or(0, || Some(state_code(set?.set.status().state)))
+    value_or(0, || Some(state_code(set?.set.status().ok()?.state)))
 }
 
 /// Opens the set of the instances that have all given attributes, with these values, and all given tags.
@@ -127,11 +128,11 @@ pub unsafe extern "C" fn discover_set_filter(
 ///
 /// set  [in, borrowed]
 ///
-/// Returns [owned], NULL for NULL. Release: discover_snapshot_free()
+/// Returns [owned], NULL for NULL and in a forked child. Release: discover_snapshot_free()
 #[unsafe(no_mangle)]
 pub extern "C" fn discover_set_take_snapshot(set: Option<&discover_set>) -> *mut discover_snapshot {
     value_or(ptr::null_mut(), || {
-        Some(discover_snapshot::owned_ptr(set?.set.snapshot()))
+        Some(discover_snapshot::owned_ptr(set?.set.snapshot().ok()?))
     })
 }
 
@@ -198,14 +199,14 @@ pub unsafe extern "C" fn discover_set_pick(
         // SAFETY: the header requires NUL-terminated strings.
         let picked = match unsafe { (equals(policy, c"round_robin"), key.is_null()) } {
             // The most common policy skips the UTF-8 check, for speed.
-            (true, true) => set.pick(Policy::RoundRobin),
+            (true, true) => set.pick(Policy::RoundRobin)?,
             // SAFETY: as above.
             _ => unsafe {
                 let (policy, key) = (
                     args.text(policy, "policy")?,
                     args.optional_text(key, "key")?,
                 );
-                set.pick(Policy::parse(policy, key)?)
+                set.pick(Policy::parse(policy, key)?)?
             },
         };
         Ok(picked.map_or(ptr::null_mut(), discover_instance::owned_ptr))
@@ -221,10 +222,7 @@ pub extern "C" fn discover_set_done(
     set: Option<&discover_set>,
     instance: Option<&discover_instance>,
 ) {
-    value_or((), || {
-        set?.set.done(instance?.value());
-        Some(())
-    });
+    value_or((), || set?.set.done(instance?.value()).ok());
 }
 
 /// Subscribes a callback to the events of a set.

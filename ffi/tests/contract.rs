@@ -82,6 +82,11 @@ fn a_forked_child_gets_an_error_and_does_not_disturb_its_parent() {
 }
 
 #[test]
+fn reads_of_a_set_throw_in_a_forked_child_in_cpp() {
+    passes_without_valgrind("fork.cc");
+}
+
+#[test]
 fn const_calls_run_at_the_same_time() {
     passes("threads.c");
 }

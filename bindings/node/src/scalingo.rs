@@ -65,9 +65,13 @@ pub struct NativeService(Service);
 impl NativeService {
     /// Converts the instances online in a set into the hosts of a service.
     #[napi(factory)]
-    pub fn from_set(set: &NativeSet) -> NativeService {
+    pub fn from_set(set: &NativeSet) -> Result<NativeService> {
         let set = set.handle();
-        NativeService(Service::from_snapshot(set.service(), &set.snapshot()))
+        let snapshot = set.snapshot().map_err(failure)?;
+        Ok(NativeService(Service::from_snapshot(
+            set.service(),
+            &snapshot,
+        )))
     }
 
     /// Returns the fields as JSON.

@@ -56,20 +56,21 @@ impl NativeSet {
         let name = policy.as_deref().unwrap_or(Policy::NAMES[0]);
         let policy = Policy::parse(name, key.as_deref()).map_err(failure)?;
         let key = |i: Arc<Instance>| format!("{}/{}", i.created(), i.id());
-        Ok(self.set.pick(policy).map(key))
+        Ok(self.set.pick(policy).map_err(failure)?.map(key))
     }
 
     /// Ends a call to an instance picked by `p2c`. Ignores an instance that is not online.
     #[napi]
-    pub fn done(&self, created: f64, id: String) {
-        let snapshot = self.set.snapshot();
+    pub fn done(&self, created: f64, id: String) -> Result<()> {
+        let snapshot = self.set.snapshot().map_err(failure)?;
         let wanted = (created, id.as_str());
         let online = snapshot.online();
         let index = online.partition_point(|i| (i.created() as f64, i.id()) < wanted);
         let found = online.get(index);
         if let Some(instance) = found.filter(|i| (i.created() as f64, i.id()) == wanted) {
-            self.set.done(instance);
+            self.set.done(instance).map_err(failure)?;
         }
+        Ok(())
     }
 
     /// Starts waiting until `count` instances are online.

@@ -145,13 +145,18 @@ impl Service {
     ///
     /// Args:
     ///     set: A ServiceSet, also one of `libdiscover.aio`.
+    ///
+    /// Raises:
+    ///     Forked: The set belongs to the parent process.
     #[staticmethod]
-    fn from_set(set: &Bound<'_, ServiceSet>) -> Service {
+    fn from_set(set: &Bound<'_, ServiceSet>) -> PyResult<Service> {
+        let py = set.py();
         let set = set.get().inner();
-        Service(scalingo::Service::from_snapshot(
+        let snapshot = set.snapshot().map_err(into_py_err(py))?;
+        Ok(Service(scalingo::Service::from_snapshot(
             set.service(),
-            &set.snapshot(),
-        ))
+            &snapshot,
+        )))
     }
 
     /// The name of the service.

@@ -6,7 +6,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
 
-use discover_core::embed::{Error, Policy, SetHandle};
+use discover_core::embed::{self, Error, Policy, SetHandle};
 
 use crate::arguments::{attributes, duration, tags};
 use crate::call::Call;
@@ -21,7 +21,8 @@ use crate::watch::{EventFeed, Watch};
 /// The live set of the instances of one service, optionally filtered.
 ///
 /// Reads (`online`, `offline`, `leader`, `pick`, `snapshot`, `status`, iteration, `len`) return what is in memory. They
-/// never wait and do not release the GIL. After the client is closed, they return the last contents.
+/// never wait and do not release the GIL. After the client is closed, they return the last contents. In a forked child
+/// process they raise `Forked`.
 ///
 /// A set is always true, even if it is empty; compare `len(set)` instead.
 ///
@@ -90,7 +91,7 @@ impl ServiceSet {
         if let Some(snapshot) = self.read_cached(|snapshot| Some(snapshot.clone_ref(py))) {
             return Ok(snapshot);
         }
-        let newest = self.0.set.snapshot();
+        let newest = self.core_snapshot(py)?;
         // Another thread may have cached the newest snapshot in the meantime.
         let cached = self
             .cached_snapshot()
@@ -122,8 +123,8 @@ impl ServiceSet {
         self.snapshot(py)?.get().offline(py)
     }
 
-    fn __len__(&self) -> usize {
-        self.0.set.snapshot().online().len()
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.core_snapshot(py)?.online().len())
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
@@ -135,13 +136,18 @@ impl ServiceSet {
     }
 
     /// Returns the oldest instance online, or None.
-    fn leader(&self) -> Option<Instance> {
-        self.0.set.snapshot().leader().cloned().map(Instance::new)
+    fn leader(&self, py: Python<'_>) -> PyResult<Option<Instance>> {
+        let leader = self.core_snapshot(py)?.leader().cloned();
+        Ok(leader.map(Instance::new))
     }
 
     /// Returns the freshness of the set.
-    fn status(&self) -> Status {
-        Status::new(self.0.set.status())
+    fn status(&self, py: Python<'_>) -> PyResult<Status> {
+        self.0
+            .set
+            .status()
+            .map(Status::new)
+            .map_err(into_py_err(py))
     }
 
     /// Picks one of the instances online, or returns None if there is none.
@@ -181,8 +187,9 @@ impl ServiceSet {
     ///
     /// Args:
     ///     instance: The instance that `pick` returned.
-    fn done(&self, instance: &Bound<'_, Instance>) {
-        self.0.set.done(instance.get().inner());
+    fn done(&self, instance: &Bound<'_, Instance>) -> PyResult<()> {
+        let done = self.0.set.done(instance.get().inner());
+        done.map_err(into_py_err(instance.py()))
     }
 
     /// Returns the live set of the instances that have all given attributes and tags.
@@ -295,15 +302,29 @@ impl ServiceSet {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (class, set) = (slf.get_type().name()?, slf.get());
-        Ok(format!(
-            "<{class} {}: {} online>",
-            set.service(),
-            set.__len__()
-        ))
+        let contents = match set.0.set.snapshot() {
+            Ok(snapshot) => format!("{} online", snapshot.online().len()),
+            Err(error) => error.kind().name().to_owned(),
+        };
+        Ok(format!("<{class} {}: {contents}>", set.service()))
     }
 }
 
 impl ServiceSet {
+    fn core_snapshot(&self, py: Python<'_>) -> PyResult<Arc<embed::Snapshot>> {
+        self.0.set.snapshot().map_err(into_py_err(py))
+    }
+
+    fn choose(
+        &self,
+        py: Python<'_>,
+        snapshot: &Snapshot,
+        policy: Policy<'_>,
+    ) -> PyResult<Option<usize>> {
+        let chosen = self.0.set.choose(snapshot.inner(), policy);
+        chosen.map_err(into_py_err(py))
+    }
+
     fn pick_with<'py>(
         &self,
         py: Python<'py>,
@@ -311,15 +332,16 @@ impl ServiceSet {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let read = |snapshot: &Py<Snapshot>| {
             let online = snapshot.get().cached_online(py)?.bind(py);
-            let index = self.0.set.choose(snapshot.get().inner(), policy);
-            Some(index.map(|index| online.get_item(index)).transpose())
+            let index = self.choose(py, snapshot.get(), policy);
+            let item = |index: Option<usize>| index.map(|at| online.get_item(at)).transpose();
+            Some(index.and_then(item))
         };
         if let Some(picked) = self.read_cached(read) {
             return picked;
         }
         let snapshot = self.snapshot(py)?;
         let snapshot = snapshot.bind(py).get();
-        let index = self.0.set.choose(snapshot.inner(), policy);
+        let index = self.choose(py, snapshot, policy)?;
         index.map(|index| snapshot.instance(py, index)).transpose()
     }
 }

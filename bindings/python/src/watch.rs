@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
-use discover_core::embed::{self, SetHandle};
+use discover_core::embed::{self, ErrorKind, SetHandle};
 
 use crate::call::SIGNAL_CHECK_INTERVAL;
 use crate::callback::Callback;
@@ -53,6 +53,7 @@ impl Watch {
 
     /// Waits for the next event, with the GIL released.
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<Event>>> {
+        self.feed.check_not_forked(py)?;
         let detached = interpreter_exit::begin_call();
         while !self.feed.ended() {
             let next = self.events().pop_front();
@@ -114,6 +115,14 @@ impl EventFeed {
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Raises `Forked` in a forked child.
+    fn check_not_forked(&self, py: Python<'_>) -> PyResult<()> {
+        match self.owner.engine().check_may_wait() {
+            Err(error) if error.kind() == ErrorKind::Forked => Err(into_py_err(py)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until there may be events to drain, or the feed has ended. The caller holds a `Detached`.
     fn wait(&self, py: Python<'_>) -> PyResult<()> {
         self.owner
@@ -134,10 +143,11 @@ impl EventFeed {
 #[pymethods]
 impl EventFeed {
     /// Returns the events since the last call, possibly none. Never waits.
-    fn drain(&self) -> Vec<Event> {
+    fn drain(&self, py: Python<'_>) -> PyResult<Vec<Event>> {
+        self.check_not_forked(py)?;
         // The lock is released before any Python object is made.
         let events = self.feed().drain();
-        events.into_iter().map(Event::new).collect()
+        Ok(events.into_iter().map(Event::new).collect())
     }
 
     /// True if the feed was cancelled or its client is closed.

@@ -217,15 +217,13 @@ impl LeaseHandle {
 }
 
 /// Live set held by a binding. Reads access memory only and also work after the client is closed. In a forked
-/// child the set is pending and empty, because the fork may have interrupted a change of the set in the
-/// parent.
+/// child they fail with `Forked`, because nothing changes the set there; only the name of the service is readable.
 pub struct SetHandle(ForkGuard<(Arc<EngineState>, ServiceSet)>);
 
 impl SetHandle {
-    /// Returns the set, or none in a forked child.
     #[inline]
-    fn set(&self) -> Option<&ServiceSet> {
-        self.0.get().ok().map(|(_, set)| set)
+    fn set(&self) -> Result<&ServiceSet> {
+        self.0.get().map(|(_, set)| set)
     }
 
     /// Returns the service name.
@@ -235,39 +233,36 @@ impl SetHandle {
 
     /// Returns the current snapshot.
     #[inline]
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.set()
-            .map_or_else(|| Arc::new(Snapshot::empty()), ServiceSet::snapshot)
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        self.set().map(ServiceSet::snapshot)
     }
 
     /// Returns true if `snapshot`, which is of this set, is the newest. Cheaper than reading the current
-    /// snapshot.
+    /// snapshot. Returns false in a forked child.
     pub fn is_newest(&self, snapshot: &Snapshot) -> bool {
-        self.set().is_some_and(|set| set.is_newest(snapshot))
+        self.set().is_ok_and(|set| set.is_newest(snapshot))
     }
 
     /// Returns the state of the set.
-    pub fn status(&self) -> Status {
-        self.set()
-            .map_or_else(|| Snapshot::empty().status(), ServiceSet::status)
+    pub fn status(&self) -> Result<Status> {
+        self.set().map(ServiceSet::status)
     }
 
     /// Picks an online instance, or none if there is no candidate.
     #[inline]
-    pub fn pick(&self, policy: Policy<'_>) -> Option<Arc<Instance>> {
-        self.set()?.pick(policy)
+    pub fn pick(&self, policy: Policy<'_>) -> Result<Option<Arc<Instance>>> {
+        Ok(self.set()?.pick(policy))
     }
 
     /// Picks an online instance as an index into the online instances of `snapshot`, which is of this set.
-    pub fn choose(&self, snapshot: &Snapshot, policy: Policy<'_>) -> Option<usize> {
-        self.set()?.choose(snapshot, policy)
+    pub fn choose(&self, snapshot: &Snapshot, policy: Policy<'_>) -> Result<Option<usize>> {
+        Ok(self.set()?.choose(snapshot, policy))
     }
 
     /// Records that a call to an instance picked by `p2c` has ended.
-    pub fn done(&self, instance: &Instance) {
-        if let Some(set) = self.set() {
-            set.done(instance);
-        }
+    pub fn done(&self, instance: &Instance) -> Result<()> {
+        self.set()?.done(instance);
+        Ok(())
     }
 
     /// Returns the set of the instances that have these attributes and tags.

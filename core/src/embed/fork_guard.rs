@@ -25,22 +25,22 @@ impl<T> ForkGuard<T> {
     }
 
     /// Returns the value, or `Forked` in a forked child.
+    #[inline]
     pub(super) fn get(&self) -> Result<&T> {
-        let forked = || {
-            Error::new(
-                ErrorKind::Forked,
-                format!(
-                    "this was opened in process {}, and this is process {}, forked from it; open a \
-                     client of its own here",
-                    self.pid,
-                    std::process::id()
-                ),
-            )
-        };
         self.value
             .as_ref()
             .filter(|_| self.belongs_to_this_process())
-            .ok_or_else(forked)
+            .ok_or_else(|| self.forked())
+    }
+
+    #[cold]
+    fn forked(&self) -> Error {
+        let text = format!(
+            "this was opened in process {}, and this is process {}, forked from it; open a client of its own here",
+            self.pid,
+            std::process::id()
+        );
+        Error::new(ErrorKind::Forked, text)
     }
 
     /// Returns the value for reads of memory that are safe in a forked child.

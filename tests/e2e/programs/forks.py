@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import libdiscover
+from libdiscover.scalingo import Service
 
 URL, WAY, TIMES = sys.argv[1], sys.argv[2], int(sys.argv[3])
 TIMEOUT = 60
@@ -86,6 +87,22 @@ def write_log_records() -> None:
             next(iter(unreachable.services("web").watch()))
 
 
+def reads() -> list[Callable[[], object]]:
+    """Returns the reads of a set, which use memory only."""
+    return [
+        web.online,
+        web.offline,
+        web.leader,
+        web.pick,
+        lambda: web.pick("random"),
+        web.snapshot,
+        web.status,
+        lambda: len(web),
+        lambda: list(web),
+        lambda: Service.from_set(web),
+    ]
+
+
 def check_refused() -> None:
     """Checks that every call on an object of the parent fails at once with `Forked`."""
     calls: list[Callable[[], object]] = [
@@ -97,6 +114,7 @@ def check_refused() -> None:
         lambda: parent.services("web"),
         lambda: web.wait(timeout=TIMEOUT),
         lambda: web.filter(zone="eu"),
+        *reads(),
         lambda: web.subscribe(print),
         lambda: next(web.watch()),
         lambda: parent.close(),
@@ -109,7 +127,7 @@ def check_refused() -> None:
             assert error.code == "forked"
         else:
             raise AssertionError("a call on an object of the parent was not refused")
-    assert web.online() == () and web.pick() is None and web.status().state == "pending"
+    assert repr(web) == "<ServiceSet web: forked>" and web.service == "web"
     subscription.cancel()
     # The limit shows that no call waits; it is not a measure of cost.
     assert time.monotonic() - begin < TIMEOUT / 10

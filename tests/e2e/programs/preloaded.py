@@ -37,7 +37,7 @@ threading.Thread(target=change, daemon=True).start()
 
 
 def check_refused() -> None:
-    for call in (lease.heartbeat, lease.unregister, preloaded.close, lambda: web.wait(timeout=60)):
+    for call in (lease.heartbeat, lease.unregister, preloaded.close, web.online, web.pick, web.leader, lambda: len(web), lambda: web.wait(timeout=60)):
         try:
             call()
         except libdiscover.Forked:

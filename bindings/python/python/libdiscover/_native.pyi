@@ -157,7 +157,8 @@ class ServiceSet:
     """The live set of the instances of one service, optionally filtered.
 
     Reads (`online`, `offline`, `leader`, `pick`, `snapshot`, `status`, iteration, `len`) return what is in memory. They
-    never wait and do not release the GIL. After the client is closed, they return the last contents.
+    never wait and do not release the GIL. After the client is closed, they return the last contents. In a forked child
+    process they raise `Forked`.
 
     A set is always true, even if it is empty; compare `len(set)` instead.
 
@@ -772,6 +773,9 @@ class Service:
 
         Args:
             set: A ServiceSet, also one of `libdiscover.aio`.
+
+        Raises:
+            Forked: The set belongs to the parent process.
         """
 
     @property

@@ -14,9 +14,12 @@ parent = libdiscover.connect(URL)
 web = parent.services("web")
 lease = parent.register("web", address="127.0.0.1:1")
 watch = web.watch()
+begun = web.watch()
 delivered = threading.Event()
 subscription = web.subscribe(lambda event: delivered.set())
 assert delivered.wait(20) and len(web.wait(timeout=20)) == 1
+begun.__next__()
+(instance,) = web.online()
 threading.Thread(target=lambda: next(iter(parent.services("idle").watch())), daemon=True).start()
 
 
@@ -30,6 +33,18 @@ def in_child() -> None:
         lambda: lease.heartbeat(),
         lambda: lease.standing,
         lambda: next(watch),
+        # The first event was fetched before the fork, with more that were not returned yet.
+        lambda: next(begun),
+        lambda: web.online(),
+        lambda: web.offline(),
+        lambda: web.leader(),
+        lambda: web.pick(),
+        lambda: web.pick("p2c"),
+        lambda: web.snapshot(),
+        lambda: web.status(),
+        lambda: web.done(instance),
+        lambda: len(web),
+        lambda: list(web),
         lambda: parent.close(),
     ]
     for number, call in enumerate(calls):
@@ -39,6 +54,7 @@ def in_child() -> None:
             assert str(os.getppid()) in str(error), error
         else:
             raise AssertionError(f"call {number} was not refused")
+    assert (web.service, lease.id, repr(web)) == ("web", "127.0.0.1:1", "<ServiceSet web: forked>")
     subscription.cancel()
     with libdiscover.connect(URL) as own:
         # The parent's lease is not affected, and the child sees its instance.
