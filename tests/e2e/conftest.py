@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from languages import ROOT
-from servers import Agent, Etcd, start_etcd
+from servers import Agent, Etcd, EtcdProxy, start_etcd
 from release_packages import Packages, make
 
 
@@ -79,6 +79,10 @@ def place(
         if scheme == "agent":
             return f"{agents().url}?ttl=2s"
         server: Etcd = request.getfixturevalue("etcd")
+        if scheme in ("grpc-proxy", "gateway"):
+            proxy = EtcdProxy(scheme, server.endpoint)
+            request.addfinalizer(proxy.stop)
+            return f"etcd://{proxy.endpoint}/{unique}?ttl=2s"
         if scheme == "agent_etcd":
             return f"{agents(f'etcd://{server.endpoint}/{unique}?ttl=2s').url}?ttl=2s"
         return f"{scheme}://{server.endpoint}/{unique}?ttl=2s"

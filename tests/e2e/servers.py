@@ -68,6 +68,29 @@ def start_etcd() -> Etcd:
     return Etcd()
 
 
+class EtcdProxy:
+    """A proxy that etcd contains: `grpc-proxy` or `gateway`."""
+
+    def __init__(self, kind: str, endpoint: str) -> None:
+        self.endpoint = f"127.0.0.1:{free_port()}"
+        command = ["setpriv", "--pdeathsig", "KILL", "etcd", kind, "start"]
+        command += ["--endpoints", endpoint, "--listen-addr", self.endpoint]
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+        host, port = self.endpoint.split(":")
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return socket.create_connection((host, int(port))).close()
+            except ConnectionRefusedError:
+                assert self.process.poll() is None, "the proxy exited on start"
+                assert time.monotonic() < deadline, "the proxy does not respond"
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
 class Agent:
     """An agent in front of a store, or with its own registry, on a Unix socket and on a free port."""
 

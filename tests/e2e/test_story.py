@@ -45,7 +45,9 @@ def run_story(story: str, language: str, url: str, scratch: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("scheme", ["memory", "local", "etcd", "etcd2", "agent", "agent_etcd"])
+@pytest.mark.parametrize(
+    "scheme", ["memory", "local", "etcd", "grpc-proxy", "gateway", "etcd2", "agent", "agent_etcd"]
+)
 def test_story(scheme: str, language: str, place: Callable[[str], str], scratch: Path) -> None:
     assert run_story("story.txt", language, place(scheme), scratch) == expected("story.txt", scheme)
 
