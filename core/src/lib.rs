@@ -87,7 +87,10 @@ mod transport;
 mod url;
 #[cfg_attr(
     not(all(feature = "etcd", feature = "etcd2")),
-    allow(dead_code, reason = "only the etcd stores use it, and each of them a part")
+    allow(
+        dead_code,
+        reason = "only the etcd stores use it, and each of them a part"
+    )
 )]
 mod watch_sync;
 
