@@ -302,3 +302,42 @@ fn pick<const SIZE: u64>(bencher: Bencher<'_, '_>, policy: &str) {
         picked
     });
 }
+
+/// From `unregister` until the set shows the removal, on `memory://` with this many instances.
+#[divan::bench(args = [1, 10, 1000], sample_size = 1, sample_count = 500)]
+fn remove_one(bencher: Bencher<'_, '_>, size: u64) {
+    let runtime = runtime();
+    let (client, set, _others) = runtime
+        .block_on(async {
+            let client = Client::connect(&format!("memory://bench-remove-{size}")).await?;
+            let set = client.services("bench")?;
+            let mut others = Vec::new();
+            for number in 1..size {
+                others.push(client.register(registration(number)?).await?);
+            }
+            Ok::<_, Error>((client, set, others))
+        })
+        .expect("memory:// is always available");
+    let add = || {
+        let added = runtime.block_on(async {
+            let lease = client.register(registration(size)?).await?;
+            set.wait(size as usize, Duration::from_secs(5)).await?;
+            Ok::<_, Error>((lease, set.cursor()))
+        });
+        added.expect("memory:// is always available")
+    };
+    bencher
+        .with_inputs(add)
+        .bench_local_values(|(lease, mut cursor)| {
+            runtime.block_on(async {
+                lease
+                    .unregister()
+                    .await
+                    .expect("the instance is registered");
+                while set.snapshot().online().len() as u64 == size {
+                    cursor.changed().await;
+                }
+            });
+            (lease, cursor)
+        });
+}

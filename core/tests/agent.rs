@@ -5,10 +5,13 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discover_core::{Client, ErrorKind, Event, Instance, Registration, SetState};
+use discover_core::{
+    AgentApi, Client, ErrorKind, Event, Instance, Registration, SetState, Standing,
+};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
 use support::{Subscriber, WAIT_TIMEOUT, etcd, eventually};
+use tokio::time::timeout;
 
 fn web(port: u16) -> Registration {
     Registration::new("web", port)
@@ -96,6 +99,54 @@ async fn a_registration_that_is_not_restored_expires() {
 }
 
 /// The catalog contains a service while it has instances.
+/// Waits until a lease whose next heartbeat is due in 20 s reports that it was replaced.
+async fn expect_replaced_at_once(mut lease: discover_core::Lease) {
+    let replaced = async { while !matches!(lease.changed().await, Standing::Replaced(_)) {} };
+    let told = timeout(Duration::from_secs(10), replaced).await;
+    told.expect("the owner learns before its next heartbeat");
+}
+
+/// G31: a take-over through the agent is reported to the owner at once, not with its next heartbeat.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_owner_is_told_at_once_that_its_instance_was_taken_over_or_removed() {
+    let Some(agent) = support::agent::start(None) else {
+        return;
+    };
+    let url = format!("{}?ttl=60s", agent.socket_url());
+    let owner = Client::connect(&url).await.unwrap();
+    let other = Client::connect(&url).await.unwrap();
+    let lease = owner.register(web(1)).await.unwrap();
+    let kept = owner.register(web(2)).await.unwrap();
+    let removed = owner.register(web(3)).await.unwrap();
+    let taken = other.register(web(1)).await.unwrap();
+    expect_replaced_at_once(lease).await;
+
+    let api = AgentApi::open(&url).unwrap();
+    let path = "/v1/services/web/instances/127.0.0.1:3";
+    api.request("DELETE", path, None, WAIT_TIMEOUT)
+        .await
+        .unwrap();
+    expect_replaced_at_once(removed).await;
+    assert!(matches!(kept.standing(), Standing::Live));
+    assert!(matches!(taken.standing(), Standing::Live));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_owner_is_told_at_once_that_its_instance_was_taken_over_in_the_store() {
+    let Some(etcd) = etcd::shared() else { return };
+    let prefix = format!("{:016x}", fastrand::u64(..));
+    let store = format!("etcd://{}/{prefix}?ttl=60s", etcd.endpoint());
+    let Some(agent) = support::agent::start(Some(&store)) else {
+        return;
+    };
+    let owner = format!("{}?ttl=60s", agent.socket_url());
+    let owner = Client::connect(&owner).await.unwrap();
+    let direct = Client::connect(&store).await.unwrap();
+    let lease = owner.register(web(1)).await.unwrap();
+    let _taken = direct.register(web(1)).await.unwrap();
+    expect_replaced_at_once(lease).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_catalog_lists_services_that_have_instances() {
     for scheme in ["memory", "local", "etcd", "agent", "agent_etcd"] {

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 use crate::runtime::phase::until_handing_over;
 use problem::Problem;
 use state::ApiState;
-use v1::{all_events, maintenance, read, write};
+use v1::{all_events, losses, maintenance, read, write};
 
 pub use auth::AccessPolicy;
 
@@ -59,6 +59,7 @@ pub fn router(state: Arc<ApiState>, policy: Arc<AccessPolicy>) -> Router {
         )
         .route("/v1/events", get(all_events::events))
         .route("/v1/registrations", get(maintenance::registrations))
+        .route("/v1/registrations/events", get(losses::events))
         .route(
             "/v1/maintenance",
             get(maintenance::modes).put(maintenance::set_mode),

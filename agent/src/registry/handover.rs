@@ -141,12 +141,10 @@ impl Registry {
             health_since: Duration::ZERO,
             note: saved.note,
             permit,
-            published: Arc::new(PublishedInstance::new(
-                self.client.clone(),
-                registration,
-                request.ttl,
-                true,
-            )),
+            published: Arc::new(
+                PublishedInstance::new(self.client.clone(), registration, request.ttl, true)
+                    .with_reconciler(self.reconcile_needed.clone()),
+            ),
         };
         let mut entry = entry.started_at(now);
         if let Some(time) = saved.time_to_expiry {

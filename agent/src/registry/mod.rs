@@ -1,11 +1,13 @@
 //! Registrations of this agent: instances that applications register, published in the store through the
 //! agent's client while they are alive and healthy.
 
+pub mod attribute_change;
 mod change_log;
 pub mod component;
 pub mod entry;
 pub mod handover;
 pub mod key;
+pub mod losses;
 mod published;
 mod quota;
 pub mod reconcile;
@@ -34,9 +36,11 @@ use crate::net::peer::Peer;
 use crate::net::quota::{Quota, QuotaLimits};
 use crate::service_cache::ServiceCache;
 use crate::store::StoreFailure;
+use attribute_change::AttributeChange;
 use change_log::{ChangeOrigin, RegistrationChange};
 use entry::{LivenessSource, TableEntry};
 use key::InstanceKey;
+use losses::Losses;
 use published::PublishedInstance;
 use state::{Health, InstanceState, MaintenanceRules};
 use table::{ClaimCheck, RegistrationTable};
@@ -107,7 +111,8 @@ pub struct Registry {
     table: Mutex<RegistrationTable<Arc<PublishedInstance>>>,
     maintenance: Mutex<MaintenanceRules>,
     /// Notified when the store may not show the wanted state of an instance.
-    reconcile_needed: Notify,
+    reconcile_needed: Arc<Notify>,
+    losses: Losses,
     is_closed: AtomicBool,
     key_locks: [Arc<tokio::sync::Mutex<()>>; KEY_LOCK_STRIPES],
     hasher: RandomState,
@@ -132,7 +137,8 @@ impl Registry {
             quota: Quota::new("registrations", limits),
             table: Mutex::default(),
             maintenance: Mutex::default(),
-            reconcile_needed: Notify::new(),
+            reconcile_needed: Arc::default(),
+            losses: Losses::default(),
             is_closed: AtomicBool::new(false),
             key_locks: std::array::from_fn(|_| Arc::default()),
             hasher: RandomState::new(),
@@ -168,12 +174,16 @@ impl Registry {
             &request.owner,
             &registration.instance(0),
         )?;
-        let published = Arc::new(PublishedInstance::new(
-            self.client.clone(),
-            registration.clone(),
-            request.ttl,
-            request.on_conflict == OnConflict::RestoreOnly,
-        ));
+        let is_restored = request.on_conflict == OnConflict::RestoreOnly;
+        let published = Arc::new(
+            PublishedInstance::new(
+                self.client.clone(),
+                registration.clone(),
+                request.ttl,
+                is_restored,
+            )
+            .with_reconciler(self.reconcile_needed.clone()),
+        );
         let state = InstanceState::new(request.health, self.maintenance().mode_of(&key));
         if state.is_visible() && !request.is_deferred {
             published.publish(state.is_warning()).await?;
@@ -201,13 +211,15 @@ impl Registry {
         let origin = ChangeOrigin::new(request.peer);
         // The previous lease ends when its last reference is dropped; it does not delete the entry written
         // here.
-        let change = {
+        let (change, replaced) = {
             let mut table = self.table();
             let change = RegistrationChange::new(table.get(&key, None).ok(), &entry);
-            drop(table.insert(key.clone(), entry));
-            change
+            (change, table.insert(key.clone(), entry))
         };
         origin.log_registration(&key, change);
+        if let (RegistrationChange::TakenOver, Some(replaced)) = (change, replaced) {
+            self.report_loss(&key, &replaced, table::replaced_error(&key));
+        }
         self.deadlines_changed.notify_one();
         if !state.is_visible() && !request.is_deferred && published.withdraw().await.is_ok() {
             // Readers do not see the registration that this one replaces any more.
@@ -274,7 +286,7 @@ impl Registry {
             }
             Standing::Replaced(_) => {
                 // Removed so that the owner's next request is checked anew.
-                drop(self.table().remove(key, grant));
+                self.remove_lost(key, grant, table::replaced_error(key));
                 Err(table::replaced_error(key))
             }
             Standing::Released => {
@@ -285,13 +297,13 @@ impl Registry {
         }
     }
 
-    /// Replaces the attributes. The creation time and the tags stay. The registration then counts for `peer`.
+    /// Changes the attributes. The creation time and the tags stay. The registration then counts for `peer`.
     pub async fn update(
         &self,
         peer: Option<Peer>,
         key: &InstanceKey,
         grant: Option<u64>,
-        attributes: Attributes,
+        change: AttributeChange,
     ) -> Result<()> {
         let is_by_owner = grant.is_some();
         let key_lock = self.lock_key(key).await;
@@ -305,6 +317,7 @@ impl Registry {
                 entry.owner.clone(),
             )
         };
+        let attributes = change.apply(published.attributes());
         let next = published.with_attributes(&attributes)?;
         let permit = self.admit(peer, key, &owner, &next)?;
         published.update(attributes).await?;
@@ -335,6 +348,9 @@ impl Registry {
             Err(error) => return Err(error),
         };
         ChangeOrigin::new(peer).log_removal(key, grant.is_some());
+        if grant.is_none() {
+            self.report_loss(key, &entry, table::revoked_error(key));
+        }
         entry.published.withdraw().await?;
         self.wait_until_observed(key, None).await;
         Ok(())
@@ -378,8 +394,10 @@ impl Registry {
                 self.reconcile_needed.notify_one();
             }
             let expired = self.table().remove_expired(now);
-            for ((service, id), entry) in expired {
+            for (key, entry) in expired {
                 self.expired.fetch_add(1, Ordering::Relaxed);
+                self.report_loss(&key, &entry, table::missing_error(&key, Some(entry.grant)));
+                let (service, id) = &key;
                 match entry.health {
                     Health::Critical => {
                         tracing::warn!(%service, instance = %id, "registration removed: critical for too long");

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use discover_core::{Attributes, Client, Instance, Lease, Registration, Result, Standing};
+use futures_util::stream::{BoxStream, StreamExt};
+use tokio::sync::Notify;
 
 use crate::registry::state::{InstanceState, WARNING_ATTRIBUTE};
 use crate::store::StoreFailure;
@@ -17,6 +19,8 @@ pub struct PublishedInstance {
     client: Client,
     ttl: Duration,
     publication: Mutex<Publication>,
+    /// Notified when another owner takes the published instance over in the store.
+    reconcile_needed: Option<Arc<Notify>>,
 }
 
 struct Publication {
@@ -62,12 +66,24 @@ impl PublishedInstance {
                 was_published: false,
                 error: None,
             }),
+            reconcile_needed: None,
         }
+    }
+
+    /// Sets what is notified when another owner takes the published instance over in the store.
+    pub fn with_reconciler(mut self, reconcile_needed: Arc<Notify>) -> PublishedInstance {
+        self.reconcile_needed = Some(reconcile_needed);
+        self
     }
 
     /// Returns the requested TTL.
     pub fn ttl(&self) -> Duration {
         self.ttl
+    }
+
+    /// Returns the attributes, without the `health` attribute that the agent adds.
+    pub fn attributes(&self) -> Attributes {
+        self.publication().attributes.clone()
     }
 
     /// Returns the instance as it would be with these attributes.
@@ -111,6 +127,9 @@ impl PublishedInstance {
                     .register_within(registration, WRITE_TIMEOUT)
                     .await
                     .map_err(StoreFailure::wrap)?;
+                if let Some(reconcile_needed) = self.reconcile_needed.clone() {
+                    tokio::spawn(notify_replaced(lease.changes(), reconcile_needed));
+                }
                 let mut publication = self.publication();
                 (
                     publication.lease,
@@ -220,6 +239,16 @@ impl PublishedInstance {
         self.publication
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notifies once another owner has taken a lease over. Ends with the lease.
+async fn notify_replaced(mut changes: BoxStream<'static, Standing>, reconcile_needed: Arc<Notify>) {
+    while let Some(standing) = changes.next().await {
+        if matches!(standing, Standing::Replaced(_)) {
+            reconcile_needed.notify_one();
+            return;
+        }
     }
 }
 

@@ -24,11 +24,7 @@ impl Registry {
         owner: &str,
         instance: &Instance,
     ) -> Result<Option<QuotaPermit>> {
-        if owner.len() > MAX_OWNER_BYTES {
-            let n = owner.len();
-            let text = format!("owner has {n} bytes; the limit is {MAX_OWNER_BYTES}");
-            return Err(Error::invalid(text));
-        }
+        self.check_owner(owner)?;
         let Some(peer) = peer else {
             return Ok(None);
         };
@@ -37,6 +33,22 @@ impl Registry {
         let replaced = replaced.and_then(|entry| entry.permit.as_ref());
         let bytes = size_of_instance(instance) + owner.len();
         self.quota.admit(peer, bytes, replaced).map(Some)
+    }
+
+    /// Checks the name of a client.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::InvalidArgument`](discover_core::ErrorKind::InvalidArgument) if it is too long.
+    pub fn check_owner(&self, owner: &str) -> Result<()> {
+        match owner.len() > MAX_OWNER_BYTES {
+            true => {
+                let n = owner.len();
+                let text = format!("owner has {n} bytes; the limit is {MAX_OWNER_BYTES}");
+                Err(Error::invalid(text))
+            }
+            false => Ok(()),
+        }
     }
 }
 

@@ -159,6 +159,7 @@ impl Registry {
             let pending = table.iter().filter(|(key, entry)| {
                 let state = InstanceState::new(entry.health, maintenance.mode_of(key));
                 !entry.published.is_reconciled(state)
+                    || matches!(entry.published.standing(), Standing::Replaced(_))
             });
             pending
                 .map(|(key, entry)| (key.clone(), entry.grant))
@@ -223,7 +224,7 @@ impl Registry {
             }
             Err(error) if error.kind() == ErrorKind::Replaced => {
                 tracing::warn!(%service, instance = %id, "registration removed: replaced by another owner");
-                drop(self.table().remove(key, grant));
+                self.remove_lost(key, grant, table::replaced_error(key));
                 Err(table::replaced_error(key))
             }
             Err(error) => {

@@ -239,12 +239,13 @@ pub fn replaced_error((service, id): &InstanceKey) -> Error {
 }
 
 /// Error for an instance that was removed by a client other than its owner.
-fn revoked_error((service, id): &InstanceKey) -> Error {
+pub fn revoked_error((service, id): &InstanceKey) -> Error {
     let text = format!("{service}/{id}: unregistered by another client of the agent");
     Error::new(ErrorKind::Replaced, text)
 }
 
-fn missing_error((service, id): &InstanceKey, grant: Option<u64>) -> Error {
+/// Error for an instance that is not registered, or no longer if the client has a grant.
+pub fn missing_error((service, id): &InstanceKey, grant: Option<u64>) -> Error {
     match grant {
         Some(_) => Error::new(
             ErrorKind::LeaseLost,

@@ -3,6 +3,7 @@
 pub mod all_events;
 pub mod extract;
 pub mod json;
+pub mod losses;
 pub mod maintenance;
 pub mod query;
 pub mod read;

@@ -20,6 +20,19 @@ pub struct Query {
     pub index: Option<String>,
     /// The grant of the registration.
     pub grant: Option<u64>,
+    /// How the attributes of an update apply.
+    pub attribute_update: Option<AttributeUpdate>,
+    /// The owner whose registrations are meant.
+    pub owner: Option<String>,
+}
+
+/// How the attributes of an update apply to those of the instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttributeUpdate {
+    /// They are added, replace those of the same name, or remove them.
+    Merge,
+    /// They replace all.
+    Replace,
 }
 
 impl Query {
@@ -50,6 +63,8 @@ impl Query {
                 "tag" => query.tags.push(value),
                 "wait" => query.wait = Some(duration(&value)?),
                 "index" => query.index = Some(value),
+                "attributes" => query.attribute_update = Some(attribute_update(&value)?),
+                "owner" => query.owner = Some(value),
                 _ => query.grant = Some(grant(&value)?),
             }
         }
@@ -70,6 +85,16 @@ pub fn grant(text: &str) -> Result<u64> {
             "grant is {text:?}; it must be the 16 hexadecimal digits from the response to the registration"
         ))
     })
+}
+
+fn attribute_update(text: &str) -> Result<AttributeUpdate> {
+    match text {
+        "merge" => Ok(AttributeUpdate::Merge),
+        "replace" => Ok(AttributeUpdate::Replace),
+        _ => Err(Error::invalid(format!(
+            "attributes is {text:?}; it must be merge or replace"
+        ))),
+    }
 }
 
 /// Parses a waiting time such as `500ms`, `1.5s`, `2m`, or a number of seconds.
@@ -99,7 +124,7 @@ fn decode(text: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    const ALL: [&str; 5] = ["attribute", "tag", "wait", "index", "grant"];
+    const ALL: [&str; 6] = ["attribute", "tag", "wait", "index", "grant", "attributes"];
 
     #[test]
     fn the_options_of_a_query_are_decoded() {
@@ -125,6 +150,7 @@ mod tests {
             "grant=12",
             "grant=+0000000000000ff",
             "tag=%ff",
+            "attributes=add",
         ] {
             assert!(Query::parse(bad, &ALL).is_err(), "{bad}");
         }

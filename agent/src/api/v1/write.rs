@@ -1,11 +1,12 @@
 //! Handlers that change registrations: register, heartbeat, update, unregister.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use discover_core::{Attributes, Error, OnConflict, Registration};
 use serde::Deserialize;
 use serde_json::json;
@@ -13,14 +14,17 @@ use serde_json::json;
 use crate::api::problem::Problem;
 use crate::api::state::ApiState;
 use crate::api::v1::extract::{InstancePath, Json};
-use crate::api::v1::query::{self, Query};
+use crate::api::v1::query::{self, AttributeUpdate, Query};
 use crate::health::check::{Check, CheckDefinition, HealthSource};
 use crate::net::peer::{Authentication, Peer};
 use crate::net::quota::QuotaPermit;
+use crate::registry::attribute_change::AttributeChange;
 use crate::registry::entry::LivenessSource;
 use crate::registry::state::Health;
 use crate::registry::{DEFAULT_TTL, RegistrationRequest};
 
+/// `Accept` header of version 0.1 of the library.
+const LIBRARY_0_1_ACCEPT: &str = "application/json, text/event-stream";
 /// Maximum size of a health check, in bytes.
 const MAX_CHECK_BYTES: usize = 16 * 1024;
 
@@ -62,7 +66,8 @@ pub struct HeartbeatRequest {
 #[serde(deny_unknown_fields)]
 pub struct UpdateRequest {
     grant: Option<String>,
-    attributes: Attributes,
+    /// Values of attributes, or null to remove one.
+    attributes: BTreeMap<String, Option<String>>,
 }
 
 /// `PUT …/instances/{id}`: registers an instance.
@@ -136,21 +141,41 @@ pub async fn heartbeat(
     }
 }
 
-/// `PATCH …/instances/{id}`: replaces the attributes of an instance.
+/// `PATCH …/instances/{id}`: merges attributes into those of an instance (RFC 7396), or replaces them.
 pub async fn update(
     State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     InstancePath(key): InstancePath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
     Json(request): Json<UpdateRequest>,
 ) -> ApiResult {
+    let query = Query::parse(query.as_deref().unwrap_or_default(), &["attributes"])?;
     let grant = parse_grant(request.grant)?;
+    let given = request.attributes.iter();
+    let given = given.filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+    let given: Attributes = given.collect();
     // Invalid attributes are refused before the grant is checked.
-    Registration::new(key.0.as_str(), 1)?.attributes(request.attributes.clone())?;
+    Registration::new(key.0.as_str(), 1)?.attributes(given.clone())?;
+    let replaces = query
+        .attribute_update
+        .is_some_and(|mode| mode == AttributeUpdate::Replace);
+    let change = match replaces || is_library_0_1(&headers) {
+        true => AttributeChange::Replace(given),
+        false => AttributeChange::Merge(request.attributes),
+    };
     state
         .registry
-        .update(Some(peer), &key, grant, request.attributes)
+        .update(Some(peer), &key, grant, change)
         .await?;
     Ok(no_content())
+}
+
+/// Returns true for requests of version 0.1 of the library, which sends all attributes without the query option. It is the
+/// only client that accepts an event stream as the response to an update.
+fn is_library_0_1(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT);
+    accept.is_some_and(|accept| accept == LIBRARY_0_1_ACCEPT)
 }
 
 /// `DELETE …/instances/{id}`: unregisters an instance.

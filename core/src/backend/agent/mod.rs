@@ -3,6 +3,7 @@
 mod api;
 mod config;
 mod connection;
+mod loss_stream;
 mod problem;
 mod reducer;
 mod sse;
@@ -30,6 +31,7 @@ use crate::model::{
     SharedAttributes, View,
 };
 use connection::{AgentConnection, CATALOG_LIMITS, CallLimits};
+use loss_stream::LossStream;
 
 pub use api::AgentApi;
 pub(crate) use config::AgentConfig;
@@ -39,6 +41,7 @@ pub(crate) struct AgentBackend {
     connection: Arc<AgentConnection>,
     /// Identifies the registrations of this client to the agent.
     owner: String,
+    losses: LossStream,
     /// Attributes that registrations adopted in the agent, with the paths of their instances.
     adopted: broadcast::Sender<(String, Attributes)>,
 }
@@ -48,9 +51,12 @@ const MAX_ADOPTED: usize = 64;
 
 impl AgentBackend {
     pub(crate) fn new(config: AgentConfig) -> Result<AgentBackend> {
+        let connection = AgentConnection::new(config)?;
+        let owner = format!("{:016x}", fastrand::u64(..));
         Ok(AgentBackend {
-            connection: AgentConnection::new(config)?,
-            owner: format!("{:016x}", fastrand::u64(..)),
+            losses: LossStream::new(connection.clone(), owner.clone()),
+            connection,
+            owner,
             adopted: broadcast::Sender::new(MAX_ADOPTED),
         })
     }
@@ -134,7 +140,8 @@ impl Backend for AgentBackend {
         .boxed()
     }
 
-    /// Updates the attributes. The agent has no request for an update without changes, so both use the same one.
+    /// Replaces the attributes. The agent has no request for an update without changes, so both use the same one. An agent
+    /// of version 0.1 ignores the query option and always replaces them.
     fn update<'a>(
         &'a self,
         r: &'a Registration,
@@ -142,9 +149,10 @@ impl Backend for AgentBackend {
         _: OnConflict,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
+            let path = format!("{}?attributes=replace", path(r));
             let body = json!({ "grant": hex(grant), "attributes": r.attributes });
             self.connection
-                .call(Method::PATCH, &path(r), Some(&body))
+                .call(Method::PATCH, &path, Some(&body))
                 .await?;
             Ok(())
         }
@@ -160,15 +168,21 @@ impl Backend for AgentBackend {
         .boxed()
     }
 
-    /// Resolves when the agent restarts, because a restarted agent may not know the registration. `heartbeat`
-    /// reports any other loss.
-    fn lease_lost<'a>(&'a self, _: &'a Registration, _: Grant) -> BoxFuture<'a, Error> {
+    /// Resolves when the agent reports the loss, and when it restarts, because a restarted agent may not know the
+    /// registration.
+    fn lease_lost<'a>(&'a self, _: &'a Registration, grant: Grant) -> BoxFuture<'a, Error> {
         let peer = self.connection.peer();
         let mut boot = self.connection.boot.subscribe();
-        async move {
+        let restarted = async move {
             match boot.changed().await {
                 Ok(()) => Error::new(ErrorKind::LeaseLost, format!("{peer}: the agent restarted")),
                 Err(_) => pending().await,
+            }
+        };
+        async move {
+            tokio::select! {
+                error = restarted => error,
+                error = self.losses.wait(grant.id) => error,
             }
         }
         .boxed()
