@@ -1,7 +1,7 @@
 //! Losses of the registrations of one client, as the agent reports them: one stream for all registrations, which is open
 //! while there are any.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -103,8 +103,8 @@ impl Waiters {
         match message.event.as_str() {
             "current" => {
                 let known = data["grants"].as_array().ok_or_else(malformed)?;
-                let known: Vec<Option<u64>> = known.iter().map(grant).collect();
-                for grant in asked.iter().filter(|grant| !known.contains(&Some(**grant))) {
+                let known: HashSet<u64> = known.iter().filter_map(grant).collect();
+                for grant in asked.iter().filter(|grant| !known.contains(grant)) {
                     let text = "the agent no longer has the registration";
                     self.report(*grant, Error::new(ErrorKind::LeaseLost, text));
                 }
