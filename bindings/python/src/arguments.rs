@@ -49,14 +49,9 @@ pub(crate) fn attributes(
 ) -> PyResult<Attributes> {
     let mut attributes = Attributes::new();
     if let Some(given) = given {
-        let mapping = given.cast::<PyMapping>().map_err(|_| {
-            let text = given
-                .repr()
-                .map_or_else(|_| given.get_type().to_string(), |repr| repr.to_string());
-            PyTypeError::new_err(format!(
-                "attributes is {text}; it must be a mapping of strings to strings"
-            ))
-        })?;
+        let mapping = given
+            .cast::<PyMapping>()
+            .map_err(|_| wrong_type("attributes", given, "a mapping of strings to strings"))?;
         for item in mapping.items()? {
             let (name, value) = item.extract()?;
             attributes.extend([string_pair("attributes", &name, &value)?]);
@@ -89,6 +84,46 @@ pub(crate) fn string_pair(
     }
 }
 
+/// Converts a string.
+///
+/// # Errors
+///
+/// `TypeError` for another type.
+pub(crate) fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let text = value
+        .cast::<PyString>()
+        .map_err(|_| wrong_type(name, value, "a string"))?;
+    Ok(text.to_cow()?.into_owned())
+}
+
+/// Converts an optional string as [`text`] does.
+pub(crate) fn optional_text(
+    name: &str,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<String>> {
+    value.map(|value| text(name, value)).transpose()
+}
+
+/// Converts the argument `port`.
+///
+/// # Errors
+///
+/// `TypeError` for another type than an integer.
+pub(crate) fn port(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
+    let port = |value: &Bound<'_, PyAny>| {
+        let port = value.extract::<i64>();
+        port.map_err(|_| wrong_type("port", value, "an integer from 1 to 65535"))
+    };
+    value.map(port).transpose()
+}
+
+fn wrong_type(name: &str, value: &Bound<'_, PyAny>, wanted: &str) -> PyErr {
+    let given = value
+        .repr()
+        .map_or_else(|_| value.get_type().to_string(), |repr| repr.to_string());
+    PyTypeError::new_err(format!("{name} is {given}; it must be {wanted}"))
+}
+
 /// Converts the argument `tags`, an iterable of strings. A single string is refused, although it is an iterable of
 /// strings too.
 pub(crate) fn tags(given: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
@@ -102,7 +137,8 @@ pub(crate) fn tags(given: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
         )));
     }
     let mut tags = Vec::new();
-    for tag in given.try_iter()? {
+    let all = given.try_iter();
+    for tag in all.map_err(|_| wrong_type("tags", given, "a list of strings"))? {
         let tag = tag?;
         let text = tag.cast::<PyString>().map_err(|_| {
             let tag = tag

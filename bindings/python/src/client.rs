@@ -8,7 +8,10 @@ use pyo3::prelude::*;
 
 use discover_core::embed::{Attributes, ConnectionState, Engine, LeaseHandle, Standing};
 
-use crate::arguments::{attributes, duration, heartbeat, optional_duration, registration, tags};
+use crate::arguments::{
+    attributes, duration, heartbeat, optional_duration, optional_text, port, registration, tags,
+    text,
+};
 use crate::call::Call;
 use crate::errors::{into_py_err, to_exception};
 use crate::owner::Owner;
@@ -51,17 +54,21 @@ impl Client {
     fn register(
         &self,
         py: Python<'_>,
-        service: String,
-        port: Option<i64>,
-        host: Option<String>,
-        address: Option<String>,
-        id: Option<String>,
+        service: Bound<'_, PyAny>,
+        port: Option<Bound<'_, PyAny>>,
+        host: Option<Bound<'_, PyAny>>,
+        address: Option<Bound<'_, PyAny>>,
+        id: Option<Bound<'_, PyAny>>,
         attributes: Option<Bound<'_, PyAny>>,
         tags: Option<Bound<'_, PyAny>>,
         ttl: Option<Bound<'_, PyAny>>,
         heartbeat: String,
         timeout: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Call> {
+        let (service, port) = (text("service", &service)?, self::port(port.as_ref())?);
+        let host = optional_text("host", host.as_ref())?;
+        let address = optional_text("address", address.as_ref())?;
+        let id = optional_text("id", id.as_ref())?;
         let attributes = self::attributes(attributes.as_ref(), None)?;
         let tags = self::tags(tags.as_ref())?;
         let ttl = optional_duration("ttl", ttl.as_ref())?;
@@ -87,7 +94,8 @@ impl Client {
     }
 
     /// Returns the live set of a service, without waiting.
-    fn services(&self, py: Python<'_>, service: String) -> PyResult<ServiceSet> {
+    fn services(&self, py: Python<'_>, service: Bound<'_, PyAny>) -> PyResult<ServiceSet> {
+        let service = text("service", &service)?;
         let set = self
             .0
             .engine()

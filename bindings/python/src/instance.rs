@@ -9,6 +9,8 @@ use pyo3::types::{PyDict, PyMappingProxy, PyString, PyTuple};
 
 use discover_core::embed;
 
+use crate::errors::into_py_err;
+
 /// One running copy of a service. Immutable: after a change, the set holds a new object.
 ///
 /// Instances are equal if all their fields are equal.
@@ -192,6 +194,35 @@ impl Instance {
         self.0.is_suspect()
     }
 
+    fn __copy__(slf: Py<Instance>) -> Py<Instance> {
+        slf
+    }
+
+    /// An instance is immutable, with all that it contains.
+    fn __deepcopy__(slf: Py<Instance>, _memo: Bound<'_, PyAny>) -> Py<Instance> {
+        slf
+    }
+
+    /// For `pickle`.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (StoredInstance,))> {
+        let restore = py
+            .import("libdiscover._native")?
+            .getattr("restore_instance")?;
+        let instance = &self.0;
+        let stored = (
+            instance.service().to_string(),
+            instance.id().to_owned(),
+            instance.host().to_owned(),
+            instance.port(),
+            instance.attributes().clone(),
+            instance.tags().to_vec(),
+            instance.created(),
+            instance.layouts().to_vec(),
+            instance.is_suspect(),
+        );
+        Ok((restore, (stored,)))
+    }
+
     /// Redacts secrets.
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let attributes = embed::redact(self.0.attributes()).into_pyobject(py)?;
@@ -203,6 +234,28 @@ impl Instance {
             self.0.address()
         ))
     }
+}
+
+/// The fields of an instance, in the order of its constructor, then its layouts and whether it is suspect.
+type StoredInstance = (
+    String,
+    String,
+    String,
+    u16,
+    embed::Attributes,
+    Vec<String>,
+    u64,
+    Vec<String>,
+    bool,
+);
+
+/// Restores an instance. For `pickle`.
+#[pyfunction]
+pub(crate) fn restore_instance(py: Python<'_>, stored: StoredInstance) -> PyResult<Instance> {
+    let (service, id, host, port, attributes, tags, created, layouts, is_suspect) = stored;
+    let service = embed::ServiceName::new(&service).map_err(into_py_err(py))?;
+    let instance = embed::Instance::new(service, &id, &host, port, attributes, tags, created);
+    Ok(Instance(instance.restored(layouts, is_suspect).into()))
 }
 
 /// Makes a tuple of instances.

@@ -40,7 +40,7 @@ mod _native {
     #[pymodule_export]
     use crate::fork_gate::{after_fork_in_parent, before_fork};
     #[pymodule_export]
-    use crate::instance::Instance;
+    use crate::instance::{Instance, restore_instance};
     #[pymodule_export]
     use crate::interpreter_exit::{after_fork_in_child, at_exit};
     #[pymodule_export]

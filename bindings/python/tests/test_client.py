@@ -151,6 +151,11 @@ def test_an_invalid_value_is_refused_and_named(memory: str, arguments: Dict[str,
         ({"port": 1, "tags": "canary"}, "tags is the string 'canary'"),
         ({"port": 1, "tags": [1]}, "tags has 1; every tag must be a string"),
         ({"port": 1, "attributes": 7}, "attributes is 7; it must be a mapping"),
+        ({"port": "80"}, "port is '80'; it must be an integer from 1 to 65535"),
+        ({"port": 1, "host": 7}, "host is 7; it must be a string"),
+        ({"port": 1, "id": b"x"}, "id is b'x'; it must be a string"),
+        ({"address": 7}, "address is 7; it must be a string"),
+        ({"port": 1, "tags": 7}, "tags is 7; it must be a list of strings"),
     ],
 )
 def test_a_wrong_type_is_refused_and_named(memory: str, arguments: Dict[str, Any], message: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import copy
+import pickle
 from datetime import datetime, timezone
 
 import pytest
@@ -24,6 +26,20 @@ def test_the_tuple_is_the_same_while_nothing_changes(client: Client) -> None:
             assert len(web.wait(2, timeout=SECONDS)) == 2
             assert web.online() is not online
             assert len(online) == 1, "a tuple does not change after it was returned"
+
+
+def test_instances_are_copied_and_pickled(client: Client) -> None:
+    attributes = {"zone": "eu", "password": "secret"}
+    with client.register("web", address="[::1]:80", attributes=attributes, tags=["a", "b"]):
+        (instance,) = client.services("web").wait(timeout=SECONDS)
+        assert copy.copy(instance) is instance and copy.deepcopy([instance])[0] is instance
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            restored = pickle.loads(pickle.dumps(instance, protocol))
+            assert restored == instance and hash(restored) == hash(instance)
+            assert restored.attributes == attributes and restored.tags == ("a", "b")
+            assert (restored.address, restored.host, restored.port) == ("[::1]:80", "::1", 80)
+            assert (restored.created, restored.layouts) == (instance.created, instance.layouts)
+            assert "secret" not in repr(restored)
 
 
 def test_an_instance_is_a_value(client: Client) -> None:

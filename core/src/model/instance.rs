@@ -95,6 +95,16 @@ impl Instance {
         }
     }
 
+    /// Restores what a program stored of an instance that it had read: the layouts in which it was found, and whether it
+    /// was suspect.
+    pub fn restored(self, layouts: Vec<String>, is_suspect: bool) -> Instance {
+        Instance {
+            layouts: layouts.into(),
+            suspect: is_suspect,
+            ..self
+        }
+    }
+
     /// Returns true if a text contains a NUL character, which ends a text in C, so that programs would read different
     /// values.
     pub(crate) fn contains_nul(&self) -> bool {

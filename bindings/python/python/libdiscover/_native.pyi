@@ -34,11 +34,16 @@ def at_exit(timeout: float) -> None:
         timeout: Maximum time to close all clients, in seconds.
     """
 
+def restore_instance(
+    stored: tuple[str, str, str, int, dict[str, str], list[str], int, list[str], bool],
+) -> Instance:
+    """Restores an instance. For `pickle`."""
+
 def before_fork() -> None:
-    """Waits until none of the library's threads is entering the interpreter. For `os.register_at_fork`."""
+    """Waits until no thread is attaching. For `os.register_at_fork`, before the fork."""
 
 def after_fork_in_parent() -> None:
-    """Lets the library's threads enter the interpreter again. For `os.register_at_fork`."""
+    """Lets threads attach again. For `os.register_at_fork`, in the parent."""
 
 def after_fork_in_child() -> None:
     """Forgets the clients of the parent process. For `os.register_at_fork`, in the child."""
