@@ -65,6 +65,20 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::refuse_subinterpreter()?;
         crate::errors::add_to(module)
+    }
+}
+
+/// Fails in another interpreter than the main one. The exit of a subinterpreter would close the clients of all, and
+/// threads of the library would enter the wrong one.
+fn refuse_subinterpreter() -> PyResult<()> {
+    // SAFETY: this thread is attached to an interpreter, which therefore exists.
+    let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
+    match id {
+        0 => Ok(()),
+        _ => Err(pyo3::exceptions::PyImportError::new_err(
+            "libdiscover does not support subinterpreters; import it in the main interpreter of a process",
+        )),
     }
 }

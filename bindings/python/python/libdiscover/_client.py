@@ -18,6 +18,7 @@ from libdiscover._native import (
     ServiceSet,
     Subscription,
 )
+from libdiscover._process import close_at_exit_of_child
 from libdiscover._types import Heartbeat, Seconds, Standing
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def connect(url: Optional[str] = None) -> Client:
         Timeout: The registry did not respond.
         PermissionDenied: The registry refused the credentials.
     """
+    close_at_exit_of_child()
     return Client(_native.connect(url).wait())
 
 

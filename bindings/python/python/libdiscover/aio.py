@@ -26,6 +26,7 @@ from typing import Any, Callable, Deque, Generic, Iterable, List, Mapping, Optio
 from libdiscover import _native
 from libdiscover._client import ClientBase, LeaseBase
 from libdiscover._native import CLOSE_TIMEOUT, Closed, ConnectionStatus, Event, Forked, Instance, LeaseStatus
+from libdiscover._process import close_at_exit_of_child
 from libdiscover._types import Heartbeat, Seconds
 
 __all__ = ["Client", "Lease", "ServiceSet", "Subscription", "Watch", "connect"]
@@ -47,6 +48,7 @@ async def connect(url: Optional[str] = None) -> Client:
         Timeout: The registry did not respond.
         PermissionDenied: The registry refused the credentials.
     """
+    close_at_exit_of_child()
     return Client(await _await_call(_native.connect(url)))
 
 
