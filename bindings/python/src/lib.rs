@@ -65,19 +65,22 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::refuse_subinterpreter()?;
+        crate::refuse_subinterpreter(module.py())?;
         crate::errors::add_to(module)
     }
 }
 
 /// Fails in another interpreter than the main one. The exit of a subinterpreter would close the clients of all, and
 /// threads of the library would enter the wrong one.
-fn refuse_subinterpreter() -> PyResult<()> {
-    // SAFETY: this thread is attached to an interpreter, which therefore exists.
-    let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
-    match id {
-        0 => Ok(()),
-        _ => Err(pyo3::exceptions::PyImportError::new_err(
+fn refuse_subinterpreter(py: Python<'_>) -> PyResult<()> {
+    // From Python 3.12 on, PyO3 refuses them; 3.13 has no module of this name.
+    let Ok(interpreters) = py.import("_xxsubinterpreters") else {
+        return Ok(());
+    };
+    let current = interpreters.call_method0("get_current")?;
+    match current.eq(interpreters.call_method0("get_main")?)? {
+        true => Ok(()),
+        false => Err(pyo3::exceptions::PyImportError::new_err(
             "libdiscover does not support subinterpreters; import it in the main interpreter of a process",
         )),
     }

@@ -412,6 +412,10 @@ class Instance:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
+    def __copy__(self) -> Instance: ...
+    def __deepcopy__(self, _memo: object, /) -> Instance:
+        """An instance is immutable, with all that it contains."""
+
 @final
 class Event:
     """One change of a set. Immutable.
