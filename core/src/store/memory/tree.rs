@@ -107,6 +107,7 @@ impl Tree {
     }
 
     /// Returns the current revision without a change, as a sign that a watch is up to date.
+    #[cfg(feature = "local")]
     pub(crate) fn no_changes(&self) -> Changes {
         Changes {
             revision: self.lock().revision,
