@@ -184,16 +184,12 @@ impl Session {
         let Some(watch) = self.watches.get(response.watch_id()) else {
             return inputs.push(Input::Activity);
         };
-        let events = response.events().iter();
-        let key = |event: &etcd_client::Event| event.kv().map(|kv| kv.key().to_vec());
-        let foreign = events
-            .clone()
-            .filter_map(key)
-            .find(|key| !watch.contains(key));
-        if let Some(key) = foreign {
-            let error = self.foreign_event_error(&key, watch);
+        let mut keys = response.events().iter().filter_map(|event| event.kv());
+        if let Some(foreign) = keys.find(|kv| !watch.contains(kv.key())) {
+            let error = self.foreign_event_error(foreign.key(), watch);
             return inputs.push(Input::ConnectionFailed(error));
         }
+        let events = response.events().iter();
         let changes = events.filter_map(|event| self.config.change(event));
         match inputs.last_mut() {
             Some(Input::Events(of, before)) if *of == watch.id => before.extend(changes),
