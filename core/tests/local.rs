@@ -92,15 +92,20 @@ async fn an_unsafe_or_unreadable_directory_makes_sets_stale() {
     let second = client.register(web(2)).await.unwrap();
     subscriber.expect_events(&["up 127.0.0.1:2"]).await;
 
-    drop((lease, second));
+    lease.unregister().await.unwrap();
     subscriber
         .expect_events(&["down 127.0.0.1:1", "leader 127.0.0.1:2"])
         .await;
+    second.unregister().await.unwrap();
     subscriber
         .expect_events(&["down 127.0.0.1:2", "leader"])
         .await;
-    fs::remove_dir_all(&directory).unwrap();
-    fs::write(&directory, "a file").unwrap();
+    // The client creates a missing directory again at once.
+    eventually("a file replaces the directory", async || {
+        let _ = fs::remove_dir_all(&directory);
+        fs::write(&directory, "a file").is_ok()
+    })
+    .await;
     subscriber.expect_events(&["stale"]).await;
     fs::remove_file(&directory).unwrap();
     subscriber.expect_events(&["fresh"]).await;
