@@ -35,10 +35,20 @@ pub async fn run() -> Result<ScenarioResult, String> {
     let figures = |language: &'static str| {
         let native = matches!(language, "rust" | "c");
         let took = back.value(language, |back| back.took);
-        let took = Figure::new(8, language, "back after 20000 revisions, µs", took);
+        let took = Figure::new(
+            8,
+            language,
+            "recovered after 20000 missed revisions, µs",
+            took,
+        );
         let took = took.over(back.floor(|back| back.took));
         let alone = back.value(language, |back| back.took / 1000.0);
-        let alone = Figure::new(8, language, "back after 20000 revisions, ms", alone);
+        let alone = Figure::new(
+            8,
+            language,
+            "recovered after 20000 missed revisions, ms",
+            alone,
+        );
         let wrong = back.value(language, |back| back.wrong);
         let wrong = Figure::new(8, language, "wrong instances after that", wrong);
         let connections = back.value(language, |back| back.connections);

@@ -21,7 +21,7 @@ pub(crate) struct EtcdConfig {
     /// Prefix of every key in etcd; empty without one.
     pub(crate) root: String,
     /// The largest number of keys that a listing may have.
-    pub(crate) most: u64,
+    pub(crate) max_keys: u64,
     /// User name and password.
     pub(crate) user: Option<(String, String)>,
     /// Present if the connection uses TLS.
@@ -74,7 +74,7 @@ impl EtcdConfig {
         Ok(EtcdConfig {
             endpoints,
             root: root.to_owned(),
-            most: uri.max_instances()?,
+            max_keys: uri.max_instances()?,
             user: login(uri, env("ETCDCTL_USER"), env("ETCDCTL_PASSWORD"))?,
             tls: tls.then_some(files),
             v2: uri.scheme().starts_with("etcd2"),
@@ -113,7 +113,7 @@ impl EtcdConfig {
 
     /// Returns the error of a listing with more keys than `max_instances`.
     pub(crate) fn too_many(&self, keys: impl std::fmt::Display) -> Error {
-        too_many_keys(keys, self.most)
+        too_many_keys(keys, self.max_keys)
     }
 
     /// Returns all endpoints for messages: `a:2379, b:2379`.

@@ -70,7 +70,7 @@ impl EtcdV2Store {
             |events| Session::new(self.config.clone(), self.recent_deletes.clone(), events);
         let endpoints = self.config.endpoints.len();
         self.driver
-            .get_or_try_init(|| WatchDriver::start(endpoints, self.config.most, session))
+            .get_or_try_init(|| WatchDriver::start(endpoints, self.config.max_keys, session))
     }
 
     async fn run<T>(&self, call: impl AsyncFnOnce(Http) -> Result<T>) -> Result<T> {

@@ -283,7 +283,7 @@ pub(super) async fn list(config: &EtcdConfig, http: &Http, scope: &Scope) -> Lis
     match answer {
         Ok(reply) => {
             let mut leaves = decode::leaves(config, reply.node);
-            if leaves.nodes.len() as u64 > config.most {
+            if leaves.nodes.len() as u64 > config.max_keys {
                 return Err(config.too_many(leaves.nodes.len()));
             }
             leaves.nodes.retain(|node| scope.contains(&node.key));

@@ -134,7 +134,7 @@ fn options(config: &EtcdConfig, read: &ReadRequest) -> (Vec<u8>, GetOptions) {
     let (key, is_prefix) = config.range(&read.scope);
     let mut options = GetOptions::new();
     if is_prefix {
-        options = options.with_prefix().with_limit(config.most as i64);
+        options = options.with_prefix().with_limit(config.max_keys as i64);
     }
     if read.keys_only {
         options = options.with_keys_only();

@@ -80,7 +80,7 @@ impl EtcdV3Store {
         let session = |events| Session::new(self.config.clone(), self.elections.clone(), events);
         let endpoints = self.config.endpoints.len();
         self.driver
-            .get_or_try_init(|| WatchDriver::start(endpoints, self.config.most, session))
+            .get_or_try_init(|| WatchDriver::start(endpoints, self.config.max_keys, session))
     }
 
     /// Runs one call that accesses no key, with the driver's timeout.
@@ -178,7 +178,9 @@ impl EtcdV3Store {
         let (path, is_prefix) = self.config.range(scope);
         let mut options = GetOptions::new();
         if is_prefix {
-            options = options.with_prefix().with_limit(self.config.most as i64);
+            options = options
+                .with_prefix()
+                .with_limit(self.config.max_keys as i64);
         }
         let get = |client: Client| {
             let mut kv = client.kv_client().max_decoding_message_size(usize::MAX);
