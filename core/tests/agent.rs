@@ -102,8 +102,8 @@ async fn a_registration_that_is_not_restored_expires() {
 /// Waits until a lease whose next heartbeat is due in 20 s reports that it was replaced.
 async fn expect_replaced_at_once(mut lease: discover_core::Lease) {
     let replaced = async { while !matches!(lease.changed().await, Standing::Replaced(_)) {} };
-    let told = timeout(Duration::from_secs(10), replaced).await;
-    told.expect("the owner learns before its next heartbeat");
+    let reported = timeout(Duration::from_secs(10), replaced).await;
+    reported.expect("the owner learns before its next heartbeat");
 }
 
 /// G31: a take-over through the agent is reported to the owner at once, not with its next heartbeat.
